@@ -1,0 +1,64 @@
+"""Everything a run can be told: pause, resume, step, stop. Files in the run's inbox, taken in order by the worker."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Command:
+    """An order to a running worker. `word` is how it is written down."""
+
+    word: ClassVar[str] = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"command": self.word, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Pause(Command):
+    """Hold after the current moment."""
+
+    word: ClassVar[str] = "pause"
+
+
+@dataclass(frozen=True)
+class Resume(Command):
+    """Go on after a pause."""
+
+    word: ClassVar[str] = "resume"
+
+
+@dataclass(frozen=True)
+class Step(Command):
+    """While paused (or running: pause first), let `moments` moments through and pause again."""
+
+    word: ClassVar[str] = "step"
+    moments: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.moments, int) or self.moments < 1:
+            raise ValueError(f"step takes a whole number of moments ≥ 1, got {self.moments!r}")
+
+
+@dataclass(frozen=True)
+class Stop(Command):
+    """Save a checkpoint at once and end; `resume` goes on from exactly there."""
+
+    word: ClassVar[str] = "stop"
+
+
+WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, Step, Stop)}
+
+
+def parse(record: Any) -> Command:
+    """The command that `record` (a decoded JSON object) spells. Raises ValueError in one sentence otherwise."""
+    if not isinstance(record, dict) or record.get("command") not in WORDS:
+        word = record.get("command") if isinstance(record, dict) else record
+        raise ValueError(f"unknown command {word!r}; known: {', '.join(sorted(WORDS))}")
+    fields = {key: value for key, value in record.items() if key != "command"}
+    try:
+        return WORDS[record["command"]](**fields)
+    except TypeError as error:
+        raise ValueError(f"command {record['command']!r} does not take {sorted(fields)}") from error

@@ -1,0 +1,54 @@
+"""Named settings: what a person can start by one word. Plain values only, so a page can list them without torch.
+
+A method's class defaults are its authors' values. A preset gives the values for one backbone and stream; the one called
+`<method>-micro` is taken when nobody names another and the backbone is micro-vit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cl_core.config import ConfigError, RunConfig, nearest
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A starting point: settings, and what to expect of them."""
+
+    name: str
+    title: str                                                  # as a page shows it
+    about: str                                                  # what it is for, one or two sentences
+    config: dict[str, Any]                                      # RunConfig.from_dict's input
+    seconds: float | None = None                                # measured on two idle cores; None: not measured here
+    needs: str = ""                                             # what must be at hand that is not embedded
+    tags: tuple[str, ...] = field(default=())                   # "demo": offered on the Start page
+
+
+_MICRO = {"backbone": "micro-vit", "stream": "split-digits",
+          "training": {"epochs": 5, "batch_size": 64}}
+_MICRO_PROMPTS = {"prompt_length": 8, "prompt_rate": 0.05, "head_rate": 0.01, "temperature": 1.0, "weight_decay": 0.0}
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (
+    Preset("nsp2-micro", "NSP² on handwritten digits", "Prompts learn two digits at a time; their updates are projected.",
+           {**_MICRO, "method": "nsp2", "settings": {**_MICRO_PROMPTS}}, tags=("demo",)),
+    Preset("sequential-micro", "Plain prompt tuning on handwritten digits", "The same prompts with nothing protected.",
+           {**_MICRO, "method": "sequential", "settings": {**_MICRO_PROMPTS}}, tags=("demo",)),
+    Preset("joint-micro", "All digits at once", "The same prompts, all ten digits mixed: the upper reference.",
+           {**_MICRO, "method": "joint", "settings": {**_MICRO_PROMPTS}}),
+)}
+
+
+def preset(name: str) -> Preset:
+    """The preset called `name`. Raises ConfigError with the nearest name."""
+    if name not in PRESETS:
+        raise ConfigError(nearest(name, PRESETS, "preset"))
+    return PRESETS[name]
+
+
+def starting_point(method: str, backbone: str) -> RunConfig:
+    """The settings a run of `method` on `backbone` begins with when nobody names a preset."""
+    found = PRESETS.get(f"{method.replace('-', '_').replace('_', '-')}-micro") if backbone == "micro-vit" else None
+    if found is None:
+        return RunConfig(method=method, backbone=backbone)
+    return RunConfig.from_dict({**found.config, "preset": found.name})

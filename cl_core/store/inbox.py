@@ -1,0 +1,44 @@
+"""Commands on their way to a worker: one file each, renamed into place, taken in the order they were sent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+
+from cl_core.commands import Command, parse
+from cl_core.store.run import RunFolder, StoreError
+
+
+def send(folder: RunFolder, command: Command) -> None:
+    """Put `command` into the run's inbox. The name orders by time; the temporary suffix is one that `take` does not list."""
+    stem = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
+    temporary = folder.inbox / f"{stem}.part"
+    try:
+        folder.inbox.mkdir(exist_ok=True)
+        temporary.write_text(json.dumps(command.to_dict()), "utf-8")
+        os.replace(temporary, folder.inbox / f"{stem}.json")
+    except OSError as error:
+        raise StoreError(f"cannot send {command.word!r} to {folder.name}: {error.strerror}") from error
+
+
+def take(folder: RunFolder) -> list[Command | str]:
+    """Commands waiting, oldest first, removed from the inbox. What cannot be understood comes as its reason (a text)."""
+    try:
+        names = sorted(n for n in os.listdir(folder.inbox) if n.endswith(".json"))
+    except FileNotFoundError:
+        return []
+    taken: list[Command | str] = []
+    for name in names:
+        path = folder.inbox / name
+        try:
+            taken.append(parse(json.loads(path.read_text("utf-8"))))
+        except ValueError as error:
+            taken.append(str(error))
+        except OSError:
+            continue                                            # gone already, or unreadable: nothing to obey
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return taken

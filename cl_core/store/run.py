@@ -1,0 +1,193 @@
+"""A run's folder: where things lie, who holds it, how to list, open and name runs.
+
+    config.json               what the run is, written once
+    events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
+    checkpoints/000123/       everything needed to go on; a file `done` is written last
+    inbox/                    commands for the worker (inbox.py)
+    worker.lock, worker.log   a record lock the kernel drops when the worker dies; the worker's output
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cl_core.config import ConfigError, RunConfig
+
+try:
+    import fcntl
+except ImportError:                                             # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+_FLOCK = "hhqqi4x"                                              # struct flock on 64-bit Linux: type, whence, start, length, pid
+
+
+class StoreError(Exception):
+    """A run folder that cannot be read, written or held; the message is one sentence for a person."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files below one run's folder. Nothing is opened here."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "events.db"
+
+    @property
+    def arrays(self) -> Path:
+        return self.path / "arrays"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def inbox(self) -> Path:
+        return self.path / "inbox"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "worker.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "worker.log"
+
+    def config(self) -> RunConfig:
+        """The run's settings. Raises StoreError if they are missing, damaged or newer than this program."""
+        try:
+            record = json.loads(self.config_file.read_text("utf-8"))
+            if not isinstance(record, dict):
+                raise ConfigError("it does not hold an object")
+            return RunConfig.from_dict(record)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.path} is not a run: it has no config.json") from error
+        except OSError as error:
+            raise StoreError(f"cannot read {self.config_file}: {error.strerror}") from error
+        except ConfigError as error:
+            raise StoreError(f"cannot open run {self.name}: {error}") from error
+        except ValueError as error:
+            raise StoreError(f"{self.config_file} is damaged ({error}); the events beside it are untouched") from error
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
+
+
+def create_run(runs: Path, config: RunConfig) -> RunFolder:
+    """A fresh folder below `runs` holding `config`; its name is time, method and four random characters."""
+    name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
+    if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
+        raise StoreError(f"a run's name is a plain folder name, got {name!r}")
+    folder = RunFolder(Path(runs) / name)
+    try:
+        folder.path.mkdir(parents=True)
+        folder.inbox.mkdir()
+        folder.checkpoints.mkdir()
+        write_atomically(folder.config_file, json.dumps(config.to_dict(), indent=1).encode())
+    except FileExistsError as error:
+        raise StoreError(f"{folder.path} is taken; choose another --name or leave it out") from error
+    except OSError as error:
+        raise StoreError(f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs") from error
+    return folder
+
+
+def list_runs(runs: Path) -> list[RunFolder]:
+    """Run folders directly below `runs`, newest first by name of folder time stamp, then modification time."""
+    try:
+        found = [RunFolder(p) for p in Path(runs).iterdir() if (p / "config.json").is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"cannot list runs in {runs}: {error.strerror}") from error
+    return sorted(found, key=lambda f: f.config_file.stat().st_mtime, reverse=True)
+
+
+def find_run(runs: Path, name: str) -> RunFolder:
+    """The run called `name` below `runs`: its full name, an unambiguous beginning or end, or a path to a run folder."""
+    direct = Path(name)
+    if (direct / "config.json").is_file():
+        return RunFolder(direct)
+    known = list_runs(runs)
+    exact = [f for f in known if f.name == name]
+    matches = exact or [f for f in known if name and (f.name.startswith(name) or f.name.endswith(name))]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise StoreError(f"{name!r} fits {len(matches)} runs: {', '.join(f.name for f in matches[:5])}; write more of the name")
+    listed = ", ".join(f.name for f in known[:5])
+    raise StoreError(f"no run {name!r} in {runs}; " + (f"newest: {listed}" if known else "there are no runs yet"))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write under another name in the same folder, then rename: readers see the old file or the new one, never half."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def hold(folder: RunFolder) -> Iterator[None]:
+    """Hold the run for this process until the block ends. Raises StoreError if another process holds it.
+
+    A record lock (`lockf`, not `flock`) is dropped by the kernel however its owner dies, and is not inherited by children.
+    The lock file must not be opened and closed again inside the owner: that would drop the lock.
+    """
+    if fcntl is None:
+        raise StoreError("training needs a POSIX system (Linux, macOS, WSL); recordings open everywhere")
+    try:
+        descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder.lock}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"run {folder.name} is already being worked on by another process") from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(folder: RunFolder) -> int | None:
+    """The process that works on this run now, or None. Ask from another process: the owner itself always hears None."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder.lock, os.O_RDWR)
+    except OSError:                                             # no lock file, or a read-only place: nobody works there
+        return None
+    try:
+        if sys.platform == "linux":
+            question = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
+            return None if kind == fcntl.F_UNLCK else pid
+        try:                                                    # elsewhere the layout differs: try to take it for an instant
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        except OSError:
+            text = os.pread(descriptor, 32, 0).decode(errors="ignore").strip()
+            return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""The worker's side of the store: one connection for life, one transaction a moment.
+
+Bodies are JSON; arrays go beside them. Up to `INLINE` bytes a row's arrays are packed into its blob, larger ones become
+`arrays/<seq>-<field>.npy`, written before the row that names them. A row is readable the moment it is committed; a process
+that dies loses nothing that was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from cl_core.events import Event
+from cl_core.store.run import RunFolder, StoreError
+
+INLINE = 64 * 1024                                              # bytes of arrays kept in the row itself
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq   INTEGER PRIMARY KEY,   -- order of writing; the only cursor a reader needs
+    time  REAL NOT NULL,         -- seconds since 1970, UTC
+    kind  TEXT NOT NULL,         -- class name in cl_core.events
+    task  INTEGER NOT NULL,      -- clock, from 0; -1 = before
+    epoch INTEGER NOT NULL,
+    step  INTEGER NOT NULL,
+    body  TEXT NOT NULL,         -- JSON; an array is {"$array": [dtype, shape, offset, length]} or {"$file": name}
+    blob  BLOB                   -- the arrays of this row, each zlib-packed, one after the other
+);
+CREATE INDEX IF NOT EXISTS by_kind ON events (kind, seq);
+"""
+
+
+class RunWriter:
+    """Appends moments to a run's `events.db`. Hold the run (`store.run.hold`) while one of these is open."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        try:
+            self._db = sqlite3.connect(folder.database, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA wal_autocheckpoint=8000")
+            self._db.executescript(SCHEMA)
+            self.seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot write events into {folder.database}: {error}; "
+                             "is the folder writable and the disk not full?") from error
+
+    def append(self, moment: Iterable[Event]) -> int:
+        """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment stored."""
+        rows, seq, now = [], self.seq, time.time()
+        for event in moment:
+            seq += 1
+            body, blob = self._pack(seq, event.body())
+            clock = event.clock
+            rows.append((seq, now, event.kind, clock.task, clock.epoch, clock.step, body, blob))
+        if not rows:
+            return self.seq
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows)
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreError(f"cannot append to {self.folder.database}: {error}; what was stored before is safe") from error
+        self.seq = seq
+        return seq
+
+    def rewind(self, seq: int) -> None:
+        """Forget rows above `seq` (what was not saved did not happen) and tell readers to start afresh."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM events WHERE seq > ?", (seq,))
+        self._db.execute(f"PRAGMA user_version={version + 1}")
+        self._db.execute("COMMIT")
+        if self.folder.arrays.is_dir():
+            for file in self.folder.arrays.glob("*.npy"):
+                if int(file.name.split("-", 1)[0]) > seq:
+                    file.unlink()
+        self.seq = seq
+
+    def settle(self) -> None:
+        """Fold the write-ahead log into the database, without waiting for readers. Called at task ends."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def close(self) -> None:
+        self.settle()
+        self._db.close()
+
+    def _pack(self, seq: int, body: dict[str, Any]) -> tuple[str, bytes | None]:
+        arrays = {key: np.ascontiguousarray(value) for key, value in body.items() if isinstance(value, np.ndarray)}
+        blob = b""
+        inline = sum(a.nbytes for a in arrays.values()) <= INLINE
+        record: dict[str, Any] = {}
+        for key, value in body.items():
+            if key not in arrays:
+                record[key] = plain(value)
+            elif inline:
+                packed = zlib.compress(arrays[key].tobytes(), 1)
+                record[key] = {"$array": [arrays[key].dtype.str, list(arrays[key].shape), len(blob), len(packed)]}
+                blob += packed
+            else:
+                name = f"{seq:08d}-{key}.npy"
+                self.folder.arrays.mkdir(exist_ok=True)
+                temporary = self.folder.arrays / f"{name}.part"
+                with temporary.open("wb") as file:
+                    np.save(file, arrays[key], allow_pickle=False)
+                temporary.replace(self.folder.arrays / name)
+                record[key] = {"$file": name}
+        return json.dumps(record, allow_nan=False, separators=(",", ":")), blob or None
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it: NaN and infinities become null, numpy scalars plain numbers."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
