@@ -141,6 +141,15 @@ class StreamConfig:
         check_knobs(self)
 
 
+@dataclass(frozen=True)
+class Preparation:
+    """How pictures become inputs of a backbone: side length in pixels, then (x − mean) / std per channel on values in 0..1."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 SECTIONS = {"training": TrainingConfig, "diagnostics": DiagnosticsConfig, "stream_settings": StreamConfig}
 _ALIASES = {"stream": "stream_settings"}
 
@@ -191,10 +200,11 @@ class RunConfig:
             raise ConfigError("a run needs a method; `plastiscope methods` lists them")
         return configured(cls, record, "a run")
 
-    @classmethod
-    def from_toml(cls, path: Path) -> RunConfig:
+    @staticmethod
+    def record_from_toml(path: Path) -> dict[str, Any]:
+        """The table in a TOML file, unchecked (`presets.resolve` completes and checks it). `[stream_settings]` etc. as in to_dict."""
         try:
-            return cls.from_dict(tomllib.loads(Path(path).read_text("utf-8")))
+            return tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
         except tomllib.TOMLDecodeError as error:

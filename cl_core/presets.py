@@ -6,10 +6,12 @@ A method's class defaults are its authors' values. A preset gives the values for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cl_core.config import ConfigError, RunConfig, nearest
+from cl_core.registry import BACKBONES, METHODS, lookup
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,23 @@ def preset(name: str) -> Preset:
 
 def starting_point(method: str, backbone: str) -> RunConfig:
     """The settings a run of `method` on `backbone` begins with when nobody names a preset."""
-    found = PRESETS.get(f"{method.replace('-', '_').replace('_', '-')}-micro") if backbone == "micro-vit" else None
+    found = PRESETS.get(f"{method.replace('_', '-')}-micro") if backbone == "micro-vit" else None
     if found is None:
         return RunConfig(method=method, backbone=backbone)
     return RunConfig.from_dict({**found.config, "preset": found.name})
+
+
+def resolve(record: Mapping[str, Any]) -> RunConfig:
+    """A complete RunConfig from what a person wrote: their values over those of the preset they named (or the starting point)."""
+    record = dict(record)
+    if record.get("preset"):
+        base = {**preset(record["preset"]).config, "preset": record["preset"]}
+    elif "method" in record:
+        method, _ = lookup(METHODS, record["method"], "method")
+        backbone, _ = lookup(BACKBONES, record.get("backbone", "micro-vit"), "backbone")
+        base = starting_point(method, backbone).to_dict()
+    else:
+        base = {}
+    for key, value in record.items():
+        base[key] = {**base.get(key, {}), **value} if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+    return RunConfig.from_dict(base)

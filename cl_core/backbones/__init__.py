@@ -1,0 +1,1 @@
+"""Frozen networks with doors: prompts go in, named activations come out."""

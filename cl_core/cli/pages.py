@@ -1,0 +1,35 @@
+"""`plastiscope demo` and `plastiscope open`: the dashboard, on this machine only."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from cl_core.cli.options import add_runs
+from cl_core.config import ConfigError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    command = parser.prog.rsplit(" ", 1)[-1]
+    if command == "open":
+        parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder of runs, or one run")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--port", type=int, help="default: 8501, or the next free one")
+    add_runs(parser)
+    parser.epilog = f"example: plastiscope {command} --port 8600 --no-browser"
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("dashboard") is None:
+        raise ConfigError("the dashboard is not installed; install Plastiscope with `pip install .` from its folder")
+    from importlib import import_module
+    serve = import_module("dashboard.serve").serve              # by name: cl_core itself never depends on the dashboard
+    runs, start = arguments.runs, None
+    if arguments.command == "open" and arguments.folder is not None:
+        runs = arguments.folder
+        if not runs.is_dir():
+            raise ConfigError(f"{runs} is not a folder; name a folder of runs")
+        if (runs / "config.json").is_file():                    # one run: open its neighbours, look at it
+            runs, start = runs.resolve().parent, runs.resolve().name
+    return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start))

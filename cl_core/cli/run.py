@@ -1,0 +1,114 @@
+"""`plastiscope run`: train in this process, with a progress bar and time left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.config import RunConfig
+from cl_core.presets import resolve
+from cl_core.store import RunFolder, create_run
+from cl_core.summary import summarise
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings in a file; options below win over it")
+    parser.add_argument("--method", help="see `plastiscope methods`")
+    parser.add_argument("--backbone", help="default: micro-vit")
+    parser.add_argument("--stream", help="default: split-digits")
+    parser.add_argument("--preset", help="start from named settings, see `plastiscope presets`")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="a setting of the method, or training.KEY, stream.KEY, diagnostics.KEY; may be repeated")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--name", help="name of the run's folder")
+    add_runs(parser)
+    add_json(parser)
+    parser.epilog = ("examples:\n  plastiscope run --method nsp2 --stream split-digits --seed 0\n"
+                     "  plastiscope run --method nsp2 --set rule=energy --set energy_affinity=0.99 --set epochs=3 --json")
+
+
+def configuration(arguments: argparse.Namespace) -> RunConfig:
+    """File, then options, over the preset's values. Raises ConfigError."""
+    record = {}
+    if arguments.config is not None:
+        record = RunConfig.record_from_toml(arguments.config)
+    for key in ("method", "backbone", "stream", "preset", "seed", "device", "name"):
+        if getattr(arguments, key) is not None:
+            record[key] = getattr(arguments, key)
+    return resolve(record).with_overrides(arguments.set)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")         # before torch: spinning threads collapse when cores are shared
+    config = configuration(arguments)
+    from cl_core.build import build                             # torch from here on
+    build(config)                                               # what cannot be built leaves no folder behind
+    folder = create_run(arguments.runs, config)
+    return train(folder, as_json=arguments.json)
+
+
+def train(folder: RunFolder, *, as_json: bool) -> int:
+    """Drive a run here and say how it ended. Ctrl-C saves and stops; a second one ends at once."""
+    from cl_core.engine.worker import drive
+    asked: list[bool] = []
+
+    def ask(_signal: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        print("\nsaving and stopping …", file=sys.stderr)
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ended = drive(folder, Progress(sys.stderr), lambda: bool(asked))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
+    if as_json:
+        print(json.dumps(summary.to_dict()))
+    elif ended.state == "finished":
+        print(f"{accuracy_table(summary)}\n(class-incremental accuracy in percent; rows after training on, columns evaluated on)\n\n"
+              f"{headline(summary)}\n\n{folder.path}: open it with `plastiscope open {folder.path.parent}`")
+    if ended.state == "stopped":
+        print(f"stopped; `plastiscope resume {folder.name} --runs {folder.path.parent}` goes on from exactly here", file=sys.stderr)
+    if ended.state == "failed":
+        print(f"plastiscope: run {folder.name} failed: {ended.reason}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Progress:
+    """A bar with time left on a terminal; one line a task elsewhere."""
+
+    def __init__(self, stream) -> None:
+        self.stream, self.terminal = stream, stream.isatty()
+        self.started, self.first_step = time.monotonic(), None
+
+    def __call__(self, moment, trainer) -> None:
+        total, done = trainer.total_steps, trainer.cursor.step
+        if self.first_step is None:
+            self.first_step = done
+        for event in moment:
+            if event.kind == "AccuracyMeasured" and event.readout == "class-incremental":
+                row = " ".join("–" if v is None else f"{v:.0f}" for v in event.row)
+                self._line(f"after T{event.clock.task + 1}: {row}")
+        if self.terminal:
+            fresh, spent = done - self.first_step, time.monotonic() - self.started
+            left = f"{spent / fresh * (total - done):.0f} s left" if fresh >= 3 else "estimating"
+            filled = 24 * done // total
+            print(f"\r{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  step {done}/{total}  {left}   ", end="",
+                  file=self.stream, flush=True)
+            if done == total and trainer.cursor.stage == "end":
+                print(file=self.stream)
+
+    def _line(self, text: str) -> None:
+        print(("\r" + " " * 78 + "\r" if self.terminal else "") + text, file=self.stream, flush=True)

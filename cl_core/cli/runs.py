@@ -1,0 +1,113 @@
+"""`plastiscope list`, `show`, `resume`, `stop`, `pause`, and `work`, the worker process that the dashboard starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.commands import Pause, Stop
+from cl_core.store import RunFolder, RunReader, StoreError, find_run, list_runs, send
+from cl_core.summary import summarise
+
+EXAMPLES = {"list": "plastiscope list --runs runs", "show": "plastiscope show 20260102-nsp2-1a2b --json",
+            "resume": "plastiscope resume 20260102-nsp2-1a2b", "stop": "plastiscope stop 20260102-nsp2-1a2b",
+            "pause": "plastiscope pause 20260102-nsp2-1a2b", "work": "plastiscope work runs/20260102-nsp2-1a2b"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    command = parser.prog.rsplit(" ", 1)[-1]
+    parser.epilog = f"example: {EXAMPLES[command]}"
+    if command == "work":
+        parser.add_argument("folder", type=Path)
+        return
+    if command != "list":
+        parser.add_argument("run", help="name of the run, or an unambiguous part of it")
+    add_runs(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    return {"list": _list, "show": _show, "resume": _resume, "stop": _stop, "pause": _pause, "work": _work}[arguments.command](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    rows, unreadable = [], []
+    for folder in list_runs(arguments.runs):
+        try:
+            rows.append(summarise(folder))
+        except StoreError as error:
+            unreadable.append(str(error))
+    if arguments.json:
+        print(json.dumps([row.to_dict() for row in rows]))
+    elif not rows and not unreadable:
+        print(f"no runs in {arguments.runs} yet; `plastiscope run --method nsp2` makes one")
+    else:
+        print(f"{'run':<34} {'state':<9} {'method':<12} {'stream':<14} {'seed':>4} {'final':>6} {'forgot':>6}")
+        for row in rows:
+            final, forgot = (f"{v:.1f}" if v is not None else "–" for v in (row.final_average_accuracy, row.forgetting))
+            print(f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {row.seed:>4} {final:>6} {forgot:>6}")
+    for sentence in unreadable:
+        print(f"plastiscope: {sentence}", file=sys.stderr)
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    folder = find_run(arguments.runs, arguments.run)
+    summary = summarise(folder)
+    if arguments.json:
+        print(json.dumps({**summary.to_dict(), "config": folder.config().to_dict()}))
+        return 0
+    print(f"{summary.run}: {summary.state}" + (f" ({summary.reason})" if summary.reason else ""))
+    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}, {summary.device}, {summary.seconds:.0f} s")
+    print(f"\n{accuracy_table(summary)}\n(class-incremental accuracy in percent; rows after training on, columns evaluated on)\n\n"
+          f"{headline(summary)}")
+    return 0
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from cl_core.cli.run import train
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return train(find_run(arguments.runs, arguments.run), as_json=arguments.json)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    return _order(arguments, Stop(), ("stopped", "finished", "failed"), "saving and stopping")
+
+
+def _pause(arguments: argparse.Namespace) -> int:
+    return _order(arguments, Pause(), ("paused", "finished", "failed", "stopped"), "pausing")
+
+
+def _order(arguments: argparse.Namespace, command, until: tuple[str, ...], doing: str) -> int:
+    """Send a command and wait up to 30 s for the state it leads to."""
+    folder = find_run(arguments.runs, arguments.run)
+    with contextlib.closing(RunReader(folder)) as reader:
+        status = reader.status()
+        if status.pid is None:
+            raise StoreError(f"run {folder.name} is not running (it is {status.state}); nothing to {command.word}")
+        send(folder, command)
+        deadline = time.monotonic() + 30
+        while (status := reader.status()).state not in until and status.pid and time.monotonic() < deadline:
+            time.sleep(0.1)
+    reached = status.state in until
+    if arguments.json:
+        print(json.dumps({"run": folder.name, "state": status.state}))
+    else:
+        print(f"{folder.name}: {status.state}" if reached else f"{folder.name}: {doing}; it will answer after its current step")
+    return 0
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    """Train a run folder; SIGTERM saves and stops. Output goes to the run's log by whoever started us."""
+    from cl_core.engine.worker import drive
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: asked.append(n))
+    return 1 if drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked)).state == "failed" else 0

@@ -1,0 +1,1 @@
+"""Time: the loop as a generator of moments, checkpoints, and the process that obeys commands."""

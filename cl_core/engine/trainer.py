@@ -1,0 +1,318 @@
+"""The loop, as a generator of moments.
+
+A moment is the tuple of events that one indivisible piece of work produced: a step with its probes, a survey, one row of accuracies.
+A `yield` is when nothing is half done. The cursor names the *next* thing to do and moves before each yield, so a trainer stopped
+after any moment, saved with `state()` and restored into fresh objects goes on exactly where it was.
+
+One task:  begin → train (steps, epochs) → survey → measure
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cl_core import __version__
+from cl_core.config import DiagnosticsConfig, RunConfig
+from cl_core.diagnostics.probe import Probe
+from cl_core.diagnostics.readout import ClassStatistics
+from cl_core.events import (
+    AccuracyMeasured,
+    Clock,
+    EpochEnded,
+    Event,
+    ProbesChosen,
+    PromptsDrifted,
+    RunStarted,
+    StepEnded,
+    TaskEnded,
+    TaskStarted,
+)
+from cl_core.methods.method import Method
+from cl_core.streams.stream import Batch, Task, TaskStream
+
+SURVEY_BATCH = 100                          # images a batch in the end-of-task pass, as the NSP² release collects
+EVALUATION_BATCH = 250
+
+Moment = tuple[Event, ...]
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss became NaN or infinite; the message names task, step and part."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What comes next: `stage` of training task number `task`; in "train", batch `item` of `epoch`; `step` counts all steps."""
+
+    task: int = 0
+    stage: str = "start"                    # start → begin → train → survey → measure → begin of the next task → end
+    epoch: int = 0
+    item: int = 0
+    step: int = 0
+
+
+class Trainer:
+    """Trains one method on one stream and says what happened. Knows no method by name."""
+
+    def __init__(self, config: RunConfig, stream: TaskStream, backbone: nn.Module, method: Method, device: torch.device) -> None:
+        self.config, self.stream, self.device = config, stream, device
+        self.backbone, self.method = backbone.to(device), method.to(device)
+        self.curriculum = stream.joined() if method.trains_on_all else stream
+        self.diagnostics: DiagnosticsConfig = config.diagnostics
+        probes = {task.index: task.probes(self.diagnostics.probe_images) for task in stream}
+        self.probe = Probe(backbone, {j: task.prepare(p.pictures).to(device) for (j, p), task in zip(probes.items(), stream, strict=True)},
+                           {j: p.labels.to(device) for j, p in probes.items()})
+        self._pictures = probes
+        self.statistics = ClassStatistics(len(stream.class_names), backbone.width).to(device)
+        self.cursor, self.optimiser = Cursor(), None
+        self._epoch_losses: dict[str, float] = {}               # sums over the epoch's steps so far, saved with the rest
+        self._task_seconds = 0.0
+
+    # ------------------------------------------------------------ the course of a run
+
+    def run(self) -> Iterator[Moment]:
+        """Moments from the cursor on, until the last task has been measured."""
+        while self.cursor.stage != "end":
+            yield from getattr(self, f"_{self.cursor.stage}")()
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self._steps(task) * self.config.training.epochs for task in self.curriculum)
+
+    def _start(self) -> Iterator[Moment]:
+        self.method.begin_task(0, self.curriculum[0].classes)
+        trainable = sum(p.numel() for g in self.method.groups() for p in g.parameters.values())
+        clock = Clock()
+        moment: list[Event] = [RunStarted(
+            clock, [{"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)} for t in self.stream],
+            self.stream.scenario, len(self.curriculum), self.total_steps, trainable, self.backbone.describe(), environment(self.device))]
+        for index, split in self._pictures.items():
+            pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            names = [self.stream.class_names[c] for c in split.labels.tolist()]
+            moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
+        moment += self._drift(clock)
+        self.cursor = Cursor(stage="begin")
+        yield tuple(moment)
+
+    def _begin(self) -> Iterator[Moment]:
+        task = self._task
+        if self.cursor.task:                                    # the first was begun with the run, to count its parameters
+            self.method.begin_task(self.cursor.task, task.classes)
+        self.method.refresh()
+        self.optimiser, self._task_seconds = self.method.optimiser(), 0.0
+        self.cursor = replace(self.cursor, stage="train", epoch=0, item=0)
+        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self.config.training.epochs),)
+
+    def _train(self) -> Iterator[Moment]:
+        task, training = self._task, self.config.training
+        steps = self._steps(task)
+        while self.cursor.epoch < training.epochs:
+            epoch = self.cursor.epoch
+            batches = task.batches(training.batch_size, seed=self.config.seed, epoch=epoch, repeats=training.repeats,
+                                   start=self.cursor.item)
+            for batch in batches:
+                moment: list[Event] = [self._step(batch)]
+                last = self.cursor.item + 1 == steps
+                if last:
+                    moment += self._epoch_ended(steps)
+                self.cursor = (replace(self.cursor, epoch=epoch + 1, item=0, step=self.cursor.step + 1) if last
+                               else replace(self.cursor, item=self.cursor.item + 1, step=self.cursor.step + 1))
+                if self.cursor.epoch == training.epochs:
+                    self.cursor = replace(self.cursor, stage="survey", epoch=0)
+                yield tuple(moment)
+            if self.cursor.stage == "survey":
+                return
+
+    def _survey(self) -> Iterator[Moment]:
+        """One pass over the finished task's training images serves the method's memory and the stored statistics."""
+        task, measure = self._task, self.diagnostics.spectra
+        clock = self._clock(self.config.training.epochs - 1)
+        started = time.perf_counter()
+        taps = self.method.survey_taps(measure)
+        if taps is not None or self.diagnostics.readout:
+            for batch in self._ordered(task, "train", SURVEY_BATCH):
+                features = self._features(batch.images, taps or ())
+                if taps is not None:
+                    self.method.survey(self.backbone, features, batch.labels)
+                if self.diagnostics.readout:
+                    self.statistics.add(features.pooled, batch.labels)
+        said = self.method.end_task(clock, measure)
+        self.method.refresh()
+        self._task_seconds += time.perf_counter() - started
+        self.cursor = replace(self.cursor, stage="measure")
+        yield (*said, TaskEnded(clock, self._task_seconds, self.method.kept_bytes()))
+
+    def _measure(self) -> Iterator[Moment]:
+        clock = self._clock(self.config.training.epochs - 1)
+        moment = [*self._accuracies(clock), *self._compared(clock, self._learned())]
+        done = self.cursor.task + 1 == len(self.curriculum)
+        self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
+        yield tuple(moment)
+
+    # ------------------------------------------------------------ pieces of a moment
+
+    def _step(self, batch: Batch) -> StepEnded:
+        started = time.perf_counter()
+        optimiser, factor = self.optimiser, self.config.training.learning_rate_factor(self.cursor.epoch)
+        assert optimiser is not None
+        groups = self.method.groups()
+        for group, described in zip(optimiser.param_groups, groups, strict=True):
+            group["lr"] = described.rate * factor
+        loss = self.method.loss(self.backbone, batch.images.to(self.device), batch.labels.to(self.device))
+        total = torch.stack(list(loss.parts.values())).sum()
+        losses = {name: float(part.detach()) for name, part in loss.parts.items()} | {"total": float(total.detach())}
+        self._refuse_non_finite(losses)                         # before the step: what is saved later stays finite
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        maps = self.method.projections()
+        before = {name: p.detach().clone() for g in groups for name, p in g.parameters.items() if name in maps or g.name == "prompts"}
+        optimiser.step()
+        proposed, applied = {}, {}
+        with torch.no_grad():
+            for name, old in before.items():
+                parameter = self.method.get_parameter(name)
+                step = parameter - old
+                proposed[name] = applied[name] = step.norm()
+                if name in maps:
+                    step = maps[name](step)
+                    applied[name] = step.norm()
+                    parameter.copy_(old + step)
+        return StepEnded(self._clock(self.cursor.epoch), losses, {g.name: g.rate * factor for g in groups},
+                         {n: float(v) for n, v in proposed.items()}, {n: float(v) for n, v in applied.items()},
+                         100 * self._tally(losses, float(loss.correct)), time.perf_counter() - started)
+
+    def _tally(self, losses: dict[str, float], correct: float) -> float:
+        for name, value in {**losses, "correct": correct}.items():
+            self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + value
+        return correct
+
+    def _refuse_non_finite(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise NonFiniteLoss(
+                    f"loss {name!r} became {value} in task {self._task.title}, step {self.cursor.step + 1}; "
+                    "lower the learning rate (prompt_rate, head_rate) and resume from the last boundary, or start anew")
+
+    def _epoch_ended(self, steps: int) -> list[Event]:
+        means = {name: value / steps for name, value in self._epoch_losses.items()}
+        self._epoch_losses = {}
+        clock = self._clock(self.cursor.epoch)
+        ended = EpochEnded(clock, {k: v for k, v in means.items() if k != "correct"}, 100 * means["correct"])
+        last = self.cursor.epoch + 1 == self.config.training.epochs         # the measure stage looks again then
+        return [ended, *self._drift(clock), *self._compared(clock, [] if last else range(self.cursor.task))]
+
+    def _drift(self, clock: Clock) -> list[Event]:
+        prompts = self.method.probe_prompts() if self.diagnostics.drift else None
+        if prompts is None:
+            return []
+        means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
+        return [PromptsDrifted(clock, prompts.half().cpu().numpy(), means.cpu().numpy(), spreads.cpu().numpy())]
+
+    def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
+        if not self.diagnostics.attention:
+            return []
+        return [event for index in tasks for event in self.probe.compare(self.method, self.backbone, index, clock)]
+
+    @torch.no_grad()
+    def _accuracies(self, clock: Clock) -> list[Event]:
+        """One row of each accuracy matrix from one pass over the test images of all tasks learned so far."""
+        readouts = {"class-incremental": self.method.classify}
+        if self.diagnostics.readout:
+            readouts["stored statistics"] = self.statistics.classify
+            readouts["recomputed statistics"] = self._recomputed().classify
+        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in (*readouts, "task-incremental")}
+        for index in self._learned():
+            task = self.stream[index]
+            right: dict[str, float] = dict.fromkeys(rows, 0.0)
+            for batch in self._ordered(task, "test", EVALUATION_BATCH):
+                pooled = self._features(batch.images).pooled
+                for name, classify in readouts.items():
+                    scores = classify(pooled)
+                    right[name] += int((scores.argmax(dim=1) == batch.labels).sum())
+                    if name == "class-incremental":
+                        own = scores[:, task.classes.start:task.classes.stop].argmax(dim=1) + task.classes.start
+                        right["task-incremental"] += int((own == batch.labels).sum())
+            for name, count in right.items():
+                rows[name][index] = 100 * count / len(task.test)
+        return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
+
+    def _recomputed(self) -> ClassStatistics:
+        """Class statistics of all tasks learned so far, with the features as they are now."""
+        statistics = ClassStatistics(len(self.stream.class_names), self.backbone.width).to(self.device)
+        for index in self._learned():
+            for batch in self._ordered(self.stream[index], "train", EVALUATION_BATCH):
+                statistics.add(self._features(batch.images).pooled, batch.labels)
+        return statistics
+
+    @torch.no_grad()
+    def _features(self, images: Tensor, taps: Iterable[Any] = ()) -> Any:
+        return self.method.features(self.backbone, images, taps)
+
+    def _ordered(self, task: Task, split: str, size: int) -> Iterator[Batch]:
+        for batch in task.ordered(split, size):
+            yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
+
+    # ------------------------------------------------------------ where we are
+
+    @property
+    def _task(self) -> Task:
+        return self.curriculum[self.cursor.task]
+
+    def _learned(self) -> list[int]:
+        """Evaluation tasks whose classes have been trained, the current one included."""
+        return list(range(self._task.index + 1))
+
+    def _steps(self, task: Task) -> int:
+        return task.steps(self.config.training.batch_size, self.config.training.repeats)
+
+    def _clock(self, epoch: int) -> Clock:
+        return Clock(self._task.index, epoch, self.cursor.step)
+
+    # ------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on from here, as nested dicts of plain values and tensors."""
+        return {
+            "cursor": asdict(self.cursor),
+            "epoch_losses": dict(self._epoch_losses),
+            "task_seconds": self._task_seconds,
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
+            "probe": dict(self.probe.named_buffers()),
+            "statistics": self.statistics.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put a freshly built trainer where another's `state()` was taken."""
+        self.cursor = Cursor(**state["cursor"])
+        begun = self.cursor.task + (self.cursor.stage not in ("start", "begin", "end"))
+        begun = max(begun, int(self.cursor.stage != "start"))   # the first task is begun with the run
+        for index in range(begun):
+            self.method.begin_task(index, self.curriculum[index].classes)
+        self.method.load_state_dict(state["method"])
+        self.method.refresh()
+        self._epoch_losses, self._task_seconds = dict(state["epoch_losses"]), state["task_seconds"]
+        for name, value in state["probe"].items():
+            self.probe.register_buffer(name, value.to(self.device))
+        self.statistics.load_state_dict(state["statistics"])
+        if self.cursor.stage == "train":                        # elsewhere a new one follows at the next task
+            self.optimiser = self.method.optimiser()
+            self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"].cpu())
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on besides the settings."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine())
+    return {"device": device.type, "device_name": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "python": platform.python_version(), "plastiscope": __version__}

@@ -1,0 +1,150 @@
+"""Train a run folder to its end: store each moment, obey each command.
+
+The same `drive` serves the worker process that the dashboard starts and `plastiscope run` in a terminal. Not asking the trainer for
+the next moment *is* the pause.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from cl_core.build import build
+from cl_core.commands import Command, Pause, Resume, Step, Stop
+from cl_core.config import ConfigError
+from cl_core.engine import checkpoint as checkpoints
+from cl_core.engine.trainer import Moment, NonFiniteLoss, Trainer
+from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, StateChanged
+from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, hold, take
+
+LISTEN = 0.1                                # seconds between looks into the inbox while paused
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How driving a run ended: "finished", "stopped" or "failed", and why."""
+
+    state: str
+    reason: str = ""
+
+
+class Drive:
+    """One run, one writer, one trainer, one inbox."""
+
+    def __init__(self, folder: RunFolder, writer: RunWriter, on_moment: Callable[[Moment, Trainer], None] | None = None,
+                 asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+        self.folder, self.writer, self.on_moment, self.asked_to_stop = folder, writer, on_moment, asked_to_stop
+        self.clock = Clock()
+        self.paused, self.allowance = False, 0                  # moments to let through although paused
+
+    def to_the_end(self) -> Ended:
+        """Build or restore the trainer and go on until the run is finished, stopped or fails."""
+        try:
+            trainer = self._trainer()
+            self._say(StateChanged(self.clock, "running"))
+            for moment in trainer.run():
+                self._store(moment, trainer)
+                if self._obey(trainer):
+                    return self._stop(trainer)
+            self._say(StateChanged(self.clock, "finished"))
+            return Ended("finished")
+        except Exception as error:
+            reason = in_one_sentence(error)
+            with contextlib.suppress(StoreError):               # the disk may be what failed
+                self.writer.append([RunFailed(self.clock, reason, traceback.format_exc()), StateChanged(self.clock, "failed", reason)])
+            traceback.print_exc()
+            return Ended("failed", reason)
+
+    def _trainer(self) -> Trainer:
+        trainer = build(self.folder.config())
+        complete = checkpoints.complete(self.folder)
+        if self.writer.seq:
+            self.writer.rewind(complete[-1].seq if complete else 0)
+        if complete:
+            trainer.restore(checkpoints.load(complete[-1]))
+            self.clock = Clock(complete[-1].task, -1, trainer.cursor.step)
+        return trainer
+
+    def _store(self, moment: Moment, trainer: Trainer) -> None:
+        self.writer.append(moment)
+        self.clock = moment[-1].clock
+        if trainer.cursor.stage in ("begin", "end") and trainer.cursor.task:
+            self._save(trainer, boundary=True)
+            self.writer.settle()
+        if self.on_moment:
+            self.on_moment(moment, trainer)
+
+    def _save(self, trainer: Trainer, *, boundary: bool) -> None:
+        saved = checkpoints.save(self.folder, trainer.state(), self.writer.seq + 1, boundary=boundary)
+        self._say(CheckpointSaved(self.clock, saved.path.name, boundary))
+
+    def _obey(self, trainer: Trainer) -> bool:
+        """Take commands, and wait while paused. True: stop now."""
+        if self.paused and self.allowance:
+            self.allowance -= 1
+        while True:
+            for command in take(self.folder):
+                if isinstance(command, Stop):
+                    return True
+                self._turn(command)
+            if self.asked_to_stop():
+                return True
+            if not self.paused or self.allowance:
+                return False
+            time.sleep(LISTEN)
+
+    def _turn(self, command: Command | str) -> None:
+        match command:
+            case Pause() if not self.paused:
+                self.paused = True
+                self._say(StateChanged(self.clock, "paused"))
+            case Resume() if self.paused:
+                self.paused, self.allowance = False, 0
+                self._say(StateChanged(self.clock, "running"))
+            case Step(moments=count):
+                if not self.paused:
+                    self.paused = True
+                    self._say(StateChanged(self.clock, "paused"))
+                self.allowance += count
+            case Pause() | Resume():
+                self._say(CommandRefused(self.clock, command.word, f"the run is {'paused' if self.paused else 'running'} already"))
+            case _:
+                self._say(CommandRefused(self.clock, "?", str(command)))
+
+    def _stop(self, trainer: Trainer) -> Ended:
+        if trainer.cursor.stage != "start":
+            self._save(trainer, boundary=False)
+        reason = "stopped on request; resume goes on from exactly here"
+        self._say(StateChanged(self.clock, "stopped", reason))
+        return Ended("stopped", reason)
+
+    def _say(self, event: Event) -> None:
+        self.writer.append([event])
+
+
+def drive(folder: RunFolder, on_moment: Callable[[Moment, Trainer], None] | None = None,
+          asked_to_stop: Callable[[], bool] = lambda: False) -> Ended:
+    """Hold `folder` and train it to its end. Raises StoreError if it is held already, cannot be written, or is finished."""
+    folder.config()                                             # a damaged or newer run is refused before anything is touched
+    with hold(folder), contextlib.closing(RunReader(folder)) as reader:
+        if reader.status().state == "finished":
+            raise StoreError(f"run {folder.name} is finished; there is nothing left to train")
+        reader.close()
+        with contextlib.closing(RunWriter(folder)) as writer:
+            take(folder)                                        # orders given to an earlier worker do not count
+            return Drive(folder, writer, on_moment, asked_to_stop).to_the_end()
+
+
+def in_one_sentence(error: Exception) -> str:
+    """What went wrong, for a person."""
+    if isinstance(error, (ConfigError, StoreError, NonFiniteLoss)):
+        return str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return "out of memory; a smaller batch_size needs less, and the last boundary is kept"
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first} (details in the run's log)"

@@ -1,0 +1,100 @@
+"""Deep visual prompts with a head per task: the frame that sequential, joint and NSP² share.
+
+Jia et al. Visual Prompt Tuning. ECCV 2022, arXiv:2203.12119 (VPT-Deep); heads as in the release of arXiv:2406.05658.
+Shapes: L blocks, M prompts per block, d width, B images, c classes of the task.
+
+One set of prompts P [L, M, d], drawn uniformly from (−1, 1) once and carried from task to task. Each task trains a linear head on
+its own classes only; at test time all heads are concatenated (no task id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_core.backbones.features import Features, Tap
+from cl_core.config import check_knobs, knob
+from cl_core.methods.method import Loss, ParameterGroup
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """Defaults are those of the NSP² release for CIFAR-100 in 10 tasks."""
+
+    prompt_length: int = knob(4, low=0, high=64, help="prompts per block (M); 0 = frozen features, head only")
+    prompt_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
+    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
+    weight_decay: float = knob(5e-5, low=0.0, high=1.0, help="coupled L2 decay inside Adam")
+    head_init: str = knob("official", choices=("official", "fresh"),
+                          help="official: the second task's head starts from the first one's, as the release does")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+class DeepPrompts(nn.Module):
+    """Prompts and heads: a component that a method owns and asks."""
+
+    def __init__(self, config: PromptConfig, layers: int, width: int, seed: int) -> None:
+        super().__init__()
+        self.config, self.width, self.seed = config, width, seed
+        draw = torch.rand(layers, config.prompt_length, width, generator=self._generator(0))
+        self.prompts = nn.Parameter(2 * draw - 1)
+        self.heads = nn.ModuleList()
+        self.classes = range(0)
+
+    def begin_task(self, index: int, classes: range) -> None:
+        """A head for `classes`; earlier heads stay as they are and are never trained again."""
+        head = nn.Linear(self.width, len(classes))
+        generator, previous = self._generator(len(self.heads) + 1), self.heads[-1] if len(self.heads) else None
+        with torch.no_grad():
+            if self.config.head_init == "official" and previous is None:
+                nn.init.trunc_normal_(head.weight, std=0.02, generator=generator)
+                nn.init.zeros_(head.bias)
+            elif self.config.head_init == "official" and len(self.heads) == 1 and previous.out_features == len(classes):
+                head.load_state_dict(previous.state_dict())
+            else:
+                bound = self.width ** -0.5
+                head.weight.uniform_(-bound, bound, generator=generator)
+                head.bias.uniform_(-bound, bound, generator=generator)
+        for earlier in self.heads:
+            earlier.requires_grad_(False)
+        self.heads.append(head.to(self.prompts.device))
+        self.classes = classes
+
+    def groups(self, prefix: str) -> list[ParameterGroup]:
+        """Prompts and the current head, each with its learning rate; `prefix` is this component's name within the method."""
+        last = len(self.heads) - 1
+        head = {f"{prefix}.heads.{last}.{name}": p for name, p in self.heads[last].named_parameters()}
+        prompts = {f"{prefix}.prompts": self.prompts} if self.prompts.numel() else {}
+        groups = [ParameterGroup("prompts", prompts, self.config.prompt_rate), ParameterGroup("head", head, self.config.head_rate)]
+        return [g for g in groups if g.parameters]
+
+    def optimiser(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """Adam with coupled decay, new for each task."""
+        return torch.optim.Adam([{"params": list(g.parameters.values()), "lr": g.rate} for g in groups],
+                                weight_decay=self.config.weight_decay)
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return backbone(images, prompts=self.prompts, taps=tuple(taps))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Concatenated heads: [B, classes seen]."""
+        return torch.cat([head(pooled) for head in self.heads], dim=1)
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """CE over the current task's classes only, on logits / τ."""
+        logits = self.heads[-1](self.features(backbone, images).pooled)                            # [B, c]
+        targets = labels - self.classes.start
+        correct = (logits.detach().argmax(dim=1) == targets).float().mean()
+        return Loss({"cross_entropy": F.cross_entropy(logits / self.config.temperature, targets)}, correct)
+
+    def _generator(self, place: int) -> torch.Generator:
+        """Place 0 draws the prompts, place k the k-th head: independent of what else was drawn."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + place)

@@ -1,0 +1,137 @@
+"""VPT-NSP²: deep prompts whose updates stay where past tasks are not looking.
+
+Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658.
+Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `prompt_moments`; U [L, M, d] is Adam's step.
+
+From the second task on
+
+    P ← P + B̃₂ U B̃₁,    B̃ₖ = ηₖ Πₖ/‖Πₖ‖_F + (1 − ηₖ) I,    Πₖ = projector onto the Rₖ directions Cₖ uses least
+    loss = CE/τ-scaled + w Σ_layers [ mean_m |μ_m − μ_m^old| + mean_m |σ_m − σ_m^old| ]        (L_LN, statistics over channels)
+
+We follow the official code where it and the paper differ (Frobenius-normalised projectors, elbow included in the free set, smoothing
+of long spectra, means of batches summed, L_LN averaged over tokens); `scale="plain"` and `weighting="images"` give the paper's forms.
+Because Π is divided by √R, free directions shrink too: `projection="shrink-only"` keeps only that shrinking (ρ I with the same RMS
+gain) and is the control every claim should stand beside. The paper reports no such control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from cl_core.config import ConfigError, knob
+from cl_core.events import Clock, Event
+from cl_core.linalg import blended_projector, elbow_nullity, energy_nullity, null_projector, projector_gains, shrink_only, spectrum
+from cl_core.methods.deep_prompts import PromptConfig
+from cl_core.methods.method import Loss
+from cl_core.methods.prompt_moments import SPACES
+from cl_core.methods.prompted import PromptedMethod
+
+
+@dataclass(frozen=True)
+class NSP2Config(PromptConfig):
+    """Defaults are the authors' for CIFAR-100 in 10 tasks; η does not carry over to other widths (the free gain depends on R)."""
+
+    eta_affinity: float = knob(0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)")
+    eta_mixture: float = knob(0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)")
+    rule: str = knob("elbow", choices=("elbow", "energy"), live=True, help="where the spectrum is cut: its knee, or an energy share")
+    energy_affinity: float = knob(0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)")
+    energy_mixture: float = knob(0.9, low=0.0, high=1.0, live=True, help="energy kept for old tasks, prompt side (rule energy)")
+    norm_weight: float = knob(1.0, low=0.0, high=1e4, live=True, help="weight of L_LN, the penalty on prompts' mean and spread")
+    projection: str = knob("null-space", choices=("null-space", "shrink-only", "none"), live=True,
+                           help="shrink-only: control with the same average step size but no direction")
+    sides: str = knob("both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)")
+    scale: str = knob("frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written")
+    weighting: str = knob("batches", choices=("batches", "images"), help="what counts once in the moments")
+    fold_norm: bool = knob(False, help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rule == "elbow" and self.projection != "none" and self.prompt_length < 3:
+            raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {self.prompt_length}; use rule=energy for fewer")
+
+
+@final
+class NSP2(PromptedMethod):
+    """Deep prompts with null-space projected steps."""
+
+    Config = NSP2Config
+    moments_used = True
+    rows: Tensor | None = None                                  # B̃₂ [L, M, M], None while nothing is to be protected
+    columns: Tensor | None = None                               # B̃₁ [L, d, d]
+
+    def moment_options(self) -> dict[str, Any]:
+        return {"weighting": self.config.weighting, "fold": self.config.fold_norm}
+
+    def refresh(self) -> None:
+        """B̃₁, B̃₂ from the moments of finished tasks; none in the first task."""
+        if not int(self.moments.tasks) or self.config.projection == "none":
+            self.rows = self.columns = None
+            return
+        dtype = self.tuning.prompts.dtype
+        self.columns, self.rows = (self._projector(space).to(dtype) for space in SPACES)
+
+    def _projector(self, space: str) -> Tensor:
+        moment, eta = getattr(self.moments, space), self._eta(space)
+        nullity = self._nullity(space)
+        if self.config.scale == "frobenius":
+            blended = blended_projector(moment, eta=eta, nullity=nullity)
+        else:
+            identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
+            blended = eta * null_projector(moment, nullity) + (1 - eta) * identity
+        return shrink_only(blended) if self.config.projection == "shrink-only" else blended
+
+    def _eta(self, space: str) -> float:
+        """η of a side; 0 makes B̃ the identity, which is how a side is switched off."""
+        if self.config.sides not in ("both", space):
+            return 0.0
+        return {"affinity": self.config.eta_affinity, "mixture": self.config.eta_mixture}[space]
+
+    def _nullity(self, space: str) -> Tensor:
+        """R per layer [L]."""
+        values = spectrum(getattr(self.moments, space))
+        if self.config.rule == "elbow":
+            return torch.as_tensor(elbow_nullity(values))
+        energy = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}[space]
+        return torch.as_tensor(energy_nullity(values, energy))
+
+    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """U → B̃₂ U B̃₁, per layer."""
+        if self.rows is None or self.columns is None:
+            return {}
+        rows, columns = self.rows, self.columns
+        return {"tuning.prompts": lambda step: rows @ step @ columns}
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        loss = super().loss(backbone, images, labels)
+        if int(self.moments.tasks) and self.config.norm_weight:
+            loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()
+        return loss
+
+    def norm_drift(self) -> Tensor:
+        """L_LN: LayerNorm sits between prompts and attention, so a change of a prompt's mean or spread would slip past the projectors."""
+        prompts, old = self.tuning.prompts, self.previous_prompts
+        means = (prompts.mean(dim=-1) - old.mean(dim=-1)).abs()                                    # [L, M]
+        spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
+        return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()
+
+    def spectra(self, clock: Clock) -> Iterable[Event]:
+        """What the next task will be held to: the cut of the chosen rule and the gains of both kinds of direction."""
+        nullities = {space: self._nullity(space) for space in SPACES}
+        gains, used = {}, {}
+        for space in SPACES:
+            eta = self._eta(space) if self.config.projection != "none" else 0.0
+            free, protected = projector_gains(nullities[space], eta)
+            if self.config.scale == "plain":
+                free = torch.ones_like(free)
+            if self.config.projection == "shrink-only":         # one gain for all directions: the RMS of the two
+                side = getattr(self.moments, space).shape[-1]
+                share = nullities[space] / side
+                free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected ** 2).sqrt()
+            gains[space], used[space] = (free, protected), eta > 0 and self.config.projection == "null-space"
+        rule = self.config.rule if self.config.rule == "elbow" else "energy"
+        return self.moments.spectra(clock, nullities, rule, used, gains)

@@ -1,0 +1,110 @@
+"""What past tasks ask of prompts: two second moments per block, accumulated over tasks in constant memory.
+
+Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658, sections 4-5 of the method.
+Shapes: L blocks, M prompts, d width, H heads, N image tokens, B images of a batch.
+
+    affinity  C₁ = Σ_batches  J₁ᵀJ₁ / (B·H·N),   J₁ rows  q_h[n] W_kʰ          [L, d, d]   what queries see of a prompt
+    mixture   C₂ = Σ_batches  J₂ᵀJ₂ / (B·H·N),   J₂ rows  S_Pʰ[n, :]           [L, M, M]   attention paid to prompts
+
+Queries carry their bias and no 1/√(d/H); heads are stacked as rows; prompt queries do not exist. C₁ is formed from per-head Gram
+matrices, Σ_h W_kʰᵀ G_h W_kʰ, without the rows. As in the official release each batch's *mean* is summed, so a short last batch
+counts as much as a full one; weighting "images" counts images (the paper's sum of raw Gram matrices, up to a factor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.backbones.features import Features, Tap
+from cl_core.events import Clock, SpectrumMeasured, UpdateMeasured
+from cl_core.linalg import (
+    condition_residual,
+    effective_rank,
+    gram_per_head,
+    isotropic_residual,
+    protected_energy,
+    pulled_back_moment,
+    second_moment,
+    spectrum,
+)
+
+SPACES = ("affinity", "mixture")
+
+
+class PromptMoments(nn.Module):
+    """The two moments over all finished tasks, and those of the task being surveyed."""
+
+    def __init__(self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False) -> None:
+        """`fold`: collect J₁·diag(γ) and S_P·diag(1/σ) instead, which makes the two conditions exact for frozen LayerNorm
+        statistics (our variant, not the published method)."""
+        super().__init__()
+        self.weighting, self.fold = weighting, fold
+        for space, side in zip(SPACES, (width, prompts), strict=True):
+            self.register_buffer(space, torch.zeros(layers, side, side, dtype=torch.float64))
+            self.register_buffer(f"task_{space}", torch.zeros(layers, side, side, dtype=torch.float64))
+        self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def layers(self) -> int:
+        return self.affinity.shape[0]
+
+    def taps(self) -> tuple[Tap, ...]:
+        return tuple((kind, layer) for layer in range(self.layers) for kind in ("q", "attention"))
+
+    @torch.no_grad()
+    def add(self, backbone, features: Features, prompts: Tensor) -> None:
+        """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
+        for layer in range(self.layers):
+            q, attention = features.taps["q", layer], features.taps["attention", layer]        # [B,H,N,d/H], [B,H,N,N+M]
+            images, heads, tokens = q.shape[:3]
+            share = float(images) if self.weighting == "images" else 1.0
+            affinity = pulled_back_moment(gram_per_head(q), backbone.key_weight(layer)).double() / (images * heads * tokens)
+            mixture = second_moment(attention[..., tokens:].flatten(0, 2)).double()
+            if self.fold:
+                gain = backbone.norm_gain(layer).double()
+                inverse = 1 / prompts[layer].std(dim=-1, correction=0).double()
+                affinity = gain[:, None] * affinity * gain
+                mixture = inverse[:, None] * mixture * inverse
+            self.task_affinity[layer] += share * affinity
+            self.task_mixture[layer] += share * mixture
+
+    def fold_task(self) -> None:
+        """C ← C + C_task."""
+        for space in SPACES:
+            own = getattr(self, f"task_{space}")
+            getattr(self, space).add_(own)
+            own.zero_()
+        self.tasks += 1
+
+    def spectra(self, clock: Clock, nullities: dict[str, Tensor], rule: str, used: dict[str, bool],
+                gains: dict[str, tuple[Tensor, Tensor]]) -> Iterator[SpectrumMeasured]:
+        """One event a layer and space. `nullities[space]` [L]; `gains[space]` (free, protected) [L] each."""
+        for space in SPACES:
+            values = spectrum(getattr(self, space))                                              # [L, n]
+            for layer in range(self.layers):
+                nullity, (free, protected) = int(nullities[space][layer]), gains[space]
+                yield SpectrumMeasured(
+                    clock, layer, space, values[layer].float().cpu().numpy(), nullity, rule, used[space],
+                    float(protected_energy(values[layer], nullity)), float(effective_rank(values[layer])),
+                    float(free[layer]), float(protected[layer]))
+
+    def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
+        """How far prompts moved from `before` to `after` [L, M, d], and how much of it earlier tasks can see.
+
+        Called before `fold_task`, so that the moments are those of the earlier tasks alone.
+        """
+        change = (after - before).double()
+        movement = change.flatten(1).norm(dim=1) / before.double().flatten(1).norm(dim=1)
+        residual: dict[str, list[float | None]] = {space: [None] * self.layers for space in SPACES}
+        isotropic = {space: list(values) for space, values in residual.items()}
+        if int(self.tasks):
+            for space, update in (("affinity", change), ("mixture", change.mT)):
+                moment = getattr(self, space)
+                residual[space] = condition_residual(update, moment).tolist()
+                isotropic[space] = isotropic_residual(moment).tolist()
+        for layer in range(self.layers):
+            yield UpdateMeasured(clock, layer, float(movement[layer]), {s: residual[s][layer] for s in SPACES},
+                                 {s: isotropic[s][layer] for s in SPACES})

@@ -1,0 +1,218 @@
+"""Numbers read off an accuracy matrix R[i, j]: percent on task j after training through task i.
+
+Rows are 'after training on', columns 'evaluated on', tasks counted from 0 here and from 1 on screen. NaN (or None in a
+list) means not measured. Every result is a Python float in percent or percentage points, NaN where it is undefined.
+
+Unfinished matrices. The state *now* is the last complete row: the last one in which every task learned so far, j ≤ i,
+is measured, so that a row still being filled does not count yet; where no row is complete, the last row with anything
+in it. Rows may be missing at the end (fewer rows than columns, or NaN); single gaps are left out of the means.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def final_average_accuracy(R: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+    """Final average accuracy A_n: how well the tasks learned so far are known now.
+
+        A_n = mean_{j ≤ n} R[n, j],   n = last complete row
+
+    Args:
+        R: accuracy matrix, percent.
+        weights: one non-negative number per task, e.g. its test images: the pooled accuracy. Default: all alike.
+    """
+    matrix = accuracy_matrix(R)
+    now = _now(matrix)
+    return np.nan if now is None else _row_accuracy(matrix, now, _weights(weights, matrix))
+
+
+def average_incremental_accuracy(R: ArrayLike, *, weights: ArrayLike | None = None) -> float:
+    """Average incremental accuracy Ā: the mean over time of the average accuracy on the tasks learned by then.
+
+        Ā = mean_{i ≤ n} A_i,   A_i = mean_{j ≤ i} R[i, j],   n = last complete row
+
+    Accuracies before learning (j > i), which streams with a zero-shot backbone have, do not enter; see `average`.
+
+    Args:
+        R: accuracy matrix, percent.
+        weights: as `final_average_accuracy`.
+    """
+    matrix = accuracy_matrix(R)
+    now, sizes = _now(matrix), _weights(weights, matrix)
+    return np.nan if now is None else _mean([_row_accuracy(matrix, row, sizes) for row in range(now + 1)])
+
+
+def learning_accuracy(R: ArrayLike) -> float:
+    """Learning accuracy, our measure of plasticity: each task right after it was learned.
+
+    mean_j R[j, j]
+    """
+    return _mean(np.diagonal(accuracy_matrix(R)))
+
+
+def forgetting(R: ArrayLike, *, include_last: bool = False) -> float:
+    """Forgetting: how far the tasks before the last have fallen from their best, in percentage points.
+
+        F = mean_{j < n} ( max_{j ≤ i < n} R[i, j] − R[n, j] ),   n = last complete row
+
+    Negative where a task is better now than ever before. NaN for a single task.
+
+    Args:
+        R: accuracy matrix, percent.
+        include_last: let the maximum run to i ≤ n, as the code of several papers does; then no task counts below zero.
+    """
+    return _mean(forgetting_per_task(R, include_last=include_last))
+
+
+def forgetting_per_task(R: ArrayLike, *, include_last: bool = False) -> np.ndarray:
+    """The terms of `forgetting`: [tasks], percentage points, NaN for the task learned last and those to come."""
+    matrix = accuracy_matrix(R)
+    fallen, now = np.full(matrix.shape[1], np.nan), _now(matrix)
+    for task in range(now or 0):
+        before = matrix[task : now + 1 if include_last else now, task]
+        if np.isfinite(before).any():
+            fallen[task] = np.nanmax(before) - matrix[now, task]
+    return fallen
+
+
+def backward_transfer(R: ArrayLike) -> float:
+    """Backward transfer: what later learning did to earlier tasks, in percentage points; negative where it hurt.
+
+        mean_{j < n} ( R[n, j] − R[j, j] ),   n = last complete row
+
+    NaN for a single task.
+    """
+    matrix = accuracy_matrix(R)
+    now = _now(matrix) or 0
+    return _mean(matrix[now, :now] - np.diagonal(matrix)[:now]) if now else np.nan
+
+
+def forward_transfer(R: ArrayLike, reference: ArrayLike) -> float:
+    """Forward transfer: what earlier learning did for tasks not yet learned, in percentage points.
+
+        mean_{j ≥ 1} ( R[j−1, j] − reference[j] )
+
+    Needs accuracies before learning; NaN where there are none, and for a single task.
+
+    Args:
+        R: accuracy matrix, percent.
+        reference: accuracy of an untrained model on each task, percent (the zero-shot row); one number stands for all.
+
+    Raises:
+        ValueError: if there is not one reference per task.
+    """
+    matrix = accuracy_matrix(R)
+    untrained = _per_task(reference, matrix, "reference")
+    return _mean(np.diagonal(matrix, offset=1) - untrained[1 : 1 + len(np.diagonal(matrix, offset=1))])
+
+
+def transfer(R: ArrayLike) -> float:
+    """Transfer: accuracy on tasks before they are learned, averaged per task first.
+
+        Transfer = mean_{j ≥ 1} mean_{i < j} R[i, j]
+
+    The mean of column means of the strict upper triangle, not the plain mean of its entries; the untrained model adds
+    no row. In an unfinished matrix a column averages the rows there are. NaN where no task was evaluated before it was
+    learned.
+    """
+    matrix = accuracy_matrix(R)
+    return _mean([_mean(matrix[:task, task]) for task in range(1, matrix.shape[1])])
+
+
+def average(R: ArrayLike) -> float:
+    """Average: accuracy over all tasks and all times, those before learning included.
+
+        Average = mean_{i, j} R[i, j]
+
+    NaN where there is more than one task and none was evaluated before it was learned: over a triangle alone the
+    mean would say something else.
+    """
+    matrix = accuracy_matrix(R)
+    above = matrix[np.triu_indices(n=matrix.shape[0], k=1, m=matrix.shape[1])]
+    return np.nan if matrix.shape[1] > 1 and not np.isfinite(above).any() else _mean(matrix)
+
+
+def last(R: ArrayLike) -> float:
+    """Last: accuracy at the end, over every task of the row.
+
+        Last = mean_j R[n, j],   n = last complete row
+
+    Equals `final_average_accuracy` once the stream is finished; before that it includes tasks still to come.
+    """
+    matrix = accuracy_matrix(R)
+    now = _now(matrix)
+    return np.nan if now is None else _mean(matrix[now])
+
+
+def intransigence(R: ArrayLike, reference: ArrayLike) -> float:
+    """Intransigence: what learning in sequence costs while learning, in percentage points.
+
+        mean_j ( reference[j] − R[j, j] )
+
+    Args:
+        R: accuracy matrix, percent.
+        reference: accuracy of joint or single-task training on each task, percent; one number stands for all.
+
+    Raises:
+        ValueError: if there is not one reference per task.
+    """
+    matrix = accuracy_matrix(R)
+    learned = np.diagonal(matrix)
+    return _mean(_per_task(reference, matrix, "reference")[: len(learned)] - learned)
+
+
+def accuracy_matrix(R: ArrayLike) -> np.ndarray:
+    """R as float64 [rows, tasks]: None becomes NaN, rows of a list may be short (a triangle), the last ones missing.
+
+    Raises:
+        ValueError: if it is not two-dimensional, has more rows than tasks, or holds an infinity.
+    """
+    rows = R
+    if isinstance(R, Sequence) and R and all(isinstance(row, Sequence) for row in R):
+        lengths = {len(row) for row in R}
+        width = max(lengths) if len(lengths) == 1 else max(len(R), *lengths)
+        rows = [[*row, *[None] * (width - len(row))] for row in R]
+    matrix = np.array(rows, dtype=float)
+    if matrix.ndim != 2 or matrix.size == 0 or matrix.shape[0] > matrix.shape[1]:
+        raise ValueError(
+            f"the accuracy matrix must be [rows, tasks] with one row per task at most, got shape {list(matrix.shape)}; "
+            "keep the zero-shot row apart"
+        )
+    if np.isinf(matrix).any():
+        raise ValueError("the accuracy matrix must hold percentages or NaN, got an infinity")
+    return matrix
+
+
+def _now(matrix: np.ndarray) -> int | None:
+    complete = [row for row in range(len(matrix)) if np.isfinite(matrix[row, : row + 1]).all()]
+    started = [row for row in range(len(matrix)) if np.isfinite(matrix[row]).any()]
+    return max(complete or started, default=None)
+
+
+def _row_accuracy(matrix: np.ndarray, row: int, weights: np.ndarray) -> float:
+    seen, sizes = matrix[row, : row + 1], weights[: row + 1]
+    measured = np.isfinite(seen)
+    total = sizes[measured].sum()
+    return float(sizes[measured] @ seen[measured] / total) if total > 0 else np.nan
+
+
+def _weights(weights: ArrayLike | None, matrix: np.ndarray) -> np.ndarray:
+    sizes = _per_task(1.0 if weights is None else weights, matrix, "weights")
+    if not (sizes >= 0).all():
+        raise ValueError(f"weights must be at least 0, got {sizes.tolist()}")
+    return sizes
+
+
+def _per_task(values: ArrayLike, matrix: np.ndarray, name: str) -> np.ndarray:
+    numbers = np.array(values, dtype=float)
+    if numbers.ndim and numbers.shape != (matrix.shape[1],):
+        raise ValueError(f"{name} must hold one number per task, {matrix.shape[1]}, got shape {list(numbers.shape)}")
+    return np.broadcast_to(numbers, matrix.shape[1])
+
+
+def _mean(values: ArrayLike) -> float:
+    numbers = np.asarray(values, dtype=float)
+    measured = numbers[np.isfinite(numbers)]
+    return float(measured.mean()) if measured.size else np.nan

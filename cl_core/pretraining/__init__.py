@@ -1,0 +1,1 @@
+"""Making the embedded weights anew: only needed by those who want to check or change them."""

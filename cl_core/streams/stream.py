@@ -1,0 +1,168 @@
+"""A task stream held in memory: class order, splits, reproducible batches.
+
+Class ids are renumbered in order of arrival, so a task's classes are a `range` and "classes seen so far" is a slice everywhere
+else. Batches are a pure function of (seed, task, epoch): a resumed epoch sees the same images in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cl_core.config import ConfigError, Preparation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """pictures [n, 3, S, S] in 0..1; labels [n] int64 in order of arrival."""
+
+    pictures: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One step of the stream."""
+
+    index: int
+    classes: range
+    names: tuple[str, ...]                  # of its classes
+    train: Split
+    test: Split
+    preparation: Preparation
+
+    @property
+    def title(self) -> str:
+        return f"T{self.index + 1}"
+
+    def steps(self, size: int, repeats: int = 1) -> int:
+        """Batches in one epoch; the last, shorter one is kept."""
+        return -(-len(self.train) * repeats // size)
+
+    def batches(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Batch]:
+        """Shuffled training batches of one epoch, from batch number `start`.
+
+        The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the NSP²
+        release). Same (seed, task, epoch) → same order.
+        """
+        generator = torch.Generator().manual_seed(mixed_seed(seed, "batches", self.index, epoch))
+        order = torch.randperm(len(self.train) * repeats, generator=generator) % len(self.train)
+        for item in range(start, self.steps(size, repeats)):
+            chosen = order[item * size:(item + 1) * size]
+            yield Batch(self.prepare(self.train.pictures[chosen]), self.train.labels[chosen])
+
+    def ordered(self, split: str, size: int) -> Iterator[Batch]:
+        """Batches of "train" or "test" in stored order, each image once, without augmentation."""
+        part = {"train": self.train, "test": self.test}[split]
+        for start in range(0, len(part), size):
+            yield Batch(self.prepare(part.pictures[start:start + size]), part.labels[start:start + size])
+
+    def probes(self, count: int) -> Split:
+        """The first `count` test images, classes in turn: the fixed probe set."""
+        by_class = [torch.nonzero(self.test.labels == c).flatten() for c in self.classes]
+        turns = max(map(len, by_class))
+        order = [rows[turn] for turn in range(turns) for rows in by_class if turn < len(rows)]
+        chosen = torch.stack(order[:count])
+        return Split(self.test.pictures[chosen], self.test.labels[chosen])
+
+    def prepare(self, pictures: Tensor) -> Tensor:
+        """(x − mean) / std per channel."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preparation.mean, self.preparation.std))
+        return (pictures - mean) / std
+
+
+@dataclass(frozen=True)
+class TaskStream(Sequence[Task]):
+    """Tasks in order of arrival."""
+
+    name: str
+    scenario: str                           # "class-incremental"
+    tasks: tuple[Task, ...]
+
+    def __getitem__(self, index: int) -> Task:                  # type: ignore[override]
+        return self.tasks[index]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(name for task in self.tasks for name in task.names)
+
+    def joined(self) -> TaskStream:
+        """One task that holds all training and test images: what a joint reference is trained on.
+
+        Its index is that of the last task, because its accuracies belong in the last row of the matrix.
+        """
+        def union(name: str) -> Split:
+            parts = [getattr(task, name) for task in self.tasks]
+            return Split(torch.cat([p.pictures for p in parts]), torch.cat([p.labels for p in parts]))
+        whole = Task(len(self) - 1, range(0, len(self.class_names)), self.class_names, union("train"), union("test"),
+                     self.tasks[0].preparation)
+        return TaskStream(self.name, self.scenario, (whole,))
+
+
+def mixed_seed(*parts: int | str) -> int:
+    """A 63-bit seed from named parts, so that independent draws never share a stream of random numbers."""
+    words = [int.from_bytes(p.encode(), "little") if isinstance(p, str) else p for p in parts]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def class_order(classes: int, seed: int) -> list[int]:
+    """Class ids shuffled in place by numpy's PCG64(seed): the order of the NSP² release."""
+    order = np.arange(classes)
+    np.random.Generator(np.random.PCG64(seed)).shuffle(order)
+    return order.tolist()
+
+
+def arrange(name: str, pictures: Tensor, labels: Tensor, test: Tensor, names: Sequence[str], *, tasks: int, seed: int,
+            evaluate_on: str, preparation: Preparation) -> TaskStream:
+    """Deal classes to tasks by seed and pictures to splits.
+
+    Args:
+        pictures: [n, 3, S, S] in 0..1.
+        labels: [n] int64, original class ids 0 … C−1.
+        test: [n] bool, the fixed test split.
+        names: C class names by original id.
+        evaluate_on: "test", or "validation": every fifth training image of a class is held out and takes the test's place.
+
+    Raises:
+        ConfigError: the classes do not divide into `tasks`.
+    """
+    classes = len(names)
+    if classes % tasks:
+        fitting = ", ".join(str(n) for n in range(1, classes + 1) if classes % n == 0)
+        raise ConfigError(f"{name} has {classes} classes, which do not divide into {tasks} equal tasks; stream.tasks may be {fitting}")
+    order, per_task = class_order(classes, seed), classes // tasks
+    dealt = []
+    for index in range(tasks):
+        chosen = range(index * per_task, (index + 1) * per_task)
+        train_rows, test_rows = [], []
+        for arrival in chosen:
+            rows = torch.nonzero(labels == order[arrival]).flatten()
+            learned, evaluated = rows[~test[rows]], rows[test[rows]]
+            if evaluate_on == "validation":
+                held_out = torch.arange(len(learned)) % 5 == 4
+                learned, evaluated = learned[~held_out], learned[held_out]
+            train_rows.append(learned)
+            test_rows.append(evaluated)
+        def split(parts: list[Tensor], chosen: range = chosen) -> Split:
+            arrivals = torch.cat([torch.full((len(p),), c, dtype=torch.int64) for p, c in zip(parts, chosen, strict=True)])
+            return Split(pictures[torch.cat(parts)], arrivals)
+        dealt.append(Task(index, chosen, tuple(names[order[c]] for c in chosen), split(train_rows), split(test_rows), preparation))
+    return TaskStream(name, "class-incremental", tuple(dealt))

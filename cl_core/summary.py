@@ -1,0 +1,90 @@
+"""A run in numbers: its accuracy matrices and the measures computed from them. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cl_core import metrics
+from cl_core.store import RunFolder, RunReader
+
+HEADLINE = "class-incremental"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `plastiscope run --json` prints. Percent; None where undefined or not measured."""
+
+    run: str
+    folder: str
+    state: str
+    method: str
+    backbone: str
+    stream: str
+    seed: int
+    device: str
+    seconds: float
+    accuracy_matrix: list[list[float | None]]                   # rows = after training on, columns = evaluated on
+    zero_shot: list[float | None] | None                        # the row before training, where it was measured
+    final_average_accuracy: float | None
+    average_incremental_accuracy: float | None
+    learning_accuracy: float | None
+    forgetting: float | None
+    backward_transfer: float | None
+    transfer: float | None
+    average: float | None
+    last: float | None
+    readouts: dict[str, list[list[float | None]]]               # further matrices by readout: task-incremental, stored statistics, …
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[float | None]]:
+    """[T][T] with None where nothing was measured."""
+    return [rows.get(i, [None] * tasks) for i in range(tasks)]
+
+
+def measures(matrix: list[list[float | None]], trained_tasks: int) -> dict[str, float | None]:
+    """All measures of one matrix. A run trained once on everything has a last row only, so what compares rows is undefined."""
+    compared = trained_tasks > 1 or len(matrix) == 1
+    computed = {
+        "final_average_accuracy": metrics.final_average_accuracy(matrix),
+        "average_incremental_accuracy": metrics.average_incremental_accuracy(matrix) if compared else math.nan,
+        "learning_accuracy": metrics.learning_accuracy(matrix) if compared else math.nan,
+        "forgetting": metrics.forgetting(matrix) if compared else math.nan,
+        "backward_transfer": metrics.backward_transfer(matrix) if compared else math.nan,
+        "transfer": metrics.transfer(matrix) if compared else math.nan,
+        "average": metrics.average(matrix) if compared else math.nan,
+        "last": metrics.last(matrix),
+    }
+    return {name: float(value) if math.isfinite(value) else None for name, value in computed.items()}
+
+
+def summarise(folder: RunFolder) -> Summary:
+    """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read."""
+    config, reader = folder.config(), RunReader(folder)
+    try:
+        status, started = reader.status(), reader.latest("RunStarted")
+        tasks = len(started.event.tasks) if started else 0
+        trained = started.event.trained_tasks if started else 0
+        rows: dict[str, dict[int, list[float | None]]] = {HEADLINE: {}}
+        zero_shot = None
+        for stored in reader.since(kinds=("AccuracyMeasured",)):
+            event = stored.event
+            if event.readout == "zero-shot":
+                zero_shot = event.row
+            else:
+                rows.setdefault(event.readout, {})[event.clock.task] = event.row
+        seconds = sum(s.event.seconds for s in reader.since(kinds=("StepEnded",)))
+        first, last = (started.time if started else 0.0), status.moved
+        device = started.event.environment["device"] if started else config.device
+    finally:
+        reader.close()
+    matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
+    headline = matrices.pop(HEADLINE)
+    numbers = measures(headline, trained) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]], 1))
+    return Summary(folder.name, str(folder.path), status.state, config.method, config.backbone, config.stream, config.seed, device,
+                   round(max(last - first, seconds), 3), headline, zero_shot, **numbers, readouts=matrices, reason=status.reason)
