@@ -1,4 +1,5 @@
-"""Where the files that travel with the program lie: beside the packages in a checkout, inside `cl_core` in an installed wheel."""
+"""Where the files that travel with the program lie: beside the packages in a checkout, inside `cl_core` in an installed
+wheel."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ _HERE = Path(__file__).resolve().parent
 
 
 def assets_folder() -> Path:
-    """The folder of embedded weights, images and recordings. It may lack any of them: callers ask whether a file is there."""
+    """The folder of embedded weights, images and recordings. It may lack any of them: callers ask whether a file is
+    there."""
     installed = _HERE / "_assets"
     return installed if installed.is_dir() else _HERE.parent / "assets"
 

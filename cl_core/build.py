@@ -18,7 +18,7 @@ def build(config: RunConfig) -> Trainer:
         fitting = ", ".join(name for name, b in BACKBONES.items() if b.needs == entry.needs)
         raise ConfigError(f"method {method_name} cannot use backbone {backbone_name}; choose one of: {fitting}")
     kind = load(METHODS, config.method, "method")
-    settings = configured(kind.Config, config.settings, method_name)       # settings first: cheap, and most often wrong
+    settings = configured(kind.Config, config.settings, method_name)  # settings first: cheap, and most often wrong
     device = choose_device(config.device)
     backbone = load(BACKBONES, config.backbone, "backbone")()
     stream = load(STREAMS, config.stream, "stream")(config.stream_settings, backbone.preparation, config.seed)

@@ -1,7 +1,8 @@
-"""What a run is made of, frozen: method, backbone, stream, training, diagnostics, seed. TOML in, JSON out, dotted overrides.
+"""What a run is made of, frozen: method, backbone, stream, training, diagnostics, seed. TOML in, JSON out, dotted
+overrides.
 
-A hyperparameter is described once, with `knob`: its default, bounds, choices and help serve the command line, the launch form
-and the sliders alike.
+A hyperparameter is described once, with `knob`: its default, bounds, choices and help serve the command line, the
+launch form and the sliders alike.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -17,18 +19,29 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1                                  # of a run folder; raised when an older program could misread it
+FORMAT = 1  # of a run folder; raised when an older program could misread it
 
 
 class ConfigError(ValueError):
     """A setting that cannot be used; the message is one sentence for the person who set it."""
 
 
-def knob(default: Any, *, help: str, low: float | None = None, high: float | None = None,
-         choices: tuple[Any, ...] | None = None, live: bool = False, unit: str = "") -> Any:
-    """A described hyperparameter: a dataclass field with bounds, choices, help, unit and whether it may change while running."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices, "live": live,
-                                            "unit": unit})
+def knob(
+    default: Any,
+    *,
+    help: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+    live: bool = False,
+    unit: str = "",
+) -> Any:
+    """A described hyperparameter: a dataclass field with bounds, choices, help, unit and whether it may change while
+    running."""
+    return field(
+        default=default,
+        metadata={"help": help, "low": low, "high": high, "choices": choices, "live": live, "unit": unit},
+    )
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
@@ -48,9 +61,9 @@ def check_knobs(config: Any) -> None:
         if meta.get("choices") and value not in meta["choices"]:
             raise ConfigError(f"{f.name} must be one of {', '.join(map(str, meta['choices']))}, got {value!r}")
         low, high = meta.get("low"), meta.get("high")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if value != value or (low is not None and value < low) or (high is not None and value > high):
-                raise ConfigError(f"{f.name} must lie in [{_bound(low, '-∞')}, {_bound(high, '∞')}], got {value}")
+        numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if numeric and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
+            raise ConfigError(f"{f.name} must lie in [{_bound(low, '-∞')}, {_bound(high, '∞')}], got {value}")
 
 
 def _bound(value: float | None, otherwise: str) -> str:
@@ -66,13 +79,14 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
     allowed = tuple(typing.get_origin(a) or a for a in allowed)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return
-    if isinstance(value, bool) and bool not in allowed or not isinstance(value, allowed):
+    if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
         wanted = " or ".join("nothing" if a is type(None) else a.__name__ for a in allowed)
         raise ConfigError(f"{name} must be {wanted}, got {value!r}")
 
 
 def configured(kind: type, settings: Mapping[str, Any], what: str) -> Any:
-    """An instance of the config dataclass `kind` from plain `settings`; unknown names are refused with the nearest known one."""
+    """An instance of the config dataclass `kind` from plain `settings`; unknown names are refused with the nearest
+    known one."""
     names = {f.name for f in dataclasses.fields(kind)}
     clean = {}
     for key, value in settings.items():
@@ -86,8 +100,15 @@ def configured(kind: type, settings: Mapping[str, Any], what: str) -> Any:
 def describe(kind: type) -> list[dict[str, Any]]:
     """The knobs of a config dataclass as plain rows: name, default, type, bounds, choices, help, live."""
     hints = typing.get_type_hints(kind)
-    return [{"name": f.name, "default": f.default, "type": getattr(hints[f.name], "__name__", str(hints[f.name])),
-             **f.metadata} for f in dataclasses.fields(kind)]
+    return [
+        {
+            "name": f.name,
+            "default": f.default,
+            "type": getattr(hints[f.name], "__name__", str(hints[f.name])),
+            **f.metadata,
+        }
+        for f in dataclasses.fields(kind)
+    ]
 
 
 @dataclass(frozen=True)
@@ -96,13 +117,17 @@ class TrainingConfig:
 
     epochs: int = knob(5, low=1, high=1000, help="passes over a task's training images")
     batch_size: int = knob(64, low=1, high=4096, help="images per optimiser step")
-    repeats: int = knob(1, low=1, high=100, help="the index set is repeated this often within one epoch (the NSP² release: 10)")
+    repeats: int = knob(
+        1, low=1, high=100, help="the index set is repeated this often within one epoch (the NSP² release: 10)"
+    )
     milestones: tuple = knob((), help="epochs (from 0) at which the learning rate falls by `decay`")
     decay: float = knob(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
 
     def __post_init__(self) -> None:
         check_knobs(self)
-        if any(not isinstance(m, int) or m < 1 for m in self.milestones) or list(self.milestones) != sorted(set(self.milestones)):
+        if any(not isinstance(m, int) or m < 1 for m in self.milestones) or list(self.milestones) != sorted(
+            set(self.milestones)
+        ):
             raise ConfigError(f"milestones must be rising whole numbers ≥ 1, got {list(self.milestones)}")
 
     def learning_rate_factor(self, epoch: int) -> float:
@@ -114,10 +139,14 @@ class TrainingConfig:
 class DiagnosticsConfig:
     """What is measured besides accuracy. Measuring never changes training."""
 
-    spectra: bool = knob(True, help="eigenvalues of the prompt moments after every task, also where training does not use them")
+    spectra: bool = knob(
+        True, help="eigenvalues of the prompt moments after every task, also where training does not use them"
+    )
     attention: bool = knob(True, help="attention on old tasks' probe images, after every epoch and task")
     drift: bool = knob(True, help="prompt tokens after every epoch")
-    readout: bool = knob(True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics")
+    readout: bool = knob(
+        True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
+    )
     probe_images: int = knob(8, low=1, high=64, help="probe images per task")
 
     def __post_init__(self) -> None:
@@ -134,8 +163,11 @@ class StreamConfig:
     """Which part of the stream is learned and evaluated."""
 
     tasks: int = knob(5, low=1, high=1000, help="number of tasks")
-    evaluate_on: str = knob("test", choices=("test", "validation"),
-                            help="validation: a fifth of the training images is held out and evaluated, for choosing settings")
+    evaluate_on: str = knob(
+        "test",
+        choices=("test", "validation"),
+        help="validation: a fifth of the training images is held out and evaluated, for choosing settings",
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -143,7 +175,8 @@ class StreamConfig:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pictures become inputs of a backbone: side length in pixels, then (x − mean) / std per channel on values in 0..1."""
+    """How pictures become inputs of a backbone: side length in pixels, then (x − mean) / std per channel on values in
+    0..1."""
 
     size: int
     mean: tuple[float, float, float]
@@ -158,8 +191,8 @@ _ALIASES = {"stream": "stream_settings"}
 class RunConfig:
     """One run, completely: with the same RunConfig the same numbers come out on the same machine.
 
-    `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset` names
-    where unnamed settings came from.
+    `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset`
+    names where unnamed settings came from.
     """
 
     method: str
@@ -189,8 +222,10 @@ class RunConfig:
         record = dict(record)
         version = record.pop("format", FORMAT)
         if not isinstance(version, int) or version > FORMAT:
-            raise ConfigError(f"this run was written by a newer Plastiscope (format {version}; this one reads up to {FORMAT}): "
-                              "update Plastiscope to open it")
+            raise ConfigError(
+                f"this run was written by a newer Plastiscope (format {version}; this one reads up to {FORMAT}): "
+                "update Plastiscope to open it"
+            )
         for section, kind in SECTIONS.items():
             if section in record:
                 if not isinstance(record[section], Mapping):
@@ -202,7 +237,8 @@ class RunConfig:
 
     @staticmethod
     def record_from_toml(path: Path) -> dict[str, Any]:
-        """The table in a TOML file, unchecked (`presets.resolve` completes and checks it). `[stream_settings]` etc. as in to_dict."""
+        """The table in a TOML file, unchecked (`presets.resolve` completes and checks it). `[stream_settings]` etc. as
+        in to_dict."""
         try:
             return tomllib.loads(Path(path).read_text("utf-8"))
         except OSError as error:
@@ -211,8 +247,8 @@ class RunConfig:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
-        """A copy with `key=value` texts applied. `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`; a bare key
-        that belongs to the training section goes there, any other bare key is a knob of the method."""
+        """A copy with `key=value` texts applied. `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`; a
+        bare key that belongs to the training section goes there, any other bare key is a knob of the method."""
         config = self
         for pair in pairs:
             key, sign, text = pair.partition("=")
@@ -231,7 +267,9 @@ class RunConfig:
             if section == "settings":
                 config = replace(config, settings={**config.settings, name: value})
             else:
-                current = {f.name: getattr(getattr(config, section), f.name) for f in dataclasses.fields(SECTIONS[section])}
+                current = {
+                    f.name: getattr(getattr(config, section), f.name) for f in dataclasses.fields(SECTIONS[section])
+                }
                 if name not in current:
                     raise ConfigError(nearest(name, current, f"setting of {section}"))
                 config = replace(config, **{section: configured(SECTIONS[section], {**current, name: value}, section)})

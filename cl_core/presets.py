@@ -19,26 +19,42 @@ class Preset:
     """A starting point: settings, and what to expect of them."""
 
     name: str
-    title: str                                                  # as a page shows it
-    about: str                                                  # what it is for, one or two sentences
-    config: dict[str, Any]                                      # RunConfig.from_dict's input
-    seconds: float | None = None                                # measured on two idle cores; None: not measured here
-    needs: str = ""                                             # what must be at hand that is not embedded
-    tags: tuple[str, ...] = field(default=())                   # "demo": offered on the Start page
+    title: str  # as a page shows it
+    about: str  # what it is for, one or two sentences
+    config: dict[str, Any]  # RunConfig.from_dict's input
+    seconds: float | None = None  # measured on two idle cores; None: not measured here
+    needs: str = ""  # what must be at hand that is not embedded
+    tags: tuple[str, ...] = field(default=())  # "demo": offered on the Start page
 
 
-_MICRO = {"backbone": "micro-vit", "stream": "split-digits",
-          "training": {"epochs": 5, "batch_size": 64}}
+_MICRO = {"backbone": "micro-vit", "stream": "split-digits", "training": {"epochs": 5, "batch_size": 64}}
 _MICRO_PROMPTS = {"prompt_length": 8, "prompt_rate": 0.05, "head_rate": 0.01, "temperature": 1.0, "weight_decay": 0.0}
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (
-    Preset("nsp2-micro", "NSP² on handwritten digits", "Prompts learn two digits at a time; their updates are projected.",
-           {**_MICRO, "method": "nsp2", "settings": {**_MICRO_PROMPTS}}, tags=("demo",)),
-    Preset("sequential-micro", "Plain prompt tuning on handwritten digits", "The same prompts with nothing protected.",
-           {**_MICRO, "method": "sequential", "settings": {**_MICRO_PROMPTS}}, tags=("demo",)),
-    Preset("joint-micro", "All digits at once", "The same prompts, all ten digits mixed: the upper reference.",
-           {**_MICRO, "method": "joint", "settings": {**_MICRO_PROMPTS}}),
-)}
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "nsp2-micro",
+            "NSP² on handwritten digits",
+            "Prompts learn two digits at a time; their updates are projected.",
+            {**_MICRO, "method": "nsp2", "settings": {**_MICRO_PROMPTS}},
+            tags=("demo",),
+        ),
+        Preset(
+            "sequential-micro",
+            "Plain prompt tuning on handwritten digits",
+            "The same prompts with nothing protected.",
+            {**_MICRO, "method": "sequential", "settings": {**_MICRO_PROMPTS}},
+            tags=("demo",),
+        ),
+        Preset(
+            "joint-micro",
+            "All digits at once",
+            "The same prompts, all ten digits mixed: the upper reference.",
+            {**_MICRO, "method": "joint", "settings": {**_MICRO_PROMPTS}},
+        ),
+    )
+}
 
 
 def preset(name: str) -> Preset:
@@ -57,7 +73,8 @@ def starting_point(method: str, backbone: str) -> RunConfig:
 
 
 def resolve(record: Mapping[str, Any]) -> RunConfig:
-    """A complete RunConfig from what a person wrote: their values over those of the preset they named (or the starting point)."""
+    """A complete RunConfig from what a person wrote: their values over those of the preset they named (or the starting
+    point)."""
     record = dict(record)
     if record.get("preset"):
         base = {**preset(record["preset"]).config, "preset": record["preset"]}
@@ -68,5 +85,9 @@ def resolve(record: Mapping[str, Any]) -> RunConfig:
     else:
         base = {}
     for key, value in record.items():
-        base[key] = {**base.get(key, {}), **value} if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        base[key] = (
+            {**base.get(key, {}), **value}
+            if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+            else value
+        )
     return RunConfig.from_dict(base)

@@ -15,31 +15,46 @@ class Entry:
 
     target: str
     about: str
-    needs: str = ""                                             # a backbone family, where not every one serves
+    needs: str = ""  # a backbone family, where not every one serves
 
 
 METHODS = {
-    "sequential": Entry("cl_core.methods.sequential:Sequential",
-                        "deep prompts trained on one task after the other, nothing protected: the forgetting reference", "vit"),
-    "joint": Entry("cl_core.methods.joint:Joint", "the same prompts trained on all tasks at once: the upper reference", "vit"),
-    "nsp2": Entry("cl_core.methods.nsp2:NSP2", "prompt updates projected to where past tasks are not looking (NSP²)", "vit"),
+    "sequential": Entry(
+        "cl_core.methods.sequential:Sequential",
+        "deep prompts trained on one task after the other, nothing protected: the forgetting reference",
+        "vit",
+    ),
+    "joint": Entry(
+        "cl_core.methods.joint:Joint", "the same prompts trained on all tasks at once: the upper reference", "vit"
+    ),
+    "nsp2": Entry(
+        "cl_core.methods.nsp2:NSP2", "prompt updates projected to where past tasks are not looking (NSP²)", "vit"
+    ),
 }
 
 BACKBONES = {
-    "micro-vit": Entry("cl_core.backbones.vit:micro_vit",
-                       "embedded timm ViT, 6 blocks of width 192, 32×32 images; pre-trained on drawn shapes and letters", "vit"),
+    "micro-vit": Entry(
+        "cl_core.backbones.vit:micro_vit",
+        "embedded timm ViT, 6 blocks of width 192, 32×32 images; pre-trained on drawn shapes and letters",
+        "vit",
+    ),
     "random-vit": Entry("cl_core.backbones.vit:random_vit", "two untrained blocks of width 48; for tests", "vit"),
 }
 
 STREAMS = {
-    "split-digits": Entry("cl_core.streams.digits:split_digits",
-                          "scikit-learn's handwritten digits, two classes a task, class order by seed"),
-    "synthetic": Entry("cl_core.streams.synthetic:synthetic", "coloured bars drawn in memory; for tests and a first look"),
+    "split-digits": Entry(
+        "cl_core.streams.digits:split_digits",
+        "scikit-learn's handwritten digits, two classes a task, class order by seed",
+    ),
+    "synthetic": Entry(
+        "cl_core.streams.synthetic:synthetic", "coloured bars drawn in memory; for tests and a first look"
+    ),
 }
 
 
 def lookup(table: dict[str, Entry], name: str, what: str) -> tuple[str, Entry]:
-    """The canonical name and entry; hyphens and underscores are both understood. Raises ConfigError with the nearest name."""
+    """The canonical name and entry; hyphens and underscores are both understood. Raises ConfigError with the nearest
+    name."""
     for key, entry in table.items():
         if key.replace("-", "_") == name.replace("-", "_"):
             return key, entry

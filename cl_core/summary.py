@@ -25,8 +25,8 @@ class Summary:
     seed: int
     device: str
     seconds: float
-    accuracy_matrix: list[list[float | None]]                   # rows = after training on, columns = evaluated on
-    zero_shot: list[float | None] | None                        # the row before training, where it was measured
+    accuracy_matrix: list[list[float | None]]  # rows = after training on, columns = evaluated on
+    zero_shot: list[float | None] | None  # the row before training, where it was measured
     final_average_accuracy: float | None
     average_incremental_accuracy: float | None
     learning_accuracy: float | None
@@ -35,7 +35,7 @@ class Summary:
     transfer: float | None
     average: float | None
     last: float | None
-    readouts: dict[str, list[list[float | None]]]               # further matrices by readout: task-incremental, stored statistics, …
+    readouts: dict[str, list[list[float | None]]]  # further matrices by readout: task-incremental, stored statistics, …
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[floa
 
 
 def measures(matrix: list[list[float | None]], trained_tasks: int) -> dict[str, float | None]:
-    """All measures of one matrix. A run trained once on everything has a last row only, so what compares rows is undefined."""
+    """All measures of one matrix. A run trained once on everything has a last row only, so what compares rows is
+    undefined."""
     compared = trained_tasks > 1 or len(matrix) == 1
     computed = {
         "final_average_accuracy": metrics.final_average_accuracy(matrix),
@@ -85,6 +86,24 @@ def summarise(folder: RunFolder) -> Summary:
         reader.close()
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
     headline = matrices.pop(HEADLINE)
-    numbers = measures(headline, trained) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]], 1))
-    return Summary(folder.name, str(folder.path), status.state, config.method, config.backbone, config.stream, config.seed, device,
-                   round(max(last - first, seconds), 3), headline, zero_shot, **numbers, readouts=matrices, reason=status.reason)
+    numbers = (
+        measures(headline, trained)
+        if any(v is not None for row in headline for v in row)
+        else dict.fromkeys(measures([[1.0]], 1))
+    )
+    return Summary(
+        folder.name,
+        str(folder.path),
+        status.state,
+        config.method,
+        config.backbone,
+        config.stream,
+        config.seed,
+        device,
+        round(max(last - first, seconds), 3),
+        headline,
+        zero_shot,
+        **numbers,
+        readouts=matrices,
+        reason=status.reason,
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-Tap = tuple[str, int]                       # an activation's name and its block: ("attention", 3)
+Tap = tuple[str, int]  # an activation's name and its block: ("attention", 3)
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,3 @@ class Features:
 
     pooled: Tensor
     taps: dict[Tap, Tensor] = field(default_factory=dict)
-

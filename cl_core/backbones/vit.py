@@ -1,11 +1,12 @@
 """A timm Vision Transformer, frozen, with deep prompts going in and named activations coming out.
 
-Nothing of timm is forked or hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1, norm2,
-mlp, ls2). Without prompts the result equals timm's own forward.
+Nothing of timm is forked or hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1,
+norm2, mlp, ls2). Without prompts the result equals timm's own forward.
 
-Prompts follow VPT-Deep (Jia et al., ECCV 2022): M tokens are appended to a block's input after its image tokens, without
-position embedding, and their outputs are dropped. So the prompt *queries* are never computed (exact, and cheaper), and since
-norm1, W_k and W_v see the same prompts for every image, keys and values of prompts are computed once a batch.
+Prompts follow VPT-Deep (Jia et al., ECCV 2022): M tokens are appended to a block's input after its image tokens,
+without position embedding, and their outputs are dropped. So the prompt *queries* are never computed (exact, and
+cheaper), and since norm1, W_k and W_v see the same prompts for every image, keys and values of prompts are computed
+once a batch.
 
 Shapes: B images, N image tokens (class token included), M prompts, d width, H heads, L blocks.
 """
@@ -55,9 +56,10 @@ class ViTBackbone(nn.Module):
             images: [B, 3, S, S], prepared as `preparation` says.
             prompts: [L', M, d] with L' ≤ L: the prompts of the first L' blocks; None or M = 0: no prompts.
             taps: names of activations to return, each (kind, block):
-                "input" [B, N, d] image tokens entering the block; "normed" [B, N + M, d] after norm1, prompts last;
-                "q" [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling; "k", "v" [B, H, N + M, d/H];
-                "attention" [B, H, N, N + M] after the softmax, prompt columns last; "output" [B, N, d] leaving the block.
+                "input" [B, N, d] image tokens entering the block; "normed" [B, N + M, d] after norm1, prompts last; "q"
+                [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling; "k", "v" [B, H, N + M, d/H];
+                "attention" [B, H, N, N + M] after the softmax, prompt columns last; "output" [B, N, d] leaving the
+                block.
 
         Returns:
             Features with pooled [B, d]: final norm and pooling as timm's `forward_head(pre_logits=True)`.
@@ -80,8 +82,9 @@ class ViTBackbone(nn.Module):
         vit = self.vit
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
-    def block(self, layer: int, tokens: Tensor, prompts: Tensor | None = None, taps: set[str] | frozenset[str] = frozenset()
-              ) -> tuple[Tensor, dict[str, Tensor]]:
+    def block(
+        self, layer: int, tokens: Tensor, prompts: Tensor | None = None, taps: set[str] | frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """One block on image tokens [B, N, d] with its prompts [M, d]: (tokens leaving it [B, N, d], what was tapped).
 
         Fused attention runs unless the attention map itself is tapped.
@@ -98,11 +101,14 @@ class ViTBackbone(nn.Module):
             v = torch.cat([v, prompt_v.expand(batch, -1, -1, -1)], dim=2)
             if "normed" in taps:
                 normed = torch.cat([normed, prompt_normed.expand(batch, -1, -1)], dim=1)
-        tapped = {kind: value for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
-                  if kind in taps}
+        tapped = {
+            kind: value
+            for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
+            if kind in taps
+        }
         q, k = attention.q_norm(q), attention.k_norm(k)
         if "attention" in taps:
-            weights = (q * attention.scale @ k.mT).softmax(dim=-1)             # [B, H, N, N + M]
+            weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
             tapped["attention"] = weights
             mixed = weights @ v
         else:
@@ -117,7 +123,7 @@ class ViTBackbone(nn.Module):
     def key_weight(self, layer: int) -> Tensor:
         """W_k of a block, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
         weight = self.vit.blocks[layer].attn.qkv.weight
-        return weight[self.width:2 * self.width].view(self.heads, -1, self.width)
+        return weight[self.width : 2 * self.width].view(self.heads, -1, self.width)
 
     def norm_gain(self, layer: int) -> Tensor:
         """Gain γ of a block's first LayerNorm: [d]."""
@@ -125,9 +131,17 @@ class ViTBackbone(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Sizes as plain values, for the record of a run."""
-        return {"name": self.name, "depth": self.depth, "width": self.width, "heads": self.heads, "tokens": self.tokens,
-                "patch_grid": list(self.patch_grid), "prefix_tokens": self.vit.num_prefix_tokens,
-                "image_size": self.preparation.size, "parameters": sum(p.numel() for p in self.parameters())}
+        return {
+            "name": self.name,
+            "depth": self.depth,
+            "width": self.width,
+            "heads": self.heads,
+            "tokens": self.tokens,
+            "patch_grid": list(self.patch_grid),
+            "prefix_tokens": self.vit.num_prefix_tokens,
+            "image_size": self.preparation.size,
+            "parameters": sum(p.numel() for p in self.parameters()),
+        }
 
     @staticmethod
     def _prompt_keys_values(block: nn.Module, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,33 +149,50 @@ class ViTBackbone(nn.Module):
         attention, width = block.attn, prompts.shape[-1]
         normed = block.norm1(prompts)
         bias = None if attention.qkv.bias is None else attention.qkv.bias[width:]
-        k, v = F.linear(normed, attention.qkv.weight[width:], bias).view(-1, 2, attention.num_heads, attention.head_dim
-                                                                         ).permute(1, 2, 0, 3).unbind(0)
+        k, v = (
+            F.linear(normed, attention.qkv.weight[width:], bias)
+            .view(-1, 2, attention.num_heads, attention.head_dim)
+            .permute(1, 2, 0, 3)
+            .unbind(0)
+        )
         return normed, k, v
 
     def _check(self, prompts: Tensor | None, taps: Sequence[Tap]) -> None:
         for kind, layer in taps:
             if kind not in TAPS or not 0 <= layer < self.depth:
-                raise ValueError(f"no activation {kind!r} in block {layer}; kinds: {', '.join(TAPS)}; blocks: 0 to {self.depth - 1}")
-        if prompts is not None and (prompts.dim() != 3 or prompts.shape[0] > self.depth or prompts.shape[2] != self.width):
+                raise ValueError(
+                    f"no activation {kind!r} in block {layer}; kinds: {', '.join(TAPS)}; blocks: 0 to {self.depth - 1}"
+                )
+        if prompts is not None and (
+            prompts.dim() != 3 or prompts.shape[0] > self.depth or prompts.shape[2] != self.width
+        ):
             raise ValueError(f"prompts must be [≤ {self.depth} blocks, M, {self.width}], got {list(prompts.shape)}")
 
 
 def micro_vit() -> ViTBackbone:
-    """The embedded micro ViT: `assets/micro-vit`, a genuine timm ViT with a few MB of weights (see its README there)."""
+    """The embedded micro ViT: `assets/micro-vit`, a genuine timm ViT with a few MB of weights (see its README
+    there)."""
     folder = assets_folder() / "micro-vit"
     card, weights = _read_card(folder), folder / "model.safetensors"
-    vit = timm.create_model(card["timm_name"], pretrained=False, **card["timm_arguments"])
-    _load_weights(vit, weights, card.get("sha256"))
+    vit = timm.create_model(**card["architecture"])
+    _load_weights(vit, weights, card["weights_sha256"])
     return ViTBackbone(vit, "micro-vit", Preparation(card["image_size"], tuple(card["mean"]), tuple(card["std"])))
 
 
 def random_vit() -> ViTBackbone:
     """Two untrained blocks of width 48 on 16×16 images, always the same weights. For tests."""
     with _seeded(7):
-        vit = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=16, patch_size=8, embed_dim=48, depth=2,
-                                num_heads=3, num_classes=0)
-        for parameter in vit.parameters():                      # timm starts gains at 1 and biases at 0; tests want neither
+        vit = timm.create_model(
+            "vit_tiny_patch16_224",
+            pretrained=False,
+            img_size=16,
+            patch_size=8,
+            embed_dim=48,
+            depth=2,
+            num_heads=3,
+            num_classes=0,
+        )
+        for parameter in vit.parameters():  # timm starts gains at 1 and biases at 0; tests want neither
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     return ViTBackbone(vit, "random-vit", Preparation(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
@@ -179,11 +210,15 @@ def _read_card(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "config.json").read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"the weights of micro-vit are missing: cannot read {folder / 'config.json'} ({error.strerror}); "
-                          "reinstall Plastiscope or rebuild them with `plastiscope pretrain micro-vit`") from error
+        raise ConfigError(
+            f"the weights of micro-vit are missing: cannot read {folder / 'config.json'} ({error.strerror}); "
+            "reinstall Plastiscope or rebuild them with `plastiscope pretrain micro-vit`"
+        ) from error
     except ValueError as error:
-        raise ConfigError(f"{folder / 'config.json'} is damaged ({error}); reinstall Plastiscope or rebuild the weights with "
-                          "`plastiscope pretrain micro-vit`") from error
+        raise ConfigError(
+            f"{folder / 'config.json'} is damaged ({error}); reinstall Plastiscope or rebuild the weights with "
+            "`plastiscope pretrain micro-vit`"
+        ) from error
 
 
 def _load_weights(vit: nn.Module, file: Path, sha256: str | None) -> None:
@@ -197,5 +232,7 @@ def _load_weights(vit: nn.Module, file: Path, sha256: str | None) -> None:
     try:
         state = {key: value.float() for key, value in load_file(file).items()}
         vit.load_state_dict(state, strict=True)
-    except Exception as error:                                  # safetensors and torch raise their own kinds here
-        raise ConfigError(f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {way_out}") from error
+    except Exception as error:  # safetensors and torch raise their own kinds here
+        raise ConfigError(
+            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {way_out}"
+        ) from error

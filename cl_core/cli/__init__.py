@@ -25,26 +25,32 @@ COMMANDS = {
     "streams": ("cl_core.cli.names", "list task streams"),
     "presets": ("cl_core.cli.names", "list named settings"),
     "pretrain": ("cl_core.cli.pretrain", "rebuild the embedded weights"),
-    "work": ("cl_core.cli.runs", ""),                           # what the dashboard starts; not for people
+    "work": ("cl_core.cli.runs", ""),  # what the dashboard starts; not for people
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Only the named command's module is imported."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="plastiscope", description="Watch a model learn task after task, and see why it forgets.",
-                                     epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0")
+    parser = argparse.ArgumentParser(
+        prog="plastiscope",
+        description="Watch a model learn task after task, and see why it forgets.",
+        epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0",
+    )
     parser.add_argument("--version", action="version", version=f"plastiscope {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((a for a in arguments if not a.startswith("-")), None)
     for name, (module, about) in COMMANDS.items():
         described = {"help": about} if about else {}
-        child = commands.add_parser(name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, **described)
+        child = commands.add_parser(
+            name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, **described
+        )
         if name == named:
             import_module(module).configure(child)
     parsed = parser.parse_args(arguments)
     from cl_core.config import ConfigError
     from cl_core.store import StoreError
+
     try:
         return int(import_module(COMMANDS[parsed.command][0]).execute(parsed))
     except ConfigError as error:
@@ -56,6 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("plastiscope: interrupted", file=sys.stderr)
         return 1
-    except BrokenPipeError:                                     # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -23,8 +23,17 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.command == "methods":
         return _methods(arguments)
     if arguments.command == "presets":
-        rows = [{"name": p.name, "about": p.about, "title": p.title, "config": p.config, "seconds": p.seconds, "needs": p.needs}
-                for p in PRESETS.values()]
+        rows = [
+            {
+                "name": p.name,
+                "about": p.about,
+                "title": p.title,
+                "config": p.config,
+                "seconds": p.seconds,
+                "needs": p.needs,
+            }
+            for p in PRESETS.values()
+        ]
     else:
         table = {"backbones": BACKBONES, "streams": STREAMS}[arguments.command]
         rows = [{"name": name, "about": entry.about} for name, entry in table.items()]
@@ -33,17 +42,28 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _methods(arguments: argparse.Namespace) -> int:
-    if not arguments.name and not arguments.json:               # names and lines need no torch
+    if not arguments.name and not arguments.json:  # names and lines need no torch
         _print([{"name": name, "about": entry.about} for name, entry in METHODS.items()], False)
         return 0
     names = [arguments.name] if arguments.name else list(METHODS)
-    rows = [{"name": name, "about": METHODS[name].about if name in METHODS else "", "needs": METHODS[name].needs if name in METHODS else "",
-             "knobs": describe(load(METHODS, name, "method").Config)} for name in names]
+    rows = [
+        {
+            "name": name,
+            "about": METHODS[name].about if name in METHODS else "",
+            "needs": METHODS[name].needs if name in METHODS else "",
+            "knobs": describe(load(METHODS, name, "method").Config),
+        }
+        for name in names
+    ]
     if arguments.json:
         print(json.dumps(rows))
         return 0
     for knob in rows[0]["knobs"]:
-        bounds = f"{knob['low']:g} … {knob['high']:g}" if knob.get("low") is not None else " | ".join(map(str, knob.get("choices") or ()))
+        bounds = (
+            f"{knob['low']:g} … {knob['high']:g}"
+            if knob.get("low") is not None
+            else " | ".join(map(str, knob.get("choices") or ()))
+        )
         print(f"{knob['name']:<16} {knob['default']!s:<12} {bounds:<32} {knob['help']}")
     return 0
 

@@ -24,12 +24,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("dashboard") is None:
         raise ConfigError("the dashboard is not installed; install Plastiscope with `pip install .` from its folder")
     from importlib import import_module
-    serve = import_module("dashboard.serve").serve              # by name: cl_core itself never depends on the dashboard
+
+    serve = import_module("dashboard.serve").serve  # by name: cl_core itself never depends on the dashboard
     runs, start = arguments.runs, None
     if arguments.command == "open" and arguments.folder is not None:
         runs = arguments.folder
         if not runs.is_dir():
             raise ConfigError(f"{runs} is not a folder; name a folder of runs")
-        if (runs / "config.json").is_file():                    # one run: open its neighbours, look at it
+        if (runs / "config.json").is_file():  # one run: open its neighbours, look at it
             runs, start = runs.resolve().parent, runs.resolve().name
     return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start))

@@ -19,20 +19,29 @@ from cl_core.summary import summarise
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings in a file; options below win over it")
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings in a file; options below win over it"
+    )
     parser.add_argument("--method", help="see `plastiscope methods`")
     parser.add_argument("--backbone", help="default: micro-vit")
     parser.add_argument("--stream", help="default: split-digits")
     parser.add_argument("--preset", help="start from named settings, see `plastiscope presets`")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="a setting of the method, or training.KEY, stream.KEY, diagnostics.KEY; may be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the method, or training.KEY, stream.KEY, diagnostics.KEY; may be repeated",
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--name", help="name of the run's folder")
     add_runs(parser)
     add_json(parser)
-    parser.epilog = ("examples:\n  plastiscope run --method nsp2 --stream split-digits --seed 0\n"
-                     "  plastiscope run --method nsp2 --set rule=energy --set energy_affinity=0.99 --set epochs=3 --json")
+    parser.epilog = (
+        "examples:\n  plastiscope run --method nsp2 --stream split-digits --seed 0\n"
+        "  plastiscope run --method nsp2 --set rule=energy --set energy_affinity=0.99 --set epochs=3 --json"
+    )
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
@@ -47,10 +56,11 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")         # before torch: spinning threads collapse when cores are shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
     config = configuration(arguments)
-    from cl_core.build import build                             # torch from here on
-    build(config)                                               # what cannot be built leaves no folder behind
+    from cl_core.build import build  # torch from here on
+
+    build(config)  # what cannot be built leaves no folder behind
     folder = create_run(arguments.runs, config)
     return train(folder, as_json=arguments.json)
 
@@ -58,6 +68,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def train(folder: RunFolder, *, as_json: bool) -> int:
     """Drive a run here and say how it ended. Ctrl-C saves and stops; a second one ends at once."""
     from cl_core.engine.worker import drive
+
     asked: list[bool] = []
 
     def ask(_signal: int, _frame: object) -> None:
@@ -76,10 +87,15 @@ def train(folder: RunFolder, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(summary.to_dict()))
     elif ended.state == "finished":
-        print(f"{accuracy_table(summary)}\n(class-incremental accuracy in percent; rows after training on, columns evaluated on)\n\n"
-              f"{headline(summary)}\n\n{folder.path}: open it with `plastiscope open {folder.path.parent}`")
+        print(
+            f"{accuracy_table(summary)}\n\n{headline(summary)}\n\n"
+            f"{folder.path}: open it with `plastiscope open {folder.path.parent}`"
+        )
     if ended.state == "stopped":
-        print(f"stopped; `plastiscope resume {folder.name} --runs {folder.path.parent}` goes on from exactly here", file=sys.stderr)
+        print(
+            f"stopped; `plastiscope resume {folder.name} --runs {folder.path.parent}` goes on from exactly here",
+            file=sys.stderr,
+        )
     if ended.state == "failed":
         print(f"plastiscope: run {folder.name} failed: {ended.reason}", file=sys.stderr)
         return 1
@@ -105,8 +121,12 @@ class Progress:
             fresh, spent = done - self.first_step, time.monotonic() - self.started
             left = f"{spent / fresh * (total - done):.0f} s left" if fresh >= 3 else "estimating"
             filled = 24 * done // total
-            print(f"\r{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  step {done}/{total}  {left}   ", end="",
-                  file=self.stream, flush=True)
+            print(
+                f"\r{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  step {done}/{total}  {left}   ",
+                end="",
+                file=self.stream,
+                flush=True,
+            )
             if done == total and trainer.cursor.stage == "end":
                 print(file=self.stream)
 

@@ -16,9 +16,14 @@ from cl_core.commands import Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, list_runs, send
 from cl_core.summary import summarise
 
-EXAMPLES = {"list": "plastiscope list --runs runs", "show": "plastiscope show 20260102-nsp2-1a2b --json",
-            "resume": "plastiscope resume 20260102-nsp2-1a2b", "stop": "plastiscope stop 20260102-nsp2-1a2b",
-            "pause": "plastiscope pause 20260102-nsp2-1a2b", "work": "plastiscope work runs/20260102-nsp2-1a2b"}
+EXAMPLES = {
+    "list": "plastiscope list --runs runs",
+    "show": "plastiscope show 20260102-nsp2-1a2b --json",
+    "resume": "plastiscope resume 20260102-nsp2-1a2b",
+    "stop": "plastiscope stop 20260102-nsp2-1a2b",
+    "pause": "plastiscope pause 20260102-nsp2-1a2b",
+    "work": "plastiscope work runs/20260102-nsp2-1a2b",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    return {"list": _list, "show": _show, "resume": _resume, "stop": _stop, "pause": _pause, "work": _work}[arguments.command](arguments)
+    return {"list": _list, "show": _show, "resume": _resume, "stop": _stop, "pause": _pause, "work": _work}[
+        arguments.command
+    ](arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -52,7 +59,9 @@ def _list(arguments: argparse.Namespace) -> int:
         print(f"{'run':<34} {'state':<9} {'method':<12} {'stream':<14} {'seed':>4} {'final':>6} {'forgot':>6}")
         for row in rows:
             final, forgot = (f"{v:.1f}" if v is not None else "–" for v in (row.final_average_accuracy, row.forgetting))
-            print(f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {row.seed:>4} {final:>6} {forgot:>6}")
+            print(
+                f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {row.seed:>4} {final:>6} {forgot:>6}"
+            )
     for sentence in unreadable:
         print(f"plastiscope: {sentence}", file=sys.stderr)
     return 0
@@ -65,14 +74,14 @@ def _show(arguments: argparse.Namespace) -> int:
         print(json.dumps({**summary.to_dict(), "config": folder.config().to_dict()}))
         return 0
     print(f"{summary.run}: {summary.state}" + (f" ({summary.reason})" if summary.reason else ""))
-    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}, {summary.device}, {summary.seconds:.0f} s")
-    print(f"\n{accuracy_table(summary)}\n(class-incremental accuracy in percent; rows after training on, columns evaluated on)\n\n"
-          f"{headline(summary)}")
+    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}")
+    print(f"{summary.device}, {summary.seconds:.0f} s\n\n{accuracy_table(summary)}\n\n{headline(summary)}")
     return 0
 
 
 def _resume(arguments: argparse.Namespace) -> int:
     from cl_core.cli.run import train
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return train(find_run(arguments.runs, arguments.run), as_json=arguments.json)
 
@@ -100,13 +109,18 @@ def _order(arguments: argparse.Namespace, command, until: tuple[str, ...], doing
     if arguments.json:
         print(json.dumps({"run": folder.name, "state": status.state}))
     else:
-        print(f"{folder.name}: {status.state}" if reached else f"{folder.name}: {doing}; it will answer after its current step")
+        print(
+            f"{folder.name}: {status.state}"
+            if reached
+            else f"{folder.name}: {doing}; it will answer after its current step"
+        )
     return 0
 
 
 def _work(arguments: argparse.Namespace) -> int:
     """Train a run folder; SIGTERM saves and stops. Output goes to the run's log by whoever started us."""
     from cl_core.engine.worker import drive
+
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: asked.append(n))

@@ -1,7 +1,7 @@
 """A few fixed images per task, looked at again and again: has attention on them moved, and by whose doing?
 
-When a task has just been learned its probe images' block inputs, attention maps, block outputs and features are kept as references.
-Later the same images are measured twice:
+When a task has just been learned its probe images' block inputs, attention maps, block outputs and features are kept as
+references. Later the same images are measured twice:
 
     end to end   through the whole network with the prompts as they are now (upstream drift included)
     local        each block alone, fed the inputs it had then: only that block's prompts can make a difference
@@ -27,7 +27,8 @@ _KINDS = ("input", "attention", "output")
 
 
 class Probe(nn.Module):
-    """References of every task learned so far; its state is saved with the run, so a resumed run compares with the same past."""
+    """References of every task learned so far; its state is saved with the run, so a resumed run compares with the same
+    past."""
 
     def __init__(self, backbone: Any, images: dict[int, Tensor], labels: dict[int, Tensor]) -> None:
         """`images[j]` [n, 3, S, S] prepared, `labels[j]` [n]: task j's probe set."""
@@ -60,16 +61,27 @@ class Probe(nn.Module):
         layers = range(backbone.depth)
         now = {kind: torch.stack([features.taps[kind, layer] for layer in layers]) for kind in ("attention", "output")}
         prompts = method.probe_prompts()
-        local = torch.stack([
-            backbone.block(layer, then["input"][layer], None if prompts is None else prompts[layer], {"attention"})[1]["attention"]
-            for layer in layers])
+        local = torch.stack(
+            [
+                backbone.block(layer, then["input"][layer], None if prompts is None else prompts[layer], {"attention"})[
+                    1
+                ]["attention"]
+                for layer in layers
+            ]
+        )
         drift = (now["output"] - then["output"]).flatten(1).norm(dim=1) / then["output"].flatten(1).norm(dim=1)
         tokens = now["attention"].shape[-2]
         feature_drift = 1 - torch.cosine_similarity(features.pooled, then["pooled"]).mean()
         compared = AttentionCompared(
-            clock, task, _numbers(_variation(local, then["attention"])), _numbers(_variation(now["attention"], then["attention"])),
-            _numbers(drift), _numbers(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1)), float(feature_drift),
-            _numbers(now["attention"][:, :, :, 0].transpose(0, 1), np.float16))
+            clock,
+            task,
+            _numbers(_variation(local, then["attention"])),
+            _numbers(_variation(now["attention"], then["attention"])),
+            _numbers(drift),
+            _numbers(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1)),
+            float(feature_drift),
+            _numbers(now["attention"][:, :, :, 0].transpose(0, 1), np.float16),
+        )
         return [compared, self._predictions(method, features, task, clock)]
 
     def _predictions(self, method: Any, features: Features, task: int, clock: Clock) -> PredictionsMade:

@@ -2,11 +2,13 @@
 
 Linear discriminant analysis needs no training: class means μ_c and one covariance Σ shared by all classes decide by
 
-    score_c(x) = μ_cᵀ Σ⁻¹ x − ½ μ_cᵀ Σ⁻¹ μ_c,      Σ = (1 − s) W/n + s · tr(W/n)/d · I,   W = Σ_c Σ_{x∈c} (x − μ_c)(x − μ_c)ᵀ
+    score_c(x) = μ_cᵀ Σ⁻¹ x − ½ μ_cᵀ Σ⁻¹ μ_c
+    Σ = (1 − s) W/n + s · tr(W/n)/d · I,    W = Σ_c Σ_{x∈c} (x − μ_c)(x − μ_c)ᵀ
 
-*Stored*: means and scatter as they were when each task had just been learned, never refreshed; if it fails, old features moved.
-*Recomputed*: the same from all training images with the features as they are now (the control): if it succeeds, the classes are still
-separable and only the stored statistics went stale. The shrinkage s is small and fixed, so both readouts share it.
+*Stored*: means and scatter as they were when each task had just been learned, never refreshed; if it fails, old
+features moved. *Recomputed*: the same from all training images with the features as they are now (the control): if it
+succeeds, the classes are still separable and only the stored statistics went stale. The shrinkage s is small and fixed,
+so both readouts share it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-SHRINKAGE = 1e-2                            # share of the mean variance added on the diagonal; d = 192 from ~260 images a task
+SHRINKAGE = 1e-2  # share of the mean variance added on the diagonal; d = 192 from ~260 images a task
 
 
 class ClassStatistics(nn.Module):
@@ -28,7 +30,8 @@ class ClassStatistics(nn.Module):
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Take in features [B, d] with class ids [B] (Chan's update of mean and scatter, exact for any order of batches)."""
+        """Take in features [B, d] with class ids [B] (Chan's update of mean and scatter, exact for any order of
+        batches)."""
         features = features.to(self.means)
         for label in labels.unique():
             rows = features[labels == label]
@@ -41,13 +44,14 @@ class ClassStatistics(nn.Module):
             self.counts[label] = total
 
     def classify(self, features: Tensor) -> Tensor:
-        """Scores [B, C] of features [B, d]; classes without images score −∞. Raises ValueError before anything was added."""
+        """Scores [B, C] of features [B, d]; classes without images score −∞. Raises ValueError before anything was
+        added."""
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]
         covariance = self.scatter / self.counts.sum()
         covariance = (1 - SHRINKAGE) * covariance
         covariance.diagonal().add_(SHRINKAGE * covariance.trace() / width + 1e-12)
-        weights = torch.linalg.solve(covariance, self.means.mT)                                    # [d, C]
+        weights = torch.linalg.solve(covariance, self.means.mT)  # [d, C]
         scores = features.to(self.means) @ weights - 0.5 * (self.means.mT * weights).sum(dim=0)
         return scores.masked_fill(self.counts == 0, -torch.inf)

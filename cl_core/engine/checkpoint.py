@@ -2,8 +2,8 @@
 
     checkpoints/<seq>/state.safetensors  state.json  done
 
-A folder without `done` was cut off in writing and is never read. `seq` is the last event that belongs to the checkpoint: resuming
-takes later rows back.
+A folder without `done` was cut off in writing and is never read. `seq` is the last event that belongs to the
+checkpoint: resuming takes later rows back.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Checkpoint:
     path: Path
     seq: int
     boundary: bool
-    task: int                               # training tasks finished
+    task: int  # training tasks finished
 
 
 def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) -> Checkpoint:
@@ -45,7 +45,9 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) 
             if not older.boundary and older.seq < seq:
                 shutil.rmtree(older.path, ignore_errors=True)
     except OSError as error:
-        raise StoreError(f"cannot write checkpoint {path}: {error.strerror or error}; earlier checkpoints are safe") from error
+        raise StoreError(
+            f"cannot write checkpoint {path}: {error.strerror or error}; earlier checkpoints are safe"
+        ) from error
     return Checkpoint(path, seq, boundary, record["task"])
 
 
@@ -63,9 +65,11 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         tensors = load_file(checkpoint.path / "state.safetensors")
         return _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
-    except Exception as error:                                  # safetensors raises its own kinds for damaged files
-        raise StoreError(f"checkpoint {checkpoint.path} is damaged ({str(error).splitlines()[0]}); remove that folder to resume "
-                         "from the one before it") from error
+    except Exception as error:  # safetensors raises its own kinds for damaged files
+        raise StoreError(
+            f"checkpoint {checkpoint.path} is damaged ({str(error).splitlines()[0]}); remove that folder to resume "
+            "from the one before it"
+        ) from error
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

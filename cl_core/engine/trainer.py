@@ -1,8 +1,9 @@
 """The loop, as a generator of moments.
 
-A moment is the tuple of events that one indivisible piece of work produced: a step with its probes, a survey, one row of accuracies.
-A `yield` is when nothing is half done. The cursor names the *next* thing to do and moves before each yield, so a trainer stopped
-after any moment, saved with `state()` and restored into fresh objects goes on exactly where it was.
+A moment is the tuple of events that one indivisible piece of work produced: a step with its probes, a survey, one row
+of accuracies. A `yield` is when nothing is half done. The cursor names the *next* thing to do and moves before each
+yield, so a trainer stopped after any moment, saved with `state()` and restored into fresh objects goes on exactly where
+it was.
 
 One task:  begin → train (steps, epochs) → survey → measure
 """
@@ -39,7 +40,7 @@ from cl_core.events import (
 from cl_core.methods.method import Method
 from cl_core.streams.stream import Batch, Task, TaskStream
 
-SURVEY_BATCH = 100                          # images a batch in the end-of-task pass, as the NSP² release collects
+SURVEY_BATCH = 100  # images a batch in the end-of-task pass, as the NSP² release collects
 EVALUATION_BATCH = 250
 
 Moment = tuple[Event, ...]
@@ -51,10 +52,11 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass(frozen=True)
 class Cursor:
-    """What comes next: `stage` of training task number `task`; in "train", batch `item` of `epoch`; `step` counts all steps."""
+    """What comes next: `stage` of training task number `task`; in "train", batch `item` of `epoch`; `step` counts all
+    steps."""
 
     task: int = 0
-    stage: str = "start"                    # start → begin → train → survey → measure → begin of the next task → end
+    stage: str = "start"  # start → begin → train → survey → measure → begin of the next task → end
     epoch: int = 0
     item: int = 0
     step: int = 0
@@ -63,18 +65,23 @@ class Cursor:
 class Trainer:
     """Trains one method on one stream and says what happened. Knows no method by name."""
 
-    def __init__(self, config: RunConfig, stream: TaskStream, backbone: nn.Module, method: Method, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, stream: TaskStream, backbone: nn.Module, method: Method, device: torch.device
+    ) -> None:
         self.config, self.stream, self.device = config, stream, device
         self.backbone, self.method = backbone.to(device), method.to(device)
         self.curriculum = stream.joined() if method.trains_on_all else stream
         self.diagnostics: DiagnosticsConfig = config.diagnostics
         probes = {task.index: task.probes(self.diagnostics.probe_images) for task in stream}
-        self.probe = Probe(backbone, {j: task.prepare(p.pictures).to(device) for (j, p), task in zip(probes.items(), stream, strict=True)},
-                           {j: p.labels.to(device) for j, p in probes.items()})
+        self.probe = Probe(
+            backbone,
+            {j: task.prepare(p.pictures).to(device) for (j, p), task in zip(probes.items(), stream, strict=True)},
+            {j: p.labels.to(device) for j, p in probes.items()},
+        )
         self._pictures = probes
         self.statistics = ClassStatistics(len(stream.class_names), backbone.width).to(device)
         self.cursor, self.optimiser = Cursor(), None
-        self._epoch_losses: dict[str, float] = {}               # sums over the epoch's steps so far, saved with the rest
+        self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
 
     # ------------------------------------------------------------ the course of a run
@@ -92,9 +99,21 @@ class Trainer:
         self.method.begin_task(0, self.curriculum[0].classes)
         trainable = sum(p.numel() for g in self.method.groups() for p in g.parameters.values())
         clock = Clock()
-        moment: list[Event] = [RunStarted(
-            clock, [{"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)} for t in self.stream],
-            self.stream.scenario, len(self.curriculum), self.total_steps, trainable, self.backbone.describe(), environment(self.device))]
+        moment: list[Event] = [
+            RunStarted(
+                clock,
+                [
+                    {"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)}
+                    for t in self.stream
+                ],
+                self.stream.scenario,
+                len(self.curriculum),
+                self.total_steps,
+                trainable,
+                self.backbone.describe(),
+                environment(self.device),
+            )
+        ]
         for index, split in self._pictures.items():
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
@@ -105,7 +124,7 @@ class Trainer:
 
     def _begin(self) -> Iterator[Moment]:
         task = self._task
-        if self.cursor.task:                                    # the first was begun with the run, to count its parameters
+        if self.cursor.task:  # the first was begun with the run, to count its parameters
             self.method.begin_task(self.cursor.task, task.classes)
         self.method.refresh()
         self.optimiser, self._task_seconds = self.method.optimiser(), 0.0
@@ -117,15 +136,23 @@ class Trainer:
         steps = self._steps(task)
         while self.cursor.epoch < training.epochs:
             epoch = self.cursor.epoch
-            batches = task.batches(training.batch_size, seed=self.config.seed, epoch=epoch, repeats=training.repeats,
-                                   start=self.cursor.item)
+            batches = task.batches(
+                training.batch_size,
+                seed=self.config.seed,
+                epoch=epoch,
+                repeats=training.repeats,
+                start=self.cursor.item,
+            )
             for batch in batches:
                 moment: list[Event] = [self._step(batch)]
                 last = self.cursor.item + 1 == steps
                 if last:
                     moment += self._epoch_ended(steps)
-                self.cursor = (replace(self.cursor, epoch=epoch + 1, item=0, step=self.cursor.step + 1) if last
-                               else replace(self.cursor, item=self.cursor.item + 1, step=self.cursor.step + 1))
+                self.cursor = (
+                    replace(self.cursor, epoch=epoch + 1, item=0, step=self.cursor.step + 1)
+                    if last
+                    else replace(self.cursor, item=self.cursor.item + 1, step=self.cursor.step + 1)
+                )
                 if self.cursor.epoch == training.epochs:
                     self.cursor = replace(self.cursor, stage="survey", epoch=0)
                 yield tuple(moment)
@@ -170,11 +197,16 @@ class Trainer:
         loss = self.method.loss(self.backbone, batch.images.to(self.device), batch.labels.to(self.device))
         total = torch.stack(list(loss.parts.values())).sum()
         losses = {name: float(part.detach()) for name, part in loss.parts.items()} | {"total": float(total.detach())}
-        self._refuse_non_finite(losses)                         # before the step: what is saved later stays finite
+        self._refuse_non_finite(losses)  # before the step: what is saved later stays finite
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         maps = self.method.projections()
-        before = {name: p.detach().clone() for g in groups for name, p in g.parameters.items() if name in maps or g.name == "prompts"}
+        before = {
+            name: p.detach().clone()
+            for g in groups
+            for name, p in g.parameters.items()
+            if name in maps or g.name == "prompts"
+        }
         optimiser.step()
         proposed, applied = {}, {}
         with torch.no_grad():
@@ -186,9 +218,15 @@ class Trainer:
                     step = maps[name](step)
                     applied[name] = step.norm()
                     parameter.copy_(old + step)
-        return StepEnded(self._clock(self.cursor.epoch), losses, {g.name: g.rate * factor for g in groups},
-                         {n: float(v) for n, v in proposed.items()}, {n: float(v) for n, v in applied.items()},
-                         100 * self._tally(losses, float(loss.correct)), time.perf_counter() - started)
+        return StepEnded(
+            self._clock(self.cursor.epoch),
+            losses,
+            {g.name: g.rate * factor for g in groups},
+            {n: float(v) for n, v in proposed.items()},
+            {n: float(v) for n, v in applied.items()},
+            100 * self._tally(losses, float(loss.correct)),
+            time.perf_counter() - started,
+        )
 
     def _tally(self, losses: dict[str, float], correct: float) -> float:
         for name, value in {**losses, "correct": correct}.items():
@@ -200,14 +238,15 @@ class Trainer:
             if not math.isfinite(value):
                 raise NonFiniteLoss(
                     f"loss {name!r} became {value} in task {self._task.title}, step {self.cursor.step + 1}; "
-                    "lower the learning rate (prompt_rate, head_rate) and resume from the last boundary, or start anew")
+                    "lower the learning rate (prompt_rate, head_rate) and resume from the last boundary, or start anew"
+                )
 
     def _epoch_ended(self, steps: int) -> list[Event]:
         means = {name: value / steps for name, value in self._epoch_losses.items()}
         self._epoch_losses = {}
         clock = self._clock(self.cursor.epoch)
         ended = EpochEnded(clock, {k: v for k, v in means.items() if k != "correct"}, 100 * means["correct"])
-        last = self.cursor.epoch + 1 == self.config.training.epochs         # the measure stage looks again then
+        last = self.cursor.epoch + 1 == self.config.training.epochs  # the measure stage looks again then
         return [ended, *self._drift(clock), *self._compared(clock, [] if last else range(self.cursor.task))]
 
     def _drift(self, clock: Clock) -> list[Event]:
@@ -229,7 +268,9 @@ class Trainer:
         if self.diagnostics.readout:
             readouts["stored statistics"] = self.statistics.classify
             readouts["recomputed statistics"] = self._recomputed().classify
-        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in (*readouts, "task-incremental")}
+        rows: dict[str, list[float | None]] = {
+            name: [None] * len(self.stream) for name in (*readouts, "task-incremental")
+        }
         for index in self._learned():
             task = self.stream[index]
             right: dict[str, float] = dict.fromkeys(rows, 0.0)
@@ -239,7 +280,7 @@ class Trainer:
                     scores = classify(pooled)
                     right[name] += int((scores.argmax(dim=1) == batch.labels).sum())
                     if name == "class-incremental":
-                        own = scores[:, task.classes.start:task.classes.stop].argmax(dim=1) + task.classes.start
+                        own = scores[:, task.classes.start : task.classes.stop].argmax(dim=1) + task.classes.start
                         right["task-incremental"] += int((own == batch.labels).sum())
             for name, count in right.items():
                 rows[name][index] = 100 * count / len(task.test)
@@ -296,7 +337,7 @@ class Trainer:
         """Put a freshly built trainer where another's `state()` was taken."""
         self.cursor = Cursor(**state["cursor"])
         begun = self.cursor.task + (self.cursor.stage not in ("start", "begin", "end"))
-        begun = max(begun, int(self.cursor.stage != "start"))   # the first task is begun with the run
+        begun = max(begun, int(self.cursor.stage != "start"))  # the first task is begun with the run
         for index in range(begun):
             self.method.begin_task(index, self.curriculum[index].classes)
         self.method.load_state_dict(state["method"])
@@ -305,7 +346,7 @@ class Trainer:
         for name, value in state["probe"].items():
             self.probe.register_buffer(name, value.to(self.device))
         self.statistics.load_state_dict(state["statistics"])
-        if self.cursor.stage == "train":                        # elsewhere a new one follows at the next task
+        if self.cursor.stage == "train":  # elsewhere a new one follows at the next task
             self.optimiser = self.method.optimiser()
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
@@ -314,5 +355,11 @@ class Trainer:
 def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers depend on besides the settings."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine())
-    return {"device": device.type, "device_name": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "python": platform.python_version(), "plastiscope": __version__}
+    return {
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "plastiscope": __version__,
+    }

@@ -1,7 +1,7 @@
 """Train a run folder to its end: store each moment, obey each command.
 
-The same `drive` serves the worker process that the dashboard starts and `plastiscope run` in a terminal. Not asking the trainer for
-the next moment *is* the pause.
+The same `drive` serves the worker process that the dashboard starts and `plastiscope run` in a terminal. Not asking the
+trainer for the next moment *is* the pause.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cl_core.engine.trainer import Moment, NonFiniteLoss, Trainer
 from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, StateChanged
 from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, hold, take
 
-LISTEN = 0.1                                # seconds between looks into the inbox while paused
+LISTEN = 0.1  # seconds between looks into the inbox while paused
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,16 @@ class Ended:
 class Drive:
     """One run, one writer, one trainer, one inbox."""
 
-    def __init__(self, folder: RunFolder, writer: RunWriter, on_moment: Callable[[Moment, Trainer], None] | None = None,
-                 asked_to_stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        writer: RunWriter,
+        on_moment: Callable[[Moment, Trainer], None] | None = None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.folder, self.writer, self.on_moment, self.asked_to_stop = folder, writer, on_moment, asked_to_stop
         self.clock = Clock()
-        self.paused, self.allowance = False, 0                  # moments to let through although paused
+        self.paused, self.allowance = False, 0  # moments to let through although paused
 
     def to_the_end(self) -> Ended:
         """Build or restore the trainer and go on until the run is finished, stopped or fails."""
@@ -55,8 +60,10 @@ class Drive:
             return Ended("finished")
         except Exception as error:
             reason = in_one_sentence(error)
-            with contextlib.suppress(StoreError):               # the disk may be what failed
-                self.writer.append([RunFailed(self.clock, reason, traceback.format_exc()), StateChanged(self.clock, "failed", reason)])
+            with contextlib.suppress(StoreError):  # the disk may be what failed
+                self.writer.append(
+                    [RunFailed(self.clock, reason, traceback.format_exc()), StateChanged(self.clock, "failed", reason)]
+                )
             traceback.print_exc()
             return Ended("failed", reason)
 
@@ -112,7 +119,11 @@ class Drive:
                     self._say(StateChanged(self.clock, "paused"))
                 self.allowance += count
             case Pause() | Resume():
-                self._say(CommandRefused(self.clock, command.word, f"the run is {'paused' if self.paused else 'running'} already"))
+                self._say(
+                    CommandRefused(
+                        self.clock, command.word, f"the run is {'paused' if self.paused else 'running'} already"
+                    )
+                )
             case _:
                 self._say(CommandRefused(self.clock, "?", str(command)))
 
@@ -127,16 +138,20 @@ class Drive:
         self.writer.append([event])
 
 
-def drive(folder: RunFolder, on_moment: Callable[[Moment, Trainer], None] | None = None,
-          asked_to_stop: Callable[[], bool] = lambda: False) -> Ended:
-    """Hold `folder` and train it to its end. Raises StoreError if it is held already, cannot be written, or is finished."""
-    folder.config()                                             # a damaged or newer run is refused before anything is touched
+def drive(
+    folder: RunFolder,
+    on_moment: Callable[[Moment, Trainer], None] | None = None,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> Ended:
+    """Hold `folder` and train it to its end. Raises StoreError if it is held already, cannot be written, or is
+    finished."""
+    folder.config()  # a damaged or newer run is refused before anything is touched
     with hold(folder), contextlib.closing(RunReader(folder)) as reader:
         if reader.status().state == "finished":
             raise StoreError(f"run {folder.name} is finished; there is nothing left to train")
         reader.close()
         with contextlib.closing(RunWriter(folder)) as writer:
-            take(folder)                                        # orders given to an earlier worker do not count
+            take(folder)  # orders given to an earlier worker do not count
             return Drive(folder, writer, on_moment, asked_to_stop).to_the_end()
 
 

@@ -3,8 +3,8 @@
 Jia et al. Visual Prompt Tuning. ECCV 2022, arXiv:2203.12119 (VPT-Deep); heads as in the release of arXiv:2406.05658.
 Shapes: L blocks, M prompts per block, d width, B images, c classes of the task.
 
-One set of prompts P [L, M, d], drawn uniformly from (−1, 1) once and carried from task to task. Each task trains a linear head on
-its own classes only; at test time all heads are concatenated (no task id).
+One set of prompts P [L, M, d], drawn uniformly from (−1, 1) once and carried from task to task. Each task trains a
+linear head on its own classes only; at test time all heads are concatenated (no task id).
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ class PromptConfig:
     head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
     temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
     weight_decay: float = knob(5e-5, low=0.0, high=1.0, help="coupled L2 decay inside Adam")
-    head_init: str = knob("official", choices=("official", "fresh"),
-                          help="official: the second task's head starts from the first one's, as the release does")
+    head_init: str = knob(
+        "official",
+        choices=("official", "fresh"),
+        help="official: the second task's head starts from the first one's, as the release does",
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -60,7 +63,7 @@ class DeepPrompts(nn.Module):
             elif self.config.head_init == "official" and len(self.heads) == 1 and previous.out_features == len(classes):
                 head.load_state_dict(previous.state_dict())
             else:
-                bound = self.width ** -0.5
+                bound = self.width**-0.5
                 head.weight.uniform_(-bound, bound, generator=generator)
                 head.bias.uniform_(-bound, bound, generator=generator)
         for earlier in self.heads:
@@ -69,17 +72,23 @@ class DeepPrompts(nn.Module):
         self.classes = classes
 
     def groups(self, prefix: str) -> list[ParameterGroup]:
-        """Prompts and the current head, each with its learning rate; `prefix` is this component's name within the method."""
+        """Prompts and the current head, each with its learning rate; `prefix` is this component's name within the
+        method."""
         last = len(self.heads) - 1
         head = {f"{prefix}.heads.{last}.{name}": p for name, p in self.heads[last].named_parameters()}
         prompts = {f"{prefix}.prompts": self.prompts} if self.prompts.numel() else {}
-        groups = [ParameterGroup("prompts", prompts, self.config.prompt_rate), ParameterGroup("head", head, self.config.head_rate)]
+        groups = [
+            ParameterGroup("prompts", prompts, self.config.prompt_rate),
+            ParameterGroup("head", head, self.config.head_rate),
+        ]
         return [g for g in groups if g.parameters]
 
     def optimiser(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
         """Adam with coupled decay, new for each task."""
-        return torch.optim.Adam([{"params": list(g.parameters.values()), "lr": g.rate} for g in groups],
-                                weight_decay=self.config.weight_decay)
+        return torch.optim.Adam(
+            [{"params": list(g.parameters.values()), "lr": g.rate} for g in groups],
+            weight_decay=self.config.weight_decay,
+        )
 
     def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
         return backbone(images, prompts=self.prompts, taps=tuple(taps))
@@ -90,7 +99,7 @@ class DeepPrompts(nn.Module):
 
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         """CE over the current task's classes only, on logits / τ."""
-        logits = self.heads[-1](self.features(backbone, images).pooled)                            # [B, c]
+        logits = self.heads[-1](self.features(backbone, images).pooled)  # [B, c]
         targets = labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
         return Loss({"cross_entropy": F.cross_entropy(logits / self.config.temperature, targets)}, correct)

@@ -1,7 +1,8 @@
 """Joint training: the same prompts and optimiser on the union of all tasks, once. The upper reference.
 
-As many passes as the sequence makes, so as many steps; one head over all classes. Only the last row of the accuracy matrix exists:
-there is no "after task 2". It has seen everything, so it is no upper bound for what is measured before a task is learned.
+As many passes as the sequence makes, so as many steps; one head over all classes. Only the last row of the accuracy
+matrix exists: there is no "after task 2". It has seen everything, so it is no upper bound for what is measured before a
+task is learned.
 """
 
 from __future__ import annotations

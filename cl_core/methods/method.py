@@ -4,8 +4,8 @@ The engine's course through one task:
 
     begin_task → refresh → (loss → backward → optimiser step → projections)* → survey* → end_task
 
-`refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what it
-derives is never saved, so resume and fork are one path.
+`refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
+it derives is never saved, so resume and fork are one path.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from cl_core.events import Clock, Event
 
 @dataclass(frozen=True)
 class Loss:
-    """Named parts, summed by the engine, and how many of the batch were classified correctly among the classes the loss sees."""
+    """Named parts, summed by the engine, and how many of the batch were classified correctly among the classes the loss
+    sees."""
 
     parts: dict[str, Tensor]
-    correct: Tensor                         # scalar, share in 0..1
+    correct: Tensor  # scalar, share in 0..1
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Method(nn.Module, abc.ABC):
     """Abstract. A subclass is final; what several share lives in a component, `linalg` or the backbone."""
 
     Config: ClassVar[type]
-    trains_on_all: ClassVar[bool] = False   # True: trained once on the union of all tasks
+    trains_on_all: ClassVar[bool] = False  # True: trained once on the union of all tasks
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__()
@@ -81,11 +82,13 @@ class Method(nn.Module, abc.ABC):
         return {}
 
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        """Activations `survey` wants of the finished task's training images; None: no survey. `measure`: also for display."""
+        """Activations `survey` wants of the finished task's training images; None: no survey. `measure`: also for
+        display."""
         return None
 
     def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        """Take in one batch of the finished task's training images (no augmentation, full precision, each image once)."""
+        """Take in one batch of the finished task's training images (no augmentation, full precision, each image
+        once)."""
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         """Fold the survey into what is kept; with `measure`, say what can be seen in it."""

@@ -1,17 +1,19 @@
 """VPT-NSP²: deep prompts whose updates stay where past tasks are not looking.
 
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658.
-Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `prompt_moments`; U [L, M, d] is Adam's step.
+Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `prompt_moments`; U [L, M, d] is
+Adam's step.
 
 From the second task on
 
     P ← P + B̃₂ U B̃₁,    B̃ₖ = ηₖ Πₖ/‖Πₖ‖_F + (1 − ηₖ) I,    Πₖ = projector onto the Rₖ directions Cₖ uses least
-    loss = CE/τ-scaled + w Σ_layers [ mean_m |μ_m − μ_m^old| + mean_m |σ_m − σ_m^old| ]        (L_LN, statistics over channels)
+    loss = CE(logits/τ) + w L_LN,    L_LN = Σ_layers [ mean_m |μ_m − μ_m^old| + mean_m |σ_m − σ_m^old| ]    (over channels)
 
-We follow the official code where it and the paper differ (Frobenius-normalised projectors, elbow included in the free set, smoothing
-of long spectra, means of batches summed, L_LN averaged over tokens); `scale="plain"` and `weighting="images"` give the paper's forms.
-Because Π is divided by √R, free directions shrink too: `projection="shrink-only"` keeps only that shrinking (ρ I with the same RMS
-gain) and is the control every claim should stand beside. The paper reports no such control.
+We follow the official code where it and the paper differ (Frobenius-normalised projectors, elbow included in the free
+set, smoothing of long spectra, means of batches summed, L_LN averaged over tokens); `scale="plain"` and
+`weighting="images"` give the paper's forms. Because Π is divided by √R, free directions shrink too:
+`projection="shrink-only"` keeps only that shrinking (ρ I with the same RMS gain) and is the control every claim should
+stand beside. The paper reports no such control.
 """
 
 from __future__ import annotations
@@ -25,7 +27,15 @@ from torch import Tensor
 
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
-from cl_core.linalg import blended_projector, elbow_nullity, energy_nullity, null_projector, projector_gains, shrink_only, spectrum
+from cl_core.linalg import (
+    blended_projector,
+    elbow_nullity,
+    energy_nullity,
+    null_projector,
+    projector_gains,
+    shrink_only,
+    spectrum,
+)
 from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss
 from cl_core.methods.prompt_moments import SPACES
@@ -34,25 +44,50 @@ from cl_core.methods.prompted import PromptedMethod
 
 @dataclass(frozen=True)
 class NSP2Config(PromptConfig):
-    """Defaults are the authors' for CIFAR-100 in 10 tasks; η does not carry over to other widths (the free gain depends on R)."""
+    """Defaults are the authors' for CIFAR-100 in 10 tasks; η does not carry over to other widths (the free gain depends
+    on R)."""
 
-    eta_affinity: float = knob(0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)")
-    eta_mixture: float = knob(0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)")
-    rule: str = knob("elbow", choices=("elbow", "energy"), live=True, help="where the spectrum is cut: its knee, or an energy share")
-    energy_affinity: float = knob(0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)")
-    energy_mixture: float = knob(0.9, low=0.0, high=1.0, live=True, help="energy kept for old tasks, prompt side (rule energy)")
-    norm_weight: float = knob(1.0, low=0.0, high=1e4, live=True, help="weight of L_LN, the penalty on prompts' mean and spread")
-    projection: str = knob("null-space", choices=("null-space", "shrink-only", "none"), live=True,
-                           help="shrink-only: control with the same average step size but no direction")
-    sides: str = knob("both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)")
-    scale: str = knob("frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written")
+    eta_affinity: float = knob(
+        0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)"
+    )
+    eta_mixture: float = knob(
+        0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)"
+    )
+    rule: str = knob(
+        "elbow", choices=("elbow", "energy"), live=True, help="where the spectrum is cut: its knee, or an energy share"
+    )
+    energy_affinity: float = knob(
+        0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)"
+    )
+    energy_mixture: float = knob(
+        0.9, low=0.0, high=1.0, live=True, help="energy kept for old tasks, prompt side (rule energy)"
+    )
+    norm_weight: float = knob(
+        1.0, low=0.0, high=1e4, live=True, help="weight of L_LN, the penalty on prompts' mean and spread"
+    )
+    projection: str = knob(
+        "null-space",
+        choices=("null-space", "shrink-only", "none"),
+        live=True,
+        help="shrink-only: control with the same average step size but no direction",
+    )
+    sides: str = knob(
+        "both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)"
+    )
+    scale: str = knob(
+        "frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written"
+    )
     weighting: str = knob("batches", choices=("batches", "images"), help="what counts once in the moments")
-    fold_norm: bool = knob(False, help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)")
+    fold_norm: bool = knob(
+        False, help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rule == "elbow" and self.projection != "none" and self.prompt_length < 3:
-            raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {self.prompt_length}; use rule=energy for fewer")
+            raise ConfigError(
+                f"prompt_length must be ≥ 3 for the elbow rule, got {self.prompt_length}; use rule=energy for fewer"
+            )
 
 
 @final
@@ -61,8 +96,8 @@ class NSP2(PromptedMethod):
 
     Config = NSP2Config
     moments_used = True
-    rows: Tensor | None = None                                  # B̃₂ [L, M, M], None while nothing is to be protected
-    columns: Tensor | None = None                               # B̃₁ [L, d, d]
+    rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
+    columns: Tensor | None = None  # B̃₁ [L, d, d]
 
     def moment_options(self) -> dict[str, Any]:
         return {"weighting": self.config.weighting, "fold": self.config.fold_norm}
@@ -113,9 +148,10 @@ class NSP2(PromptedMethod):
         return loss
 
     def norm_drift(self) -> Tensor:
-        """L_LN: LayerNorm sits between prompts and attention, so a change of a prompt's mean or spread would slip past the projectors."""
+        """L_LN: LayerNorm sits between prompts and attention, so a change of a prompt's mean or spread would slip past
+        the projectors."""
         prompts, old = self.tuning.prompts, self.previous_prompts
-        means = (prompts.mean(dim=-1) - old.mean(dim=-1)).abs()                                    # [L, M]
+        means = (prompts.mean(dim=-1) - old.mean(dim=-1)).abs()  # [L, M]
         spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
         return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()
 
@@ -128,10 +164,10 @@ class NSP2(PromptedMethod):
             free, protected = projector_gains(nullities[space], eta)
             if self.config.scale == "plain":
                 free = torch.ones_like(free)
-            if self.config.projection == "shrink-only":         # one gain for all directions: the RMS of the two
+            if self.config.projection == "shrink-only":  # one gain for all directions: the RMS of the two
                 side = getattr(self.moments, space).shape[-1]
                 share = nullities[space] / side
-                free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected ** 2).sqrt()
+                free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected**2).sqrt()
             gains[space], used[space] = (free, protected), eta > 0 and self.config.projection == "null-space"
         rule = self.config.rule if self.config.rule == "elbow" else "energy"
         return self.moments.spectra(clock, nullities, rule, used, gains)

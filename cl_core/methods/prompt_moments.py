@@ -1,14 +1,16 @@
 """What past tasks ask of prompts: two second moments per block, accumulated over tasks in constant memory.
 
-Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658, sections 4-5 of the method.
+Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658, sections 4-5 of the
+method.
 Shapes: L blocks, M prompts, d width, H heads, N image tokens, B images of a batch.
 
     affinity  C₁ = Σ_batches  J₁ᵀJ₁ / (B·H·N),   J₁ rows  q_h[n] W_kʰ          [L, d, d]   what queries see of a prompt
     mixture   C₂ = Σ_batches  J₂ᵀJ₂ / (B·H·N),   J₂ rows  S_Pʰ[n, :]           [L, M, M]   attention paid to prompts
 
-Queries carry their bias and no 1/√(d/H); heads are stacked as rows; prompt queries do not exist. C₁ is formed from per-head Gram
-matrices, Σ_h W_kʰᵀ G_h W_kʰ, without the rows. As in the official release each batch's *mean* is summed, so a short last batch
-counts as much as a full one; weighting "images" counts images (the paper's sum of raw Gram matrices, up to a factor).
+Queries carry their bias and no 1/√(d/H); heads are stacked as rows; prompt queries do not exist. C₁ is formed from
+per-head Gram matrices, Σ_h W_kʰᵀ G_h W_kʰ, without the rows. As in the official release each batch's *mean* is summed,
+so a short last batch counts as much as a full one; weighting "images" counts images (the paper's sum of raw Gram
+matrices, up to a factor).
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ SPACES = ("affinity", "mixture")
 class PromptMoments(nn.Module):
     """The two moments over all finished tasks, and those of the task being surveyed."""
 
-    def __init__(self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False) -> None:
-        """`fold`: collect J₁·diag(γ) and S_P·diag(1/σ) instead, which makes the two conditions exact for frozen LayerNorm
-        statistics (our variant, not the published method)."""
+    def __init__(
+        self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
+    ) -> None:
+        """`fold`: collect J₁·diag(γ) and S_P·diag(1/σ) instead, which makes the two conditions exact for frozen
+        LayerNorm statistics (our variant, not the published method)."""
         super().__init__()
         self.weighting, self.fold = weighting, fold
         for space, side in zip(SPACES, (width, prompts), strict=True):
@@ -58,10 +62,12 @@ class PromptMoments(nn.Module):
     def add(self, backbone, features: Features, prompts: Tensor) -> None:
         """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
         for layer in range(self.layers):
-            q, attention = features.taps["q", layer], features.taps["attention", layer]        # [B,H,N,d/H], [B,H,N,N+M]
+            q, attention = features.taps["q", layer], features.taps["attention", layer]  # [B,H,N,d/H], [B,H,N,N+M]
             images, heads, tokens = q.shape[:3]
             share = float(images) if self.weighting == "images" else 1.0
-            affinity = pulled_back_moment(gram_per_head(q), backbone.key_weight(layer)).double() / (images * heads * tokens)
+            affinity = pulled_back_moment(gram_per_head(q), backbone.key_weight(layer)).double() / (
+                images * heads * tokens
+            )
             mixture = second_moment(attention[..., tokens:].flatten(0, 2)).double()
             if self.fold:
                 gain = backbone.norm_gain(layer).double()
@@ -79,17 +85,32 @@ class PromptMoments(nn.Module):
             own.zero_()
         self.tasks += 1
 
-    def spectra(self, clock: Clock, nullities: dict[str, Tensor], rule: str, used: dict[str, bool],
-                gains: dict[str, tuple[Tensor, Tensor]]) -> Iterator[SpectrumMeasured]:
+    def spectra(
+        self,
+        clock: Clock,
+        nullities: dict[str, Tensor],
+        rule: str,
+        used: dict[str, bool],
+        gains: dict[str, tuple[Tensor, Tensor]],
+    ) -> Iterator[SpectrumMeasured]:
         """One event a layer and space. `nullities[space]` [L]; `gains[space]` (free, protected) [L] each."""
         for space in SPACES:
-            values = spectrum(getattr(self, space))                                              # [L, n]
+            values = spectrum(getattr(self, space))  # [L, n]
             for layer in range(self.layers):
                 nullity, (free, protected) = int(nullities[space][layer]), gains[space]
                 yield SpectrumMeasured(
-                    clock, layer, space, values[layer].float().cpu().numpy(), nullity, rule, used[space],
-                    float(protected_energy(values[layer], nullity)), float(effective_rank(values[layer])),
-                    float(free[layer]), float(protected[layer]))
+                    clock,
+                    layer,
+                    space,
+                    values[layer].float().cpu().numpy(),
+                    nullity,
+                    rule,
+                    used[space],
+                    float(protected_energy(values[layer], nullity)),
+                    float(effective_rank(values[layer])),
+                    float(free[layer]),
+                    float(protected[layer]),
+                )
 
     def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
         """How far prompts moved from `before` to `after` [L, M, d], and how much of it earlier tasks can see.
@@ -106,5 +127,10 @@ class PromptMoments(nn.Module):
                 residual[space] = condition_residual(update, moment).tolist()
                 isotropic[space] = isotropic_residual(moment).tolist()
         for layer in range(self.layers):
-            yield UpdateMeasured(clock, layer, float(movement[layer]), {s: residual[s][layer] for s in SPACES},
-                                 {s: isotropic[s][layer] for s in SPACES})
+            yield UpdateMeasured(
+                clock,
+                layer,
+                float(movement[layer]),
+                {s: residual[s][layer] for s in SPACES},
+                {s: isotropic[s][layer] for s in SPACES},
+            )

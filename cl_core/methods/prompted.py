@@ -75,14 +75,20 @@ class PromptedMethod(Method):
         """Spectra with the cut the elbow rule would make; nothing is projected (gain 1 everywhere)."""
         one = torch.ones(self.moments.layers)
         nullities = {s: _elbows(getattr(self.moments, s)) for s in SPACES}
-        return self.moments.spectra(clock, nullities, "elbow", dict.fromkeys(SPACES, False), dict.fromkeys(SPACES, (one, one)))
+        return self.moments.spectra(
+            clock, nullities, "elbow", dict.fromkeys(SPACES, False), dict.fromkeys(SPACES, (one, one))
+        )
 
     def probe_prompts(self) -> Tensor | None:
         return self.tuning.prompts.detach() if self.config.prompt_length else None
 
     def display_only(self) -> set[str]:
         names = {k for k in self.state_dict() if k.startswith("moments.task_")}
-        return names if self.moments_used else {k for k in self.state_dict() if k.startswith("moments.")} | {"previous_prompts"}
+        return (
+            names
+            if self.moments_used
+            else {k for k in self.state_dict() if k.startswith("moments.")} | {"previous_prompts"}
+        )
 
 
 def _elbows(moment: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """VPT-Seq: deep prompts trained on one task after the other, nothing protected. The forgetting reference.
 
-The baseline of Lu et al., NeurIPS 2024, arXiv:2406.05658: NSP² with both projections and the prompt-distribution loss off, everything
-else equal. With `prompt_length = 0` the features stay frozen and only heads are trained: a strong reference, always show it.
+The baseline of Lu et al., NeurIPS 2024, arXiv:2406.05658: NSP² with both projections and the prompt-distribution loss
+off, everything else equal. With `prompt_length = 0` the features stay frozen and only heads are trained: a strong
+reference, always show it.
 """
 
 from __future__ import annotations

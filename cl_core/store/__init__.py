@@ -5,5 +5,19 @@ from cl_core.store.reader import RunReader, RunStatus, StoredEvent
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, holder, list_runs, write_atomically
 from cl_core.store.writer import RunWriter
 
-__all__ = ["RunFolder", "RunReader", "RunStatus", "RunWriter", "StoreError", "StoredEvent", "create_run", "find_run", "hold",
-           "holder", "list_runs", "send", "take", "write_atomically"]
+__all__ = [
+    "RunFolder",
+    "RunReader",
+    "RunStatus",
+    "RunWriter",
+    "StoreError",
+    "StoredEvent",
+    "create_run",
+    "find_run",
+    "hold",
+    "holder",
+    "list_runs",
+    "send",
+    "take",
+    "write_atomically",
+]

@@ -13,7 +13,8 @@ from cl_core.store.run import RunFolder, StoreError
 
 
 def send(folder: RunFolder, command: Command) -> None:
-    """Put `command` into the run's inbox. The name orders by time; the temporary suffix is one that `take` does not list."""
+    """Put `command` into the run's inbox. The name orders by time; the temporary suffix is one that `take` does not
+    list."""
     stem = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
     temporary = folder.inbox / f"{stem}.part"
     try:
@@ -25,7 +26,8 @@ def send(folder: RunFolder, command: Command) -> None:
 
 
 def take(folder: RunFolder) -> list[Command | str]:
-    """Commands waiting, oldest first, removed from the inbox. What cannot be understood comes as its reason (a text)."""
+    """Commands waiting, oldest first, removed from the inbox. What cannot be understood comes as its reason (a
+    text)."""
     try:
         names = sorted(n for n in os.listdir(folder.inbox) if n.endswith(".json"))
     except FileNotFoundError:
@@ -38,7 +40,7 @@ def take(folder: RunFolder) -> list[Command | str]:
         except ValueError as error:
             taken.append(str(error))
         except OSError:
-            continue                                            # gone already, or unreadable: nothing to obey
+            continue  # gone already, or unreadable: nothing to obey
         with contextlib.suppress(OSError):
             path.unlink()
     return taken

@@ -34,7 +34,7 @@ class RunStatus:
 
     state: str
     reason: str
-    moved: float                                                # time of the last event, seconds UTC; 0 = none yet
+    moved: float  # time of the last event, seconds UTC; 0 = none yet
     pid: int | None
 
     @property
@@ -62,8 +62,13 @@ class RunReader:
             wal = self.folder.database.with_name("events.db-wal")
             immutable = not wal.exists() and not self.folder.lock.exists()
             try:
-                self._db = sqlite3.connect(f"{uri}?mode=ro" + ("&immutable=1" if immutable else ""), uri=True,
-                                           isolation_level=None, timeout=5, check_same_thread=False)
+                self._db = sqlite3.connect(
+                    f"{uri}?mode=ro" + ("&immutable=1" if immutable else ""),
+                    uri=True,
+                    isolation_level=None,
+                    timeout=5,
+                    check_same_thread=False,
+                )
             except sqlite3.Error as error:
                 raise StoreError(f"cannot open {self.folder.database}: {error}") from error
         return self._db
@@ -75,12 +80,13 @@ class RunReader:
         try:
             return connection.execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
-            if "no such table" in str(error):                   # the worker has created the file, not yet the table
+            if "no such table" in str(error):  # the worker has created the file, not yet the table
                 return []
             raise StoreError(f"cannot read events of {self.folder.name}: {error}") from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.folder.database} is damaged ({error}); config and checkpoints beside it are untouched"
-                             ) from error
+            raise StoreError(
+                f"{self.folder.database} is damaged ({error}); config and checkpoints beside it are untouched"
+            ) from error
 
     def generation(self) -> int:
         """Rises when rows were taken back (a resume after a kill): a reader that kept rows starts afresh then."""
@@ -90,16 +96,21 @@ class RunReader:
     def since(self, seq: int = 0, kinds: tuple[str, ...] = ()) -> Iterator[StoredEvent]:
         """Events above `seq` in order, all or only of some kinds. Kinds this version does not know are passed over."""
         where = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
-        for row in self._query("SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE seq > ?" + where +
-                               " ORDER BY seq", (seq, *kinds)):
+        for row in self._query(
+            "SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE seq > ?" + where + " ORDER BY seq",
+            (seq, *kinds),
+        ):
             event = self._event(*row[2:])
             if event is not None:
                 yield StoredEvent(row[0], row[1], event)
 
     def latest(self, kind: str) -> StoredEvent | None:
         """The newest event of a kind, or None."""
-        rows = self._query("SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE kind = ? "
-                           "ORDER BY seq DESC LIMIT 1", (kind,))
+        rows = self._query(
+            "SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE kind = ? "
+            "ORDER BY seq DESC LIMIT 1",
+            (kind,),
+        )
         event = self._event(*rows[0][2:]) if rows else None
         return None if event is None else StoredEvent(rows[0][0], rows[0][1], event)
 
@@ -116,7 +127,7 @@ class RunReader:
         changed = self.latest("StateChanged")
         if changed is None:
             return RunStatus("waiting", "", moved, pid)
-        state, reason = changed.event.state, changed.event.reason       # type: ignore[attr-defined]
+        state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in ("running", "paused") and pid is None:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
@@ -137,8 +148,8 @@ class RunReader:
     def _value(self, value: Any, blob: bytes | None) -> Any:
         if isinstance(value, dict) and "$array" in value and blob is not None:
             dtype, shape, offset, length = value["$array"]
-            array = np.frombuffer(zlib.decompress(blob[offset:offset + length]), dtype=np.dtype(dtype)).reshape(shape)
-            return array                                        # read-only: it views immutable bytes
+            array = np.frombuffer(zlib.decompress(blob[offset : offset + length]), dtype=np.dtype(dtype)).reshape(shape)
+            return array  # read-only: it views immutable bytes
         if isinstance(value, dict) and "$file" in value:
             file = self.folder.arrays / str(value["$file"]).replace("/", "_")
             try:

@@ -1,10 +1,10 @@
 """A run's folder: where things lie, who holds it, how to list, open and name runs.
 
-    config.json               what the run is, written once
-    events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
-    checkpoints/000123/       everything needed to go on; a file `done` is written last
-    inbox/                    commands for the worker (inbox.py)
-    worker.lock, worker.log   a record lock the kernel drops when the worker dies; the worker's output
+config.json               what the run is, written once
+events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
+checkpoints/000123/       everything needed to go on; a file `done` is written last
+inbox/                    commands for the worker (inbox.py)
+worker.lock, worker.log   a record lock the kernel drops when the worker dies; the worker's output
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from cl_core.config import ConfigError, RunConfig
 
 try:
     import fcntl
-except ImportError:                                             # not a POSIX system
+except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-_FLOCK = "hhqqi4x"                                              # struct flock on 64-bit Linux: type, whence, start, length, pid
+_FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 
 
 class StoreError(Exception):
@@ -107,7 +107,9 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
     except FileExistsError as error:
         raise StoreError(f"{folder.path} is taken; choose another --name or leave it out") from error
     except OSError as error:
-        raise StoreError(f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs") from error
+        raise StoreError(
+            f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
+        ) from error
     return folder
 
 
@@ -133,7 +135,9 @@ def find_run(runs: Path, name: str) -> RunFolder:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise StoreError(f"{name!r} fits {len(matches)} runs: {', '.join(f.name for f in matches[:5])}; write more of the name")
+        raise StoreError(
+            f"{name!r} fits {len(matches)} runs: {', '.join(f.name for f in matches[:5])}; write more of the name"
+        )
     listed = ", ".join(f.name for f in known[:5])
     raise StoreError(f"no run {name!r} in {runs}; " + (f"newest: {listed}" if known else "there are no runs yet"))
 
@@ -149,8 +153,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def hold(folder: RunFolder) -> Iterator[None]:
     """Hold the run for this process until the block ends. Raises StoreError if another process holds it.
 
-    A record lock (`lockf`, not `flock`) is dropped by the kernel however its owner dies, and is not inherited by children.
-    The lock file must not be opened and closed again inside the owner: that would drop the lock.
+    A record lock (`lockf`, not `flock`) is dropped by the kernel however its owner dies, and is not inherited by
+    children. The lock file must not be opened and closed again inside the owner: that would drop the lock.
     """
     if fcntl is None:
         raise StoreError("training needs a POSIX system (Linux, macOS, WSL); recordings open everywhere")
@@ -176,14 +180,14 @@ def holder(folder: RunFolder) -> int | None:
         return None
     try:
         descriptor = os.open(folder.lock, os.O_RDWR)
-    except OSError:                                             # no lock file, or a read-only place: nobody works there
+    except OSError:  # no lock file, or a read-only place: nobody works there
         return None
     try:
         if sys.platform == "linux":
             question = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
             kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
             return None if kind == fcntl.F_UNLCK else pid
-        try:                                                    # elsewhere the layout differs: try to take it for an instant
+        try:  # elsewhere the layout differs: try to take it for an instant
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return None
         except OSError:

@@ -1,8 +1,8 @@
 """The worker's side of the store: one connection for life, one transaction a moment.
 
 Bodies are JSON; arrays go beside them. Up to `INLINE` bytes a row's arrays are packed into its blob, larger ones become
-`arrays/<seq>-<field>.npy`, written before the row that names them. A row is readable the moment it is committed; a process
-that dies loses nothing that was.
+`arrays/<seq>-<field>.npy`, written before the row that names them. A row is readable the moment it is committed; a
+process that dies loses nothing that was.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from cl_core.events import Event
 from cl_core.store.run import RunFolder, StoreError
 
-INLINE = 64 * 1024                                              # bytes of arrays kept in the row itself
+INLINE = 64 * 1024  # bytes of arrays kept in the row itself
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -50,11 +50,13 @@ class RunWriter:
             self._db.executescript(SCHEMA)
             self.seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
         except sqlite3.Error as error:
-            raise StoreError(f"cannot write events into {folder.database}: {error}; "
-                             "is the folder writable and the disk not full?") from error
+            raise StoreError(
+                f"cannot write events into {folder.database}: {error}; is the folder writable and the disk not full?"
+            ) from error
 
     def append(self, moment: Iterable[Event]) -> int:
-        """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment stored."""
+        """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment
+        stored."""
         rows, seq, now = [], self.seq, time.time()
         for event in moment:
             seq += 1
@@ -70,7 +72,9 @@ class RunWriter:
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise StoreError(f"cannot append to {self.folder.database}: {error}; what was stored before is safe") from error
+            raise StoreError(
+                f"cannot append to {self.folder.database}: {error}; what was stored before is safe"
+            ) from error
         self.seq = seq
         return seq
 

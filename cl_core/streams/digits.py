@@ -1,7 +1,8 @@
 """Split-Digits: scikit-learn's real handwritten digits (1,797 grey images of 8×8 from the UCI set), two classes a task.
 
-E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. The package carries
-the images, so nothing is fetched. They are resized bilinearly to the backbone's side and repeated over three channels.
+E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. The package
+carries the images, so nothing is fetched. They are resized bilinearly to the backbone's side and repeated over three
+channels.
 """
 
 from __future__ import annotations
@@ -15,18 +16,27 @@ from cl_core.config import Preparation, StreamConfig
 from cl_core.streams.stream import TaskStream, arrange
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TEST_IMAGES = 500                           # stratified and always the same, whatever the seed: about 50 a class
+TEST_IMAGES = 500  # stratified and always the same, whatever the seed: about 50 a class
 
 
 def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
     """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
     digits = load_digits()
-    grey = torch.from_numpy(digits.images).float().unsqueeze(1) / 16                              # [1797, 1, 8, 8]
+    grey = torch.from_numpy(digits.images).float().unsqueeze(1) / 16  # [1797, 1, 8, 8]
     size = (preparation.size, preparation.size)
     pictures = F.interpolate(grey, size=size, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
     labels = torch.from_numpy(digits.target).long()
     _, test_rows = train_test_split(range(len(labels)), test_size=TEST_IMAGES, stratify=labels.numpy(), random_state=0)
     test = torch.zeros(len(labels), dtype=torch.bool)
     test[test_rows] = True
-    return arrange("split-digits", pictures, labels, test, NAMES, tasks=config.tasks, seed=seed,
-                   evaluate_on=config.evaluate_on, preparation=preparation)
+    return arrange(
+        "split-digits",
+        pictures,
+        labels,
+        test,
+        NAMES,
+        tasks=config.tasks,
+        seed=seed,
+        evaluate_on=config.evaluate_on,
+        preparation=preparation,
+    )

@@ -1,7 +1,8 @@
 """A task stream held in memory: class order, splits, reproducible batches.
 
-Class ids are renumbered in order of arrival, so a task's classes are a `range` and "classes seen so far" is a slice everywhere
-else. Batches are a pure function of (seed, task, epoch): a resumed epoch sees the same images in the same order.
+Class ids are renumbered in order of arrival, so a task's classes are a `range` and "classes seen so far" is a slice
+everywhere else. Batches are a pure function of (seed, task, epoch): a resumed epoch sees the same images in the same
+order.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Task:
 
     index: int
     classes: range
-    names: tuple[str, ...]                  # of its classes
+    names: tuple[str, ...]  # of its classes
     train: Split
     test: Split
     preparation: Preparation
@@ -57,20 +58,20 @@ class Task:
     def batches(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Batch]:
         """Shuffled training batches of one epoch, from batch number `start`.
 
-        The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the NSP²
-        release). Same (seed, task, epoch) → same order.
+        The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the
+        NSP² release). Same (seed, task, epoch) → same order.
         """
         generator = torch.Generator().manual_seed(mixed_seed(seed, "batches", self.index, epoch))
         order = torch.randperm(len(self.train) * repeats, generator=generator) % len(self.train)
         for item in range(start, self.steps(size, repeats)):
-            chosen = order[item * size:(item + 1) * size]
+            chosen = order[item * size : (item + 1) * size]
             yield Batch(self.prepare(self.train.pictures[chosen]), self.train.labels[chosen])
 
     def ordered(self, split: str, size: int) -> Iterator[Batch]:
         """Batches of "train" or "test" in stored order, each image once, without augmentation."""
         part = {"train": self.train, "test": self.test}[split]
         for start in range(0, len(part), size):
-            yield Batch(self.prepare(part.pictures[start:start + size]), part.labels[start:start + size])
+            yield Batch(self.prepare(part.pictures[start : start + size]), part.labels[start : start + size])
 
     def probes(self, count: int) -> Split:
         """The first `count` test images, classes in turn: the fixed probe set."""
@@ -91,10 +92,10 @@ class TaskStream(Sequence[Task]):
     """Tasks in order of arrival."""
 
     name: str
-    scenario: str                           # "class-incremental"
+    scenario: str  # "class-incremental"
     tasks: tuple[Task, ...]
 
-    def __getitem__(self, index: int) -> Task:                  # type: ignore[override]
+    def __getitem__(self, index: int) -> Task:  # type: ignore[override]
         return self.tasks[index]
 
     def __len__(self) -> int:
@@ -109,11 +110,19 @@ class TaskStream(Sequence[Task]):
 
         Its index is that of the last task, because its accuracies belong in the last row of the matrix.
         """
+
         def union(name: str) -> Split:
             parts = [getattr(task, name) for task in self.tasks]
             return Split(torch.cat([p.pictures for p in parts]), torch.cat([p.labels for p in parts]))
-        whole = Task(len(self) - 1, range(0, len(self.class_names)), self.class_names, union("train"), union("test"),
-                     self.tasks[0].preparation)
+
+        whole = Task(
+            len(self) - 1,
+            range(0, len(self.class_names)),
+            self.class_names,
+            union("train"),
+            union("test"),
+            self.tasks[0].preparation,
+        )
         return TaskStream(self.name, self.scenario, (whole,))
 
 
@@ -130,16 +139,24 @@ def class_order(classes: int, seed: int) -> list[int]:
     return order.tolist()
 
 
-def arrange(name: str, pictures: Tensor, labels: Tensor, test: Tensor, names: Sequence[str], *, tasks: int, seed: int,
-            evaluate_on: str, preparation: Preparation) -> TaskStream:
+def arrange(
+    name: str,
+    pictures: Tensor,
+    labels: Tensor,
+    test: Tensor,
+    names: Sequence[str],
+    *,
+    tasks: int,
+    seed: int,
+    evaluate_on: str,
+    preparation: Preparation,
+) -> TaskStream:
     """Deal classes to tasks by seed and pictures to splits.
 
     Args:
-        pictures: [n, 3, S, S] in 0..1.
-        labels: [n] int64, original class ids 0 … C−1.
-        test: [n] bool, the fixed test split.
-        names: C class names by original id.
-        evaluate_on: "test", or "validation": every fifth training image of a class is held out and takes the test's place.
+        pictures: [n, 3, S, S] in 0..1. labels: [n] int64, original class ids 0 … C−1. test: [n] bool, the fixed test
+        split. names: C class names by original id. evaluate_on: "test", or "validation": every fifth training image of
+        a class is held out and takes the test's place.
 
     Raises:
         ConfigError: the classes do not divide into `tasks`.
@@ -147,7 +164,9 @@ def arrange(name: str, pictures: Tensor, labels: Tensor, test: Tensor, names: Se
     classes = len(names)
     if classes % tasks:
         fitting = ", ".join(str(n) for n in range(1, classes + 1) if classes % n == 0)
-        raise ConfigError(f"{name} has {classes} classes, which do not divide into {tasks} equal tasks; stream.tasks may be {fitting}")
+        raise ConfigError(
+            f"{name} has {classes} classes, which do not divide into {tasks} equal tasks; stream.tasks may be {fitting}"
+        )
     order, per_task = class_order(classes, seed), classes // tasks
     dealt = []
     for index in range(tasks):
@@ -161,8 +180,16 @@ def arrange(name: str, pictures: Tensor, labels: Tensor, test: Tensor, names: Se
                 learned, evaluated = learned[~held_out], learned[held_out]
             train_rows.append(learned)
             test_rows.append(evaluated)
+
         def split(parts: list[Tensor], chosen: range = chosen) -> Split:
-            arrivals = torch.cat([torch.full((len(p),), c, dtype=torch.int64) for p, c in zip(parts, chosen, strict=True)])
+            arrivals = torch.cat(
+                [torch.full((len(p),), c, dtype=torch.int64) for p, c in zip(parts, chosen, strict=True)]
+            )
             return Split(pictures[torch.cat(parts)], arrivals)
-        dealt.append(Task(index, chosen, tuple(names[order[c]] for c in chosen), split(train_rows), split(test_rows), preparation))
+
+        dealt.append(
+            Task(
+                index, chosen, tuple(names[order[c]] for c in chosen), split(train_rows), split(test_rows), preparation
+            )
+        )
     return TaskStream(name, "class-incremental", tuple(dealt))

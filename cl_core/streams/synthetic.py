@@ -1,4 +1,5 @@
-"""Coloured bars drawn in memory: ten classes told apart by hue and slant. For tests and a first look; no claim rests on it."""
+"""Coloured bars drawn in memory: ten classes told apart by hue and slant. For tests and a first look; no claim rests on
+it."""
 
 from __future__ import annotations
 
@@ -7,22 +8,35 @@ import torch
 from cl_core.config import Preparation, StreamConfig
 from cl_core.streams.stream import TaskStream, arrange
 
-NAMES = tuple(f"{slant} {hue}" for hue in ("red", "yellow", "green", "blue", "violet") for slant in ("upright", "lying"))
-TRAIN, TEST = 20, 10                        # images per class
+NAMES = tuple(
+    f"{slant} {hue}" for hue in ("red", "yellow", "green", "blue", "violet") for slant in ("upright", "lying")
+)
+TRAIN, TEST = 20, 10  # images per class
 
 
 def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
     """Ten classes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
     generator = torch.Generator().manual_seed(20)
     count, size = TRAIN + TEST, preparation.size
-    hues = torch.tensor([[1, .1, .1], [.9, .9, .1], [.1, .8, .2], [.1, .3, 1], [.6, .1, .9]])
+    hues = torch.tensor([[1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.8, 0.2], [0.1, 0.3, 1], [0.6, 0.1, 0.9]])
     labels = torch.arange(len(NAMES)).repeat_interleave(count)
     place = torch.rand(len(labels), 1, 1, generator=generator) * 2 - 1
     axis = torch.linspace(-1, 1, size)
-    along = torch.where((labels % 2 == 0)[:, None, None], axis.view(1, 1, -1), axis.view(1, -1, 1)).expand(-1, size, size)
-    bar = ((along - 0.6 * place).abs() < 0.35).float().unsqueeze(1)                               # [n, 1, S, S]
+    along = torch.where((labels % 2 == 0)[:, None, None], axis.view(1, 1, -1), axis.view(1, -1, 1)).expand(
+        -1, size, size
+    )
+    bar = ((along - 0.6 * place).abs() < 0.35).float().unsqueeze(1)  # [n, 1, S, S]
     pictures = bar * hues[labels // 2][:, :, None, None]
     pictures = (pictures + 0.15 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
     test = torch.arange(len(labels)) % count >= TRAIN
-    return arrange("synthetic", pictures, labels, test, NAMES, tasks=config.tasks, seed=seed,
-                   evaluate_on=config.evaluate_on, preparation=preparation)
+    return arrange(
+        "synthetic",
+        pictures,
+        labels,
+        test,
+        NAMES,
+        tasks=config.tasks,
+        seed=seed,
+        evaluate_on=config.evaluate_on,
+        preparation=preparation,
+    )
