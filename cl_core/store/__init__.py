@@ -2,6 +2,7 @@
 
 from cl_core.store.inbox import send, take
 from cl_core.store.reader import RunReader, RunStatus, StoredEvent
+from cl_core.store.recording import record
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, holder, list_runs, write_atomically
 from cl_core.store.writer import RunWriter
 
@@ -17,6 +18,7 @@ __all__ = [
     "hold",
     "holder",
     "list_runs",
+    "record",
     "send",
     "take",
     "write_atomically",
