@@ -1,6 +1,6 @@
 """How much our loop costs over the bare one, measured side by side in one process.
 
-    python bench/step.py [--method nsp2] [--pairs 60] [--threads N]
+    python bench/step.py [--method nsp2] [--backbone micro-vit] [--pairs 60] [--threads N]
 
 step ÷ bare step: the bare loop is the same prompted forward and backward pass with torch's Adam and nothing else, on
 its own copy of the parameters. Steps alternate ours, bare, ours, bare, … on the same batches; the figure is the median
@@ -56,8 +56,8 @@ class BareLoop:
         self.adam.step()
 
 
-def step_ratio(method: str, pairs: int) -> None:
-    trainer = at_second_task(build(resolve({"method": method})))
+def step_ratio(record: dict, pairs: int) -> None:
+    trainer, method = at_second_task(build(resolve(record))), record["method"]
     bare, task = BareLoop(trainer), trainer.curriculum[1]
     batches = [b for b in task.batches(64, seed=0, epoch=0) if len(b.labels) == 64]
     ours_times, bare_times = [], []
@@ -78,13 +78,13 @@ def step_ratio(method: str, pairs: int) -> None:
     )
 
 
-def diagnostics_ratio(method: str) -> None:
+def diagnostics_ratio(record: dict) -> None:
     kinds = {
         "nothing but accuracies": DiagnosticsConfig.off(),
         "spectra, attention, drift": DiagnosticsConfig(readout=False),
         "and the statistics readout": DiagnosticsConfig(),
     }
-    config = resolve({"method": method})
+    config, method = resolve(record), record["method"]
     runs = {name: build(replace(config, diagnostics=kind)).run() for name, kind in kinds.items()}
     seconds = dict.fromkeys(runs, 0.0)
     order = list(runs)
@@ -105,14 +105,16 @@ def diagnostics_ratio(method: str) -> None:
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--method", default="nsp2")
+    cli.add_argument("--backbone", default="micro-vit")
     cli.add_argument("--pairs", type=int, default=60)
     cli.add_argument("--threads", type=int, help="default: torch's own choice")
     arguments = cli.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    step_ratio(arguments.method, arguments.pairs)
-    diagnostics_ratio(arguments.method)
+    record = {"method": arguments.method, "backbone": arguments.backbone}
+    step_ratio(record, arguments.pairs)
+    diagnostics_ratio(record)
 
 
 if __name__ == "__main__":

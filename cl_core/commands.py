@@ -54,11 +54,11 @@ WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, S
 
 def parse(record: Any) -> Command:
     """The command that `record` (a decoded JSON object) spells. Raises ValueError in one sentence otherwise."""
-    if not isinstance(record, dict) or record.get("command") not in WORDS:
-        word = record.get("command") if isinstance(record, dict) else record
+    word = record.get("command") if isinstance(record, dict) else record
+    if not isinstance(record, dict) or not isinstance(word, str) or word not in WORDS:
         raise ValueError(f"unknown command {word!r}; known: {', '.join(sorted(WORDS))}")
     fields = {key: value for key, value in record.items() if key != "command"}
     try:
-        return WORDS[record["command"]](**fields)
+        return WORDS[word](**fields)
     except TypeError as error:
-        raise ValueError(f"command {record['command']!r} does not take {sorted(fields)}") from error
+        raise ValueError(f"command {word!r} does not take {sorted(fields)}") from error

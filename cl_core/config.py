@@ -210,8 +210,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_knobs(self)
-        if self.seed < 0:
-            raise ConfigError(f"seed must be a whole number ≥ 0, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed must be a whole number from 0 to {2**32 - 1}, got {self.seed}")
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cl_core.config import ConfigError, RunConfig, nearest
-from cl_core.registry import BACKBONES, METHODS, lookup
+from cl_core.config import RunConfig
+from cl_core.registry import BACKBONES, METHODS, STREAMS, lookup
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ PRESETS: dict[str, Preset] = {
 
 def preset(name: str) -> Preset:
     """The preset called `name`. Raises ConfigError with the nearest name."""
-    if name not in PRESETS:
-        raise ConfigError(nearest(name, PRESETS, "preset"))
-    return PRESETS[name]
+    return lookup(PRESETS, name, "preset")[1]
 
 
 def starting_point(method: str, backbone: str) -> RunConfig:
@@ -77,7 +75,9 @@ def resolve(record: Mapping[str, Any]) -> RunConfig:
     point)."""
     record = dict(record)
     if record.get("preset"):
-        base = {**preset(record["preset"]).config, "preset": record["preset"]}
+        named = preset(record["preset"])
+        record["preset"] = named.name
+        base = dict(named.config)
     elif "method" in record:
         method, _ = lookup(METHODS, record["method"], "method")
         backbone, _ = lookup(BACKBONES, record.get("backbone", "micro-vit"), "backbone")
@@ -90,4 +90,7 @@ def resolve(record: Mapping[str, Any]) -> RunConfig:
             if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
             else value
         )
+    for key, table in (("method", METHODS), ("backbone", BACKBONES), ("stream", STREAMS)):
+        if key in base:
+            base[key] = lookup(table, base[key], key)[0]
     return RunConfig.from_dict(base)

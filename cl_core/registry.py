@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from cl_core.config import ConfigError, nearest
+
+Named = TypeVar("Named")
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,11 @@ STREAMS = {
 }
 
 
-def lookup(table: dict[str, Entry], name: str, what: str) -> tuple[str, Entry]:
+def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
     """The canonical name and entry; hyphens and underscores are both understood. Raises ConfigError with the nearest
     name."""
+    if not isinstance(name, str):
+        raise ConfigError(f"{what} must be a name, got {name!r}")
     for key, entry in table.items():
         if key.replace("-", "_") == name.replace("-", "_"):
             return key, entry

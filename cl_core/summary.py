@@ -14,7 +14,7 @@ HEADLINE = "class-incremental"
 
 @dataclass(frozen=True)
 class Summary:
-    """What `plastiscope run --json` prints. Percent; None where undefined or not measured."""
+    """What is known of a run. Percent; None where undefined or not measured."""
 
     run: str
     folder: str
@@ -40,6 +40,10 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def reported(self) -> dict[str, Any]:
+        """What `plastiscope run --json` prints: its keys are fixed."""
+        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason")}
 
 
 def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[float | None]]:

@@ -31,6 +31,8 @@ from cl_core.assets import assets_folder
 from cl_core.backbones.features import Features, Tap
 from cl_core.config import ConfigError, Preparation
 
+_WAY_OUT = "reinstall Plastiscope or rebuild the weights with `plastiscope pretrain micro-vit`"
+
 TAPS = ("input", "normed", "q", "k", "v", "attention", "output")
 
 
@@ -174,9 +176,13 @@ def micro_vit() -> ViTBackbone:
     there)."""
     folder = assets_folder() / "micro-vit"
     card, weights = _read_card(folder), folder / "model.safetensors"
-    vit = timm.create_model(**card["architecture"])
-    _load_weights(vit, weights, card["weights_sha256"])
-    return ViTBackbone(vit, "micro-vit", Preparation(card["image_size"], tuple(card["mean"]), tuple(card["std"])))
+    try:
+        preparation = Preparation(card["image_size"], tuple(card["mean"]), tuple(card["std"]))
+        vit, sha256 = timm.create_model(**card["architecture"]), card["weights_sha256"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"{folder / 'config.json'} does not describe the model ({error!r}); {_WAY_OUT}") from error
+    _load_weights(vit, weights, sha256)
+    return ViTBackbone(vit, "micro-vit", preparation)
 
 
 def random_vit() -> ViTBackbone:
@@ -211,28 +217,23 @@ def _read_card(folder: Path) -> dict[str, Any]:
         return json.loads((folder / "config.json").read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the weights of micro-vit are missing: cannot read {folder / 'config.json'} ({error.strerror}); "
-            "reinstall Plastiscope or rebuild them with `plastiscope pretrain micro-vit`"
+            f"the weights of micro-vit are missing: cannot read {folder / 'config.json'} ({error.strerror}); {_WAY_OUT}"
         ) from error
     except ValueError as error:
-        raise ConfigError(
-            f"{folder / 'config.json'} is damaged ({error}); reinstall Plastiscope or rebuild the weights with "
-            "`plastiscope pretrain micro-vit`"
-        ) from error
+        raise ConfigError(f"{folder / 'config.json'} is damaged ({error}); {_WAY_OUT}") from error
 
 
 def _load_weights(vit: nn.Module, file: Path, sha256: str | None) -> None:
-    way_out = "reinstall Plastiscope or rebuild them with `plastiscope pretrain micro-vit`"
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {way_out}") from error
+        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {_WAY_OUT}") from error
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise ConfigError(f"the weights {file} are damaged: their SHA-256 is not the one in config.json; {way_out}")
+        raise ConfigError(f"the weights {file} are damaged: their SHA-256 is not the one in config.json; {_WAY_OUT}")
     try:
         state = {key: value.float() for key, value in load_file(file).items()}
         vit.load_state_dict(state, strict=True)
     except Exception as error:  # safetensors and torch raise their own kinds here
         raise ConfigError(
-            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {way_out}"
+            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {_WAY_OUT}"
         ) from error

@@ -8,7 +8,7 @@ import json
 from cl_core.cli.options import add_json
 from cl_core.config import describe
 from cl_core.presets import PRESETS
-from cl_core.registry import BACKBONES, METHODS, STREAMS, load
+from cl_core.registry import BACKBONES, METHODS, STREAMS, load, lookup
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,22 +45,22 @@ def _methods(arguments: argparse.Namespace) -> int:
     if not arguments.name and not arguments.json:  # names and lines need no torch
         _print([{"name": name, "about": entry.about} for name, entry in METHODS.items()], False)
         return 0
-    names = [arguments.name] if arguments.name else list(METHODS)
+    asked = [lookup(METHODS, arguments.name, "method")] if arguments.name else METHODS.items()
     rows = [
         {
             "name": name,
-            "about": METHODS[name].about if name in METHODS else "",
-            "needs": METHODS[name].needs if name in METHODS else "",
+            "about": entry.about,
+            "needs": entry.needs,
             "knobs": describe(load(METHODS, name, "method").Config),
         }
-        for name in names
+        for name, entry in asked
     ]
     if arguments.json:
         print(json.dumps(rows))
         return 0
     for knob in rows[0]["knobs"]:
         bounds = (
-            f"{knob['low']:g} … {knob['high']:g}"
+            f"{knob['low']:g} …" + (f" {knob['high']:g}" if knob.get("high") is not None else "")
             if knob.get("low") is not None
             else " | ".join(map(str, knob.get("choices") or ()))
         )

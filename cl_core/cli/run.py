@@ -85,7 +85,7 @@ def train(folder: RunFolder, *, as_json: bool) -> int:
             signal.signal(number, handler)
     summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
     if as_json:
-        print(json.dumps(summary.to_dict()))
+        print(json.dumps(summary.reported()))
     elif ended.state == "finished":
         print(
             f"{accuracy_table(summary)}\n\n{headline(summary)}\n\n"

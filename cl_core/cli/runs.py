@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("folder", type=Path)
         return
     if command != "list":
-        parser.add_argument("run", help="name of the run, or an unambiguous part of it")
+        parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
     add_runs(parser)
     add_json(parser)
 
@@ -124,4 +124,8 @@ def _work(arguments: argparse.Namespace) -> int:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: asked.append(n))
-    return 1 if drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked)).state == "failed" else 0
+    ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked))
+    if ended.state == "failed":
+        print(ended.details or ended.reason, file=sys.stderr)
+        return 1
+    return 0

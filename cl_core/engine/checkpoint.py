@@ -52,11 +52,14 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) 
 
 
 def complete(folder: RunFolder) -> list[Checkpoint]:
-    """All complete checkpoints, oldest first."""
+    """All complete checkpoints, oldest first. Raises StoreError if one is damaged."""
     found = []
     for done in sorted(folder.checkpoints.glob("*/done")):
-        record = json.loads((done.parent / "state.json").read_text("utf-8"))
-        found.append(Checkpoint(done.parent, record["seq"], record["boundary"], record["task"]))
+        try:
+            record = json.loads((done.parent / "state.json").read_text("utf-8"))
+            found.append(Checkpoint(done.parent, record["seq"], record["boundary"], record["task"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(done.parent, error) from error
     return found
 
 
@@ -66,10 +69,12 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
         tensors = load_file(checkpoint.path / "state.safetensors")
         return _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
     except Exception as error:  # safetensors raises its own kinds for damaged files
-        raise StoreError(
-            f"checkpoint {checkpoint.path} is damaged ({str(error).splitlines()[0]}); remove that folder to resume "
-            "from the one before it"
-        ) from error
+        raise _damaged(checkpoint.path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return StoreError(f"checkpoint {path} is damaged ({said}); remove that folder to resume from the one before it")
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

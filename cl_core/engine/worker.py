@@ -27,10 +27,11 @@ LISTEN = 0.1  # seconds between looks into the inbox while paused
 
 @dataclass(frozen=True)
 class Ended:
-    """How driving a run ended: "finished", "stopped" or "failed", and why."""
+    """How driving a run ended: "finished", "stopped" or "failed", and why; `details` is the traceback of a failure."""
 
     state: str
     reason: str = ""
+    details: str = ""
 
 
 class Drive:
@@ -59,27 +60,25 @@ class Drive:
             self._say(StateChanged(self.clock, "finished"))
             return Ended("finished")
         except Exception as error:
-            reason = in_one_sentence(error)
+            reason, details = in_one_sentence(error), traceback.format_exc()
             with contextlib.suppress(StoreError):  # the disk may be what failed
-                self.writer.append(
-                    [RunFailed(self.clock, reason, traceback.format_exc()), StateChanged(self.clock, "failed", reason)]
-                )
-            traceback.print_exc()
-            return Ended("failed", reason)
+                self.writer.append([RunFailed(self.clock, reason, details), StateChanged(self.clock, "failed", reason)])
+            return Ended("failed", reason, details)
 
     def _trainer(self) -> Trainer:
         trainer = build(self.folder.config())
         complete = checkpoints.complete(self.folder)
+        state = checkpoints.load(complete[-1]) if complete else None  # before rows are taken back: it may be damaged
         if self.writer.seq:
             self.writer.rewind(complete[-1].seq if complete else 0)
-        if complete:
-            trainer.restore(checkpoints.load(complete[-1]))
+        if state is not None:
+            trainer.restore(state)
             self.clock = Clock(complete[-1].task, -1, trainer.cursor.step)
         return trainer
 
     def _store(self, moment: Moment, trainer: Trainer) -> None:
         self.writer.append(moment)
-        self.clock = moment[-1].clock
+        self.clock = moment[0].clock
         if trainer.cursor.stage in ("begin", "end") and trainer.cursor.task:
             self._save(trainer, boundary=True)
             self.writer.settle()

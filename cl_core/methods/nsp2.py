@@ -29,7 +29,6 @@ from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import (
     blended_projector,
-    elbow_nullity,
     energy_nullity,
     null_projector,
     projector_gains,
@@ -39,7 +38,7 @@ from cl_core.linalg import (
 from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss
 from cl_core.methods.prompt_moments import SPACES
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.prompted import PromptedMethod, elbows
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,9 @@ class NSP2(PromptedMethod):
 
     def _nullity(self, space: str) -> Tensor:
         """R per layer [L]."""
-        values = spectrum(getattr(self.moments, space))
         if self.config.rule == "elbow":
-            return torch.as_tensor(elbow_nullity(values))
+            return elbows(getattr(self.moments, space))
+        values = spectrum(getattr(self.moments, space))
         energy = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}[space]
         return torch.as_tensor(energy_nullity(values, energy))
 

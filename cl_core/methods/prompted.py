@@ -74,7 +74,7 @@ class PromptedMethod(Method):
     def spectra(self, clock: Clock) -> Iterable[Event]:
         """Spectra with the cut the elbow rule would make; nothing is projected (gain 1 everywhere)."""
         one = torch.ones(self.moments.layers)
-        nullities = {s: _elbows(getattr(self.moments, s)) for s in SPACES}
+        nullities = {s: elbows(getattr(self.moments, s)) for s in SPACES}
         return self.moments.spectra(
             clock, nullities, "elbow", dict.fromkeys(SPACES, False), dict.fromkeys(SPACES, (one, one))
         )
@@ -91,7 +91,7 @@ class PromptedMethod(Method):
         )
 
 
-def _elbows(moment: Tensor) -> Tensor:
+def elbows(moment: Tensor) -> Tensor:
     """Elbow nullity per layer [L]; sides shorter than 3 have no elbow and are left free."""
     if moment.shape[-1] < 3:
         return torch.full(moment.shape[:1], moment.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ import numpy as np
 
 from cl_core.events import KINDS, Clock, Event
 from cl_core.store.run import RunFolder, StoreError, holder
+
+
+class DamagedEvent(StoreError):
+    """One event cannot be decoded; those after it can."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ class RunReader:
             uri = self.folder.database.resolve().as_uri()
             # A finished recording has no write-ahead log and may lie in a read-only place: open it as immutable there.
             wal = self.folder.database.with_name("events.db-wal")
-            immutable = not wal.exists() and not self.folder.lock.exists()
+            unwritable = not os.access(self.folder.path, os.W_OK)  # SQLite could not make its -shm there
+            immutable = not wal.exists() and (unwritable or not self.folder.lock.exists())
             try:
                 self._db = sqlite3.connect(
                     f"{uri}?mode=ro" + ("&immutable=1" if immutable else ""),
@@ -122,8 +128,8 @@ class RunReader:
     def status(self) -> RunStatus:
         """State from the last StateChanged *and* the lock."""
         pid = holder(self.folder)
-        last = self._query("SELECT max(time) FROM events")
-        moved = float(last[0][0] or 0.0) if last else 0.0
+        last = self._query("SELECT time FROM events ORDER BY seq DESC LIMIT 1")
+        moved = float(last[0][0]) if last else 0.0
         changed = self.latest("StateChanged")
         if changed is None:
             return RunStatus("waiting", "", moved, pid)
@@ -141,9 +147,12 @@ class RunReader:
         known = KINDS.get(kind)
         if known is None:
             return None
-        record = {key: self._value(value, blob) for key, value in json.loads(body).items()}
-        wanted = known.__dataclass_fields__
-        return known(Clock(task, epoch, step), **{k: v for k, v in record.items() if k in wanted})
+        try:
+            record = {key: self._value(value, blob) for key, value in json.loads(body).items()}
+            wanted = known.__dataclass_fields__
+            return known(Clock(task, epoch, step), **{k: v for k, v in record.items() if k in wanted})
+        except (ValueError, TypeError, AttributeError, zlib.error) as error:
+            raise DamagedEvent(f"an event of {self.folder.name} is damaged ({kind}: {error})") from error
 
     def _value(self, value: Any, blob: bytes | None) -> Any:
         if isinstance(value, dict) and "$array" in value and blob is not None:
@@ -155,5 +164,5 @@ class RunReader:
             try:
                 return np.load(file, allow_pickle=False, mmap_mode="r")
             except (OSError, ValueError) as error:
-                raise StoreError(f"array {file.name} of {self.folder.name} cannot be read: {error}") from error
+                raise DamagedEvent(f"array {file.name} of {self.folder.name} cannot be read: {error}") from error
         return value

@@ -27,6 +27,7 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
+_HELD: dict[str, int] = {}  # lock file → pid: closing any descriptor of it in its owner would drop the lock
 _FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 
 
@@ -114,14 +115,17 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
 
 
 def list_runs(runs: Path) -> list[RunFolder]:
-    """Run folders directly below `runs`, newest first by name of folder time stamp, then modification time."""
+    """Run folders directly below `runs`, the one created last first."""
+    found = []
     try:
-        found = [RunFolder(p) for p in Path(runs).iterdir() if (p / "config.json").is_file()]
+        for path in Path(runs).iterdir():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # no run, or deleted while we look
+                found.append(((path / "config.json").stat().st_mtime_ns, path))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise StoreError(f"cannot list runs in {runs}: {error.strerror}") from error
-    return sorted(found, key=lambda f: f.config_file.stat().st_mtime, reverse=True)
+    return [RunFolder(path) for _, path in sorted(found, reverse=True)]
 
 
 def find_run(runs: Path, name: str) -> RunFolder:
@@ -158,6 +162,8 @@ def hold(folder: RunFolder) -> Iterator[None]:
     """
     if fcntl is None:
         raise StoreError("training needs a POSIX system (Linux, macOS, WSL); recordings open everywhere")
+    if _held_here(folder):
+        raise StoreError(f"run {folder.name} is already being worked on by this process")
     try:
         descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -169,15 +175,21 @@ def hold(folder: RunFolder) -> Iterator[None]:
             raise StoreError(f"run {folder.name} is already being worked on by another process") from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        _HELD[_lock_name(folder)] = os.getpid()
+        try:
+            yield
+        finally:
+            del _HELD[_lock_name(folder)]
     finally:
         os.close(descriptor)
 
 
 def holder(folder: RunFolder) -> int | None:
-    """The process that works on this run now, or None. Ask from another process: the owner itself always hears None."""
+    """The process that works on this run now, or None."""
     if fcntl is None:
         return None
+    if _held_here(folder):
+        return os.getpid()
     try:
         descriptor = os.open(folder.lock, os.O_RDWR)
     except OSError:  # no lock file, or a read-only place: nobody works there
@@ -195,3 +207,11 @@ def holder(folder: RunFolder) -> int | None:
             return int(text) if text.isdigit() else 0
     finally:
         os.close(descriptor)
+
+
+def _held_here(folder: RunFolder) -> bool:
+    return _HELD.get(_lock_name(folder)) == os.getpid()
+
+
+def _lock_name(folder: RunFolder) -> str:
+    return os.path.realpath(folder.lock)

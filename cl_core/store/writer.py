@@ -7,12 +7,13 @@ process that dies loses nothing that was.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,33 +59,22 @@ class RunWriter:
         """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment
         stored."""
         rows, seq, now = [], self.seq, time.time()
-        for event in moment:
-            seq += 1
-            body, blob = self._pack(seq, event.body())
-            clock = event.clock
-            rows.append((seq, now, event.kind, clock.task, clock.epoch, clock.step, body, blob))
-        if not rows:
-            return self.seq
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._transaction("append to"):
+            for event in moment:
+                seq += 1
+                body, blob = self._pack(seq, event.body())
+                clock = event.clock
+                rows.append((seq, now, event.kind, clock.task, clock.epoch, clock.step, body, blob))
             self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows)
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise StoreError(
-                f"cannot append to {self.folder.database}: {error}; what was stored before is safe"
-            ) from error
         self.seq = seq
         return seq
 
     def rewind(self, seq: int) -> None:
         """Forget rows above `seq` (what was not saved did not happen) and tell readers to start afresh."""
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute("DELETE FROM events WHERE seq > ?", (seq,))
-        self._db.execute(f"PRAGMA user_version={version + 1}")
-        self._db.execute("COMMIT")
+        with self._transaction("take rows back from"):
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._db.execute("DELETE FROM events WHERE seq > ?", (seq,))
+            self._db.execute(f"PRAGMA user_version={version + 1}")
         if self.folder.arrays.is_dir():
             for file in self.folder.arrays.glob("*.npy"):
                 if int(file.name.split("-", 1)[0]) > seq:
@@ -92,12 +82,29 @@ class RunWriter:
         self.seq = seq
 
     def settle(self) -> None:
-        """Fold the write-ahead log into the database, without waiting for readers. Called at task ends."""
-        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        """Fold the write-ahead log into the database, without waiting for readers. Called at task ends; where it cannot
+        be done (a full disk) the log keeps the rows."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         self.settle()
         self._db.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        """All of the block's rows or none. Raises StoreError."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"cannot {doing} {self.folder.database}: {error}; what was stored before is safe"
+            ) from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def _pack(self, seq: int, body: dict[str, Any]) -> tuple[str, bytes | None]:
         arrays = {key: np.ascontiguousarray(value) for key, value in body.items() if isinstance(value, np.ndarray)}

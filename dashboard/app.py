@@ -1,0 +1,33 @@
+"""The web application: the pages, and the plot library that their live figures use. `streamlit run dashboard/app.py` finds it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
+from streamlit.runtime.pages_manager import PagesManager
+
+if str(Path(__file__).resolve().parents[1]) not in sys.path:    # started by path from a checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def plot_library() -> Path:
+    """Plotly's own browser library, as its Python package brings it."""
+    from importlib.util import find_spec
+
+    found = find_spec("plotly")
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent / "package_data" / "plotly.min.js"
+
+
+async def send_plot_library(request: Request) -> FileResponse:
+    return FileResponse(plot_library(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
+
+
+# Beside a folder called `pages`, a fresh server whose first visitor follows a link to one page would draw it without its frame.
+PagesManager.uses_pages_directory = False
+app = st.App(Path(__file__).resolve().with_name("navigation.py"), routes=[Route("/live/plotly.min.js", send_plot_library)])

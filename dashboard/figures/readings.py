@@ -1,0 +1,85 @@
+"""From events to arrays: what several figures read. Numpy only; tasks, layers and epochs count from 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from cl_core.events import AccuracyMeasured, Event, PromptsDrifted, SpectrumMeasured
+
+E = TypeVar("E", bound=Event)
+
+CLASS_INCREMENTAL = "class-incremental"
+READOUTS = (CLASS_INCREMENTAL, "task-incremental", "stored statistics", "recomputed statistics")
+
+
+def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
+    """Readouts that were measured after training, the known ones first."""
+    found = {event.readout for event in measured if event.clock.task >= 0}
+    return [r for r in READOUTS if r in found] + sorted(found - set(READOUTS))
+
+
+def accuracies(measured: Iterable[AccuracyMeasured], readout: str = CLASS_INCREMENTAL, *, rows: int | None = None) -> np.ndarray:
+    """a[i, j]: accuracy in percent on task j after training on task i; NaN = not measured.
+
+    Args:
+        measured: the run's accuracy events, in order; a later one for the same row replaces an earlier one.
+        readout: whose predictions.
+        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured.
+
+    Returns:
+        [rows, T] float64; [0, 0] if nothing was measured.
+    """
+    found = {e.clock.task: e.row for e in measured if e.readout == readout and e.clock.task >= 0}
+    if not found:
+        return np.full((rows or 0, 0), np.nan)
+    width = max(len(row) for row in found.values())
+    matrix = np.full((max(rows or 0, max(found) + 1), width), np.nan)
+    for task, row in found.items():
+        matrix[task, : len(row)] = [np.nan if value is None else value for value in row]
+    return matrix
+
+
+def mean_so_far(matrix: np.ndarray) -> np.ndarray:
+    """[rows] mean of each row over the tasks seen by then (columns j ≤ i; all columns if there is a single row), NaN = no row."""
+    means = np.full(len(matrix), np.nan)
+    for i, row in enumerate(matrix):
+        seen = row if len(matrix) == 1 else row[: i + 1]
+        if np.isfinite(seen).any():
+            means[i] = np.nanmean(seen)
+    return means
+
+
+def last_of_tasks(events: Iterable[E]) -> dict[int, E]:
+    """The last event of each task: what held when the task had been learned (or, so far, at the newest moment)."""
+    return {event.clock.task: event for event in events}
+
+
+def layer_task_table(events: Iterable[Event], field: str, *, layers: int, tasks: int, key: str | None = None) -> np.ndarray:
+    """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` picks from a dict-valued field."""
+    table = np.full((layers, tasks), np.nan)
+    for event in events:
+        value = getattr(event, field)
+        if key is not None:
+            value = value.get(key)
+        if value is not None and 0 <= event.clock.task < tasks:
+            table[event.layer, event.clock.task] = value        # type: ignore[attr-defined]
+    return table
+
+
+def sizes(events: Sequence[Event]) -> tuple[int, int]:
+    """(layers, tasks) that events with a `layer` reach."""
+    return (max((e.layer for e in events), default=-1) + 1,     # type: ignore[attr-defined]
+            max((e.clock.task for e in events), default=-1) + 1)
+
+
+def spaces(measured: Iterable[SpectrumMeasured]) -> list[str]:
+    """Spaces that were measured, the wider one (affinity) first."""
+    return sorted({event.space for event in measured})
+
+
+def moments(drifted: Sequence[PromptsDrifted]) -> list[tuple[int, int]]:
+    """(task, epoch) of each stored set of prompts, in order; (−1, −1) or epoch −1 = as initialised."""
+    return [(event.clock.task, event.clock.epoch) for event in drifted]

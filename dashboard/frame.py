@@ -1,0 +1,251 @@
+"""What all pages share: which run, task and layer are chosen, and how a figure and an empty place look.
+
+    frame = current()                          run, log, task, layer, live
+    select_task(frame.log); select_layer(frame.log)        controls whose value follows the reader from page to page
+    panel(some_figure, events, key="decay")    figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from dashboard import launch
+from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.tail import Log, RunLog, log_of
+from dashboard.theme import task_name
+
+NEWEST = "newest"                                               # the task control's first choice: follow the run
+FEW = 12                                                        # choices that still fit into one row of buttons
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is being looked at. Tasks and layers count from 0; `task` None = the newest."""
+
+    runs: Path
+    run: str | None
+    log: Log | None                                             # as it was at the freeze, while the view is frozen
+    task: int | None
+    layer: int
+    live: bool                                                  # new events may still come
+    frozen: bool
+    recording: bool                                             # travels with the program; cannot be continued
+
+    @property
+    def whole_log(self) -> RunLog | None:
+        """The run including what a frozen view holds back."""
+        folder = runs_index().find(self.run)
+        return log_of(folder) if folder else None
+
+
+def current() -> Frame:
+    """The frame as it is now; safe to call in a fragment."""
+    state, index = st.session_state, runs_index()
+    run = state.get("run")
+    folder = index.find(run)
+    if folder is None:
+        return Frame(runs_folder(), None, None, None, 0, False, False, False)
+    log = log_of(folder)
+    log.advance()
+    status = log.status()
+    frozen = state.get("_frozen") if (state.get("_frozen") or ("",))[0] == run else None
+    shown: Log = log.until(frozen[1]) if frozen else log
+    return Frame(runs_folder(), run, shown, _task(state.get("task")), _layer(state.get("layer"), shown),
+                 status.live or launch.starting(folder), frozen is not None, index.is_recording(folder.name))
+
+
+def _task(chosen: Any) -> int | None:
+    text = str(chosen or "")
+    return int(text[1:]) - 1 if text[:1] == "T" and text[1:].isdigit() else None
+
+
+def _layer(chosen: Any, log: Log) -> int:
+    depth = _depth(log)
+    return min(max(int(chosen), 1), depth or 10_000) - 1 if str(chosen or "").isdigit() else 0
+
+
+def _depth(log: Log) -> int:
+    plan = log.started()
+    return int(plan.backbone.get("depth", 0)) if plan else 0
+
+
+# ---------------------------------------------------------------- the shared choices
+
+
+def choose_run(index: RunIndex) -> None:
+    """The run picker. Keeps `run` in the URL; a name that is not there is remembered for `say_unknown_run`."""
+    state, asked = st.session_state, st.query_params.get("run")
+    if asked is not None and index.find(asked) is None:
+        state["_unknown_run"] = asked
+    elif asked is not None and asked != state.get("_unknown_run"):
+        state.pop("_unknown_run", None)
+    if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
+        state["run"] = default_run(index)
+    st.selectbox("Run", index.names, index=None, key="run", bind="query-params", persist_state="session", label_visibility="collapsed",
+                 placeholder="No runs yet", format_func=lambda name: f"{name} (recording)" if index.is_recording(name) else name,
+                 on_change=_another_run)
+
+
+def _another_run() -> None:
+    for key in ("_frozen", "_unknown_run", "_refused", "_asked"):
+        st.session_state.pop(key, None)
+
+
+def show_run(name: str) -> None:
+    """Make `name` the chosen run. Call from a widget's callback."""
+    st.session_state["run"] = name
+    _another_run()
+
+
+def default_run(index: RunIndex) -> str | None:
+    """The newest run with a living worker, else the first recording, else the newest run."""
+    for name, folder in list(index.own.items())[:5]:
+        if log_of(folder).status().live or launch.starting(folder):
+            return name
+    return next(iter(index.recordings), None) or next(iter(index.own), None)
+
+
+def say_unknown_run() -> None:
+    """One sentence if the URL named a run that is not there."""
+    unknown = st.session_state.get("_unknown_run")
+    if unknown:
+        st.warning(f"There is no run {code(unknown)} in {code(runs_folder())}. "
+                   + (f"Shown instead: {code(st.session_state['run'])}." if st.session_state.get("run") else "Start one below."),
+                   icon=":material/search_off:")
+
+
+def select_task(log: Log | None) -> int | None:
+    """The shared task control; None = the newest task. Bound to the URL as `task=T2`."""
+    tasks = log.tasks() if log else 0
+    options = [NEWEST, *(task_name(t) for t in range(tasks))]
+    return _task(_choice("Task", "task", options, NEWEST))
+
+
+def select_layer(log: Log | None) -> int:
+    """The shared layer control, from 0. Bound to the URL as `layer=3`, which counts from 1."""
+    options = [str(layer + 1) for layer in range(_depth(log) if log else 0)] or ["1"]
+    return int(_choice("Layer", "layer", options, "1")) - 1
+
+
+def _choice(label: str, key: str, options: list[str], default: str) -> str:
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = default
+    if len(options) <= FEW:
+        chosen = st.segmented_control(label, options, key=key, required=True, bind="query-params", persist_state="session")
+    else:
+        chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=160)
+    return chosen or default
+
+
+# ---------------------------------------------------------------- figures and empty places
+
+
+class _Drawn:
+    """Figures already turned into bytes, for all viewers: one entry a key, as long as the run has said nothing new."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.kept, self.guard = most, OrderedDict[Any, tuple[bytes, dict[str, Any]]](), threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], tuple[bytes, dict[str, Any]]]) -> tuple[bytes, dict[str, Any]]:
+        with self.guard:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+                return self.kept[key]
+        made = make()
+        with self.guard:
+            self.kept[key] = made
+            while len(self.kept) > self.most:
+                self.kept.popitem(last=False)
+        return made
+
+
+_DRAWN = _Drawn(64)
+
+
+def panel(figure_function: Callable[..., Any], *args: Any, key: str, height: int | None = None, live: bool = False,
+          on_pick: Callable[[dict[str, Any]], None] | None = None, border: bool = True, **named: Any) -> dict[str, Any] | None:
+    """A figure with its words: title, figure, caption, *How is this computed?*, saving.
+
+    Args:
+        figure_function: gives a Plotly figure whose `layout.meta` says title, caption, how and alt (`figures.description`).
+        args, named: what it is called with.
+        key: the panel's name; one per place. The reader's zoom belongs to it.
+        height: pixels; None = what the figure wants.
+        live: drawn every second by a fragment: the figure is built once per revision of the run for all viewers.
+        on_pick: called with a clicked point.
+        border: draw a frame around the panel.
+
+    Returns:
+        The last clicked point (trace, i, x, y, z, custom), or None.
+    """
+    from dashboard.widgets.liveplot import liveplot, to_bytes
+
+    frame = current()
+
+    def make() -> tuple[bytes, dict[str, Any]]:
+        figure = figure_function(*args, **named)
+        words = dict(figure.layout.meta or {})
+        words["height"] = height or words.get("height") or figure.layout.height or 340
+        return to_bytes(figure, file=f"{frame.run or 'run'}-{key}", height=words["height"]), words
+
+    if live and frame.log is not None:
+        drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, frame.task, frame.layer), make)
+    else:
+        drawn, words = make()
+    with st.container(border=border, key=f"panel-{key}", gap="xsmall"):
+        if words.get("title"):
+            st.markdown(f"**{words['title']}**")
+        point = liveplot(drawn, key=key, height=words["height"], on_pick=on_pick)
+        describe_panel(words, key=key)
+    return point
+
+
+def describe_panel(words: dict[str, Any], *, key: str) -> None:
+    """The caption and *How is this computed?* of a figure."""
+    if words.get("caption"):
+        st.caption(words["caption"])
+    if words.get("how"):
+        with st.popover("How is this computed?", type="tertiary", icon=":material/function:", key=f"how-{key}"):
+            st.markdown(words["how"])
+
+
+def not_measured(what: str, how_to_record: str) -> None:
+    """A place whose figure was not recorded: what is missing, and how to record it."""
+    st.info(f"{what} {how_to_record}", icon=":material/visibility_off:")
+
+
+def empty(sentence: str, button: str | None = None, *, on_click: Callable[[], None] | None = None, page: str | None = None,
+          key: str = "empty") -> bool:
+    """A place with nothing in it yet: what will appear here, and one button that makes it appear.
+
+    The button either calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
+    """
+    with st.container(border=True, key=f"panel-{key}", horizontal_alignment="center"):
+        st.markdown(sentence)
+        if button and page:
+            if st.button(button, key=f"{key}-button", type="primary"):
+                go_to(page)
+            return False
+        return bool(button) and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
+
+
+def go_to(page: str) -> None:
+    """Switch to `page`. The empty mapping matters: without it Streamlit refuses while any widget is bound to the URL."""
+    st.switch_page(page, query_params={})
+
+
+def code(text: Any) -> str:
+    """Text from a run or a URL as literal Markdown: no link or picture can hide in it."""
+    return "`" + str(text).replace("`", "'").replace("\n", " ") + "`"
+
+
+def literal(text: Any) -> str:
+    """Text from a run inside a sentence: signs that Markdown would read are escaped."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]()<>#+!|~$:" else sign for sign in str(text).replace("\n", " "))

@@ -1,0 +1,186 @@
+"""Attention and prompts: what an old image's class token looks at before and after a task, and where the prompts went."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, UpdateMeasured
+from dashboard.frame import FEW, Frame, code, current, empty, literal, not_measured, panel, select_layer, select_task
+from dashboard.tail import Log
+from dashboard.theme import number, task_name
+
+ALL_HEADS = "all"
+LEARNED, PREVIOUS = "just learned", "the task before"
+
+
+def choice(label: str, key: str, options: list[str], default: str) -> str:
+    """A control of this page, kept in the URL; a row of buttons while there are few options."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = default
+    shared = {"key": key, "bind": "query-params", "persist_state": "session"}
+    if len(options) <= FEW:
+        return st.segmented_control(label, options, required=True, **shared) or default
+    return st.selectbox(label, options, width=140, **shared) or default
+
+
+def answers(log: Log, probe: int, image: int) -> str:
+    """One sentence: what the model says of one probe image after each task."""
+    plan = log.started()
+    names = [str(name) for part in (plan.tasks if plan else []) for name in part.get("classes", [])]
+    said = []
+    newest = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == probe}
+    for task, event in sorted(newest.items()):
+        if image < len(event.predicted):
+            k, margin = int(event.predicted[image]), float(event.margin[image])
+            name = literal(names[k]) if 0 <= k < len(names) else f"class {k + 1}"
+            said.append(f"after {task_name(task)} {'**' + name + '**' if margin > 0 else name + ' (wrong)'}, margin {number(margin)}")
+    return "The model's answer: " + "; ".join(said) + "." if said else ""
+
+
+def images_part(log: Log, task: int | None, layer: int) -> None:
+    """One probe image: attention before, after, difference."""
+    from dashboard.figures.attention import attention_on_image, class_token_row
+
+    compared = log.events(AttentionCompared)
+    probes = {e.clock.task: e for e in log.events(ProbesChosen)}
+    known = sorted({e.probe_task for e in compared if e.probe_task in probes})
+    if not known:
+        not_measured("No probe images were stored in this run, so there is nothing to lay attention over.",
+                     "Start one with `--set diagnostics.attention=true`.")
+        return
+    plan = log.started()
+    heads = int(plan.backbone.get("heads", 1)) if plan else 1
+    with st.container(horizontal=True, gap="large", key="attention-controls"):
+        probe = int(choice("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
+        found = probes[probe]
+        image = int(choice("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
+        head = choice("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
+        against = choice("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
+    with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
+        for i, picture in enumerate(found.images):
+            st.image(picture, width=56, caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1))
+    mine = {e.clock.task: e for e in compared if e.probe_task == probe}
+    after_task = max(mine) if task is None else task
+    before_task = probe if against == LEARNED else max(after_task - 1, probe)
+    if after_task < probe:
+        st.info(f"These images belong to {task_name(probe)}, which comes after {task_name(after_task)}: choose a later task above, or images "
+                "of an earlier one.", icon=":material/info:")
+        return
+    if after_task not in mine or before_task not in mine:
+        missing = task_name(after_task if after_task not in mine else before_task)
+        st.info(f"Attention on these images after {missing} has not been measured" + (" yet." if len(mine) else "."), icon=":material/info:")
+        return
+    which = None if head == ALL_HEADS else int(head) - 1
+    before, after = (class_token_row(mine[t], image=image, layer=layer, head=which) for t in (before_task, after_task))
+    grid = tuple(plan.backbone.get("patch_grid", ())) if plan else ()
+    if len(grid) != 2 or grid[0] * grid[1] + 1 > len(after):
+        not_measured("This backbone's tokens do not form a grid of patches, so they cannot be laid over the image.",
+                     "The figures below do not need one.")
+        return
+    moments = (f"after {task_name(before_task)}", f"after {task_name(after_task)}")
+    if before_task == after_task:
+        moments = (moments[0], f"{moments[1]}, the same")
+    panel(attention_on_image, found.images[image], before, after, grid=grid, layer=layer, head=which, probe_task=probe, moments=moments,
+          name=str(found.names[image]) if image < len(found.names) else "", key="attention-image")
+    said = answers(log, probe, image)
+    if said:
+        st.caption(said + " Margin: logit of the true class minus the best other.")
+
+
+def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None:
+    """Images first, then the layers' consistency."""
+    from dashboard.figures import attention
+
+    compared = log.events(AttentionCompared)
+    st.markdown("#### Attention on old images")
+    if not compared:
+        if log.config is not None and not log.config.diagnostics.attention:
+            not_measured("Attention was not recorded in this run.", "Start one with `--set diagnostics.attention=true` to see it here.")
+        elif frame.live:
+            st.markdown(f"Maps of what old images' tokens look at appear here when {task_name(0)} has been learned.")
+        else:
+            not_measured("This run holds no attention: it ended before its first task was measured, or its backbone has none.",
+                         "Runs of a prompt method with `diagnostics.attention` on have it.")
+        return
+    images_part(log, task, layer)
+    plan = log.started()
+    tasks = len(plan.tasks) if plan else None
+    later = [e for e in compared if e.clock.task > e.probe_task]
+    if not later:
+        st.markdown("How consistent attention stays is drawn here when a second task has been learned: until then there is nothing to "
+                    "compare with.")
+        return
+    probe = int(str(st.session_state.get("probe", "T1"))[1:]) - 1
+    probe = probe if any(e.probe_task == probe for e in later) else later[0].probe_task
+    left, right = st.columns([3, 2])
+    with left:
+        panel(attention.consistency_by_layer, compared, probe_task=probe, tasks=tasks, layer=layer, key="attention-layers")
+    with right:
+        panel(attention.consistency_over_tasks, compared, layer=layer, tasks=tasks, key="attention-tasks")
+    left, right = st.columns([3, 2])
+    with left:
+        panel(attention.prompt_mass, compared, tasks=tasks, layer=layer, key="attention-mass", height=340)
+    with right:
+        panel(attention.feature_drift, compared, tasks=tasks, key="attention-features")
+
+
+def prompts_part(frame: Frame, log: Log, layer: int) -> None:
+    """Where the prompt tokens went."""
+    from dashboard.figures import drift
+
+    drifted, updates, plan = log.events(PromptsDrifted), log.events(UpdateMeasured), log.started()
+    tasks = plan.trained_tasks if plan else None
+    st.markdown("#### Prompts")
+    if not drifted and not updates:
+        if log.config is not None and not log.config.diagnostics.drift:
+            not_measured("Prompt tokens were not recorded in this run.", "Start one with `--set diagnostics.drift=true` to see them here.")
+        elif frame.live:
+            st.markdown("Paths of the prompt tokens appear here after the first epoch.")
+        else:
+            not_measured("This run holds no prompt tokens: its method has none, or it ended before the first epoch.",
+                         "Runs of a prompt method with `diagnostics.drift` on have them.")
+        return
+    if drifted and layer >= len(drifted[-1].means):
+        not_measured(f"Only the first {len(drifted[-1].means)} layers have prompts.", "Choose one of them above.")
+        return
+    if drifted:
+        left, right = st.columns([3, 2])
+        with left, st.container(key="attention-paths"):
+            together = st.toggle("From a common start", value=True, key="common-start",
+                                 help="On: how far and where each prompt went. Off: where each prompt is.")
+            panel(drift.prompt_paths, drifted, layer=layer, tasks=tasks, common_start=together, key=f"prompt-paths-{together}")
+        with right:
+            if updates:
+                panel(drift.movement, updates, tasks=tasks, key="prompt-movement")
+        left, right = st.columns(2)
+        with left:
+            panel(drift.prompt_statistics, drifted, layer=layer, tasks=tasks, key="prompt-statistics")
+        with right:
+            panel(drift.statistics_drift, drifted, tasks=tasks, key="prompt-statistics-map")
+    else:
+        panel(drift.movement, updates, tasks=tasks, key="prompt-movement")
+
+
+def show() -> None:
+    frame = current()
+    log = frame.log
+    st.markdown("## Attention and prompts")
+    if log is None:
+        empty("Attention on old images and the paths of the prompts appear here as soon as there is a run.", "Start one",
+              page="pages/start.py", key="attention-empty")
+        return
+    if log.trouble:
+        st.error(literal(log.trouble), icon=":material/broken_image:")
+        if log.started() is None:
+            return
+    if log.started() is None:
+        empty(f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.", "Follow the run",
+              page="pages/run.py", key="attention-empty")
+        return
+    with st.container(horizontal=True, gap="large", key="attention-shared"):
+        task, layer = select_task(log), select_layer(log)
+    attention_part(frame, log, task, layer)
+    prompts_part(frame, log, layer)
+
+
+show()

@@ -1,0 +1,195 @@
+"""Run: start one, follow it while it trains, and read what happened if it broke."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cl_core.events import AccuracyMeasured, CheckpointSaved, CommandRefused, RunFailed, RunStarted, StepEnded, TaskEnded
+from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
+from dashboard import launch
+from dashboard.figures.readings import accuracies
+from dashboard.frame import Frame, code, current, literal, panel
+from dashboard.progress import progress
+from dashboard.tail import Log
+from dashboard.theme import megabytes, percent, points, seconds, task_colour, task_name
+from dashboard.widgets.control_bar import drawn_from, resume_here, state_of
+from dashboard.widgets.launch_form import launch_form
+from dashboard.widgets.task_timeline import Chip, task_timeline
+
+
+def timeline(log: Log, state: str) -> None:
+    """One chip a task in its colour: learned, in training, to come."""
+    plan, stand = log.started(), progress(log)
+    if plan is None:
+        return
+    ended, joint = {event.clock.task: event for event in log.events(TaskEnded)}, plan.trained_tasks == 1 < len(plan.tasks)
+    chips = []
+    for task in range(plan.trained_tasks):
+        mark, note, now = "○", "to come", False
+        if task in ended:
+            mark, note = "●", seconds(ended[task].seconds)
+        elif task == stand.task:
+            mark, now = "◐", state in ("running", "paused")
+            note = {"running": "in training", "paused": "paused"}.get(state, "unfinished")
+        classes = [str(name) for part in (plan.tasks if joint else plan.tasks[task:task + 1]) for name in part.get("classes", [])]
+        chips.append(Chip(mark, f"{task_name(0)} to {task_name(len(plan.tasks) - 1)} at once" if joint else task_name(task), note,
+                          ", ".join(classes[:20]), task_colour(task, len(plan.tasks)), now))
+    task_timeline(chips, key="run-timeline")
+
+
+def banner(frame: Frame, log: Log, state: str) -> None:
+    """One sentence on how the run stands, and what can be done next; nothing while it simply runs."""
+    status = log.status()
+    refused = log.events(CommandRefused)
+    if refused and frame.live:
+        st.warning(f"Refused: {literal(refused[-1].reason)}", icon=":material/block:")
+    if frame.frozen:
+        st.info("The figures stand still; training goes on. *Catch up* in the bar below shows what is new.", icon=":material/ac_unit:")
+    match state:
+        case "starting":
+            st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
+        case "paused":
+            st.info("Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.", icon=":material/pause_circle:")
+        case "stopped":
+            st.info(f"Stopped{_because(status.reason)}. Everything was saved.", icon=":material/stop_circle:")
+            resume_here(frame)
+        case "gone":
+            st.error("The training process has gone (it was killed, or the machine stopped). What was measured is kept.",
+                     icon=":material/person_off:")
+            _kept(log)
+            resume_here(frame)
+        case "failed":
+            failure(frame, log)
+        case "waiting":
+            lines = launch.log_tail(log.folder)
+            if lines:
+                st.error("The worker ended before the run began. Its last words:", icon=":material/error:")
+                st.code("\n".join(lines), language=None, wrap_lines=True)
+            else:
+                st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")
+            resume_here(frame)
+        case "unreadable":
+            st.error(literal(status.reason), icon=":material/broken_image:")
+
+
+def _because(reason: str) -> str:
+    return f" ({literal(reason)})" if reason else ""
+
+
+def failure(frame: Frame, log: Log) -> None:
+    """Cause, last lines of the log, what survived, what to do."""
+    failed, status, stand = log.latest(RunFailed), log.status(), progress(log)
+    reason = failed.reason if failed else status.reason or "the worker ended with an error"
+    where = f" at {task_name(stand.task)}, step {stand.step}" if stand.task >= 0 else " before the first task"
+    st.error(f"**Failed{where}.** {literal(reason)}", icon=":material/error:")
+    _kept(log)
+    resume_here(frame)
+    with st.expander("Last lines of the log", key="run-log"):
+        lines = launch.log_tail(log.folder)
+        st.code("\n".join(lines) or "The worker wrote nothing.", language=None, wrap_lines=True)
+        if failed and failed.details:
+            st.code(failed.details, language=None, wrap_lines=True)
+
+
+def _kept(log: Log) -> None:
+    done, saved = log.tasks_ended(), log.events(CheckpointSaved)
+    learned = f"{task_name(0)} to {task_name(done - 1)}" if done > 1 else task_name(0) if done else "no task"
+    st.markdown(f"Kept: everything measured so far ({learned} learned, {len(log.of(StepEnded))} steps"
+                + (f", {len(saved)} checkpoints" if len(saved) != 1 else ", 1 checkpoint") + ").")
+
+
+def results(log: Log, state: str) -> None:
+    """The headline numbers of what has been measured."""
+    matrix = accuracies(log.events(AccuracyMeasured))
+    if not matrix.size:
+        return
+    so_far = "" if state == "finished" else " so far"
+    with st.container(horizontal=True, gap="large", key="run-results"):
+        st.metric("Final average accuracy" + so_far, percent(final_average_accuracy(matrix)), width="content",
+                  help="Mean of the newest row of the matrix")
+        st.metric("Learning accuracy" + so_far, percent(learning_accuracy(matrix)), width="content",
+                  help="Mean of the diagonal: each task when just learned (plasticity)")
+        lost = forgetting(matrix)
+        st.metric("Forgetting" + so_far, points(lost).lstrip("+") if lost == lost else "–", width="content",
+                  help="Mean fall of earlier tasks from their best, in percentage points; defined from the second task on")
+        ended = log.events(TaskEnded)
+        if ended:
+            st.metric("Kept between tasks", megabytes(ended[-1].kept_bytes), width="content",
+                      help="All of the method's own state after the newest task")
+
+
+def figures() -> None:
+    """The live figures. Drawn every second while new events come."""
+    from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time
+    from dashboard.figures.training import losses, update_norms
+
+    frame = current()
+    log = frame.log
+    if log is None:
+        return
+    before = st.session_state.get("_drawn")
+    if before is not None and drawn_from(frame)[:2] != before[:2]:
+        st.rerun()
+    state, plan = state_of(frame), log.started()
+    timeline(log, state)
+    results(log, state)
+    if plan is None:
+        if not log.trouble:
+            st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
+        return
+    steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
+    left, right = st.columns(2)
+    with left:
+        panel(losses, steps, tasks=len(plan.tasks), total_steps=plan.total_steps, key="run-losses", height=320, live=True)
+    with right:
+        if measured:
+            panel(accuracy_matrix, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="run-matrix", height=320, live=True)
+        else:
+            with st.container(border=True, key="panel-run-matrix-empty", height=460):
+                st.markdown("**Accuracy matrix**")
+                st.markdown(f"Its first row appears when {task_name(0)} has been learned.")
+    left, right = st.columns(2)
+    with left:
+        if steps:
+            panel(update_norms, steps, total_steps=plan.total_steps, key="run-norms", height=300, live=True)
+    with right:
+        if measured and plan.trained_tasks > 1:
+            panel(accuracy_over_time, measured, stages=plan.trained_tasks, key="run-tasks", height=300, live=True)
+
+
+def about(log: Log) -> None:
+    """The run's settings and surroundings."""
+    config, plan = log.config, log.latest(RunStarted)
+    with st.expander("Settings of this run", key="run-settings"):
+        if config is not None:
+            st.json(config.to_dict(), expanded=1)
+        if plan is not None:
+            st.json({"backbone": plan.backbone, "environment": plan.environment, "scenario": plan.scenario,
+                     "trainable parameters": plan.trainable_parameters}, expanded=1)
+
+
+def show() -> None:
+    frame = current()
+    log = frame.log
+    title, button = st.columns([4, 1], vertical_alignment="center")
+    with title:
+        st.markdown("## Run" if log is None else f"## {literal(log.name)}")
+    with button, st.container(horizontal_alignment="right"):
+        new = st.toggle("New run", key="new-run", value=log is None)
+    if new or log is None:
+        launch_form()
+    if log is None:
+        st.markdown("Its losses, accuracy matrix and update sizes appear here while it trains.")
+        return
+    if log.config is not None and log.config.preset:
+        st.caption(f"preset {code(log.config.preset)}, seed {log.config.seed}, {'recording' if frame.recording else code(log.folder.path)}")
+    state = state_of(frame)
+    if log.trouble:
+        st.error(literal(log.trouble), icon=":material/broken_image:")
+    if state != "unreadable" or not log.trouble:
+        banner(frame, log, state)
+    st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
+    about(log)
+
+
+show()

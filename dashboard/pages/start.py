@@ -1,0 +1,188 @@
+"""Start: a finished run at once, a live one at a press, all runs in a list."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import streamlit as st
+
+from cl_core.config import ConfigError
+from cl_core.events import AccuracyMeasured
+from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
+from cl_core.presets import PRESETS, resolve
+from cl_core.store import StoreError
+from dashboard import launch
+from dashboard.figures.matrix_chart import matrix_chart
+from dashboard.figures.readings import accuracies
+from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, show_run
+from dashboard.runs import runs_folder, runs_index, summary
+from dashboard.tail import Log
+from dashboard.theme import MISSING, percent, points, seconds, task_name
+from dashboard.widgets.control_bar import STATES, state_of
+
+LISTED = 30                                                     # runs in the list, newest first
+BEAT = 0.9                                                      # seconds between rows while playing
+LIVE = "nsp2-micro"                                             # what *Start live run* starts
+BESIDE = "sequential-micro"                                     # the comparison offered with it
+
+
+def matrix_panel(frame: Frame, log: Log) -> None:
+    """The accuracy matrix, which can be played row by row."""
+    measured, plan = log.events(AccuracyMeasured), log.started()
+    matrix = accuracies(measured, rows=plan.trained_tasks if plan else None)
+    state = st.session_state
+    playing = state.get("_playing")
+    if playing is not None and (playing[0] != frame.run or playing[1] >= len(matrix)):
+        playing = state["_playing"] = None
+
+    def draw() -> None:
+        now = state.get("_playing")
+        if now is not None:
+            if now[1] >= len(matrix) - 1:
+                state["_playing"] = None
+                st.rerun()
+            state["_playing"] = (now[0], now[1] + 1)
+        row = state["_playing"][1] if now is not None else len(matrix) - 1
+        names = [literal(", ".join(map(str, task.get("classes", [])))) for task in (plan.tasks if plan else [])]
+        st.altair_chart(matrix_chart(matrix, through=row, names=names, height=380), key="start-matrix", theme=None,
+                        width="stretch", alt=_spoken(matrix, row))
+
+    with st.container(border=True, key="panel-start-matrix"):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown("**Accuracy matrix**" + (" so far" if frame.live else ""))
+            if playing is None:
+                st.button("Play", key="start-play", icon=":material/play_arrow:", help="Watch the rows arrive in order",
+                          on_click=lambda: state.update(_playing=(frame.run, -1)))
+            else:
+                st.button("Stop playing", key="start-play", icon=":material/stop:", on_click=lambda: state.update(_playing=None))
+        st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
+        describe_panel({
+            "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not measured. "
+                       "Look down a column: where it pales, that task is being forgotten.",
+            "how": "a(i, j) = share of task j's test images that are classified correctly after training on task i, among all "
+                   "classes seen so far (no task is named to the model). Colours always run from 0 to 100 %.",
+        }, key="start-matrix")
+
+
+def _spoken(matrix: object, row: int) -> str:
+    cells = [f"{task_name(j)} {percent(v)}" for j, v in enumerate(matrix[row]) if v == v] if row >= 0 else []  # type: ignore[index]
+    return f"Accuracy matrix up to {task_name(max(row, 0))}: " + (", ".join(cells) or "nothing measured yet")
+
+
+def headline(frame: Frame, log: Log) -> None:
+    """What this run is and its three numbers."""
+    config = log.config
+    matrix = accuracies(log.events(AccuracyMeasured))
+    about = PRESETS[config.preset] if config and config.preset in PRESETS else None
+    what = literal(about.title) if about else f"{literal(config.method)} on {literal(config.stream)}" if config else "This run"
+    kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
+    st.markdown(f"#### {what}")
+    st.markdown(f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
+                + (f", seed {config.seed}." if config else "."))
+    if matrix.size:
+        final, learned, lost = final_average_accuracy(matrix), learning_accuracy(matrix), forgetting(matrix)
+        so_far = " so far" if frame.live else ""
+        with st.container(horizontal=True, gap="small"):
+            st.metric("Final average accuracy" + so_far, percent(final), help="Mean of the last row of the matrix", width="content")
+            st.metric("Learning accuracy", percent(learned), help="Mean of the diagonal: each task when just learned (plasticity)",
+                      width="content")
+            st.metric("Forgetting", points(lost).lstrip("+"), width="content",
+                      help="How far earlier tasks have fallen from their best, mean, in percentage points (stability = little of it)")
+
+
+def start_panel() -> None:
+    """One press starts a live run; another the same without protection."""
+    state = st.session_state
+    st.markdown("#### Train one here")
+    if importlib.util.find_spec("torch") is None:
+        st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install plastiscope`.")
+        return
+    took = PRESETS[LIVE].seconds
+    st.markdown("Five tasks, two handwritten digits each, on this computer's processor"
+                + (f", about {seconds(took)} on two idle cores." if took else "."))
+    with st.container(horizontal=True):
+        first = st.button("Start live run", key="start-live", type="primary", icon=":material/play_arrow:", on_click=_start,
+                          args=(LIVE,))
+        second = st.button("The same, nothing protected", key="start-beside", on_click=_start, args=(BESIDE,))
+    if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
+        st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
+    if state.get("_start_trouble"):
+        st.error(literal(state["_start_trouble"]))
+    elif first or second:
+        go_to("pages/run.py")
+
+
+def _start(preset: str) -> None:
+    st.session_state.pop("_start_trouble", None)
+    try:
+        folder = launch.start(runs_folder(), resolve({"preset": preset}))
+    except (StoreError, ConfigError) as error:
+        st.session_state["_start_trouble"] = str(error)
+        return
+    runs_index(fresh=True)
+    show_run(folder.name)
+
+
+def run_list() -> None:
+    """All runs, newest first; choosing one makes it the run that every page shows."""
+    index = runs_index()
+    st.markdown("#### Runs")
+    if index.trouble:
+        st.error(literal(index.trouble))
+    lines = [summary(folder) for folder in list(index.own.values())[:LISTED]]
+    lines += [summary(folder) for folder in index.recordings.values()]
+    if not lines:
+        st.markdown(f"No runs in {code(runs_folder())} yet. The first one appears here when you start it above.")
+        return
+    names = [line.name for line in lines]
+
+    def chosen() -> None:
+        rows = st.session_state["start-runs"]["selection"]["rows"]
+        if rows:
+            show_run(names[rows[0]])
+
+    columns = {
+        "run": names,
+        "method": [line.method or MISSING for line in lines],
+        "seed": [MISSING if line.seed is None else str(line.seed) for line in lines],
+        "state": ["recording" if index.is_recording(line.name) else STATES.get(line.state, ("", line.state))[1] for line in lines],
+        "tasks measured": [MISSING if line.trouble else f"{line.tasks_measured} of {line.tasks}" for line in lines],
+        "final average accuracy": [percent(line.final_average) for line in lines],
+        "learning accuracy": [percent(line.learned) for line in lines],
+        "forgetting": [points(line.forgotten).lstrip("+") for line in lines],
+    }
+    if any(line.trouble for line in lines):
+        columns["cannot be opened because"] = [line.trouble for line in lines]
+    st.dataframe(columns, key="start-runs", hide_index=True, width="stretch", on_select=chosen, selection_mode="single-row",
+                 alt=f"List of {len(lines)} runs")
+    if len(index.own) > LISTED:
+        st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below knows all.")
+
+
+def show() -> None:
+    frame = current()
+    st.markdown("## Watch a model learn, task after task")
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        if frame.log is not None and frame.log.trouble:
+            st.error(literal(frame.log.trouble))
+        if frame.log is not None and frame.log.events(AccuracyMeasured):
+            matrix_panel(frame, frame.log)
+        elif frame.log is not None and not frame.log.trouble:
+            with st.container(border=True, key="panel-start-matrix"):
+                word = STATES.get(state_of(frame), ("", ""))[1]
+                st.markdown(f"The accuracy matrix of {code(frame.run)} appears here when its first task has been learned "
+                            f"(now: {word}).")
+                if st.button("Follow it on the Run page", key="start-follow"):
+                    go_to("pages/run.py")
+        elif frame.log is None:
+            with st.container(border=True, key="panel-start-matrix"):
+                st.markdown("An accuracy matrix appears here as soon as there is a run: start one on the right.")
+    with right:
+        if frame.log is not None and not frame.log.trouble:
+            headline(frame, frame.log)
+        start_panel()
+    run_list()
+
+
+show()

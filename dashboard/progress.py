@@ -1,0 +1,76 @@
+"""How far a run is and how long it still takes, from what it has said: step times, and what lies between steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cl_core.events import StateChanged, StepEnded, TaskStarted
+from dashboard.tail import Log
+
+ENOUGH = 5                                                      # steps before an estimate is worth reading
+RECENT = 100                                                    # steps whose mean time counts
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. Tasks count from 0; `seconds_left` is None while it is being estimated."""
+
+    task: int                                                   # task in training (or the last one trained); −1 = none yet
+    tasks: int                                                  # tasks that are trained, in all
+    step: int                                                   # optimiser steps done
+    steps: int                                                  # steps of the whole run; 0 = unknown
+    seconds_left: float | None
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return min(1.0, self.step / self.steps) if self.steps else 0.0
+
+
+def progress(log: Log) -> Progress:
+    """Progress of a run.
+
+    Time left = steps left × recent step time + tasks left × what a finished task spent outside its steps (measuring,
+    evaluating, saving), pauses left out. Before a task has been finished, the pace so far stands for both.
+    """
+    plan, steps, starts = log.started(), log.of(StepEnded), log.of(TaskStarted)
+    if plan is None:
+        return Progress(-1, log.tasks(), 0, 0, None)
+    done = max((s.event.clock.step for s in steps[-1:]), default=-1) + 1
+    task = starts[-1].event.clock.task if starts else -1
+    left = max(0, plan.total_steps - done)
+    if len(steps) < ENOUGH:
+        return Progress(task, plan.trained_tasks, done, plan.total_steps, None)
+
+    recent = steps[-RECENT:]
+    pace = sum(s.event.seconds for s in recent) / len(recent)
+    idle = _pauses(log)
+    outside = []
+    for first, second in zip(starts[:-1], starts[1:], strict=True):
+        wall = second.time - first.time - _overlap(idle, first.time, second.time)
+        within = sum(s.event.seconds for s in steps if s.event.clock.task == first.event.clock.task)
+        outside.append(max(0.0, wall - within))
+    if outside:
+        tasks_left = plan.trained_tasks - len(outside)
+        seconds = left * pace + tasks_left * sum(outside) / len(outside)
+    else:
+        begun, now = starts[0].time if starts else steps[0].time, steps[-1].time
+        seconds = left * max(pace, (now - begun - _overlap(idle, begun, now)) / len(steps))
+    return Progress(task, plan.trained_tasks, done, plan.total_steps, seconds)
+
+
+def _pauses(log: Log) -> list[tuple[float, float]]:
+    """Intervals in which the run was paused, stopped or gone and later went on."""
+    found, since = [], None
+    for stored in log.of(StateChanged):
+        state = stored.event.state  # type: ignore[attr-defined]
+        if state == "running" and since is not None:
+            found.append((since, stored.time))
+            since = None
+        elif state != "running" and since is None:
+            since = stored.time
+    return found
+
+
+def _overlap(intervals: list[tuple[float, float]], start: float, end: float) -> float:
+    return sum(max(0.0, min(end, high) - max(start, low)) for low, high in intervals)

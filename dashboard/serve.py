@@ -1,0 +1,110 @@
+"""Serve the dashboard on this machine until Ctrl-C. Workers are processes of their own and go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import tomllib
+import urllib.request
+import webbrowser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+HOST = "127.0.0.1"
+FIRST_PORT = 8501                                               # tried first when nobody names a port
+SETTINGS: dict[str, object] = {                                 # passed in code: a user's own folder cannot loosen them
+    "server.address": HOST,
+    "server.headless": True,
+    "server.allowedHosts": ["localhost", HOST],
+    "server.enableCORS": True,
+    "server.enableXsrfProtection": True,
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": False,
+    "client.toolbarMode": "viewer",
+    "client.showErrorDetails": "type",
+    "client.showErrorLinks": False,
+    "runner.postScriptGC": False,                               # a full collection after each refresh costs 15 % of a core
+    "runner.magicEnabled": False,
+    "logger.hideWelcomeMessage": True,                          # serve says where the dashboard is
+}
+
+
+def settings() -> dict[str, object]:
+    """Streamlit's settings: look and rest from the configuration file that travels along, the above on top of it."""
+    beside = Path(__file__).resolve().parent                    # an installed wheel keeps the file here, a checkout one above
+    for file in (beside / ".streamlit" / "config.toml", beside.parent / ".streamlit" / "config.toml"):
+        if file.is_file():
+            return {**_flat(tomllib.loads(file.read_text("utf-8"))), **SETTINGS}
+    return dict(SETTINGS)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested tables as dotted names."""
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return found
+
+
+def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: str | None = None) -> int:
+    """Serve the pages for the runs below `runs`; returns an exit status.
+
+    Args:
+        runs: folder of runs; it need not exist yet.
+        port: None takes the first free one from 8501 on.
+        browser: open a browser tab when the server answers.
+        start: name of the run to show first.
+    """
+    chosen = free_port() if port is None else port
+    if port is not None and not _free(port):
+        print(f"port {port} is taken; choose another with --port or leave it out", file=sys.stderr)
+        return 1
+    os.environ["PLASTISCOPE_RUNS"] = str(Path(runs).expanduser().resolve())
+    url = f"http://{HOST}:{chosen}/" + (f"?{urlencode({'run': start})}" if start else "")
+    threading.Thread(target=_greet, args=(url, chosen, browser), daemon=True).start()
+
+    from dashboard.app import app
+
+    arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]    # what Streamlit resolves names against
+    try:
+        app.run(config={**settings(), "server.port": chosen})
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.argv = arguments
+    return 0
+
+
+def free_port(first: int = FIRST_PORT, tries: int = 50) -> int:
+    """The first port from `first` on that nobody listens at."""
+    for port in range(first, first + tries):
+        if _free(port):
+            return port
+    raise OSError(f"no free port between {first} and {first + tries - 1}; name one with --port")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _greet(url: str, port: int, browser: bool) -> None:
+    """Say where the dashboard is as soon as it answers, and open it."""
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=1):
+                break
+        except OSError:
+            time.sleep(0.1)
+    print(f"Plastiscope is at {url}  (Ctrl-C ends it; training goes on)", flush=True)
+    if browser:
+        webbrowser.open(url)

@@ -1,0 +1,159 @@
+"""Colours, number formats and the figure template: one place, so that a task looks the same wherever it appears.
+
+Three rules. A hue means a task and nothing else; everything that is not a task is drawn in grey (`INK`, `PALE`) and told
+apart by dash, marker and a label beside it; magnitudes use a sequential scale (light = low) or, where a sign matters, a
+diverging one whose neutral middle is fixed at zero. All single colours keep a contrast of at least 3:1 on both grounds.
+Needs neither plotly nor streamlit, so that the first page opens without them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+GROUNDS = ("#FFFFFF", "#12191D")  # page grounds, light and dark, as .streamlit/config.toml has them
+
+# Ordered: any first k of them differ as much as possible, also to people with one of the three colour deficiencies.
+TASK_COLOURS = ("#1f79dd", "#e87302", "#32705f", "#c62ca8", "#d91100",
+                "#0da84e", "#9487c8", "#c97f96", "#3d92f9", "#5b8664")
+_RAMP = ("#6b55c8", "#2f7bd0", "#0e8c93", "#3f8f4a", "#9a8412", "#cf6a2a")   # tasks beyond ten, in order of arrival
+
+INK = "#7b838e"                                                 # lines and marks that are not a task
+PALE = "rgba(128,134,144,0.38)"                                 # the same, in the background
+GRID = "rgba(128,128,128,0.22)"
+CLEAR = "rgba(0,0,0,0)"
+
+SEQUENTIAL = ("#e3ecf7", "#bcd2ec", "#8fb5df", "#5c94d0", "#2f72bb", "#17549a", "#0d3a74", "#08264f")
+DIVERGING = ("#8a3b04", "#c2651a", "#e6a063", "#f0d3b5", "#ececee", "#bcd2ec", "#7ba6da", "#2f72bb", "#0d3a74")
+
+FONT = '"Source Sans", "Source Sans 3", "Source Sans Pro", system-ui, sans-serif'
+
+
+def scale(colours: tuple[str, ...]) -> list[list[Any]]:
+    """Evenly spaced stops, as a heat map takes them."""
+    return [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
+
+
+# ---------------------------------------------------------------- tasks and layers
+
+
+def task_name(task: int) -> str:
+    """T1 for task 0."""
+    return f"T{task + 1}"
+
+
+def layer_name(layer: int) -> str:
+    """Layer 1 for layer 0."""
+    return f"layer {layer + 1}"
+
+
+def task_colour(task: int, tasks: int) -> str:
+    """The colour of a task: from the set while there are at most ten, from an ordered ramp beyond."""
+    if tasks <= len(TASK_COLOURS):
+        return TASK_COLOURS[task % len(TASK_COLOURS)]
+    place = min(max(task, 0), tasks - 1) / (tasks - 1) * (len(_RAMP) - 1)
+    low = min(int(place), len(_RAMP) - 2)
+    start, end = _channels(_RAMP[low]), _channels(_RAMP[low + 1])
+    return "#" + "".join(f"{round(a + (b - a) * (place - low)):02x}" for a, b in zip(start, end, strict=True))
+
+
+def faded(colour: str, opacity: float) -> str:
+    """`colour` (#rrggbb), `opacity` of it opaque."""
+    red, green, blue = _channels(colour)
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours, 1 to 21, as the accessibility guidelines define it."""
+    bright, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def _channels(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _luminance(colour: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _channels(colour))]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# ---------------------------------------------------------------- numbers as people read them
+
+MISSING = "–"                                                   # not measured
+
+
+def _known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """81.3 % for 81.25: accuracies and shares that are in percent already."""
+    return f"{value:.{digits}f} %" if _known(value) else MISSING
+
+
+def points(value: float | None) -> str:
+    """−3.2 pp: a difference of two percentages, always signed."""
+    return (f"{value:+.1f} pp".replace("-", "−") if round(value, 1) else "0.0 pp") if _known(value) else MISSING
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation with the number of seeds, in percent; one seed: the value alone."""
+    known = [v for v in values if _known(v)]
+    if len(known) < 2:
+        return percent(known[0] if known else None)
+    mean = sum(known) / len(known)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in known) / (len(known) - 1))
+    return f"{mean:.1f} ± {deviation:.1f} % ({len(known)} seeds)"
+
+
+def directions(count: int, width: int) -> str:
+    """212 of 768, 28 %."""
+    return f"{count} of {width}, {100 * count / width:.0f} %" if width else MISSING
+
+
+def seconds(value: float | None) -> str:
+    """0.4 s, 12 s, 1:15 min, 2:03 h."""
+    if not _known(value):
+        return MISSING
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def megabytes(size: float | None) -> str:
+    """5.4 MB (millions of bytes); below a tenth of one, kB."""
+    if not _known(size):
+        return MISSING
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, for quantities without a unit of their own."""
+    return f"{value:.3g}".replace("-", "−") if _known(value) else MISSING
+
+
+# ---------------------------------------------------------------- the template of every figure
+
+_AXIS: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "linecolor": "rgba(128,128,128,0.5)", "ticks": "outside", "ticklen": 4,
+                         "tickcolor": "rgba(128,128,128,0.5)", "automargin": True,
+                         "title": {"standoff": 10, "font": {"size": 13}}}
+
+TEMPLATE: dict[str, Any] = {"layout": {
+    "font": {"family": FONT, "size": 13, "color": INK},         # the page puts its own text colour here
+    "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR,
+    "colorway": list(TASK_COLOURS),
+    "colorscale": {"sequential": scale(SEQUENTIAL), "diverging": scale(DIVERGING)},
+    "margin": {"l": 56, "r": 24, "t": 28, "b": 48},
+    "xaxis": _AXIS, "yaxis": _AXIS,
+    "legend": {"orientation": "h", "y": -0.2, "x": 0},
+    "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
+    "hovermode": "closest",
+    "coloraxis": {"colorbar": {"outlinewidth": 0, "thickness": 12}},
+}}
+"""A plain dict: explicit in every figure, because Streamlit replaces Plotly's own defaults outside its chart element."""

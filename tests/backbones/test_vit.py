@@ -1,0 +1,270 @@
+"""The wrapper runs timm's blocks from their own modules: same numbers as timm, prompts as written down in the papers."""
+
+import json
+import shutil
+
+import pytest
+import timm
+import torch
+
+from cl_core.assets import assets_folder
+from cl_core.backbones import vit as vit_module
+from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
+from cl_core.config import ConfigError, Preparation
+
+ARCHITECTURES = {
+    "class token": {"model_name": "vit_tiny_patch16_224"},
+    "average pooling": {"model_name": "vit_tiny_patch16_224", "global_pool": "avg", "class_token": False},
+    "pooling norm": {"model_name": "vit_tiny_patch16_224", "global_pool": "avg", "fc_norm": True},
+    "registers": {"model_name": "vit_tiny_patch16_224", "reg_tokens": 4, "no_embed_class": True},
+    "query-key norm": {"model_name": "vit_tiny_patch16_224", "qk_norm": True},
+    "layer scale": {"model_name": "vit_tiny_patch16_224", "init_values": 0.1},
+    "pre-norm, no qkv bias": {"model_name": "vit_tiny_patch16_224", "pre_norm": True, "qkv_bias": False},
+}
+
+
+def built(name):
+    """A timm architecture without weights, shortened to three blocks; gains and biases are made uneven."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = timm.create_model(pretrained=False, depth=3, img_size=64, num_classes=0, **ARCHITECTURES[name])
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    return ViTBackbone(model, name, Preparation(64, (0.5,) * 3, (0.5,) * 3))
+
+
+@pytest.fixture(scope="module", params=["random-vit", *ARCHITECTURES])
+def backbone(request):
+    return random_vit() if request.param == "random-vit" else built(request.param)
+
+
+def images_for(backbone, count=3):
+    side = backbone.preparation.size
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(5))
+
+
+def prompts_for(backbone, length=5, layers=None):
+    shape = (layers or backbone.depth, length, backbone.width)
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(6)) - 1
+
+
+def reference(backbone, images, prompts):
+    """timm's own blocks on image tokens with the prompts appended, prompt queries computed and then dropped."""
+    model = backbone.vit
+    tokens = backbone.embed(images)
+    for block, own in zip(model.blocks, prompts, strict=True):
+        count = tokens.shape[1]
+        tokens = block(torch.cat([tokens, own.expand(len(images), -1, -1)], dim=1))[:, :count]
+    return model.forward_head(model.norm(tokens), pre_logits=True)
+
+
+def test_without_prompts_the_result_is_timms_own(backbone):
+    images = images_for(backbone)
+    model = backbone.vit
+    expected = model.forward_head(model.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(backbone(images).pooled, expected, atol=1e-5, rtol=0)
+
+
+def test_prompts_act_as_tokens_appended_to_every_block_and_dropped_after_it(backbone):
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    expected = reference(backbone, images, prompts)
+    assert (expected - backbone(images).pooled).abs().max() > 1e-3
+    torch.testing.assert_close(backbone(images, prompts=prompts).pooled, expected, atol=1e-5, rtol=0)
+
+
+def test_tapping_changes_nothing_and_taps_have_the_promised_shapes(backbone):
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    taps = [(kind, layer) for layer in range(backbone.depth) for kind in vit_module.TAPS]
+    tapped = backbone(images, prompts=prompts, taps=taps)
+    torch.testing.assert_close(tapped.pooled, backbone(images, prompts=prompts).pooled, atol=1e-5, rtol=0)
+    n, m, d, h = backbone.tokens, prompts.shape[1], backbone.width, backbone.heads
+    shapes = {
+        "input": (3, n, d),
+        "normed": (3, n + m, d),
+        "q": (3, h, n, d // h),
+        "k": (3, h, n + m, d // h),
+        "v": (3, h, n + m, d // h),
+        "attention": (3, h, n, n + m),
+        "output": (3, n, d),
+    }
+    assert {tap: tuple(value.shape) for tap, value in tapped.taps.items()} == {
+        (kind, layer): shapes[kind] for kind, layer in taps
+    }
+
+
+def test_attention_rows_sum_to_one_and_every_block_leaves_as_many_tokens_as_entered(backbone):
+    taps = [(kind, layer) for layer in range(backbone.depth) for kind in ("input", "attention", "output")]
+    found = backbone(images_for(backbone), prompts=prompts_for(backbone), taps=taps).taps
+    for layer in range(backbone.depth):
+        rows = found["attention", layer].sum(dim=-1)
+        torch.testing.assert_close(rows, torch.ones_like(rows), atol=1e-5, rtol=0)
+        assert found["input", layer].shape == found["output", layer].shape
+        if layer:
+            assert torch.equal(found["input", layer], found["output", layer - 1])
+
+
+def test_only_what_is_asked_for_is_tapped():
+    backbone = random_vit()
+    found = backbone(images_for(backbone), taps=[("q", 1)]).taps
+    assert set(found) == {("q", 1)}
+
+
+def test_tapped_queries_and_normed_tokens_are_those_of_the_fused_projection():
+    backbone = random_vit()
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    found = backbone(images, prompts=prompts, taps=[("input", 1), ("normed", 1), ("q", 1), ("k", 1), ("v", 1)]).taps
+    block = backbone.vit.blocks[1]
+    whole = block.norm1(torch.cat([found["input", 1], prompts[1].expand(3, -1, -1)], dim=1))
+    torch.testing.assert_close(found["normed", 1], whole, atol=1e-6, rtol=0)
+    q, k, v = block.attn.qkv(whole).unflatten(-1, (3, backbone.heads, -1)).permute(2, 0, 3, 1, 4)
+    for kind, expected in (("q", q[:, :, : backbone.tokens]), ("k", k), ("v", v)):
+        torch.testing.assert_close(found[kind, 1], expected, atol=1e-5, rtol=0)
+
+
+def test_key_weight_is_the_middle_third_of_the_fused_weight_by_heads():
+    backbone = random_vit()
+    images = images_for(backbone)
+    found = backbone(images, taps=[("normed", 0), ("k", 0)]).taps
+    bias = backbone.vit.blocks[0].attn.qkv.bias[backbone.width : 2 * backbone.width].view(backbone.heads, 1, -1)
+    keys = torch.einsum("bnd,hed->bhne", found["normed", 0], backbone.key_weight(0)) + bias
+    torch.testing.assert_close(keys, found["k", 0], atol=1e-5, rtol=0)
+
+
+def test_the_order_of_prompts_within_a_block_does_not_matter():
+    backbone = random_vit()
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    shuffled = prompts[:, torch.tensor([3, 0, 4, 2, 1])]
+    torch.testing.assert_close(
+        backbone(images, prompts=shuffled).pooled, backbone(images, prompts=prompts).pooled, atol=1e-5, rtol=0
+    )
+
+
+def test_prompts_of_zeros_are_not_no_prompts():
+    backbone = random_vit()
+    images = images_for(backbone)
+    zeroed = backbone(images, prompts=torch.zeros(backbone.depth, 4, backbone.width)).pooled
+    assert (zeroed - backbone(images).pooled).abs().max() > 1e-3
+    assert torch.equal(backbone(images, prompts=torch.zeros(backbone.depth, 0, backbone.width)).pooled, backbone(images).pooled)
+
+
+def test_prompts_for_the_first_blocks_only_leave_the_others_bare():
+    backbone = random_vit()
+    images, prompts = images_for(backbone), prompts_for(backbone, layers=1)
+    found = backbone(images, prompts=prompts, taps=[("attention", 0), ("attention", 1)]).taps
+    assert found["attention", 0].shape[-1] == backbone.tokens + 5
+    assert found["attention", 1].shape[-1] == backbone.tokens
+
+
+def test_a_single_block_repeats_what_the_whole_network_did():
+    backbone = random_vit()
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    found = backbone(images, prompts=prompts, taps=[("input", 1), ("attention", 1), ("output", 1)]).taps
+    output, tapped = backbone.block(1, found["input", 1], prompts[1], {"attention"})
+    assert torch.equal(output, found["output", 1])
+    assert torch.equal(tapped["attention"], found["attention", 1])
+
+
+def test_gradients_reach_the_prompts_and_nothing_else():
+    backbone = random_vit()
+    prompts = prompts_for(backbone).requires_grad_()
+    backbone(images_for(backbone), prompts=prompts).pooled.square().sum().backward()
+    assert (prompts.grad.flatten(1).norm(dim=1) > 0).all()
+    assert all(p.grad is None and not p.requires_grad for p in backbone.parameters())
+
+
+def test_the_backbone_stays_in_eval_mode():
+    backbone = random_vit().train()
+    assert not any(module.training for module in backbone.modules())
+
+
+def test_random_vit_is_always_the_same_and_leaves_the_global_generator_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first, second = random_vit(), random_vit()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_sizes_are_told_as_plain_values():
+    described = random_vit().describe()
+    assert (described["depth"], described["width"], described["heads"]) == (2, 48, 3)
+    assert (described["tokens"], described["patch_grid"], described["prefix_tokens"]) == (5, [2, 2], 1)
+    assert json.loads(json.dumps(described)) == described
+
+
+@pytest.mark.parametrize("tap", [("queries", 0), ("q", 2), ("q", -1)])
+def test_an_unknown_activation_is_refused_with_those_there_are(tap):
+    backbone = random_vit()
+    with pytest.raises(ValueError, match=r"no activation .* in block .*; kinds: input, .*; blocks: 0 to 1"):
+        backbone(images_for(backbone), taps=[tap])
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 48), (2, 4, 47), (4, 48)])
+def test_prompts_that_do_not_fit_are_refused_with_the_shape_that_does(shape):
+    backbone = random_vit()
+    with pytest.raises(ValueError, match=r"prompts must be \[≤ 2 blocks, M, 48\], got"):
+        backbone(images_for(backbone), prompts=torch.zeros(shape))
+
+
+# ---------------------------------------------------------------- the embedded weights
+
+needs_weights = pytest.mark.skipif(
+    not (assets_folder() / "micro-vit" / "model.safetensors").is_file(), reason="micro-vit's weights are not there"
+)
+
+
+@pytest.fixture
+def copied_assets(tmp_path, monkeypatch):
+    """A copy of the embedded folder that a test may damage."""
+    copied = tmp_path / "micro-vit"
+    copied.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(assets_folder() / "micro-vit" / name, copied / name)
+    monkeypatch.setattr(vit_module, "assets_folder", lambda: tmp_path)
+    return copied
+
+
+@needs_weights
+def test_the_embedded_vit_gives_timms_own_features():
+    backbone = micro_vit()
+    images = images_for(backbone)
+    expected = backbone.vit.forward_head(backbone.vit.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(backbone(images).pooled, expected, atol=1e-5, rtol=0)
+    prompts = prompts_for(backbone)
+    torch.testing.assert_close(
+        backbone(images, prompts=prompts).pooled, reference(backbone, images, prompts), atol=1e-5, rtol=0
+    )
+
+
+def damage_bytes(folder):
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    weights.write_bytes(bytes(data))
+
+
+def describe_another_model(folder):
+    card = json.loads((folder / "config.json").read_text())
+    card["architecture"]["depth"] += 1
+    (folder / "config.json").write_text(json.dumps(card))
+
+
+@needs_weights
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "weights of micro-vit are missing"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text('{"half'), "is damaged"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "does not describe the model"),
+        (damage_bytes, "SHA-256"),
+        (describe_another_model, "do not fit the model"),
+    ],
+)
+def test_missing_or_damaged_weights_give_one_sentence_with_the_way_out(copied_assets, damage, sentence):
+    damage(copied_assets)
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        micro_vit()
+    assert "\n" not in str(raised.value)
+    assert "plastiscope pretrain micro-vit" in str(raised.value)

@@ -1,0 +1,52 @@
+"""What tests of several rooms start from: a run small enough to train in half a second, and random numbers by seed.
+
+torch is imported only where a fixture needs it, so tests of the viewer run without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cl_core.config import RunConfig
+from cl_core.presets import resolve
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
+
+
+def _tiny_config(method: str = "sequential", *, tasks: int = 5, **others: Any) -> RunConfig:
+    record = {
+        "method": method,
+        "backbone": "random-vit",
+        "stream": "synthetic",
+        "device": "cpu",
+        **others,
+        "stream_settings": {"tasks": tasks, **others.get("stream_settings", {})},
+        "training": {"epochs": 2, "batch_size": 25, **others.get("training", {})},
+    }
+    return resolve(record)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., RunConfig]:
+    """`tiny_config("nsp2", settings={...}, tasks=2, seed=1)`: two random blocks on drawn bars, two steps an epoch."""
+    return _tiny_config
+
+
+@pytest.fixture(scope="session")
+def tiny_trainer() -> Callable[..., Any]:
+    """A trainer at the beginning of the run that `tiny_config` describes."""
+    from cl_core.build import build
+
+    return lambda *arguments, **others: build(_tiny_config(*arguments, **others))
+
+
+@pytest.fixture(scope="session")
+def seeded() -> Callable[[int], Any]:
+    """`seeded(3)`: a torch generator of its own."""
+    import torch
+
+    return lambda seed: torch.Generator().manual_seed(seed)

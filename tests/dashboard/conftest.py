@@ -1,0 +1,46 @@
+"""Pages run in this process against runs that the real writer has just written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="streamlit is not installed")
+
+from streamlit.testing.v1 import AppTest
+
+from dashboard import frame, launch, runs, tail
+
+ENTRY = Path(frame.__file__).with_name("navigation.py")
+
+
+@pytest.fixture(autouse=True)
+def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of an earlier test is remembered, no recording travels along, and no test starts a real worker."""
+    for kept in (tail._LOGS, runs._INDEX, runs._SUMMARIES, launch._CHILDREN):
+        kept.clear()
+    monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")
+    monkeypatch.setenv("PLASTISCOPE_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def runs_folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def open_page() -> Callable[..., AppTest]:
+    """`open_page("run", run="failed")`: the app on that page with these URL parameters, drawn once."""
+    def open_it(page: str = "start", **query: str) -> AppTest:
+        app = AppTest.from_file(str(ENTRY), default_timeout=30)
+        for key, value in query.items():
+            app.query_params[key] = value
+        if page != "start":
+            app.switch_page(f"pages/{page}.py")
+        app.run()
+        assert not app.exception, [e.value for e in app.exception]
+        return app
+
+    return open_it

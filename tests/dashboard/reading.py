@@ -1,0 +1,13 @@
+"""What a page under test says."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+PAGES = ("start", "run", "spectra", "attention", "forgetting")
+
+
+def words(app: AppTest) -> str:
+    """All that the page says, as one text."""
+    kinds = ("markdown", "caption", "error", "warning", "info", "success", "code", "metric")
+    return "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in getattr(app, kind))
