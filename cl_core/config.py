@@ -142,12 +142,20 @@ class DiagnosticsConfig:
     spectra: bool = knob(
         True, help="eigenvalues of the prompt moments after every task, also where training does not use them"
     )
-    attention: bool = knob(True, help="attention on old tasks' probe images, after every epoch and task")
+    attention: bool = knob(
+        True, help="attention on old tasks' probe images, every `probe_epochs` epochs and after every task"
+    )
     drift: bool = knob(True, help="prompt tokens after every epoch")
     readout: bool = knob(
         True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
     )
-    probe_images: int = knob(8, low=1, high=64, help="probe images per task")
+    readout_control: str = knob(
+        "last",
+        choices=("last", "every"),
+        help="after which task the recomputed statistics are taken: they look at all training images again",
+    )
+    probe_epochs: int = knob(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
+    probe_images: int = knob(6, low=1, high=64, help="probe images per task")
 
     def __post_init__(self) -> None:
         check_knobs(self)

@@ -16,6 +16,7 @@ from typing import Any
 
 import streamlit as st
 
+from cl_core.presets import PRESETS
 from dashboard import launch
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.tail import Log, RunLog, log_of
@@ -88,7 +89,7 @@ def choose_run(index: RunIndex) -> None:
         state.pop("_unknown_run", None)
     if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
         state["run"] = default_run(index)
-    st.selectbox("Run", index.names, index=None, key="run", bind="query-params", persist_state="session", label_visibility="collapsed",
+    st.selectbox("Run", index.names, index=None, required=True, key="run", bind="query-params", persist_state="session", label_visibility="collapsed",
                  placeholder="No runs yet", format_func=lambda name: f"{name} (recording)" if index.is_recording(name) else name,
                  on_change=_another_run)
 
@@ -119,6 +120,17 @@ def say_unknown_run() -> None:
         st.warning(f"There is no run {code(unknown)} in {code(runs_folder())}. "
                    + (f"Shown instead: {code(st.session_state['run'])}." if st.session_state.get("run") else "Start one below."),
                    icon=":material/search_off:")
+
+
+def run_title(log: Log) -> str:
+    """What a run is called above a page: its preset's title, or method and stream; Markdown-safe."""
+    config = log.config
+    if config is None:
+        return literal(log.name)
+    named = PRESETS.get(config.preset)
+    if named is not None and named.config.get("method") == config.method:
+        return literal(named.title)
+    return literal(f"{config.method} on {config.stream}")
 
 
 def select_task(log: Log | None) -> int | None:

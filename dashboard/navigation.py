@@ -28,5 +28,6 @@ chosen = st.navigation([
     st.Page("pages/forgetting.py", title="Forgetting", icon=":material/grid_on:"),
 ], position="top")
 control_bar(follow=chosen.title != "Run")
-say_unknown_run()
+with st.container(key="unknown-run-place"):                     # always there: what appears must not move the page below it
+    say_unknown_run()
 chosen.run()

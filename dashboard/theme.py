@@ -14,12 +14,22 @@ from typing import Any
 GROUNDS = ("#FFFFFF", "#12191D")  # page grounds, light and dark, as .streamlit/config.toml has them
 
 # Ordered: any first k of them differ as much as possible, also to people with one of the three colour deficiencies.
-TASK_COLOURS = ("#1f79dd", "#e87302", "#32705f", "#c62ca8", "#d91100",
-                "#0da84e", "#9487c8", "#c97f96", "#3d92f9", "#5b8664")
-_RAMP = ("#6b55c8", "#2f7bd0", "#0e8c93", "#3f8f4a", "#9a8412", "#cf6a2a")   # tasks beyond ten, in order of arrival
+TASK_COLOURS = (
+    "#1f79dd",
+    "#e87302",
+    "#32705f",
+    "#c62ca8",
+    "#d91100",
+    "#0da84e",
+    "#9487c8",
+    "#c97f96",
+    "#3d92f9",
+    "#5b8664",
+)
+_RAMP = ("#6b55c8", "#2f7bd0", "#0e8c93", "#3f8f4a", "#9a8412", "#cf6a2a")  # tasks beyond ten, in order of arrival
 
-INK = "#7b838e"                                                 # lines and marks that are not a task
-PALE = "rgba(128,134,144,0.38)"                                 # the same, in the background
+INK = "#7b838e"  # lines and marks that are not a task
+PALE = "rgba(128,134,144,0.38)"  # the same, in the background
 GRID = "rgba(128,128,128,0.22)"
 CLEAR = "rgba(0,0,0,0)"
 
@@ -80,7 +90,7 @@ def _luminance(colour: str) -> float:
 
 # ---------------------------------------------------------------- numbers as people read them
 
-MISSING = "–"                                                   # not measured
+MISSING = "–"  # not measured
 
 
 def _known(value: float | None) -> bool:
@@ -140,20 +150,31 @@ def number(value: float | None) -> str:
 
 # ---------------------------------------------------------------- the template of every figure
 
-_AXIS: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "linecolor": "rgba(128,128,128,0.5)", "ticks": "outside", "ticklen": 4,
-                         "tickcolor": "rgba(128,128,128,0.5)", "automargin": True,
-                         "title": {"standoff": 10, "font": {"size": 13}}}
+_AXIS: dict[str, Any] = {
+    "gridcolor": GRID,
+    "zeroline": False,
+    "linecolor": "rgba(128,128,128,0.5)",
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": "rgba(128,128,128,0.5)",
+    "automargin": True,
+    "title": {"standoff": 10, "font": {"size": 13}},
+}
 
-TEMPLATE: dict[str, Any] = {"layout": {
-    "font": {"family": FONT, "size": 13, "color": INK},         # the page puts its own text colour here
-    "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR,
-    "colorway": list(TASK_COLOURS),
-    "colorscale": {"sequential": scale(SEQUENTIAL), "diverging": scale(DIVERGING)},
-    "margin": {"l": 56, "r": 24, "t": 28, "b": 48},
-    "xaxis": _AXIS, "yaxis": _AXIS,
-    "legend": {"orientation": "h", "y": -0.2, "x": 0},
-    "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
-    "hovermode": "closest",
-    "coloraxis": {"colorbar": {"outlinewidth": 0, "thickness": 12}},
-}}
+TEMPLATE: dict[str, Any] = {
+    "layout": {
+        "font": {"family": FONT, "size": 13, "color": INK},  # the page puts its own text colour here
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "colorway": list(TASK_COLOURS),
+        "colorscale": {"sequential": scale(SEQUENTIAL), "diverging": scale(DIVERGING)},
+        "margin": {"l": 56, "r": 24, "t": 28, "b": 48},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "legend": {"orientation": "h", "y": -0.2, "x": 0},
+        "hoverlabel": {"font": {"family": FONT, "size": 13}, "align": "left"},
+        "hovermode": "closest",
+        "coloraxis": {"colorbar": {"outlinewidth": 0, "thickness": 12}},
+    }
+}
 """A plain dict: explicit in every figure, because Streamlit replaces Plotly's own defaults outside its chart element."""

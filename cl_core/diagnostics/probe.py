@@ -14,13 +14,13 @@ Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 
 _KINDS = ("input", "attention", "output")
@@ -41,51 +41,58 @@ class Probe(nn.Module):
         return sorted({int(name.split("_")[1]) for name, _ in self.named_buffers(recurse=False)})
 
     @torch.no_grad()
-    def look(self, method: Any, backbone: Any, task: int) -> Features:
-        return method.features(backbone, self.images[task], taps=self.taps)
-
-    def remember(self, task: int, features: Features) -> None:
-        """Keep what was seen as the reference of `task`."""
-        for kind in _KINDS:
-            stacked = torch.stack([features.taps[kind, layer] for layer in range(len(self.taps) // len(_KINDS))])
-            self.register_buffer(f"task_{task}_{kind}", stacked)
-        self.register_buffer(f"task_{task}_pooled", features.pooled)
-
-    @torch.no_grad()
-    def compare(self, method: Any, backbone: Any, task: int, clock: Clock) -> list[Event]:
-        """Look at `task`'s probe images now; the first look becomes the reference."""
-        features = self.look(method, backbone, task)
-        if task not in self.measured():
-            self.remember(task, features)
-        then = {kind: getattr(self, f"task_{task}_{kind}") for kind in (*_KINDS, "pooled")}
+    def compare(self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock) -> list[Event]:
+        """Look at the probe images of `tasks` now, in one batch; a task's first look becomes its reference."""
+        if not tasks:
+            return []
+        sizes = [len(self.images[task]) for task in tasks]
+        looked = method.features(backbone, torch.cat([self.images[task] for task in tasks]), self.taps)
         layers = range(backbone.depth)
-        now = {kind: torch.stack([features.taps[kind, layer] for layer in layers]) for kind in ("attention", "output")}
+        stacked = {kind: torch.stack([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
+        parts = {kind: value.split(sizes, dim=1) for kind, value in stacked.items()}
+        pooled = looked.pooled.split(sizes)
+        for place, task in enumerate(tasks):
+            if task not in self.measured():
+                for kind in _KINDS:
+                    self.register_buffer(f"task_{task}_{kind}", parts[kind][place].clone())
+                self.register_buffer(f"task_{task}_pooled", pooled[place].clone())
+        local = self._local_attention(method, backbone, tasks).split(sizes, dim=1)
+        said: list[Event] = []
+        for place, task in enumerate(tasks):
+            now = {kind: parts[kind][place] for kind in _KINDS}
+            said.append(self._compared(now, local[place], pooled[place], task, clock))
+            said.append(self._predictions(method, pooled[place], task, clock))
+        return said
+
+    def _local_attention(self, method: Any, backbone: Any, tasks: Sequence[int]) -> Tensor:
+        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
         prompts = method.probe_prompts()
-        local = torch.stack(
-            [
-                backbone.block(layer, then["input"][layer], None if prompts is None else prompts[layer], {"attention"})[
-                    1
-                ]["attention"]
-                for layer in layers
-            ]
-        )
+        maps = []
+        for layer in range(backbone.depth):
+            inputs = torch.cat([getattr(self, f"task_{task}_input")[layer] for task in tasks])
+            own = None if prompts is None else prompts[layer]
+            maps.append(backbone.block(layer, inputs, own, {"attention"})[1]["attention"])
+        return torch.stack(maps)
+
+    def _compared(
+        self, now: dict[str, Tensor], local: Tensor, pooled: Tensor, task: int, clock: Clock
+    ) -> AttentionCompared:
+        then = {kind: getattr(self, f"task_{task}_{kind}") for kind in (*_KINDS, "pooled")}
         drift = (now["output"] - then["output"]).flatten(1).norm(dim=1) / then["output"].flatten(1).norm(dim=1)
         tokens = now["attention"].shape[-2]
-        feature_drift = 1 - torch.cosine_similarity(features.pooled, then["pooled"]).mean()
-        compared = AttentionCompared(
+        return AttentionCompared(
             clock,
             task,
             _numbers(_variation(local, then["attention"])),
             _numbers(_variation(now["attention"], then["attention"])),
             _numbers(drift),
             _numbers(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1)),
-            float(feature_drift),
+            float(1 - torch.cosine_similarity(pooled, then["pooled"]).mean()),
             _numbers(now["attention"][:, :, :, 0].transpose(0, 1), np.float16),
         )
-        return [compared, self._predictions(method, features, task, clock)]
 
-    def _predictions(self, method: Any, features: Features, task: int, clock: Clock) -> PredictionsMade:
-        logits, labels = method.classify(features.pooled), self.labels[task]
+    def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock) -> PredictionsMade:
+        logits, labels = method.classify(pooled), self.labels[task]
         true = logits.gather(1, labels[:, None])[:, 0]
         others = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         return PredictionsMade(clock, task, _numbers(logits.argmax(dim=1), np.int16), _numbers(true - others))

@@ -181,7 +181,7 @@ class Trainer:
     def _measure(self) -> Iterator[Moment]:
         clock = self._clock(self.config.training.epochs - 1)
         moment = [*self._accuracies(clock), *self._compared(clock, self._learned())]
-        done = self.cursor.task + 1 == len(self.curriculum)
+        done = self._last_task()
         self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
         yield tuple(moment)
 
@@ -246,8 +246,9 @@ class Trainer:
         self._epoch_losses = {}
         clock = self._clock(self.cursor.epoch)
         ended = EpochEnded(clock, {k: v for k, v in means.items() if k != "correct"}, 100 * means["correct"])
-        last = self.cursor.epoch + 1 == self.config.training.epochs  # the measure stage looks again then
-        return [ended, *self._drift(clock), *self._compared(clock, [] if last else range(self.cursor.task))]
+        done = self.cursor.epoch + 1
+        due = done % self.diagnostics.probe_epochs == 0 and done < self.config.training.epochs  # then comes measure
+        return [ended, *self._drift(clock), *self._compared(clock, range(self.cursor.task) if due else [])]
 
     def _drift(self, clock: Clock) -> list[Event]:
         prompts = self.method.probe_prompts() if self.diagnostics.drift else None
@@ -259,7 +260,7 @@ class Trainer:
     def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
         if not self.diagnostics.attention:
             return []
-        return [event for index in tasks for event in self.probe.compare(self.method, self.backbone, index, clock)]
+        return self.probe.compare(self.method, self.backbone, list(tasks), clock)
 
     @torch.no_grad()
     def _accuracies(self, clock: Clock) -> list[Event]:
@@ -267,7 +268,8 @@ class Trainer:
         readouts = {"class-incremental": self.method.classify}
         if self.diagnostics.readout:
             readouts["stored statistics"] = self.statistics.classify
-            readouts["recomputed statistics"] = self._recomputed().classify
+            if self.diagnostics.readout_control == "every" or self._last_task():
+                readouts["recomputed statistics"] = self._recomputed().classify
         rows: dict[str, list[float | None]] = {
             name: [None] * len(self.stream) for name in (*readouts, "task-incremental")
         }
@@ -307,6 +309,9 @@ class Trainer:
     @property
     def _task(self) -> Task:
         return self.curriculum[self.cursor.task]
+
+    def _last_task(self) -> bool:
+        return self.cursor.task + 1 == len(self.curriculum)
 
     def _learned(self) -> list[int]:
         """Evaluation tasks whose classes have been trained, the current one included."""

@@ -7,7 +7,7 @@ Adam's step.
 From the second task on
 
     P ← P + B̃₂ U B̃₁,    B̃ₖ = ηₖ Πₖ/‖Πₖ‖_F + (1 − ηₖ) I,    Πₖ = projector onto the Rₖ directions Cₖ uses least
-    loss = CE(logits/τ) + w L_LN,    L_LN = Σ_layers [ mean_m |μ_m − μ_m^old| + mean_m |σ_m − σ_m^old| ]    (over channels)
+    loss = CE(logits/τ) + w L_LN,    L_LN = Σ_layers [ mean_m |μ_m − μ_m^old| + mean_m |σ_m − σ_m^old| ]
 
 We follow the official code where it and the paper differ (Frobenius-normalised projectors, elbow included in the free
 set, smoothing of long spectra, means of batches summed, L_LN averaged over tokens); `scale="plain"` and

@@ -20,7 +20,7 @@ def record(folder: RunFolder, target: Path) -> RunFolder:
         raise StoreError(f"run {folder.name} is being worked on; stop it or let it finish before recording it")
     if target.exists():
         raise StoreError(f"{target} exists already; remove it or choose another name")
-    folder.config()                                             # refuses what is damaged or newer
+    folder.config()  # refuses what is damaged or newer
     target.mkdir(parents=True)
     made = RunFolder(target)
     shutil.copyfile(folder.config_file, made.config_file)

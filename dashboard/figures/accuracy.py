@@ -41,8 +41,13 @@ def classes_of(tasks: Sequence[dict[str, Any]], task: int) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def accuracy_matrix(measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None,
-                    tasks: Sequence[dict[str, Any]] = ()) -> go.Figure:
+def accuracy_matrix(
+    measured: Sequence[AccuracyMeasured],
+    *,
+    readout: str = CLASS_INCREMENTAL,
+    stages: int | None = None,
+    tasks: Sequence[dict[str, Any]] = (),
+) -> go.Figure:
     """The accuracy matrix as a heat map with its numbers; a cell that was not measured is empty.
 
     Args:
@@ -58,31 +63,67 @@ def accuracy_matrix(measured: Sequence[AccuracyMeasured], *, readout: str = CLAS
     size = 14 if n <= 6 else 12 if n <= 10 else 10
     figure = blank()
     figure.add_heatmap(
-        z=matrix.astype(np.float32), zmin=0, zmax=100, colorscale=scale(SEQUENTIAL), hoverongaps=False, xgap=2, ygap=2,
-        texttemplate="" if n > 20 else "%{z:.1f}" if n <= 10 else "%{z:.0f}", textfont={"size": size},
-        customdata=[[[task_name(j) + (f" ({c})" if (c := classes_of(tasks, j)) else ""), "all tasks" if joint else task_name(i)]
-                     for j in range(columns)] for i in range(rows)],
+        z=matrix.astype(np.float32),
+        zmin=0,
+        zmax=100,
+        colorscale=scale(SEQUENTIAL),
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        texttemplate="" if n > 20 else "%{z:.1f}" if n <= 10 else "%{z:.0f}",
+        textfont={"size": size},
+        customdata=[
+            [
+                [
+                    task_name(j) + (f" ({c})" if (c := classes_of(tasks, j)) else ""),
+                    "all tasks" if joint else task_name(i),
+                ]
+                for j in range(columns)
+            ]
+            for i in range(rows)
+        ],
         hovertemplate="%{customdata[0]}<br>after training on %{customdata[1]}: %{z:.1f} %<extra></extra>",
-        colorbar={"title": {"text": "accuracy", "side": "right", "font": {"size": 12}}, "ticksuffix": " %", "thickness": 12, "outlinewidth": 0,
-                  "tickvals": [0, 20, 40, 60, 80, 100]})
+        colorbar={
+            "title": {"text": "accuracy", "side": "right", "font": {"size": 12}},
+            "ticksuffix": " %",
+            "thickness": 12,
+            "outlinewidth": 0,
+            "tickvals": [0, 20, 40, 60, 80, 100],
+        },
+    )
     stride = max(1, n // 20)
-    figure.update_xaxes(title_text="evaluated on", side="top", showgrid=False, ticks="", constrain="domain",
-                        tickvals=list(range(0, columns, stride)), ticktext=[header(j, columns) for j in range(0, columns, stride)],
-                        range=[-0.5, max(columns, 1) - 0.5])
-    figure.update_yaxes(title_text="after training on", showgrid=False, ticks="", range=[max(rows, 1) - 0.5, -0.5],
-                        tickvals=list(range(0, rows, stride)),
-                        ticktext=["all tasks"] if joint else [header(i, rows) for i in range(0, rows, stride)])
+    figure.update_xaxes(
+        title_text="evaluated on",
+        side="top",
+        showgrid=False,
+        ticks="",
+        constrain="domain",
+        tickvals=list(range(0, columns, stride)),
+        ticktext=[header(j, columns) for j in range(0, columns, stride)],
+        range=[-0.5, max(columns, 1) - 0.5],
+    )
+    figure.update_yaxes(
+        title_text="after training on",
+        showgrid=False,
+        ticks="",
+        range=[max(rows, 1) - 0.5, -0.5],
+        tickvals=list(range(0, rows, stride)),
+        ticktext=["all tasks"] if joint else [header(i, rows) for i in range(0, rows, stride)],
+    )
     figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
     done = int(np.isfinite(matrix).any(axis=1).sum())
     return describe(
-        figure, title="Accuracy matrix",
+        figure,
+        title="Accuracy matrix",
         what=f"Accuracy in percent, {readout} ({READOUT_MEANING.get(readout, 'another readout')}). {CONVENTION} "
-             f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured.",
+        f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured.",
         look_for="Read down a column: a task that pales below its diagonal cell is being forgotten.",
         how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, in percent. "
-            f"Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The evaluation images are never trained on. "
-            "Colours always run from 0 to 100 %.",
-        alt=_matrix_alt(matrix, readout), height=200 if joint else int(min(620, max(300, 96 + 58 * min(rows, 9)))))
+        f"Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The evaluation images are never trained on. "
+        "Colours always run from 0 to 100 %.",
+        alt=_matrix_alt(matrix, readout),
+        height=200 if joint else int(min(620, max(300, 96 + 58 * min(rows, 9)))),
+    )
 
 
 def _matrix_alt(matrix: np.ndarray, readout: str) -> str:
@@ -94,8 +135,9 @@ def _matrix_alt(matrix: np.ndarray, readout: str) -> str:
     return f"Accuracy matrix ({readout}). After training on {task_name(last)}: {cells}."
 
 
-def accuracy_over_time(measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL,
-                       stages: int | None = None) -> go.Figure:
+def accuracy_over_time(
+    measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None
+) -> go.Figure:
     """The matrix column by column: each task's accuracy after every later task, and the mean over tasks seen."""
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
@@ -105,32 +147,52 @@ def accuracy_over_time(measured: Sequence[AccuracyMeasured], *, readout: str = C
         if not len(known):
             continue
         colour = task_colour(j, columns)
-        figure.add_scatter(x=known, y=matrix[known, j].astype(np.float32), mode="lines+markers", name=task_name(j),
-                           line={"color": colour, "width": 2}, marker={"size": 7, "color": colour}, showlegend=False,
-                           hovertemplate=f"{task_name(j)} after T%{{customdata}}: %{{y:.1f}} %<extra></extra>", customdata=known + 1)
+        figure.add_scatter(
+            x=known,
+            y=matrix[known, j].astype(np.float32),
+            mode="lines+markers",
+            name=task_name(j),
+            line={"color": colour, "width": 2},
+            marker={"size": 7, "color": colour},
+            showlegend=False,
+            hovertemplate=f"{task_name(j)} after T%{{customdata}}: %{{y:.1f}} %<extra></extra>",
+            customdata=known + 1,
+        )
         ends.append((float(known[-1]), float(matrix[known[-1], j]), task_name(j)))
     means = mean_so_far(matrix)
     known = np.flatnonzero(np.isfinite(means))
     if len(known):
-        figure.add_scatter(x=known, y=means[known].astype(np.float32), mode="lines", name="mean of tasks seen", showlegend=False,
-                           line={"color": INK, "width": 3, "dash": "dash"},
-                           hovertemplate="mean of tasks seen: %{y:.1f} %<extra></extra>")
+        figure.add_scatter(
+            x=known,
+            y=means[known].astype(np.float32),
+            mode="lines",
+            name="mean of tasks seen",
+            showlegend=False,
+            line={"color": INK, "width": 3, "dash": "dash"},
+            hovertemplate="mean of tasks seen: %{y:.1f} %<extra></extra>",
+        )
         ends.append((float(known[-1]), float(means[known[-1]]), f"<b>mean {means[known[-1]]:.1f}</b>"))
     label_ends(figure, ends if columns <= 12 else ends[:1] + ends[-2:], span=(0, 103), gap=14)
-    figure.update_xaxes(title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows))
+    figure.update_xaxes(
+        title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
+    )
     figure.update_yaxes(title_text="accuracy", **_PERCENT_AXIS)
     figure.update_layout(margin={"r": 78})
     shown = ", ".join(f"{text} {percent(y)}" for _, y, text in ends[:10])
     return describe(
-        figure, title="Accuracy of each task over time",
+        figure,
+        title="Accuracy of each task over time",
         what=f"Each line is one task, from the moment it was learned ({readout}); dashed grey: mean over the tasks seen by then.",
         look_for="A line that falls after its first point shows forgetting; one that starts low was never learned well.",
         how="The columns of the accuracy matrix, a(i, j) for i ≥ j. The dashed line is A_i = mean of a(i, j) over j ≤ i; its last point "
-            "is the final average accuracy, the mean of its points the average incremental accuracy.",
-        alt=f"Lines over {rows} training stages, last values: {shown}.")
+        "is the final average accuracy, the mean of its points the average incremental accuracy.",
+        alt=f"Lines over {rows} training stages, last values: {shown}.",
+    )
 
 
-def learned_and_kept(measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None) -> go.Figure:
+def learned_and_kept(
+    measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None
+) -> go.Figure:
     """For each task: accuracy when it had just been learned (pale) and now (full), with the difference."""
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
@@ -140,28 +202,61 @@ def learned_and_kept(measured: Sequence[AccuracyMeasured], *, readout: str = CLA
     if len(reached) and rows > 1:
         last = int(reached[-1])
         tasks = [j for j in range(min(columns, last + 1)) if np.isfinite(matrix[j, j]) and np.isfinite(matrix[last, j])]
-        learned, kept = (np.array([matrix[i, j] for i, j in pairs], dtype=np.float32)
-                         for pairs in ([(j, j) for j in tasks], [(last, j) for j in tasks]))
+        learned, kept = (
+            np.array([matrix[i, j] for i, j in pairs], dtype=np.float32)
+            for pairs in ([(j, j) for j in tasks], [(last, j) for j in tasks])
+        )
         colours = [task_colour(j, columns) for j in tasks]
-        figure.add_bar(x=tasks, y=learned, name="when just learned", width=0.62, showlegend=False,
-                       marker={"color": [faded(c, 0.25) for c in colours], "line": {"color": colours, "width": 1}},
-                       hovertemplate="%{y:.1f} % when just learned<extra></extra>")
-        figure.add_bar(x=tasks, y=kept, name="now", width=0.38, marker={"color": colours}, showlegend=False,
-                       hovertemplate="%{y:.1f} % now<extra></extra>")
+        figure.add_bar(
+            x=tasks,
+            y=learned,
+            name="when just learned",
+            width=0.62,
+            showlegend=False,
+            marker={"color": [faded(c, 0.25) for c in colours], "line": {"color": colours, "width": 1}},
+            hovertemplate="%{y:.1f} % when just learned<extra></extra>",
+        )
+        figure.add_bar(
+            x=tasks,
+            y=kept,
+            name="now",
+            width=0.38,
+            marker={"color": colours},
+            showlegend=False,
+            hovertemplate="%{y:.1f} % now<extra></extra>",
+        )
         changes = [(j, float(b - a)) for j, a, b in zip(tasks, learned, kept, strict=True)]
         figure.layout.annotations = [
-            go.layout.Annotation(x=j, y=float(max(a, b)), text=points(float(b - a)) if columns <= 6 else f"{b - a:+.0f}".replace("-", "−"), showarrow=False, yanchor="bottom", font={"size": 12})
-            for j, a, b in zip(tasks, learned, kept, strict=True) if j != last and columns <= 20]
-    figure.update_xaxes(showgrid=False, ticks="", range=[-0.6, max(columns, 1) - 0.4], tickvals=list(range(columns)),
-                        ticktext=[task_name(j) for j in range(columns)])
+            go.layout.Annotation(
+                x=j,
+                y=float(max(a, b)),
+                text=points(float(b - a)) if columns <= 6 else f"{b - a:+.0f}".replace("-", "−"),
+                showarrow=False,
+                yanchor="bottom",
+                font={"size": 12},
+            )
+            for j, a, b in zip(tasks, learned, kept, strict=True)
+            if j != last and columns <= 20
+        ]
+    figure.update_xaxes(
+        showgrid=False,
+        ticks="",
+        range=[-0.6, max(columns, 1) - 0.4],
+        tickvals=list(range(columns)),
+        ticktext=[task_name(j) for j in range(columns)],
+    )
     figure.update_yaxes(title_text="accuracy", range=[0, 110], tickvals=[0, 20, 40, 60, 80, 100], ticksuffix=" %")
     return describe(
-        figure, title="Learned, and kept",
+        figure,
+        title="Learned, and kept",
         what=f"Wide pale bar: accuracy on a task when it had just been learned; narrow full bar: now ({readout}).",
         look_for="The gap between the two is what has been lost, in percentage points; low pale bars mean too little room to learn (plasticity).",
         how="Wide: a(j, j), the learning accuracy of task j. Narrow: a(n, j) with n the last row measured. Printed: a(n, j) − a(j, j), the "
-            "backward transfer of one task, in percentage points. Forgetting in tables takes the best earlier accuracy instead of a(j, j).",
-        alt="Change since learned: " + (", ".join(f"{task_name(j)} {points(d)}" for j, d in changes) or "nothing measured yet") + ".")
+        "backward transfer of one task, in percentage points. Forgetting in tables takes the best earlier accuracy instead of a(j, j).",
+        alt="Change since learned: "
+        + (", ".join(f"{task_name(j)} {points(d)}" for j, d in changes) or "nothing measured yet")
+        + ".",
+    )
 
 
 def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | None = None) -> go.Figure:
@@ -175,24 +270,34 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
         if not len(known):
             continue
         own = k == 0
-        figure.add_scatter(x=known, y=means[known].astype(np.float32), mode="lines+markers", name=readout, showlegend=False,
-                           line={"color": INK, "width": 3 if own else 1.8, "dash": _DASHES[k % len(_DASHES)]},
-                           marker={"symbol": _MARKERS[k % len(_MARKERS)], "size": 8, "color": INK},
-                           hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>")
+        figure.add_scatter(
+            x=known,
+            y=means[known].astype(np.float32),
+            mode="lines+markers",
+            name=readout,
+            showlegend=False,
+            line={"color": INK, "width": 3 if own else 1.8, "dash": _DASHES[k % len(_DASHES)]},
+            marker={"symbol": _MARKERS[k % len(_MARKERS)], "size": 8, "color": INK},
+            hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>",
+        )
         ends.append((float(known[-1]), float(means[known[-1]]), f"{readout} {means[known[-1]]:.1f}"))
     label_ends(figure, ends, span=(0, 103))
-    figure.update_xaxes(title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows))
+    figure.update_xaxes(
+        title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
+    )
     figure.update_yaxes(title_text="mean of tasks seen", **_PERCENT_AXIS)
     figure.update_layout(margin={"r": 190})
     return describe(
-        figure, title="Who reads the features",
+        figure,
+        title="Who reads the features",
         what="Mean accuracy over the tasks seen so far, by readout; all four look at the same features.",
         look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and recomputed statistics: "
-                 "features that moved away from what was stored.",
-        how="A_i = mean of a(i, j) over j ≤ i, for each readout. " +
-            " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING) +
-            " Recomputed statistics use old tasks' training images, which the method itself may not: it is a diagnosis, not a result.",
-        alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.")
+        "features that moved away from what was stored.",
+        how="A_i = mean of a(i, j) over j ≤ i, for each readout. "
+        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING)
+        + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a diagnosis, not a result.",
+        alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.",
+    )
 
 
 def readout_bars(measured: Sequence[AccuracyMeasured], *, stages: int | None = None) -> go.Figure:
@@ -210,22 +315,35 @@ def readout_bars(measured: Sequence[AccuracyMeasured], *, stages: int | None = N
         last = max(last, int(reached[-1]))
         row = matrix[reached[-1]].astype(np.float32)
         colours = [task_colour(j, len(row)) for j in range(len(row))]
-        figure.add_bar(x=list(range(len(row))), y=row, name=readout, showlegend=True,
-                       marker={"color": colours if k == 0 else [faded(c, 0.18) for c in colours],
-                               "line": {"color": colours, "width": 1},
-                               "pattern": {"shape": patterns[k % len(patterns)], "fgcolor": colours, "size": 6, "fillmode": "overlay"}},
-                       hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>")
+        figure.add_bar(
+            x=list(range(len(row))),
+            y=row,
+            name=readout,
+            showlegend=True,
+            marker={
+                "color": colours if k == 0 else [faded(c, 0.18) for c in colours],
+                "line": {"color": colours, "width": 1},
+                "pattern": {"shape": patterns[k % len(patterns)], "fgcolor": colours, "size": 6, "fillmode": "overlay"},
+            },
+            hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>",
+        )
         alt.append(f"{readout} {percent(float(np.nanmean(row)))}")
-    figure.update_xaxes(showgrid=False, ticks="", tickvals=list(range(columns)), ticktext=[header(j, columns) for j in range(columns)])
+    figure.update_xaxes(
+        showgrid=False, ticks="", tickvals=list(range(columns)), ticktext=[header(j, columns) for j in range(columns)]
+    )
     figure.update_yaxes(title_text="accuracy", **_PERCENT_AXIS)
     figure.update_layout(margin={"b": 70}, legend={"y": -0.14})
-    after = f" after training on {task_name(last)}" if last >= 0 else ""
+    after = (
+        (" after training on all tasks" if stages == 1 < columns else f" after training on {task_name(last)}")
+        if last >= 0
+        else ""
+    )
     return describe(
-        figure, title="Each task, by readout",
+        figure,
+        title="Each task, by readout",
         what=f"Accuracy on each task{after}; from left to right: {', '.join(found) or 'nothing measured yet'}.",
         look_for="A task whose first bar is low and whose last is high is still in the features, but no longer reachable by the head.",
-        how="The last measured row a(n, j) of each readout's accuracy matrix, in percent. " +
-            " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING),
-        alt=f"Mean over tasks{after}: {', '.join(alt) or 'nothing measured yet'}.")
-
-
+        how="The last measured row a(n, j) of each readout's accuracy matrix, in percent. "
+        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING),
+        alt=f"Mean over tasks{after}: {', '.join(alt) or 'nothing measured yet'}.",
+    )

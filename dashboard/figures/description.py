@@ -12,7 +12,9 @@ def blank(**layout: object) -> go.Figure:
     return go.Figure(layout={"template": TEMPLATE, "uirevision": "keep", **layout})
 
 
-def describe(figure: go.Figure, *, title: str, what: str, look_for: str, how: str, alt: str, height: int = 340) -> go.Figure:
+def describe(
+    figure: go.Figure, *, title: str, what: str, look_for: str, how: str, alt: str, height: int = 340
+) -> go.Figure:
     """`figure` with its words and its height.
 
     Args:
@@ -23,6 +25,7 @@ def describe(figure: go.Figure, *, title: str, what: str, look_for: str, how: st
         alt: one or two sentences for who cannot see it, with the numbers that matter.
         height: pixels it wants.
     """
-    figure.update_layout(height=height, meta={"title": title, "caption": f"{what} {look_for}", "how": how, "alt": alt,
-                                              "height": height})
+    figure.update_layout(
+        height=height, meta={"title": title, "caption": f"{what} {look_for}", "how": how, "alt": alt, "height": height}
+    )
     return figure

@@ -25,72 +25,122 @@ def _ends(drifted: Sequence[PromptsDrifted]) -> tuple[PromptsDrifted | None, dic
 def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = None) -> go.Figure:
     """Layers × tasks: change of the prompts' mean and deviation over channels within each task."""
     first, ends = _ends(drifted)
-    tasks = tasks or max(ends, default=-1) + 1
+    tasks = max([tasks or 1, *(t + 1 for t in ends)])
     layers = ends[max(ends)].means.shape[0] if ends else 1
     tables = {name: np.full((layers, tasks), np.nan) for name in ("means", "deviations")}
     reference = first
     for task, event in sorted(ends.items()):
         if reference is not None:
             for name, table in tables.items():
-                table[:, task] = np.abs(np.asarray(getattr(event, name), dtype=np.float64) - getattr(reference, name)).mean(axis=1)
+                table[:, task] = np.abs(
+                    np.asarray(getattr(event, name), dtype=np.float64) - getattr(reference, name)
+                ).mean(axis=1)
         reference = event
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=["mean |Δμ|", "deviation |Δσ|"])
+    figure = make_subplots(
+        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=["mean |Δμ|", "deviation |Δσ|"]
+    )
     figure.update_layout(template=TEMPLATE, uirevision="keep")
     figure.update_annotations(font_size=13, yshift=26)
     high = max((float(np.nanmax(t)) for t in tables.values() if np.isfinite(t).any()), default=1.0)
     for column, (name, table) in enumerate(tables.items(), start=1):
-        figure.add_heatmap(z=table.astype(np.float32), zmin=0, zmax=high, colorscale=scale(SEQUENTIAL), xgap=2, ygap=2, hoverongaps=False,
-                           showscale=column == 2, row=1, col=column, name="mean" if name == "means" else "deviation",
-                           texttemplate="%{z:.2g}" if tasks <= 6 else "", textfont={"size": 11},
-                           hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
-                           colorbar={"title": {"text": "change", "side": "right", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0})
-    figure.update_xaxes(side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5], **task_ticks(tasks, most=8))
+        figure.add_heatmap(
+            z=table.astype(np.float32),
+            zmin=0,
+            zmax=high,
+            colorscale=scale(SEQUENTIAL),
+            xgap=2,
+            ygap=2,
+            hoverongaps=False,
+            showscale=column == 2,
+            row=1,
+            col=column,
+            name="mean" if name == "means" else "deviation",
+            texttemplate="%{z:.2g}" if tasks <= 6 else "",
+            textfont={"size": 11},
+            hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
+            colorbar={
+                "title": {"text": "change", "side": "right", "font": {"size": 12}},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+        )
+    figure.update_xaxes(
+        side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5], **task_ticks(tasks, most=8)
+    )
     stride = max(1, layers // 24)
-    figure.update_yaxes(showgrid=False, ticks="", range=[layers - 0.5, -0.5], tickvals=list(range(0, layers, stride)),
-                        ticktext=[layer_name(i) for i in range(0, layers, stride)])
+    figure.update_yaxes(
+        showgrid=False,
+        ticks="",
+        range=[layers - 0.5, -0.5],
+        tickvals=list(range(0, layers, stride)),
+        ticktext=[layer_name(i) for i in range(0, layers, stride)],
+    )
     figure.update_layout(margin={"l": 70, "r": 20, "t": 76, "b": 16})
     known = tables["means"][:, sorted(ends)[-1]] if ends else np.zeros(0)
     worst = int(np.nanargmax(known)) if np.isfinite(known).any() else None
-    note = f" Largest change of the mean in the last task: {layer_name(worst)}, {number(float(known[worst]))}." if worst is not None else ""
+    note = (
+        f" Largest change of the mean in the last task: {layer_name(worst)}, {number(float(known[worst]))}."
+        if worst is not None
+        else ""
+    )
     return describe(
-        figure, title="Prompt statistics, change within each task",
+        figure,
+        title="Prompt statistics, change within each task",
         what="Layers × tasks: how far each prompt token's mean (left) and standard deviation (right) over channels moved during a task, "
-             f"mean over the layer's prompts.{note}",
+        f"mean over the layer's prompts.{note}",
         look_for="Dark cells: LayerNorm sees these prompts differently, so past affinities shift although the direction of the update was "
-                 "harmless.",
+        "harmless.",
         how="$|\\mu_m^{(t)} - \\mu_m^{(t-1)}|$ and $|\\sigma_m^{(t)} - \\sigma_m^{(t-1)}|$ per token $m$ over its channels (population standard "
-            "deviation), mean over $m$; in units of the prompts. The first column compares with the initial prompts. Their sum over layers is "
-            "what a norm-drift penalty holds down.",
-        alt=f"Two heat maps of {layers} layers by {tasks} tasks.{note}", height=grid_height(layers) + 20)
+        "deviation), mean over $m$; in units of the prompts. The first column compares with the initial prompts. Their sum over layers is "
+        "what a norm-drift penalty holds down.",
+        alt=f"Two heat maps of {layers} layers by {tasks} tasks.{note}",
+        height=grid_height(layers) + 20,
+    )
 
 
 def prompt_statistics(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: int | None = None) -> go.Figure:
     """Mean and deviation of every prompt token of one layer, epoch by epoch, each task in its colour."""
     events = list(drifted)
-    tasks = tasks or max((e.clock.task for e in events), default=0) + 1
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.1, subplot_titles=["mean over channels μ", "standard deviation σ"])
+    tasks = max([tasks or 1, *(e.clock.task + 1 for e in events)])
+    figure = make_subplots(
+        rows=1, cols=2, horizontal_spacing=0.1, subplot_titles=["mean over channels μ", "standard deviation σ"]
+    )
     figure.update_layout(template=TEMPLATE, uirevision="keep", showlegend=False)
     figure.update_annotations(font_size=13, yshift=16)
     starts = _starts(events)
     for column, field in ((1, "means"), (2, "deviations")):
-        values = np.array([getattr(e, field)[layer] for e in events], dtype=np.float32) if events else np.zeros((0, 0), np.float32)
+        values = (
+            np.array([getattr(e, field)[layer] for e in events], dtype=np.float32)
+            if events
+            else np.zeros((0, 0), np.float32)
+        )
         for low, high, task in _segments(events):
             x = np.arange(low, high + 1)
             for token in range(values.shape[1]):
-                figure.add_scatter(x=x, y=values[low:high + 1, token], mode="lines", row=1, col=column, name=f"prompt {token + 1}",
-                                   line={"color": task_colour(task, tasks), "width": 1.6},
-                                   hovertemplate=f"prompt {token + 1}, {task_name(task)}: %{{y:.3g}}<extra></extra>")
+                figure.add_scatter(
+                    x=x,
+                    y=values[low : high + 1, token],
+                    mode="lines",
+                    row=1,
+                    col=column,
+                    name=f"prompt {token + 1}",
+                    line={"color": task_colour(task, tasks), "width": 1.6},
+                    hovertemplate=f"prompt {token + 1}, {task_name(task)}: %{{y:.3g}}<extra></extra>",
+                )
         mark_boundaries(figure, starts, axis="x" if column == 1 else "x2", most=8)
     figure.update_xaxes(title_text="epochs stored, over all tasks", showgrid=False, range=[0, max(len(events) - 1, 1)])
     figure.update_layout(margin={"t": 52})
     return describe(
-        figure, title=f"Prompt statistics, {layer_name(layer)}",
+        figure,
+        title=f"Prompt statistics, {layer_name(layer)}",
         what="One line per prompt token, one point per epoch: mean (left) and standard deviation (right) over the token's channels; "
-             "axes do not start at zero.",
+        "axes do not start at zero.",
         look_for="Flat lines after the first task: the statistics that LayerNorm uses are held. Lines that fan out: they drift.",
         how="$\\mu_m$ and $\\sigma_m$ of the raw prompts (before LayerNorm), population standard deviation over channels, stored after every "
-            "epoch. Colour: the task being learned.",
-        alt=f"Lines for the prompts of {layer_name(layer)} over {len(events)} stored moments.", height=330)
+        "epoch. Colour: the task being learned.",
+        alt=f"Lines for the prompts of {layer_name(layer)} over {len(events)} stored moments.",
+        height=330,
+    )
 
 
 def _segments(events: Sequence[PromptsDrifted]) -> list[tuple[int, int, int]]:
@@ -126,8 +176,14 @@ def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return placed.astype(np.float32), shares
 
 
-def prompt_paths(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: int | None = None, common_start: bool = True,
-                 most: int = 12) -> go.Figure:
+def prompt_paths(
+    drifted: Sequence[PromptsDrifted],
+    *,
+    layer: int,
+    tasks: int | None = None,
+    common_start: bool = True,
+    most: int = 12,
+) -> go.Figure:
     """Paths of one layer's prompt tokens in the plane of their two principal components, each task in its colour.
 
     Args:
@@ -138,13 +194,19 @@ def prompt_paths(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: int | 
         most: tokens drawn; of more, those that travelled furthest.
     """
     events = list(drifted)
-    tasks = tasks or max((e.clock.task for e in events), default=0) + 1
+    tasks = max([tasks or 1, *(e.clock.task + 1 for e in events)])
     figure, title = blank(showlegend=False), f"Paths of the prompts, {layer_name(layer)}"
     if len(events) < 2:
-        return describe(figure, title=title, what="Prompts have been stored at fewer than two moments so far.",
-                        look_for="Paths appear after the next epoch.", how="Principal component analysis of all stored prompts.",
-                        alt="Nothing to draw yet.", height=440)
-    tokens = np.array([e.prompts[layer] for e in events], dtype=np.float64)             # [moments, M, d]
+        return describe(
+            figure,
+            title=title,
+            what="Prompts have been stored at fewer than two moments so far.",
+            look_for="Paths appear after the next epoch.",
+            how="Principal component analysis of all stored prompts.",
+            alt="Nothing to draw yet.",
+            height=440,
+        )
+    tokens = np.array([e.prompts[layer] for e in events], dtype=np.float64)  # [moments, M, d]
     if common_start:
         tokens = tokens - tokens[0]
     moments, count, width = tokens.shape
@@ -155,58 +217,119 @@ def prompt_paths(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: int | 
     travelled = np.linalg.norm(np.diff(tokens, axis=0), axis=-1).sum(axis=0)
     shown = sorted(np.argsort(-travelled)[:most].tolist())
     for low, high, task in _segments(events):
-        x = [v for m in shown for v in (*placed[low:high + 1, m, 0].tolist(), None)]
-        y = [v for m in shown for v in (*placed[low:high + 1, m, 1].tolist(), None)]
-        figure.add_scatter(x=x, y=y, mode="lines+markers", line={"color": task_colour(task, tasks), "width": 2.2},
-                           marker={"size": 4, "color": task_colour(task, tasks)}, name=task_name(task),
-                           hovertemplate=f"while learning {task_name(task)}<extra></extra>")
-    figure.add_scatter(x=placed[0, shown, 0], y=placed[0, shown, 1], mode="markers", name="first stored moment", hoverinfo="skip",
-                       marker={"symbol": "circle-open", "size": 9, "color": INK, "line": {"width": 2}})
-    figure.add_scatter(x=placed[-1, shown, 0], y=placed[-1, shown, 1], mode="markers+text", name="newest",
-                       text=[str(m + 1) for m in shown], textposition="top center", textfont={"size": 13},
-                       marker={"symbol": "circle", "size": 8, "color": task_colour(max(events[-1].clock.task, 0), tasks)},
-                       customdata=[m + 1 for m in shown], hovertemplate="prompt %{customdata}, newest<extra></extra>")
-    figure.update_xaxes(title_text=f"first component, {percent(100 * shares[0], 0)} of the variance", zeroline=common_start)
-    figure.update_yaxes(title_text=f"second, {percent(100 * shares[1], 0)}", zeroline=common_start, scaleanchor="x", scaleratio=1)
+        x = [v for m in shown for v in (*placed[low : high + 1, m, 0].tolist(), None)]
+        y = [v for m in shown for v in (*placed[low : high + 1, m, 1].tolist(), None)]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            line={"color": task_colour(task, tasks), "width": 2.2},
+            marker={"size": 4, "color": task_colour(task, tasks)},
+            name=task_name(task),
+            hovertemplate=f"while learning {task_name(task)}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=placed[0, shown, 0],
+        y=placed[0, shown, 1],
+        mode="markers",
+        name="first stored moment",
+        hoverinfo="skip",
+        marker={"symbol": "circle-open", "size": 9, "color": INK, "line": {"width": 2}},
+    )
+    figure.add_scatter(
+        x=placed[-1, shown, 0],
+        y=placed[-1, shown, 1],
+        mode="markers+text",
+        name="newest",
+        text=[str(m + 1) for m in shown],
+        textposition="top center",
+        textfont={"size": 13},
+        marker={"symbol": "circle", "size": 8, "color": task_colour(max(events[-1].clock.task, 0), tasks)},
+        customdata=[m + 1 for m in shown],
+        hovertemplate="prompt %{customdata}, newest<extra></extra>",
+    )
+    figure.update_xaxes(
+        title_text=f"first component, {percent(100 * shares[0], 0)} of the variance", zeroline=common_start
+    )
+    figure.update_yaxes(
+        title_text=f"second, {percent(100 * shares[1], 0)}", zeroline=common_start, scaleanchor="x", scaleratio=1
+    )
     seen = 100 * float(shares.sum())
-    most_note = "" if len(shown) == count else f" Drawn are the {len(shown)} of {count} prompts that travelled furthest."
+    most_note = (
+        "" if len(shown) == count else f" Drawn are the {len(shown)} of {count} prompts that travelled furthest."
+    )
     begin = "all moved to a common start (the ring)" if common_start else "ring: first stored moment"
     return describe(
-        figure, title=title,
+        figure,
+        title=title,
         what=f"Each line follows one prompt token, {begin}, number: where it is now, colour: the task being learned. "
-             f"The plane shows {percent(seen, 0)} of the variance.{most_note}",
+        f"The plane shows {percent(seen, 0)} of the variance.{most_note}",
         look_for="Long stretches in a later task's colour: that task moved what earlier ones had learned. Short, tangled ends: held in place.",
         how="Principal component analysis (scikit-learn) of all prompts of this layer at all stored moments"
-            + (", each minus its own first place" if common_start else "") + "; one plane for all of them, so that paths can be compared; both "
-            "axes have the same unit. Distance outside the plane is not seen: where the share of variance is low, trust *How far the prompts "
-            "moved* instead.",
-        alt=f"Paths of {len(shown)} prompts over {moments} moments; the plane shows {percent(seen, 0)} of the variance.", height=440)
+        + (", each minus its own first place" if common_start else "")
+        + "; one plane for all of them, so that paths can be compared; both "
+        "axes have the same unit. Distance outside the plane is not seen: where the share of variance is low, trust *How far the prompts "
+        "moved* instead.",
+        alt=f"Paths of {len(shown)} prompts over {moments} moments; the plane shows {percent(seen, 0)} of the variance.",
+        height=440,
+    )
 
 
 def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> go.Figure:
     """Layers × tasks: net change of the prompts relative to their size."""
     layers, last = sizes(updates)
-    tasks = tasks or last
+    tasks = max(tasks or 1, last)
     table = 100 * layer_task_table(updates, "movement", layers=layers, tasks=tasks)
     figure = blank()
-    figure.add_heatmap(z=table.astype(np.float32), zmin=0, zmax=float(np.nanmax(table)) if np.isfinite(table).any() else 1, colorscale=scale(SEQUENTIAL), xgap=2, ygap=2, hoverongaps=False,
-                       texttemplate="%{z:.3g} %" if tasks <= 8 else "%{z:.0f}" if tasks <= 16 else "", textfont={"size": 12},
-                       hovertemplate="%{y}: %{z:.2f} % of its size<extra></extra>",
-                       colorbar={"title": {"text": "moved", "side": "right", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0, "ticksuffix": " %"})
-    figure.update_xaxes(title_text="in task", side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5], **task_ticks(tasks))
+    figure.add_heatmap(
+        z=table.astype(np.float32),
+        zmin=0,
+        zmax=float(np.nanmax(table)) if np.isfinite(table).any() else 1,
+        colorscale=scale(SEQUENTIAL),
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        texttemplate="%{z:.3g} %" if tasks <= 8 else "%{z:.0f}" if tasks <= 16 else "",
+        textfont={"size": 12},
+        hovertemplate="%{y}: %{z:.2f} % of its size<extra></extra>",
+        colorbar={
+            "title": {"text": "moved", "side": "right", "font": {"size": 12}},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "ticksuffix": " %",
+        },
+    )
+    figure.update_xaxes(
+        title_text="in task",
+        side="top",
+        showgrid=False,
+        ticks="",
+        range=[-0.5, max(tasks, 1) - 0.5],
+        **task_ticks(tasks),
+    )
     stride = max(1, layers // 24)
-    figure.update_yaxes(showgrid=False, ticks="", range=[max(layers, 1) - 0.5, -0.5], tickvals=list(range(0, layers, stride)),
-                        ticktext=[layer_name(i) for i in range(0, layers, stride)])
+    figure.update_yaxes(
+        showgrid=False,
+        ticks="",
+        range=[max(layers, 1) - 0.5, -0.5],
+        tickvals=list(range(0, layers, stride)),
+        ticktext=[layer_name(i) for i in range(0, layers, stride)],
+    )
     figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
     later = table[:, 1:][np.isfinite(table[:, 1:])]
     first = table[:, 0][np.isfinite(table[:, :1])[:, 0]] if tasks else np.zeros(0)
-    note = (f" Mean: {percent(float(first.mean()))} in T1, {percent(float(later.mean()))} later." if len(first) and len(later) else "")
+    note = (
+        f" Mean: {percent(float(first.mean()))} in T1, {percent(float(later.mean()))} later."
+        if len(first) and len(later)
+        else ""
+    )
     return describe(
-        figure, title="How far the prompts moved",
+        figure,
+        title="How far the prompts moved",
         what=f"Net change of each layer's prompts over a task, relative to their size before it.{note}",
         look_for="Pale columns after the first: updates are held small; layers that stay dark carry the new tasks.",
         how="$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the prompts after and before the task. Steps "
-            "that cancel do not count.",
-        alt=f"Heat map of {layers} layers by {tasks} tasks.{note}", height=grid_height(layers))
-
-
+        "that cancel do not count.",
+        alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
+        height=grid_height(layers),
+    )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.theme import INK, task_name
 
-LIMIT = 600                                                     # points a line keeps
+LIMIT = 600  # points a line keeps
 
 
 def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def smoothed(y: np.ndarray, width: int) -> np.ndarray:
 def spread_out(places: Sequence[float], gap: float) -> list[float]:
     """Places moved as little as needed so that neighbours are `gap` apart, in the given order of items."""
     order = sorted(range(len(places)), key=lambda i: places[i])
-    groups: list[list[float]] = []                              # [sum of wished centres, size]; a group is a touching pile
+    groups: list[list[float]] = []  # [sum of wished centres, size]; a group is a touching pile
     for i in order:
         groups.append([places[i], 1])
         while len(groups) > 1:
@@ -56,8 +56,16 @@ def spread_out(places: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
-def label_ends(figure: go.Figure, ends: Sequence[tuple[float, float, str]], *, span: tuple[float, float], log: bool = False,
-               pixels: float = 250, gap: float = 16, axes: tuple[str, str] = ("x", "y")) -> None:
+def label_ends(
+    figure: go.Figure,
+    ends: Sequence[tuple[float, float, str]],
+    *,
+    span: tuple[float, float],
+    log: bool = False,
+    pixels: float = 250,
+    gap: float = 16,
+    axes: tuple[str, str] = ("x", "y"),
+) -> None:
     """Write a label to the right of each line end (x, y, text); labels that would touch are moved apart.
 
     `span` is the drawn range of y (data units), `pixels` its height on the screen; on a log axis both are taken in decades.
@@ -70,33 +78,73 @@ def label_ends(figure: go.Figure, ends: Sequence[tuple[float, float, str]], *, s
     raw = [((math.log10(y) if log else y) - low) * scale for _, y, _ in known]
     moved = spread_out(raw, gap)
     figure.layout.annotations += tuple(
-        go.layout.Annotation(x=x, y=math.log10(y) if log else y, xref=axes[0], yref=axes[1], text=text, showarrow=False,
-                             xanchor="left", xshift=7, yshift=new - old, font={"size": 12})
-        for (x, y, text), old, new in zip(known, raw, moved, strict=True))
+        go.layout.Annotation(
+            x=x,
+            y=math.log10(y) if log else y,
+            xref=axes[0],
+            yref=axes[1],
+            text=text,
+            showarrow=False,
+            xanchor="left",
+            xshift=7,
+            yshift=new - old,
+            font={"size": 12},
+        )
+        for (x, y, text), old, new in zip(known, raw, moved, strict=True)
+    )
 
 
 def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, axis: str = "x", most: int = 20) -> None:
     """A dotted vertical where each task begins, with the task's name at its top; of many, about `most` are named. `starts` holds (x, task)."""
     drawn = "y domain" if axis == "x" else f"y{axis[1:]} domain"
     figure.layout.shapes += tuple(
-        go.layout.Shape(type="line", x0=x, x1=x, xref=axis, y0=0, y1=1, yref=drawn, layer="below",
-                        line={"dash": "dot", "width": 1, "color": INK}) for x, _ in starts)
+        go.layout.Shape(
+            type="line",
+            x0=x,
+            x1=x,
+            xref=axis,
+            y0=0,
+            y1=1,
+            yref=drawn,
+            layer="below",
+            line={"dash": "dot", "width": 1, "color": INK},
+        )
+        for x, _ in starts
+    )
     stride = max(1, math.ceil(len(starts) / most))
     figure.layout.annotations += tuple(
-        go.layout.Annotation(x=x, xref=axis, y=1, yref=drawn, text=task_name(task), showarrow=False, xanchor="left", yanchor="bottom",
-                             xshift=-2, font={"size": 12}) for x, task in starts[::stride])
+        go.layout.Annotation(
+            x=x,
+            xref=axis,
+            y=1,
+            yref=drawn,
+            text=task_name(task),
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            xshift=-2,
+            font={"size": 12},
+        )
+        for x, task in starts[::stride]
+    )
 
 
 def decade_ticks(low: float, high: float) -> dict[str, object]:
     """Range and one tick a decade for a log axis from `low` to `high` (data units), in plain digits near one."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     exponents = list(range(first, last + 1, max(1, math.ceil((last - first) / 6))))
-    if len(exponents) < 2:                                      # less than a decade: 1, 2, 5 as well
+    if len(exponents) < 2:  # less than a decade: 1, 2, 5 as well
         values = [m * 10.0**e for e in range(first - 1, last + 2) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     else:
         values = [10.0**e for e in exponents]
-    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": values,
-            "ticktext": [f"{v:g}" if 0.0009 < v < 1e5 else f"10{str(round(math.log10(v))).translate(_RAISED)}" for v in values]}
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": values,
+        "ticktext": [
+            f"{v:g}" if 0.0009 < v < 1e5 else f"10{str(round(math.log10(v))).translate(_RAISED)}" for v in values
+        ],
+    }
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -105,11 +153,19 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def layer_ticks(layers: int) -> dict[str, object]:
     """Ticks 1 … L and the title *layer* for a horizontal axis that counts layers from 0."""
     stride = max(1, math.ceil(layers / 12))
-    return {"title_text": "layer", "tickangle": 0, "tickvals": list(range(0, layers, stride)),
-            "ticktext": [str(i + 1) for i in range(0, layers, stride)]}
+    return {
+        "title_text": "layer",
+        "tickangle": 0,
+        "tickvals": list(range(0, layers, stride)),
+        "ticktext": [str(i + 1) for i in range(0, layers, stride)],
+    }
 
 
 def task_ticks(tasks: int, most: int = 20) -> dict[str, object]:
     """Ticks T1 … Tn for an axis that counts tasks from 0, thinned to about `most` when there are more."""
     stride = max(1, math.ceil(tasks / most))
-    return {"tickangle": 0, "tickvals": list(range(0, tasks, stride)), "ticktext": [task_name(t) for t in range(0, tasks, stride)]}
+    return {
+        "tickangle": 0,
+        "tickvals": list(range(0, tasks, stride)),
+        "ticktext": [task_name(t) for t in range(0, tasks, stride)],
+    }

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cl_core.events import AccuracyMeasured, Event, PromptsDrifted, SpectrumMeasured
+from cl_core.events import AccuracyMeasured, AttentionCompared, Event, PromptsDrifted, SpectrumMeasured
 
 E = TypeVar("E", bound=Event)
 
@@ -21,13 +21,16 @@ def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
     return [r for r in READOUTS if r in found] + sorted(found - set(READOUTS))
 
 
-def accuracies(measured: Iterable[AccuracyMeasured], readout: str = CLASS_INCREMENTAL, *, rows: int | None = None) -> np.ndarray:
+def accuracies(
+    measured: Iterable[AccuracyMeasured], readout: str = CLASS_INCREMENTAL, *, rows: int | None = None
+) -> np.ndarray:
     """a[i, j]: accuracy in percent on task j after training on task i; NaN = not measured.
 
     Args:
         measured: the run's accuracy events, in order; a later one for the same row replaces an earlier one.
         readout: whose predictions.
-        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured.
+        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured; 1 = the newest
+            row alone, whatever its task (a run that learns all tasks at once).
 
     Returns:
         [rows, T] float64; [0, 0] if nothing was measured.
@@ -36,6 +39,8 @@ def accuracies(measured: Iterable[AccuracyMeasured], readout: str = CLASS_INCREM
     if not found:
         return np.full((rows or 0, 0), np.nan)
     width = max(len(row) for row in found.values())
+    if rows == 1:
+        found = {0: found[max(found)]}
     matrix = np.full((max(rows or 0, max(found) + 1), width), np.nan)
     for task, row in found.items():
         matrix[task, : len(row)] = [np.nan if value is None else value for value in row]
@@ -57,7 +62,22 @@ def last_of_tasks(events: Iterable[E]) -> dict[int, E]:
     return {event.clock.task: event for event in events}
 
 
-def layer_task_table(events: Iterable[Event], field: str, *, layers: int, tasks: int, key: str | None = None) -> np.ndarray:
+def compared_later(compared: Iterable[AttentionCompared], probe_task: int | None = None) -> list[AttentionCompared]:
+    """Comparisons (with one task's images) made after the first, which is the moment they are compared with."""
+    first: dict[int, int] = {}
+    later = []
+    for event in compared:
+        if event.clock.task > first.setdefault(event.probe_task, event.clock.task) and probe_task in (
+            None,
+            event.probe_task,
+        ):
+            later.append(event)
+    return later
+
+
+def layer_task_table(
+    events: Iterable[Event], field: str, *, layers: int, tasks: int, key: str | None = None
+) -> np.ndarray:
     """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` picks from a dict-valued field."""
     table = np.full((layers, tasks), np.nan)
     for event in events:
@@ -65,14 +85,16 @@ def layer_task_table(events: Iterable[Event], field: str, *, layers: int, tasks:
         if key is not None:
             value = value.get(key)
         if value is not None and 0 <= event.clock.task < tasks:
-            table[event.layer, event.clock.task] = value        # type: ignore[attr-defined]
+            table[event.layer, event.clock.task] = value  # type: ignore[attr-defined]
     return table
 
 
 def sizes(events: Sequence[Event]) -> tuple[int, int]:
     """(layers, tasks) that events with a `layer` reach."""
-    return (max((e.layer for e in events), default=-1) + 1,     # type: ignore[attr-defined]
-            max((e.clock.task for e in events), default=-1) + 1)
+    return (
+        max((e.layer for e in events), default=-1) + 1,  # type: ignore[attr-defined]
+        max((e.clock.task for e in events), default=-1) + 1,
+    )
 
 
 def spaces(measured: Iterable[SpectrumMeasured]) -> list[str]:

@@ -35,7 +35,7 @@ SPACES = {
     "affinity": "what image tokens ask of a prompt (queries pulled back through the key weights)",
     "mixture": "how much attention image tokens pay to each prompt",
 }
-_FLOOR = 1e-6                                                   # relative singular values below this are drawn here
+_FLOOR = 1e-6  # relative singular values below this are drawn here
 
 
 def meaning(space: str) -> str:
@@ -48,11 +48,17 @@ def counted(nullity: int, width: int) -> str:
     return f"{nullity} of {width} directions ({100 * nullity / width:.0f} %)"
 
 
-def of(measured: Sequence[SpectrumMeasured], *, space: str | None = None, layer: int | None = None,
-       task: int | None = None) -> list[SpectrumMeasured]:
+def of(
+    measured: Sequence[SpectrumMeasured], *, space: str | None = None, layer: int | None = None, task: int | None = None
+) -> list[SpectrumMeasured]:
     """The spectra of one space, layer and task (each None = all)."""
-    return [e for e in measured if (space is None or e.space == space) and (layer is None or e.layer == layer)
-            and (task is None or e.clock.task == task)]
+    return [
+        e
+        for e in measured
+        if (space is None or e.space == space)
+        and (layer is None or e.layer == layer)
+        and (task is None or e.clock.task == task)
+    ]
 
 
 def _singular(event: SpectrumMeasured) -> np.ndarray:
@@ -62,28 +68,49 @@ def _singular(event: SpectrumMeasured) -> np.ndarray:
     return np.maximum(values / top, _FLOOR).astype(np.float32)
 
 
-def _decay(figure: go.Figure, event: SpectrumMeasured, tasks: int, *, chosen: bool, axes: dict[str, int] | None = None) -> tuple[float, float]:
+def _decay(
+    figure: go.Figure, event: SpectrumMeasured, tasks: int, *, chosen: bool, axes: dict[str, int] | None = None
+) -> tuple[float, float]:
     """One spectrum as a line with its cut; gives the line's end."""
     values, colour = _singular(event), task_colour(event.clock.task, tasks)
     n, cut = len(values), len(values) - event.nullity
     index = np.arange(1, n + 1, dtype=np.float32)
     x, y = thinned(index, values, 400)
-    figure.add_scatter(x=x, y=y, mode="lines+markers" if n <= 16 else "lines", name=task_name(event.clock.task), showlegend=False,
-                       line={"color": colour, "width": 3 if chosen else 1.6}, opacity=1 if chosen else 0.7,
-                       marker={"size": 5, "color": colour},
-                       hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}} of the largest<extra></extra>",
-                       **(axes or {}))
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers" if n <= 16 else "lines",
+        name=task_name(event.clock.task),
+        showlegend=False,
+        line={"color": colour, "width": 3 if chosen else 1.6},
+        opacity=1 if chosen else 0.7,
+        marker={"size": 5, "color": colour},
+        hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}} of the largest<extra></extra>",
+        **(axes or {}),
+    )
     if 0 <= cut < n:
-        figure.add_scatter(x=[cut + 1], y=values[cut:cut + 1], mode="markers", showlegend=False, name=f"cut of {task_name(event.clock.task)}",
-                           marker={"symbol": "circle" if chosen else "circle-open", "size": 11 if chosen else 9, "color": colour,
-                                   "line": {"width": 2, "color": colour}},
-                           hovertemplate=f"{task_name(event.clock.task)}: free from direction %{{x}} on, {directions(event.nullity, n)}"
-                                         "<extra></extra>", **(axes or {}))
+        figure.add_scatter(
+            x=[cut + 1],
+            y=values[cut : cut + 1],
+            mode="markers",
+            showlegend=False,
+            name=f"cut of {task_name(event.clock.task)}",
+            marker={
+                "symbol": "circle" if chosen else "circle-open",
+                "size": 11 if chosen else 9,
+                "color": colour,
+                "line": {"width": 2, "color": colour},
+            },
+            hovertemplate=f"{task_name(event.clock.task)}: free from direction %{{x}} on, {directions(event.nullity, n)}"
+            "<extra></extra>",
+            **(axes or {}),
+        )
     return float(x[-1]), float(y[-1])
 
 
-def spectrum_decay(measured: Sequence[SpectrumMeasured], *, layer: int, space: str, task: int | None = None,
-                   tasks: int | None = None) -> go.Figure:
+def spectrum_decay(
+    measured: Sequence[SpectrumMeasured], *, layer: int, space: str, task: int | None = None, tasks: int | None = None
+) -> go.Figure:
     """Singular values of one layer after every task, largest first, on a log axis, each with its cut.
 
     Args:
@@ -93,7 +120,7 @@ def spectrum_decay(measured: Sequence[SpectrumMeasured], *, layer: int, space: s
         tasks: tasks of the run, for the colours.
     """
     found = of(measured, space=space, layer=layer)
-    tasks = tasks or max((e.clock.task for e in found), default=0) + 1
+    tasks = max([tasks or 1, *(e.clock.task + 1 for e in found)])
     chosen = next((e for e in found if e.clock.task == task), found[-1] if found else None)
     figure, ends = blank(), []
     for event in found:
@@ -106,48 +133,106 @@ def spectrum_decay(measured: Sequence[SpectrumMeasured], *, layer: int, space: s
     caption = ""
     if chosen:
         start = n - chosen.nullity + 0.5
-        figure.layout.shapes = [go.layout.Shape(type="rect", x0=start, x1=n + 0.5, xref="x", y0=0, y1=1, yref="y domain", layer="below",
-                                                line={"width": 0}, fillcolor=faded(task_colour(chosen.clock.task, tasks), 0.10)),
-                                go.layout.Shape(type="line", x0=start, x1=start, xref="x", y0=0, y1=1, yref="y domain",
-                                                line={"width": 1.5, "dash": "dash", "color": task_colour(chosen.clock.task, tasks)})]
-        figure.layout.annotations += (go.layout.Annotation(
-            x=n + 0.5, xref="x", xanchor="right", xshift=-6, y=1, yref="y domain", yanchor="top", yshift=-4, showarrow=False, font={"size": 12},
-            text=f"left free: {directions(chosen.nullity, n)}"),)
-        caption = (f"After {task_name(chosen.clock.task)} the rule ({chosen.rule}) leaves {counted(chosen.nullity, n)} free and "
-                   f"protects {percent(100 * chosen.protected_energy)} of the energy; effective rank {number(chosen.effective_rank)}.")
+        figure.layout.shapes = [
+            go.layout.Shape(
+                type="rect",
+                x0=start,
+                x1=n + 0.5,
+                xref="x",
+                y0=0,
+                y1=1,
+                yref="y domain",
+                layer="below",
+                line={"width": 0},
+                fillcolor=faded(task_colour(chosen.clock.task, tasks), 0.10),
+            ),
+            go.layout.Shape(
+                type="line",
+                x0=start,
+                x1=start,
+                xref="x",
+                y0=0,
+                y1=1,
+                yref="y domain",
+                line={"width": 1.5, "dash": "dash", "color": task_colour(chosen.clock.task, tasks)},
+            ),
+        ]
+        figure.layout.annotations += (
+            go.layout.Annotation(
+                x=n + 0.5,
+                xref="x",
+                xanchor="right",
+                xshift=-6,
+                y=1,
+                yref="y domain",
+                yanchor="top",
+                yshift=-4,
+                showarrow=False,
+                font={"size": 12},
+                text=f"left free: {directions(chosen.nullity, n)}",
+            ),
+        )
+        caption = (
+            f"After {task_name(chosen.clock.task)} the rule ({chosen.rule}) leaves {counted(chosen.nullity, n)} free and "
+            f"protects {percent(100 * chosen.protected_energy)} of the energy; effective rank {number(chosen.effective_rank)}."
+        )
     figure.update_xaxes(title_text="direction, most used first", range=[0.5, n + 0.5], showgrid=False)
     figure.update_yaxes(title_text="singular value ÷ largest", **decade_ticks(*span))
     figure.update_layout(margin={"r": 48})
-    unused = "" if not chosen or chosen.used else " Measured for comparison only: this run's training does not obey the cut."
+    unused = (
+        "" if not chosen or chosen.used else " Measured for comparison only: this run's training does not obey the cut."
+    )
     return describe(
-        figure, title=f"Singular values, {layer_name(layer)}, {space}",
+        figure,
+        title=f"Singular values, {layer_name(layer)}, {space}",
         what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative to the largest, log axis; "
-             f"circles mark the cut. {caption}{unused}",
+        f"circles mark the cut. {caption}{unused}",
         look_for="A cut that moves right with every task: the room to learn is running out. A line without a knee: any cut is arbitrary.",
         how="σ_j = √λ_j, with λ the eigenvalues of the uncentred second moment C = mean of a aᵀ over the rows a of this space, summed over the "
-            "tasks so far. Drawn is σ_j / σ_0; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's own rule places "
-            "it: directions to its right count as unused by past tasks, updates may go there. Energy is λ, the squared singular value: it is "
-            "not squared again.",
-        alt=f"Spectrum of {layer_name(layer)}, {space}. {caption or 'Nothing measured yet.'}", height=400)
+        "tasks so far. Drawn is σ_j / σ_0; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's own rule places "
+        "it: directions to its right count as unused by past tasks, updates may go there. Energy is λ, the squared singular value: it is "
+        "not squared again.",
+        alt=f"Spectrum of {layer_name(layer)}, {space}. {caption or 'Nothing measured yet.'}",
+        height=400,
+    )
 
 
-def spectrum_facets(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None = None, tasks: int | None = None,
-                    layer: int | None = None) -> go.Figure:
+def spectrum_facets(
+    measured: Sequence[SpectrumMeasured],
+    *,
+    space: str,
+    task: int | None = None,
+    tasks: int | None = None,
+    layer: int | None = None,
+) -> go.Figure:
     """The same for all layers at once, small, on common axes; the chosen layer's name is bold."""
     found = of(measured, space=space)
     layers, last = sizes(found)
-    tasks = tasks or last
+    tasks = max(tasks or 1, last)
     columns = min(layers, 6 if layers > 8 else 3 if layers > 4 else max(layers, 1)) or 1
     rows = max(1, -(-layers // columns))
     titles = [f"<b>{layer_name(i)}</b>" if i == layer else layer_name(i) for i in range(layers)]
-    figure = make_subplots(rows=rows, cols=columns, shared_xaxes=True, shared_yaxes=True, subplot_titles=titles,
-                           horizontal_spacing=0.02, vertical_spacing=min(0.12, 0.3 / rows))
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        subplot_titles=titles,
+        horizontal_spacing=0.02,
+        vertical_spacing=min(0.12, 0.3 / rows),
+    )
     figure.update_layout(template=TEMPLATE, uirevision="keep")
     figure.update_annotations(font_size=12)
     n, lowest = 1, 1.0
     for event in found:
         chosen = event.clock.task == (task if task is not None else last - 1)
-        _decay(figure, event, tasks, chosen=chosen, axes={"row": event.layer // columns + 1, "col": event.layer % columns + 1})
+        _decay(
+            figure,
+            event,
+            tasks,
+            chosen=chosen,
+            axes={"row": event.layer // columns + 1, "col": event.layer % columns + 1},
+        )
         n, lowest = max(n, len(event.eigenvalues)), min(lowest, float(_singular(event)[-1]))
     figure.update_xaxes(range=[0.5, n + 0.5], showgrid=False, nticks=4 if columns > 3 else 6, tickangle=0)
     figure.update_yaxes(**decade_ticks(lowest / 2, 1.6))
@@ -155,54 +240,109 @@ def spectrum_facets(measured: Sequence[SpectrumMeasured], *, space: str, task: i
     figure.update_yaxes(title_text="singular value", col=1)
     figure.update_layout(margin={"l": 64, "r": 12, "t": 30, "b": 44})
     return describe(
-        figure, title=f"All layers, {space}",
+        figure,
+        title=f"All layers, {space}",
         what="Singular values relative to each layer's largest, one colour per task, circles mark the cut; axes are common to all layers.",
         look_for="Layers whose circles lie far right have little room left; they are where the next task will be hard to learn.",
         how="As the large figure, for every layer. Thick: the chosen task.",
-        alt=f"{layers} small spectra, {space}, up to {task_name(last - 1) if last else 'no task'}.", height=70 + 175 * rows)
+        alt=f"{layers} small spectra, {space}, up to {task_name(last - 1) if last else 'no task'}.",
+        height=70 + 175 * rows,
+    )
 
 
 def energy_kept(measured: Sequence[SpectrumMeasured], *, layer: int, space: str, tasks: int | None = None) -> go.Figure:
     """Share of the energy in the first directions, on a linear axis, with each task's cut."""
     found = of(measured, space=space, layer=layer)
-    tasks = tasks or max((e.clock.task for e in found), default=0) + 1
+    tasks = max([tasks or 1, *(e.clock.task + 1 for e in found)])
     figure, alt, n = blank(), [], 1
     for event in found:
         values = np.asarray(event.eigenvalues, dtype=np.float64)
         n, colour = len(values), task_colour(event.clock.task, tasks)
         shares = 100 * np.concatenate([[0], np.cumsum(values)]) / max(values.sum(), 1e-30)
         x, y = thinned(np.arange(n + 1, dtype=np.float32), shares, 400)
-        figure.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 2}, showlegend=False, name=task_name(event.clock.task),
-                           hovertemplate=f"{task_name(event.clock.task)}: the first %{{x:.0f}} directions hold %{{y:.2f}} %<extra></extra>")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": colour, "width": 2},
+            showlegend=False,
+            name=task_name(event.clock.task),
+            hovertemplate=f"{task_name(event.clock.task)}: the first %{{x:.0f}} directions hold %{{y:.2f}} %<extra></extra>",
+        )
         cut = n - event.nullity
-        figure.add_scatter(x=[cut], y=[float(shares[cut])], mode="markers", showlegend=False, name=f"cut of {task_name(event.clock.task)}",
-                           marker={"size": 10, "color": colour},
-                           hovertemplate=f"{task_name(event.clock.task)}: %{{x}} protected directions hold %{{y:.2f}} %<extra></extra>")
+        figure.add_scatter(
+            x=[cut],
+            y=[float(shares[cut])],
+            mode="markers",
+            showlegend=False,
+            name=f"cut of {task_name(event.clock.task)}",
+            marker={"size": 10, "color": colour},
+            hovertemplate=f"{task_name(event.clock.task)}: %{{x}} protected directions hold %{{y:.2f}} %<extra></extra>",
+        )
         alt.append(f"{task_name(event.clock.task)} {percent(float(shares[cut]))} in {cut}")
     figure.update_xaxes(title_text="directions counted, most used first", range=[0, n], showgrid=False)
     figure.update_yaxes(title_text="share of the energy", range=[0, 103], ticksuffix=" %", dtick=20)
     return describe(
-        figure, title=f"Energy, {layer_name(layer)}, {space}",
+        figure,
+        title=f"Energy, {layer_name(layer)}, {space}",
         what="Share of the energy held by the first directions, one line per task; the dot is the cut: what lies left of it is protected.",
         look_for="A dot well below 100 %: the free directions still carry energy of past tasks, so moving along them is felt.",
         how="Σ_{i<k} λ_i / Σ λ_i in percent; λ are eigenvalues of the second moment, which are energies already. The part above the dot is "
-            "the leaked energy.",
-        alt="Energy protected: " + (", ".join(alt) or "nothing measured") + ".", height=400)
+        "the leaked energy.",
+        alt="Energy protected: " + (", ".join(alt) or "nothing measured") + ".",
+        height=400,
+    )
 
 
-def _grid(table: np.ndarray, text: list[list[str]] | None, *, hover: str, custom: np.ndarray | list[list[str]] | None, colorbar: str, high: float,
-          suffix: str = "") -> go.Figure:
+def _grid(
+    table: np.ndarray,
+    text: list[list[str]] | None,
+    *,
+    hover: str,
+    custom: np.ndarray | list[list[str]] | None,
+    colorbar: str,
+    high: float,
+    suffix: str = "",
+) -> go.Figure:
     """Layers × tasks heat map with the first layer at the top."""
     layers, tasks = table.shape
     figure = blank()
-    figure.add_heatmap(z=table.astype(np.float32), zmin=0, zmax=high, colorscale=scale(SEQUENTIAL), xgap=2, ygap=2, hoverongaps=False,
-                       text=text, texttemplate="%{text}" if text else "", textfont={"size": 12}, customdata=custom, hovertemplate=hover,
-                       colorbar={"title": {"text": colorbar, "side": "right", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0, "ticksuffix": suffix})
-    figure.update_xaxes(title_text="after training on", side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5],
-                        **task_ticks(tasks))
+    figure.add_heatmap(
+        z=table.astype(np.float32),
+        zmin=0,
+        zmax=high,
+        colorscale=scale(SEQUENTIAL),
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        text=text,
+        texttemplate="%{text}" if text else "",
+        textfont={"size": 12},
+        customdata=custom,
+        hovertemplate=hover,
+        colorbar={
+            "title": {"text": colorbar, "side": "right", "font": {"size": 12}},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "ticksuffix": suffix,
+        },
+    )
+    figure.update_xaxes(
+        title_text="after training on",
+        side="top",
+        showgrid=False,
+        ticks="",
+        range=[-0.5, max(tasks, 1) - 0.5],
+        **task_ticks(tasks),
+    )
     stride = max(1, layers // 24)
-    figure.update_yaxes(showgrid=False, ticks="", range=[max(layers, 1) - 0.5, -0.5], tickvals=list(range(0, layers, stride)),
-                        ticktext=[layer_name(i) for i in range(0, layers, stride)])
+    figure.update_yaxes(
+        showgrid=False,
+        ticks="",
+        range=[max(layers, 1) - 0.5, -0.5],
+        tickvals=list(range(0, layers, stride)),
+        ticktext=[layer_name(i) for i in range(0, layers, stride)],
+    )
     figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
     return figure
 
@@ -216,7 +356,7 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
     """Layers × tasks: share of directions left free, with the counts."""
     found = of(measured, space=space)
     layers, last = sizes(found)
-    tasks = tasks or last
+    tasks = max(tasks or 1, last)
     widths = np.full((layers, tasks), np.nan)
     for event in found:
         widths[event.layer, event.clock.task] = len(event.eigenvalues)
@@ -224,31 +364,53 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
     shares = 100 * counts / widths
     text = None
     if tasks <= 12:
-        text = [["" if np.isnan(c) else f"{c:.0f} · {s:.0f} %" if tasks <= 8 else f"{s:.0f} %" for c, s in zip(cs, ss, strict=True)]
-                for cs, ss in zip(counts, shares, strict=True)]
-    custom = [["" if np.isnan(c) else directions(int(c), int(w)) for c, w in zip(cs, ws, strict=True)]
-              for cs, ws in zip(counts, widths, strict=True)]
-    figure = _grid(shares, text, hover="%{customdata} directions left free<extra>%{y}</extra>", custom=custom, colorbar="left free",
-                   high=100, suffix=" %")
+        text = [
+            [
+                "" if np.isnan(c) else f"{c:.0f} · {s:.0f} %" if tasks <= 8 else f"{s:.0f} %"
+                for c, s in zip(cs, ss, strict=True)
+            ]
+            for cs, ss in zip(counts, shares, strict=True)
+        ]
+    custom = [
+        ["" if np.isnan(c) else directions(int(c), int(w)) for c, w in zip(cs, ws, strict=True)]
+        for cs, ws in zip(counts, widths, strict=True)
+    ]
+    figure = _grid(
+        shares,
+        text,
+        hover="%{customdata} directions left free<extra>%{y}</extra>",
+        custom=custom,
+        colorbar="left free",
+        high=100,
+        suffix=" %",
+    )
     known = found[-1] if found else None
     width = len(known.eigenvalues) if known else 0
     scarce = int(np.nanargmin(shares[:, last - 1])) if found and np.isfinite(shares[:, last - 1]).any() else None
-    note = (f" Scarcest after {task_name(last - 1)}: {layer_name(scarce)}, {counted(int(counts[scarce, last - 1]), width)} left."
-            if scarce is not None else "")
+    note = (
+        f" Scarcest after {task_name(last - 1)}: {layer_name(scarce)}, {counted(int(counts[scarce, last - 1]), width)} left."
+        if scarce is not None
+        else ""
+    )
     return describe(
-        figure, title=f"Directions left free, {space}",
+        figure,
+        title=f"Directions left free, {space}",
         what=f"Nullity of every layer after every task: count and share of {width} directions ({space}: {meaning(space)}).{note}",
         look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. Empty: not measured.",
         how="Nullity R = number of directions to the right of the cut, rank = n − R. The rule that places the cut is the method's own"
-            f"{f' ({known.rule})' if known else ''}. Free is what the rule calls free: it is not the numerical null space.",
-        alt=f"Heat map of {layers} layers by {tasks} tasks.{note}", height=grid_height(layers))
+        f"{f' ({known.rule})' if known else ''}. Free is what the rule calls free: it is not the numerical null space.",
+        alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
+        height=grid_height(layers),
+    )
 
 
-def directions_left(measured: Sequence[SpectrumMeasured], *, space: str, layer: int | None = None, tasks: int | None = None) -> go.Figure:
+def directions_left(
+    measured: Sequence[SpectrumMeasured], *, space: str, layer: int | None = None, tasks: int | None = None
+) -> go.Figure:
     """Share of free directions over tasks: the chosen layer, with all others in the background."""
     found = of(measured, space=space)
     layers, last = sizes(found)
-    tasks = tasks or last
+    tasks = max(tasks or 1, last)
     figure, ends = blank(), []
     order = [i for i in range(layers) if i != layer] + ([layer] if layer is not None and layer < layers else [])
     for i in order:
@@ -256,29 +418,43 @@ def directions_left(measured: Sequence[SpectrumMeasured], *, space: str, layer: 
         x = [e.clock.task for e in events]
         y = np.array([100 * e.nullity / len(e.eigenvalues) for e in events], dtype=np.float32)
         chosen = i == layer
-        figure.add_scatter(x=x, y=y, mode="lines+markers", name=layer_name(i), showlegend=False,
-                           line={"color": INK if chosen else PALE, "width": 3.5 if chosen else 1.4},
-                           marker={"size": 9 if chosen else 4, "color": INK if chosen else PALE},
-                           customdata=[directions(e.nullity, len(e.eigenvalues)) for e in events],
-                           hovertemplate=f"{layer_name(i)}: %{{customdata}} left free<extra></extra>")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            name=layer_name(i),
+            showlegend=False,
+            line={"color": INK if chosen else PALE, "width": 3.5 if chosen else 1.4},
+            marker={"size": 9 if chosen else 4, "color": INK if chosen else PALE},
+            customdata=[directions(e.nullity, len(e.eigenvalues)) for e in events],
+            hovertemplate=f"{layer_name(i)}: %{{customdata}} left free<extra></extra>",
+        )
         if len(x):
             ends.append((float(x[-1]), float(y[-1]), layer_name(i)))
     if ends:
         own = [(x, y, f"<b>{text} {y:.0f} %</b>") for x, y, text in ends[-1:]]
         others = sorted((e for e in ends[:-1] if abs(e[1] - own[0][1]) >= 1), key=lambda e: e[1])
-        outer = ([others[0]] if others and others[0][1] < own[0][1] else []) + ([others[-1]] if others and others[-1][1] > own[0][1] else [])
+        outer = ([others[0]] if others and others[0][1] < own[0][1] else []) + (
+            [others[-1]] if others and others[-1][1] > own[0][1] else []
+        )
         ends = own + [(x, y, f"{text} {y:.0f} %") for x, y, text in outer]
         label_ends(figure, ends, span=(0, 103))
-    figure.update_xaxes(title_text="after training on", showgrid=False, range=[-0.15, max(tasks - 1, 1) + 0.15], **task_ticks(tasks))
+    figure.update_xaxes(
+        title_text="after training on", showgrid=False, range=[-0.15, max(tasks - 1, 1) + 0.15], **task_ticks(tasks)
+    )
     figure.update_yaxes(title_text="left free", range=[0, 103], ticksuffix=" %", dtick=20)
     figure.update_layout(margin={"r": 110})
     return describe(
-        figure, title=f"How fast the room runs out, {space}",
+        figure,
+        title=f"How fast the room runs out, {space}",
         what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are the chosen, the lowest "
-             "and the highest.",
+        "and the highest.",
         look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned elsewhere.",
         how="Nullity over the number of directions, in percent, after every task in which spectra were measured.",
-        alt="Left free at the end: " + (", ".join(text.replace("<b>", "").replace("</b>", "") for _, _, text in ends) or "nothing measured") + ".")
+        alt="Left free at the end: "
+        + (", ".join(text.replace("<b>", "").replace("</b>", "") for _, _, text in ends) or "nothing measured")
+        + ".",
+    )
 
 
 def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None = None) -> go.Figure:
@@ -290,11 +466,24 @@ def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None 
     layers = [e.layer for e in events]
     figure = blank(barmode="group", bargap=0.3)
     highest = max((max(e.gain_free, e.gain_protected) for e in events), default=1.0)
-    for name, field, colour in (("along free directions", "gain_free", INK), ("along protected directions", "gain_protected", PALE)):
+    for name, field, colour in (
+        ("along free directions", "gain_free", INK),
+        ("along protected directions", "gain_protected", PALE),
+    ):
         values = np.array([getattr(e, field) for e in events], dtype=np.float32)
-        figure.add_bar(x=layers, y=values, name=name, showlegend=True, marker={"color": colour, "line": {"color": INK, "width": 1}},
-                       text=[number(float(v)) for v in values] if len(layers) <= 8 else None, textposition="outside", cliponaxis=False,
-                       constraintext="none", textfont={"size": 11}, hovertemplate=f"{name}: × %{{y:.3g}}<extra></extra>")
+        figure.add_bar(
+            x=layers,
+            y=values,
+            name=name,
+            showlegend=True,
+            marker={"color": colour, "line": {"color": INK, "width": 1}},
+            text=[number(float(v)) for v in values] if len(layers) <= 8 else None,
+            textposition="outside",
+            cliponaxis=False,
+            constraintext="none",
+            textfont={"size": 11},
+            hovertemplate=f"{name}: × %{{y:.3g}}<extra></extra>",
+        )
     figure.update_xaxes(showgrid=False, ticks="", **layer_ticks(max(layers, default=0) + 1))
     figure.update_yaxes(title_text="factor on an update", range=[0, 1.18 * highest])
     figure.update_layout(margin={"b": 64}, legend={"y": -0.16})
@@ -302,19 +491,22 @@ def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None 
     obeyed = not events or all(e.used for e in events)
     summary = f"protected ÷ free lies between {min(ratio):.2f} and {max(ratio):.2f}" if ratio else "no gain stored"
     return describe(
-        figure, title=f"What the projection does to an update, {space}",
-        what=f"Factor by which an update is multiplied from {task_name(task + 1)} on, along free and along protected directions; {summary}."
-             + ("" if obeyed else " This run's training does not use it: both would be 1."),
+        figure,
+        title=f"What the projection does to an update, {space}",
+        what=f"Factor by which an update is multiplied after {task_name(task)}, along free and along protected directions; {summary}."
+        + ("" if obeyed else " This run's training projects nothing in this space: both factors are 1."),
         look_for="Bars of nearly equal height: the projection shrinks the step more than it turns it. Protected at zero: strict protection.",
         how="The projector acts as a symmetric matrix with two eigenvalues; the method stores both. For η-blended projectors normalised by "
-            "√R: free = η/√R + 1 − η, protected = 1 − η, so free directions are scaled down too. On both sides together the factors multiply.",
-        alt=f"Gains after {task_name(task)}: {summary}.", height=320)
+        "√R: free = η/√R + 1 − η, protected = 1 − η, so free directions are scaled down too. On both sides together the factors multiply.",
+        alt=f"Gains after {task_name(task)}: {summary}.",
+        height=320,
+    )
 
 
 def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int | None = None) -> go.Figure:
     """How much of each task's net update lies where past tasks look, against a random direction."""
     layers, last = sizes(updates)
-    tasks = tasks or last
+    tasks = max(tasks or 1, last)
     figure = blank()
     begun = sorted({e.clock.task for e in updates if e.residual.get(space) is not None})
     width = 0.62 / max(len(begun), 1)
@@ -325,26 +517,46 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
         reference = [e.isotropic.get(space) for e in events]
         segments_x = [v for place in x for v in (place - 0.4 * width, place + 0.4 * width, None)]
         segments_y = [v for r in reference for v in (r, r, None)]
-        figure.add_scatter(x=segments_x, y=segments_y, mode="lines", line={"color": INK, "width": 2}, hoverinfo="skip", showlegend=False,
-                           name=f"random direction, {task_name(task)}")
-        figure.add_scatter(x=x, y=np.array([e.residual[space] for e in events], dtype=np.float32), mode="markers", name=task_name(task),
-                           marker={"size": 10 if len(begun) * layers <= 40 else 6, "color": task_colour(task, tasks)}, showlegend=len(begun) <= 12,
-                           customdata=[number(r) for r in reference],
-                           hovertemplate=f"{task_name(task)}: %{{y:.3f}}, random %{{customdata}}<extra></extra>")
+        figure.add_scatter(
+            x=segments_x,
+            y=segments_y,
+            mode="lines",
+            line={"color": INK, "width": 2},
+            hoverinfo="skip",
+            showlegend=False,
+            name=f"random direction, {task_name(task)}",
+        )
+        figure.add_scatter(
+            x=x,
+            y=np.array([e.residual[space] for e in events], dtype=np.float32),
+            mode="markers",
+            name=task_name(task),
+            marker={"size": 10 if len(begun) * layers <= 40 else 6, "color": task_colour(task, tasks)},
+            showlegend=len(begun) <= 12,
+            customdata=[number(r) for r in reference],
+            hovertemplate=f"{task_name(task)}: %{{y:.3f}}, random %{{customdata}}<extra></extra>",
+        )
     figure.update_xaxes(showgrid=False, ticks="", range=[-0.5, max(layers, 1) - 0.5], **layer_ticks(layers))
     known = [v for e in updates for v in (e.residual.get(space), e.isotropic.get(space)) if v is not None]
     figure.update_yaxes(title_text="residual", range=[0, min(1.02, 1.2 * max(known, default=0.85))])
     figure.update_layout(margin={"b": 64}, legend={"y": -0.16})
     pairs = [(e.residual[space], e.isotropic.get(space)) for e in updates if e.residual.get(space) is not None]
     below = [r < i for r, i in pairs if i is not None]
-    summary = f"{sum(below)} of {len(below)} updates lie below their reference" if below else "no update after the first task yet"
+    summary = (
+        f"{sum(below)} of {len(below)} updates lie below their reference"
+        if below
+        else "no update after the first task yet"
+    )
     return describe(
-        figure, title=f"Where the updates went, {space}",
+        figure,
+        title=f"Where the updates went, {space}",
         what=f"Dots: share (root mean square) of a task's net prompt update along directions past tasks use; grey bars: a random direction. "
-             f"{summary[0].upper() + summary[1:]}.",
+        f"{summary[0].upper() + summary[1:]}.",
         look_for="Dots well below their bar: the update avoided what past tasks use. On the bar: no better than chance.",
         how="Affinity side r = √( tr(Δ C Δᵀ) / (‖Δ‖² λ₀) ), mixture side the same with Δᵀ; Δ is the net change of the layer's prompts over the "
-            "task, C the moment of the tasks before it, λ₀ its largest eigenvalue. 0 = entirely in unused directions, 1 = entirely along the "
-            "most used one. Reference: √( tr C / (n λ₀) ). It measures direction only: a smaller step does not flatter it. The first task has "
-            "no past, so it has no dot.",
-        alt=f"Residuals in {layers} layers, {space}: {summary}.", height=340)
+        "task, C the moment of the tasks before it, λ₀ its largest eigenvalue. 0 = entirely in unused directions, 1 = entirely along the "
+        "most used one. Reference: √( tr C / (n λ₀) ). It measures direction only: a smaller step does not flatter it. The first task has "
+        "no past, so it has no dot.",
+        alt=f"Residuals in {layers} layers, {space}: {summary}.",
+        height=340,
+    )

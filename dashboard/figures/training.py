@@ -50,24 +50,39 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
     """
     figure = blank(hovermode="x")
     groups = _by_task(steps)
-    tasks = tasks or max(groups, default=0) + 1
+    tasks = max([tasks or 1, *(t + 1 for t in groups)])
     names = list(dict.fromkeys(name for event in steps for name in event.losses))
     parts = [name for name in names if name != "total"]
-    alone = len(parts) < 2                                      # one part: the sum is that part
+    alone = len(parts) < 2  # one part: the sum is that part
     highest, ends = 0.0, {}
     for task, events in groups.items():
         places, colour = _places(events), task_colour(task, tasks)
-        for k, name in enumerate(["total"] if alone and "total" in names else ["total", *parts] if "total" in names else parts):
-            values = np.array([e.losses.get(name) if e.losses.get(name) is not None else np.nan for e in events], dtype=np.float32)
+        for k, name in enumerate(
+            ["total"] if alone and "total" in names else ["total", *parts] if "total" in names else parts
+        ):
+            values = np.array(
+                [e.losses.get(name) if e.losses.get(name) is not None else np.nan for e in events], dtype=np.float32
+            )
             if not np.isfinite(values).any():
                 continue
             whole = name == "total" or len(names) == 1
             x, y = thinned(places, values, max(60, LIMIT // max(len(groups), 1)))
-            figure.add_scatter(x=x, y=y, mode="lines" if len(x) > 1 else "markers", name=_words(name), legendgroup=name, showlegend=False,
-                               opacity=1 if whole else 0.75,
-                               line={"color": colour, "width": 2 if whole else 1.5, "dash": "solid" if whole else _DASHES[(k - 1) % 5]},
-                               marker={"color": colour, "size": 5},
-                               hovertemplate=f"{_words(name)} %{{y:.3g}}<extra>{task_name(task)}, step %{{x:.0f}}</extra>")
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="lines" if len(x) > 1 else "markers",
+                name=_words(name),
+                legendgroup=name,
+                showlegend=False,
+                opacity=1 if whole else 0.75,
+                line={
+                    "color": colour,
+                    "width": 2 if whole else 1.5,
+                    "dash": "solid" if whole else _DASHES[(k - 1) % 5],
+                },
+                marker={"color": colour, "size": 5},
+                hovertemplate=f"{_words(name)} %{{y:.3g}}<extra>{task_name(task)}, step %{{x:.0f}}</extra>",
+            )
             highest = max(highest, float(np.nanquantile(values, 0.995)))
             ends[name] = (float(x[-1]), float(smoothed(values[np.isfinite(values)], 10)[-1]), _words(name))
     top = 1.08 * highest or 1.0
@@ -77,46 +92,70 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
     figure.update_layout(margin={"r": 96})
     newest = ", ".join(f"{text} {number(y)}" for _, y, text in ends.values())
     return describe(
-        figure, title="Losses",
-        what="Training loss at every optimiser step, one colour per task" +
-             ("" if alone else "; solid: the sum, dashed: its parts") + "; long runs are thinned, peaks kept.",
+        figure,
+        title="Losses",
+        what="Training loss at every optimiser step, one colour per task"
+        + ("" if alone else "; solid: the sum, dashed: its parts")
+        + "; long runs are thinned, peaks kept.",
         look_for="Each task should start high and fall; a curve that stays high has no room to learn.",
         how="Loss of the training batch at each step, before the step is taken. Cross-entropy is in nats; other parts as the method "
-            "defines them. *Total* is the sum that is differentiated. The axis starts at zero; the highest 0.5 % of values may lie above it.",
-        alt=f"Loss over {len(steps)} steps; newest: {newest or 'none yet'}.", height=320)
+        "defines them. *Total* is the sum that is differentiated. The axis starts at zero; the highest 0.5 % of values may lie above it.",
+        alt=f"Loss over {len(steps)} steps; newest: {newest or 'none yet'}.",
+        height=320,
+    )
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def batch_accuracy(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps: int | None = None) -> go.Figure:
+def batch_accuracy(
+    steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps: int | None = None
+) -> go.Figure:
     """Accuracy on the training batches, smoothed, each task in its colour."""
     figure = blank()
     groups = _by_task(steps)
-    tasks = tasks or max(groups, default=0) + 1
+    tasks = max([tasks or 1, *(t + 1 for t in groups)])
     for task, events in groups.items():
         colour, places = task_colour(task, tasks), _places(events)
         raw = np.array([e.batch_accuracy for e in events], dtype=np.float32)
         width = max(1, min(20, len(events) // 8))
         budget = max(60, LIMIT // max(len(groups), 1))
         x, y = thinned(places, raw, budget)
-        figure.add_scatter(x=x, y=y, mode="lines", line={"color": colour, "width": 1}, opacity=0.3, hoverinfo="skip", showlegend=False,
-                           name="each batch")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": colour, "width": 1},
+            opacity=0.3,
+            hoverinfo="skip",
+            showlegend=False,
+            name="each batch",
+        )
         x, y = thinned(places, smoothed(raw, width), budget)
-        figure.add_scatter(x=x, y=y, mode="lines" if len(x) > 1 else "markers", line={"color": colour, "width": 2},
-                           marker={"color": colour, "size": 5}, showlegend=False, name=task_name(task),
-                           hovertemplate=f"{task_name(task)}, step %{{x:.0f}}: %{{y:.1f}} %<extra></extra>")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines" if len(x) > 1 else "markers",
+            line={"color": colour, "width": 2},
+            marker={"color": colour, "size": 5},
+            showlegend=False,
+            name=task_name(task),
+            hovertemplate=f"{task_name(task)}, step %{{x:.0f}}: %{{y:.1f}} %<extra></extra>",
+        )
     figure.update_yaxes(title_text="accuracy", range=[0, 103], dtick=20, ticksuffix=" %")
     _step_axis(figure, steps, total_steps)
     newest = percent(steps[-1].batch_accuracy) if steps else "none yet"
     return describe(
-        figure, title="Accuracy on training batches",
+        figure,
+        title="Accuracy on training batches",
         what="Pale: every batch; full: mean of the last few batches of the same task; among the classes the loss sees.",
         look_for="It tells how well the current task is being fitted, nothing about older tasks: for these see the matrix.",
         how="Share of a training batch that is classified correctly before the step, in percent, among the classes in the loss (with a loss "
-            "over the current task's classes only, chance is high: 50 % for two classes).",
-        alt=f"Batch accuracy over {len(steps)} steps; newest {newest}.", height=320)
+        "over the current task's classes only, chance is high: 50 % for two classes).",
+        alt=f"Batch accuracy over {len(steps)} steps; newest {newest}.",
+        height=320,
+    )
 
 
 def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) -> go.Figure:
@@ -140,10 +179,20 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
         if not known.any():
             continue
         x, y = thinned(places[known], values[known])
-        figure.add_scatter(x=x, y=y, mode="lines" if len(x) > 1 else "markers", name=label, showlegend=False,
-                           line={"color": INK, "width": 2.2 if label == "applied" else 1.6, "dash": "solid" if label == "applied" else "dot"},
-                           marker={"color": INK, "size": 5},
-                           hovertemplate=f"{label}: %{{y:.3g}} at step %{{x:.0f}}<extra></extra>")
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines" if len(x) > 1 else "markers",
+            name=label,
+            showlegend=False,
+            line={
+                "color": INK,
+                "width": 2.2 if label == "applied" else 1.6,
+                "dash": "solid" if label == "applied" else "dot",
+            },
+            marker={"color": INK, "size": 5},
+            hovertemplate=f"{label}: %{{y:.3g}} at step %{{x:.0f}}<extra></extra>",
+        )
         low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
         ends.append((float(x[-1]), float(np.nanmedian(values[known][-20:])), label))
     if ends:
@@ -156,17 +205,22 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
     figure.update_layout(margin={"r": 130 if ends else 24})
     shares = _shares(drawn, _task_of(steps))
     later = [share for task, share in shares.items() if task > 0]
-    passed = ", ".join([f"{task_name(0)} {percent(100 * shares[0])}"] * (0 in shares)
-                       + [f"later {percent(100 * float(np.median(later)))}"] * bool(later))
+    passed = ", ".join(
+        [f"{task_name(0)} {percent(100 * shares[0])}"] * (0 in shares)
+        + [f"later {percent(100 * float(np.median(later)))}"] * bool(later)
+    )
     return describe(
-        figure, title="What gets through of each step",
+        figure,
+        title="What gets through of each step",
         what="Size of the step the optimiser proposes (dotted) and of the step that is applied (solid), all projected parameters together, "
-             f"log axis. Applied over proposed, median: {passed or 'not measured'}.",
+        f"log axis. Applied over proposed, median: {passed or 'not measured'}.",
         look_for="A gap that opens at a task boundary is the price of protection; at the same size nothing is projected.",
         how="Frobenius norm of the optimiser's own step ΔP and of the step after projection B₂ ΔP B₁ (or whatever map the method uses), "
-            f"over {', '.join(names) or 'no parameter'}; several parameters are joined as the root of the sum of squares. A smaller step is "
-            "not a safer one: compare with the direction of the update, below.",
-        alt=f"Median share of the proposed step that is applied: {passed or 'not measured'}.", height=320)
+        f"over {', '.join(names) or 'no parameter'}; several parameters are joined as the root of the sum of squares. A smaller step is "
+        "not a safer one: compare with the direction of the update, below.",
+        alt=f"Median share of the proposed step that is applied: {passed or 'not measured'}.",
+        height=320,
+    )
 
 
 def _task_of(steps: Sequence[StepEnded]) -> np.ndarray:
@@ -187,23 +241,38 @@ def _shares(drawn: list[tuple[str, np.ndarray]], task_of: np.ndarray) -> dict[in
 
 def time_and_memory(ended: Sequence[TaskEnded], *, tasks: int | None = None) -> go.Figure:
     """Seconds of training per task, and how much the method keeps between tasks."""
-    n = tasks or max((e.clock.task for e in ended), default=-1) + 1
+    n = max([tasks or 1, *(e.clock.task + 1 for e in ended)])
     figure = blank(bargap=0.4, showlegend=False)
-    figure.add_bar(x=[e.clock.task for e in ended], y=np.array([e.seconds for e in ended], dtype=np.float32),
-                   marker={"color": [task_colour(e.clock.task, n) for e in ended]}, textposition="outside", cliponaxis=False,
-                   constraintext="none", textfont={"size": 12}, customdata=[f"{seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended],
-                   text=[f"{seconds(e.seconds)}<br>keeps {megabytes(e.kept_bytes)}" for e in ended] if n <= 6 else None,
-                   hovertemplate="%{customdata}<extra></extra>")
-    figure.update_xaxes(showgrid=False, ticks="", range=[-0.6, max(n, 1) - 0.4], tickvals=list(range(n)),
-                        ticktext=[task_name(t) for t in range(n)])
-    figure.update_yaxes(title_text="seconds", rangemode="tozero", range=[0, 1.35 * max((e.seconds for e in ended), default=1)])
+    figure.add_bar(
+        x=[e.clock.task for e in ended],
+        y=np.array([e.seconds for e in ended], dtype=np.float32),
+        marker={"color": [task_colour(e.clock.task, n) for e in ended]},
+        textposition="outside",
+        cliponaxis=False,
+        constraintext="none",
+        textfont={"size": 12},
+        customdata=[f"{seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended],
+        text=[f"{seconds(e.seconds)}<br>keeps {megabytes(e.kept_bytes)}" for e in ended] if n <= 6 else None,
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(
+        showgrid=False,
+        ticks="",
+        range=[-0.6, max(n, 1) - 0.4],
+        tickvals=list(range(n)),
+        ticktext=[task_name(t) for t in range(n)],
+    )
+    figure.update_yaxes(
+        title_text="seconds", rangemode="tozero", range=[0, 1.35 * max((e.seconds for e in ended), default=1)]
+    )
     return describe(
-        figure, title="Time and memory",
+        figure,
+        title="Time and memory",
         what="Bars: wall time of training on a task; printed above: everything the method keeps for later tasks, in MB.",
         look_for="Memory that grows with every task, or time that does.",
         how="Wall time from the task's first step to the end of what is stored for it. Kept: bytes of the method's own state between tasks "
-            "(parameters, moments, statistics), without the frozen backbone.",
-        alt="; ".join(f"{task_name(e.clock.task)} {seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended) or "Nothing yet.",
-        height=280)
-
-
+        "(parameters, moments, statistics), without the frozen backbone.",
+        alt="; ".join(f"{task_name(e.clock.task)} {seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended)
+        or "Nothing yet.",
+        height=280,
+    )

@@ -33,7 +33,9 @@ def answers(log: Log, probe: int, image: int) -> str:
         if image < len(event.predicted):
             k, margin = int(event.predicted[image]), float(event.margin[image])
             name = literal(names[k]) if 0 <= k < len(names) else f"class {k + 1}"
-            said.append(f"after {task_name(task)} {'**' + name + '**' if margin > 0 else name + ' (wrong)'}, margin {number(margin)}")
+            said.append(
+                f"after {task_name(task)} {'**' + name + '**' if margin > 0 else name + ' (wrong)'}, margin {number(margin)}"
+            )
     return "The model's answer: " + "; ".join(said) + "." if said else ""
 
 
@@ -45,8 +47,10 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
     probes = {e.clock.task: e for e in log.events(ProbesChosen)}
     known = sorted({e.probe_task for e in compared if e.probe_task in probes})
     if not known:
-        not_measured("No probe images were stored in this run, so there is nothing to lay attention over.",
-                     "Start one with `--set diagnostics.attention=true`.")
+        not_measured(
+            "No probe images were stored in this run, so there is nothing to lay attention over.",
+            "Start one with `--set diagnostics.attention=true`.",
+        )
         return
     plan = log.started()
     heads = int(plan.backbone.get("heads", 1)) if plan else 1
@@ -58,30 +62,52 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
         against = choice("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
         for i, picture in enumerate(found.images):
-            st.image(picture, width=56, caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1))
+            st.image(
+                picture, width=56, caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1)
+            )
     mine = {e.clock.task: e for e in compared if e.probe_task == probe}
     after_task = max(mine) if task is None else task
-    before_task = probe if against == LEARNED else max(after_task - 1, probe)
-    if after_task < probe:
-        st.info(f"These images belong to {task_name(probe)}, which comes after {task_name(after_task)}: choose a later task above, or images "
-                "of an earlier one.", icon=":material/info:")
+    learned = min(mine)  # when attention on them was first measured
+    before_task = learned if against == LEARNED else max(after_task - 1, learned)
+    if after_task < learned:
+        st.info(
+            f"Attention on images of {task_name(probe)} was first measured after {task_name(learned)}: choose that or a later task above, or "
+            "images of an earlier one.",
+            icon=":material/info:",
+        )
         return
     if after_task not in mine or before_task not in mine:
         missing = task_name(after_task if after_task not in mine else before_task)
-        st.info(f"Attention on these images after {missing} has not been measured" + (" yet." if len(mine) else "."), icon=":material/info:")
+        st.info(
+            f"Attention on these images after {missing} has not been measured" + (" yet." if len(mine) else "."),
+            icon=":material/info:",
+        )
         return
     which = None if head == ALL_HEADS else int(head) - 1
     before, after = (class_token_row(mine[t], image=image, layer=layer, head=which) for t in (before_task, after_task))
     grid = tuple(plan.backbone.get("patch_grid", ())) if plan else ()
     if len(grid) != 2 or grid[0] * grid[1] + 1 > len(after):
-        not_measured("This backbone's tokens do not form a grid of patches, so they cannot be laid over the image.",
-                     "The figures below do not need one.")
+        not_measured(
+            "This backbone's tokens do not form a grid of patches, so they cannot be laid over the image.",
+            "The figures below do not need one.",
+        )
         return
     moments = (f"after {task_name(before_task)}", f"after {task_name(after_task)}")
     if before_task == after_task:
         moments = (moments[0], f"{moments[1]}, the same")
-    panel(attention_on_image, found.images[image], before, after, grid=grid, layer=layer, head=which, probe_task=probe, moments=moments,
-          name=str(found.names[image]) if image < len(found.names) else "", key="attention-image")
+    panel(
+        attention_on_image,
+        found.images[image],
+        before,
+        after,
+        grid=grid,
+        layer=layer,
+        head=which,
+        probe_task=probe,
+        moments=moments,
+        name=str(found.names[image]) if image < len(found.names) else "",
+        key="attention-image",
+    )
     said = answers(log, probe, image)
     if said:
         st.caption(said + " Margin: logit of the true class minus the best other.")
@@ -90,31 +116,44 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
 def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None:
     """Images first, then the layers' consistency."""
     from dashboard.figures import attention
+    from dashboard.figures.readings import compared_later
 
     compared = log.events(AttentionCompared)
     st.markdown("#### Attention on old images")
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
-            not_measured("Attention was not recorded in this run.", "Start one with `--set diagnostics.attention=true` to see it here.")
+            not_measured(
+                "Attention was not recorded in this run.",
+                "Start one with `--set diagnostics.attention=true` to see it here.",
+            )
         elif frame.live:
             st.markdown(f"Maps of what old images' tokens look at appear here when {task_name(0)} has been learned.")
         else:
-            not_measured("This run holds no attention: it ended before its first task was measured, or its backbone has none.",
-                         "Runs of a prompt method with `diagnostics.attention` on have it.")
+            not_measured(
+                "This run holds no attention: it ended before its first task was measured, or its backbone has none.",
+                "Runs of a prompt method with `diagnostics.attention` on have it.",
+            )
         return
     images_part(log, task, layer)
     plan = log.started()
     tasks = len(plan.tasks) if plan else None
-    later = [e for e in compared if e.clock.task > e.probe_task]
+    later = compared_later(compared)
     if not later:
-        st.markdown("How consistent attention stays is drawn here when a second task has been learned: until then there is nothing to "
-                    "compare with.")
+        single = plan is not None and plan.trained_tasks == 1
+        st.markdown(
+            "All tasks were learned at once: there is no earlier moment to compare attention with."
+            if single
+            else "How consistent attention stays is drawn here when a second task has been learned: until then there is nothing to "
+            "compare with."
+        )
         return
     probe = int(str(st.session_state.get("probe", "T1"))[1:]) - 1
     probe = probe if any(e.probe_task == probe for e in later) else later[0].probe_task
     left, right = st.columns([3, 2])
     with left:
-        panel(attention.consistency_by_layer, compared, probe_task=probe, tasks=tasks, layer=layer, key="attention-layers")
+        panel(
+            attention.consistency_by_layer, compared, probe_task=probe, tasks=tasks, layer=layer, key="attention-layers"
+        )
     with right:
         panel(attention.consistency_over_tasks, compared, layer=layer, tasks=tasks, key="attention-tasks")
     left, right = st.columns([3, 2])
@@ -129,16 +168,21 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
     from dashboard.figures import drift
 
     drifted, updates, plan = log.events(PromptsDrifted), log.events(UpdateMeasured), log.started()
-    tasks = plan.trained_tasks if plan else None
+    tasks = len(plan.tasks) if plan else None
     st.markdown("#### Prompts")
     if not drifted and not updates:
         if log.config is not None and not log.config.diagnostics.drift:
-            not_measured("Prompt tokens were not recorded in this run.", "Start one with `--set diagnostics.drift=true` to see them here.")
+            not_measured(
+                "Prompt tokens were not recorded in this run.",
+                "Start one with `--set diagnostics.drift=true` to see them here.",
+            )
         elif frame.live:
             st.markdown("Paths of the prompt tokens appear here after the first epoch.")
         else:
-            not_measured("This run holds no prompt tokens: its method has none, or it ended before the first epoch.",
-                         "Runs of a prompt method with `diagnostics.drift` on have them.")
+            not_measured(
+                "This run holds no prompt tokens: its method has none, or it ended before the first epoch.",
+                "Runs of a prompt method with `diagnostics.drift` on have them.",
+            )
         return
     if drifted and layer >= len(drifted[-1].means):
         not_measured(f"Only the first {len(drifted[-1].means)} layers have prompts.", "Choose one of them above.")
@@ -146,9 +190,20 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
     if drifted:
         left, right = st.columns([3, 2])
         with left, st.container(key="attention-paths"):
-            together = st.toggle("From a common start", value=True, key="common-start",
-                                 help="On: how far and where each prompt went. Off: where each prompt is.")
-            panel(drift.prompt_paths, drifted, layer=layer, tasks=tasks, common_start=together, key=f"prompt-paths-{together}")
+            together = st.toggle(
+                "From a common start",
+                value=True,
+                key="common-start",
+                help="On: how far and where each prompt went. Off: where each prompt is.",
+            )
+            panel(
+                drift.prompt_paths,
+                drifted,
+                layer=layer,
+                tasks=tasks,
+                common_start=together,
+                key=f"prompt-paths-{together}",
+            )
         with right:
             if updates:
                 panel(drift.movement, updates, tasks=tasks, key="prompt-movement")
@@ -166,16 +221,24 @@ def show() -> None:
     log = frame.log
     st.markdown("## Attention and prompts")
     if log is None:
-        empty("Attention on old images and the paths of the prompts appear here as soon as there is a run.", "Start one",
-              page="pages/start.py", key="attention-empty")
+        empty(
+            "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
+            "Start one",
+            page="pages/start.py",
+            key="attention-empty",
+        )
         return
     if log.trouble:
         st.error(literal(log.trouble), icon=":material/broken_image:")
         if log.started() is None:
             return
     if log.started() is None:
-        empty(f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.", "Follow the run",
-              page="pages/run.py", key="attention-empty")
+        empty(
+            f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.",
+            "Follow the run",
+            page="pages/run.py",
+            key="attention-empty",
+        )
         return
     with st.container(horizontal=True, gap="large", key="attention-shared"):
         task, layer = select_task(log), select_layer(log)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 from cl_core.events import AccuracyMeasured, CheckpointSaved, CommandRefused, RunFailed, RunStarted, StepEnded, TaskEnded
 from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from dashboard import launch
 from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, literal, panel
+from dashboard.frame import Frame, code, current, literal, panel, run_title
 from dashboard.progress import progress
 from dashboard.tail import Log
 from dashboard.theme import megabytes, percent, points, seconds, task_colour, task_name
-from dashboard.widgets.control_bar import drawn_from, resume_here, state_of
+from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
@@ -101,16 +103,14 @@ def _kept(log: Log) -> None:
 def results(log: Log, state: str) -> None:
     """The headline numbers of what has been measured."""
     matrix = accuracies(log.events(AccuracyMeasured))
-    if not matrix.size:
-        return
     so_far = "" if state == "finished" else " so far"
     with st.container(horizontal=True, gap="large", key="run-results"):
-        st.metric("Final average accuracy" + so_far, percent(final_average_accuracy(matrix)), width="content",
-                  help="Mean of the newest row of the matrix")
-        st.metric("Learning accuracy" + so_far, percent(learning_accuracy(matrix)), width="content",
+        final, learned, lost = (measure(matrix) if matrix.size else math.nan
+                                for measure in (final_average_accuracy, learning_accuracy, forgetting))
+        st.metric("Final average accuracy" + so_far, percent(final), width="content", help="Mean of the newest row of the matrix")
+        st.metric("Learning accuracy" + so_far, percent(learned), width="content",
                   help="Mean of the diagonal: each task when just learned (plasticity)")
-        lost = forgetting(matrix)
-        st.metric("Forgetting" + so_far, points(lost).lstrip("+") if lost == lost else "–", width="content",
+        st.metric("Forgetting" + so_far, points(lost).lstrip("+"), width="content",
                   help="Mean fall of earlier tasks from their best, in percentage points; defined from the second task on")
         ended = log.events(TaskEnded)
         if ended:
@@ -127,34 +127,48 @@ def figures() -> None:
     log = frame.log
     if log is None:
         return
-    before = st.session_state.get("_drawn")
-    if before is not None and drawn_from(frame)[:2] != before[:2]:
-        st.rerun()
     state, plan = state_of(frame), log.started()
-    timeline(log, state)
-    results(log, state)
+    # Every part has a place of its own from the first second: a part that appeared between others would move them, and a
+    # moved figure is a new one that has lost the reader's zoom.
+    with st.container(key="run-timeline-place"):
+        timeline(log, state)
+    with st.container(key="run-results-place"):
+        results(log, state)
     if plan is None:
         if not log.trouble:
             st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
         return
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
+    first, total, tasks = task_name(0), plan.total_steps, len(plan.tasks)
     left, right = st.columns(2)
-    with left:
-        panel(losses, steps, tasks=len(plan.tasks), total_steps=plan.total_steps, key="run-losses", height=320, live=True)
-    with right:
+    with left, st.container(key="run-losses-place"):
+        if steps:
+            panel(losses, steps, tasks=tasks, total_steps=total, key="run-losses", height=320, live=True)
+        else:
+            _later("Losses", "The first point appears with the first step.")
+    with right, st.container(key="run-matrix-place"):
         if measured:
             panel(accuracy_matrix, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="run-matrix", height=320, live=True)
         else:
-            with st.container(border=True, key="panel-run-matrix-empty", height=460):
-                st.markdown("**Accuracy matrix**")
-                st.markdown(f"Its first row appears when {task_name(0)} has been learned.")
+            _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
     left, right = st.columns(2)
-    with left:
-        if steps:
-            panel(update_norms, steps, total_steps=plan.total_steps, key="run-norms", height=300, live=True)
-    with right:
-        if measured and plan.trained_tasks > 1:
+    with left, st.container(key="run-norms-place"):
+        if steps and any(event.proposed_norm for event in steps[-5:]):
+            panel(update_norms, steps, total_steps=total, key="run-norms", height=300, live=True)
+        elif not steps:
+            _later("What gets through of each step", "It appears with the first step.")
+    with right, st.container(key="run-tasks-place"):
+        if plan.trained_tasks > 1 and measured:
             panel(accuracy_over_time, measured, stages=plan.trained_tasks, key="run-tasks", height=300, live=True)
+        elif plan.trained_tasks > 1:
+            _later("Accuracy of each task over time", f"The first point appears when {first} has been learned.")
+
+
+def _later(title: str, sentence: str) -> None:
+    """The place of a figure that has nothing to show yet, as high as the figure will be."""
+    with st.container(border=True, height=430):
+        st.markdown(f"**{title}**")
+        st.markdown(sentence)
 
 
 def about(log: Log) -> None:
@@ -173,21 +187,25 @@ def show() -> None:
     log = frame.log
     title, button = st.columns([4, 1], vertical_alignment="center")
     with title:
-        st.markdown("## Run" if log is None else f"## {literal(log.name)}")
+        st.markdown("## Run" if log is None else f"## {run_title(log)}")
     with button, st.container(horizontal_alignment="right"):
         new = st.toggle("New run", key="new-run", value=log is None)
-    if new or log is None:
-        launch_form()
+    with st.container(key="run-form-place"):
+        if new or log is None:
+            launch_form()
     if log is None:
         st.markdown("Its losses, accuracy matrix and update sizes appear here while it trains.")
         return
-    if log.config is not None and log.config.preset:
-        st.caption(f"preset {code(log.config.preset)}, seed {log.config.seed}, {'recording' if frame.recording else code(log.folder.path)}")
     state = state_of(frame)
-    if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
-    if state != "unreadable" or not log.trouble:
-        banner(frame, log, state)
+    with st.container(key="run-banner-place"):
+        if log.config is not None:
+            st.caption(f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, seed {log.config.seed}"
+                       + (f", preset {code(log.config.preset)}" if log.config.preset else "")
+                       + ("" if frame.recording else f", in {code(log.folder.path.parent)}"))
+        if log.trouble:
+            st.error(literal(log.trouble), icon=":material/broken_image:")
+        if state != "unreadable" or not log.trouble:
+            banner(frame, log, state)
     st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
     about(log)
 

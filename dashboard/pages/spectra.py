@@ -21,7 +21,9 @@ def choose_space(measured: list[SpectrumMeasured]) -> str:
         st.session_state["space"] = found[0]
     if len(found) < 2:
         return found[0]
-    chosen = st.segmented_control("Spectrum of", found, key="space", required=True, bind="query-params", persist_state="session")
+    chosen = st.segmented_control(
+        "Spectrum of", found, key="space", required=True, bind="query-params", persist_state="session"
+    )
     return chosen or found[0]
 
 
@@ -34,25 +36,50 @@ def headline(shown: SpectrumMeasured) -> None:
     """The chosen spectrum in four numbers."""
     n = len(shown.eigenvalues)
     with st.container(horizontal=True, gap="large", key="spectra-numbers"):
-        st.metric("Left free", directions(shown.nullity, n), width="content", help="Nullity: directions the cut leaves to the next task")
-        st.metric("Protected rank", directions(n - shown.nullity, n), width="content", help="Directions kept for past tasks")
-        st.metric("Energy protected", percent(100 * shown.protected_energy), width="content",
-                  help="Share of the energy (squared singular values) in the protected directions")
-        st.metric("Effective rank", number(shown.effective_rank), width="content",
-                  help="exp of the entropy of the normalised spectrum: how many directions are in use, whatever the cut")
+        st.metric(
+            "Left free",
+            directions(shown.nullity, n),
+            width="content",
+            help="Nullity: directions the cut leaves to the next task",
+        )
+        st.metric(
+            "Protected rank", directions(n - shown.nullity, n), width="content", help="Directions kept for past tasks"
+        )
+        st.metric(
+            "Energy protected",
+            percent(100 * shown.protected_energy),
+            width="content",
+            help="Share of the energy (squared singular values) in the protected directions",
+        )
+        st.metric(
+            "Effective rank",
+            number(shown.effective_rank),
+            width="content",
+            help="exp of the entropy of the normalised spectrum: how many directions are in use, whatever the cut",
+        )
 
 
 def nothing_yet(frame: Frame, log: Log) -> None:
     """Why there is no spectrum, in one sentence."""
     config = log.config
     if config is not None and not config.diagnostics.spectra:
-        not_measured("Spectra were not recorded in this run.", "Start one with `--set diagnostics.spectra=true` to see them here.")
+        not_measured(
+            "Spectra were not recorded in this run.",
+            "Start one with `--set diagnostics.spectra=true` to see them here.",
+        )
     elif frame.live:
-        empty(f"Singular values, the cut and the room left appear here when {task_name(0)} has been learned.", "Follow the run",
-              page="pages/run.py", key="spectra-empty")
+        empty(
+            f"Singular values, the cut and the room left appear here when {task_name(0)} has been learned.",
+            "Follow the run",
+            page="pages/run.py",
+            key="spectra-empty",
+        )
     else:
-        not_measured("This run holds no spectra: it ended before its first task was measured, or its method has no prompts to take them "
-                     "from.", "Runs of a prompt method with `diagnostics.spectra` on have them.")
+        not_measured(
+            "This run holds no spectra: it ended before its first task was measured, or its method has no prompts to take them "
+            "from.",
+            "Runs of a prompt method with `diagnostics.spectra` on have them.",
+        )
 
 
 def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | None) -> None:
@@ -68,13 +95,17 @@ def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | Non
         else:
             with st.container(border=True, key="panel-residual-empty"):
                 st.markdown("**Where the updates went**")
-                st.markdown("The first task has no past to avoid: its dots appear when "
-                            f"{task_name(1)} has been learned, in runs whose method keeps a moment of past tasks.")
+                st.markdown(
+                    "The first task has no past to avoid: its dots appear when "
+                    f"{task_name(1)} has been learned, in runs whose method keeps a moment of past tasks."
+                )
     with right:
         if any(event.proposed_norm for event in steps):
             panel(update_norms, steps, total_steps=plan.total_steps if plan else None, key="spectra-norms", height=340)
         else:
-            not_measured("This run did not store the size of its updates.", "Runs whose method projects its updates do.")
+            not_measured(
+                "This run did not store the size of its updates.", "Runs whose method projects its updates do."
+            )
 
 
 def figures(log: Log, task: int | None, layer: int, space: str) -> None:
@@ -82,28 +113,58 @@ def figures(log: Log, task: int | None, layer: int, space: str) -> None:
     from dashboard.figures import spectra
 
     measured, plan = log.events(SpectrumMeasured), log.started()
-    tasks = plan.trained_tasks if plan else None
+    tasks = len(plan.tasks) if plan else None
     st.caption(f"*{space.capitalize()}*: {spectra.meaning(space)}.")
     here = spectra.of(measured, space=space, layer=layer)
     if not here:
-        not_measured(f"{layer_name(layer).capitalize()} has no prompts, so it has no spectrum.", "Choose another layer.")
+        not_measured(
+            f"{layer_name(layer).capitalize()} has no prompts, so it has no spectrum.", "Choose another layer."
+        )
         return
     shown = next((event for event in here if event.clock.task == task), here[-1])
     if task is not None and shown.clock.task != task:
-        st.info(f"Nothing was measured after {task_name(task)}; shown instead: after {task_name(shown.clock.task)}.", icon=":material/info:")
+        st.info(
+            f"Nothing was measured after {task_name(task)}; shown instead: after {task_name(shown.clock.task)}.",
+            icon=":material/info:",
+        )
     headline(shown)
     left, right = st.columns([3, 2])
     with left:
-        panel(spectra.spectrum_decay, measured, layer=layer, space=space, task=shown.clock.task, tasks=tasks, key=f"spectra-decay-{space}")
+        panel(
+            spectra.spectrum_decay,
+            measured,
+            layer=layer,
+            space=space,
+            task=shown.clock.task,
+            tasks=tasks,
+            key=f"spectra-decay-{space}",
+        )
     with right:
         panel(spectra.energy_kept, measured, layer=layer, space=space, tasks=tasks, key=f"spectra-energy-{space}")
     left, right = st.columns(2)
     with left:
-        panel(spectra.nullity_map, measured, space=space, tasks=tasks, key=f"spectra-nullity-{space}", on_pick=pick_cell)
+        panel(
+            spectra.nullity_map, measured, space=space, tasks=tasks, key=f"spectra-nullity-{space}", on_pick=pick_cell
+        )
     with right:
-        panel(spectra.directions_left, measured, space=space, layer=layer, tasks=tasks, key=f"spectra-left-{space}",
-              height=spectra.grid_height(spectra.sizes(measured)[0]))
-    panel(spectra.spectrum_facets, measured, space=space, task=shown.clock.task, tasks=tasks, layer=layer, key=f"spectra-all-{space}")
+        panel(
+            spectra.directions_left,
+            measured,
+            space=space,
+            layer=layer,
+            tasks=tasks,
+            key=f"spectra-left-{space}",
+            height=spectra.grid_height(spectra.sizes(measured)[0]),
+        )
+    panel(
+        spectra.spectrum_facets,
+        measured,
+        space=space,
+        task=shown.clock.task,
+        tasks=tasks,
+        layer=layer,
+        key=f"spectra-all-{space}",
+    )
     st.markdown("#### What became of the updates")
     updates_part(log, plan, space, tasks)
     panel(spectra.gains, measured, space=space, task=shown.clock.task, key=f"spectra-gains-{space}")
@@ -114,8 +175,12 @@ def show() -> None:
     log = frame.log
     st.markdown("## Spectra")
     if log is None:
-        empty("Singular values per layer and task appear here as soon as there is a run.", "Start one", page="pages/start.py",
-              key="spectra-empty")
+        empty(
+            "Singular values per layer and task appear here as soon as there is a run.",
+            "Start one",
+            page="pages/start.py",
+            key="spectra-empty",
+        )
         return
     if log.trouble:
         st.error(literal(log.trouble), icon=":material/broken_image:")

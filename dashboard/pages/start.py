@@ -14,7 +14,7 @@ from cl_core.store import StoreError
 from dashboard import launch
 from dashboard.figures.matrix_chart import matrix_chart
 from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, show_run
+from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, run_title, show_run
 from dashboard.runs import runs_folder, runs_index, summary
 from dashboard.tail import Log
 from dashboard.theme import MISSING, percent, points, seconds, task_name
@@ -74,9 +74,8 @@ def headline(frame: Frame, log: Log) -> None:
     config = log.config
     matrix = accuracies(log.events(AccuracyMeasured))
     about = PRESETS[config.preset] if config and config.preset in PRESETS else None
-    what = literal(about.title) if about else f"{literal(config.method)} on {literal(config.stream)}" if config else "This run"
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
-    st.markdown(f"#### {what}")
+    st.markdown(f"#### {run_title(log)}")
     st.markdown(f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
                 + (f", seed {config.seed}." if config else "."))
     if matrix.size:

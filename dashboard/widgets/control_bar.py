@@ -43,7 +43,7 @@ def control_bar(*, follow: bool) -> None:
 
 def drawn_from(frame: Frame) -> tuple[object, ...]:
     """What the page around the bar was drawn from: if it differs, the page is drawn again."""
-    return frame.run, frame.live, frame.log.milestones() if frame.log and not frame.frozen else 0
+    return frame.run, frame.live, state_of(frame), frame.frozen, frame.log.milestones() if frame.log and not frame.frozen else 0
 
 
 def state_of(frame: Frame) -> str:
@@ -60,7 +60,7 @@ def state_of(frame: Frame) -> str:
 def _bar(follow: bool) -> None:
     frame = current()
     before, now = st.session_state.get("_drawn"), drawn_from(frame)
-    if before is not None and (now[:2] != before[:2] or (follow and now != before)):
+    if before is not None and (now[:4] != before[:4] or (follow and now != before)):
         st.rerun()
     log = frame.whole_log
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -72,7 +72,7 @@ def _bar(follow: bool) -> None:
 
 def _say_and_offer(frame: Frame, log: RunLog) -> None:
     state, status = state_of(frame), log.status()
-    stand = progress(frame.log or log)
+    stand = progress(log)
     icon, word = STATES.get(state, (":material/help:", state))
     told = _pending(log) or word
     with st.container(width="stretch", gap=None):
@@ -112,7 +112,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
         st.button("Go on", key="bar-resume", icon=":material/play_arrow:", shortcut="Space", type="primary", disabled=waiting,
                   on_click=_order, args=(log, Resume(), "going on…"))
         st.button("Step", key="bar-step", icon=":material/skip_next:", shortcut="S", on_click=_order,
-                  args=(log, Step(1), "stepping…"), help="One step of training, then pause again")
+                  args=(log, Step(1), "stepping…"), help="One moment of training (a step or a measurement), then pause again")
     if state in ("running", "paused"):
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
             st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")

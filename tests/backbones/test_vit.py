@@ -145,7 +145,9 @@ def test_prompts_of_zeros_are_not_no_prompts():
     images = images_for(backbone)
     zeroed = backbone(images, prompts=torch.zeros(backbone.depth, 4, backbone.width)).pooled
     assert (zeroed - backbone(images).pooled).abs().max() > 1e-3
-    assert torch.equal(backbone(images, prompts=torch.zeros(backbone.depth, 0, backbone.width)).pooled, backbone(images).pooled)
+    assert torch.equal(
+        backbone(images, prompts=torch.zeros(backbone.depth, 0, backbone.width)).pooled, backbone(images).pooled
+    )
 
 
 def test_prompts_for_the_first_blocks_only_leave_the_others_bare():

@@ -1,0 +1,277 @@
+"""What every method promises the engine, over the whole registry: a new method joins by being in the table.
+
+The resume test works by induction. A checkpoint is written to disk after every moment; from each of them a fresh trainer must
+produce exactly the next moment and arrive at exactly the next state. So stopping anywhere changes nothing that follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+import torch
+
+from cl_core.build import build
+from cl_core.config import DiagnosticsConfig
+from cl_core.engine import checkpoint
+from cl_core.registry import BACKBONES, METHODS
+from cl_core.store import RunFolder
+
+EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
+VARIANTS = [
+    ("sequential", {**EAGER, "weight_decay": 0.01, "head_init": "fresh"}),
+    ("sequential", {"prompt_length": 0}),
+    ("sequential", {**EAGER, "prompt_length": 1}),
+    ("nsp2", {**EAGER}),
+    ("nsp2", {**EAGER, "rule": "energy", "prompt_length": 2, "projection": "shrink-only"}),
+    ("nsp2", {**EAGER, "rule": "energy", "prompt_length": 1, "scale": "plain", "sides": "affinity"}),
+    ("nsp2", {**EAGER, "scale": "plain", "fold_norm": True, "sides": "mixture", "weighting": "images"}),
+    ("nsp2", {**EAGER, "projection": "none", "prompt_length": 2}),
+    ("nsp2", {"projection": "none", "prompt_length": 0}),
+]
+CASES = [*((name, {}) for name in METHODS), *VARIANTS]
+
+
+def named(case):
+    method, settings = case
+    return "-".join([method, *(f"{k}={v}" for k, v in settings.items() if EAGER.get(k) != v)])
+
+
+def smallest_backbone(method):
+    """The one for tests if it serves, else the first that does."""
+    fitting = [n for n, b in BACKBONES.items() if METHODS[method].needs in ("", b.needs)]
+    return next((n for n in fitting if "random" in n), fitting[0])
+
+
+@pytest.fixture(scope="module")
+def config_of(tiny_config):
+    """Two steps an epoch, two epochs a task; five tasks for a method's own settings, two for a variant of them."""
+
+    def make(case, **others):
+        method, settings = case
+        sizes = {"tasks": 2, "training": {"batch_size": 50}} if settings else {"tasks": 5}
+        return tiny_config(method, settings=settings, **{"backbone": smallest_backbone(method), **sizes, **others})
+
+    return make
+
+
+def comparable(event):
+    """Everything an event says, wall seconds left out."""
+    body = {
+        key: (value.dtype.str, value.shape, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+        for key, value in event.body().items()
+        if key != "seconds"
+    }
+    return event.kind, event.clock, body
+
+
+def flat(state, place=""):
+    """A trainer's state as one table: place → bytes or text; wall seconds left out."""
+    if isinstance(state, torch.Tensor):
+        return {place: (state.dtype, tuple(state.shape), state.numpy().tobytes())}
+    if isinstance(state, dict):
+        parts = [flat(v, f"{place}/{k!r}") for k, v in state.items() if k != "task_seconds"]
+    elif isinstance(state, (list, tuple)):
+        parts = [flat(v, f"{place}/{i}") for i, v in enumerate(state)]
+        parts.append({place: type(state)})
+    else:
+        return {place: repr(state)}
+    return {key: value for part in parts for key, value in part.items()}
+
+
+@dataclass
+class Recording:
+    """An uninterrupted run, with a checkpoint on disk after every moment."""
+
+    config: object
+    moments: list = field(default_factory=list)
+    states: list = field(default_factory=list)
+    checkpoints: list = field(default_factory=list)
+
+    @property
+    def events(self):
+        return [event for moment in self.moments for event in moment]
+
+    def of(self, kind):
+        return [event for event in self.events if event.kind == kind]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=map(named, CASES))
+def recorded(request, config_of, tmp_path_factory):
+    recording = Recording(config_of(request.param, diagnostics={"readout_control": "every", "probe_epochs": 1}))
+    trainer = build(recording.config)
+    for number, moment in enumerate(trainer.run()):
+        folder = RunFolder(tmp_path_factory.mktemp("moment"))
+        recording.moments.append(moment)
+        recording.states.append(flat(trainer.state()))
+        recording.checkpoints.append(checkpoint.save(folder, trainer.state(), number, boundary=False))
+    return recording
+
+
+def resumed(recording, number):
+    trainer = build(recording.config)
+    trainer.restore(checkpoint.load(recording.checkpoints[number]))
+    return trainer
+
+
+def test_stopping_after_any_moment_and_resuming_changes_nothing_that_follows(recorded):
+    for number in range(len(recorded.moments)):
+        trainer = resumed(recorded, number)
+        assert flat(trainer.state()) == recorded.states[number], f"state restored after moment {number}"
+        following = next(trainer.run(), ())
+        expected = recorded.moments[number + 1] if number + 1 < len(recorded.moments) else ()
+        assert [comparable(e) for e in following] == [comparable(e) for e in expected], f"moment {number + 1}"
+        if expected:
+            assert flat(trainer.state()) == recorded.states[number + 1], f"state after moment {number + 1}"
+
+
+def test_a_run_resumed_in_the_middle_of_an_epoch_ends_with_the_same_events(recorded):
+    steps = [i for i, moment in enumerate(recorded.moments) if moment[0].kind == "StepEnded"]
+    stop = steps[len(steps) // 2]
+    rest = [comparable(event) for moment in resumed(recorded, stop).run() for event in moment]
+    assert rest == [comparable(event) for moment in recorded.moments[stop + 1 :] for event in moment]
+
+
+def test_losses_are_finite_and_named_and_their_sum_is_the_total(recorded):
+    steps = recorded.of("StepEnded")
+    for event in steps:
+        parts = {name: value for name, value in event.losses.items() if name != "total"}
+        assert parts and all(name and np.isfinite(value) for name, value in parts.items())
+        assert event.losses["total"] == pytest.approx(sum(parts.values()), rel=1e-5)
+        assert 0 <= event.batch_accuracy <= 100
+    for ended in recorded.of("EpochEnded"):
+        own = [e for e in steps if (e.clock.task, e.clock.epoch) == (ended.clock.task, ended.clock.epoch)]
+        assert ended.losses["total"] == pytest.approx(np.mean([e.losses["total"] for e in own]))
+        assert ended.batch_accuracy == pytest.approx(np.mean([e.batch_accuracy for e in own]))
+
+
+def test_steps_are_counted_from_zero_without_gaps_and_as_many_as_announced(recorded):
+    steps = [event.clock.step for event in recorded.of("StepEnded")]
+    started = recorded.of("RunStarted")[0]
+    assert steps == list(range(started.total_steps))
+    assert sum(event.steps for event in recorded.of("TaskStarted")) == started.total_steps
+
+
+def test_an_evaluation_row_covers_exactly_the_tasks_seen(recorded):
+    rows = {}
+    for event in recorded.of("AccuracyMeasured"):
+        rows.setdefault(event.readout, {})[event.clock.task] = event.row
+    assert {"class-incremental", "task-incremental", "stored statistics", "recomputed statistics"} <= set(rows)
+    jointly, tasks = recorded.of("RunStarted")[0].trained_tasks == 1, len(recorded.of("RunStarted")[0].tasks)
+    for readout, found in rows.items():
+        if readout == "zero-shot":
+            continue
+        assert sorted(found) == ([tasks - 1] if jointly else list(range(tasks))), readout
+        for task, row in found.items():
+            assert [value is not None for value in row] == [j <= task for j in range(tasks)]
+            assert all(0 <= value <= 100 for value in row if value is not None)
+
+
+def test_knowing_the_task_never_makes_the_same_head_worse(recorded):
+    rows = {(e.readout, e.clock.task): e.row for e in recorded.of("AccuracyMeasured")}
+    for (readout, task), row in rows.items():
+        if readout == "class-incremental":
+            own = rows["task-incremental", task]
+            assert all(mine >= all_ for mine, all_ in zip(own[: task + 1], row[: task + 1], strict=True))
+
+
+@pytest.fixture(params=[(name, {}) for name in METHODS] + [VARIANTS[0], VARIANTS[3]], ids=named)
+def case(request):
+    return request.param
+
+
+def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_others(case, config_of):
+    def events(config):
+        return [comparable(event) for moment in build(config).run() for event in moment]
+
+    first = events(config_of(case, tasks=2, training={"batch_size": 50}))
+    torch.manual_seed(99)  # what was drawn before must not matter
+    torch.rand(7)
+    assert events(config_of(case, tasks=2, training={"batch_size": 50})) == first
+    assert events(config_of(case, tasks=2, training={"batch_size": 50}, seed=1)) != first
+
+
+def test_a_step_changes_only_the_parameters_in_groups_and_never_the_backbone(case, config_of):
+    trainer = build(config_of(case))
+    backbone = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
+    parameters, moved = {}, set()
+    for moment in trainer.run():
+        now = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
+        kinds = {event.kind for event in moment}
+        allowed = {name for group in trainer.method.groups() for name in group.parameters}
+        assert allowed <= set(now), "a group names a parameter that the method does not have"
+        changed = {name for name in parameters if not torch.equal(parameters[name], now[name])}
+        assert changed <= (allowed if "StepEnded" in kinds else set()), f"changed in {sorted(kinds)}"
+        moved |= changed
+        parameters = now
+    assert moved
+    assert all(torch.equal(value, backbone[name]) for name, value in trainer.backbone.state_dict().items())
+
+
+def test_classify_answers_for_every_class_seen_and_for_no_other(case, config_of):
+    trainer = build(config_of(case))
+    images = next(trainer.stream[0].ordered("test", 3)).images
+    measured = 0
+    for moment in trainer.run():
+        ended = [event for event in moment if event.kind == "AccuracyMeasured"]
+        if ended:
+            measured += 1
+            seen = trainer.stream[ended[0].clock.task].classes.stop
+            with torch.no_grad():
+                pooled = trainer.method.features(trainer.backbone, images).pooled
+            assert trainer.method.classify(pooled).shape == (3, seen)
+    assert measured == len(trainer.curriculum)
+
+
+def test_earlier_heads_answer_as_they_did_when_their_task_ended(case, config_of):
+    """On the same features; methods that rewrite old heads on purpose have to say so here."""
+    trainer = build(config_of(case))
+    pooled = torch.randn(4, trainer.backbone.width, generator=torch.Generator().manual_seed(2))
+    answered = {}
+    for moment in trainer.run():
+        if moment[-1].kind == "TaskEnded":
+            with torch.no_grad():
+                logits = trainer.method.classify(pooled)
+            for earlier, then in answered.items():
+                assert torch.equal(logits[:, trainer.stream[earlier].classes], then)
+            task = trainer.curriculum[trainer.cursor.task]
+            answered[task.index] = logits[:, task.classes].clone()
+    assert answered
+
+
+def test_measuring_changes_nothing_in_training(case, config_of):
+    def course(config):
+        events = [event for moment in build(config).run() for event in moment]
+        return [
+            comparable(event)
+            for event in events
+            if event.kind in ("StepEnded", "EpochEnded")
+            or (event.kind == "AccuracyMeasured" and event.readout.endswith("-incremental"))
+        ]
+
+    config = config_of(case, tasks=2, training={"batch_size": 50})
+    measured = course(config)
+    assert course(replace(config, diagnostics=DiagnosticsConfig.off())) == measured
+    assert any(kind == "AccuracyMeasured" for kind, *_ in measured)
+
+
+def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(case, config_of):
+    config = replace(config_of(case, tasks=2, training={"batch_size": 50}), diagnostics=DiagnosticsConfig.off())
+    said = {event.kind for moment in build(config).run() for event in moment}
+    assert {"RunStarted", "TaskStarted", "StepEnded", "TaskEnded", "AccuracyMeasured"} <= said
+    assert not said & {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared"}
+
+
+def test_what_is_only_measured_for_display_is_not_counted_as_kept(case, config_of):
+    def kept(diagnostics):
+        events = [
+            e
+            for m in build(
+                replace(config_of(case, tasks=2, training={"batch_size": 50}), diagnostics=diagnostics)
+            ).run()
+            for e in m
+        ]
+        return [event.kept_bytes for event in events if event.kind == "TaskEnded"]
+
+    assert kept(DiagnosticsConfig()) == kept(DiagnosticsConfig.off())
