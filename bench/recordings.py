@@ -22,7 +22,9 @@ def main() -> None:
     for preset in PRESETS.values():
         if "demo" in preset.tags:
             name = f"{preset.config['method']}-split-digits"
-            finished(resolve({"preset": preset.name}), name, arguments.runs)
+            finished(
+                resolve({"preset": preset.name, "diagnostics": {"readout_control": "every"}}), name, arguments.runs
+            )
             target = assets_folder() / "recordings" / name
             shutil.rmtree(target, ignore_errors=True)
             made = record(RunFolder(arguments.runs / name), target)

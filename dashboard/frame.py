@@ -1,8 +1,8 @@
 """What all pages share: which run, task and layer are chosen, and how a figure and an empty place look.
 
-    frame = current()                          run, log, task, layer, live
-    select_task(frame.log); select_layer(frame.log)        controls whose value follows the reader from page to page
-    panel(some_figure, events, key="decay")    figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
+frame = current()                          run, log, task, layer, live
+select_task(frame.log); select_layer(frame.log)        controls whose value follows the reader from page to page
+panel(some_figure, events, key="decay")    figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from cl_core.presets import PRESETS
 from dashboard import launch
@@ -22,8 +24,8 @@ from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.tail import Log, RunLog, log_of
 from dashboard.theme import task_name
 
-NEWEST = "newest"                                               # the task control's first choice: follow the run
-FEW = 12                                                        # choices that still fit into one row of buttons
+NEWEST = "newest"  # the task control's first choice: follow the run
+FEW = 12  # choices that still fit into one row of buttons
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,12 @@ class Frame:
 
     runs: Path
     run: str | None
-    log: Log | None                                             # as it was at the freeze, while the view is frozen
+    log: Log | None  # as it was at the freeze, while the view is frozen
     task: int | None
     layer: int
-    live: bool                                                  # new events may still come
+    live: bool  # new events may still come
     frozen: bool
-    recording: bool                                             # travels with the program; cannot be continued
+    recording: bool  # travels with the program; cannot be continued
 
     @property
     def whole_log(self) -> RunLog | None:
@@ -58,8 +60,16 @@ def current() -> Frame:
     status = log.status()
     frozen = state.get("_frozen") if (state.get("_frozen") or ("",))[0] == run else None
     shown: Log = log.until(frozen[1]) if frozen else log
-    return Frame(runs_folder(), run, shown, _task(state.get("task")), _layer(state.get("layer"), shown),
-                 status.live or launch.starting(folder), frozen is not None, index.is_recording(folder.name))
+    return Frame(
+        runs_folder(),
+        run,
+        shown,
+        _task(state.get("task")),
+        _layer(state.get("layer"), shown),
+        status.live or launch.starting(folder),
+        frozen is not None,
+        index.is_recording(folder.name),
+    )
 
 
 def _task(chosen: Any) -> int | None:
@@ -88,10 +98,32 @@ def choose_run(index: RunIndex) -> None:
     elif asked is not None and asked != state.get("_unknown_run"):
         state.pop("_unknown_run", None)
     if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
-        state["run"] = default_run(index)
-    st.selectbox("Run", index.names, index=None, required=True, key="run", bind="query-params", persist_state="session", label_visibility="collapsed",
-                 placeholder="No runs yet", format_func=lambda name: f"{name} (recording)" if index.is_recording(name) else name,
-                 on_change=_another_run)
+        begin_with("run", default_run(index))
+    st.selectbox(
+        "Run",
+        index.names,
+        index=None,
+        key="run",
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        placeholder="No runs yet",
+        format_func=lambda name: f"{name} (recording)" if index.is_recording(name) else name,
+        on_change=_another_run,
+    )
+
+
+def begin_with(key: str, value: str | None) -> None:
+    """Give a control that is bound to the URL its first value, and write it there.
+
+    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the link to
+    a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows by itself.
+    """
+    first = key not in st.session_state
+    st.session_state[key] = value
+    if first and value is not None:
+        with suppress(StreamlitAPIException):  # bound already
+            st.query_params[key] = value
 
 
 def _another_run() -> None:
@@ -117,9 +149,15 @@ def say_unknown_run() -> None:
     """One sentence if the URL named a run that is not there."""
     unknown = st.session_state.get("_unknown_run")
     if unknown:
-        st.warning(f"There is no run {code(unknown)} in {code(runs_folder())}. "
-                   + (f"Shown instead: {code(st.session_state['run'])}." if st.session_state.get("run") else "Start one below."),
-                   icon=":material/search_off:")
+        st.warning(
+            f"There is no run {code(unknown)} in {code(runs_folder())}. "
+            + (
+                f"Shown instead: {code(st.session_state['run'])}."
+                if st.session_state.get("run")
+                else "Start one below."
+            ),
+            icon=":material/search_off:",
+        )
 
 
 def run_title(log: Log) -> str:
@@ -150,7 +188,9 @@ def _choice(label: str, key: str, options: list[str], default: str) -> str:
     if st.session_state.get(key) not in options:
         st.session_state[key] = default
     if len(options) <= FEW:
-        chosen = st.segmented_control(label, options, key=key, required=True, bind="query-params", persist_state="session")
+        chosen = st.segmented_control(
+            label, options, key=key, required=True, bind="query-params", persist_state="session"
+        )
     else:
         chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=160)
     return chosen or default
@@ -181,12 +221,20 @@ class _Drawn:
 _DRAWN = _Drawn(64)
 
 
-def panel(figure_function: Callable[..., Any], *args: Any, key: str, height: int | None = None, live: bool = False,
-          on_pick: Callable[[dict[str, Any]], None] | None = None, border: bool = True, **named: Any) -> dict[str, Any] | None:
+def panel(
+    figure_function: Callable[..., Any],
+    *args: Any,
+    key: str,
+    height: int | None = None,
+    live: bool = False,
+    on_pick: Callable[[dict[str, Any]], None] | None = None,
+    border: bool = True,
+    **named: Any,
+) -> dict[str, Any] | None:
     """A figure with its words: title, figure, caption, *How is this computed?*, saving.
 
     Args:
-        figure_function: gives a Plotly figure whose `layout.meta` says title, caption, how and alt (`figures.description`).
+        figure_function: gives a Plotly figure whose `layout.meta` holds its words (`figures.description`).
         args, named: what it is called with.
         key: the panel's name; one per place. The reader's zoom belongs to it.
         height: pixels; None = what the figure wants.
@@ -202,6 +250,8 @@ def panel(figure_function: Callable[..., Any], *args: Any, key: str, height: int
     frame = current()
 
     def make() -> tuple[bytes, dict[str, Any]]:
+        import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+
         figure = figure_function(*args, **named)
         words = dict(figure.layout.meta or {})
         words["height"] = height or words.get("height") or figure.layout.height or 340
@@ -228,16 +278,30 @@ def describe_panel(words: dict[str, Any], *, key: str) -> None:
             st.markdown(words["how"])
 
 
+def learned_at_once(log: Log) -> None:
+    """One sentence if the run has a single stage for several tasks: its numbers stand under the last of them."""
+    plan = log.started()
+    if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
+        last = task_name(len(plan.tasks) - 1)
+        st.caption(f"This run learns all tasks at once; what is measured afterwards stands under {last}.")
+
+
 def not_measured(what: str, how_to_record: str) -> None:
     """A place whose figure was not recorded: what is missing, and how to record it."""
     st.info(f"{what} {how_to_record}", icon=":material/visibility_off:")
 
 
-def empty(sentence: str, button: str | None = None, *, on_click: Callable[[], None] | None = None, page: str | None = None,
-          key: str = "empty") -> bool:
+def empty(
+    sentence: str,
+    button: str | None = None,
+    *,
+    on_click: Callable[[], None] | None = None,
+    page: str | None = None,
+    key: str = "empty",
+) -> bool:
     """A place with nothing in it yet: what will appear here, and one button that makes it appear.
 
-    The button either calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
+    The button calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
     """
     with st.container(border=True, key=f"panel-{key}", horizontal_alignment="center"):
         st.markdown(sentence)
@@ -249,13 +313,19 @@ def empty(sentence: str, button: str | None = None, *, on_click: Callable[[], No
 
 
 def go_to(page: str) -> None:
-    """Switch to `page`. The empty mapping matters: without it Streamlit refuses while any widget is bound to the URL."""
+    """Switch to `page`. The empty mapping matters: without it Streamlit refuses while a widget is bound to the URL."""
     st.switch_page(page, query_params={})
 
 
 def code(text: Any) -> str:
     """Text from a run or a URL as literal Markdown: no link or picture can hide in it."""
     return "`" + str(text).replace("`", "'").replace("\n", " ") + "`"
+
+
+def sentence(text: Any) -> str:
+    """A message of the store or a worker as a sentence of the page."""
+    words = str(text).strip()
+    return literal(words[:1].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")
 
 
 def literal(text: Any) -> str:

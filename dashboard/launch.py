@@ -18,8 +18,8 @@ from cl_core.config import RunConfig
 from cl_core.store import RunFolder, StoreError, create_run, holder, send
 from dashboard.tail import log_of
 
-WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")    # the run's folder is appended
-STARTING = 60.0                                                 # seconds a worker may take to load before it counts as lost
+WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
+STARTING = 60.0  # seconds a worker may take to load before it counts as lost
 
 _CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}
 _GUARD = threading.Lock()
@@ -28,8 +28,12 @@ _GUARD = threading.Lock()
 def environment() -> dict[str, str]:
     """What a worker inherits. Waiting threads sleep instead of spinning, and one core stays free for who watches."""
     threads = str(max(1, (os.cpu_count() or 2) - 1))
-    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
-            "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def start(runs: Path, config: RunConfig) -> RunFolder:
@@ -43,12 +47,18 @@ def work_on(folder: RunFolder) -> None:
     """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
     if holder(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
-    package = Path(__file__).resolve().parents[1]               # so that a checkout works from any folder
+    package = Path(__file__).resolve().parents[1]  # so that a checkout works from any folder
     path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
     try:
         with folder.log.open("ab") as log:
-            child = subprocess.Popen([*WORKER, str(folder.path.resolve())], env={**environment(), "PYTHONPATH": path},
-                                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            child = subprocess.Popen(
+                [*WORKER, str(folder.path.resolve())],
+                env={**environment(), "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     except OSError as error:
         raise StoreError(f"cannot start a worker for {folder.name}: {error.strerror or error}") from error
     with _GUARD:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-if str(Path(__file__).resolve().parents[1]) not in sys.path:    # started by path from a checkout
+if str(Path(__file__).resolve().parents[1]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dashboard.frame import say_unknown_run
@@ -20,14 +20,17 @@ st.html("""<style>
   [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
   .stMainBlockContainer h2 { padding-top: 0; }
 </style>""")
-chosen = st.navigation([
-    st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
-    st.Page("pages/run.py", title="Run", icon=":material/monitoring:"),
-    st.Page("pages/spectra.py", title="Spectra", icon=":material/stacked_line_chart:"),
-    st.Page("pages/attention.py", title="Attention and prompts", icon=":material/center_focus_strong:"),
-    st.Page("pages/forgetting.py", title="Forgetting", icon=":material/grid_on:"),
-], position="top")
+chosen = st.navigation(
+    [
+        st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("pages/run.py", title="Run", icon=":material/monitoring:"),
+        st.Page("pages/spectra.py", title="Spectra", icon=":material/stacked_line_chart:"),
+        st.Page("pages/attention.py", title="Attention and prompts", icon=":material/center_focus_strong:"),
+        st.Page("pages/forgetting.py", title="Forgetting", icon=":material/grid_on:"),
+    ],
+    position="top",
+)
 control_bar(follow=chosen.title != "Run")
-with st.container(key="unknown-run-place"):                     # always there: what appears must not move the page below it
+with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
     say_unknown_run()
 chosen.run()

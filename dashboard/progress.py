@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cl_core.events import StateChanged, StepEnded, TaskStarted
 from dashboard.tail import Log
 
-ENOUGH = 5                                                      # steps before an estimate is worth reading
-RECENT = 100                                                    # steps whose mean time counts
+ENOUGH = 5  # steps before an estimate is worth reading
+RECENT = 100  # steps whose mean time counts
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands. Tasks count from 0; `seconds_left` is None while it is being estimated."""
 
-    task: int                                                   # task in training (or the last one trained); −1 = none yet
-    tasks: int                                                  # tasks that are trained, in all
-    step: int                                                   # optimiser steps done
-    steps: int                                                  # steps of the whole run; 0 = unknown
+    task: int  # task in training (or the last one trained); −1 = none yet
+    tasks: int  # tasks that are trained, in all
+    step: int  # optimiser steps done
+    steps: int  # steps of the whole run; 0 = unknown
     seconds_left: float | None
 
     @property
@@ -46,7 +47,7 @@ def progress(log: Log) -> Progress:
     pace = sum(s.event.seconds for s in recent) / len(recent)
     idle = _pauses(log)
     outside = []
-    for first, second in zip(starts[:-1], starts[1:], strict=True):
+    for first, second in pairwise(starts):
         wall = second.time - first.time - _overlap(idle, first.time, second.time)
         within = sum(s.event.seconds for s in steps if s.event.clock.task == first.event.clock.task)
         outside.append(max(0.0, wall - within))

@@ -1,4 +1,7 @@
-"""Which runs there are: the runs folder's and the recordings that travel with the program. Names from a URL are looked up here."""
+"""Which runs there are: those of the runs folder and the recordings that travel with the program.
+
+A name from a URL is looked up here, never joined to a folder.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from cl_core.events import AccuracyMeasured, RunStarted
 from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs
 
-FRESH = 1.0                                                     # seconds an index is good for
+FRESH = 1.0  # seconds an index is good for
 _INDEX: dict[Path, tuple[float, RunIndex]] = {}
 CLASS_INCREMENTAL = "class-incremental"
 
 
 class RunIndex:
-    """Run folders by name, newest first, recordings last. `trouble` is a sentence if the runs folder cannot be listed."""
+    """Run folders by name, newest first, recordings last. `trouble` is a sentence if the folder cannot be listed."""
 
     def __init__(self, runs: Path, recordings: Path) -> None:
         self.runs = runs
@@ -70,7 +73,7 @@ class Summary:
     stream: str = ""
     seed: int | None = None
     state: str = "unreadable"
-    moved: float = 0.0                                          # seconds UTC; 0 = nothing yet
+    moved: float = 0.0  # seconds UTC; 0 = nothing yet
     tasks_measured: int = 0
     tasks: int = 0
     final_average: float | None = None
@@ -84,7 +87,9 @@ _SUMMARIES: dict[Path, tuple[tuple[int, ...], Summary]] = {}
 
 def summary(folder: RunFolder) -> Summary:
     """A run in one line, read from its accuracies alone; remembered until its files change."""
-    stamp = tuple(_stamp(folder.database.with_name(name)) for name in ("events.db", "events.db-wal", "config.json", "worker.lock"))
+    stamp = tuple(
+        _stamp(folder.database.with_name(name)) for name in ("events.db", "events.db-wal", "config.json", "worker.lock")
+    )
     known = _SUMMARIES.get(folder.path)
     if known and known[0] == stamp and known[1].state not in ("running", "paused", "waiting"):
         return known[1]
@@ -93,17 +98,32 @@ def summary(folder: RunFolder) -> Summary:
         config = folder.config()
         status = reader.status()
         plan = reader.latest("RunStarted")
-        rows = {s.event.clock.task: s.event.row for s in reader.since(kinds=("AccuracyMeasured",))
-                if isinstance(s.event, AccuracyMeasured) and s.event.readout == CLASS_INCREMENTAL and s.event.clock.task >= 0}
+        rows = {
+            s.event.clock.task: s.event.row
+            for s in reader.since(kinds=("AccuracyMeasured",))
+            if isinstance(s.event, AccuracyMeasured)
+            and s.event.readout == CLASS_INCREMENTAL
+            and s.event.clock.task >= 0
+        }
     except (StoreError, ValueError, TypeError, KeyError) as error:
         return Summary(folder.name, trouble=str(error))
     finally:
         reader.close()
     matrix = [rows.get(i, [None] * len(next(iter(rows.values())))) for i in range(max(rows) + 1)] if rows else []
     found = Summary(
-        folder.name, config.method, config.stream, config.seed, status.state, status.moved, len(rows),
+        folder.name,
+        config.method,
+        config.stream,
+        config.seed,
+        status.state,
+        status.moved,
+        len(rows),
         plan.event.trained_tasks if plan and isinstance(plan.event, RunStarted) else config.stream_settings.tasks,
-        *(_known(measure(matrix)) if matrix else None for measure in (final_average_accuracy, learning_accuracy, forgetting)))
+        *(
+            _known(measure(matrix)) if matrix else None
+            for measure in (final_average_accuracy, learning_accuracy, forgetting)
+        ),
+    )
     _SUMMARIES[folder.path] = stamp, found
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import socket
 import sys
@@ -15,8 +17,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 HOST = "127.0.0.1"
-FIRST_PORT = 8501                                               # tried first when nobody names a port
-SETTINGS: dict[str, object] = {                                 # passed in code: a user's own folder cannot loosen them
+FIRST_PORT = 8501  # tried first when nobody names a port
+SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot loosen them
     "server.address": HOST,
     "server.headless": True,
     "server.allowedHosts": ["localhost", HOST],
@@ -27,15 +29,15 @@ SETTINGS: dict[str, object] = {                                 # passed in code
     "client.toolbarMode": "viewer",
     "client.showErrorDetails": "type",
     "client.showErrorLinks": False,
-    "runner.postScriptGC": False,                               # a full collection after each refresh costs 15 % of a core
+    "runner.postScriptGC": False,  # a full collection after each refresh costs 15 % of a core
     "runner.magicEnabled": False,
-    "logger.hideWelcomeMessage": True,                          # serve says where the dashboard is
+    "logger.hideWelcomeMessage": True,  # serve says where the dashboard is
 }
 
 
 def settings() -> dict[str, object]:
     """Streamlit's settings: look and rest from the configuration file that travels along, the above on top of it."""
-    beside = Path(__file__).resolve().parent                    # an installed wheel keeps the file here, a checkout one above
+    beside = Path(__file__).resolve().parent  # an installed wheel keeps the file here, a checkout one above
     for file in (beside / ".streamlit" / "config.toml", beside.parent / ".streamlit" / "config.toml"):
         if file.is_file():
             return {**_flat(tomllib.loads(file.read_text("utf-8"))), **SETTINGS}
@@ -69,7 +71,9 @@ def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: s
 
     from dashboard.app import app
 
-    arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]    # what Streamlit resolves names against
+    # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that another thread has half imported.
+    threading.Thread(target=_load_ahead, daemon=True).start()
+    arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]  # what Streamlit resolves names against
     try:
         app.run(config={**settings(), "server.port": chosen})
     except KeyboardInterrupt:
@@ -95,6 +99,13 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _load_ahead() -> None:
+    """What pages will import, while the browser still opens: first the first page's, then the others'."""
+    for name in ("pandas", "pyarrow", "altair", "dashboard.figures.matrix_chart", "dashboard.figures.accuracy"):
+        with contextlib.suppress(ImportError):  # the page that needs it says so
+            importlib.import_module(name)
 
 
 def _greet(url: str, port: int, browser: bool) -> None:

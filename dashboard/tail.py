@@ -24,15 +24,15 @@ from cl_core.store.reader import DamagedEvent
 
 Kind = TypeVar("Kind", bound=Event)
 
-ROW_ERRORS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)    # of a row that was stored, then damaged
-MOST_DAMAGED = 200                                              # rows passed over before a file is given up
+ROW_ERRORS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)  # of a row that was stored, then damaged
+MOST_DAMAGED = 200  # rows passed over before a file is given up
 
 
 class Log:
     """What pages read: events by kind, state, settings. A whole run, or a run up to a moment (`until`)."""
 
     folder: RunFolder
-    revision: int                                               # differs whenever `of` would answer differently
+    revision: int  # differs whenever `of` would answer differently
 
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
         raise NotImplementedError
@@ -87,7 +87,7 @@ class Log:
 class RunLog(Log):
     """All that one run has said. Shared by threads; `advance` may be called as often as one likes."""
 
-    PATIENCE = 0.2                                              # seconds within which a second `advance` does not look again
+    PATIENCE = 0.2  # seconds within which a second `advance` does not look again
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -137,7 +137,7 @@ class RunLog(Log):
             self._looked = now
             before = self.revision
             self._read_config()
-            if "newer Plastiscope" not in self._config_trouble:    # a newer format's events might be misread
+            if "newer Plastiscope" not in self._config_trouble:  # a newer format's events might be misread
                 self._read_events()
             return self.revision != before
 
@@ -151,7 +151,9 @@ class RunLog(Log):
                 except StoreError as error:
                     found = RunStatus("unreadable", str(error), 0.0, None)
                 except ROW_ERRORS:
-                    found = RunStatus("unreadable", f"{self.folder.database.name} holds rows that cannot be read", 0.0, None)
+                    found = RunStatus(
+                        "unreadable", f"{self.folder.database.name} holds rows that cannot be read", 0.0, None
+                    )
                 self._status = (now, found)
             return self._status[1]
 
@@ -177,7 +179,7 @@ class RunLog(Log):
         self.revision += 1
 
     def _read_events(self) -> None:
-        if self._identity != (identity := self._identify()):    # appeared, was replaced, or got its first worker
+        if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
             self._identity = identity
             self._start_afresh()
         try:
@@ -204,15 +206,18 @@ class RunLog(Log):
         self.revision += 1
 
     def _take_rows(self) -> str:
-        """Append new rows. A row that cannot be decoded is passed over and counted; the sentence about it is returned."""
+        """Append new rows. Those that cannot be decoded are passed over and counted; returns a sentence about them."""
         while True:
             try:
                 for stored in self._reader.since(self._seq):
                     self._events[type(stored.event)].append(stored)
                     self._seq = stored.seq
                     self.revision += 1
-                return (f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
-                        if self._damaged else "")
+                return (
+                    f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
+                    if self._damaged
+                    else ""
+                )
             except DamagedEvent as error:
                 self._damage = str(error)
             except ROW_ERRORS as error:
@@ -246,7 +251,7 @@ class LogUntil(Log):
 
     @property
     def revision(self) -> int:  # type: ignore[override]
-        return -1 - min(self.limit, self.log.seq)               # never equal to a whole log's
+        return -1 - min(self.limit, self.log.seq)  # never equal to a whole log's
 
     @property
     def config(self) -> RunConfig | None:
@@ -258,7 +263,7 @@ class LogUntil(Log):
 
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
         found = self.log.of(kind)
-        return found[:bisect.bisect_right(found, self.limit, key=lambda stored: stored.seq)]
+        return found[: bisect.bisect_right(found, self.limit, key=lambda stored: stored.seq)]
 
     def status(self) -> RunStatus:
         return self.log.status()

@@ -1,9 +1,9 @@
 """Colours, number formats and the figure template: one place, so that a task looks the same wherever it appears.
 
-Three rules. A hue means a task and nothing else; everything that is not a task is drawn in grey (`INK`, `PALE`) and told
-apart by dash, marker and a label beside it; magnitudes use a sequential scale (light = low) or, where a sign matters, a
-diverging one whose neutral middle is fixed at zero. All single colours keep a contrast of at least 3:1 on both grounds.
-Needs neither plotly nor streamlit, so that the first page opens without them.
+Three rules. A hue means a task and nothing else; everything that is not a task is drawn in grey (`INK`, `PALE`) and
+told apart by dash, marker and a label beside it; magnitudes use a sequential scale (light = low) or, where a sign
+matters, a diverging one whose neutral middle is fixed at zero. All single colours keep a contrast of at least 3:1 on
+both grounds. Needs neither plotly nor streamlit, so that the first page opens without them.
 """
 
 from __future__ import annotations
@@ -177,4 +177,4 @@ TEMPLATE: dict[str, Any] = {
         "coloraxis": {"colorbar": {"outlinewidth": 0, "thickness": 12}},
     }
 }
-"""A plain dict: explicit in every figure, because Streamlit replaces Plotly's own defaults outside its chart element."""
+"""A plain dict, explicit in every figure: Streamlit replaces Plotly's own defaults outside its chart element."""

@@ -1,4 +1,4 @@
-"""Tiny recorded runs, written by the real writer: every state a page can meet. The numbers are invented, their shapes are not.
+"""Tiny recorded runs, written by the real writer: every state a page can meet. Invented numbers, real shapes.
 
     finished(runs)            a run that ended well             stopped(runs), failed(runs), gone(runs), waiting(runs)
     running(runs)             ends in mid-task; wrap in `with held(folder):` and a living process holds it
@@ -6,8 +6,8 @@
     half_written(runs)        cut between two rows of a moment, as a copied folder may be
     newer(runs), damaged_config(runs), damaged_events(runs)     files a page has to explain
 
-As a program it is a stand-in for a worker: `python -m tests.recorded_runs work FOLDER` plays a run into FOLDER slowly and obeys
-its inbox.
+As a program it is a stand-in for a worker: `python -m tests.recorded_runs work FOLDER` plays a run into FOLDER slowly
+and obeys its inbox.
 """
 
 from __future__ import annotations
@@ -55,20 +55,20 @@ READOUTS = ("class-incremental", "task-incremental", "stored statistics", "recom
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of an invented run. The default is small enough for tests; `LIFELIKE` has the sizes of the micro backbone."""
+    """Sizes of an invented run. Small enough for tests; `LIFELIKE` has the sizes of the micro backbone."""
 
     method: str = "nsp2"
     seed: int = 0
     tasks: int = 3
     epochs: int = 2
-    steps: int = 3                                              # per epoch
+    steps: int = 3  # per epoch
     depth: int = 3
     heads: int = 2
     grid: int = 4
     width: int = 16
     prompts: int = 4
-    probes: int = 2                                             # images a task
-    measured: bool = True                                       # spectra, attention, drift and readouts as well
+    probes: int = 2  # images a task
+    measured: bool = True  # spectra, attention, drift and readouts as well
 
     @property
     def tokens(self) -> int:
@@ -77,10 +77,14 @@ class Plan:
     @property
     def config(self) -> RunConfig:
         return RunConfig(
-            method=self.method, preset=f"{self.method}-micro", seed=self.seed, stream_settings=StreamConfig(tasks=self.tasks),
+            method=self.method,
+            preset=f"{self.method}-micro",
+            seed=self.seed,
+            stream_settings=StreamConfig(tasks=self.tasks),
             training=TrainingConfig(epochs=self.epochs, batch_size=64),
             diagnostics=DiagnosticsConfig() if self.measured else DiagnosticsConfig.off(),
-            settings={"prompt_length": self.prompts})
+            settings={"prompt_length": self.prompts},
+        )
 
 
 LIFELIKE = Plan(tasks=5, epochs=5, steps=5, depth=6, heads=3, grid=4, width=192, prompts=8, probes=8)
@@ -90,12 +94,15 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
     """The run's moments in the order in which an engine yields them, from RunStarted to StateChanged("finished")."""
     rng = np.random.default_rng(plan.seed)
     prompts = rng.uniform(-1, 1, (plan.depth, plan.prompts, plan.width)).astype(np.float32)
-    learned: dict[int, np.ndarray] = {}                         # class attention of each task when it had just been learned
-    strength = 0.35 if plan.method == "nsp2" else 1.0           # how far updates reach past tasks
+    learned: dict[int, np.ndarray] = {}  # class attention of each task when it had just been learned
+    strength = 0.35 if plan.method == "nsp2" else 1.0  # how far updates reach past tasks
     step = -1
 
-    yield (_started(plan), StateChanged(Clock(), "running"), _tokens(Clock(), prompts, plan)) if plan.measured else (
-        _started(plan), StateChanged(Clock(), "running"))
+    yield (
+        (_started(plan), StateChanged(Clock(), "running"), _tokens(Clock(), prompts, plan))
+        if plan.measured
+        else (_started(plan), StateChanged(Clock(), "running"))
+    )
     for task in range(plan.tasks):
         before = prompts.copy()
         opening: list[Event] = [TaskStarted(Clock(task, -1, step), _classes(task), plan.epochs * plan.steps)]
@@ -115,8 +122,17 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
                 totals.append(losses)
                 proposed = float(0.5 + 0.3 * np.exp(-3 * done) + 0.02 * rng.standard_normal())
                 gain = 1.0 if task == 0 or plan.method != "nsp2" else 0.12
-                yield (StepEnded(Clock(task, epoch, step), losses, {"prompts": 0.05, "head": 0.01}, {"prompts": proposed},
-                                 {"prompts": proposed * gain}, float(min(100, 55 + 45 * done + 3 * rng.standard_normal())), 0.05),)
+                yield (
+                    StepEnded(
+                        Clock(task, epoch, step),
+                        losses,
+                        {"prompts": 0.05, "head": 0.01},
+                        {"prompts": proposed},
+                        {"prompts": proposed * gain},
+                        float(min(100, 55 + 45 * done + 3 * rng.standard_normal())),
+                        0.05,
+                    ),
+                )
                 prompts += (0.02 * strength * rng.standard_normal(prompts.shape)).astype(np.float32)
             clock = Clock(task, epoch, step)
             mean = {name: float(np.mean([t[name] for t in totals])) for name in totals[0]}
@@ -127,13 +143,19 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
             yield tuple(moment)
 
         clock = Clock(task, plan.epochs - 1, step)
-        measured: list[Event] = [TaskEnded(clock, plan.epochs * plan.steps * 0.06, 4 * plan.depth * plan.width**2 * (task + 1))]
+        measured: list[Event] = [
+            TaskEnded(clock, plan.epochs * plan.steps * 0.06, 4 * plan.depth * plan.width**2 * (task + 1))
+        ]
         if plan.measured:
             learned[task] = _class_attention(plan, rng)
             measured += [_attention(clock, plan, probe, learned[probe], strength, rng) for probe in range(task + 1)]
             measured += [_update(clock, plan, layer, prompts - before, before, strength) for layer in range(plan.depth)]
             if task < plan.tasks - 1:
-                measured += [_spectrum(clock, plan, layer, space) for layer in range(plan.depth) for space in ("affinity", "mixture")]
+                measured += [
+                    _spectrum(clock, plan, layer, space)
+                    for layer in range(plan.depth)
+                    for space in ("affinity", "mixture")
+                ]
         yield tuple(measured)
         yield tuple(_accuracies(clock, plan, task, rng))
         yield (CheckpointSaved(clock, f"{task + 1:06d}", boundary=True),)
@@ -143,8 +165,10 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
 # ---------------------------------------------------------------- runs in every state
 
 
-def record(runs: Path, name: str, plan: Plan | None = None, *, until: int | None = None, then: tuple[Event, ...] = ()) -> RunFolder:
-    """A run called `name` below `runs` holding the first `until` moments of `plan` (all if None), and `then` after them."""
+def record(
+    runs: Path, name: str, plan: Plan | None = None, *, until: int | None = None, then: tuple[Event, ...] = ()
+) -> RunFolder:
+    """A run `name` below `runs` holding the first `until` moments of `plan` (all if None), and `then` after them."""
     plan = plan or Plan()
     folder = create_run(runs, replace(plan.config, name=name))
     writer = RunWriter(folder)
@@ -186,16 +210,33 @@ def paused(runs: Path, name: str = "paused", plan: Plan | None = None) -> RunFol
 
 def stopped(runs: Path, name: str = "stopped", plan: Plan | None = None) -> RunFolder:
     plan = plan or Plan()
-    return record(runs, name, plan, until=1 + moments_a_task(plan) + 3,
-                  then=(CheckpointSaved(Clock(1, 0, 7), "000002", boundary=False), StateChanged(Clock(1, 0, 7), "stopped", "asked to stop")))
+    return record(
+        runs,
+        name,
+        plan,
+        until=1 + moments_a_task(plan) + 3,
+        then=(
+            CheckpointSaved(Clock(1, 0, 7), "000002", boundary=False),
+            StateChanged(Clock(1, 0, 7), "stopped", "asked to stop"),
+        ),
+    )
 
 
 def failed(runs: Path, name: str = "failed", plan: Plan | None = None) -> RunFolder:
     plan = plan or Plan()
     reason = "loss norm_drift became NaN; lower prompt_rate (now 0.05) and resume"
-    folder = record(runs, name, plan, until=1 + moments_a_task(plan) + 3,
-                    then=(RunFailed(Clock(1, 0, 7), reason, "Traceback (most recent call last):\n  …\nFloatingPointError: norm_drift"),
-                          StateChanged(Clock(1, 0, 7), "failed", reason)))
+    folder = record(
+        runs,
+        name,
+        plan,
+        until=1 + moments_a_task(plan) + 3,
+        then=(
+            RunFailed(
+                Clock(1, 0, 7), reason, "Traceback (most recent call last):\n  …\nFloatingPointError: norm_drift"
+            ),
+            StateChanged(Clock(1, 0, 7), "failed", reason),
+        ),
+    )
     folder.log.write_text("loading micro-vit\ntraining on T1\ntraining on T2\nloss norm_drift became NaN\n", "utf-8")
     return folder
 
@@ -242,16 +283,30 @@ def damaged_events(runs: Path, name: str = "damaged-events") -> RunFolder:
     return folder
 
 
-STATES = {"finished": finished, "unmeasured": unmeasured, "paused": paused, "stopped": stopped, "failed": failed, "gone": gone,
-          "waiting": waiting, "half-written": half_written, "newer": newer, "damaged-config": damaged_config,
-          "damaged-events": damaged_events}
+STATES = {
+    "finished": finished,
+    "unmeasured": unmeasured,
+    "paused": paused,
+    "stopped": stopped,
+    "failed": failed,
+    "gone": gone,
+    "waiting": waiting,
+    "half-written": half_written,
+    "newer": newer,
+    "damaged-config": damaged_config,
+    "damaged-events": damaged_events,
+}
 
 
 @contextlib.contextmanager
 def held(folder: RunFolder) -> Iterator[int]:
     """A living process holds `folder` until the block ends; gives its pid."""
-    process = subprocess.Popen([sys.executable, "-m", "tests.recorded_runs", "hold", str(folder.path)], cwd=ROOT,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.recorded_runs", "hold", str(folder.path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"held\n"
         yield process.pid
@@ -267,9 +322,9 @@ def work(folder: RunFolder, plan: Plan, delay: float) -> None:
     """Play `plan` into `folder`, one moment each `delay` seconds, obeying the inbox between moments."""
     with hold(folder):
         writer = RunWriter(folder)
-        left, allowed, clock = moments(plan), None, Clock()     # allowed: moments before the next pause; None = no pause
+        left, allowed, clock = moments(plan), None, Clock()  # allowed: moments before the next pause; None = no pause
         stored, written = writer.seq, 0
-        if stored:                                              # a resume: go on behind what is there
+        if stored:  # a resume: go on behind what is there
             writer.append((StateChanged(clock, "running"),))
             while written < stored and (moment := next(left, None)):
                 written += len(moment)
@@ -318,11 +373,33 @@ def _classes(task: int) -> list[str]:
 
 def _started(plan: Plan) -> RunStarted:
     tasks = [{"name": f"T{t + 1}", "classes": _classes(t), "train": 260, "test": 100} for t in range(plan.tasks)]
-    backbone = {"name": "micro-vit", "depth": plan.depth, "width": plan.width, "heads": plan.heads, "tokens": plan.tokens,
-                "patch_grid": [plan.grid, plan.grid], "parameters": 2_700_000}
-    environment = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11", "plastiscope": "0"}
-    return RunStarted(Clock(), tasks, "class-incremental", plan.tasks, plan.tasks * plan.epochs * plan.steps,
-                      plan.depth * plan.prompts * plan.width + 2 * plan.width, backbone, environment)
+    backbone = {
+        "name": "micro-vit",
+        "depth": plan.depth,
+        "width": plan.width,
+        "heads": plan.heads,
+        "tokens": plan.tokens,
+        "patch_grid": [plan.grid, plan.grid],
+        "parameters": 2_700_000,
+    }
+    environment = {
+        "device": "cpu",
+        "device_name": "a processor",
+        "threads": 1,
+        "torch": "2",
+        "python": "3.11",
+        "plastiscope": "0",
+    }
+    return RunStarted(
+        Clock(),
+        tasks,
+        "class-incremental",
+        plan.tasks,
+        plan.tasks * plan.epochs * plan.steps,
+        plan.depth * plan.prompts * plan.width + 2 * plan.width,
+        backbone,
+        environment,
+    )
 
 
 def _probes(clock: Clock, plan: Plan, rng: np.random.Generator) -> ProbesChosen:
@@ -338,7 +415,9 @@ def _probes(clock: Clock, plan: Plan, rng: np.random.Generator) -> ProbesChosen:
 
 
 def _tokens(clock: Clock, prompts: np.ndarray, plan: Plan) -> PromptsDrifted:
-    return PromptsDrifted(clock, prompts.astype(np.float16), prompts.mean(-1).astype(np.float32), prompts.std(-1).astype(np.float32))
+    return PromptsDrifted(
+        clock, prompts.astype(np.float16), prompts.mean(-1).astype(np.float32), prompts.std(-1).astype(np.float32)
+    )
 
 
 def _class_attention(plan: Plan, rng: np.random.Generator) -> np.ndarray:
@@ -347,14 +426,23 @@ def _class_attention(plan: Plan, rng: np.random.Generator) -> np.ndarray:
     return (weights / weights.sum(-1, keepdims=True)).astype(np.float16)
 
 
-def _attention(clock: Clock, plan: Plan, probe: int, then: np.ndarray, strength: float, rng: np.random.Generator) -> AttentionCompared:
+def _attention(
+    clock: Clock, plan: Plan, probe: int, then: np.ndarray, strength: float, rng: np.random.Generator
+) -> AttentionCompared:
     age = clock.task - probe
     mix = 0.0 if age == 0 else min(0.9, 0.2 * strength * age)
     now = ((1 - mix) * then.astype(np.float32) + mix * _class_attention(plan, rng)).astype(np.float16)
     rise = np.linspace(0.4, 1.0, plan.depth, dtype=np.float32)
     return AttentionCompared(
-        clock, probe, (0.5 * mix * rise).astype(np.float32), (0.8 * mix * rise).astype(np.float32), (1.1 * mix * rise).astype(np.float32),
-        now[..., plan.tokens:].astype(np.float32).sum(-1).mean((0, 2)), float(0.6 * mix), now)
+        clock,
+        probe,
+        (0.5 * mix * rise).astype(np.float32),
+        (0.8 * mix * rise).astype(np.float32),
+        (1.1 * mix * rise).astype(np.float32),
+        now[..., plan.tokens :].astype(np.float32).sum(-1).mean((0, 2)),
+        float(0.6 * mix),
+        now,
+    )
 
 
 def _spectrum(clock: Clock, plan: Plan, layer: int, space: str) -> SpectrumMeasured:
@@ -363,25 +451,52 @@ def _spectrum(clock: Clock, plan: Plan, layer: int, space: str) -> SpectrumMeasu
     eigenvalues = (10 * np.exp(-rank / (n / 14 * (1 + 0.25 * clock.task) + 0.3 * layer)) + 1e-5).astype(np.float32)
     nullity = max(2, int(n * (0.92 - 0.09 * clock.task - 0.01 * layer))) if n > 8 else max(2, n - 1 - clock.task)
     share = eigenvalues / eigenvalues.sum()
-    return SpectrumMeasured(clock, layer, space, eigenvalues, nullity, "elbow", plan.method == "nsp2",
-                            float(share[:n - nullity].sum()), float(np.exp(-(share * np.log(share)).sum())),
-                            float(0.97 / np.sqrt(nullity) + 0.03), 0.03)
+    return SpectrumMeasured(
+        clock,
+        layer,
+        space,
+        eigenvalues,
+        nullity,
+        "elbow",
+        plan.method == "nsp2",
+        float(share[: n - nullity].sum()),
+        float(np.exp(-(share * np.log(share)).sum())),
+        float(0.97 / np.sqrt(nullity) + 0.03),
+        0.03,
+    )
 
 
-def _update(clock: Clock, plan: Plan, layer: int, change: np.ndarray, before: np.ndarray, strength: float) -> UpdateMeasured:
+def _update(
+    clock: Clock, plan: Plan, layer: int, change: np.ndarray, before: np.ndarray, strength: float
+) -> UpdateMeasured:
     movement = float(np.linalg.norm(change[layer]) / np.linalg.norm(before[layer]))
     if clock.task == 0:
-        return UpdateMeasured(clock, layer, movement, {"affinity": None, "mixture": None}, {"affinity": None, "mixture": None})
-    return UpdateMeasured(clock, layer, movement, {"affinity": 0.1 * strength, "mixture": 0.4 * strength},
-                          {"affinity": 0.13, "mixture": 0.5})
+        return UpdateMeasured(
+            clock, layer, movement, {"affinity": None, "mixture": None}, {"affinity": None, "mixture": None}
+        )
+    return UpdateMeasured(
+        clock,
+        layer,
+        movement,
+        {"affinity": 0.1 * strength, "mixture": 0.4 * strength},
+        {"affinity": 0.13, "mixture": 0.5},
+    )
 
 
 def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -> list[Event]:
     loss_per_task = 5.0 if plan.method == "nsp2" else 22.0
     events: list[Event] = []
     for readout in READOUTS if plan.measured else READOUTS[:1]:
-        ease = {"class-incremental": 1.0, "task-incremental": 0.3, "stored statistics": 0.7, "recomputed statistics": 0.4}[readout]
-        row: list[float | None] = [float(np.clip(97 - 2 * j - ease * loss_per_task * (task - j) + rng.normal(), 0, 100)) for j in range(task + 1)]
+        ease = {
+            "class-incremental": 1.0,
+            "task-incremental": 0.3,
+            "stored statistics": 0.7,
+            "recomputed statistics": 0.4,
+        }[readout]
+        row: list[float | None] = [
+            float(np.clip(97 - 2 * j - ease * loss_per_task * (task - j) + rng.normal(), 0, 100))
+            for j in range(task + 1)
+        ]
         events.append(AccuracyMeasured(clock, readout, row + [None] * (plan.tasks - task - 1)))
     if plan.measured:
         for evaluated in range(task + 1):
@@ -395,7 +510,9 @@ def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("what", choices=("work", "hold", "write"))
-    cli.add_argument("folder", type=Path, help="work, hold: a run's folder; write: a folder to write a run in every state into")
+    cli.add_argument(
+        "folder", type=Path, help="work, hold: a run's folder; write: a folder to write a run in every state into"
+    )
     cli.add_argument("--delay", type=float, default=0.05, help="seconds between moments")
     cli.add_argument("--lifelike", action="store_true", help="sizes of the micro backbone")
     arguments = cli.parse_args()
@@ -405,7 +522,13 @@ def main() -> None:
     elif arguments.what == "write":
         for name, write in STATES.items():
             write(arguments.folder, name, plan) if arguments.lifelike and name in (
-                "finished", "paused", "stopped", "failed", "gone", "half-written") else write(arguments.folder, name)
+                "finished",
+                "paused",
+                "stopped",
+                "failed",
+                "gone",
+                "half-written",
+            ) else write(arguments.folder, name)
         finished(arguments.folder, "sequential", replace(plan, method="sequential"))
     else:
         with hold(RunFolder(arguments.folder)):

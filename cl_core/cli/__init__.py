@@ -28,6 +28,8 @@ COMMANDS = {
     "work": ("cl_core.cli.runs", ""),  # what the dashboard starts; not for people
 }
 
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "open_clip", "safetensors", "sklearn")  # the viewer does without
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Only the named command's module is imported."""
@@ -58,6 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except StoreError as error:
         print(f"plastiscope: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
+            raise
+        print(
+            f"plastiscope: training needs the package {error.name}, which is not installed; "
+            "`pip install .` in Plastiscope's folder brings everything",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("plastiscope: interrupted", file=sys.stderr)

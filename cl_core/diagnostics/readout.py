@@ -49,9 +49,9 @@ class ClassStatistics(nn.Module):
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]
-        covariance = self.scatter / self.counts.sum()
-        covariance = (1 - SHRINKAGE) * covariance
-        covariance.diagonal().add_(SHRINKAGE * covariance.trace() / width + 1e-12)
+        within = self.scatter / self.counts.sum()
+        covariance = (1 - SHRINKAGE) * within
+        covariance.diagonal().add_(SHRINKAGE * within.trace() / width + 1e-12)
         weights = torch.linalg.solve(covariance, self.means.mT)  # [d, C]
         scores = features.to(self.means) @ weights - 0.5 * (self.means.mT * weights).sum(dim=0)
         return scores.masked_fill(self.counts == 0, -torch.inf)

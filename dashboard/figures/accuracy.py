@@ -21,8 +21,8 @@ CONVENTION = "Rows: after training on; columns: evaluated on."
 READOUT_MEANING = {
     "class-incremental": "the method's own head over all classes seen, no task id",
     "task-incremental": "the same head, restricted to the task's own classes",
-    "stored statistics": "linear discriminant analysis with class means and covariance stored when each task was learned",
-    "recomputed statistics": "the same with statistics taken anew from all training images, old ones included: a control",
+    "stored statistics": "linear discriminant analysis with class statistics stored when each task was learned",
+    "recomputed statistics": "the same with statistics taken anew from all training images: a control",
     "zero-shot": "the backbone before any training",
 }
 _DASHES = ("solid", "dash", "dashdot", "dot", "longdash")
@@ -118,9 +118,9 @@ def accuracy_matrix(
         what=f"Accuracy in percent, {readout} ({READOUT_MEANING.get(readout, 'another readout')}). {CONVENTION} "
         f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured.",
         look_for="Read down a column: a task that pales below its diagonal cell is being forgotten.",
-        how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, in percent. "
-        f"Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The evaluation images are never trained on. "
-        "Colours always run from 0 to 100 %.",
+        how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, "
+        f"in percent. Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The "
+        "evaluation images are never trained on. Colours always run from 0 to 100 %.",
         alt=_matrix_alt(matrix, readout),
         height=200 if joint else int(min(620, max(300, 96 + 58 * min(rows, 9)))),
     )
@@ -182,10 +182,12 @@ def accuracy_over_time(
     return describe(
         figure,
         title="Accuracy of each task over time",
-        what=f"Each line is one task, from the moment it was learned ({readout}); dashed grey: mean over the tasks seen by then.",
-        look_for="A line that falls after its first point shows forgetting; one that starts low was never learned well.",
-        how="The columns of the accuracy matrix, a(i, j) for i ≥ j. The dashed line is A_i = mean of a(i, j) over j ≤ i; its last point "
-        "is the final average accuracy, the mean of its points the average incremental accuracy.",
+        what=f"Each line is one task, from the moment it was learned ({readout}); dashed grey: mean over the tasks "
+        "seen by then.",
+        look_for="A line that falls after its first point shows forgetting; one that starts low was never learned "
+        "well.",
+        how="The columns of the accuracy matrix, a(i, j) for i ≥ j. The dashed line is A_i = mean of a(i, j) over j "
+        "≤ i; its last point is the final average accuracy, the mean of its points the average incremental accuracy.",
         alt=f"Lines over {rows} training stages, last values: {shown}.",
     )
 
@@ -250,9 +252,11 @@ def learned_and_kept(
         figure,
         title="Learned, and kept",
         what=f"Wide pale bar: accuracy on a task when it had just been learned; narrow full bar: now ({readout}).",
-        look_for="The gap between the two is what has been lost, in percentage points; low pale bars mean too little room to learn (plasticity).",
-        how="Wide: a(j, j), the learning accuracy of task j. Narrow: a(n, j) with n the last row measured. Printed: a(n, j) − a(j, j), the "
-        "backward transfer of one task, in percentage points. Forgetting in tables takes the best earlier accuracy instead of a(j, j).",
+        look_for="The gap between the two is what has been lost, in percentage points; low pale bars mean too little "
+        "room to learn (plasticity).",
+        how="Wide: a(j, j), the learning accuracy of task j. Narrow: a(n, j) with n the last row measured. Printed: "
+        "a(n, j) − a(j, j), the backward transfer of one task, in percentage points. Forgetting in tables takes the "
+        "best earlier accuracy instead of a(j, j).",
         alt="Change since learned: "
         + (", ".join(f"{task_name(j)} {points(d)}" for j, d in changes) or "nothing measured yet")
         + ".",
@@ -291,11 +295,12 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
         figure,
         title="Who reads the features",
         what="Mean accuracy over the tasks seen so far, by readout; all four look at the same features.",
-        look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and recomputed statistics: "
-        "features that moved away from what was stored.",
+        look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
+        "recomputed statistics: features that moved away from what was stored.",
         how="A_i = mean of a(i, j) over j ≤ i, for each readout. "
         + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING)
-        + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a diagnosis, not a result.",
+        + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a "
+        "diagnosis, not a result.",
         alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.",
     )
 
@@ -342,7 +347,8 @@ def readout_bars(measured: Sequence[AccuracyMeasured], *, stages: int | None = N
         figure,
         title="Each task, by readout",
         what=f"Accuracy on each task{after}; from left to right: {', '.join(found) or 'nothing measured yet'}.",
-        look_for="A task whose first bar is low and whose last is high is still in the features, but no longer reachable by the head.",
+        look_for="A task whose first bar is low and whose last is high is still in the features, but no longer "
+        "reachable by the head.",
         how="The last measured row a(n, j) of each readout's accuracy matrix, in percent. "
         + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING),
         alt=f"Mean over tasks{after}: {', '.join(alt) or 'nothing measured yet'}.",

@@ -1,6 +1,6 @@
 """Attention on old tasks' probe images: one image before and after a task, and how consistent the layers stay.
 
-Shapes: n probe images, L layers, H heads, N image tokens (the class token first, then the patches row by row), M prompts (last).
+Shapes: n probe images, L layers, H heads, N image tokens (class token first, then patches by row), M prompts (last).
 """
 
 from __future__ import annotations
@@ -194,16 +194,18 @@ def attention_on_image(
     return describe(
         figure,
         title=f"Where the class token looks, {layer_name(layer)}, {which}",
-        what=f"One probe image of {task_name(probe_task)}: the class token's attention per patch {moments[0]} and {moments[1]}, and the "
-        f"difference; the strip below shows what goes to the token itself and to each prompt, in percent, on a colour scale of its own. {facts}",
-        look_for="Orange: patches it has stopped looking at; blue: patches it looks at more. An old image whose map stays the same is protected "
-        "in this layer.",
+        what=f"One probe image of {task_name(probe_task)}: the class token's attention per patch {moments[0]} and "
+        f"{moments[1]}, and the difference; the strip below shows what goes to the token itself and to each prompt, "
+        f"in percent, on a colour scale of its own. {facts}",
+        look_for="Orange: patches it has stopped looking at; blue: patches it looks at more. An old image whose map "
+        "stays the same is protected in this layer.",
         how="One row of the attention matrix, that of the class token: softmax over all image tokens and prompts, "
         + which
-        + ". Patches, the "
-        "token itself and prompts together make 100 %. Both maps share one colour scale; the difference has its zero at the neutral "
-        "middle. *Moved* is the total variation, ½ Σ |after − before|. Attention says where a token reads, not why an answer changes.",
-        alt=f"Image of {name or 'a class'} with attention maps {moments[0]} and {moments[1]}, {layer_name(layer)}. {facts}",
+        + ". Patches, the token itself and prompts together make 100 %. Both maps share one colour scale; the "
+        "difference has its zero at the neutral middle. *Moved* is the total variation, ½ Σ |after − before|. "
+        "Attention says where a token reads, not why an answer changes.",
+        alt=f"Image of {name or 'a class'} with attention maps {moments[0]} and {moments[1]}, {layer_name(layer)}. "
+        f"{facts}",
         height=430,
     )
 
@@ -218,7 +220,7 @@ def _printed(values: np.ndarray, signed: bool, top: float) -> list[str]:
 def consistency_by_layer(
     compared: Sequence[AttentionCompared], *, probe_task: int, tasks: int | None = None, layer: int | None = None
 ) -> go.Figure:
-    """How much attention has moved on one task's images, per layer: with each layer's own inputs kept, and end to end."""
+    """How much attention has moved on one task's images, per layer: with the layer's old inputs, and end to end."""
     newest = last_of_tasks(compared_later(compared, probe_task))
     tasks = max([tasks or 0, probe_task + 1, *(t + 1 for t in newest)])
     layers = len(next(iter(newest.values())).total_variation) if newest else 1
@@ -286,14 +288,17 @@ def consistency_by_layer(
     return describe(
         figure,
         title=f"Attention consistency, images of {task_name(probe_task)}",
-        what=f"Share of the attention that has moved since {task_name(probe_task)} was learned, per layer (total variation; 0 % = consistent), "
-        "one line per later task; left: each layer gets the inputs it had then, right: end to end.",
-        look_for="Left near zero and right large: the layer itself is protected, the change comes from the layers before it. The axis does "
-        "not reach 100 %.",
-        how="$\\mathrm{TV} = \\frac12 \\sum_j |S^{now}_{nj} - S^{then}_{nj}|$ for each query $n$ over all keys $j$ (image tokens and prompts), "
-        "mean over probe images, heads and queries, in percent: 0 = same, 100 = disjoint. *This layer's prompts alone* feeds the layer the "
-        "inputs stored when the task had been learned, so that only its own prompts act; *end to end* runs the whole model.",
-        alt=f"Attention moved on images of {task_name(probe_task)}, end to end: {', '.join(alt) or 'nothing measured yet'}.",
+        what=f"Share of the attention that has moved since {task_name(probe_task)} was learned, per layer (total "
+        "variation; 0 % = consistent), one line per later task; left: each layer gets the inputs it had then, right: "
+        "end to end.",
+        look_for="Left near zero and right large: the layer itself is protected, the change comes from the layers "
+        "before it. The axis does not reach 100 %.",
+        how="$\\mathrm{TV} = \\frac12 \\sum_j |S^{now}_{nj} - S^{then}_{nj}|$ for each query $n$ over all keys $j$ "
+        "(image tokens and prompts), mean over probe images, heads and queries, in percent: 0 = same, 100 = "
+        "disjoint. *This layer's prompts alone* feeds the layer the inputs stored when the task had been learned, so "
+        "that only its own prompts act; *end to end* runs the whole model.",
+        alt=f"Attention moved on images of {task_name(probe_task)}, end to end: "
+        f"{', '.join(alt) or 'nothing measured yet'}.",
         height=340,
     )
 
@@ -301,7 +306,7 @@ def consistency_by_layer(
 def _over_tasks(
     compared: Sequence[AttentionCompared], tasks: int | None, value: Callable[[AttentionCompared], float], least: float
 ) -> tuple[go.Figure, list[str]]:
-    """Lines over training stages, one per probe task in its colour; `value` gives the height, the axis reaches `least` at least."""
+    """Lines over training stages, one per probe task in its colour; `value` is the height, `least` the axis's end."""
     probes = sorted({e.probe_task for e in compared})
     tasks = max([tasks or 1, *(p + 1 for p in probes), *(e.clock.task + 1 for e in compared)])
     figure, ends, highest, alt = blank(), [], 0.0, []
@@ -343,9 +348,10 @@ def consistency_over_tasks(compared: Sequence[AttentionCompared], *, layer: int,
         figure,
         title=f"Attention moved over time, {layer_name(layer)}",
         what="Total variation since each task was learned (end to end), one line per task whose images are looked at.",
-        look_for="Lines that jump at one task: that task rewrote what this layer looks at. The axis does not reach 100 %.",
-        how="$\\mathrm{TV}$ as above, end to end, in this layer, measured at the end of every task. A line begins at zero, when its task has "
-        "just been learned.",
+        look_for="Lines that jump at one task: that task rewrote what this layer looks at. The axis does not reach "
+        "100 %.",
+        how="$\\mathrm{TV}$ as above, end to end, in this layer, measured at the end of every task. A line begins at "
+        "zero, when its task has just been learned.",
         alt=f"Attention moved at the end, in percent: {', '.join(alt) or 'nothing measured yet'}.",
     )
 
@@ -359,10 +365,11 @@ def feature_drift(compared: Sequence[AttentionCompared], *, tasks: int | None = 
     return describe(
         figure,
         title="Feature drift",
-        what="Mean of 1 − cosine between an old image's feature now and when its task had just been learned, one line per task.",
+        what="Mean of 1 − cosine between an old image's feature now and when its task had just been learned, one "
+        "line per task.",
         look_for="Drift far above that of other tasks: old heads and stored statistics no longer fit these images.",
-        how="$1 - \\cos(f^{now}, f^{then})$ of the class token's feature before the head, mean over the task's probe images: 0 = same "
-        "direction, 1 = orthogonal. It is what a linear head sees, whatever happens inside.",
+        how="$1 - \\cos(f^{now}, f^{then})$ of the class token's feature before the head, mean over the task's probe "
+        "images: 0 = same direction, 1 = orthogonal. It is what a linear head sees, whatever happens inside.",
         alt=f"Feature drift at the end: {', '.join(alt) or 'nothing measured yet'}.",
     )
 
@@ -370,7 +377,7 @@ def feature_drift(compared: Sequence[AttentionCompared], *, tasks: int | None = 
 def prompt_mass(
     compared: Sequence[AttentionCompared], *, tasks: int | None = None, layer: int | None = None
 ) -> go.Figure:
-    """Share of attention that goes to prompts, per layer, on the images of the task that has just been learned and of older ones."""
+    """Share of attention that goes to prompts, per layer, on the probe images of all tasks seen by then."""
     newest: dict[int, list[AttentionCompared]] = {}
     for (task, _), event in {(e.clock.task, e.probe_task): e for e in compared}.items():
         newest.setdefault(task, []).append(event)
@@ -416,9 +423,12 @@ def prompt_mass(
     return describe(
         figure,
         title="Attention paid to prompts",
-        what="Mean share of all image tokens' attention that goes to the prompts, per layer, over all probe images seen by then.",
-        look_for="A share near zero: prompts of this layer hardly act. A rising share: prompts take over from the image.",
-        how="$\\sum_{j \\in prompts} S_{nj}$, mean over image tokens $n$, heads and probe images, then over the tasks' probe sets; in percent.",
+        what="Mean share of all image tokens' attention that goes to the prompts, per layer, over all probe images "
+        "seen by then.",
+        look_for="A share near zero: prompts of this layer hardly act. A rising share: prompts take over from the "
+        "image.",
+        how="$\\sum_{j \\in prompts} S_{nj}$, mean over image tokens $n$, heads and probe images, then over the "
+        "tasks' probe sets; in percent.",
         alt="Attention to prompts in the last layer: "
         + (", ".join(f"{text} {percent(y)}" for _, y, text in ends) or "not measured")
         + ".",

@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import PromptsDrifted, UpdateMeasured
 from dashboard.figures.description import blank, describe
+from dashboard.figures.layer_map import colour_bar, layer_map, layer_rows, map_height
 from dashboard.figures.lines import mark_boundaries, task_ticks
 from dashboard.figures.readings import last_of_tasks, layer_task_table, sizes
-from dashboard.figures.spectra import grid_height
 from dashboard.theme import INK, SEQUENTIAL, TEMPLATE, layer_name, number, percent, scale, task_colour, task_name
 
 
@@ -58,23 +58,12 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
             texttemplate="%{z:.2g}" if tasks <= 6 else "",
             textfont={"size": 11},
             hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
-            colorbar={
-                "title": {"text": "change", "side": "right", "font": {"size": 12}},
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
+            colorbar=colour_bar("change"),
         )
     figure.update_xaxes(
         side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5], **task_ticks(tasks, most=8)
     )
-    stride = max(1, layers // 24)
-    figure.update_yaxes(
-        showgrid=False,
-        ticks="",
-        range=[layers - 0.5, -0.5],
-        tickvals=list(range(0, layers, stride)),
-        ticktext=[layer_name(i) for i in range(0, layers, stride)],
-    )
+    figure.update_yaxes(**layer_rows(layers))
     figure.update_layout(margin={"l": 70, "r": 20, "t": 76, "b": 16})
     known = tables["means"][:, sorted(ends)[-1]] if ends else np.zeros(0)
     worst = int(np.nanargmax(known)) if np.isfinite(known).any() else None
@@ -86,15 +75,15 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
     return describe(
         figure,
         title="Prompt statistics, change within each task",
-        what="Layers × tasks: how far each prompt token's mean (left) and standard deviation (right) over channels moved during a task, "
-        f"mean over the layer's prompts.{note}",
-        look_for="Dark cells: LayerNorm sees these prompts differently, so past affinities shift although the direction of the update was "
-        "harmless.",
-        how="$|\\mu_m^{(t)} - \\mu_m^{(t-1)}|$ and $|\\sigma_m^{(t)} - \\sigma_m^{(t-1)}|$ per token $m$ over its channels (population standard "
-        "deviation), mean over $m$; in units of the prompts. The first column compares with the initial prompts. Their sum over layers is "
-        "what a norm-drift penalty holds down.",
+        what="Layers × tasks: how far each prompt token's mean (left) and standard deviation (right) over channels "
+        f"moved during a task, mean over the layer's prompts.{note}",
+        look_for="Dark cells: LayerNorm sees these prompts differently, so past affinities shift although the "
+        "direction of the update was harmless.",
+        how="$|\\mu_m^{(t)} - \\mu_m^{(t-1)}|$ and $|\\sigma_m^{(t)} - \\sigma_m^{(t-1)}|$ per token $m$ over its "
+        "channels (population standard deviation), mean over $m$; in units of the prompts. The first column compares "
+        "with the initial prompts. Their sum over layers is what a norm-drift penalty holds down.",
         alt=f"Two heat maps of {layers} layers by {tasks} tasks.{note}",
-        height=grid_height(layers) + 20,
+        height=map_height(layers) + 20,
     )
 
 
@@ -133,11 +122,12 @@ def prompt_statistics(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: i
     return describe(
         figure,
         title=f"Prompt statistics, {layer_name(layer)}",
-        what="One line per prompt token, one point per epoch: mean (left) and standard deviation (right) over the token's channels; "
-        "axes do not start at zero.",
-        look_for="Flat lines after the first task: the statistics that LayerNorm uses are held. Lines that fan out: they drift.",
-        how="$\\mu_m$ and $\\sigma_m$ of the raw prompts (before LayerNorm), population standard deviation over channels, stored after every "
-        "epoch. Colour: the task being learned.",
+        what="One line per prompt token, one point per epoch: mean (left) and standard deviation (right) over the "
+        "token's channels; axes do not start at zero.",
+        look_for="Flat lines after the first task: the statistics that LayerNorm uses are held. Lines that fan out: "
+        "they drift.",
+        how="$\\mu_m$ and $\\sigma_m$ of the raw prompts (before LayerNorm), population standard deviation over "
+        "channels, stored after every epoch. Colour: the task being learned.",
         alt=f"Lines for the prompts of {layer_name(layer)} over {len(events)} stored moments.",
         height=330,
     )
@@ -160,16 +150,17 @@ def _starts(events: Sequence[PromptsDrifted]) -> list[tuple[float, int]]:
 
 
 def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of `points` [k, d] in the plane of their two principal components, and the share of variance of each axis."""
+    """Places of `points` [k, d] in the plane of their two principal components; share of variance of each axis."""
     from sklearn.decomposition import PCA
 
     count = min(2, *points.shape)
     model = PCA(n_components=count, svd_solver="full")
-    placed = model.fit_transform(points)
+    with np.errstate(invalid="ignore", divide="ignore"):  # all points alike: shares are 0/0, zero below
+        placed = model.fit_transform(points)
     shares = np.nan_to_num(model.explained_variance_ratio_)
     if count < 2:
         placed, shares = np.pad(placed, ((0, 0), (0, 2 - count))), np.pad(shares, (0, 2 - count))
-    # The sign of a component is arbitrary: let the largest loading be positive, so that the picture does not flip between refreshes.
+    # A component's sign is arbitrary: a positive largest loading keeps the picture from flipping between refreshes.
     for axis in range(count):
         if model.components_[axis][np.abs(model.components_[axis]).argmax()] < 0:
             placed[:, axis] *= -1
@@ -264,13 +255,15 @@ def prompt_paths(
         title=title,
         what=f"Each line follows one prompt token, {begin}, number: where it is now, colour: the task being learned. "
         f"The plane shows {percent(seen, 0)} of the variance.{most_note}",
-        look_for="Long stretches in a later task's colour: that task moved what earlier ones had learned. Short, tangled ends: held in place.",
+        look_for="Long stretches in a later task's colour: that task moved what earlier ones had learned. Short, "
+        "tangled ends: held in place.",
         how="Principal component analysis (scikit-learn) of all prompts of this layer at all stored moments"
         + (", each minus its own first place" if common_start else "")
-        + "; one plane for all of them, so that paths can be compared; both "
-        "axes have the same unit. Distance outside the plane is not seen: where the share of variance is low, trust *How far the prompts "
-        "moved* instead.",
-        alt=f"Paths of {len(shown)} prompts over {moments} moments; the plane shows {percent(seen, 0)} of the variance.",
+        + "; one plane for all of them, so that paths can be compared; both axes have the same unit. Distance "
+        "outside the plane is not seen: where the share of variance is low, trust *How far the prompts moved* "
+        "instead.",
+        alt=f"Paths of {len(shown)} prompts over {moments} moments; the plane shows {percent(seen, 0)} of the "
+        "variance.",
         height=440,
     )
 
@@ -280,42 +273,18 @@ def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> 
     layers, last = sizes(updates)
     tasks = max(tasks or 1, last)
     table = 100 * layer_task_table(updates, "movement", layers=layers, tasks=tasks)
-    figure = blank()
-    figure.add_heatmap(
-        z=table.astype(np.float32),
-        zmin=0,
-        zmax=float(np.nanmax(table)) if np.isfinite(table).any() else 1,
-        colorscale=scale(SEQUENTIAL),
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
-        texttemplate="%{z:.3g} %" if tasks <= 8 else "%{z:.0f}" if tasks <= 16 else "",
-        textfont={"size": 12},
-        hovertemplate="%{y}: %{z:.2f} % of its size<extra></extra>",
-        colorbar={
-            "title": {"text": "moved", "side": "right", "font": {"size": 12}},
-            "thickness": 12,
-            "outlinewidth": 0,
-            "ticksuffix": " %",
-        },
+    text = None
+    if tasks <= 16:
+        text = [["" if np.isnan(v) else f"{number(v)} %" if tasks <= 8 else number(v) for v in row] for row in table]
+    figure = layer_map(
+        table,
+        text,
+        across="in task",
+        hover="%{y}: %{z:.2f} % of its size<extra></extra>",
+        bar="moved",
+        high=float(np.nanmax(table)) if np.isfinite(table).any() else 1.0,
+        suffix=" %",
     )
-    figure.update_xaxes(
-        title_text="in task",
-        side="top",
-        showgrid=False,
-        ticks="",
-        range=[-0.5, max(tasks, 1) - 0.5],
-        **task_ticks(tasks),
-    )
-    stride = max(1, layers // 24)
-    figure.update_yaxes(
-        showgrid=False,
-        ticks="",
-        range=[max(layers, 1) - 0.5, -0.5],
-        tickvals=list(range(0, layers, stride)),
-        ticktext=[layer_name(i) for i in range(0, layers, stride)],
-    )
-    figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
     later = table[:, 1:][np.isfinite(table[:, 1:])]
     first = table[:, 0][np.isfinite(table[:, :1])[:, 0]] if tasks else np.zeros(0)
     note = (
@@ -328,8 +297,8 @@ def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> 
         title="How far the prompts moved",
         what=f"Net change of each layer's prompts over a task, relative to their size before it.{note}",
         look_for="Pale columns after the first: updates are held small; layers that stay dark carry the new tasks.",
-        how="$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the prompts after and before the task. Steps "
-        "that cancel do not count.",
+        how="$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the prompts after "
+        "and before the task. Steps that cancel do not count.",
         alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
-        height=grid_height(layers),
+        height=map_height(layers),
     )

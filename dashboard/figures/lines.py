@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,7 +21,7 @@ def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarra
         return x, y
     edges = np.linspace(0, len(x), limit // 2 + 1).astype(int)
     keep: set[int] = {0, len(x) - 1}
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         part = y[low:high]
         if np.isfinite(part).any():
             keep.update((low + int(np.nanargmin(part)), low + int(np.nanargmax(part))))
@@ -68,7 +69,7 @@ def label_ends(
 ) -> None:
     """Write a label to the right of each line end (x, y, text); labels that would touch are moved apart.
 
-    `span` is the drawn range of y (data units), `pixels` its height on the screen; on a log axis both are taken in decades.
+    `span` is the drawn range of y (data units), `pixels` its height on the screen; a log axis takes both in decades.
     """
     known = [(x, y, text) for x, y, text in ends if y is not None and math.isfinite(y) and (not log or y > 0)]
     if not known:
@@ -95,7 +96,7 @@ def label_ends(
 
 
 def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, axis: str = "x", most: int = 20) -> None:
-    """A dotted vertical where each task begins, with the task's name at its top; of many, about `most` are named. `starts` holds (x, task)."""
+    """A dotted vertical at each (x, task) of `starts`, the task's name at its top; of many, about `most` are named."""
     drawn = "y domain" if axis == "x" else f"y{axis[1:]} domain"
     figure.layout.shapes += tuple(
         go.layout.Shape(

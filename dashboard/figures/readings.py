@@ -29,8 +29,8 @@ def accuracies(
     Args:
         measured: the run's accuracy events, in order; a later one for the same row replaces an earlier one.
         readout: whose predictions.
-        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured; 1 = the newest
-            row alone, whatever its task (a run that learns all tasks at once).
+        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured; 1 = the
+            newest row alone, whatever its task (a run that learns all tasks at once).
 
     Returns:
         [rows, T] float64; [0, 0] if nothing was measured.
@@ -48,7 +48,7 @@ def accuracies(
 
 
 def mean_so_far(matrix: np.ndarray) -> np.ndarray:
-    """[rows] mean of each row over the tasks seen by then (columns j ≤ i; all columns if there is a single row), NaN = no row."""
+    """[rows] mean of each row over the tasks seen by then (j ≤ i; a single row: over all its columns), NaN = no row."""
     means = np.full(len(matrix), np.nan)
     for i, row in enumerate(matrix):
         seen = row if len(matrix) == 1 else row[: i + 1]
@@ -78,7 +78,7 @@ def compared_later(compared: Iterable[AttentionCompared], probe_task: int | None
 def layer_task_table(
     events: Iterable[Event], field: str, *, layers: int, tasks: int, key: str | None = None
 ) -> np.ndarray:
-    """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` picks from a dict-valued field."""
+    """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` picks from a dict."""
     table = np.full((layers, tasks), np.nan)
     for event in events:
         value = getattr(event, field)

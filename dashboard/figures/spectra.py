@@ -1,7 +1,8 @@
 """Spectra: where the used directions end, how many are left, and how much of an update lies where past tasks look.
 
-A stored spectrum holds eigenvalues λ of a second moment, which are squared singular values σ of the activations (up to their
-number). Figures draw σ = √λ on a log axis and energy, which is λ itself, on a linear one; nothing is squared twice.
+A stored spectrum holds eigenvalues λ of a second moment, which are squared singular values σ of the activations (up to
+their number). Figures draw σ = √λ on a log axis and energy, which is λ itself, on a linear one; nothing is squared
+twice.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import SpectrumMeasured, UpdateMeasured
 from dashboard.figures.description import blank, describe
+from dashboard.figures.layer_map import layer_map, map_height
 from dashboard.figures.lines import decade_ticks, label_ends, layer_ticks, task_ticks, thinned
 from dashboard.figures.readings import layer_task_table, sizes
 from dashboard.theme import (
     INK,
     PALE,
-    SEQUENTIAL,
     TEMPLATE,
     directions,
     faded,
     layer_name,
     number,
     percent,
-    scale,
     task_colour,
     task_name,
 )
@@ -85,7 +85,8 @@ def _decay(
         line={"color": colour, "width": 3 if chosen else 1.6},
         opacity=1 if chosen else 0.7,
         marker={"size": 5, "color": colour},
-        hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}} of the largest<extra></extra>",
+        hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}} of the "
+        "largest<extra></extra>",
         **(axes or {}),
     )
     if 0 <= cut < n:
@@ -101,8 +102,8 @@ def _decay(
                 "color": colour,
                 "line": {"width": 2, "color": colour},
             },
-            hovertemplate=f"{task_name(event.clock.task)}: free from direction %{{x}} on, {directions(event.nullity, n)}"
-            "<extra></extra>",
+            hovertemplate=f"{task_name(event.clock.task)}: free from direction %{{x}} on, "
+            f"{directions(event.nullity, n)}<extra></extra>",
             **(axes or {}),
         )
     return float(x[-1]), float(y[-1])
@@ -173,8 +174,9 @@ def spectrum_decay(
             ),
         )
         caption = (
-            f"After {task_name(chosen.clock.task)} the rule ({chosen.rule}) leaves {counted(chosen.nullity, n)} free and "
-            f"protects {percent(100 * chosen.protected_energy)} of the energy; effective rank {number(chosen.effective_rank)}."
+            f"After {task_name(chosen.clock.task)} the rule ({chosen.rule}) leaves {counted(chosen.nullity, n)} free "
+            f"and protects {percent(100 * chosen.protected_energy)} of the energy; effective rank "
+            f"{number(chosen.effective_rank)}."
         )
     figure.update_xaxes(title_text="direction, most used first", range=[0.5, n + 0.5], showgrid=False)
     figure.update_yaxes(title_text="singular value ÷ largest", **decade_ticks(*span))
@@ -185,13 +187,15 @@ def spectrum_decay(
     return describe(
         figure,
         title=f"Singular values, {layer_name(layer)}, {space}",
-        what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative to the largest, log axis; "
-        f"circles mark the cut. {caption}{unused}",
-        look_for="A cut that moves right with every task: the room to learn is running out. A line without a knee: any cut is arbitrary.",
-        how="σ_j = √λ_j, with λ the eigenvalues of the uncentred second moment C = mean of a aᵀ over the rows a of this space, summed over the "
-        "tasks so far. Drawn is σ_j / σ_0; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's own rule places "
-        "it: directions to its right count as unused by past tasks, updates may go there. Energy is λ, the squared singular value: it is "
-        "not squared again.",
+        what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative "
+        f"to the largest, log axis; circles mark the cut. {caption}{unused}",
+        look_for="A cut that moves right with every task: the room to learn is running out. A line without a knee: "
+        "any cut is arbitrary.",
+        how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment $C = "
+        "\\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far. Drawn is "
+        "$\\sigma_j / \\sigma_0$; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's "
+        "own rule places it: directions to its right count as unused by past tasks, updates may go there. Energy is "
+        "$\\lambda$, the squared singular value: it is not squared again.",
         alt=f"Spectrum of {layer_name(layer)}, {space}. {caption or 'Nothing measured yet.'}",
         height=400,
     )
@@ -242,8 +246,10 @@ def spectrum_facets(
     return describe(
         figure,
         title=f"All layers, {space}",
-        what="Singular values relative to each layer's largest, one colour per task, circles mark the cut; axes are common to all layers.",
-        look_for="Layers whose circles lie far right have little room left; they are where the next task will be hard to learn.",
+        what="Singular values relative to each layer's largest, one colour per task, circles mark the cut; axes are "
+        "common to all layers.",
+        look_for="Layers whose circles lie far right have little room left; they are where the next task will be "
+        "hard to learn.",
         how="As the large figure, for every layer. Thick: the chosen task.",
         alt=f"{layers} small spectra, {space}, up to {task_name(last - 1) if last else 'no task'}.",
         height=70 + 175 * rows,
@@ -267,7 +273,8 @@ def energy_kept(measured: Sequence[SpectrumMeasured], *, layer: int, space: str,
             line={"color": colour, "width": 2},
             showlegend=False,
             name=task_name(event.clock.task),
-            hovertemplate=f"{task_name(event.clock.task)}: the first %{{x:.0f}} directions hold %{{y:.2f}} %<extra></extra>",
+            hovertemplate=f"{task_name(event.clock.task)}: the first %{{x:.0f}} directions hold %{{y:.2f}} "
+            "%<extra></extra>",
         )
         cut = n - event.nullity
         figure.add_scatter(
@@ -277,7 +284,8 @@ def energy_kept(measured: Sequence[SpectrumMeasured], *, layer: int, space: str,
             showlegend=False,
             name=f"cut of {task_name(event.clock.task)}",
             marker={"size": 10, "color": colour},
-            hovertemplate=f"{task_name(event.clock.task)}: %{{x}} protected directions hold %{{y:.2f}} %<extra></extra>",
+            hovertemplate=f"{task_name(event.clock.task)}: %{{x}} protected directions hold %{{y:.2f}} "
+            "%<extra></extra>",
         )
         alt.append(f"{task_name(event.clock.task)} {percent(float(shares[cut]))} in {cut}")
     figure.update_xaxes(title_text="directions counted, most used first", range=[0, n], showgrid=False)
@@ -285,71 +293,15 @@ def energy_kept(measured: Sequence[SpectrumMeasured], *, layer: int, space: str,
     return describe(
         figure,
         title=f"Energy, {layer_name(layer)}, {space}",
-        what="Share of the energy held by the first directions, one line per task; the dot is the cut: what lies left of it is protected.",
-        look_for="A dot well below 100 %: the free directions still carry energy of past tasks, so moving along them is felt.",
-        how="Σ_{i<k} λ_i / Σ λ_i in percent; λ are eigenvalues of the second moment, which are energies already. The part above the dot is "
-        "the leaked energy.",
+        what="Share of the energy held by the first directions, one line per task; the dot is the cut: what lies "
+        "left of it is protected.",
+        look_for="A dot well below 100 %: the free directions still carry energy of past tasks, so moving along them "
+        "is felt.",
+        how="$\\sum_{i<k} \\lambda_i \\,/\\, \\sum_i \\lambda_i$ in percent; $\\lambda$ are eigenvalues of the "
+        "second moment, which are energies already. The part above the dot is the leaked energy.",
         alt="Energy protected: " + (", ".join(alt) or "nothing measured") + ".",
         height=400,
     )
-
-
-def _grid(
-    table: np.ndarray,
-    text: list[list[str]] | None,
-    *,
-    hover: str,
-    custom: np.ndarray | list[list[str]] | None,
-    colorbar: str,
-    high: float,
-    suffix: str = "",
-) -> go.Figure:
-    """Layers × tasks heat map with the first layer at the top."""
-    layers, tasks = table.shape
-    figure = blank()
-    figure.add_heatmap(
-        z=table.astype(np.float32),
-        zmin=0,
-        zmax=high,
-        colorscale=scale(SEQUENTIAL),
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
-        text=text,
-        texttemplate="%{text}" if text else "",
-        textfont={"size": 12},
-        customdata=custom,
-        hovertemplate=hover,
-        colorbar={
-            "title": {"text": colorbar, "side": "right", "font": {"size": 12}},
-            "thickness": 12,
-            "outlinewidth": 0,
-            "ticksuffix": suffix,
-        },
-    )
-    figure.update_xaxes(
-        title_text="after training on",
-        side="top",
-        showgrid=False,
-        ticks="",
-        range=[-0.5, max(tasks, 1) - 0.5],
-        **task_ticks(tasks),
-    )
-    stride = max(1, layers // 24)
-    figure.update_yaxes(
-        showgrid=False,
-        ticks="",
-        range=[max(layers, 1) - 0.5, -0.5],
-        tickvals=list(range(0, layers, stride)),
-        ticktext=[layer_name(i) for i in range(0, layers, stride)],
-    )
-    figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
-    return figure
-
-
-def grid_height(layers: int) -> int:
-    """Pixels of a map with one row a layer."""
-    return int(min(680, 96 + (40 if layers <= 8 else 30) * max(layers, 1)))
 
 
 def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int | None = None) -> go.Figure:
@@ -375,12 +327,13 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
         ["" if np.isnan(c) else directions(int(c), int(w)) for c, w in zip(cs, ws, strict=True)]
         for cs, ws in zip(counts, widths, strict=True)
     ]
-    figure = _grid(
+    figure = layer_map(
         shares,
         text,
+        across="after training on",
         hover="%{customdata} directions left free<extra>%{y}</extra>",
         custom=custom,
-        colorbar="left free",
+        bar="left free",
         high=100,
         suffix=" %",
     )
@@ -388,19 +341,23 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
     width = len(known.eigenvalues) if known else 0
     scarce = int(np.nanargmin(shares[:, last - 1])) if found and np.isfinite(shares[:, last - 1]).any() else None
     note = (
-        f" Scarcest after {task_name(last - 1)}: {layer_name(scarce)}, {counted(int(counts[scarce, last - 1]), width)} left."
+        f" Scarcest after {task_name(last - 1)}: {layer_name(scarce)}, "
+        f"{counted(int(counts[scarce, last - 1]), width)} left."
         if scarce is not None
         else ""
     )
     return describe(
         figure,
         title=f"Directions left free, {space}",
-        what=f"Nullity of every layer after every task: count and share of {width} directions ({space}: {meaning(space)}).{note}",
-        look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. Empty: not measured.",
-        how="Nullity R = number of directions to the right of the cut, rank = n − R. The rule that places the cut is the method's own"
-        f"{f' ({known.rule})' if known else ''}. Free is what the rule calls free: it is not the numerical null space.",
+        what=f"Nullity of every layer after every task: count and share of {width} directions ({space}: "
+        f"{meaning(space)}).{note}",
+        look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. "
+        "Empty: not measured.",
+        how="Nullity $R$ = number of directions to the right of the cut, rank $= n - R$. The rule that places the "
+        f"cut is the method's own{f' ({known.rule})' if known else ''}. Free is what the rule calls free: it is not "
+        "the numerical null space.",
         alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
-        height=grid_height(layers),
+        height=map_height(layers),
     )
 
 
@@ -447,9 +404,10 @@ def directions_left(
     return describe(
         figure,
         title=f"How fast the room runs out, {space}",
-        what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are the chosen, the lowest "
-        "and the highest.",
-        look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned elsewhere.",
+        what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are "
+        "the chosen, the lowest and the highest.",
+        look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned "
+        "elsewhere.",
         how="Nullity over the number of directions, in percent, after every task in which spectra were measured.",
         alt="Left free at the end: "
         + (", ".join(text.replace("<b>", "").replace("</b>", "") for _, _, text in ends) or "nothing measured")
@@ -493,11 +451,15 @@ def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None 
     return describe(
         figure,
         title=f"What the projection does to an update, {space}",
-        what=f"Factor by which an update is multiplied after {task_name(task)}, along free and along protected directions; {summary}."
+        what=f"Factor by which an update is multiplied after {task_name(task)}, along free and along protected "
+        f"directions; {summary}."
         + ("" if obeyed else " This run's training projects nothing in this space: both factors are 1."),
-        look_for="Bars of nearly equal height: the projection shrinks the step more than it turns it. Protected at zero: strict protection.",
-        how="The projector acts as a symmetric matrix with two eigenvalues; the method stores both. For η-blended projectors normalised by "
-        "√R: free = η/√R + 1 − η, protected = 1 − η, so free directions are scaled down too. On both sides together the factors multiply.",
+        look_for="Both bars far below 1: updates are mainly made smaller; a run with steps shrunk alike is the fair "
+        "comparison. Protected at zero: strict protection.",
+        how="The projector acts as a symmetric matrix with two eigenvalues; the method stores both. For projectors "
+        "$\\eta\\,\\Pi/\\sqrt{R} + (1-\\eta) I$: free $= \\eta/\\sqrt{R} + 1 - \\eta$, protected $= 1 - \\eta$, so "
+        "free directions are scaled down too. Where an update is projected on both sides, the factors of both sides "
+        "multiply.",
         alt=f"Gains after {task_name(task)}: {summary}.",
         height=320,
     )
@@ -550,13 +512,16 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
     return describe(
         figure,
         title=f"Where the updates went, {space}",
-        what=f"Dots: share (root mean square) of a task's net prompt update along directions past tasks use; grey bars: a random direction. "
-        f"{summary[0].upper() + summary[1:]}.",
-        look_for="Dots well below their bar: the update avoided what past tasks use. On the bar: no better than chance.",
-        how="Affinity side r = √( tr(Δ C Δᵀ) / (‖Δ‖² λ₀) ), mixture side the same with Δᵀ; Δ is the net change of the layer's prompts over the "
-        "task, C the moment of the tasks before it, λ₀ its largest eigenvalue. 0 = entirely in unused directions, 1 = entirely along the "
-        "most used one. Reference: √( tr C / (n λ₀) ). It measures direction only: a smaller step does not flatter it. The first task has "
-        "no past, so it has no dot.",
+        what="Dots: share (root mean square) of a task's net prompt update along directions past tasks use; grey "
+        f"bars: a random direction. {summary[0].upper() + summary[1:]}.",
+        look_for="Dots well below their bar: the update avoided what past tasks use. On the bar: no better than "
+        "chance.",
+        how="Affinity side $r = \\sqrt{\\mathrm{tr}(\\Delta C \\Delta^\\top) / (\\|\\Delta\\|_F^2\\,\\lambda_0)}$, "
+        "mixture side the same with $\\Delta^\\top$; $\\Delta$ is the net change of the layer's prompts over the "
+        "task, $C$ the moment of the tasks before it, $\\lambda_0$ its largest eigenvalue. 0 = entirely in unused "
+        "directions, 1 = entirely along the most used one. Reference: $\\sqrt{\\mathrm{tr}\\,C / (n \\lambda_0)}$. "
+        "It measures direction only: a smaller step does not flatter it. The first task has no past, so it has no "
+        "dot.",
         alt=f"Residuals in {layers} layers, {space}: {summary}.",
         height=340,
     )

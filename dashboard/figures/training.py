@@ -98,8 +98,9 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
         + ("" if alone else "; solid: the sum, dashed: its parts")
         + "; long runs are thinned, peaks kept.",
         look_for="Each task should start high and fall; a curve that stays high has no room to learn.",
-        how="Loss of the training batch at each step, before the step is taken. Cross-entropy is in nats; other parts as the method "
-        "defines them. *Total* is the sum that is differentiated. The axis starts at zero; the highest 0.5 % of values may lie above it.",
+        how="Loss of the training batch at each step, before the step is taken. Cross-entropy is in nats; other "
+        "parts as the method defines them. *Total* is the sum that is differentiated. The axis starts at zero; the "
+        "highest 0.5 % of values may lie above it.",
         alt=f"Loss over {len(steps)} steps; newest: {newest or 'none yet'}.",
         height=320,
     )
@@ -150,9 +151,10 @@ def batch_accuracy(
         figure,
         title="Accuracy on training batches",
         what="Pale: every batch; full: mean of the last few batches of the same task; among the classes the loss sees.",
-        look_for="It tells how well the current task is being fitted, nothing about older tasks: for these see the matrix.",
-        how="Share of a training batch that is classified correctly before the step, in percent, among the classes in the loss (with a loss "
-        "over the current task's classes only, chance is high: 50 % for two classes).",
+        look_for="It tells how well the current task is being fitted, nothing about older tasks: for these see the "
+        "matrix.",
+        how="Share of a training batch that is classified correctly before the step, in percent, among the classes "
+        "in the loss (with a loss over the current task's classes only, chance is high: 50 % for two classes).",
         alt=f"Batch accuracy over {len(steps)} steps; newest {newest}.",
         height=320,
     )
@@ -170,8 +172,8 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
             for row, name in enumerate(names):
                 value = getattr(event, field).get(name)
                 values[row, column] = np.nan if value is None else value
-        total = np.sqrt(np.nansum(values**2, axis=0)) if len(names) else np.zeros(0)
-        total[~np.isfinite(values).any(axis=0) | (total <= 0)] = np.nan if len(total) else 0
+        total = np.sqrt(np.nansum(values**2, axis=0))
+        total[~np.isfinite(values).any(axis=0) | (total <= 0)] = np.nan
         drawn.append((label, total))
     ends, low, high = [], np.inf, 0.0
     for label, values in drawn:
@@ -205,19 +207,20 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
     figure.update_layout(margin={"r": 130 if ends else 24})
     shares = _shares(drawn, _task_of(steps))
     later = [share for task, share in shares.items() if task > 0]
-    passed = ", ".join(
-        [f"{task_name(0)} {percent(100 * shares[0])}"] * (0 in shares)
-        + [f"later {percent(100 * float(np.median(later)))}"] * bool(later)
-    )
+    parts = [f"{task_name(0)} {percent(100 * shares[0])}"] if 0 in shares else []
+    if later:
+        parts.append(f"later {percent(100 * float(np.median(later)))}")
+    passed = ", ".join(parts)
     return describe(
         figure,
         title="What gets through of each step",
-        what="Size of the step the optimiser proposes (dotted) and of the step that is applied (solid), all projected parameters together, "
-        f"log axis. Applied over proposed, median: {passed or 'not measured'}.",
-        look_for="A gap that opens at a task boundary is the price of protection; at the same size nothing is projected.",
-        how="Frobenius norm of the optimiser's own step ΔP and of the step after projection B₂ ΔP B₁ (or whatever map the method uses), "
-        f"over {', '.join(names) or 'no parameter'}; several parameters are joined as the root of the sum of squares. A smaller step is "
-        "not a safer one: compare with the direction of the update, below.",
+        what="Size of the step the optimiser proposes (dotted) and of the step that is applied (solid), all "
+        f"projected parameters together, log axis. Applied over proposed, median: {passed or 'not measured'}.",
+        look_for="A gap that opens at a task boundary is the price of protection; at the same size nothing is "
+        "projected.",
+        how="Frobenius norm of the optimiser's own step ΔP and of the step after projection B₂ ΔP B₁ (or whatever "
+        f"map the method uses), over {', '.join(names) or 'no parameter'}; several parameters are joined as the root "
+        "of the sum of squares. A smaller step is not a safer one: compare with the direction of the update, below.",
         alt=f"Median share of the proposed step that is applied: {passed or 'not measured'}.",
         height=320,
     )
@@ -268,11 +271,15 @@ def time_and_memory(ended: Sequence[TaskEnded], *, tasks: int | None = None) -> 
     return describe(
         figure,
         title="Time and memory",
-        what="Bars: wall time of training on a task; printed above: everything the method keeps for later tasks, in MB.",
+        what="Bars: wall time of training on a task; printed above: everything the method keeps for later tasks, in "
+        "MB.",
         look_for="Memory that grows with every task, or time that does.",
-        how="Wall time from the task's first step to the end of what is stored for it. Kept: bytes of the method's own state between tasks "
-        "(parameters, moments, statistics), without the frozen backbone.",
-        alt="; ".join(f"{task_name(e.clock.task)} {seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended)
-        or "Nothing yet.",
+        how="Wall time from the task's first step to the end of what is stored for it. Kept: bytes of the method's "
+        "own state between tasks (parameters, moments, statistics), without the frozen backbone.",
+        alt=(
+            "; ".join(f"{task_name(e.clock.task)} {seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended)
+            or "Nothing yet"
+        )
+        + ".",
         height=280,
     )

@@ -1,11 +1,23 @@
-"""Attention and prompts: what an old image's class token looks at before and after a task, and where the prompts went."""
+"""Attention and prompts: what an old image's class token looks at before and after a task; where the prompts went."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, UpdateMeasured
-from dashboard.frame import FEW, Frame, code, current, empty, literal, not_measured, panel, select_layer, select_task
+from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, TaskEnded, UpdateMeasured
+from dashboard.frame import (
+    FEW,
+    Frame,
+    code,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    panel,
+    select_layer,
+    select_task,
+)
 from dashboard.tail import Log
 from dashboard.theme import number, task_name
 
@@ -34,7 +46,8 @@ def answers(log: Log, probe: int, image: int) -> str:
             k, margin = int(event.predicted[image]), float(event.margin[image])
             name = literal(names[k]) if 0 <= k < len(names) else f"class {k + 1}"
             said.append(
-                f"after {task_name(task)} {'**' + name + '**' if margin > 0 else name + ' (wrong)'}, margin {number(margin)}"
+                f"after {task_name(task)} {'**' + name + '**' if margin > 0 else name + ' (wrong)'}, margin "
+                f"{number(margin)}"
             )
     return "The model's answer: " + "; ".join(said) + "." if said else ""
 
@@ -71,8 +84,8 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
     before_task = learned if against == LEARNED else max(after_task - 1, learned)
     if after_task < learned:
         st.info(
-            f"Attention on images of {task_name(probe)} was first measured after {task_name(learned)}: choose that or a later task above, or "
-            "images of an earlier one.",
+            f"Attention on images of {task_name(probe)} was first measured after {task_name(learned)}: choose that "
+            "or a later task above, or images of an earlier one.",
             icon=":material/info:",
         )
         return
@@ -92,7 +105,10 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
             "The figures below do not need one.",
         )
         return
-    moments = (f"after {task_name(before_task)}", f"after {task_name(after_task)}")
+    ended = {event.clock.task for event in log.events(TaskEnded)}
+    moments = tuple(
+        f"after {task_name(t)}" if t in ended else f"in {task_name(t)}, so far" for t in (before_task, after_task)
+    )
     if before_task == after_task:
         moments = (moments[0], f"{moments[1]}, the same")
     panel(
@@ -139,13 +155,15 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
     tasks = len(plan.tasks) if plan else None
     later = compared_later(compared)
     if not later:
-        single = plan is not None and plan.trained_tasks == 1
-        st.markdown(
-            "All tasks were learned at once: there is no earlier moment to compare attention with."
-            if single
-            else "How consistent attention stays is drawn here when a second task has been learned: until then there is nothing to "
-            "compare with."
-        )
+        if plan is not None and plan.trained_tasks == 1:
+            st.markdown(
+                "This run has a single stage of training: there is no earlier moment to compare attention with."
+            )
+        else:
+            st.markdown(
+                "How consistent attention stays is drawn here when a second task has been learned: until then there "
+                "is nothing to compare with."
+            )
         return
     probe = int(str(st.session_state.get("probe", "T1"))[1:]) - 1
     probe = probe if any(e.probe_task == probe for e in later) else later[0].probe_task
@@ -242,6 +260,7 @@ def show() -> None:
         return
     with st.container(horizontal=True, gap="large", key="attention-shared"):
         task, layer = select_task(log), select_layer(log)
+    learned_at_once(log)
     attention_part(frame, log, task, layer)
     prompts_part(frame, log, layer)
 

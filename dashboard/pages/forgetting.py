@@ -6,15 +6,27 @@ import numpy as np
 import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
-from cl_core.metrics import average_incremental_accuracy, backward_transfer, final_average_accuracy, forgetting, learning_accuracy
-from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time, learned_and_kept, readout_bars, readout_comparison
+from cl_core.metrics import (
+    average_incremental_accuracy,
+    backward_transfer,
+    final_average_accuracy,
+    forgetting,
+    learning_accuracy,
+)
+from dashboard.figures.accuracy import (
+    accuracy_matrix,
+    accuracy_over_time,
+    learned_and_kept,
+    readout_bars,
+    readout_comparison,
+)
 from dashboard.figures.readings import CLASS_INCREMENTAL, accuracies, readouts
-from dashboard.frame import Frame, current, empty, literal, not_measured, panel
+from dashboard.frame import Frame, begin_with, current, empty, literal, not_measured, panel, sentence
 from dashboard.tail import Log
 from dashboard.theme import percent, points, task_name
 
-SIDE = 96                                                       # screen pixels of a lost image
-SHOWN = 24                                                      # lost images drawn at most
+SIDE = 96  # screen pixels of a lost image
+SHOWN = 24  # lost images drawn at most
 
 
 def cell_choice(matrix: np.ndarray) -> tuple[int, int]:
@@ -35,7 +47,7 @@ def cell_choice(matrix: np.ndarray) -> tuple[int, int]:
 
 def _settle(key: str, options: list[str], default: str) -> None:
     if st.session_state.get(key) not in options and st.query_params.get(key) not in options:
-        st.session_state[key] = default
+        begin_with(key, default)
 
 
 def _pick(label: str, key: str, options: list[str]) -> str:
@@ -46,7 +58,10 @@ def _pick(label: str, key: str, options: list[str]) -> str:
 
 
 def _open_cell(point: dict[str, object]) -> None:
-    st.session_state["from"], st.session_state["to"] = task_name(round(float(point["y"]))), task_name(round(float(point["x"])))  # type: ignore[arg-type]
+    st.session_state["from"], st.session_state["to"] = (
+        task_name(round(float(point["y"]))),
+        task_name(round(float(point["x"]))),
+    )  # type: ignore[arg-type]
 
 
 def cell(log: Log, plan: RunStarted, matrix: np.ndarray, after: int, on: int) -> None:
@@ -57,14 +72,20 @@ def cell(log: Log, plan: RunStarted, matrix: np.ndarray, after: int, on: int) ->
     if classes:
         st.caption(f"{task_name(on)}: {literal(classes)}")
     if not np.isfinite(value):
-        st.markdown("Not measured: " + (f"{task_name(on)} is learned later." if on > after else "the run has not come so far."))
+        st.markdown(
+            "Not measured: " + (f"{task_name(on)} is learned later." if on > after else "the run has not come so far.")
+        )
         return
     learned = matrix[on, on] if on < len(matrix) else np.nan
     with st.container(horizontal=True, gap="medium"):
         st.metric("Accuracy", percent(value), width="content")
         st.metric("When just learned", percent(learned), width="content")
-        st.metric("Change since", points(value - learned) if np.isfinite(learned) else "–", width="content",
-                  help="a(i, j) − a(j, j), in percentage points")
+        st.metric(
+            "Change since",
+            points(value - learned) if np.isfinite(learned) else "–",
+            width="content",
+            help="a(i, j) − a(j, j), in percentage points",
+        )
     lost_images(log, plan, after, on)
 
 
@@ -73,8 +94,11 @@ def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
     probes = next((e for e in log.events(ProbesChosen) if e.clock.task == on), None)
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
     if probes is None or after not in said or on not in said:
-        not_measured("Which images were lost was not recorded.", "Predictions on probe images come with *attention* or *readout* "
-                     "switched on under *Measured besides accuracy*.")
+        not_measured(
+            "Which images were lost was not recorded.",
+            "Predictions on probe images come with *attention* or *readout* "
+            "switched on under *Measured besides accuracy*.",
+        )
         return
     labels = np.asarray(probes.labels)
     then, now = (np.asarray(said[task].predicted) == labels for task in (on, after))
@@ -85,8 +109,10 @@ def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
     else:
         chosen, word = np.flatnonzero(then & ~now), "Lost since"
         won = int((~then & now).sum())
-        st.markdown(f"Of {len(labels)} probe images {int(then.sum())} were right when {task_name(on)} had just been learned; "
-                    f"{len(chosen)} of these are wrong now" + (f", {won} others became right." if won else "."))
+        st.markdown(
+            f"Of {len(labels)} probe images {int(then.sum())} were right when {task_name(on)} had just been learned; "
+            f"{len(chosen)} of these are wrong now" + (f", {won} others became right." if won else ".")
+        )
     if not len(chosen):
         return
     st.markdown(f"**{word}**")
@@ -96,10 +122,14 @@ def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
             path = [f"{float(margins[t][i]):+.1f}".replace("-", "−") for t in sorted(margins) if on <= t <= after]
             with st.container(width=SIDE + 8, gap=None):
                 st.image(_enlarged(np.asarray(probes.images[i])), width=SIDE)
-                st.caption(f"{literal(probes.names[i])}, taken for {literal(_class(names, said[after].predicted[i]))}  \n"
-                           + " → ".join(path if len(path) < 3 else [path[0], "…", path[-1]]), help="Margin: " + " → ".join(path))
-    st.caption("Below each image its margin from learning on: score of the true class minus the best other. It falls below zero where "
-               "the image is lost; a slow fall warns earlier than the accuracy.")
+                st.caption(
+                    f"{literal(probes.names[i])}, taken for {literal(_class(names, said[after].predicted[i]))}  \n"
+                    + " → ".join(path if len(path) < 3 else [path[0], path[-1]])
+                )
+    st.caption(
+        "Below each image its margin when just learned and now: score of the true class minus the best other. "
+        "Below zero the image is lost; a margin that shrinks warns earlier than the accuracy."
+    )
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
@@ -115,20 +145,33 @@ def _class(names: list[str], identity: int) -> str:
 def numbers(log: Log, live: bool) -> None:
     """The run's numbers for every readout in a table."""
     measured = log.events(AccuracyMeasured)
-    table: dict[str, list[str]] = {"readout": [], "final average accuracy": [], "average incremental accuracy": [],
-                                   "learning accuracy": [], "forgetting": [], "backward transfer": []}
+    table: dict[str, list[str]] = {
+        "readout": [],
+        "final average accuracy": [],
+        "average incremental accuracy": [],
+        "learning accuracy": [],
+        "forgetting": [],
+        "backward transfer": [],
+    }
     for readout in readouts(measured):
         matrix = accuracies(measured, readout)
         table["readout"].append(readout)
-        for name, measure in (("final average accuracy", final_average_accuracy), ("average incremental accuracy", average_incremental_accuracy),
-                              ("learning accuracy", learning_accuracy)):
+        for name, measure in (
+            ("final average accuracy", final_average_accuracy),
+            ("average incremental accuracy", average_incremental_accuracy),
+            ("learning accuracy", learning_accuracy),
+        ):
             table[name].append(percent(measure(matrix)))
         table["forgetting"].append(points(forgetting(matrix)).lstrip("+"))
         table["backward transfer"].append(points(backward_transfer(matrix)))
     st.markdown("**In numbers" + (", so far" if live else "") + "**")
     st.dataframe(table, hide_index=True, width="stretch", key="forgetting-numbers", alt="Numbers of each readout")
-    st.caption("Forgetting: mean over earlier tasks of the best earlier accuracy minus the accuracy now, without the newest row among the "
-               "earlier ones. Backward transfer: mean of a(n, j) − a(j, j), signed.")
+    st.caption(
+        "Forgetting: mean over earlier tasks of the best earlier accuracy minus the accuracy now, without the newest "
+        "row "
+        "among the "
+        "earlier ones. Backward transfer: mean of a(n, j) − a(j, j), signed."
+    )
 
 
 def show() -> None:
@@ -136,28 +179,44 @@ def show() -> None:
     log = frame.log
     st.markdown("## Forgetting")
     if log is None:
-        empty("Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.", "To the Start page",
-              page="pages/start.py")
+        empty(
+            "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
+            "To the Start page",
+            page="pages/start.py",
+        )
         return
     if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
+        st.error(sentence(log.trouble), icon=":material/broken_image:")
     measured, plan = log.events(AccuracyMeasured), log.started()
     matrix = accuracies(measured, rows=plan.trained_tasks if plan else None)
     if plan is None or not np.isfinite(matrix).any():
         if not log.trouble:
-            empty("The accuracy matrix appears here when the first task has been learned.", "Follow it on the Run page", page="pages/run.py")
+            empty(
+                "The accuracy matrix appears here when the first task has been learned.",
+                "Follow it on the Run page",
+                page="pages/run.py",
+            )
         return
     joint = plan.trained_tasks == 1 < len(plan.tasks)
     left, right = st.columns([5, 4], gap="medium")
     with right:
         if joint:
-            st.markdown("All tasks were learned at once: there is nothing earlier to forget. This run is the upper reference for the others.")
+            st.markdown(
+                "All tasks were learned at once: there is nothing earlier to forget. "
+                "This run is the upper reference for the others."
+            )
         else:
             after, on = cell_choice(matrix)
             cell(log, plan, matrix, after, on)
     with left:
-        panel(accuracy_matrix, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="forgetting-matrix",
-              on_pick=None if joint else _open_cell)
+        panel(
+            accuracy_matrix,
+            measured,
+            stages=plan.trained_tasks,
+            tasks=plan.tasks,
+            key="forgetting-matrix",
+            on_pick=None if joint else _open_cell,
+        )
     left, right = st.columns(2)
     if not joint:
         with left:
@@ -171,7 +230,10 @@ def show() -> None:
         with right:
             panel(readout_bars, measured, stages=plan.trained_tasks, key="forgetting-bars")
     else:
-        not_measured("Other readouts were not recorded.", "Switch *readout* on under *Measured besides accuracy* when starting a run.")
+        not_measured(
+            "Other readouts were not recorded.",
+            "Switch *readout* on under *Measured besides accuracy* when starting a run.",
+        )
     numbers(log, frame.live)
 
 

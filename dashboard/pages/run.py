@@ -6,11 +6,19 @@ import math
 
 import streamlit as st
 
-from cl_core.events import AccuracyMeasured, CheckpointSaved, CommandRefused, RunFailed, RunStarted, StepEnded, TaskEnded
+from cl_core.events import (
+    AccuracyMeasured,
+    CheckpointSaved,
+    CommandRefused,
+    RunFailed,
+    RunStarted,
+    StepEnded,
+    TaskEnded,
+)
 from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from dashboard import launch
 from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, literal, panel, run_title
+from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence
 from dashboard.progress import progress
 from dashboard.tail import Log
 from dashboard.theme import megabytes, percent, points, seconds, task_colour, task_name
@@ -24,7 +32,10 @@ def timeline(log: Log, state: str) -> None:
     plan, stand = log.started(), progress(log)
     if plan is None:
         return
-    ended, joint = {event.clock.task: event for event in log.events(TaskEnded)}, plan.trained_tasks == 1 < len(plan.tasks)
+    ended, joint = (
+        {event.clock.task: event for event in log.events(TaskEnded)},
+        plan.trained_tasks == 1 < len(plan.tasks),
+    )
     chips = []
     for task in range(plan.trained_tasks):
         mark, note, now = "○", "to come", False
@@ -33,9 +44,21 @@ def timeline(log: Log, state: str) -> None:
         elif task == stand.task:
             mark, now = "◐", state in ("running", "paused")
             note = {"running": "in training", "paused": "paused"}.get(state, "unfinished")
-        classes = [str(name) for part in (plan.tasks if joint else plan.tasks[task:task + 1]) for name in part.get("classes", [])]
-        chips.append(Chip(mark, f"{task_name(0)} to {task_name(len(plan.tasks) - 1)} at once" if joint else task_name(task), note,
-                          ", ".join(classes[:20]), task_colour(task, len(plan.tasks)), now))
+        classes = [
+            str(name)
+            for part in (plan.tasks if joint else plan.tasks[task : task + 1])
+            for name in part.get("classes", [])
+        ]
+        chips.append(
+            Chip(
+                mark,
+                f"{task_name(0)} to {task_name(len(plan.tasks) - 1)} at once" if joint else task_name(task),
+                note,
+                ", ".join(classes[:20]),
+                task_colour(task, len(plan.tasks)),
+                now,
+            )
+        )
     task_timeline(chips, key="run-timeline")
 
 
@@ -44,20 +67,28 @@ def banner(frame: Frame, log: Log, state: str) -> None:
     status = log.status()
     refused = log.events(CommandRefused)
     if refused and frame.live:
-        st.warning(f"Refused: {literal(refused[-1].reason)}", icon=":material/block:")
+        st.warning(f"Refused: {sentence(refused[-1].reason)}", icon=":material/block:")
     if frame.frozen:
-        st.info("The figures stand still; training goes on. *Catch up* in the bar below shows what is new.", icon=":material/ac_unit:")
+        st.info(
+            "The figures stand still; training goes on. *Catch up* in the bar below shows what is new.",
+            icon=":material/ac_unit:",
+        )
     match state:
         case "starting":
             st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
         case "paused":
-            st.info("Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.", icon=":material/pause_circle:")
+            st.info(
+                "Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.",
+                icon=":material/pause_circle:",
+            )
         case "stopped":
             st.info(f"Stopped{_because(status.reason)}. Everything was saved.", icon=":material/stop_circle:")
             resume_here(frame)
         case "gone":
-            st.error("The training process has gone (it was killed, or the machine stopped). What was measured is kept.",
-                     icon=":material/person_off:")
+            st.error(
+                "The training process has gone (it was killed, or the machine stopped). What was measured is kept.",
+                icon=":material/person_off:",
+            )
             _kept(log)
             resume_here(frame)
         case "failed":
@@ -71,7 +102,7 @@ def banner(frame: Frame, log: Log, state: str) -> None:
                 st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")
             resume_here(frame)
         case "unreadable":
-            st.error(literal(status.reason), icon=":material/broken_image:")
+            st.error(sentence(status.reason), icon=":material/broken_image:")
 
 
 def _because(reason: str) -> str:
@@ -83,7 +114,7 @@ def failure(frame: Frame, log: Log) -> None:
     failed, status, stand = log.latest(RunFailed), log.status(), progress(log)
     reason = failed.reason if failed else status.reason or "the worker ended with an error"
     where = f" at {task_name(stand.task)}, step {stand.step}" if stand.task >= 0 else " before the first task"
-    st.error(f"**Failed{where}.** {literal(reason)}", icon=":material/error:")
+    st.error(f"**Failed{where}.** {sentence(reason)}", icon=":material/error:")
     _kept(log)
     resume_here(frame)
     with st.expander("Last lines of the log", key="run-log"):
@@ -96,8 +127,11 @@ def failure(frame: Frame, log: Log) -> None:
 def _kept(log: Log) -> None:
     done, saved = log.tasks_ended(), log.events(CheckpointSaved)
     learned = f"{task_name(0)} to {task_name(done - 1)}" if done > 1 else task_name(0) if done else "no task"
-    st.markdown(f"Kept: everything measured so far ({learned} learned, {len(log.of(StepEnded))} steps"
-                + (f", {len(saved)} checkpoints" if len(saved) != 1 else ", 1 checkpoint") + ").")
+    st.markdown(
+        f"Kept: everything measured so far ({learned} learned, {len(log.of(StepEnded))} steps"
+        + (f", {len(saved)} checkpoints" if len(saved) != 1 else ", 1 checkpoint")
+        + ")."
+    )
 
 
 def results(log: Log, state: str) -> None:
@@ -105,17 +139,36 @@ def results(log: Log, state: str) -> None:
     matrix = accuracies(log.events(AccuracyMeasured))
     so_far = "" if state == "finished" else " so far"
     with st.container(horizontal=True, gap="large", key="run-results"):
-        final, learned, lost = (measure(matrix) if matrix.size else math.nan
-                                for measure in (final_average_accuracy, learning_accuracy, forgetting))
-        st.metric("Final average accuracy" + so_far, percent(final), width="content", help="Mean of the newest row of the matrix")
-        st.metric("Learning accuracy" + so_far, percent(learned), width="content",
-                  help="Mean of the diagonal: each task when just learned (plasticity)")
-        st.metric("Forgetting" + so_far, points(lost).lstrip("+"), width="content",
-                  help="Mean fall of earlier tasks from their best, in percentage points; defined from the second task on")
+        final, learned, lost = (
+            measure(matrix) if matrix.size else math.nan
+            for measure in (final_average_accuracy, learning_accuracy, forgetting)
+        )
+        st.metric(
+            "Final average accuracy" + so_far,
+            percent(final),
+            width="content",
+            help="Mean of the newest row of the matrix",
+        )
+        st.metric(
+            "Learning accuracy" + so_far,
+            percent(learned),
+            width="content",
+            help="Mean of the diagonal: each task when just learned (plasticity)",
+        )
+        st.metric(
+            "Forgetting" + so_far,
+            points(lost).lstrip("+"),
+            width="content",
+            help="Mean fall of earlier tasks from their best, in percentage points; defined from the second task on",
+        )
         ended = log.events(TaskEnded)
         if ended:
-            st.metric("Kept between tasks", megabytes(ended[-1].kept_bytes), width="content",
-                      help="All of the method's own state after the newest task")
+            st.metric(
+                "Kept between tasks",
+                megabytes(ended[-1].kept_bytes),
+                width="content",
+                help="All of the method's own state after the newest task",
+            )
 
 
 def figures() -> None:
@@ -128,12 +181,13 @@ def figures() -> None:
     if log is None:
         return
     state, plan = state_of(frame), log.started()
-    # Every part has a place of its own from the first second: a part that appeared between others would move them, and a
-    # moved figure is a new one that has lost the reader's zoom.
+    # Every part has a place of its own from the first second: a part that appeared between others would move them, and
+    # a moved figure is a new one that has lost the reader's zoom.
     with st.container(key="run-timeline-place"):
         timeline(log, state)
     with st.container(key="run-results-place"):
-        results(log, state)
+        if plan is not None:
+            results(log, state)
     if plan is None:
         if not log.trouble:
             st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
@@ -148,7 +202,15 @@ def figures() -> None:
             _later("Losses", "The first point appears with the first step.")
     with right, st.container(key="run-matrix-place"):
         if measured:
-            panel(accuracy_matrix, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="run-matrix", height=320, live=True)
+            panel(
+                accuracy_matrix,
+                measured,
+                stages=plan.trained_tasks,
+                tasks=plan.tasks,
+                key="run-matrix",
+                height=320,
+                live=True,
+            )
         else:
             _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
     left, right = st.columns(2)
@@ -178,8 +240,15 @@ def about(log: Log) -> None:
         if config is not None:
             st.json(config.to_dict(), expanded=1)
         if plan is not None:
-            st.json({"backbone": plan.backbone, "environment": plan.environment, "scenario": plan.scenario,
-                     "trainable parameters": plan.trainable_parameters}, expanded=1)
+            st.json(
+                {
+                    "backbone": plan.backbone,
+                    "environment": plan.environment,
+                    "scenario": plan.scenario,
+                    "trainable parameters": plan.trainable_parameters,
+                },
+                expanded=1,
+            )
 
 
 def show() -> None:
@@ -199,11 +268,14 @@ def show() -> None:
     state = state_of(frame)
     with st.container(key="run-banner-place"):
         if log.config is not None:
-            st.caption(f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, seed {log.config.seed}"
-                       + (f", preset {code(log.config.preset)}" if log.config.preset else "")
-                       + ("" if frame.recording else f", in {code(log.folder.path.parent)}"))
+            st.caption(
+                f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, "
+                f"seed {log.config.seed}"
+                + (f", preset {code(log.config.preset)}" if log.config.preset else "")
+                + ("" if frame.recording else f", in {code(log.folder.path.parent)}")
+            )
         if log.trouble:
-            st.error(literal(log.trouble), icon=":material/broken_image:")
+            st.error(sentence(log.trouble), icon=":material/broken_image:")
         if state != "unreadable" or not log.trouble:
             banner(frame, log, state)
     st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()

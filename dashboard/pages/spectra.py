@@ -7,7 +7,17 @@ from typing import Any
 import streamlit as st
 
 from cl_core.events import RunStarted, SpectrumMeasured, StepEnded, UpdateMeasured
-from dashboard.frame import Frame, current, empty, literal, not_measured, panel, select_layer, select_task
+from dashboard.frame import (
+    Frame,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    panel,
+    select_layer,
+    select_task,
+)
 from dashboard.tail import Log
 from dashboard.theme import directions, layer_name, number, percent, task_name
 
@@ -76,8 +86,8 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         )
     else:
         not_measured(
-            "This run holds no spectra: it ended before its first task was measured, or its method has no prompts to take them "
-            "from.",
+            "This run holds no spectra: it ended before its first task was measured, or its method has no prompts to "
+            "take them from.",
             "Runs of a prompt method with `diagnostics.spectra` on have them.",
         )
 
@@ -96,8 +106,10 @@ def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | Non
             with st.container(border=True, key="panel-residual-empty"):
                 st.markdown("**Where the updates went**")
                 st.markdown(
-                    "The first task has no past to avoid: its dots appear when "
-                    f"{task_name(1)} has been learned, in runs whose method keeps a moment of past tasks."
+                    "This run has a single stage of training: there is no past task that an update could touch."
+                    if plan is not None and plan.trained_tasks == 1
+                    else f"The first task has no past to avoid: dots appear when {task_name(1)} has been learned, in "
+                    "runs whose method keeps a moment of past tasks."
                 )
     with right:
         if any(event.proposed_norm for event in steps):
@@ -111,6 +123,8 @@ def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | Non
 def figures(log: Log, task: int | None, layer: int, space: str) -> None:
     """Everything this page draws for a run with spectra."""
     from dashboard.figures import spectra
+    from dashboard.figures.layer_map import map_height
+    from dashboard.figures.readings import sizes
 
     measured, plan = log.events(SpectrumMeasured), log.started()
     tasks = len(plan.tasks) if plan else None
@@ -154,7 +168,7 @@ def figures(log: Log, task: int | None, layer: int, space: str) -> None:
             layer=layer,
             tasks=tasks,
             key=f"spectra-left-{space}",
-            height=spectra.grid_height(spectra.sizes(measured)[0]),
+            height=map_height(sizes(measured)[0]),
         )
     panel(
         spectra.spectrum_facets,
@@ -190,6 +204,7 @@ def show() -> None:
         return
     with st.container(horizontal=True, gap="large", key="spectra-controls"):
         task, layer, space = select_task(log), select_layer(log), choose_space(log.events(SpectrumMeasured))
+    learned_at_once(log)
     figures(log, task, layer, space)
 
 

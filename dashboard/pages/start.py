@@ -14,16 +14,16 @@ from cl_core.store import StoreError
 from dashboard import launch
 from dashboard.figures.matrix_chart import matrix_chart
 from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, run_title, show_run
+from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, run_title, sentence, show_run
 from dashboard.runs import runs_folder, runs_index, summary
 from dashboard.tail import Log
 from dashboard.theme import MISSING, percent, points, seconds, task_name
 from dashboard.widgets.control_bar import STATES, state_of
 
-LISTED = 30                                                     # runs in the list, newest first
-BEAT = 0.9                                                      # seconds between rows while playing
-LIVE = "nsp2-micro"                                             # what *Start live run* starts
-BESIDE = "sequential-micro"                                     # the comparison offered with it
+LISTED = 30  # runs in the list, newest first
+BEAT = 0.9  # seconds between rows while playing
+LIVE = "nsp2-micro"  # what *Start live run* starts
+BESIDE = "sequential-micro"  # the comparison offered with it
 
 
 def matrix_panel(frame: Frame, log: Log) -> None:
@@ -44,24 +44,45 @@ def matrix_panel(frame: Frame, log: Log) -> None:
             state["_playing"] = (now[0], now[1] + 1)
         row = state["_playing"][1] if now is not None else len(matrix) - 1
         names = [literal(", ".join(map(str, task.get("classes", [])))) for task in (plan.tasks if plan else [])]
-        st.altair_chart(matrix_chart(matrix, through=row, names=names, height=380), key="start-matrix", theme=None,
-                        width="stretch", alt=_spoken(matrix, row))
+        st.altair_chart(
+            matrix_chart(matrix, through=row, names=names, height=380),
+            key="start-matrix",
+            theme=None,
+            width="stretch",
+            alt=_spoken(matrix, row),
+        )
 
     with st.container(border=True, key="panel-start-matrix"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown("**Accuracy matrix**" + (" so far" if frame.live else ""))
             if playing is None:
-                st.button("Play", key="start-play", icon=":material/play_arrow:", help="Watch the rows arrive in order",
-                          on_click=lambda: state.update(_playing=(frame.run, -1)))
+                st.button(
+                    "Play",
+                    key="start-play",
+                    icon=":material/play_arrow:",
+                    help="Watch the rows arrive in order",
+                    on_click=lambda: state.update(_playing=(frame.run, -1)),
+                )
             else:
-                st.button("Stop playing", key="start-play", icon=":material/stop:", on_click=lambda: state.update(_playing=None))
+                st.button(
+                    "Stop playing",
+                    key="start-play",
+                    icon=":material/stop:",
+                    on_click=lambda: state.update(_playing=None),
+                )
         st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
-        describe_panel({
-            "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not measured. "
-                       "Look down a column: where it pales, that task is being forgotten.",
-            "how": "a(i, j) = share of task j's test images that are classified correctly after training on task i, among all "
-                   "classes seen so far (no task is named to the model). Colours always run from 0 to 100 %.",
-        }, key="start-matrix")
+        describe_panel(
+            {
+                "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not "
+                "measured. "
+                "Look down a column: where it pales, that task is being forgotten.",
+                "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
+                "task i, "
+                "among all "
+                "classes seen so far (no task is named to the model). Colours always run from 0 to 100 %.",
+            },
+            key="start-matrix",
+        )
 
 
 def _spoken(matrix: object, row: int) -> str:
@@ -76,17 +97,32 @@ def headline(frame: Frame, log: Log) -> None:
     about = PRESETS[config.preset] if config and config.preset in PRESETS else None
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
     st.markdown(f"#### {run_title(log)}")
-    st.markdown(f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
-                + (f", seed {config.seed}." if config else "."))
+    st.markdown(
+        f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
+        + (f", seed {config.seed}." if config else ".")
+    )
     if matrix.size:
         final, learned, lost = final_average_accuracy(matrix), learning_accuracy(matrix), forgetting(matrix)
         so_far = " so far" if frame.live else ""
         with st.container(horizontal=True, gap="small"):
-            st.metric("Final average accuracy" + so_far, percent(final), help="Mean of the last row of the matrix", width="content")
-            st.metric("Learning accuracy", percent(learned), help="Mean of the diagonal: each task when just learned (plasticity)",
-                      width="content")
-            st.metric("Forgetting", points(lost).lstrip("+"), width="content",
-                      help="How far earlier tasks have fallen from their best, mean, in percentage points (stability = little of it)")
+            st.metric(
+                "Final average accuracy" + so_far,
+                percent(final),
+                help="Mean of the last row of the matrix",
+                width="content",
+            )
+            st.metric(
+                "Learning accuracy",
+                percent(learned),
+                help="Mean of the diagonal: each task when just learned (plasticity)",
+                width="content",
+            )
+            st.metric(
+                "Forgetting",
+                points(lost).lstrip("+"),
+                width="content",
+                help="Mean fall of earlier tasks from their best, in percentage points (stability = little of it)",
+            )
 
 
 def start_panel() -> None:
@@ -94,19 +130,29 @@ def start_panel() -> None:
     state = st.session_state
     st.markdown("#### Train one here")
     if importlib.util.find_spec("torch") is None:
-        st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install plastiscope`.")
+        st.info(
+            "Only the viewer is installed: recordings and copied runs open, training needs `pip install plastiscope`."
+        )
         return
     took = PRESETS[LIVE].seconds
-    st.markdown("Five tasks, two handwritten digits each, on this computer's processor"
-                + (f", about {seconds(took)} on two idle cores." if took else "."))
+    st.markdown(
+        "Five tasks, two handwritten digits each, on this computer's processor"
+        + (f", about {seconds(took)} on two idle cores." if took else ".")
+    )
     with st.container(horizontal=True):
-        first = st.button("Start live run", key="start-live", type="primary", icon=":material/play_arrow:", on_click=_start,
-                          args=(LIVE,))
+        first = st.button(
+            "Start live run",
+            key="start-live",
+            type="primary",
+            icon=":material/play_arrow:",
+            on_click=_start,
+            args=(LIVE,),
+        )
         second = st.button("The same, nothing protected", key="start-beside", on_click=_start, args=(BESIDE,))
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
         st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
     if state.get("_start_trouble"):
-        st.error(literal(state["_start_trouble"]))
+        st.error(sentence(state["_start_trouble"]))
     elif first or second:
         go_to("pages/run.py")
 
@@ -127,7 +173,7 @@ def run_list() -> None:
     index = runs_index()
     st.markdown("#### Runs")
     if index.trouble:
-        st.error(literal(index.trouble))
+        st.error(sentence(index.trouble))
     lines = [summary(folder) for folder in list(index.own.values())[:LISTED]]
     lines += [summary(folder) for folder in index.recordings.values()]
     if not lines:
@@ -144,7 +190,10 @@ def run_list() -> None:
         "run": names,
         "method": [line.method or MISSING for line in lines],
         "seed": [MISSING if line.seed is None else str(line.seed) for line in lines],
-        "state": ["recording" if index.is_recording(line.name) else STATES.get(line.state, ("", line.state))[1] for line in lines],
+        "state": [
+            "recording" if index.is_recording(line.name) else STATES.get(line.state, ("", line.state))[1]
+            for line in lines
+        ],
         "tasks measured": [MISSING if line.trouble else f"{line.tasks_measured} of {line.tasks}" for line in lines],
         "final average accuracy": [percent(line.final_average) for line in lines],
         "learning accuracy": [percent(line.learned) for line in lines],
@@ -152,8 +201,15 @@ def run_list() -> None:
     }
     if any(line.trouble for line in lines):
         columns["cannot be opened because"] = [line.trouble for line in lines]
-    st.dataframe(columns, key="start-runs", hide_index=True, width="stretch", on_select=chosen, selection_mode="single-row",
-                 alt=f"List of {len(lines)} runs")
+    st.dataframe(
+        columns,
+        key="start-runs",
+        hide_index=True,
+        width="stretch",
+        on_select=chosen,
+        selection_mode="single-row",
+        alt=f"List of {len(lines)} runs",
+    )
     if len(index.own) > LISTED:
         st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below knows all.")
 
@@ -164,14 +220,16 @@ def show() -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         if frame.log is not None and frame.log.trouble:
-            st.error(literal(frame.log.trouble))
+            st.error(sentence(frame.log.trouble))
         if frame.log is not None and frame.log.events(AccuracyMeasured):
             matrix_panel(frame, frame.log)
         elif frame.log is not None and not frame.log.trouble:
             with st.container(border=True, key="panel-start-matrix"):
                 word = STATES.get(state_of(frame), ("", ""))[1]
-                st.markdown(f"The accuracy matrix of {code(frame.run)} appears here when its first task has been learned "
-                            f"(now: {word}).")
+                st.markdown(
+                    f"The accuracy matrix of {code(frame.run)} appears here when its first task has been learned "
+                    f"(now: {word})."
+                )
                 if st.button("Follow it on the Run page", key="start-follow"):
                     go_to("pages/run.py")
         elif frame.log is None:

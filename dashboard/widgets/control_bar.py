@@ -10,20 +10,24 @@ from cl_core.commands import Command, Pause, Resume, Step, Stop
 from cl_core.events import CommandRefused, StateChanged, StepEnded
 from cl_core.store import RunStatus, StoreError
 from dashboard import launch
-from dashboard.frame import Frame, choose_run, current, literal
+from dashboard.frame import Frame, choose_run, current, sentence
 from dashboard.progress import progress
 from dashboard.runs import runs_index
 from dashboard.tail import RunLog
 from dashboard.theme import seconds, task_name
 
-STATES = {                                                      # state → icon and word
-    "starting": (":material/hourglass_top:", "starting"), "running": (":material/play_circle:", "running"),
-    "paused": (":material/pause_circle:", "paused"), "stopped": (":material/stop_circle:", "stopped"),
-    "finished": (":material/check_circle:", "finished"), "failed": (":material/error:", "failed"),
-    "gone": (":material/person_off:", "worker gone"), "waiting": (":material/hourglass_empty:", "not begun"),
+STATES = {  # state → icon and word
+    "starting": (":material/hourglass_top:", "starting"),
+    "running": (":material/play_circle:", "running"),
+    "paused": (":material/pause_circle:", "paused"),
+    "stopped": (":material/stop_circle:", "stopped"),
+    "finished": (":material/check_circle:", "finished"),
+    "failed": (":material/error:", "failed"),
+    "gone": (":material/person_off:", "worker gone"),
+    "waiting": (":material/hourglass_empty:", "not begun"),
     "unreadable": (":material/broken_image:", "unreadable"),
 }
-QUIET = 20.0                                                    # seconds without an event before a running run is called busy
+QUIET = 20.0  # seconds without an event before a running run is called busy
 
 
 def control_bar(*, follow: bool) -> None:
@@ -43,7 +47,13 @@ def control_bar(*, follow: bool) -> None:
 
 def drawn_from(frame: Frame) -> tuple[object, ...]:
     """What the page around the bar was drawn from: if it differs, the page is drawn again."""
-    return frame.run, frame.live, state_of(frame), frame.frozen, frame.log.milestones() if frame.log and not frame.frozen else 0
+    return (
+        frame.run,
+        frame.live,
+        state_of(frame),
+        frame.frozen,
+        frame.log.milestones() if frame.log and not frame.frozen else 0,
+    )
 
 
 def state_of(frame: Frame) -> str:
@@ -82,7 +92,7 @@ def _say_and_offer(frame: Frame, log: RunLog) -> None:
             st.markdown(f"{icon} **{told}**")
         refused = st.session_state.get("_refused")
         if refused:
-            st.markdown(f":red[{literal(refused)}]")
+            st.markdown(f":red[{sentence(refused)}]")
     _transport(frame, log, state, status)
 
 
@@ -106,27 +116,69 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
     """Buttons that fit the state."""
     waiting = _pending(log) is not None
     if state == "running":
-        st.button("Pause", key="bar-pause", icon=":material/pause:", shortcut="Space", on_click=_order, args=(log, Pause(), "pausing…"),
-                  disabled=waiting)
+        st.button(
+            "Pause",
+            key="bar-pause",
+            icon=":material/pause:",
+            shortcut="Space",
+            on_click=_order,
+            args=(log, Pause(), "pausing…"),
+            disabled=waiting,
+        )
     if state == "paused":
-        st.button("Go on", key="bar-resume", icon=":material/play_arrow:", shortcut="Space", type="primary", disabled=waiting,
-                  on_click=_order, args=(log, Resume(), "going on…"))
-        st.button("Step", key="bar-step", icon=":material/skip_next:", shortcut="S", on_click=_order,
-                  args=(log, Step(1), "stepping…"), help="One moment of training (a step or a measurement), then pause again")
+        st.button(
+            "Go on",
+            key="bar-resume",
+            icon=":material/play_arrow:",
+            shortcut="Space",
+            type="primary",
+            disabled=waiting,
+            on_click=_order,
+            args=(log, Resume(), "going on…"),
+        )
+        st.button(
+            "Step",
+            key="bar-step",
+            icon=":material/skip_next:",
+            shortcut="S",
+            on_click=_order,
+            args=(log, Step(1), "stepping…"),
+            help="One moment of training (a step or a measurement), then pause again",
+        )
     if state in ("running", "paused"):
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
             st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")
-            st.button("Save and stop", key="bar-stop", on_click=_order, args=(log, Stop(), "stopping…"), disabled=waiting)
+            st.button(
+                "Save and stop", key="bar-stop", on_click=_order, args=(log, Stop(), "stopping…"), disabled=waiting
+            )
     if status.resumable and state != "starting" and not frame.recording:
-        st.button("Begin" if state == "waiting" else "Resume", key="bar-go-on", icon=":material/play_arrow:", on_click=_go_on,
-                  args=(log,))
+        st.button(
+            "Begin" if state == "waiting" else "Resume",
+            key="bar-go-on",
+            icon=":material/play_arrow:",
+            on_click=_go_on,
+            args=(log,),
+        )
     if frame.frozen:
         count = len(log.of(StepEnded)) - len(frame.log.of(StepEnded)) if frame.log else 0
-        st.button(f"{count} new points waiting: catch up" if count else "Unfreeze", key="bar-freeze", icon=":material/mode_heat:",
-                  shortcut="F", on_click=_freeze, args=(frame.run, None))
+        st.button(
+            f"{count} new points waiting: catch up" if count else "Unfreeze",
+            key="bar-freeze",
+            icon=":material/mode_heat:",
+            shortcut="F",
+            on_click=_freeze,
+            args=(frame.run, None),
+        )
     elif frame.live:
-        st.button("Freeze", key="bar-freeze", icon=":material/ac_unit:", shortcut="F", on_click=_freeze, args=(frame.run, log.seq),
-                  help="Hold the figures still while training goes on")
+        st.button(
+            "Freeze",
+            key="bar-freeze",
+            icon=":material/ac_unit:",
+            shortcut="F",
+            on_click=_freeze,
+            args=(frame.run, log.seq),
+            help="Hold the figures still while training goes on",
+        )
 
 
 def _answers(log: RunLog) -> int:
@@ -176,4 +228,4 @@ def resume_here(frame: Frame) -> None:
     label = f"Resume from {task_name(done)}" if done else "Begin" if log.status().state == "waiting" else "Begin again"
     st.button(label, key="resume-here", type="primary", icon=":material/play_arrow:", on_click=_go_on, args=(log,))
     if st.session_state.get("_refused"):
-        st.error(literal(st.session_state["_refused"]))
+        st.error(sentence(st.session_state["_refused"]))

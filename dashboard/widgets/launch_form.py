@@ -17,38 +17,64 @@ from cl_core.presets import PRESETS, resolve
 from cl_core.registry import BACKBONES, METHODS, STREAMS
 from cl_core.store import StoreError
 from dashboard import launch
-from dashboard.frame import literal, show_run
+from dashboard.frame import literal, sentence, show_run
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import seconds
 
-OWN = "own choice"                                              # instead of a preset: method, backbone, stream by name
+OWN = "own choice"  # instead of a preset: method, backbone, stream by name
 
 
 def launch_form() -> None:
     """Draw the form; *Start* makes a run folder and a worker, and the page follows it."""
     if importlib.util.find_spec("torch") is None:
-        st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install plastiscope`.")
+        st.info(
+            "Only the viewer is installed: recordings and copied runs open, training needs `pip install plastiscope`."
+        )
         return
     with st.container(border=True, key="launch-form"):
         st.markdown("**Start a run**")
         record = _choices()
-        settings, training, diagnostics = _all_settings(record) if st.toggle(
-            "All settings", key="launch-all", help="Every hyperparameter of the method, and what is measured") else ({}, {}, {})
-        record = {**record, "settings": settings, "training": {**record["training"], **training}, "diagnostics": diagnostics}
+        settings, training, diagnostics = (
+            _all_settings(record)
+            if st.toggle(
+                "All settings", key="launch-all", help="Every hyperparameter of the method, and what is measured"
+            )
+            else ({}, {}, {})
+        )
+        record = {
+            **record,
+            "settings": settings,
+            "training": {**record["training"], **training},
+            "diagnostics": diagnostics,
+        }
         took = PRESETS[record["preset"]].seconds if record.get("preset") else None
         if took:
             usual = RunConfig.from_dict(PRESETS[record["preset"]].config)
-            share = record["training"]["epochs"] / usual.training.epochs * record["stream_settings"]["tasks"] / usual.stream_settings.tasks
-            st.caption(f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory.")
-        st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:", on_click=_start, args=(record,))
+            share = (
+                record["training"]["epochs"]
+                / usual.training.epochs
+                * record["stream_settings"]["tasks"]
+                / usual.stream_settings.tasks
+            )
+            st.caption(
+                f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory."
+            )
+        st.button(
+            "Start", key="launch-start", type="primary", icon=":material/play_arrow:", on_click=_start, args=(record,)
+        )
         if st.session_state.get("_launch_trouble"):
-            st.error(literal(st.session_state["_launch_trouble"]))
+            st.error(sentence(st.session_state["_launch_trouble"]))
 
 
 def _choices() -> dict[str, Any]:
     """Preset or method, backbone, stream; seed, epochs, tasks, device, name."""
-    chosen = st.selectbox("Preset", [*PRESETS, OWN], key="launch-preset", persist_state="session",
-                          format_func=lambda name: PRESETS[name].title if name in PRESETS else "Own choice of method, backbone, stream")
+    chosen = st.selectbox(
+        "Preset",
+        [*PRESETS, OWN],
+        key="launch-preset",
+        persist_state="session",
+        format_func=lambda name: PRESETS[name].title if name in PRESETS else "Own choice of method, backbone, stream",
+    )
     record: dict[str, Any]
     if chosen in PRESETS:
         preset = PRESETS[chosen]
@@ -57,32 +83,58 @@ def _choices() -> dict[str, Any]:
     else:
         columns = st.columns(3)
         record = {}
-        for column, (what, table) in zip(columns, (("method", METHODS), ("backbone", BACKBONES), ("stream", STREAMS)), strict=True):
+        for column, (what, table) in zip(
+            columns, (("method", METHODS), ("backbone", BACKBONES), ("stream", STREAMS)), strict=True
+        ):
             with column:
-                record[what] = st.selectbox(what.capitalize(), list(table), key=f"launch-{what}", persist_state="session")
+                record[what] = st.selectbox(
+                    what.capitalize(), list(table), key=f"launch-{what}", persist_state="session"
+                )
                 st.caption(table[record[what]].about)
     usual = _resolved(record)
     columns = st.columns([1, 1, 1, 1, 2])
     with columns[0]:
-        seed = st.number_input("Seed", 0, 2**31 - 1, usual.seed, key="launch-seed", help="Class order, initial prompts and batches")
+        seed = st.number_input(
+            "Seed", 0, 2**31 - 1, usual.seed, key="launch-seed", help="Class order, initial prompts and batches"
+        )
     with columns[1]:
-        epochs = st.number_input("Epochs", 1, 1000, usual.training.epochs, key=f"launch-epochs-{chosen}",
-                                 help="Passes over each task's training images")
+        epochs = st.number_input(
+            "Epochs",
+            1,
+            1000,
+            usual.training.epochs,
+            key=f"launch-epochs-{chosen}",
+            help="Passes over each task's training images",
+        )
     with columns[2]:
-        tasks = st.number_input("Tasks", 1, 1000, usual.stream_settings.tasks, key=f"launch-tasks-{chosen}",
-                                help="How many tasks of the stream are learned")
+        tasks = st.number_input(
+            "Tasks",
+            1,
+            1000,
+            usual.stream_settings.tasks,
+            key=f"launch-tasks-{chosen}",
+            help="How many tasks of the stream are learned",
+        )
     with columns[3]:
-        device = st.selectbox("Device", ("auto", "cpu", "cuda"), key="launch-device", help="auto: a GPU if there is one")
+        device = st.selectbox(
+            "Device", ("auto", "cpu", "cuda"), key="launch-device", help="auto: a GPU if there is one"
+        )
     with columns[4]:
         name = st.text_input("Name", key="launch-name", placeholder="time and method", help="Name of the run's folder")
-    return {**record, "seed": int(seed), "device": device, "name": name.strip(), "training": {"epochs": int(epochs)},
-            "stream_settings": {"tasks": int(tasks)}}
+    return {
+        **record,
+        "seed": int(seed),
+        "device": device,
+        "name": name.strip(),
+        "training": {"epochs": int(epochs)},
+        "stream_settings": {"tasks": int(tasks)},
+    }
 
 
 def _resolved(record: dict[str, Any]) -> RunConfig:
     try:
         return resolve(record)
-    except ConfigError:                                         # a method without a starting point for this backbone
+    except ConfigError:  # a method without a starting point for this backbone
         return RunConfig(method=record.get("method", "nsp2"))
 
 
@@ -96,9 +148,11 @@ def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
         st.warning("The list of method settings could not be read: `python -m cl_core methods --json` did not answer.")
     else:
         st.markdown(f"Settings of {literal(usual.method)}")
-        settings = _knobs(knobs, usual.settings, f"knob-{usual.method}")
+        settings = _knobs(knobs, usual.settings, f"knob-{usual.method}-{usual.preset}-{usual.backbone}")
     st.markdown("Training")
-    training = _knobs([row for row in describe(TrainingConfig) if row["name"] != "epochs"], vars(usual.training), "training")
+    training = _knobs(
+        [row for row in describe(TrainingConfig) if row["name"] != "epochs"], vars(usual.training), "training"
+    )
     st.markdown("Measured besides accuracy")
     diagnostics = _knobs(describe(DiagnosticsConfig), vars(usual.diagnostics), "diagnostics")
     return settings, training, diagnostics
@@ -108,8 +162,14 @@ def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 def _methods(_unused: str) -> list[dict[str, Any]]:
     """Every method with its knobs, asked of a process of its own: this one never imports torch."""
     try:
-        answer = subprocess.run([sys.executable, "-m", "cl_core", "methods", "--json"], capture_output=True, timeout=60, check=True,
-                                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(
+            [sys.executable, "-m", "cl_core", "methods", "--json"],
+            capture_output=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            stdin=subprocess.DEVNULL,
+        )
         return list(json.loads(answer.stdout))
     except (OSError, subprocess.SubprocessError, ValueError):
         return []
@@ -136,9 +196,13 @@ def _knob(row: dict[str, Any], start: Any, key: str) -> Any:
     if isinstance(start, bool):
         return st.toggle(label, start, key=key, help=note)
     if isinstance(start, int):
-        return st.number_input(label, _whole(row.get("low")), _whole(row.get("high")), start, step=1, key=key, help=note)
+        return st.number_input(
+            label, _whole(row.get("low")), _whole(row.get("high")), start, step=1, key=key, help=note
+        )
     if isinstance(start, float):
-        return st.number_input(label, _real(row.get("low")), _real(row.get("high")), start, format="%.4g", key=key, help=note)
+        return st.number_input(
+            label, _real(row.get("low")), _real(row.get("high")), start, format="%.4g", key=key, help=note
+        )
     text = "" if start is None else ", ".join(map(str, start)) if isinstance(start, (list, tuple)) else str(start)
     typed = st.text_input(label, text, key=key, help=note)
     if typed == text:

@@ -20,9 +20,12 @@ _JS = """
 export default function ({ data, parentElement }) {
   const list = parentElement.querySelector('.task-timeline');
   list.replaceChildren(...data.tasks.map(task => {
-    const item = document.createElement('li'), part = (kind, text) => {
-      const span = document.createElement('span'); span.className = kind; span.textContent = text; item.append(span); return span; };
-    part('mark', task.mark).style.color = task.colour; part('name', task.name).style.fontWeight = 600; part('note', task.note);
+    const item = document.createElement('li');
+    const part = (kind, text) => {
+      const span = document.createElement('span'); span.className = kind; span.textContent = text;
+      item.append(span); return span; };
+    part('mark', task.mark).style.color = task.colour; part('name', task.name).style.fontWeight = 600;
+    part('note', task.note);
     item.title = task.classes; item.dataset.now = task.now; return item; })); }
 """
 _mount = st.components.v2.component("task_timeline", html=_HTML, css=_CSS, js=_JS, isolate_styles=False)
@@ -30,7 +33,7 @@ _mount = st.components.v2.component("task_timeline", html=_HTML, css=_CSS, js=_J
 
 @dataclass(frozen=True)
 class Chip:
-    """One task: a mark (filled, half, open circle), its name, a note, its classes (under the pointer) and its colour."""
+    """One task: a mark (filled, half, open circle), its name, a note, its classes (on hover) and its colour."""
 
     mark: str
     name: str

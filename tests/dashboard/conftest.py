@@ -11,8 +11,9 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, launch, runs, tail
+from dashboard import app, frame, launch, runs, tail
 
+assert app.app is not None  # importing it tells Streamlit that `pages/` is drawn by navigation alone
 ENTRY = Path(frame.__file__).with_name("navigation.py")
 
 
@@ -33,14 +34,19 @@ def runs_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_page() -> Callable[..., AppTest]:
     """`open_page("run", run="failed")`: the app on that page with these URL parameters, drawn once."""
+
     def open_it(page: str = "start", **query: str) -> AppTest:
-        app = AppTest.from_file(str(ENTRY), default_timeout=30)
+        shown = AppTest.from_file(str(ENTRY), default_timeout=30)
         for key, value in query.items():
-            app.query_params[key] = value
+            shown.query_params[key] = value
+        shown.run()
+        assert not shown.exception, [e.value for e in shown.exception]
         if page != "start":
-            app.switch_page(f"pages/{page}.py")
-        app.run()
-        assert not app.exception, [e.value for e in app.exception]
-        return app
+            shown.switch_page(f"pages/{page}.py")  # AppTest drops what a page's own controls read from the URL
+            for key in query.keys() - {"run"}:
+                shown.session_state[key] = query[key]
+            shown.run()
+            assert not shown.exception, [e.value for e in shown.exception]
+        return shown
 
     return open_it

@@ -1,7 +1,8 @@
 """What every method promises the engine, over the whole registry: a new method joins by being in the table.
 
-The resume test works by induction. A checkpoint is written to disk after every moment; from each of them a fresh trainer must
-produce exactly the next moment and arrive at exactly the next state. So stopping anywhere changes nothing that follows.
+The resume test works by induction. A checkpoint is written to disk after every moment; from each of them a fresh
+trainer must produce exactly the next moment and arrive at exactly the next state. So stopping anywhere changes nothing
+that follows.
 """
 
 from __future__ import annotations

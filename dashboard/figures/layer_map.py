@@ -1,0 +1,91 @@
+"""A heat map with one row a layer and one column a task, as several figures draw it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.figures.description import blank
+from dashboard.figures.lines import task_ticks
+from dashboard.theme import SEQUENTIAL, layer_name, scale
+
+
+def map_height(layers: int) -> int:
+    """Pixels of a map with one row a layer."""
+    return int(min(680, max(220, 96 + (40 if layers <= 8 else 30) * layers)))
+
+
+def layer_rows(layers: int) -> dict[str, object]:
+    """A vertical axis of layers, the first at the top."""
+    stride = max(1, math.ceil(layers / 24))
+    return {
+        "showgrid": False,
+        "ticks": "",
+        "range": [max(layers, 1) - 0.5, -0.5],
+        "tickvals": list(range(0, layers, stride)),
+        "ticktext": [layer_name(i) for i in range(0, layers, stride)],
+    }
+
+
+def colour_bar(title: str, suffix: str = "") -> dict[str, object]:
+    """A slim colour bar with its title along it."""
+    return {
+        "title": {"text": title, "side": "right", "font": {"size": 12}},
+        "thickness": 12,
+        "outlinewidth": 0,
+        "ticksuffix": suffix,
+    }
+
+
+def layer_map(
+    table: np.ndarray,
+    text: list[list[str]] | None,
+    *,
+    across: str,
+    hover: str,
+    custom: list[list[str]] | None = None,
+    bar: str,
+    high: float,
+    suffix: str = "",
+) -> go.Figure:
+    """The map; a cell that was not measured (NaN) is empty.
+
+    Args:
+        table: [layers, tasks].
+        text: what is printed in the cells, if anything.
+        across: title of the task axis.
+        hover: Plotly's hover template.
+        custom: a text for each cell that `hover` may use.
+        bar, suffix: title of the colour bar and unit of its ticks.
+        high: end of the colour scale, which begins at zero.
+    """
+    layers, tasks = table.shape
+    figure = blank()
+    figure.add_heatmap(
+        z=table.astype(np.float32),
+        zmin=0,
+        zmax=high,
+        colorscale=scale(SEQUENTIAL),
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        text=text,
+        texttemplate="%{text}" if text else "",
+        textfont={"size": 12},
+        customdata=custom,
+        hovertemplate=hover,
+        colorbar=colour_bar(bar, suffix),
+    )
+    figure.update_xaxes(
+        title_text=across,
+        side="top",
+        showgrid=False,
+        ticks="",
+        range=[-0.5, max(tasks, 1) - 0.5],
+        **task_ticks(tasks),
+    )
+    figure.update_yaxes(**layer_rows(layers))
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
+    return figure

@@ -1,0 +1,98 @@
+"""Starting workers: a process of its own session that is found again, obeys, and is not doubled."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from cl_core.commands import Pause, Resume, Step, Stop
+from cl_core.config import RunConfig
+from cl_core.events import StepEnded
+from cl_core.store import StoreError, holder
+from dashboard import launch
+from dashboard.tail import log_of
+from tests.recorded_runs import ROOT, Plan, moments
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Workers play a recorded run, one moment every 30 ms; those still alive at the end are ended."""
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-m", "tests.recorded_runs", "work", "--delay", "0.03"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    yield
+    for child, _ in launch._CHILDREN.values():
+        child.kill()
+        child.wait()
+
+
+def until(truth, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not truth():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.03)
+
+
+def state(folder):
+    log = log_of(folder)
+    log.forget_status()
+    log.advance(force=True)
+    return log.status().state
+
+
+def test_a_started_run_trains_to_its_end(stub, runs_folder):
+    folder = launch.start(runs_folder, RunConfig(method="nsp2", name="one"))
+    assert launch.working(folder)
+    until(lambda: holder(folder) is not None)
+    assert os.getsid(holder(folder)) != os.getsid(0), "a worker has a session of its own"
+    until(lambda: state(folder) == "finished")
+    assert sum(len(m) for m in moments(Plan())) == log_of(folder).seq
+    until(lambda: not launch.working(folder))
+
+
+def test_pause_step_go_on_and_stop_are_obeyed(stub, runs_folder):
+    folder = launch.start(runs_folder, RunConfig(method="nsp2", name="two"))
+    until(lambda: state(folder) == "running" and len(log_of(folder).of(StepEnded)) > 1)
+    launch.order(folder, Pause())
+    until(lambda: state(folder) == "paused")
+    seen = log_of(folder).seq
+    launch.order(folder, Step(1))
+    until(lambda: state(folder) == "paused" and log_of(folder).seq > seen + 1)
+    launch.order(folder, Resume())
+    until(lambda: state(folder) == "running")
+    launch.order(folder, Stop())
+    until(lambda: state(folder) == "stopped")
+    launch.work_on(folder)
+    until(lambda: state(folder) == "finished")
+
+
+def test_a_second_worker_on_a_run_is_refused(stub, runs_folder):
+    folder = launch.start(runs_folder, RunConfig(method="nsp2", name="three"))
+    with pytest.raises(StoreError, match="being worked on already"):
+        launch.work_on(folder)
+    until(lambda: holder(folder) is not None)
+    with pytest.raises(StoreError, match="being worked on already"):
+        launch.work_on(folder)
+
+
+def test_a_worker_that_dies_at_once_leaves_its_words(monkeypatch, runs_folder):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", "import sys; sys.exit('no such backbone')"))
+    folder = launch.start(runs_folder, RunConfig(method="nsp2", name="four"))
+    until(lambda: not launch.working(folder))
+    assert launch.log_tail(folder) == ["no such backbone"]
+    assert not launch.starting(folder)
+
+
+def test_an_unwritable_runs_folder_is_said_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write runs into"):
+        launch.start(tmp_path / "file", RunConfig(method="nsp2"))
+
+
+def test_waiting_threads_sleep_and_one_core_stays_free(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert launch.environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert launch.environment()["OMP_NUM_THREADS"] == "7"

@@ -1,0 +1,47 @@
+"""Time left: estimating at first, then steps and what lies between them, pauses left out."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from cl_core.events import Clock, RunStarted, StateChanged, StepEnded, TaskStarted
+from cl_core.store import StoredEvent
+from dashboard.progress import progress
+
+
+def log_with(happened, *, tasks=2, steps=20):
+    """A log of (time, event) pairs for a run of `steps` steps in all."""
+    plan = RunStarted(Clock(), [{"name": "T"}] * tasks, "class-incremental", tasks, steps, 1, {}, {})
+    stored = [StoredEvent(i, t, e) for i, (t, e) in enumerate(happened)]
+    return SimpleNamespace(
+        started=lambda: plan, tasks=lambda: tasks, of=lambda kind: [s for s in stored if isinstance(s.event, kind)]
+    )
+
+
+def step(task, number, seconds=1.0):
+    return StepEnded(Clock(task, 0, number), {}, {}, {}, {}, 0.0, seconds)
+
+
+def test_nothing_is_estimated_from_a_few_steps():
+    assert progress(log_with([(0, TaskStarted(Clock(0), [], 10)), (1, step(0, 0))])).seconds_left is None
+
+
+def test_before_a_task_has_ended_the_pace_so_far_counts():
+    happened = [(0, TaskStarted(Clock(0), [], 10))] + [(2.0 * (i + 1), step(0, i)) for i in range(6)]
+    assert progress(log_with(happened)).seconds_left == pytest.approx(14 * 2.0)
+
+
+def test_measuring_at_task_ends_is_counted_for_every_task_left():
+    happened = [(0, TaskStarted(Clock(0), [], 10))] + [(i + 1.0, step(0, i)) for i in range(10)]
+    happened += [(15, TaskStarted(Clock(1), [], 10))]  # ten seconds of steps, five of measuring
+    assert progress(log_with(happened)).seconds_left == pytest.approx(10 * 1.0 + 5.0)
+
+
+def test_a_pause_does_not_lengthen_the_estimate():
+    happened = [(0, StateChanged(Clock(), "running")), (0, TaskStarted(Clock(0), [], 10))]
+    happened += [(i + 1.0, step(0, i)) for i in range(5)]
+    happened += [(5, StateChanged(Clock(), "paused")), (1005, StateChanged(Clock(), "running"))]
+    happened += [(1006.0 + i, step(0, 5 + i)) for i in range(5)]
+    assert progress(log_with(happened)).seconds_left == pytest.approx(10.0)

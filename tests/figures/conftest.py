@@ -1,0 +1,95 @@
+"""Events of an invented run, by kind, without a store: figures take events."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+pytest.importorskip("plotly", reason="plotly is not installed")
+
+from tests.recorded_runs import Plan, moments
+
+
+class Told(defaultdict):
+    """Events of a plan by kind."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(list)
+        self.plan = plan
+        for moment in moments(plan):
+            for event in moment:
+                self[type(event)].append(event)
+
+
+@pytest.fixture(scope="session")
+def told() -> Told:
+    """Three tasks, three layers."""
+    return Told(Plan())
+
+
+@pytest.fixture(scope="session")
+def many() -> Told:
+    """Sizes at which a wall of lines would begin: 12 layers, 12 tasks, 14 × 14 patches."""
+    return Told(Plan(tasks=12, epochs=1, steps=2, depth=12, heads=2, grid=14, width=192, prompts=4, probes=1))
+
+
+def all_figures(told: Told) -> dict[str, Any]:
+    """Every figure there is, drawn from one run."""
+    from cl_core.events import (
+        AccuracyMeasured,
+        AttentionCompared,
+        ProbesChosen,
+        PromptsDrifted,
+        RunStarted,
+        SpectrumMeasured,
+        StepEnded,
+        TaskEnded,
+        UpdateMeasured,
+    )
+    from dashboard.figures import accuracy, attention, drift, spectra, training
+
+    plan = told[RunStarted][0]
+    stages, tasks = {"stages": plan.trained_tasks}, {"tasks": len(plan.tasks)}
+    accuracies, steps, spectrum = told[AccuracyMeasured], told[StepEnded], told[SpectrumMeasured]
+    compared, updates, prompts = told[AttentionCompared], told[UpdateMeasured], told[PromptsDrifted]
+    probes, looked = told[ProbesChosen][0], [e for e in compared if e.probe_task == 0]
+    before, after = (attention.class_token_row(e, image=0, layer=1, head=None) for e in (looked[0], looked[-1]))
+    return {
+        "accuracy_matrix": accuracy.accuracy_matrix(accuracies, tasks=plan.tasks, **stages),
+        "accuracy_over_time": accuracy.accuracy_over_time(accuracies, **stages),
+        "learned_and_kept": accuracy.learned_and_kept(accuracies, **stages),
+        "readout_comparison": accuracy.readout_comparison(accuracies, **stages),
+        "readout_bars": accuracy.readout_bars(accuracies, **stages),
+        "losses": training.losses(steps, total_steps=plan.total_steps, **tasks),
+        "batch_accuracy": training.batch_accuracy(steps, total_steps=plan.total_steps, **tasks),
+        "update_norms": training.update_norms(steps, total_steps=plan.total_steps),
+        "time_and_memory": training.time_and_memory(told[TaskEnded], **tasks),
+        "spectrum_decay": spectra.spectrum_decay(spectrum, layer=1, space="affinity", **tasks),
+        "spectrum_facets": spectra.spectrum_facets(spectrum, space="affinity", layer=1, **tasks),
+        "energy_kept": spectra.energy_kept(spectrum, layer=1, space="affinity", **tasks),
+        "nullity_map": spectra.nullity_map(spectrum, space="affinity", **tasks),
+        "directions_left": spectra.directions_left(spectrum, space="affinity", layer=1, **tasks),
+        "gains": spectra.gains(spectrum, space="mixture"),
+        "update_residual": spectra.update_residual(updates, space="affinity", **tasks),
+        "attention_on_image": attention.attention_on_image(
+            probes.images[0],
+            before,
+            after,
+            grid=(told.plan.grid, told.plan.grid),
+            layer=1,
+            head=None,
+            probe_task=0,
+            moments=("after T1", "after T3"),
+            name=probes.names[0],
+        ),
+        "consistency_by_layer": attention.consistency_by_layer(compared, probe_task=0, layer=1, **tasks),
+        "consistency_over_tasks": attention.consistency_over_tasks(compared, layer=1, **tasks),
+        "prompt_mass": attention.prompt_mass(compared, layer=1, **tasks),
+        "feature_drift": attention.feature_drift(compared, **tasks),
+        "statistics_drift": drift.statistics_drift(prompts, **tasks),
+        "prompt_statistics": drift.prompt_statistics(prompts, layer=1, **tasks),
+        "prompt_paths": drift.prompt_paths(prompts, layer=1, **tasks),
+        "movement": drift.movement(updates, **tasks),
+    }

@@ -1,0 +1,116 @@
+"""A run in numbers: matrices by readout, measures where they are defined, and nothing invented where nothing was measured."""
+
+import json
+from contextlib import closing
+
+import pytest
+
+from cl_core.config import RunConfig
+from cl_core.events import AccuracyMeasured, Clock, RunStarted, StateChanged, StepEnded
+from cl_core.store import RunWriter, StoreError, create_run
+from cl_core.summary import matrix_of, measures, summarise
+
+FIXED = [
+    "run", "folder", "state", "method", "backbone", "stream", "seed", "device", "seconds", "accuracy_matrix", "zero_shot",
+    "final_average_accuracy", "average_incremental_accuracy", "learning_accuracy", "forgetting", "backward_transfer",
+    "transfer", "average", "last",
+]  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(event, …)`: a run whose worker said exactly this."""
+
+    def make(*events):
+        folder = create_run(tmp_path / "runs", RunConfig("nsp2", seed=4, device="auto", name="one"))
+        with closing(RunWriter(folder)) as writer:
+            writer.append(events)
+        return folder
+
+    return make
+
+
+def started(tasks=3, trained=3):
+    plan = [{"name": f"T{j + 1}", "classes": [], "train": 1, "test": 1} for j in range(tasks)]
+    return RunStarted(Clock(), plan, "class-incremental", trained, 9, 9, {"name": "x"}, {"device": "cpu"})
+
+
+def row(task, *values, readout="class-incremental"):
+    return AccuracyMeasured(Clock(task), readout, [*values, *[None] * (3 - len(values))])
+
+
+FINISHED = (
+    started(),
+    StepEnded(Clock(0, 0, 0), {"total": 1.0}, {}, {}, {}, 50.0, 0.25),
+    row(0, 90.0),
+    row(0, 95.0, readout="task-incremental"),
+    row(1, 70.0, 80.0),
+    row(2, 60.0, 50.0, 100.0),
+    StateChanged(Clock(2), "finished"),
+)
+
+
+def test_the_measures_of_a_finished_run_are_those_of_its_matrix(write):
+    summary = summarise(write(*FINISHED))
+    assert summary.accuracy_matrix == [[90, None, None], [70, 80, None], [60, 50, 100]]
+    assert summary.final_average_accuracy == pytest.approx(70)
+    assert summary.average_incremental_accuracy == pytest.approx((90 + 75 + 70) / 3)
+    assert summary.learning_accuracy == pytest.approx(90)
+    assert summary.forgetting == pytest.approx((30 + 30) / 2)
+    assert summary.backward_transfer == pytest.approx(-30)
+    assert summary.last == pytest.approx(70)
+    assert (summary.state, summary.seed, summary.device, summary.zero_shot) == ("finished", 4, "cpu", None)
+    assert summary.readouts == {"task-incremental": [[95, None, None], [None] * 3, [None] * 3]}
+    assert summary.seconds >= 0.25
+
+
+def test_what_run_prints_has_the_fixed_keys_and_is_json(write):
+    summary = summarise(write(*FINISHED))
+    reported = summary.reported()
+    assert list(reported) == FIXED
+    assert json.loads(json.dumps(reported)) == reported
+    assert set(summary.to_dict()) == {*FIXED, "readouts", "reason"}
+
+
+def test_a_run_trained_once_on_everything_has_a_last_row_and_no_comparison(write):
+    summary = summarise(write(started(trained=1), row(2, 60.0, 50.0, 100.0)))
+    assert summary.accuracy_matrix == [[None] * 3, [None] * 3, [60, 50, 100]]
+    assert summary.final_average_accuracy == summary.last == pytest.approx(70)
+    compared = (summary.forgetting, summary.backward_transfer, summary.learning_accuracy, summary.average)
+    assert compared == (None,) * 4 and summary.average_incremental_accuracy is None
+
+
+def test_a_single_task_has_accuracies_but_no_forgetting(write):
+    numbers = measures([[80.0]], 1)
+    assert numbers["final_average_accuracy"] == numbers["learning_accuracy"] == 80
+    assert numbers["forgetting"] is None and numbers["backward_transfer"] is None
+
+
+def test_a_row_before_training_is_kept_apart(write):
+    zero = AccuracyMeasured(Clock(-1), "zero-shot", [10.0, 20.0, 30.0])
+    summary = summarise(write(started(), zero, row(0, 90.0)))
+    assert summary.zero_shot == [10, 20, 30]
+    assert summary.accuracy_matrix[0] == [90, None, None] and "zero-shot" not in summary.readouts
+
+
+def test_a_run_that_never_said_anything_has_no_numbers(tmp_path):
+    summary = summarise(create_run(tmp_path, RunConfig("joint", name="mute", device="cpu")))
+    assert (summary.state, summary.accuracy_matrix, summary.device, summary.seconds) == ("waiting", [], "cpu", 0)
+    assert all(summary.to_dict()[name] is None for name in FIXED[11:])
+
+
+def test_an_unfinished_run_is_summed_up_as_far_as_it_went(write):
+    summary = summarise(write(started(), row(0, 90.0), row(1, 70.0, 80.0), StateChanged(Clock(1), "failed", "because")))
+    assert (summary.state, summary.reason) == ("failed", "because")
+    assert summary.final_average_accuracy == pytest.approx(75) and summary.forgetting == pytest.approx(20)
+
+
+def test_rows_missing_from_a_matrix_are_not_measured():
+    assert matrix_of({1: [1.0, 2.0]}, 2) == [[None, None], [1.0, 2.0]]
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    from cl_core.store import RunFolder
+
+    with pytest.raises(StoreError, match="is not a run"):
+        summarise(RunFolder(tmp_path))
