@@ -40,9 +40,9 @@ def main() -> None:
                 ["stream.evaluate_on=validation", *settings]
             )
             found.append(finished(config, name, arguments.runs))
-        own = mean_sd([measures(s.readouts["task-incremental"], 2)["final_average_accuracy"] for s in found])
+        own = mean_sd([measures(s.readouts["task-incremental"])["final_average_accuracy"] for s in found])
         stored = mean_sd(
-            [measures(s.readouts["stored statistics"], 2)["final_average_accuracy"] for s in found]
+            [measures(s.readouts["stored statistics"])["final_average_accuracy"] for s in found]
             if "stored statistics" in found[0].readouts
             else [None]
         )

@@ -38,10 +38,7 @@ def cells(found: list[Summary]) -> list[str]:
     """One table row's numbers over seeds."""
 
     def of(readout: str, measure: str) -> str:
-        trained = 1 if found[0].method == "joint" else len(found[0].accuracy_matrix)
-        return mean_sd(
-            [measures(s.readouts[readout], trained)[measure] if readout in s.readouts else None for s in found]
-        )
+        return mean_sd([measures(s.readouts[readout])[measure] if readout in s.readouts else None for s in found])
 
     return [
         mean_sd([s.final_average_accuracy for s in found]),

@@ -33,7 +33,8 @@ def average_incremental_accuracy(R: ArrayLike, *, weights: ArrayLike | None = No
 
         Ā = mean_{i ≤ n} A_i,   A_i = mean_{j ≤ i} R[i, j],   n = last complete row
 
-    Accuracies before learning (j > i), which streams with a zero-shot backbone have, do not enter; see `average`.
+    Accuracies before learning (j > i), which streams with a zero-shot backbone have, do not enter; see `average`. NaN
+    where only the last of several rows was measured: that is no history to average over.
 
     Args:
         R: accuracy matrix, percent.
@@ -41,15 +42,21 @@ def average_incremental_accuracy(R: ArrayLike, *, weights: ArrayLike | None = No
     """
     matrix = accuracy_matrix(R)
     now, sizes = _now(matrix), _weights(weights, matrix)
-    return np.nan if now is None else _mean([_row_accuracy(matrix, row, sizes) for row in range(now + 1)])
+    if now is None or _has_no_past(matrix, now):
+        return np.nan
+    return _mean([_row_accuracy(matrix, row, sizes) for row in range(now + 1)])
 
 
 def learning_accuracy(R: ArrayLike) -> float:
     """Learning accuracy, our measure of plasticity: each task right after it was learned.
 
-    mean_j R[j, j]
+        mean_j R[j, j]
+
+    NaN where only the last of several rows was measured (joint training): there was no "right after".
     """
-    return _mean(np.diagonal(accuracy_matrix(R)))
+    matrix = accuracy_matrix(R)
+    now = _now(matrix)
+    return np.nan if now is None or _has_no_past(matrix, now) else _mean(np.diagonal(matrix))
 
 
 def forgetting(R: ArrayLike, *, include_last: bool = False) -> float:
@@ -189,6 +196,10 @@ def _now(matrix: np.ndarray) -> int | None:
     complete = [row for row in range(len(matrix)) if np.isfinite(matrix[row, : row + 1]).all()]
     started = [row for row in range(len(matrix)) if np.isfinite(matrix[row]).any()]
     return max(complete or started, default=None)
+
+
+def _has_no_past(matrix: np.ndarray, now: int) -> bool:
+    return now > 0 and not np.isfinite(matrix[:now]).any()
 
 
 def _row_accuracy(matrix: np.ndarray, row: int, weights: np.ndarray) -> float:

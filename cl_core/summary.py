@@ -51,21 +51,20 @@ def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[floa
     return [rows.get(i, [None] * tasks) for i in range(tasks)]
 
 
-def measures(matrix: list[list[float | None]], trained_tasks: int) -> dict[str, float | None]:
-    """All measures of one matrix. A run trained once on everything has a last row only, so what compares rows is
-    undefined."""
-    compared = trained_tasks > 1 or len(matrix) == 1
-    computed = {
-        "final_average_accuracy": metrics.final_average_accuracy(matrix),
-        "average_incremental_accuracy": metrics.average_incremental_accuracy(matrix) if compared else math.nan,
-        "learning_accuracy": metrics.learning_accuracy(matrix) if compared else math.nan,
-        "forgetting": metrics.forgetting(matrix) if compared else math.nan,
-        "backward_transfer": metrics.backward_transfer(matrix) if compared else math.nan,
-        "transfer": metrics.transfer(matrix) if compared else math.nan,
-        "average": metrics.average(matrix) if compared else math.nan,
-        "last": metrics.last(matrix),
-    }
-    return {name: float(value) if math.isfinite(value) else None for name, value in computed.items()}
+def measures(matrix: list[list[float | None]]) -> dict[str, float | None]:
+    """All measures of one matrix; None where one is undefined: what compares rows, if only the last was measured."""
+    names = (
+        "final_average_accuracy",
+        "average_incremental_accuracy",
+        "learning_accuracy",
+        "forgetting",
+        "backward_transfer",
+        "transfer",
+        "average",
+        "last",
+    )
+    computed = {name: float(getattr(metrics, name)(matrix)) for name in names}
+    return {name: value if math.isfinite(value) else None for name, value in computed.items()}
 
 
 def summarise(folder: RunFolder) -> Summary:
@@ -74,7 +73,6 @@ def summarise(folder: RunFolder) -> Summary:
     try:
         status, started = reader.status(), reader.latest("RunStarted")
         tasks = len(started.event.tasks) if started else 0
-        trained = started.event.trained_tasks if started else 0
         rows: dict[str, dict[int, list[float | None]]] = {HEADLINE: {}}
         zero_shot = None
         for stored in reader.since(kinds=("AccuracyMeasured",)):
@@ -91,9 +89,7 @@ def summarise(folder: RunFolder) -> Summary:
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
     headline = matrices.pop(HEADLINE)
     numbers = (
-        measures(headline, trained)
-        if any(v is not None for row in headline for v in row)
-        else dict.fromkeys(measures([[1.0]], 1))
+        measures(headline) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]]))
     )
     return Summary(
         folder.name,

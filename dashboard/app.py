@@ -9,7 +9,6 @@ import streamlit as st
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
-from streamlit.runtime.pages_manager import PagesManager
 
 if str(Path(__file__).resolve().parents[1]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,9 +27,7 @@ async def send_plot_library(request: Request) -> FileResponse:
     return FileResponse(plot_library(), media_type="text/javascript", headers={"Cache-Control": "max-age=86400"})
 
 
-# Beside a folder called `pages`, a fresh server whose first visitor follows a link to one page would draw that page
-# without its frame.
-PagesManager.uses_pages_directory = False
 app = st.App(
-    Path(__file__).resolve().with_name("navigation.py"), routes=[Route("/live/plotly.min.js", send_plot_library)]
+    Path(__file__).resolve().parent / "entry" / "navigation.py",
+    routes=[Route("/live/plotly.min.js", send_plot_library)],
 )

@@ -94,6 +94,8 @@ def choose_run(index: RunIndex) -> None:
     """The run picker. Keeps `run` in the URL; a name that is not there is remembered for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
     if asked is not None and index.find(asked) is None:
+        index = runs_index(fresh=True)
+    if asked is not None and index.find(asked) is None:
         state["_unknown_run"] = asked
     elif asked is not None and asked != state.get("_unknown_run"):
         state.pop("_unknown_run", None)
@@ -116,8 +118,8 @@ def choose_run(index: RunIndex) -> None:
 def begin_with(key: str, value: str | None) -> None:
     """Give a control that is bound to the URL its first value, and write it there.
 
-    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the link to
-    a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows by itself.
+    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the link
+    to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows by itself.
     """
     first = key not in st.session_state
     st.session_state[key] = value
@@ -312,9 +314,14 @@ def empty(
         return bool(button) and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
 
 
+def page_file(page: str) -> Path:
+    """The file of `page` ("pages/run.py")."""
+    return Path(__file__).resolve().parent / page
+
+
 def go_to(page: str) -> None:
     """Switch to `page`. The empty mapping matters: without it Streamlit refuses while a widget is bound to the URL."""
-    st.switch_page(page, query_params={})
+    st.switch_page(page_file(page), query_params={})
 
 
 def code(text: Any) -> str:

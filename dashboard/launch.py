@@ -20,6 +20,7 @@ from dashboard.tail import log_of
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
+LEAVING = 3.0  # seconds granted to a worker between its last event and its end
 
 _CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}
 _GUARD = threading.Lock()
@@ -45,6 +46,7 @@ def start(runs: Path, config: RunConfig) -> RunFolder:
 
 def work_on(folder: RunFolder) -> None:
     """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
+    _let_go(folder)
     if holder(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
     package = Path(__file__).resolve().parents[1]  # so that a checkout works from any folder
@@ -70,7 +72,18 @@ def starting(folder: RunFolder) -> bool:
     """Whether a worker started here is loading: alive, and not holding the run yet."""
     with _GUARD:
         child, since = _CHILDREN.get(folder.path.resolve(), (None, 0.0))
-    return child is not None and child.poll() is None and holder(folder) is None and time.time() - since < STARTING
+    if child is None or child.poll() is not None or time.time() - since > STARTING or holder(folder) is not None:
+        return False
+    return log_of(folder).status().moved < since  # else it has spoken, and is on its way out
+
+
+def _let_go(folder: RunFolder) -> None:
+    """Wait a moment for a worker that has said its last word and still holds the run."""
+    log, end = log_of(folder), time.monotonic() + LEAVING
+    while holder(folder) is not None and log.status().state in ("stopped", "finished", "failed"):
+        if time.monotonic() > end:
+            return
+        time.sleep(0.05)
 
 
 def working(folder: RunFolder) -> bool:

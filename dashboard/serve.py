@@ -71,7 +71,7 @@ def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: s
 
     from dashboard.app import app
 
-    # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that another thread has half imported.
+    # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that a thread has half imported.
     threading.Thread(target=_load_ahead, daemon=True).start()
     arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]  # what Streamlit resolves names against
     try:

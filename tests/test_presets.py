@@ -49,6 +49,20 @@ def test_an_unknown_name_is_refused_with_the_nearest(table):
         lookup(TABLES[table], name + "x", table)
 
 
+@pytest.mark.parametrize("name", ["nsp2-paper", "sequential-paper"])
+def test_the_authors_schedule_is_a_hundred_passes_with_decays_after_forty_and_seventy(name):
+    training = resolve({"preset": name}).training
+    assert training.epochs * training.repeats == 100 and training.batch_size == 256
+    factors = [training.learning_rate_factor(epoch) for epoch in range(training.epochs)]
+    assert factors == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01])
+
+
+def test_the_control_differs_from_the_method_in_its_projection_alone():
+    method, control = resolve({"preset": "nsp2-micro"}), resolve({"preset": "nsp2-shrink-micro"})
+    assert control.settings == {**method.settings, "projection": "shrink-only"}
+    assert control.training == method.training
+
+
 def test_what_a_person_wrote_wins_over_the_preset_and_the_rest_is_kept():
     plain = resolve({"preset": "nsp2-micro"})
     mine = resolve({"preset": "nsp2-micro", "seed": 3, "settings": {"prompt_length": 5}, "training": {"epochs": 1}})

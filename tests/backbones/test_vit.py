@@ -1,4 +1,4 @@
-"""The wrapper runs timm's blocks from their own modules: same numbers as timm, prompts as written down in the papers."""
+"""The wrapper runs timm's blocks from their own modules: timm's numbers, and prompts as the papers have them."""
 
 import json
 import shutil

@@ -11,10 +11,9 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from streamlit.testing.v1 import AppTest
 
-from dashboard import app, frame, launch, runs, tail
+from dashboard import frame, launch, runs, tail
 
-assert app.app is not None  # importing it tells Streamlit that `pages/` is drawn by navigation alone
-ENTRY = Path(frame.__file__).with_name("navigation.py")
+ENTRY = Path(frame.__file__).parent / "entry" / "navigation.py"
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,9 @@ def open_page() -> Callable[..., AppTest]:
         shown.run()
         assert not shown.exception, [e.value for e in shown.exception]
         if page != "start":
-            shown.switch_page(f"pages/{page}.py")  # AppTest drops what a page's own controls read from the URL
+            shown.switch_page(
+                str(frame.page_file(f"pages/{page}.py"))
+            )  # AppTest drops what a page's own controls read from the URL
             for key in query.keys() - {"run"}:
                 shown.session_state[key] = query[key]
             shown.run()

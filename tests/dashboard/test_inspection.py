@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dashboard.frame import page_file
 from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
 from tests.dashboard.reading import words
@@ -94,5 +95,5 @@ def test_a_task_shared_between_pages_is_the_same_on_both(runs_folder, open_page)
     app = open_page("spectra", run="finished")
     app.segmented_control(key="task").set_value("T2").run()
     app.segmented_control(key="layer").set_value("3").run()
-    app.switch_page("pages/attention.py").run()
+    app.switch_page(str(page_file("pages/attention.py"))).run()
     assert app.segmented_control(key="task").value == "T2" and app.segmented_control(key="layer").value == "3"

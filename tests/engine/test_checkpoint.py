@@ -11,7 +11,7 @@ from cl_core.store import StoreError, create_run
 
 STATE = {
     "cursor": {"task": 1, "stage": "train", "epoch": 0, "item": 2, "step": 9},
-    "optimiser": {"state": {0: {"step": torch.tensor(3.0), "mean": torch.randn(2, 3)}}, "groups": [{"betas": (0.9, 1)}]},
+    "optimiser": {"state": {0: {"step": torch.tensor(3.0), "mean": torch.randn(2, 3)}}, "rates": [(0.9, 1)]},
     "losses": {"a": 0.1 + 0.2, "none": None, "yes": True, "text": "ü"},
     "empty": torch.zeros(2, 0, 4),
     "view": torch.arange(6).reshape(2, 3).T,

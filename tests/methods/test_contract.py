@@ -31,6 +31,7 @@ VARIANTS = [
     ("nsp2", {**EAGER, "projection": "none", "prompt_length": 2}),
     ("nsp2", {"projection": "none", "prompt_length": 0}),
 ]
+SHORT = [*((name, {}) for name in METHODS), VARIANTS[0], VARIANTS[3]]
 CASES = [*((name, {}) for name in METHODS), *VARIANTS]
 
 
@@ -177,11 +178,7 @@ def test_knowing_the_task_never_makes_the_same_head_worse(recorded):
             assert all(mine >= all_ for mine, all_ in zip(own[: task + 1], row[: task + 1], strict=True))
 
 
-@pytest.fixture(params=[(name, {}) for name in METHODS] + [VARIANTS[0], VARIANTS[3]], ids=named)
-def case(request):
-    return request.param
-
-
+@pytest.mark.parametrize("case", SHORT, ids=map(named, SHORT))
 def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_others(case, config_of):
     def events(config):
         return [comparable(event) for moment in build(config).run() for event in moment]
@@ -193,86 +190,94 @@ def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_oth
     assert events(config_of(case, tasks=2, training={"batch_size": 50}, seed=1)) != first
 
 
-def test_a_step_changes_only_the_parameters_in_groups_and_never_the_backbone(case, config_of):
-    trainer = build(config_of(case))
+@dataclass
+class Watched:
+    """What was seen from outside while a run went on, step by step."""
+
+    changed: list = field(default_factory=list)  # (kinds of the moment, parameters that changed, those in groups())
+    widths: list = field(default_factory=list)  # (classes seen, columns of classify) after every task
+    answers: dict = field(default_factory=dict)  # task → its columns on fixed features, whenever a task ended
+    backbone_moved: bool = False
+
+
+@pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
+def watched(request, config_of):
+    trainer, seen = build(config_of(request.param)), Watched()
     backbone = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
-    parameters, moved = {}, set()
+    pooled = torch.randn(4, trainer.backbone.width, generator=torch.Generator().manual_seed(2))
+    parameters = {}
     for moment in trainer.run():
         now = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
-        kinds = {event.kind for event in moment}
         allowed = {name for group in trainer.method.groups() for name in group.parameters}
+        moved = {name for name in parameters if not torch.equal(parameters[name], now[name])}
+        seen.changed.append(({event.kind for event in moment}, moved, allowed))
         assert allowed <= set(now), "a group names a parameter that the method does not have"
-        changed = {name for name in parameters if not torch.equal(parameters[name], now[name])}
-        assert changed <= (allowed if "StepEnded" in kinds else set()), f"changed in {sorted(kinds)}"
-        moved |= changed
         parameters = now
-    assert moved
-    assert all(torch.equal(value, backbone[name]) for name, value in trainer.backbone.state_dict().items())
-
-
-def test_classify_answers_for_every_class_seen_and_for_no_other(case, config_of):
-    trainer = build(config_of(case))
-    images = next(trainer.stream[0].ordered("test", 3)).images
-    measured = 0
-    for moment in trainer.run():
-        ended = [event for event in moment if event.kind == "AccuracyMeasured"]
-        if ended:
-            measured += 1
-            seen = trainer.stream[ended[0].clock.task].classes.stop
-            with torch.no_grad():
-                pooled = trainer.method.features(trainer.backbone, images).pooled
-            assert trainer.method.classify(pooled).shape == (3, seen)
-    assert measured == len(trainer.curriculum)
-
-
-def test_earlier_heads_answer_as_they_did_when_their_task_ended(case, config_of):
-    """On the same features; methods that rewrite old heads on purpose have to say so here."""
-    trainer = build(config_of(case))
-    pooled = torch.randn(4, trainer.backbone.width, generator=torch.Generator().manual_seed(2))
-    answered = {}
-    for moment in trainer.run():
         if moment[-1].kind == "TaskEnded":
             with torch.no_grad():
                 logits = trainer.method.classify(pooled)
-            for earlier, then in answered.items():
-                assert torch.equal(logits[:, trainer.stream[earlier].classes], then)
-            task = trainer.curriculum[trainer.cursor.task]
-            answered[task.index] = logits[:, task.classes].clone()
-    assert answered
+            learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
+            seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
+            for task in learned:
+                seen.answers.setdefault(task.index, []).append(logits[:, task.classes].clone())
+    state = trainer.backbone.state_dict()
+    seen.backbone_moved = any(not torch.equal(value, state[name]) for name, value in backbone.items())
+    return seen
 
 
-def test_measuring_changes_nothing_in_training(case, config_of):
-    def course(config):
-        events = [event for moment in build(config).run() for event in moment]
-        return [
+def test_a_step_changes_only_the_parameters_in_groups_and_nothing_else_changes_any(watched):
+    for kinds, moved, allowed in watched.changed:
+        assert moved <= (allowed if "StepEnded" in kinds else set()), f"changed in {sorted(kinds)}"
+    assert any(moved for _, moved, _ in watched.changed)
+
+
+def test_the_backbone_never_changes(watched):
+    assert not watched.backbone_moved
+
+
+def test_classify_answers_for_every_class_seen_and_for_no_other(watched):
+    assert watched.widths and all(columns == seen for seen, columns in watched.widths)
+
+
+def test_earlier_heads_answer_as_they_did_when_their_task_ended(watched):
+    """On the same features; methods that rewrite old heads on purpose have to say so here."""
+    assert watched.answers
+    for answers in watched.answers.values():
+        assert all(torch.equal(answer, answers[0]) for answer in answers[1:])
+
+
+@pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
+def with_and_without(request, config_of):
+    """Events of the same run with all diagnostics and with none."""
+    config = config_of(request.param, tasks=2, training={"batch_size": 50})
+    return [
+        [event for moment in build(replace(config, diagnostics=chosen)).run() for event in moment]
+        for chosen in (config.diagnostics, DiagnosticsConfig.off())
+    ]
+
+
+def test_measuring_changes_nothing_in_training(with_and_without):
+    measured, unmeasured = (
+        [
             comparable(event)
             for event in events
             if event.kind in ("StepEnded", "EpochEnded")
             or (event.kind == "AccuracyMeasured" and event.readout.endswith("-incremental"))
         ]
+        for events in with_and_without
+    )
+    assert measured == unmeasured
+    assert {kind for kind, *_ in measured} == {"StepEnded", "EpochEnded", "AccuracyMeasured"}
 
-    config = config_of(case, tasks=2, training={"batch_size": 50})
-    measured = course(config)
-    assert course(replace(config, diagnostics=DiagnosticsConfig.off())) == measured
-    assert any(kind == "AccuracyMeasured" for kind, *_ in measured)
 
-
-def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(case, config_of):
-    config = replace(config_of(case, tasks=2, training={"batch_size": 50}), diagnostics=DiagnosticsConfig.off())
-    said = {event.kind for moment in build(config).run() for event in moment}
+def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(with_and_without):
+    said = {event.kind for event in with_and_without[1]}
     assert {"RunStarted", "TaskStarted", "StepEnded", "TaskEnded", "AccuracyMeasured"} <= said
     assert not said & {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared"}
 
 
-def test_what_is_only_measured_for_display_is_not_counted_as_kept(case, config_of):
-    def kept(diagnostics):
-        events = [
-            e
-            for m in build(
-                replace(config_of(case, tasks=2, training={"batch_size": 50}), diagnostics=diagnostics)
-            ).run()
-            for e in m
-        ]
-        return [event.kept_bytes for event in events if event.kind == "TaskEnded"]
-
-    assert kept(DiagnosticsConfig()) == kept(DiagnosticsConfig.off())
+def test_what_is_only_measured_for_display_is_not_counted_as_kept(with_and_without):
+    measured, unmeasured = (
+        [event.kept_bytes for event in events if event.kind == "TaskEnded"] for events in with_and_without
+    )
+    assert measured == unmeasured and all(measured)

@@ -1,0 +1,39 @@
+"""The frame that is drawn around every page at every interaction: navigation above, the control bar below.
+
+In a folder of its own: beside a folder called `pages`, Streamlit would take each page for a whole app.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dashboard.frame import page_file, say_unknown_run
+from dashboard.widgets.control_bar import control_bar
+
+st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
+st.html("""<style>
+  .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
+  [data-testid="stBottomBlockContainer"] { padding-top: .6rem; padding-bottom: .9rem; }
+  [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+  .stMainBlockContainer h2 { padding-top: 0; }
+</style>""")
+chosen = st.navigation(
+    [
+        st.Page(page_file("pages/start.py"), title="Start", icon=":material/home:", default=True),
+        st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
+        st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
+        st.Page(page_file("pages/attention.py"), title="Attention and prompts", icon=":material/center_focus_strong:"),
+        st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
+    ],
+    position="top",
+)
+control_bar(follow=chosen.title != "Run")
+with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
+    say_unknown_run()
+chosen.run()
