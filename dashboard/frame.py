@@ -115,15 +115,14 @@ def choose_run(index: RunIndex) -> None:
     )
 
 
-def begin_with(key: str, value: str | None) -> None:
-    """Give a control that is bound to the URL its first value, and write it there.
+def begin_with(key: str, value: str | None, *, write: bool = True) -> None:
+    """Give a control that is bound to the URL a value before it is drawn, and write it there.
 
-    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the link
-    to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows by itself.
+    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the
+    link to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows.
     """
-    first = key not in st.session_state
     st.session_state[key] = value
-    if first and value is not None:
+    if write and value is not None:
         with suppress(StreamlitAPIException):  # bound already
             st.query_params[key] = value
 
@@ -177,25 +176,48 @@ def select_task(log: Log | None) -> int | None:
     """The shared task control; None = the newest task. Bound to the URL as `task=T2`."""
     tasks = log.tasks() if log else 0
     options = [NEWEST, *(task_name(t) for t in range(tasks))]
-    return _task(_choice("Task", "task", options, NEWEST))
+    return _task(choose("Task", "task", options, NEWEST))
 
 
 def select_layer(log: Log | None) -> int:
     """The shared layer control, from 0. Bound to the URL as `layer=3`, which counts from 1."""
     options = [str(layer + 1) for layer in range(_depth(log) if log else 0)] or ["1"]
-    return int(_choice("Layer", "layer", options, "1")) - 1
+    return int(choose("Layer", "layer", options, "1")) - 1
 
 
-def _choice(label: str, key: str, options: list[str], default: str) -> str:
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default
+def choose(label: str, key: str, options: list[str], default: str, *, spell_out: bool = False) -> str:
+    """One of `options`, kept from page to page and in the URL under `key`.
+
+    Args:
+        label: what is chosen.
+        key: name in the URL; the same on every page that shares the choice.
+        options: texts, as the URL spells them.
+        default: chosen where nothing else is.
+        spell_out: write the default into the URL as well, because it may be another one tomorrow.
+    """
+    state, kept = st.session_state, f"_kept-{key}"
+    linked = st.query_params.get(key) in options
+    if not linked and (state.get("_arrived") or state.get(key) not in options):
+        # The way to a page cuts the URL, and with it the control, back to its default: hand over what was chosen.
+        before = state.get(kept)
+        begin_with(key, before if before in options else default, write=spell_out or before not in (None, default))
+    elif key in state and state[key] not in options:
+        state[key] = default
     if len(options) <= FEW:
         chosen = st.segmented_control(
             label, options, key=key, required=True, bind="query-params", persist_state="session"
         )
     else:
-        chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=160)
+        chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=180)
+    state[kept] = chosen or default
     return chosen or default
+
+
+def arrive(page: str) -> None:
+    """Say which page is drawn: shared choices are handed over when it is another than before."""
+    state = st.session_state
+    state["_arrived"] = state.get("_page") not in (None, page)
+    state["_page"] = page
 
 
 # ---------------------------------------------------------------- figures and empty places
@@ -261,6 +283,8 @@ def panel(
 
     if live and frame.log is not None:
         drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, frame.task, frame.layer), make)
+    elif frame.log is not None and all(isinstance(a, list) for a in args) and _plain(named):
+        drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, height, *sorted(named.items())), make)
     else:
         drawn, words = make()
     with st.container(border=border, key=f"panel-{key}", gap="xsmall"):
@@ -269,6 +293,11 @@ def panel(
         point = liveplot(drawn, key=key, height=words["height"], on_pick=on_pick)
         describe_panel(words, key=key)
     return point
+
+
+def _plain(named: dict[str, Any]) -> bool:
+    """Whether these arguments, with the run's events, say all that a figure is drawn from."""
+    return all(value is None or isinstance(value, (str, int, float, bool)) for value in named.values())
 
 
 def describe_panel(words: dict[str, Any], *, key: str) -> None:

@@ -218,7 +218,7 @@ class Trainer:
                     step = maps[name](step)
                     applied[name] = step.norm()
                     parameter.copy_(old + step)
-        return StepEnded(
+        ended = StepEnded(
             self._clock(self.cursor.epoch),
             losses,
             {g.name: g.rate * factor for g in groups},
@@ -227,6 +227,8 @@ class Trainer:
             100 * self._tally(losses, float(loss.correct)),
             time.perf_counter() - started,
         )
+        self._task_seconds += ended.seconds
+        return ended
 
     def _tally(self, losses: dict[str, float], correct: float) -> float:
         for name, value in {**losses, "correct": correct}.items():

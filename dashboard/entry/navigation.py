@@ -13,7 +13,7 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import page_file, say_unknown_run
+from dashboard.frame import arrive, page_file, say_unknown_run
 from dashboard.widgets.control_bar import control_bar
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
@@ -33,6 +33,7 @@ chosen = st.navigation(
     ],
     position="top",
 )
+arrive(chosen.title)
 control_bar(follow=chosen.title != "Run")
 with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
     say_unknown_run()

@@ -55,7 +55,8 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
             row=1,
             col=column,
             name="mean" if name == "means" else "deviation",
-            texttemplate="%{z:.2g}" if tasks <= 6 else "",
+            text=[["" if np.isnan(v) else _thousandths(v) for v in row] for row in table] if tasks <= 8 else None,
+            texttemplate="%{text}" if tasks <= 8 else "",
             textfont={"size": 11},
             hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
             colorbar=colour_bar("change"),
@@ -76,7 +77,7 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
         figure,
         title="Prompt statistics, change within each task",
         what="Layers × tasks: how far each prompt token's mean (left) and standard deviation (right) over channels "
-        f"moved during a task, mean over the layer's prompts.{note}",
+        f"moved during a task, mean over the layer's prompts{'; cells print thousandths' if tasks <= 8 else ''}.{note}",
         look_for="Dark cells: LayerNorm sees these prompts differently, so past affinities shift although the "
         "direction of the update was harmless.",
         how="$|\\mu_m^{(t)} - \\mu_m^{(t-1)}|$ and $|\\sigma_m^{(t)} - \\sigma_m^{(t-1)}|$ per token $m$ over its "
@@ -84,6 +85,13 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
         "with the initial prompts. Their sum over layers is what a norm-drift penalty holds down.",
         alt=f"Two heat maps of {layers} layers by {tasks} tasks.{note}",
         height=map_height(layers) + 20,
+    )
+
+
+def _thousandths(value: float) -> str:
+    """0.0083 as 8.3, 0.00012 as 0.12."""
+    return (
+        f"{1000 * value:.0f}" if value >= 0.01 else f"{1000 * value:.1f}" if value >= 0.001 else f"{1000 * value:.2f}"
     )
 
 
@@ -104,18 +112,19 @@ def prompt_statistics(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: i
             else np.zeros((0, 0), np.float32)
         )
         for low, high, task in _segments(events):
-            x = np.arange(low, high + 1)
-            for token in range(values.shape[1]):
-                figure.add_scatter(
-                    x=x,
-                    y=values[low : high + 1, token],
-                    mode="lines",
-                    row=1,
-                    col=column,
-                    name=f"prompt {token + 1}",
-                    line={"color": task_colour(task, tasks), "width": 1.6},
-                    hovertemplate=f"prompt {token + 1}, {task_name(task)}: %{{y:.3g}}<extra></extra>",
-                )
+            tokens = range(values.shape[1])
+            gap = np.float32(np.nan)  # ends one token's line and begins the next
+            figure.add_scatter(
+                x=np.concatenate([np.append(np.arange(low, high + 1, dtype=np.float32), gap) for _ in tokens]),
+                y=np.concatenate([np.append(values[low : high + 1, token], gap) for token in tokens]),
+                customdata=np.repeat(np.arange(1, values.shape[1] + 1), high - low + 2),
+                mode="lines",
+                row=1,
+                col=column,
+                name=task_name(task),
+                line={"color": task_colour(task, tasks), "width": 1.6},
+                hovertemplate=f"prompt %{{customdata}}, {task_name(task)}: %{{y:.3g}}<extra></extra>",
+            )
         mark_boundaries(figure, starts, axis="x" if column == 1 else "x2", most=8)
     figure.update_xaxes(title_text="epochs stored, over all tasks", showgrid=False, range=[0, max(len(events) - 1, 1)])
     figure.update_layout(margin={"t": 52})
@@ -268,6 +277,11 @@ def prompt_paths(
     )
 
 
+def _short(value: float) -> str:
+    """66.3, 1.2, 0.46: one decimal, two below one."""
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
+
+
 def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> go.Figure:
     """Layers × tasks: net change of the prompts relative to their size."""
     layers, last = sizes(updates)
@@ -275,7 +289,7 @@ def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> 
     table = 100 * layer_task_table(updates, "movement", layers=layers, tasks=tasks)
     text = None
     if tasks <= 16:
-        text = [["" if np.isnan(v) else f"{number(v)} %" if tasks <= 8 else number(v) for v in row] for row in table]
+        text = [["" if np.isnan(v) else f"{_short(v)} %" if tasks <= 8 else _short(v) for v in row] for row in table]
     figure = layer_map(
         table,
         text,

@@ -57,6 +57,18 @@ def spread_out(places: Sequence[float], gap: float) -> list[float]:
     return moved
 
 
+def within(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places pushed above `low` and then, as far as there is room, below `high`, still `gap` apart."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = list(places)
+    for rank, i in enumerate(order):
+        moved[i] = max(moved[i], low if rank == 0 else moved[order[rank - 1]] + gap)
+    for rank, i in enumerate(reversed(order)):
+        ceiling = high if rank == 0 else moved[order[len(order) - rank]] - gap
+        moved[i] = max(min(moved[i], ceiling), low + (len(order) - 1 - rank) * gap)
+    return moved
+
+
 def label_ends(
     figure: go.Figure,
     ends: Sequence[tuple[float, float, str]],
@@ -77,7 +89,7 @@ def label_ends(
     low, high = (math.log10(v) for v in span) if log else span
     scale = pixels / max(high - low, 1e-12)
     raw = [((math.log10(y) if log else y) - low) * scale for _, y, _ in known]
-    moved = spread_out(raw, gap)
+    moved = within(spread_out(raw, gap), gap, 0, pixels)
     figure.layout.annotations += tuple(
         go.layout.Annotation(
             x=x,

@@ -68,9 +68,7 @@ def _singular(event: SpectrumMeasured) -> np.ndarray:
     return np.maximum(values / top, _FLOOR).astype(np.float32)
 
 
-def _decay(
-    figure: go.Figure, event: SpectrumMeasured, tasks: int, *, chosen: bool, axes: dict[str, int] | None = None
-) -> tuple[float, float]:
+def _decay(figure: go.Figure, event: SpectrumMeasured, tasks: int, *, chosen: bool) -> tuple[float, float]:
     """One spectrum as a line with its cut; gives the line's end."""
     values, colour = _singular(event), task_colour(event.clock.task, tasks)
     n, cut = len(values), len(values) - event.nullity
@@ -87,7 +85,6 @@ def _decay(
         marker={"size": 5, "color": colour},
         hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}} of the "
         "largest<extra></extra>",
-        **(axes or {}),
     )
     if 0 <= cut < n:
         figure.add_scatter(
@@ -104,7 +101,6 @@ def _decay(
             },
             hovertemplate=f"{task_name(event.clock.task)}: free from direction %{{x}} on, "
             f"{directions(event.nullity, n)}<extra></extra>",
-            **(axes or {}),
         )
     return float(x[-1]), float(y[-1])
 
@@ -201,6 +197,34 @@ def spectrum_decay(
     )
 
 
+def _some(tasks: list[int], chosen: int, most: int = 5) -> list[int]:
+    """At most `most` of these tasks: the first, the last, the chosen and some between."""
+    if len(tasks) <= most:
+        return tasks
+    picked = {tasks[round(i * (len(tasks) - 1) / (most - 2))] for i in range(most - 1)}
+    return sorted(picked | ({chosen} & set(tasks)))
+
+
+def _small(event: SpectrumMeasured, tasks: int, *, chosen: bool, place: str) -> go.Scatter:
+    """One spectrum as a single trace in subplot `place`, with a dot at its cut."""
+    values, colour = _singular(event), task_colour(event.clock.task, tasks)
+    n, cut = len(values), len(values) - event.nullity
+    kept = np.unique(np.concatenate([np.linspace(0, n - 1, min(n, 100)).astype(int), [min(cut, n - 1)]]))
+    return go.Scatter(
+        x=(kept + 1).astype(np.float32),
+        y=values[kept],
+        mode="lines+markers",
+        xaxis=f"x{place}",
+        yaxis=f"y{place}",
+        name=f"{layer_name(event.layer)}, {task_name(event.clock.task)}",
+        showlegend=False,
+        line={"color": colour, "width": 3 if chosen else 1.6},
+        opacity=1 if chosen else 0.7,
+        marker={"size": np.where(kept == cut, 10 if chosen else 7, 0).astype(np.uint8), "color": colour},
+        hovertemplate=f"{task_name(event.clock.task)}, direction %{{x:.0f}} of {n}: %{{y:.3g}}<extra></extra>",
+    )
+
+
 def spectrum_facets(
     measured: Sequence[SpectrumMeasured],
     *,
@@ -228,16 +252,15 @@ def spectrum_facets(
     figure.update_layout(template=TEMPLATE, uirevision="keep")
     figure.update_annotations(font_size=12)
     n, lowest = 1, 1.0
+    chosen = last - 1 if task is None else task
+    shown = _some(sorted({e.clock.task for e in found}), chosen)
+    lines = []
     for event in found:
-        chosen = event.clock.task == (task if task is not None else last - 1)
-        _decay(
-            figure,
-            event,
-            tasks,
-            chosen=chosen,
-            axes={"row": event.layer // columns + 1, "col": event.layer % columns + 1},
-        )
-        n, lowest = max(n, len(event.eigenvalues)), min(lowest, float(_singular(event)[-1]))
+        if event.clock.task in shown:
+            place = (event.layer // columns) * columns + event.layer % columns + 1
+            lines.append(_small(event, tasks, chosen=event.clock.task == chosen, place=str(place) if place > 1 else ""))
+            n, lowest = max(n, len(event.eigenvalues)), min(lowest, float(_singular(event)[-1]))
+    figure.add_traces(lines)
     figure.update_xaxes(range=[0.5, n + 0.5], showgrid=False, nticks=4 if columns > 3 else 6, tickangle=0)
     figure.update_yaxes(**decade_ticks(lowest / 2, 1.6))
     figure.update_xaxes(title_text="direction", row=rows)
@@ -246,9 +269,9 @@ def spectrum_facets(
     return describe(
         figure,
         title=f"All layers, {space}",
-        what="Singular values relative to each layer's largest, one colour per task, circles mark the cut; axes are "
-        "common to all layers.",
-        look_for="Layers whose circles lie far right have little room left; they are where the next task will be "
+        what="Singular values relative to each layer's largest, one colour per task, dots mark the cut; axes are "
+        "common to all layers." + ("" if len(shown) == last else f" Drawn: {', '.join(map(task_name, shown))}."),
+        look_for="Layers whose dots lie far right have little room left; they are where the next task will be "
         "hard to learn.",
         how="As the large figure, for every layer. Thick: the chosen task.",
         alt=f"{layers} small spectra, {space}, up to {task_name(last - 1) if last else 'no task'}.",

@@ -21,7 +21,7 @@ from dashboard.figures.accuracy import (
     readout_comparison,
 )
 from dashboard.figures.readings import CLASS_INCREMENTAL, accuracies, readouts
-from dashboard.frame import Frame, begin_with, current, empty, literal, not_measured, panel, sentence
+from dashboard.frame import Frame, choose, current, empty, literal, not_measured, panel, sentence
 from dashboard.tail import Log
 from dashboard.theme import percent, points, task_name
 
@@ -37,24 +37,10 @@ def cell_choice(matrix: np.ndarray) -> tuple[int, int]:
     fallen = [matrix[j, j] - matrix[newest, j] if j < min(rows, newest + 1) else -np.inf for j in range(columns)]
     worst = int(np.argmax(np.where(np.isfinite(fallen), fallen, -np.inf)))
     after, on = [task_name(i) for i in range(rows)], [task_name(j) for j in range(columns)]
-    _settle("from", after, task_name(newest))
-    _settle("to", on, task_name(worst))
     with st.container(horizontal=True, gap="large"):
-        chosen_after = _pick("After training on", "from", after)
-        chosen_on = _pick("Evaluated on", "to", on)
+        chosen_after = choose("After training on", "from", after, task_name(newest), spell_out=True)
+        chosen_on = choose("Evaluated on", "to", on, task_name(worst), spell_out=True)
     return int(chosen_after[1:]) - 1, int(chosen_on[1:]) - 1
-
-
-def _settle(key: str, options: list[str], default: str) -> None:
-    if st.session_state.get(key) not in options and st.query_params.get(key) not in options:
-        begin_with(key, default)
-
-
-def _pick(label: str, key: str, options: list[str]) -> str:
-    kept = {"key": key, "bind": "query-params", "persist_state": "session"}
-    if len(options) <= 12:
-        return st.segmented_control(label, options, required=True, **kept) or options[0]
-    return st.selectbox(label, options, width=180, **kept) or options[0]
 
 
 def _open_cell(point: dict[str, object]) -> None:

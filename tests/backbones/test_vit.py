@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "registers": {"model_name": "vit_tiny_patch16_224", "reg_tokens": 4, "no_embed_class": True},
     "query-key norm": {"model_name": "vit_tiny_patch16_224", "qk_norm": True},
     "layer scale": {"model_name": "vit_tiny_patch16_224", "init_values": 0.1},
+    "norm before the projection": {"model_name": "vit_tiny_patch16_224", "scale_attn_norm": True},
     "pre-norm, no qkv bias": {"model_name": "vit_tiny_patch16_224", "pre_norm": True, "qkv_bias": False},
 }
 

@@ -63,6 +63,25 @@ def test_prompts_are_told_at_the_start_and_after_every_epoch(tiny_trainer):
         assert event.deviations == pytest.approx(event.prompts.astype(float).std(axis=-1), abs=1e-3)
 
 
+def test_the_time_of_a_task_holds_that_of_its_steps(tiny_trainer):
+    said = events(tiny_trainer(tasks=2), "StepEnded", "TaskEnded")
+    for ended in (event for event in said if event.kind == "TaskEnded"):
+        steps = [e.seconds for e in said if e.kind == "StepEnded" and e.clock.task == ended.clock.task]
+        assert sum(steps) < ended.seconds < sum(steps) + 60
+
+
+def test_the_time_spent_on_a_task_is_not_forgotten_by_a_resume(tiny_trainer):
+    first, second = tiny_trainer(tasks=2), tiny_trainer(tasks=2)
+    for moment in first.run():
+        if moment[0].kind == "StepEnded":
+            break
+    state = first.state()
+    assert 0 < state["task_seconds"] < 60
+    second.restore({**state, "task_seconds": 1000.0})
+    ended = [event.seconds for event in events(second, "TaskEnded")]
+    assert ended[0] > 1000 and ended[1] < 1000
+
+
 def test_held_out_training_images_take_the_tests_place_when_asked(tiny_trainer):
     trainer = tiny_trainer(tasks=2, stream_settings={"evaluate_on": "validation"})
     started = next(trainer.run())[0]

@@ -82,7 +82,7 @@ def test_movement_is_in_percent_and_empty_cells_print_nothing():
     updates = [UpdateMeasured(Clock(0, 0, 1), 0, 0.5, {}, {}), UpdateMeasured(Clock(1, 0, 2), 1, 0.25, {}, {})]
     heat = drift.movement(updates, tasks=2).data[0]
     np.testing.assert_allclose(heat.z, [[50, np.nan], [np.nan, 25]])
-    assert heat.text[0] == ("50 %", "") or list(heat.text[0]) == ["50 %", ""]
+    assert list(heat.text[0]) == ["50.0 %", ""]
 
 
 def test_the_prompts_that_travelled_furthest_are_drawn():

@@ -7,7 +7,7 @@ import pytest
 
 from cl_core.events import Clock, StepEnded
 from dashboard.figures import training
-from dashboard.figures.lines import decade_ticks, smoothed, spread_out, thinned
+from dashboard.figures.lines import decade_ticks, smoothed, spread_out, thinned, within
 from dashboard.theme import task_colour
 
 
@@ -82,6 +82,13 @@ def test_labels_are_moved_apart_and_keep_their_order():
     assert np.argsort(places).tolist() == [0, 3, 1, 2]
     assert np.diff(np.sort(places)).min() >= 16 - 1e-9
     assert spread_out([0.0, 100.0], 16) == [0.0, 100.0]
+
+
+def test_labels_stay_inside_the_figure_while_there_is_room():
+    assert within([-20, -5, 100], 16, 0, 250) == [0, 16, 100]
+    assert within([240, 256], 16, 0, 250) == [234, 250]
+    crowded = within([0] * 30, 16, 0, 250)
+    assert np.diff(sorted(crowded)).min() >= 16
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-6, 2.0), (0.01, 1.6), (0.4, 0.9), (3e-5, 7e-5), (1e-9, 1e9)])

@@ -1,0 +1,109 @@
+"""A real server on a free port and a real browser. `E2E_REQUIRED=1` turns a missing browser from a skip into a failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    missing = pytest.fail if os.environ.get("E2E_REQUIRED") else pytest.skip
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright is not installed (pip install playwright)")
+    wanted = os.environ.get("E2E_CHROMIUM")
+    names = (wanted,) if wanted else ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if not program:
+        missing("no Chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@dataclass
+class Server:
+    """A dashboard that answers at `url`, looking at `runs`."""
+
+    url: str
+    runs: Path
+    process: subprocess.Popen
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs, log = tmp_path / "runs", tmp_path / "server.log"
+    runs.mkdir()
+    program = f"from pathlib import Path; from dashboard.serve import serve; serve(Path({str(runs)!r}), port={port}, browser=False)"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,  # not the checkout: settings must come from the program, not from the folder one is in
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
+                break
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None or time.monotonic() > end:
+                process.kill()
+                pytest.fail("the server did not start:\n" + log.read_text("utf-8", "replace")[-2000:])
+            time.sleep(0.2)
+    yield Server(url, runs, process)
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh profile's page; fails on script errors and on requests to any other host."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    errors, foreign = [], set()
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("request", lambda request: foreign.add(urlparse(request.url).hostname))
+    yield opened
+    context.close()
+    assert errors == []
+    assert foreign <= {"127.0.0.1", "", None}

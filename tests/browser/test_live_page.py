@@ -1,0 +1,145 @@
+"""What only a browser can show: first picture, a live run, refreshes that keep the reader's place, links, both themes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cl_core.store import create_run, holder
+from tests import recorded_runs
+from tests.browser.conftest import CONNECTED, ROOT
+from tests.recorded_runs import Plan
+
+pytestmark = pytest.mark.browser
+
+DRAWN = "[...document.querySelectorAll('.liveplot')].filter(e => e.dataset.drawn).length"
+CELLS = """(() => { const g = [...document.querySelectorAll('.liveplot')].find(
+  e => e.data && e.data.some(t => t.type === 'heatmap')); return g ? g._fullData[0].z.flatMap(r => Array.from(r)).filter(
+  v => v != null && !Number.isNaN(v)).length : 0; })()"""
+
+
+@contextmanager
+def training(runs: Path, *, delay: float = 0.15):
+    """A stand-in for a worker plays a run into `runs/live`."""
+    folder = create_run(runs, replace(Plan().config, name="live"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.recorded_runs", "work", str(folder.path), "--delay", str(delay)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        yield folder
+    finally:
+        process.kill()
+        process.wait()
+
+
+def look_at(page, url):
+    page.goto(url)
+    page.locator(CONNECTED).wait_for()
+
+
+def test_start_shows_a_matrix_and_plays_it(page, server):
+    recorded_runs.finished(server.runs)
+    look_at(page, server.url)
+    page.locator("[data-testid=stVegaLiteChart]").first.wait_for()
+    page.get_by_role("button", name="Play").click()
+    page.get_by_role("button", name="Stop playing").wait_for()
+    page.get_by_role("button", name="Play", exact=False).first.wait_for()
+    assert "run=finished" in page.url
+
+
+def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
+    with training(server.runs):
+        look_at(page, f"{server.url}/run?run=live")
+        page.wait_for_function(f"{DRAWN} >= 1")
+        page.evaluate("""() => { const g = document.querySelector('.liveplot'); g.__mine = true;
+            Plotly.relayout(g, {'xaxis.range': [2, 5]}); }""")
+        before = page.evaluate("+document.querySelector('.liveplot').dataset.drawn")
+        page.wait_for_function(f"{CELLS} >= 3", timeout=60_000)
+        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before} + 2")
+        kept = page.evaluate("""() => { const g = document.querySelector('.liveplot');
+            return [g.__mine === true, g.layout.xaxis.range]; }""")
+        assert kept == [True, [2, 5]]
+        page.wait_for_function(f"{CELLS} == 6", timeout=60_000)
+        page.get_by_text("finished", exact=True).first.wait_for()
+
+
+def test_pause_step_and_stop_are_obeyed_from_the_page(page, server):
+    with training(server.runs, delay=0.4) as folder:
+        look_at(page, f"{server.url}/run?run=live")
+        page.get_by_role("button", name="Pause").click()
+        page.get_by_text("Paused.", exact=False).first.wait_for()
+        page.keyboard.press("s")
+        page.wait_for_timeout(1500)
+        page.get_by_text("Paused.", exact=False).first.wait_for()
+        page.get_by_role("button", name="Stop").first.click()
+        page.get_by_role("button", name="Save and stop").click()
+        page.get_by_text("Everything was saved.", exact=False).wait_for()
+        assert holder(folder) is None
+
+
+def test_a_killed_worker_is_said_and_what_was_measured_stays(page, server):
+    with training(server.runs) as folder:
+        look_at(page, f"{server.url}/run?run=live")
+        page.wait_for_function(f"{DRAWN} >= 2")
+        os.kill(holder(folder), 9)
+        page.get_by_text("The training process has gone", exact=False).first.wait_for()
+        assert page.evaluate(DRAWN) >= 2
+
+
+def test_a_link_opens_its_page_task_and_layer_and_a_refresh_keeps_them(page, server):
+    recorded_runs.finished(server.runs)
+    look_at(page, f"{server.url}/spectra?run=finished&task=T2&layer=3")
+    chosen = (
+        "[...document.querySelectorAll('[role=radio][aria-checked=true]')].map(e => e.innerText).slice(0, 2).join()"
+    )
+    page.wait_for_function(f"{chosen} === 'T2,3'")
+    page.locator("a", has_text="Attention and prompts").first.click()
+    page.wait_for_url("**/attention?*task=T2*")
+    page.wait_for_function(f"{chosen} === 'T2,3'")
+    page.reload()
+    page.wait_for_function(f"{chosen} === 'T2,3'")
+    page.get_by_role("button", name="finished").or_(page.get_by_text("finished")).first.wait_for()
+
+
+def test_a_click_on_a_cell_opens_it_and_the_link_names_it(page, server):
+    recorded_runs.finished(server.runs)
+    look_at(page, f"{server.url}/forgetting?run=finished")
+    page.wait_for_function(f"{CELLS} == 6")
+    place = page.evaluate("""() => { const g = document.querySelector('.liveplot'), l = g._fullLayout,
+        b = g.querySelector('.nsewdrag').getBoundingClientRect(); return [b.x + l.xaxis.d2p(1), b.y + l.yaxis.d2p(1)]; }""")
+    page.mouse.click(*place)
+    page.get_by_text("T2 after training on T2").wait_for()
+    page.wait_for_url("**/forgetting?*to=T2*")
+    assert "from=T2" in page.url
+
+
+def test_figures_can_be_saved_and_follow_the_theme(page, server):
+    recorded_runs.finished(server.runs)
+    page.emulate_media(color_scheme="dark")
+    look_at(page, f"{server.url}/run?run=finished")
+    page.wait_for_function(f"{DRAWN} >= 4")
+    assert page.evaluate("document.querySelector('.liveplot')._fullLayout.font.color").lower() == "#e6eef0"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the drawn numbers as CSV").first.click()
+    assert Path(download.value.path()).read_text("utf-8").startswith("trace,x,y,z\n")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as SVG").first.click()
+    assert "<svg" in Path(download.value.path()).read_text("utf-8")
+
+
+def test_the_server_ends_and_the_run_goes_on(page, server):
+    with training(server.runs, delay=0.3) as folder:
+        look_at(page, f"{server.url}/run?run=live")
+        page.wait_for_function(f"{DRAWN} >= 1")
+        server.process.terminate()
+        server.process.wait(20)
+        assert holder(folder) is not None
