@@ -81,8 +81,7 @@ def summarise(folder: RunFolder) -> Summary:
                 zero_shot = event.row
             else:
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
-        seconds = sum(s.event.seconds for s in reader.since(kinds=("StepEnded",)))
-        first, last = (started.time if started else 0.0), status.moved
+        seconds = reader.worked_seconds()
         device = started.event.environment["device"] if started else config.device
     finally:
         reader.close()
@@ -100,7 +99,7 @@ def summarise(folder: RunFolder) -> Summary:
         config.stream,
         config.seed,
         device,
-        round(max(last - first, seconds), 3),
+        round(seconds, 3),
         headline,
         zero_shot,
         **numbers,

@@ -16,6 +16,7 @@ from cl_core.commands import Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, list_runs, send
 from cl_core.summary import summarise
 
+STARTED = time.time()  # about when this process began: what is ordered while torch is still loading counts
 EXAMPLES = {
     "list": "plastiscope list --runs runs",
     "show": "plastiscope show 20260102-nsp2-1a2b --json",
@@ -124,7 +125,7 @@ def _work(arguments: argparse.Namespace) -> int:
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: asked.append(n))
-    ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked))
+    ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked), orders_since=STARTED)
     if ended.state == "failed":
         print(ended.details or ended.reason, file=sys.stderr)
         return 1

@@ -20,7 +20,7 @@ from cl_core.config import ConfigError
 from cl_core.engine import checkpoint as checkpoints
 from cl_core.engine.trainer import Moment, NonFiniteLoss, Trainer
 from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, StateChanged
-from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, hold, take
+from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, discard, hold, take
 
 LISTEN = 0.1  # seconds between looks into the inbox while paused
 
@@ -141,8 +141,10 @@ def drive(
     folder: RunFolder,
     on_moment: Callable[[Moment, Trainer], None] | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
+    orders_since: float | None = None,
 ) -> Ended:
-    """Hold `folder` and train it to its end. Raises StoreError if it is held already, cannot be written, or is
+    """Hold `folder` and train it to its end; orders sent before `orders_since` (default: now) were for an earlier
+    worker. Raises StoreError if it is held already, cannot be written, or is
     finished."""
     folder.config()  # a damaged or newer run is refused before anything is touched
     with hold(folder), contextlib.closing(RunReader(folder)) as reader:
@@ -150,7 +152,7 @@ def drive(
             raise StoreError(f"run {folder.name} is finished; there is nothing left to train")
         reader.close()
         with contextlib.closing(RunWriter(folder)) as writer:
-            take(folder)  # orders given to an earlier worker do not count
+            discard(folder, time.time() if orders_since is None else orders_since)
             return Drive(folder, writer, on_moment, asked_to_stop).to_the_end()
 
 

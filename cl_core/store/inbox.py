@@ -25,6 +25,14 @@ def send(folder: RunFolder, command: Command) -> None:
         raise StoreError(f"cannot send {command.word!r} to {folder.name}: {error.strerror}") from error
 
 
+def discard(folder: RunFolder, before: float) -> None:
+    """Remove commands sent before a moment (seconds since 1970): they were for an earlier worker."""
+    for path in folder.inbox.glob("*.json"):
+        sent = path.name.split("-", 1)[0]
+        if not sent.isdigit() or int(sent) < before * 1e9:
+            path.unlink(missing_ok=True)
+
+
 def take(folder: RunFolder) -> list[Command | str]:
     """Commands waiting, oldest first, removed from the inbox. What cannot be understood comes as its reason (a
     text)."""

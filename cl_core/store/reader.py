@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sqlite3
@@ -137,6 +138,11 @@ class RunReader:
         if state in ("running", "paused") and pid is None:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
+
+    def worked_seconds(self) -> float:
+        """Wall time between events, without what passed before a (re)start: pauses and the days before a resume."""
+        rows = self._query("SELECT time, kind = 'StateChanged' AND body LIKE '%\"running\"%' FROM events ORDER BY seq")
+        return sum(later[0] - earlier[0] for earlier, later in itertools.pairwise(rows) if not later[1])
 
     def close(self) -> None:
         if self._db is not None:

@@ -1,4 +1,4 @@
-"""A real server on a free port and a real browser. `E2E_REQUIRED=1` turns a missing browser from a skip into a failure."""
+"""A real server on a free port and a real browser. With `E2E_REQUIRED=1` a missing browser is a failure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +63,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
         port = probe.getsockname()[1]
     runs, log = tmp_path / "runs", tmp_path / "server.log"
     runs.mkdir()
-    program = f"from pathlib import Path; from dashboard.serve import serve; serve(Path({str(runs)!r}), port={port}, browser=False)"
+    program = (
+        f"from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port={port}, browser=False)"
+    )
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", program],

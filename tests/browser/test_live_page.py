@@ -1,4 +1,4 @@
-"""What only a browser can show: first picture, a live run, refreshes that keep the reader's place, links, both themes."""
+"""What only a browser can show: first picture, a live run, refreshes that keep the reader's place, links, themes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import pytest
 
 from cl_core.store import create_run, holder
 from tests import recorded_runs
-from tests.browser.conftest import CONNECTED, ROOT
-from tests.recorded_runs import Plan
+from tests.recorded_runs import ROOT, Plan
 
 pytestmark = pytest.mark.browser
 
+CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"
 DRAWN = "[...document.querySelectorAll('.liveplot')].filter(e => e.dataset.drawn).length"
-CELLS = """(() => { const g = [...document.querySelectorAll('.liveplot')].find(
-  e => e.data && e.data.some(t => t.type === 'heatmap')); return g ? g._fullData[0].z.flatMap(r => Array.from(r)).filter(
-  v => v != null && !Number.isNaN(v)).length : 0; })()"""
+RANGE = "document.querySelector('.liveplot').layout.xaxis.range"
+CELLS = """(() => {
+  const map = [...document.querySelectorAll('.liveplot')].find(e => e.data && e.data.some(t => t.type === 'heatmap'));
+  return map ? map._fullData[0].z.flatMap(r => Array.from(r)).filter(v => v != null && !Number.isNaN(v)).length : 0;
+})()"""
 
 
 @contextmanager
@@ -41,6 +43,17 @@ def training(runs: Path, *, delay: float = 0.15):
         process.wait()
 
 
+def zoom_into_the_middle(page):
+    """Drag over the middle half of the first figure, as a reader does."""
+    box = page.locator(".liveplot .nsewdrag").first.bounding_box()
+    height = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 4, height)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 3 / 4, height, steps=8)
+    page.mouse.up()
+    page.wait_for_function(f"{RANGE}[1] - {RANGE}[0] < 12")
+
+
 def look_at(page, url):
     page.goto(url)
     page.locator(CONNECTED).wait_for()
@@ -57,17 +70,17 @@ def test_start_shows_a_matrix_and_plays_it(page, server):
 
 
 def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
-    with training(server.runs):
+    with training(server.runs, delay=0.6):
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 1")
-        page.evaluate("""() => { const g = document.querySelector('.liveplot'); g.__mine = true;
-            Plotly.relayout(g, {'xaxis.range': [2, 5]}); }""")
+        zoom_into_the_middle(page)
+        zoomed = page.evaluate(RANGE)
+        page.evaluate("document.querySelector('.liveplot').__mine = true")
         before = page.evaluate("+document.querySelector('.liveplot').dataset.drawn")
         page.wait_for_function(f"{CELLS} >= 3", timeout=60_000)
-        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before} + 2")
-        kept = page.evaluate("""() => { const g = document.querySelector('.liveplot');
-            return [g.__mine === true, g.layout.xaxis.range]; }""")
-        assert kept == [True, [2, 5]]
+        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before}")
+        assert page.evaluate("document.querySelector('.liveplot').__mine"), "the same node"
+        assert page.evaluate(RANGE) == zoomed and zoomed[1] - zoomed[0] < 12
         page.wait_for_function(f"{CELLS} == 6", timeout=60_000)
         page.get_by_text("finished", exact=True).first.wait_for()
 
@@ -87,7 +100,7 @@ def test_pause_step_and_stop_are_obeyed_from_the_page(page, server):
 
 
 def test_a_killed_worker_is_said_and_what_was_measured_stays(page, server):
-    with training(server.runs) as folder:
+    with training(server.runs, delay=0.6) as folder:
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 2")
         os.kill(holder(folder), 9)
@@ -115,7 +128,8 @@ def test_a_click_on_a_cell_opens_it_and_the_link_names_it(page, server):
     look_at(page, f"{server.url}/forgetting?run=finished")
     page.wait_for_function(f"{CELLS} == 6")
     place = page.evaluate("""() => { const g = document.querySelector('.liveplot'), l = g._fullLayout,
-        b = g.querySelector('.nsewdrag').getBoundingClientRect(); return [b.x + l.xaxis.d2p(1), b.y + l.yaxis.d2p(1)]; }""")
+        b = g.querySelector('.nsewdrag').getBoundingClientRect();
+        return [b.x + l.xaxis.d2p(1), b.y + l.yaxis.d2p(1)]; }""")
     page.mouse.click(*place)
     page.get_by_text("T2 after training on T2").wait_for()
     page.wait_for_url("**/forgetting?*to=T2*")

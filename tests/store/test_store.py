@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import typing
 from contextlib import closing
 
@@ -25,6 +26,7 @@ from cl_core.store import (
     RunWriter,
     StoreError,
     create_run,
+    discard,
     find_run,
     hold,
     holder,
@@ -495,3 +497,12 @@ def test_what_is_not_a_command_is_taken_out_with_its_reason_and_the_next_one_obe
     reason, command = take(folder)
     assert isinstance(reason, str) and reason and command == Stop()
     assert list(folder.inbox.iterdir()) == []
+
+
+def test_orders_sent_before_a_moment_are_discarded_and_later_ones_kept(tmp_path):
+    folder = create_run(tmp_path, RunConfig("joint", name="orders"))
+    send(folder, Pause())
+    between = time.time()
+    send(folder, Stop())
+    discard(folder, between)
+    assert take(folder) == [Stop()]
