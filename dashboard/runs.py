@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cl_core.assets import recordings_folder
 from cl_core.events import AccuracyMeasured, RunStarted
@@ -110,6 +111,9 @@ def summary(folder: RunFolder) -> Summary:
     finally:
         reader.close()
     matrix = [rows.get(i, [None] * len(next(iter(rows.values())))) for i in range(max(rows) + 1)] if rows else []
+    stages, tasks = config.stream_settings.tasks, config.stream_settings.tasks
+    if plan is not None and isinstance(plan.event, RunStarted):
+        stages, tasks = plan.event.trained_tasks, len(plan.event.tasks)
     found = Summary(
         folder.name,
         config.method,
@@ -118,14 +122,26 @@ def summary(folder: RunFolder) -> Summary:
         status.state,
         status.moved,
         len(rows),
-        plan.event.trained_tasks if plan and isinstance(plan.event, RunStarted) else config.stream_settings.tasks,
-        *(
-            _known(measure(matrix)) if matrix else None
-            for measure in (final_average_accuracy, learning_accuracy, forgetting)
-        ),
+        stages,
+        *map(_known, headline(matrix, at_once=stages == 1 < tasks)),
     )
     _SUMMARIES[folder.path] = stamp, found
     return found
+
+
+def headline(matrix: Any, *, at_once: bool) -> tuple[float, float, float]:
+    """(final average accuracy, learning accuracy, forgetting) in percent, NaN where undefined.
+
+    Args:
+        matrix: [rows, T] accuracies, NaN or None = not measured; may be empty.
+        at_once: all tasks were learned together: there is no earlier row to compare with.
+    """
+    if not len(matrix) or not len(matrix[0]):
+        return math.nan, math.nan, math.nan
+    final = float(final_average_accuracy(matrix))
+    return (
+        (final, math.nan, math.nan) if at_once else (final, float(learning_accuracy(matrix)), float(forgetting(matrix)))
+    )
 
 
 def _known(value: float) -> float | None:

@@ -97,7 +97,8 @@ def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
         won = int((~then & now).sum())
         st.markdown(
             f"Of {len(labels)} probe images {int(then.sum())} were right when {task_name(on)} had just been learned; "
-            f"{len(chosen)} of these are wrong now" + (f", {won} others became right." if won else ".")
+            f"{len(chosen)} of these {'is' if len(chosen) == 1 else 'are'} wrong now"
+            + (f", {won} other{'s' if won > 1 else ''} became right." if won else ".")
         )
     if not len(chosen):
         return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import streamlit as st
 
 from cl_core.events import (
@@ -15,11 +13,11 @@ from cl_core.events import (
     StepEnded,
     TaskEnded,
 )
-from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from dashboard import launch
 from dashboard.figures.readings import accuracies
 from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence
 from dashboard.progress import progress
+from dashboard.runs import headline
 from dashboard.tail import Log
 from dashboard.theme import megabytes, percent, points, seconds, task_colour, task_name
 from dashboard.widgets.control_bar import resume_here, state_of
@@ -136,13 +134,10 @@ def _kept(log: Log) -> None:
 
 def results(log: Log, state: str) -> None:
     """The headline numbers of what has been measured."""
-    matrix = accuracies(log.events(AccuracyMeasured))
+    matrix, plan = accuracies(log.events(AccuracyMeasured)), log.started()
     so_far = "" if state == "finished" else " so far"
     with st.container(horizontal=True, gap="large", key="run-results"):
-        final, learned, lost = (
-            measure(matrix) if matrix.size else math.nan
-            for measure in (final_average_accuracy, learning_accuracy, forgetting)
-        )
+        final, learned, lost = headline(matrix, at_once=plan is not None and plan.trained_tasks == 1 < len(plan.tasks))
         st.metric(
             "Final average accuracy" + so_far,
             percent(final),

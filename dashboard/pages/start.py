@@ -8,14 +8,13 @@ import streamlit as st
 
 from cl_core.config import ConfigError
 from cl_core.events import AccuracyMeasured
-from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from cl_core.presets import PRESETS, resolve
 from cl_core.store import StoreError
 from dashboard import launch
 from dashboard.figures.matrix_chart import matrix_chart
 from dashboard.figures.readings import accuracies
 from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, run_title, sentence, show_run
-from dashboard.runs import runs_folder, runs_index, summary
+from dashboard.runs import headline, runs_folder, runs_index, summary
 from dashboard.tail import Log
 from dashboard.theme import MISSING, percent, points, seconds, task_name
 from dashboard.widgets.control_bar import STATES, state_of
@@ -90,10 +89,10 @@ def _spoken(matrix: object, row: int) -> str:
     return f"Accuracy matrix up to {task_name(max(row, 0))}: " + (", ".join(cells) or "nothing measured yet")
 
 
-def headline(frame: Frame, log: Log) -> None:
+def about_run(frame: Frame, log: Log) -> None:
     """What this run is and its three numbers."""
     config = log.config
-    matrix = accuracies(log.events(AccuracyMeasured))
+    matrix, plan = accuracies(log.events(AccuracyMeasured)), log.started()
     about = PRESETS[config.preset] if config and config.preset in PRESETS else None
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
     st.markdown(f"#### {run_title(log)}")
@@ -102,7 +101,8 @@ def headline(frame: Frame, log: Log) -> None:
         + (f", seed {config.seed}." if config else ".")
     )
     if matrix.size:
-        final, learned, lost = final_average_accuracy(matrix), learning_accuracy(matrix), forgetting(matrix)
+        at_once = plan is not None and plan.trained_tasks == 1 < len(plan.tasks)
+        final, learned, lost = headline(matrix, at_once=at_once)
         so_far = " so far" if frame.live else ""
         with st.container(horizontal=True, gap="small"):
             st.metric(
@@ -237,7 +237,7 @@ def show() -> None:
                 st.markdown("An accuracy matrix appears here as soon as there is a run: start one on the right.")
     with right:
         if frame.log is not None and not frame.log.trouble:
-            headline(frame, frame.log)
+            about_run(frame, frame.log)
         start_panel()
     run_list()
 
