@@ -29,7 +29,14 @@ class Preset:
 
 _MICRO = {"backbone": "micro-vit", "stream": "split-digits", "training": {"epochs": 5, "batch_size": 64}}
 # Chosen on the validation split (bench/choose.py), the same for every method so that only the rule differs.
-_PROMPTS = {"prompt_length": 8, "prompt_rate": 0.03, "head_rate": 0.01, "temperature": 2.0, "weight_decay": 0.0}
+_PROMPTS = {
+    "prompt_length": 8,
+    "prompt_rate": 0.02,
+    "head_rate": 0.01,
+    "temperature": 4.0,
+    "weight_decay": 0.0,
+    "head_init": "fresh",
+}
 # Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
 _PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.97, "eta_mixture": 0.97}
 # The authors' values for CIFAR-100 in ten tasks: 10 long epochs of 10 repeats = 100 passes, decays after 40 and 70.
