@@ -38,7 +38,7 @@ def progress(log: Log) -> Progress:
     if plan is None:
         return Progress(-1, log.tasks(), 0, 0, None)
     done = max((s.event.clock.step for s in steps[-1:]), default=-1) + 1
-    task = starts[-1].event.clock.task if starts else -1
+    task = len(starts) - 1  # stages begun: a joint run has one, whose clock shows the last task
     left = max(0, plan.total_steps - done)
     if len(steps) < ENOUGH:
         return Progress(task, plan.trained_tasks, done, plan.total_steps, None)

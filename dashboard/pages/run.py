@@ -30,10 +30,8 @@ def timeline(log: Log, state: str) -> None:
     plan, stand = log.started(), progress(log)
     if plan is None:
         return
-    ended, joint = (
-        {event.clock.task: event for event in log.events(TaskEnded)},
-        plan.trained_tasks == 1 < len(plan.tasks),
-    )
+    ended = dict(enumerate(log.events(TaskEnded)))  # by stage: a joint run has one, whose clock shows the last task
+    joint = plan.trained_tasks == 1 < len(plan.tasks)
     chips = []
     for task in range(plan.trained_tasks):
         mark, note, now = "○", "to come", False

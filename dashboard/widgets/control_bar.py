@@ -11,7 +11,7 @@ from cl_core.events import CommandRefused, StateChanged, StepEnded
 from cl_core.store import RunStatus, StoreError
 from dashboard import launch
 from dashboard.frame import Frame, choose_run, current, sentence
-from dashboard.progress import progress
+from dashboard.progress import Progress, progress
 from dashboard.runs import runs_index
 from dashboard.tail import RunLog
 from dashboard.theme import seconds, task_name
@@ -96,10 +96,11 @@ def _say_and_offer(frame: Frame, log: RunLog) -> None:
     _transport(frame, log, state, status)
 
 
-def _place(stand: object, state: str) -> str:
-    if stand.task < 0:  # type: ignore[attr-defined]
+def _place(stand: Progress, state: str) -> str:
+    if stand.task < 0:
         return "before the first task"
-    return f"task {stand.task + 1} of {stand.tasks} · step {stand.step} of {stand.steps}"  # type: ignore[attr-defined]
+    stage = "all tasks at once" if stand.tasks == 1 else f"task {stand.task + 1} of {stand.tasks}"
+    return f"{stage} · step {stand.step} of {stand.steps}"
 
 
 def _left(stand: object, state: str, status: RunStatus) -> str:
