@@ -131,7 +131,7 @@ def start_panel() -> None:
     st.markdown("#### Train one here")
     if importlib.util.find_spec("torch") is None:
         st.info(
-            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .` in its folder."
+            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .`."
         )
         return
     took = PRESETS[LIVE].seconds

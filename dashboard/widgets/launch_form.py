@@ -28,7 +28,7 @@ def launch_form() -> None:
     """Draw the form; *Start* makes a run folder and a worker, and the page follows it."""
     if importlib.util.find_spec("torch") is None:
         st.info(
-            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .` in its folder."
+            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .`."
         )
         return
     with st.container(border=True, key="launch-form"):
