@@ -57,6 +57,7 @@ PRESETS: dict[str, Preset] = {
             "Prompts learn two digits at a time; each step is projected to where earlier digits are not looking.",
             {**_MICRO, "method": "nsp2", "settings": _PROJECTED},
             tags=("demo",),
+            seconds=32,
         ),
         Preset(
             "sequential-micro",
@@ -64,24 +65,28 @@ PRESETS: dict[str, Preset] = {
             "The same prompts with nothing protected: watch the older columns pale.",
             {**_MICRO, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
+            seconds=25,
         ),
         Preset(
             "joint-micro",
             "All digits at once",
             "The same prompts, all ten digits mixed: the upper reference.",
             {**_MICRO, "method": "joint", "settings": _PROMPTS},
+            seconds=20,
         ),
         Preset(
             "nsp2-shrink-micro",
             "Control: steps shrunk, not aimed",
             "NSP² with each projector replaced by its average shrinking: what is left is not the null space's doing.",
             {**_MICRO, "method": "nsp2", "settings": {**_PROJECTED, "projection": "shrink-only"}},
+            seconds=32,
         ),
         Preset(
             "frozen-micro",
             "Frozen features, heads only",
             "No prompts at all: features cannot drift, only heads can disagree. A strong reference.",
             {**_MICRO, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
+            seconds=13,
         ),
         Preset(
             "nsp2-paper",

@@ -101,6 +101,7 @@ def choose_run(index: RunIndex) -> None:
         state.pop("_unknown_run", None)
     if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
         begin_with("run", default_run(index))
+    # Options are shown as they are: a control bound to the URL reads and writes the shown text, not the option.
     st.selectbox(
         "Run",
         index.names,
@@ -110,7 +111,6 @@ def choose_run(index: RunIndex) -> None:
         persist_state="session",
         label_visibility="collapsed",
         placeholder="No runs yet",
-        format_func=lambda name: f"{name} (recording)" if index.is_recording(name) else name,
         on_change=_another_run,
     )
 
