@@ -172,7 +172,7 @@ def condition_residual(update: Tensor, moment: Tensor) -> Tensor:
     """
     seen = _seen_energy(update, moment)
     size = update.double().square().sum(dim=(-2, -1))
-    top = torch.linalg.eigvalsh(symmetric(moment))[..., -1].clamp(min=0)
+    top = spectrum(moment.double())[..., 0]
     return (seen / (size * top)).clamp(max=1).sqrt().to(update.dtype)
 
 

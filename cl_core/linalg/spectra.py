@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import as_count, descending, floating, share, symmetric
+from cl_core.linalg.checks import as_count, descending, few_threads, floating, share, symmetric
 
 SMOOTHING_SIGMA = 10.0  # positions
 SMOOTHED_FROM = 128  # spectra shorter than this are read raw and untrimmed
@@ -33,7 +33,9 @@ def eigenbasis(moment: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: if the moment is not a floating-point tensor.
         ValueError: if it is not square, not symmetric or not finite.
     """
-    values, vectors = torch.linalg.eigh(symmetric(moment))
+    matrix = symmetric(moment)
+    with few_threads(matrix):
+        values, vectors = torch.linalg.eigh(matrix)
     values, order = values.abs().sort(dim=-1, descending=True, stable=True)
     vectors = torch.take_along_dim(vectors, order[..., None, :], dim=-1)
     return values.to(moment.dtype), vectors.to(moment.dtype)
@@ -51,7 +53,9 @@ def spectrum(moment: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: as `eigenbasis`.
     """
-    values = torch.linalg.eigvalsh(symmetric(moment)).abs()
+    matrix = symmetric(moment)
+    with few_threads(matrix):
+        values = torch.linalg.eigvalsh(matrix).abs()
     return values.sort(dim=-1, descending=True).values.to(moment.dtype)
 
 
