@@ -1,6 +1,6 @@
 """Choose settings on the validation split: a grid of settings × seeds, never looking at the test images.
 
-python bench/choose.py --method nsp2 --grid prompt_rate=0.02,0.05 prompt_length=4,8 --seeds 0,1 [--runs runs/choose]
+python -m bench.choose --method nsp2 --grid prompt_rate=0.02,0.05 prompt_length=4,8 --seeds 0,1 [--runs runs/choose]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Remake the recordings that the dashboard opens onto: assets/recordings, from the presets tagged "demo".
 
-python bench/recordings.py [--runs runs/recordings]
+python -m bench.recordings [--runs runs/recordings]
 """
 
 from __future__ import annotations

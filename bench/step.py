@@ -1,6 +1,6 @@
 """How much our loop costs over the bare one, measured side by side in one process.
 
-    python bench/step.py [--method nsp2] [--backbone micro-vit] [--pairs 60] [--threads N]
+    python -m bench.step [--method nsp2] [--backbone micro-vit] [--pairs 60] [--threads N]
 
 step ÷ bare step: the bare loop is the same prompted forward and backward pass with torch's Adam and nothing else, on
 its own copy of the parameters. Steps alternate ours, bare, ours, bare, … on the same batches; the figure is the median

@@ -1,6 +1,6 @@
 """The README's table: methods and controls on split-digits, five seeds, mean ± sd.
 
-    python bench/table.py [--seeds 0,1,2,3,4] [--runs runs/table] [--set epochs=5]
+    python -m bench.table [--seeds 0,1,2,3,4] [--runs runs/table] [--set epochs=5]
 
 Runs that are finished in the folder are read, not repeated, so an interrupted table goes on where it was.
 """
