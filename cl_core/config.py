@@ -171,6 +171,7 @@ class StreamConfig:
     """Which part of the stream is learned and evaluated."""
 
     tasks: int = knob(5, low=1, high=1000, help="number of tasks")
+    order: str = knob("I", choices=("I", "II"), help="order of the domains, in a multi-domain stream")
     evaluate_on: str = knob(
         "test",
         choices=("test", "validation"),

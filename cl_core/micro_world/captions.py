@@ -3,6 +3,7 @@
     [a [style] photo of | a picture of] [a | two | three | four] [size] [texture] [colour] NOUN
     [on a COLOUR background] [in the center | on the left | on the right | at the top | at the bottom]
 
+NOUN is the kind ("star", "letter k", "digit three") or, now and then, only what it is one of ("shape", "letters").
 Every optional part is kept or dropped by lot, so that no caption names everything and short ones stay common.
 """
 
@@ -42,6 +43,12 @@ def noun(kind: int, many: bool = False, lot: float = 0.0) -> str:
     return f"{word} {NUMBER_WORDS[digit] if lot < 0.45 or lot >= 0.75 else DIGITS[digit]}"
 
 
+def family(kind: int, many: bool = False) -> str:
+    """What a kind is one of: "shape", "letter" or "digit"."""
+    word = "shape" if kind in SHAPE_KINDS else "letter" if kind in LETTER_KINDS else "digit"
+    return word + "s" if many else word
+
+
 def captions(scenes: Scenes, generator: torch.Generator) -> list[str]:
     """One caption a scene, lower case, repeatable from the generator."""
     values = {name: column.tolist() for name, column in scenes.as_dict().items()}
@@ -61,10 +68,11 @@ def _caption(scene: dict[str, int], lot: list[float]) -> str:
         )
         if kept
     ]
-    words = [*adjectives, noun(scene["kind"], many, lot[3])]
+    generic = lot[9] < 0.12 and (adjectives or many)  # "three red shapes": so that colour can be named without a kind
+    words = [*adjectives, family(scene["kind"], many) if generic else noun(scene["kind"], many, lot[3])]
     if not many:
-        words.insert(0, "the" if is_glyph and not adjectives and lot[4] < 0.7 else _article(words[0]))
-    elif is_glyph:
+        words.insert(0, "the" if is_glyph and not adjectives and lot[4] < 0.7 else article(words[0]))
+    elif is_glyph and not generic:
         words[-1:] = ["letter" if scene["kind"] in LETTER_KINDS else "digit", words[-1].split()[1]]
         words = [COUNTS[scene["count"]], "times", "the", *words]
     else:
@@ -76,19 +84,22 @@ def _caption(scene: dict[str, int], lot: list[float]) -> str:
         words = ["a", "picture", "of", *words]
     if lot[7] < 0.25:
         ground = BACKGROUNDS[scene["background"]]
-        words += ["on", _article(ground), ground, "background"]
+        words += ["on", article(ground), ground, "background"]
     if lot[8] < 0.2:
         words.append(PLACES[scene["position"]])
     return " ".join(words)
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
+    """ "a" or "an", as the first letter asks."""
     return "an" if word[0] in "aeiou" else "a"
 
 
 def known_words() -> set[str]:
     """Every word a caption can contain: what a tokenizer for the micro-CLIP must know."""
+    every = (*SHAPE_KINDS, LETTER_KINDS.start, DIGIT_KINDS.start)
     shapes = {noun(kind, many) for kind in SHAPE_KINDS for many in (False, True)}
+    shapes |= {family(kind, many) for kind in every for many in (False, True)}
     names = shapes | set(SIZES) | set(TEXTURES) | set(COLOUR_NAMES) | set(STYLES) | set(COUNTS) | set(NUMBER_WORDS)
     letters = {KINDS[kind].lower() for kind in LETTER_KINDS} | set(DIGITS)
     grammar = {"a", "an", "the", "times", "photo", "picture", "of", "on", "background", "letter", "digit", "number"}

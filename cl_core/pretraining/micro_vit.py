@@ -10,14 +10,8 @@ Shapes: B batch, 3 × 32 × 32 images, D = 192 width.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import json
-import math
 import os
-import platform
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +30,11 @@ from cl_core.micro_world import (
     draw,
     sample_scenes,
 )
+from cl_core.pretraining.course import Course, follow, write_card
 
 KINDS_SHOWN = [*SHAPE_KINDS, *LETTER_KINDS]  # shapes and letters only
 HEADS = {**ATTRIBUTE_SIZES, "kind": len(KINDS_SHOWN)}
 MEAN, STD = 0.5, 0.5  # images 0..1 become −1..1
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -86,19 +80,6 @@ class MicroVitSettings:
         }
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a pre-training stands; handed to `on_progress` after every step."""
-
-    step: int
-    steps: int
-    images: int
-    loss: float | None  # read only now and then, so that a GPU is not made to wait
-    images_per_second: float
-    seconds_left: float
-    measured: dict[str, Any] | None = None  # the newest evaluation, when this step made one
-
-
 class AttributeReader(nn.Module):
     """The trunk and one linear head for all attributes together."""
 
@@ -117,17 +98,6 @@ def normalise(images: Tensor) -> Tensor:
     return (images - MEAN) / STD
 
 
-def learning_rate_share(step: int, settings: MicroVitSettings) -> float:
-    """Share of the full learning rate at a step: up over the warm-up, flat, then linearly down."""
-    if step < settings.warm_up_steps:
-        return (step + 1) / settings.warm_up_steps
-    done = step / settings.steps
-    if done < settings.flat:
-        return 1.0
-    fall = (done - settings.flat) / (1 - settings.flat)
-    return 1.0 - (1.0 - settings.final_rate) * fall
-
-
 def attribute_loss(logits: dict[str, Tensor], scenes: Scenes, settings: MicroVitSettings) -> Tensor:
     """2 × cross-entropy of the kind + 0.5 × the sum over the other attributes."""
     targets = scenes.as_dict()
@@ -135,157 +105,46 @@ def attribute_loss(logits: dict[str, Tensor], scenes: Scenes, settings: MicroVit
     return sum(weights[name] * F.cross_entropy(logits[name], targets[name]) for name in HEADS)
 
 
-def pretrain(
-    settings: MicroVitSettings,
-    folder: Path,
-    *,
-    device: str = "cpu",
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    export_to: Path | None = None,
-    resume: bool = False,
-    checkpoint_every: float = 120.0,
-    evaluate_every: int = 100_000,
-    evaluation_images: int = 8192,
-    stop_at_step: int | None = None,
-) -> dict[str, Any] | None:
-    """Train, measure, export.
-
-    Args:
-        settings: the recipe.
-        folder: where the checkpoint lives while this runs.
-        device: "cpu" or "cuda"; exact repetition is promised on the CPU only.
-        on_progress: told after every step.
-        export_to: where the weights and their card go: an interim version once it reads half of the kinds, the
-            final one at the end.
-        resume: go on from the folder's checkpoint; the result equals the uninterrupted run's exactly (CPU).
-        checkpoint_every: seconds between checkpoints.
-        evaluate_every: images between evaluations.
-        evaluation_images: images of each sort in the last evaluation.
-        stop_at_step: write a checkpoint after this step and return None.
-
-    Returns:
-        the card's contents, or None if stopped early.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(settings, device)
-    if resume:
-        run.load(folder / CHECKPOINT)
-    started, cpu_started = time.perf_counter(), time.process_time()
-    wall_before, cpu_before, images_before = run.wall_seconds, run.cpu_seconds, run.step * settings.batch
-    last_checkpoint = started
-
-    def read_clocks() -> None:
-        run.wall_seconds = wall_before + time.perf_counter() - started
-        run.cpu_seconds = cpu_before + time.process_time() - cpu_started
-
-    while run.step < settings.steps:
-        loss = run.train_step()
-        images, before = run.step * settings.batch, (run.step - 1) * settings.batch
-        measured = None
-        finished = run.step == settings.steps
-        if not finished and images // evaluate_every > before // evaluate_every:
-            measured = {"images": images, **evaluate(run.average, 1536, device)}
-            run.history.append(measured)
-            read_clocks()
-            if export_to is not None and measured["seen"]["kind"] >= 50.0:
-                export(run, export_to, measured, complete=False)
-        shown = float(loss) if run.step % 20 == 0 else None
-        if shown is not None and not math.isfinite(shown):
-            raise FloatingPointError(f"the loss became {shown} at step {run.step} of {settings.steps}")
-        rate = (images - images_before) / (time.perf_counter() - started)
-        left = (settings.steps * settings.batch - images) / rate
-        on_progress(Progress(run.step, settings.steps, images, shown, rate, left, measured))
-        stop = stop_at_step is not None and run.step >= stop_at_step and not finished
-        if stop or finished or time.perf_counter() - last_checkpoint >= checkpoint_every:
-            read_clocks()
-            run.save(folder / CHECKPOINT)
-            last_checkpoint = time.perf_counter()
-        if stop:
-            return None
-
-    measured = {"images": settings.steps * settings.batch, **evaluate(run.average, evaluation_images, device)}
-    untrained = _Run(settings, device).average
-    measured["digits_probe_untrained"] = digits_probe(untrained.trunk, device)
-    return export(run, export_to, measured, complete=True) if export_to is not None else measured
+def pretrain(settings: MicroVitSettings, folder: Path, *, device: str = "cpu", **options: Any) -> dict[str, Any] | None:
+    """Train, measure, export; `options` are those of `course.follow`. "cuda" does not repeat exactly, "cpu" does."""
+    return follow(AttributeCourse(settings, device), folder, **options)
 
 
-class _Run:
-    """Everything that changes while training: weights, their running average, optimiser, source of chance."""
+class AttributeCourse(Course):
+    """Learning to read the eight attributes."""
 
-    def __init__(self, settings: MicroVitSettings, device: str):
-        self.settings, self.device = settings, torch.device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.model = AttributeReader(settings).to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            self.average = AttributeReader(settings).to(self.device).requires_grad_(False).eval()
-        self.average.load_state_dict(self.model.state_dict())
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2 and p.shape[0] > 1]
-        others = [p for p in self.model.parameters() if p.ndim < 2 or p.shape[0] == 1]  # biases, norms, tokens
-        groups = [
-            {"params": decayed, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
-        self.generator = torch.Generator(device=self.device).manual_seed(settings.seed)
-        self.step = 0
-        self.history: list[dict[str, Any]] = []
-        self.wall_seconds = self.cpu_seconds = 0.0
+    def build(self) -> nn.Module:
+        return AttributeReader(self.settings)
 
-    def train_step(self) -> Tensor:
-        settings = self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * learning_rate_share(self.step, settings)
-        scenes = sample_scenes(settings.batch, self.generator, kinds=KINDS_SHOWN)
+    def batch_loss(self) -> Tensor:
+        scenes = sample_scenes(self.settings.batch, self.generator, kinds=KINDS_SHOWN)
         images = normalise(draw(scenes, self.generator))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             logits = self.model(images)
-        loss = attribute_loss(logits, scenes, settings)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
-        self.step += 1
-        # A young average would remember the random start: let it forget faster at first.
-        keep = min(settings.average, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
-        return loss.detach()
+        return attribute_loss(logits, scenes, self.settings)
 
-    def save(self, path: Path) -> None:
-        contents = {
-            "settings": _plain(asdict(self.settings)),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "history": self.history,
-            "wall_seconds": self.wall_seconds,
-            "cpu_seconds": self.cpu_seconds,
-        }
-        temporary = path.with_suffix(".partial")
-        torch.save(contents, temporary)
-        os.replace(temporary, path)
+    def evaluate(self, count: int) -> dict[str, Any]:
+        return evaluate(self.average, count, str(self.device))
 
-    def load(self, path: Path) -> None:
-        if not path.exists():
-            raise FileNotFoundError(f"no checkpoint to resume from at {path}; leave out --resume to start anew")
-        contents = torch.load(path, map_location=self.device, weights_only=True)
-        wanted = _plain(asdict(self.settings))
-        if contents["settings"] != wanted:
-            different = sorted(name for name in wanted if contents["settings"].get(name) != wanted[name])
-            raise ValueError(f"{path} was made with other settings ({', '.join(different)}); resume with the same ones")
-        self.model.load_state_dict(contents["model"])
-        self.average.load_state_dict(contents["average"])
-        self.optimizer.load_state_dict(contents["optimizer"])
-        self.generator.set_state(contents["generator"].cpu())
-        self.step, self.history = contents["step"], contents["history"]
-        self.wall_seconds, self.cpu_seconds = contents["wall_seconds"], contents["cpu_seconds"]
+    def summary(self, measured: dict[str, Any]) -> str:
+        seen, held_out, probe = measured["seen"], measured["held_out"], measured["digits_probe"]
+        others = ", ".join(
+            f"{name} {seen[name]}" for name in ("colour", "texture", "size", "count", "position", "style")
+        )
+        return (
+            f"kind {seen['kind']} seen, {held_out['kind']} held-out; {others}; "
+            f"digits probe {probe['class_token']} / {probe['class_token_and_mean']}"
+        )
 
+    def presentable(self, measured: dict[str, Any]) -> bool:
+        return measured["seen"]["kind"] >= 50.0
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, as JSON and checkpoints hold them."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    def last_measures(self) -> dict[str, Any]:
+        untrained = AttributeCourse(self.settings, str(self.device)).average
+        return {"digits_probe_untrained": digits_probe(untrained.trunk, str(self.device))}
+
+    def export(self, folder: Path, measured: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+        return export(self, folder, measured, complete=complete)
 
 
 @torch.inference_mode()
@@ -361,17 +220,16 @@ def _ridge_accuracy(features: Tensor, labels: Tensor, train: Tensor, test: Tenso
     return 100 * float(((features[test] @ weights).argmax(1) == labels[test]).double().mean())
 
 
-def export(run: _Run, folder: Path, measured: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+def export(course: AttributeCourse, folder: Path, measured: dict[str, Any], *, complete: bool) -> dict[str, Any]:
     """Write weights (half precision), their description and their card; each file replaced in one move."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.half().cpu().contiguous() for name, value in run.average.trunk.state_dict().items()}
+    weights = {name: value.half().cpu().contiguous() for name, value in course.average.trunk.state_dict().items()}
     temporary = folder / "model.partial"
     save_file(weights, temporary, metadata={"format": "pt"})
-    settings = run.settings
     card = {
         "name": "micro-vit",
         "complete": complete,
-        "architecture": settings.architecture,
+        "architecture": course.settings.architecture,
         "parameters": sum(value.numel() for value in weights.values()),
         "image_size": 32,
         "mean": [MEAN] * 3,
@@ -380,30 +238,13 @@ def export(run: _Run, folder: Path, measured: dict[str, Any], *, complete: bool)
         "weights_sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
         "weights_bytes": temporary.stat().st_size,
         "weights_precision": "float16",
-        "images_seen": run.step * settings.batch,
-        "seed": settings.seed,
-        "recipe": _plain(asdict(settings)),
         "classes_seen": "12 shapes and 26 letters; no digits",
         "accuracy_percent": measured,
-        "history": run.history,
-        "wall_seconds": round(run.wall_seconds),
-        "cpu_seconds": round(run.cpu_seconds),
-        "device": run.device.type,
-        "threads": torch.get_num_threads(),
-        "precision": "bfloat16 autocast" if run.device.type == "cuda" else "float32",
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("torch", "timm", "scikit-learn", "matplotlib")},
+        **course.made_how(("torch", "timm", "scikit-learn", "matplotlib")),
     }
     os.replace(temporary, folder / "model.safetensors")
-    _write(folder / "config.json", json.dumps(card, indent=2) + "\n")
-    _write(folder / "README.md", model_card(card))
+    write_card(folder, card, model_card(card))
     return card
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def model_card(card: dict[str, Any]) -> str:

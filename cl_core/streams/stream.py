@@ -7,7 +7,7 @@ order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from cl_core.config import ConfigError, Preparation
+
+
+MULTI_DOMAIN = "multi-domain task-incremental"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,46 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Words:
+    """How the classes of a task are said to a text tower: each phrase fills the `{}` of every template.
+
+    The first template is the one that is trained with; all of them together (the ensemble) evaluate.
+    """
+
+    phrases: tuple[str, ...]  # one a class, article included: "a star", "the letter k"
+    templates: tuple[str, ...]
+
+    def texts(self, template: int | None = None) -> list[list[str]]:
+        """Per class its sentences: in one template, or in all of them."""
+        chosen = self.templates if template is None else self.templates[template : template + 1]
+        return [[sentence.format(phrase) for sentence in chosen] for phrase in self.phrases]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """pictures [n, 3, S, S] in 0..1, what is said of each, and labels [n] int64: equal where one caption fits both."""
+
+    pictures: Tensor
+    captions: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+@dataclass(frozen=True)
+class General:
+    """What a model was taught before the stream, held out from training: shows what adapting costs.
+
+    `pairs` have different captions each (retrieval, modality gap); `test` is classified zero-shot by `words`.
+    """
+
+    pairs: Pairs
+    test: Split
+    words: Words
+
+
+@dataclass(frozen=True)
 class Task:
     """One step of the stream."""
 
@@ -46,10 +89,12 @@ class Task:
     train: Split
     test: Split
     preparation: Preparation
+    domain: str = ""  # its name in a multi-domain stream
+    words: Words | None = None  # None: its classes cannot be said
 
     @property
     def title(self) -> str:
-        return f"T{self.index + 1}"
+        return self.domain or f"T{self.index + 1}"
 
     def steps(self, size: int, repeats: int = 1) -> int:
         """Batches in one epoch; the last, shorter one is kept."""
@@ -92,11 +137,18 @@ class TaskStream(Sequence[Task]):
     """Tasks in order of arrival."""
 
     name: str
-    scenario: str  # "class-incremental"
+    scenario: str  # "class-incremental" or MULTI_DOMAIN
     tasks: tuple[Task, ...]
+    general: General | None = None  # held-out pairs and classes of the world the model was pre-trained on
+    references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that world to train with
 
     def __getitem__(self, index: int) -> Task:  # type: ignore[override]
         return self.tasks[index]
+
+    @property
+    def task_is_known(self) -> bool:
+        """Whether a test picture comes with its task, so that only that task's classes compete."""
+        return self.scenario == MULTI_DOMAIN
 
     def __len__(self) -> int:
         return len(self.tasks)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from cl_core.cli import pretrain as command
 from cl_core.micro_world import DIGIT_KINDS, atlas
 from cl_core.pretraining import micro_vit
-from cl_core.pretraining.micro_vit import MicroVitSettings, learning_rate_share, pretrain
+from cl_core.pretraining.course import learning_rate_share
+from cl_core.pretraining.micro_vit import MicroVitSettings, pretrain
 
 pytest.importorskip(
     "matplotlib", reason="the letters come from matplotlib's fonts: pip install 'plastiscope[pretrain]'"
