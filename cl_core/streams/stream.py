@@ -16,7 +16,6 @@ from torch import Tensor
 
 from cl_core.config import ConfigError, Preparation
 
-
 MULTI_DOMAIN = "multi-domain task-incremental"
 
 
