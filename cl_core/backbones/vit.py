@@ -13,25 +13,18 @@ Shapes: B images, N image tokens (class token included), M prompts, d width, H h
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cl_core.assets import assets_folder
+from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
 from cl_core.backbones.features import Features, Tap
 from cl_core.config import ConfigError, Preparation
-
-_WAY_OUT = "reinstall Plastiscope or rebuild the weights with `plastiscope pretrain micro-vit`"
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "output")
 
@@ -174,20 +167,20 @@ class ViTBackbone(nn.Module):
 def micro_vit() -> ViTBackbone:
     """The embedded micro ViT: `assets/micro-vit`, a genuine timm ViT with a few MB of weights (see its README
     there)."""
-    folder = assets_folder() / "micro-vit"
-    card, weights = _read_card(folder), folder / "model.safetensors"
+    folder, card = read_card("micro-vit")
     try:
         preparation = Preparation(card["image_size"], tuple(card["mean"]), tuple(card["std"]))
         vit, sha256 = timm.create_model(**card["architecture"]), card["weights_sha256"]
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"{folder / 'config.json'} does not describe the model ({error!r}); {_WAY_OUT}") from error
-    _load_weights(vit, weights, sha256)
+        described = folder / "config.json"
+        raise ConfigError(f"{described} does not describe the model ({error!r}); {way_out('micro-vit')}") from error
+    load_weights(vit, folder / "model.safetensors", sha256, "micro-vit")
     return ViTBackbone(vit, "micro-vit", preparation)
 
 
 def random_vit() -> ViTBackbone:
     """Two untrained blocks of width 48 on 16×16 images, always the same weights. For tests."""
-    with _seeded(7):
+    with seeded(7):
         vit = timm.create_model(
             "vit_tiny_patch16_224",
             pretrained=False,
@@ -202,38 +195,3 @@ def random_vit() -> ViTBackbone:
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     return ViTBackbone(vit, "random-vit", Preparation(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """The global generator at `seed` inside the block, as it was afterwards (timm draws from the global one)."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"the weights of micro-vit are missing: cannot read {folder / 'config.json'} ({error.strerror}); {_WAY_OUT}"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{folder / 'config.json'} is damaged ({error}); {_WAY_OUT}") from error
-
-
-def _load_weights(vit: nn.Module, file: Path, sha256: str | None) -> None:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {_WAY_OUT}") from error
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise ConfigError(f"the weights {file} are damaged: their SHA-256 is not the one in config.json; {_WAY_OUT}")
-    try:
-        state = {key: value.float() for key, value in load_file(file).items()}
-        vit.load_state_dict(state, strict=True)
-    except Exception as error:  # safetensors and torch raise their own kinds here
-        raise ConfigError(
-            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {_WAY_OUT}"
-        ) from error

@@ -8,6 +8,7 @@ import timm
 import torch
 
 from cl_core.assets import assets_folder
+from cl_core.backbones import embedded
 from cl_core.backbones import vit as vit_module
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
 from cl_core.config import ConfigError, Preparation
@@ -224,7 +225,7 @@ def copied_assets(tmp_path, monkeypatch):
     copied.mkdir()
     for name in ("config.json", "model.safetensors"):
         shutil.copy(assets_folder() / "micro-vit" / name, copied / name)
-    monkeypatch.setattr(vit_module, "assets_folder", lambda: tmp_path)
+    monkeypatch.setattr(embedded, "assets_folder", lambda: tmp_path)
     return copied
 
 

@@ -1,0 +1,325 @@
+"""An open_clip model, frozen, with adaptations going in and named activations coming out.
+
+Radford et al. Learning Transferable Visual Models From Natural Language Supervision. ICML 2021, arXiv:2103.00020.
+
+Nothing of open_clip is forked or hooked: each block is run from its own modules (ln_1, attn, ls_1, ln_2, mlp, ls_2)
+with parameters looked up by name, so a method can replace any of them or add a low-rank branch to a linear map without
+touching the model. Without an adaptation the result equals open_clip's own forward; the untouched model is therefore
+always at hand, as teacher and as zero-shot reference.
+
+Shapes: B images, N image tokens (class token first), d width, H heads, L blocks; n texts of T tokens; joint width e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor, nn
+
+from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
+from cl_core.backbones.features import AS_IT_IS, Adaptation, Features, Tap
+from cl_core.config import ConfigError, Preparation
+
+TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")
+TOWERS = {"image": "visual.transformer.resblocks.", "text": "transformer.resblocks."}
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """Where a linear map y = x Wᵀ lies: a parameter's name and the rows of it that are W."""
+
+    parameter: str
+    rows: slice
+    bias: str
+
+
+class ClipBackbone(nn.Module):
+    """A frozen open_clip model with two transformer towers. Call it with prepared images."""
+
+    def __init__(self, clip: open_clip.model.CLIP, name: str, preparation: Preparation, tokenizer: Any) -> None:
+        super().__init__()
+        self.clip = clip.eval().requires_grad_(False)
+        self.name, self.preparation, self.tokenizer = name, preparation, tokenizer
+        visual = clip.visual
+        _refuse_unusual(clip, name)
+        self.blocks = {"image": visual.transformer.resblocks, "text": clip.transformer.resblocks}
+        self.depth, self.width = len(visual.transformer.resblocks), visual.ln_post.normalized_shape[0]
+        self.heads = visual.transformer.resblocks[0].attn.num_heads
+        self.joint_width = visual.proj.shape[1]
+        self.text_depth, self.text_width = len(clip.transformer.resblocks), clip.ln_final.normalized_shape[0]
+        self.patch_grid = tuple(visual.grid_size)
+        self.tokens = self.patch_grid[0] * self.patch_grid[1] + 1
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of `Features.pooled`."""
+        return self.joint_width
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """s = exp(logit scale), frozen."""
+        return self.clip.logit_scale.exp()
+
+    def train(self, mode: bool = True) -> ClipBackbone:
+        """Stays in eval mode: the backbone is a fixed function."""
+        return super().train(False)
+
+    # ------------------------------------------------------------ the image tower
+
+    def forward(self, images: Tensor, *, adaptation: Adaptation = AS_IT_IS, taps: Sequence[Tap] = ()) -> Features:
+        """Image embeddings, not normalised.
+
+        Args:
+            images: [B, 3, S, S], prepared as `preparation` says.
+            adaptation: what differs from the frozen model.
+            taps: names of activations to return, each (kind, block):
+                "input" [B, N, d] tokens entering the block; "normed" after ln_1; "q" (before scaling), "k", "v"
+                [B, H, N, d/H]; "attention" [B, H, N, N] after the softmax; "mlp_input" [B, N, d] after ln_2;
+                "mlp_hidden" [B, N, 4d] after the activation; "output" [B, N, d] leaving the block; "final" [B, d]
+                (last block only) the class token after ln_post, which the image projection reads.
+
+        Returns:
+            Features with pooled [B, e].
+
+        Raises:
+            ValueError: an unknown tap.
+        """
+        for kind, layer in taps:
+            if kind not in TAPS or not 0 <= layer < self.depth or (kind == "final" and layer != self.depth - 1):
+                raise ValueError(
+                    f"no activation {kind!r} in block {layer}; kinds: {', '.join(TAPS)}; blocks: 0 to "
+                    f"{self.depth - 1} ('final' in the last only)"
+                )
+        tokens, found = self.embed(images, adaptation), {}
+        for layer in range(self.depth):
+            wanted = {kind for kind, block in taps if block == layer}
+            # Nobody reads the patch tokens that leave the last block: its class token alone is computed, exactly.
+            alone = layer == self.depth - 1 and wanted <= {"final"}
+            tokens, tapped = self.block(layer, tokens, adaptation, wanted, only_first=alone)
+            found.update({(kind, layer): value for kind, value in tapped.items()})
+        final = self._norm(tokens[:, 0], "visual.ln_post", self.clip.visual.ln_post, adaptation)
+        if ("final", self.depth - 1) in taps:
+            found["final", self.depth - 1] = final
+        return Features(final @ self.parameter("visual.proj", adaptation), found)
+
+    def embed(self, images: Tensor, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+        """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
+        visual = self.clip.visual
+        patches = F.conv2d(images, self.parameter("visual.conv1.weight", adaptation), stride=visual.conv1.stride)
+        patches = patches.flatten(2).mT
+        first = self.parameter("visual.class_embedding", adaptation).expand(len(images), 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + self.parameter("visual.positional_embedding", adaptation)
+        if isinstance(visual.ln_pre, nn.LayerNorm):
+            tokens = self._norm(tokens, "visual.ln_pre", visual.ln_pre, adaptation)
+        return tokens
+
+    def block(
+        self,
+        layer: int,
+        tokens: Tensor,
+        adaptation: Adaptation = AS_IT_IS,
+        taps: set[str] | frozenset[str] = frozenset(),
+        *,
+        tower: str = "image",
+        only_first: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One block on tokens [B, N, d]: (tokens leaving it, what was tapped).
+
+        Args:
+            tower: "image", or "text" (causal).
+            only_first: compute the first token's output only: [B, 1, d].
+
+        Fused attention runs unless the attention map itself is tapped.
+        """
+        block, prefix = self.blocks[tower][layer], f"{TOWERS[tower]}{layer}."
+        batch, count, width = tokens.shape
+        heads = block.attn.num_heads
+        normed = self._norm(tokens, prefix + "ln_1", block.ln_1, adaptation)
+        weight = self.parameter(prefix + "attn.in_proj_weight", adaptation)
+        bias = self.parameter(prefix + "attn.in_proj_bias", adaptation)
+        mixed_in = F.linear(normed, weight, bias).chunk(3, dim=-1)
+        q, k, v = (
+            self._branch(f"{tower}.{layer}.{part}", normed, value, adaptation)
+            .view(batch, count, heads, width // heads)
+            .transpose(1, 2)
+            for part, value in zip("qkv", mixed_in, strict=True)
+        )
+        tapped = {
+            kind: value
+            for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
+            if kind in taps
+        }
+        if only_first:
+            q, tokens = q[:, :, :1], tokens[:, :1]
+        if "attention" in taps:
+            scores = (q * (width // heads) ** -0.5) @ k.mT
+            if tower == "text":
+                scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+            tapped["attention"] = scores.softmax(dim=-1)
+            mixed = tapped["attention"] @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=tower == "text")
+        mixed = mixed.transpose(1, 2).reshape(batch, -1, width)
+        tokens = tokens + block.ls_1(self._linear(f"{tower}.{layer}.o", mixed, adaptation))
+        mlp_input = self._norm(tokens, prefix + "ln_2", block.ln_2, adaptation)
+        hidden = block.mlp.gelu(self._linear(f"{tower}.{layer}.c_fc", mlp_input, adaptation))
+        tokens = tokens + block.ls_2(self._linear(f"{tower}.{layer}.c_proj", hidden, adaptation))
+        tapped |= {
+            kind: value
+            for kind, value in (("mlp_input", mlp_input), ("mlp_hidden", hidden), ("output", tokens))
+            if kind in taps
+        }
+        return tokens, tapped
+
+    # ------------------------------------------------------------ the text tower
+
+    def tokenize(self, texts: Iterable[str]) -> Tensor:
+        """[n, T] token ids."""
+        return self.tokenizer(list(texts)).to(self.clip.logit_scale.device)
+
+    def encode_text(self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+        """Text embeddings of token ids [n, T], unit rows: [n, e].
+
+        Columns after the longest text are cut off: attention is causal, so nothing before them changes.
+        """
+        ends = tokens.argmax(dim=-1)  # end-of-text has the highest id
+        tokens = tokens[:, : int(ends.max()) + 1]
+        x = F.embedding(tokens, self.parameter("token_embedding.weight", adaptation))
+        x = x + self.parameter("positional_embedding", adaptation)[: tokens.shape[1]]
+        for layer in range(self.text_depth):
+            x, _ = self.block(layer, x, adaptation, tower="text")
+        last = x[torch.arange(len(x), device=x.device), ends]
+        last = self._norm(last, "ln_final", self.clip.ln_final, adaptation)
+        return F.normalize(last @ self.parameter("text_projection", adaptation), dim=-1)
+
+    # ------------------------------------------------------------ parameters by name
+
+    def parameter(self, name: str, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+        """A parameter under its open_clip name, as replaced by the adaptation."""
+        replaced = adaptation.weights.get(name)
+        return self._named[name] if replaced is None else replaced
+
+    @property
+    def _named(self) -> dict[str, nn.Parameter]:
+        if "_names" not in self.__dict__:  # parameters are objects that stay, wherever they are moved
+            self.__dict__["_names"] = dict(self.clip.named_parameters())
+        return self.__dict__["_names"]
+
+    def parameter_names(self) -> list[str]:
+        """Every parameter but the logit scale, which nobody trains here."""
+        return [name for name in self._named if name not in ("logit_scale", "logit_bias")]
+
+    def linear_map(self, name: str) -> LinearMap:
+        """Where the map "image.3.q" (q, k, v, o, c_fc or c_proj of a tower's block) lies."""
+        tower, layer, part = name.split(".")
+        prefix = f"{TOWERS[tower]}{layer}."
+        width = self.width if tower == "image" else self.text_width
+        if part in "qkv":
+            start = "qkv".index(part) * width
+            return LinearMap(prefix + "attn.in_proj_weight", slice(start, start + width), prefix + "attn.in_proj_bias")
+        inner = {"o": "attn.out_proj", "c_fc": "mlp.c_fc", "c_proj": "mlp.c_proj"}[part]
+        return LinearMap(f"{prefix}{inner}.weight", slice(None), f"{prefix}{inner}.bias")
+
+    def attention_maps(self, towers: Iterable[str] = ("image", "text"), parts: str = "qkvo") -> list[str]:
+        """Names of the attention projections of whole towers, in order."""
+        depths = {"image": self.depth, "text": self.text_depth}
+        return [f"{tower}.{layer}.{part}" for tower in towers for layer in range(depths[tower]) for part in parts]
+
+    def map_weight(self, name: str, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+        """W [out, in] of a map, with everything that the adaptation adds to it."""
+        place = self.linear_map(name)
+        weight = self.parameter(place.parameter, adaptation)[place.rows]
+        branch = adaptation.branches.get(name)
+        return weight if branch is None else weight + branch.update()
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes as plain values, for the record of a run."""
+        return {
+            "name": self.name,
+            "depth": self.depth,
+            "width": self.width,
+            "heads": self.heads,
+            "tokens": self.tokens,
+            "patch_grid": list(self.patch_grid),
+            "prefix_tokens": 1,
+            "image_size": self.preparation.size,
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "joint_width": self.joint_width,
+            "text_depth": self.text_depth,
+            "text_width": self.text_width,
+        }
+
+    def _linear(self, name: str, x: Tensor, adaptation: Adaptation) -> Tensor:
+        place = self.linear_map(name)
+        y = F.linear(x, self.parameter(place.parameter, adaptation), self.parameter(place.bias, adaptation))
+        return self._branch(name, x, y, adaptation)
+
+    @staticmethod
+    def _branch(name: str, x: Tensor, y: Tensor, adaptation: Adaptation) -> Tensor:
+        branch = adaptation.branches.get(name)
+        return y if branch is None else y + branch(x)
+
+    def _norm(self, x: Tensor, name: str, norm: nn.LayerNorm, adaptation: Adaptation) -> Tensor:
+        gain, shift = self.parameter(f"{name}.weight", adaptation), self.parameter(f"{name}.bias", adaptation)
+        return F.layer_norm(x, norm.normalized_shape, gain, shift, norm.eps)
+
+
+def _refuse_unusual(clip: nn.Module, name: str) -> None:
+    """Blocks and pooling that this file does not know would be computed wrongly in silence. Raises ConfigError."""
+    visual = clip.visual
+    plain = (
+        getattr(visual, "attn_pool", None) is None
+        and getattr(visual, "pool_type", "") == "tok"
+        and getattr(clip, "text_pool_type", "") == "argmax"
+        and isinstance(clip.text_projection, nn.Parameter)
+    )
+    for blocks in (visual.transformer.resblocks, clip.transformer.resblocks) if plain else ():
+        for block in blocks:
+            plain &= isinstance(block.attn, nn.MultiheadAttention) and block.attn.in_proj_weight is not None
+            plain &= type(block).__name__ == "ResidualAttentionBlock"
+    if not plain:
+        raise ConfigError(
+            f"{name} is not a plain CLIP of two transformers (class-token and end-of-text pooling, standard blocks); "
+            "choose one like ViT-B-16"
+        )
+
+
+def micro_clip() -> ClipBackbone:
+    """The embedded micro-CLIP: `assets/micro-clip`, a genuine open_clip model (see its README there)."""
+    folder, card = read_card("micro-clip", "open_clip_config.json")
+    try:
+        clip, size = open_clip.model.CLIP(**card["model_cfg"]), card["model_cfg"]["vision_cfg"]["image_size"]
+        preparation = Preparation(size, tuple(card["preprocess_cfg"]["mean"]), tuple(card["preprocess_cfg"]["std"]))
+        weights, sha256 = folder / card["weights_file"], card["weights_sha256"]
+        tokenizer = SimpleTokenizer(
+            str(folder / card["tokenizer_file"]), context_length=card["model_cfg"]["text_cfg"]["context_length"]
+        )
+    except (KeyError, TypeError, RuntimeError, OSError) as error:
+        described = folder / "open_clip_config.json"
+        raise ConfigError(f"{described} does not describe the model ({error!r}); {way_out('micro-clip')}") from error
+    load_weights(clip, weights, sha256, "micro-clip")
+    return ClipBackbone(clip, "micro-clip", preparation, tokenizer)
+
+
+def random_clip() -> ClipBackbone:
+    """Two untrained blocks a tower, 16×16 images, joint width 24, always the same weights. For tests."""
+    folder, card = read_card("micro-clip", "open_clip_config.json")
+    text = card["model_cfg"]["text_cfg"]
+    tokenizer = SimpleTokenizer(str(folder / card["tokenizer_file"]), context_length=text["context_length"])
+    with seeded(11):
+        clip = open_clip.model.CLIP(
+            embed_dim=24,
+            vision_cfg={"image_size": 16, "patch_size": 8, "layers": 2, "width": 48, "head_width": 16},
+            text_cfg={**text, "width": 32, "heads": 2, "layers": 2},
+            quick_gelu=True,
+        )
+        for parameter in clip.parameters():  # gains start at 1 and biases at 0; tests want neither
+            if parameter.dim() == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    return ClipBackbone(clip, "random-clip", Preparation(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer)

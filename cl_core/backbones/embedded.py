@@ -1,0 +1,61 @@
+"""The models that travel with the program: reading their description, checking and loading their weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from cl_core.assets import assets_folder
+from cl_core.config import ConfigError
+
+
+def read_card(name: str, file: str = "config.json") -> tuple[Path, dict[str, Any]]:
+    """The folder of an embedded model and what its description says. Raises ConfigError."""
+    folder = assets_folder() / name
+    try:
+        return folder, json.loads((folder / file).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"the weights of {name} are missing: cannot read {folder / file} ({error.strerror}); {way_out(name)}"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{folder / file} is damaged ({error}); {way_out(name)}") from error
+
+
+def load_weights(model: nn.Module, file: Path, sha256: str | None, name: str) -> None:
+    """Load safetensors strictly, in float32, after comparing the file's SHA-256. Raises ConfigError."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {way_out(name)}") from error
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise ConfigError(
+            f"the weights {file} are damaged: their SHA-256 is not the one in their description; {way_out(name)}"
+        )
+    try:
+        model.load_state_dict({key: value.float() for key, value in load_file(file).items()}, strict=True)
+    except Exception as error:  # safetensors and torch raise their own kinds here
+        raise ConfigError(
+            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {way_out(name)}"
+        ) from error
+
+
+def way_out(name: str) -> str:
+    return f"reinstall Plastiscope or rebuild the weights with `plastiscope pretrain {name}`"
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generator at `seed` inside the block, as it was afterwards (model builders draw from the global
+    one)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
