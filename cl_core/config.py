@@ -120,6 +120,12 @@ class TrainingConfig:
     repeats: int = knob(
         1, low=1, high=100, help="the index set is repeated this often within one epoch (the NSP² release: 10)"
     )
+    schedule: str = knob(
+        "milestones",
+        choices=("milestones", "cosine"),
+        help="milestones: constant, falling by `decay` at each; cosine: from full to 0 over a task, step by step",
+    )
+    warm_up: int = knob(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
     milestones: tuple = knob((), help="epochs (from 0) at which the learning rate falls by `decay`")
     decay: float = knob(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
 
@@ -130,8 +136,16 @@ class TrainingConfig:
         ):
             raise ConfigError(f"milestones must be rising whole numbers ≥ 1, got {list(self.milestones)}")
 
-    def learning_rate_factor(self, epoch: int) -> float:
-        """decay^(number of milestones at or before `epoch`), epochs from 0."""
+    def learning_rate_factor(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """Factor on every learning rate at `step` of a task's `steps`, in `epoch` (all from 0).
+
+        (step + 1) / w while step < w = warm_up; then decay^(milestones at or before the epoch), or with the cosine
+        schedule (1 + cos(π (step − w) / (steps − w))) / 2.
+        """
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (step - self.warm_up) / max(1, steps - self.warm_up)))
         return self.decay ** sum(epoch >= m for m in self.milestones)
 
 
@@ -146,6 +160,13 @@ class DiagnosticsConfig:
         True, help="attention on old tasks' probe images, every `probe_epochs` epochs and after every task"
     )
     drift: bool = knob(True, help="prompt tokens after every epoch")
+    gap: bool = knob(
+        True,
+        help="modality gap, pair similarities and retrieval after every task, where pictures and texts share a space",
+    )
+    weights: bool = knob(
+        True, help="singular values of adapted weights before and after every task, where a method changes weights"
+    )
     readout: bool = knob(
         True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
     )
@@ -163,7 +184,7 @@ class DiagnosticsConfig:
     @classmethod
     def off(cls) -> DiagnosticsConfig:
         """Nothing but the accuracies: the floor that diagnostics are timed against."""
-        return cls(spectra=False, attention=False, drift=False, readout=False)
+        return cls(spectra=False, attention=False, drift=False, gap=False, weights=False, readout=False)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ class StepEnded(Event):
 
     losses: dict[str, float]  # named parts and their sum "total", nats (cross-entropy) or as the method defines
     learning_rates: dict[str, float]  # per parameter group
-    proposed_norm: dict[str, float]  # Frobenius norm of the optimiser's own step, per projected parameter
+    # Frobenius norms per measured parameter: of the optimiser's own step, or, where a method projects the gradient
+    # instead, of the gradient
+    proposed_norm: dict[str, float]
     applied_norm: dict[str, float]  # the same after projection; equal where nothing is projected
     batch_accuracy: float  # percent, on this training batch, among the classes the loss sees
     seconds: float  # wall time of the step
@@ -104,7 +106,8 @@ class AccuracyMeasured(Event):
     `readout` says who predicts: "class-incremental" and "task-incremental" use the method's own head (over all classes
     seen, and over the task's own classes); "stored statistics" is linear discriminant analysis with class means and
     covariance stored when each task was learned; "recomputed statistics" is the same with statistics taken anew from
-    all training images: its control. "zero-shot" rows are measured before training.
+    all training images: its control. Where a test picture comes with its task, "task-incremental" rows have all columns,
+    also of tasks not learned yet, and the "zero-shot" row (task −1) is the same before any training.
     """
 
     readout: str
@@ -162,6 +165,8 @@ class UpdateMeasured(Event):
     movement: float  # ‖ΔP‖_F / ‖P‖_F, net change over the task
     residual: dict[str, float | None]  # space → residual of the applied net change
     isotropic: dict[str, float | None]  # space → residual of a random direction, sqrt(tr C / (n λ₀)), the reference
+    # space → share ‖Δ (I − P)‖ / ‖Δ‖ of the net change that lies in the protected directions; chance sqrt(k / n)
+    leak: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,83 @@ class AttentionCompared(Event):
     prompt_mass: np.ndarray  # [L] float32, mean attention paid to prompts
     feature_drift: float  # mean of 1 − cos(feature now, feature then)
     class_attention: np.ndarray  # [n, L, H, N + M] float16: the class token's attention, prompts last
+
+
+@dataclass(frozen=True)
+class WeightSpectrumMeasured(Event):
+    """Singular values of one attention projection before and after a task, and where the task's change of it lies.
+
+    The principal space is spanned by the first k singular directions of the weight *before* the task, the fewest whose
+    squared singular values reach the share `rho`; the rest is called null. Leaks and overlaps are shares of norms.
+    """
+
+    name: str  # "image.3.q": tower, block from 0, q, k, v or o
+    before: np.ndarray  # [d] float32, singular values, descending
+    after: np.ndarray  # [d] float32
+    rho: float
+    principal: int  # k
+    written: int  # directions the method may write to (the last ones); d − k where it has no rule
+    bound: str  # what limits `written`: "rho", "r_max", or "none" where the rule is only measured
+    used: bool  # whether training obeys the rule (False: measured for comparison only)
+    effective_rank: float  # exp(entropy of σ/Σσ) after the task
+    effective_rank_before: float
+    leak_left: float | None  # ‖U_kᵀ ΔW‖ / ‖ΔW‖; None where the weight did not move
+    leak_right: float | None  # ‖ΔW V_k‖ / ‖ΔW‖
+    chance: float  # sqrt(k / d): the leak of a random change
+    drift: float | None  # ‖U_k,0ᵀ (W − W_0)‖ / ‖W − W_0‖ against the pre-trained weight W_0
+    overlap: float  # ‖U_k,0ᵀ U_k‖² / min(k_0, k): pre-trained and present principal space
+    movement: float  # ‖ΔW‖ / ‖W‖, this task
+    promoted: int  # singular values of the rewritten tail that now exceed σ_k
+    seconds: float  # wall time of the decomposition
+
+
+@dataclass(frozen=True)
+class ModalityGapMeasured(Event):
+    """Pictures and captions of the pre-training world in the joint space, after task `clock.task` (−1: before training).
+
+    Unit embeddings x_i of held-out pictures and t_i of their captions; Δ = mean x − mean t is the gap vector. All on
+    the same pairs, which no task trains on.
+    """
+
+    length: float  # ‖Δ‖₂, in 0 to 2
+    direction: float  # cos(Δ now, Δ before training)
+    image_mean: float  # ‖mean x‖
+    text_mean: float  # ‖mean t‖
+    paired_distance: float  # mean ‖x_i − t_i‖
+    edges: np.ndarray  # [b + 1] float32, bins of the cosines
+    positive: np.ndarray  # [b] float32, share of pairs' cosines x_i · t_i per bin
+    negative: np.ndarray  # [b] float32, the same of x_i · t_j, i ≠ j
+    positive_mean: float
+    negative_mean: float
+    separation: float  # (μ₊ − μ₋) / sqrt((sd₊² + sd₋²) / 2)
+    auc: float  # chance that a pair's cosine exceeds a non-pair's, 0 to 1
+    linear_probe: float  # percent: how often a line tells pictures from texts (cross-validated logistic regression)
+    image_to_text: dict[str, float]  # percent: {"1": R@1, "5": R@5}
+    text_to_image: dict[str, float]
+    pairs: int  # pool size of the retrieval
+    general_accuracy: float  # percent, zero-shot on the pre-training world's own classes
+    images: np.ndarray  # [n, 2] float16: x_i on two fixed axes (principal components of both clouds before training)
+    texts: np.ndarray  # [n, 2] float16: t_i on the same axes
+
+
+@dataclass(frozen=True)
+class SimilaritiesMeasured(Event):
+    """Cosines between one task's test pictures and its class texts, after task `clock.task` (−1: before training)."""
+
+    evaluated: int  # task whose pictures and classes these are
+    positive: float  # mean x_i · t_(own class)
+    negative: float  # mean x_i · t_(other classes of the task)
+    gap: float  # ‖mean x − mean t‖₂
+
+
+@dataclass(frozen=True)
+class EpochsChosen(Event):
+    """How many passes every task gets, found by a rehearsal on the first task whose weights were thrown away."""
+
+    epochs: int
+    similarity: list[float]  # mean logit of non-matching pairs: before, and after each rehearsed epoch
+    positive: list[float]  # the same of matching pairs
+    threshold: float  # relative change of `similarity` that ends the rehearsal
 
 
 # ---------------------------------------------------------------- housekeeping
@@ -241,6 +323,10 @@ KINDS: dict[str, type[Event]] = {
         UpdateMeasured,
         PromptsDrifted,
         AttentionCompared,
+        WeightSpectrumMeasured,
+        ModalityGapMeasured,
+        SimilaritiesMeasured,
+        EpochsChosen,
         CheckpointSaved,
         StateChanged,
         CommandRefused,

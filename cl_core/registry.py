@@ -32,6 +32,19 @@ METHODS = {
     "nsp2": Entry(
         "cl_core.methods.nsp2:NSP2", "prompt updates projected to where past tasks are not looking (NSP²)", "vit"
     ),
+    "zero_shot": Entry(
+        "cl_core.methods.zero_shot:ZeroShot", "CLIP as pre-trained, nothing learned: the lower reference", "clip"
+    ),
+    "finetune": Entry(
+        "cl_core.methods.finetune:Finetune",
+        "all of CLIP fine-tuned on one task after the other: the forgetting reference",
+        "clip",
+    ),
+    "lora_sequential": Entry(
+        "cl_core.methods.lora_sequential:LoraSequential",
+        "low-rank branches on CLIP's attention, merged after each task, nothing protected",
+        "clip",
+    ),
 }
 
 BACKBONES = {
@@ -40,6 +53,12 @@ BACKBONES = {
         "embedded timm ViT, 6 blocks of width 192, 32×32 images; pre-trained on drawn shapes and letters",
         "vit",
     ),
+    "micro-clip": Entry(
+        "cl_core.backbones.clip:micro_clip",
+        "embedded open_clip model, two small towers, 32×32 images; pre-trained on drawn scenes and their captions",
+        "clip",
+    ),
+    "random-clip": Entry("cl_core.backbones.clip:random_clip", "two untrained towers of two blocks; for tests", "clip"),
     "random-vit": Entry("cl_core.backbones.vit:random_vit", "two untrained blocks of width 48; for tests", "vit"),
 }
 
@@ -50,6 +69,10 @@ STREAMS = {
     ),
     "synthetic": Entry(
         "cl_core.streams.synthetic:synthetic", "coloured bars drawn in memory; for tests and a first look"
+    ),
+    "micro-mtil": Entry(
+        "cl_core.streams.micro_mtil:micro_mtil",
+        "six domains said in words: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
     ),
 }
 

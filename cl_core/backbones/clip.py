@@ -226,10 +226,16 @@ class ClipBackbone(nn.Module):
         inner = {"o": "attn.out_proj", "c_fc": "mlp.c_fc", "c_proj": "mlp.c_proj"}[part]
         return LinearMap(f"{prefix}{inner}.weight", slice(None), f"{prefix}{inner}.bias")
 
+    def linear_maps(
+        self, towers: Iterable[str] = ("image", "text"), parts: Iterable[str] = (*"qkvo", "c_fc", "c_proj")
+    ) -> list[str]:
+        """Names of linear maps of whole towers, in order."""
+        depths, parts = {"image": self.depth, "text": self.text_depth}, tuple(parts)
+        return [f"{tower}.{layer}.{part}" for tower in towers for layer in range(depths[tower]) for part in parts]
+
     def attention_maps(self, towers: Iterable[str] = ("image", "text"), parts: str = "qkvo") -> list[str]:
         """Names of the attention projections of whole towers, in order."""
-        depths = {"image": self.depth, "text": self.text_depth}
-        return [f"{tower}.{layer}.{part}" for tower in towers for layer in range(depths[tower]) for part in parts]
+        return self.linear_maps(towers, parts)
 
     def map_weight(self, name: str, adaptation: Adaptation = AS_IT_IS) -> Tensor:
         """W [out, in] of a map, with everything that the adaptation adds to it."""

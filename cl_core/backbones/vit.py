@@ -40,6 +40,11 @@ class ViTBackbone(nn.Module):
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
 
+    @property
+    def pooled_width(self) -> int:
+        """Width of `Features.pooled`."""
+        return self.width
+
     def train(self, mode: bool = True) -> ViTBackbone:
         """Stays in eval mode: the backbone is a fixed function."""
         return super().train(False)

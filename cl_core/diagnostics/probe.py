@@ -4,7 +4,7 @@ When a task has just been learned its probe images' block inputs, attention maps
 references. Later the same images are measured twice:
 
     end to end   through the whole network with the prompts as they are now (upstream drift included)
-    local        each block alone, fed the inputs it had then: only that block's prompts can make a difference
+    local        each block alone, fed the inputs it had then: only what was learned in that block makes a difference
 
     total variation = ½ mean_{image, head, query} Σ_keys |S_now − S_then|      0 same, 1 disjoint
     output drift    = ‖F_now − F_then‖_F / ‖F_then‖_F  per block,  feature drift = mean(1 − cos)
@@ -14,7 +14,7 @@ Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,11 @@ class Probe(nn.Module):
         return sorted({int(name.split("_")[1]) for name, _ in self.named_buffers(recurse=False)})
 
     @torch.no_grad()
-    def compare(self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock) -> list[Event]:
-        """Look at the probe images of `tasks` now, in one batch; a task's first look becomes its reference."""
+    def compare(
+        self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock, rivals: Callable[[int], range]
+    ) -> list[Event]:
+        """Look at the probe images of `tasks` now, in one batch; a task's first look becomes its reference.
+        `rivals(task)`: the classes that compete for its images."""
         if not tasks:
             return []
         sizes = [len(self.images[task]) for task in tasks]
@@ -56,22 +59,21 @@ class Probe(nn.Module):
                 for kind in _KINDS:
                     self.register_buffer(f"task_{task}_{kind}", parts[kind][place].clone())
                 self.register_buffer(f"task_{task}_pooled", pooled[place].clone())
+        method.prepare_classifier(backbone)
         local = self._local_attention(method, backbone, tasks).split(sizes, dim=1)
         said: list[Event] = []
         for place, task in enumerate(tasks):
             now = {kind: parts[kind][place] for kind in _KINDS}
             said.append(self._compared(now, local[place], pooled[place], task, clock))
-            said.append(self._predictions(method, pooled[place], task, clock))
+            said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
         return said
 
     def _local_attention(self, method: Any, backbone: Any, tasks: Sequence[int]) -> Tensor:
         """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        prompts = method.probe_prompts()
         maps = []
         for layer in range(backbone.depth):
             inputs = torch.cat([getattr(self, f"task_{task}_input")[layer] for task in tasks])
-            own = None if prompts is None else prompts[layer]
-            maps.append(backbone.block(layer, inputs, own, {"attention"})[1]["attention"])
+            maps.append(method.block(backbone, layer, inputs, frozenset({"attention"}))[1]["attention"])
         return torch.stack(maps)
 
     def _compared(
@@ -91,11 +93,12 @@ class Probe(nn.Module):
             _numbers(now["attention"][:, :, :, 0].transpose(0, 1), np.float16),
         )
 
-    def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock) -> PredictionsMade:
-        logits, labels = method.classify(pooled), self.labels[task]
-        true = logits.gather(1, labels[:, None])[:, 0]
-        others = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-        return PredictionsMade(clock, task, _numbers(logits.argmax(dim=1), np.int16), _numbers(true - others))
+    def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
+        scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
+        true = scores.gather(1, labels[:, None])[:, 0]
+        others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+        predicted = scores.argmax(dim=1) + rivals.start
+        return PredictionsMade(clock, task, _numbers(predicted, np.int16), _numbers(true - others))
 
 
 def _variation(now: Tensor, then: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ class ClassStatistics(nn.Module):
             self.means[label] += shift * (count / total)
             self.counts[label] = total
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Scores [B, C] of features [B, d]; classes without images score −∞. Raises ValueError before anything was
-        added."""
+    def classify(self, features: Tensor, classes: range | None = None) -> Tensor:
+        """Scores [B, C] of features [B, d], of `classes` or of all; classes without images score −∞. Raises ValueError
+        before anything was added."""
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]
@@ -54,4 +54,5 @@ class ClassStatistics(nn.Module):
         covariance.diagonal().add_(SHRINKAGE * within.trace() / width + 1e-12)
         weights = torch.linalg.solve(covariance, self.means.mT)  # [d, C]
         scores = features.to(self.means) @ weights - 0.5 * (self.means.mT * weights).sum(dim=0)
-        return scores.masked_fill(self.counts == 0, -torch.inf)
+        scores = scores.masked_fill(self.counts == 0, -torch.inf)
+        return scores if classes is None else scores[:, classes.start : classes.stop]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from cl_core import __version__
 from cl_core.config import DiagnosticsConfig, RunConfig
+from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.probe import Probe
 from cl_core.diagnostics.readout import ClassStatistics
+from cl_core.diagnostics.weights import WeightWatch
 from cl_core.events import (
     AccuracyMeasured,
     Clock,
@@ -40,7 +42,6 @@ from cl_core.events import (
 from cl_core.methods.method import Method
 from cl_core.streams.stream import Batch, Task, TaskStream
 
-SURVEY_BATCH = 100  # images a batch in the end-of-task pass, as the NSP² release collects
 EVALUATION_BATCH = 250
 
 Moment = tuple[Event, ...]
@@ -79,7 +80,10 @@ class Trainer:
             {j: p.labels.to(device) for j, p in probes.items()},
         )
         self._pictures = probes
-        self.statistics = ClassStatistics(len(stream.class_names), backbone.width).to(device)
+        self.statistics = ClassStatistics(len(stream.class_names), backbone.pooled_width).to(device)
+        method.meet(stream, self.backbone)
+        self.gap = ModalityGap(stream) if self.diagnostics.gap else None
+        self.weights = WeightWatch() if self.diagnostics.weights else None
         self.cursor, self.optimiser = Cursor(), None
         self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
@@ -93,7 +97,11 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        return sum(self._steps(task) * self.config.training.epochs for task in self.curriculum)
+        return sum(self._steps(task) * self._epochs for task in self.curriculum)
+
+    @property
+    def _epochs(self) -> int:
+        return self.method.epochs(self.config.training.epochs)
 
     def _start(self) -> Iterator[Moment]:
         self.method.begin_task(0, self.curriculum[0].classes)
@@ -119,6 +127,7 @@ class Trainer:
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
         moment += self._drift(clock)
+        moment += self._before_training(clock)
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
 
@@ -127,14 +136,16 @@ class Trainer:
         if self.cursor.task:  # the first was begun with the run, to count its parameters
             self.method.begin_task(self.cursor.task, task.classes)
         self.method.refresh()
-        self.optimiser, self._task_seconds = self.method.optimiser(), 0.0
-        self.cursor = replace(self.cursor, stage="train", epoch=0, item=0)
-        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self.config.training.epochs),)
+        said = self.method.rehearse(self.backbone, self._rehearsal, self._clock(-1)) if not self.cursor.task else []
+        trains = self._epochs > 0  # a reference may have nothing to train
+        self.optimiser, self._task_seconds = self.method.optimiser() if trains else None, 0.0
+        self.cursor = replace(self.cursor, stage="train" if trains else "survey", epoch=0, item=0)
+        yield (*said, TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs))
 
     def _train(self) -> Iterator[Moment]:
         task, training = self._task, self.config.training
         steps = self._steps(task)
-        while self.cursor.epoch < training.epochs:
+        while self.cursor.epoch < self._epochs:
             epoch = self.cursor.epoch
             batches = task.batches(
                 training.batch_size,
@@ -153,7 +164,7 @@ class Trainer:
                     if last
                     else replace(self.cursor, item=self.cursor.item + 1, step=self.cursor.step + 1)
                 )
-                if self.cursor.epoch == training.epochs:
+                if self.cursor.epoch == self._epochs:
                     self.cursor = replace(self.cursor, stage="survey", epoch=0)
                 yield tuple(moment)
             if self.cursor.stage == "survey":
@@ -162,25 +173,27 @@ class Trainer:
     def _survey(self) -> Iterator[Moment]:
         """One pass over the finished task's training images serves the method's memory and the stored statistics."""
         task, measure = self._task, self.diagnostics.spectra
-        clock = self._clock(self.config.training.epochs - 1)
+        clock = self._clock(self._epochs - 1)
         started = time.perf_counter()
         taps = self.method.survey_taps(measure)
-        if taps is not None or self.diagnostics.readout:
-            for batch in self._ordered(task, "train", SURVEY_BATCH):
+        if taps is not None or self._reads_statistics:
+            for batch in self._ordered(task, "train", self.method.survey_batch()):
                 features = self._features(batch.images, taps or ())
                 if taps is not None:
                     self.method.survey(self.backbone, features, batch.labels)
-                if self.diagnostics.readout:
+                if self._reads_statistics:
                     self.statistics.add(features.pooled, batch.labels)
         said = self.method.end_task(clock, measure)
+        if self.weights is not None:
+            said += self.weights.measure(self.method, self.backbone, clock)
         self.method.refresh()
         self._task_seconds += time.perf_counter() - started
         self.cursor = replace(self.cursor, stage="measure")
         yield (*said, TaskEnded(clock, self._task_seconds, self.method.kept_bytes()))
 
     def _measure(self) -> Iterator[Moment]:
-        clock = self._clock(self.config.training.epochs - 1)
-        moment = [*self._accuracies(clock), *self._compared(clock, self._learned())]
+        clock = self._clock(self._epochs - 1)
+        moment = [*self._accuracies(clock), *self._compared(clock, self._learned()), *self._gap(clock)]
         done = self._last_task()
         self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
         yield tuple(moment)
@@ -189,8 +202,10 @@ class Trainer:
 
     def _step(self, batch: Batch) -> StepEnded:
         started = time.perf_counter()
-        optimiser, factor = self.optimiser, self.config.training.learning_rate_factor(self.cursor.epoch)
+        optimiser, training, steps = self.optimiser, self.config.training, self._steps(self._task)
         assert optimiser is not None
+        epoch, item = self.cursor.epoch, self.cursor.item
+        factor = training.learning_rate_factor(epoch, epoch * steps + item, self._epochs * steps)
         groups = self.method.groups()
         for group, described in zip(optimiser.param_groups, groups, strict=True):
             group["lr"] = described.rate * factor
@@ -200,15 +215,21 @@ class Trainer:
         self._refuse_non_finite(losses)  # before the step: what is saved later stays finite
         optimiser.zero_grad(set_to_none=True)
         total.backward()
-        maps = self.method.projections()
+        maps, watched = self.method.projections(), self.method.measured_parameters()
+        proposed, applied = {}, {}
+        with torch.no_grad():
+            for name, turned in self.method.gradient_maps().items():
+                gradient = self.method.get_parameter(name).grad
+                proposed[name] = gradient.norm()
+                gradient.copy_(turned(gradient))
+                applied[name] = gradient.norm()
         before = {
             name: p.detach().clone()
             for g in groups
             for name, p in g.parameters.items()
-            if name in maps or g.name == "prompts"
+            if name in maps or (name in watched and name not in proposed)
         }
         optimiser.step()
-        proposed, applied = {}, {}
         with torch.no_grad():
             for name, old in before.items():
                 parameter = self.method.get_parameter(name)
@@ -240,7 +261,8 @@ class Trainer:
             if not math.isfinite(value):
                 raise NonFiniteLoss(
                     f"loss {name!r} became {value} in task {self._task.title}, step {self.cursor.step + 1}; "
-                    "lower the learning rate (prompt_rate, head_rate) and resume from the last boundary, or start anew"
+                    f"lower the learning rate ({', '.join(f'{g.name}: {g.rate:g}' for g in self.method.groups())}) and "
+                    "resume from the last boundary, or start anew"
                 )
 
     def _epoch_ended(self, steps: int) -> list[Event]:
@@ -249,7 +271,7 @@ class Trainer:
         clock = self._clock(self.cursor.epoch)
         ended = EpochEnded(clock, {k: v for k, v in means.items() if k != "correct"}, 100 * means["correct"])
         done = self.cursor.epoch + 1
-        due = done % self.diagnostics.probe_epochs == 0 and done < self.config.training.epochs  # then comes measure
+        due = done % self.diagnostics.probe_epochs == 0 and done < self._epochs  # then comes measure
         return [ended, *self._drift(clock), *self._compared(clock, range(self.cursor.task) if due else [])]
 
     def _drift(self, clock: Clock) -> list[Event]:
@@ -262,37 +284,64 @@ class Trainer:
     def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
         if not self.diagnostics.attention:
             return []
-        return self.probe.compare(self.method, self.backbone, list(tasks), clock)
+        return self.probe.compare(self.method, self.backbone, list(tasks), clock, self._rivals)
+
+    def _gap(self, clock: Clock) -> list[Event]:
+        return [] if self.gap is None else self.gap.measure(self.method, self.backbone, clock)
+
+    @torch.no_grad()
+    def _before_training(self, clock: Clock) -> list[Event]:
+        """What the pre-trained model can do already: accuracy on every task where tasks are known, and the gap."""
+        if not self.stream.task_is_known:
+            return self._gap(clock)
+        row = self._rows({"zero-shot": self.method.classify})["zero-shot"]
+        return [AccuracyMeasured(clock, "zero-shot", row), *self._gap(clock)]
 
     @torch.no_grad()
     def _accuracies(self, clock: Clock) -> list[Event]:
-        """One row of each accuracy matrix from one pass over the test images of all tasks learned so far."""
-        readouts = {"class-incremental": self.method.classify}
-        if self.diagnostics.readout:
-            readouts["stored statistics"] = self.statistics.classify
-            if self.diagnostics.readout_control == "every" or self._last_task():
-                readouts["recomputed statistics"] = self._recomputed().classify
-        rows: dict[str, list[float | None]] = {
-            name: [None] * len(self.stream) for name in (*readouts, "task-incremental")
-        }
-        for index in self._learned():
-            task = self.stream[index]
-            right: dict[str, float] = dict.fromkeys(rows, 0.0)
+        """One row of each accuracy matrix from one pass over the test images: of all tasks learned so far, or of all
+        tasks where a picture comes with its task."""
+        if self.stream.task_is_known:
+            readouts = {"task-incremental": self.method.classify}
+        else:
+            readouts = {"class-incremental": self.method.classify}
+            if self._reads_statistics:
+                readouts["stored statistics"] = self.statistics.classify
+                if self.diagnostics.readout_control == "every" or self._last_task():
+                    readouts["recomputed statistics"] = self._recomputed().classify
+            readouts["task-incremental"] = self.method.classify
+        return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts).items()]
+
+    def _rows(self, readouts: dict[str, Callable[[Tensor, range], Tensor]]) -> dict[str, list[float | None]]:
+        """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
+        other all that `_rivals` names."""
+        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
+        self.method.prepare_classifier(self.backbone)
+        for index in range(len(self.stream)) if self.stream.task_is_known else self._learned():
+            task, right = self.stream[index], dict.fromkeys(readouts, 0)
             for batch in self._ordered(task, "test", EVALUATION_BATCH):
                 pooled = self._features(batch.images).pooled
                 for name, classify in readouts.items():
-                    scores = classify(pooled)
-                    right[name] += int((scores.argmax(dim=1) == batch.labels).sum())
-                    if name == "class-incremental":
-                        own = scores[:, task.classes.start : task.classes.stop].argmax(dim=1) + task.classes.start
-                        right["task-incremental"] += int((own == batch.labels).sum())
+                    rivals = task.classes if name == "task-incremental" else self._rivals(index)
+                    guess = classify(pooled, rivals).argmax(dim=1) + rivals.start
+                    right[name] += int((guess == batch.labels).sum())
             for name, count in right.items():
                 rows[name][index] = 100 * count / len(task.test)
-        return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
+        return rows
+
+    def _rivals(self, index: int) -> range:
+        """The classes that compete for the pictures of a task."""
+        return self.stream[index].classes if self.stream.task_is_known else range(self._task.classes.stop)
+
+    def _rehearsal(self, number: int) -> Iterator[Batch]:
+        """The first task's batches in the order of epoch `number`."""
+        batches = self.curriculum[0].batches(self.config.training.batch_size, seed=self.config.seed, epoch=number)
+        for batch in batches:
+            yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
 
     def _recomputed(self) -> ClassStatistics:
         """Class statistics of all tasks learned so far, with the features as they are now."""
-        statistics = ClassStatistics(len(self.stream.class_names), self.backbone.width).to(self.device)
+        statistics = ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.device)
         for index in self._learned():
             for batch in self._ordered(self.stream[index], "train", EVALUATION_BATCH):
                 statistics.add(self._features(batch.images).pooled, batch.labels)
@@ -311,6 +360,12 @@ class Trainer:
     @property
     def _task(self) -> Task:
         return self.curriculum[self.cursor.task]
+
+    @property
+    def _reads_statistics(self) -> bool:
+        """Stored statistics isolate drift from a badly calibrated head; where class texts are the head and tasks are
+        known, nothing is to be isolated."""
+        return self.diagnostics.readout and not self.stream.task_is_known
 
     def _last_task(self) -> bool:
         return self.cursor.task + 1 == len(self.curriculum)
@@ -337,6 +392,8 @@ class Trainer:
             "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
             "probe": dict(self.probe.named_buffers()),
             "statistics": self.statistics.state_dict(),
+            "gap": {} if self.gap is None else self.gap.state_dict(),
+            "weights": {} if self.weights is None else dict(self.weights.named_buffers()),
             "random": torch.get_rng_state(),
         }
 
@@ -353,6 +410,10 @@ class Trainer:
         for name, value in state["probe"].items():
             self.probe.register_buffer(name, value.to(self.device))
         self.statistics.load_state_dict(state["statistics"])
+        if self.gap is not None:
+            self.gap.load_state_dict(state["gap"])
+        if self.weights is not None:
+            self.weights.restore({name: value.to(self.device) for name, value in state["weights"].items()})
         if self.cursor.stage == "train":  # elsewhere a new one follows at the next task
             self.optimiser = self.method.optimiser()
             self.optimiser.load_state_dict(state["optimiser"])

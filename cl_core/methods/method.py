@@ -2,7 +2,7 @@
 
 The engine's course through one task:
 
-    begin_task → refresh → (loss → backward → optimiser step → projections)* → survey* → end_task
+    meet → begin_task → refresh → (loss → backward → gradient maps → optimiser step → projections)* → survey* → end_task
 
 `refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
 it derives is never saved, so resume and fork are one path.
@@ -11,7 +11,7 @@ it derives is never saved, so resume and fork are one path.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cl_core.backbones.features import Features, Tap
 from cl_core.events import Clock, Event
+from cl_core.streams.stream import Batch, TaskStream
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class ParameterGroup:
     rate: float
 
 
+@dataclass(frozen=True)
+class WeightRule:
+    """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
+    min(d − k, r_max) ones where `used`."""
+
+    rho: float = 0.95
+    r_max: int | None = None
+    used: bool = False
+
+
 class Method(nn.Module, abc.ABC):
     """Abstract. A subclass is final; what several share lives in a component, `linalg` or the backbone."""
 
@@ -49,6 +60,10 @@ class Method(nn.Module, abc.ABC):
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        """What may be known of the stream beforehand: how its classes are said, and pairs of the pre-training world.
+        Never a task's pictures. Raises ConfigError where the method needs what the stream has not."""
 
     @abc.abstractmethod
     def begin_task(self, index: int, classes: range) -> None:
@@ -69,9 +84,22 @@ class Method(nn.Module, abc.ABC):
     def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
         """How this method looks at images [B, 3, S, S]."""
 
+    def block(
+        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons."""
+        return backbone.block(layer, tokens, None, taps)
+
+    def prepare_classifier(self, backbone: Any) -> None:
+        """Called before a round of classification: derive from the model as it stands what `classify` reads."""
+
     @abc.abstractmethod
-    def classify(self, pooled: Tensor) -> Tensor:
-        """Logits [B, classes seen] of features [B, d]; column = class id in order of arrival."""
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        """Scores [B, |classes|] of features [B, d], only `classes` (ids in order of arrival) competing."""
+
+    def read(self, backbone: Any, texts: Sequence[str]) -> Tensor | None:
+        """Unit embeddings [n, e] of texts in the space of the features; None if the method has no text tower."""
+        return None
 
     @abc.abstractmethod
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
@@ -80,6 +108,28 @@ class Method(nn.Module, abc.ABC):
     def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Parameter name → map on the step the optimiser proposes. Empty: steps are taken as they are."""
         return {}
+
+    def gradient_maps(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Parameter name → map on its gradient, before the optimiser sees it. Empty: gradients are taken as they
+        are."""
+        return {}
+
+    def measured_parameters(self) -> set[str]:
+        """Names of the parameters whose steps are measured: before and after what is mapped."""
+        return {*self.projections(), *self.gradient_maps()}
+
+    def epochs(self, planned: int) -> int:
+        """Passes over each task; `planned` unless the method has a rule of its own."""
+        return planned
+
+    def rehearse(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """Before the first task is trained: whatever must be tried out on it, leaving the method as it was but wiser.
+        `epoch(k)` gives the first task's batches in its k-th order."""
+        return []
+
+    def survey_batch(self) -> int:
+        """Images a batch in the end-of-task pass; 100 as the NSP² release collects."""
+        return 100
 
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
         """Activations `survey` wants of the finished task's training images; None: no survey. `measure`: also for
@@ -93,6 +143,14 @@ class Method(nn.Module, abc.ABC):
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         """Fold the survey into what is kept; with `measure`, say what can be seen in it."""
         return []
+
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+        """Name → weight [out, in] of the attention projections as adapted so far; None if the method changes none."""
+        return None
+
+    def weight_rule(self) -> WeightRule:
+        """How the directions of a weight are divided; the default only measures, for comparison."""
+        return WeightRule()
 
     def probe_prompts(self) -> Tensor | None:
         """The prompts [L, M, d] as they stand, for drift and layer-local comparisons; None if the method has none."""

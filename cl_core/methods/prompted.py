@@ -46,8 +46,16 @@ class PromptedMethod(Method):
     def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
         return self.tuning.features(backbone, images, taps)
 
-    def classify(self, pooled: Tensor) -> Tensor:
-        return self.tuning.classify(pooled)
+    def block(
+        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return backbone.block(layer, tokens, self.tuning.prompts.detach()[layer], taps)
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.tuning.classify(pooled)[:, classes.start : classes.stop]
+
+    def measured_parameters(self) -> set[str]:
+        return {"tuning.prompts"} if self.config.prompt_length else set()
 
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         return self.tuning.loss(backbone, images, labels)

@@ -1,0 +1,143 @@
+"""A method on CLIP: classes are sentences, a picture belongs to the class whose sentence it is nearest to.
+
+Radford et al., ICML 2021, arXiv:2103.00020; the multi-domain protocol is that of ZSCL (Zheng et al., ICCV 2023).
+
+    x = f(image)/‖·‖,  t_c = g(text_c)/‖·‖,  s = exp(logit scale), frozen
+    training    Z = s x · t_c over the current task's classes, t_c in the task's first template
+    evaluation  the same with t_c = the normalised mean of t_c over all templates (one rule for every method and row)
+
+Shapes: B images, C classes, e joint width.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.backbones.features import AS_IT_IS, Adaptation, Features, Tap
+from cl_core.config import ConfigError, check_knobs, knob
+from cl_core.methods.method import Loss, Method
+from cl_core.streams.stream import TaskStream
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What all methods that train a CLIP share."""
+
+    rate: float = knob(1e-5, low=0.0, high=10.0, help="learning rate at the schedule's height")
+    weight_decay: float = knob(0.0, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    label_smoothing: float = knob(0.2, low=0.0, high=0.99, help="share of the target spread over all classes")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+class ClipMethod(Method, abc.ABC):
+    """Abstract: what reads and classifies. A subclass says how the model is adapted."""
+
+    text_is_trained: bool = True  # False: class texts are embedded once a task
+
+    def __init__(self, config: Any, backbone: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        self.classes = range(0)
+        self._class_texts: Tensor | None = None  # derived: [C, e] of all classes, for evaluation
+        self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, where the text tower stands still
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        unsaid = [task.title for task in stream if task.words is None]
+        if unsaid:
+            raise ConfigError(
+                f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), which a CLIP "
+                "method needs; choose micro-mtil or split-digits"
+            )
+        self.scale = float(backbone.logit_scale)
+        self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in task.words.texts(0)) for task in stream])
+        self._ensembles = [backbone.tokenize(sentences) for task in stream for sentences in task.words.texts()]
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.classes = classes
+
+    def refresh(self) -> None:
+        self._class_texts = self._task_texts = None
+
+    @abc.abstractmethod
+    def adaptation(self, *, training: bool = False) -> Adaptation:
+        """How the model differs from the pre-trained one now; `training`: with what acts in the loss only."""
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return backbone(images, adaptation=self.adaptation(), taps=tuple(taps))
+
+    def block(
+        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return backbone.block(layer, tokens, self.adaptation(), taps)
+
+    def read(self, backbone: Any, texts: Sequence[str]) -> Tensor:
+        return backbone.encode_text(backbone.tokenize(texts), adaptation=self.adaptation())
+
+    @torch.no_grad()
+    def prepare_classifier(self, backbone: Any) -> None:
+        """One forward pass of the text tower for all sentences of all classes."""
+        sentences = backbone.encode_text(torch.cat(self._ensembles), adaptation=self.adaptation())
+        means = [part.mean(dim=0) for part in sentences.split([len(e) for e in self._ensembles])]
+        self._class_texts = F.normalize(torch.stack(means), dim=1)
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        """s x · t_c: [B, |classes|]."""
+        return self.scale * F.normalize(pooled, dim=1) @ self.class_texts[classes.start : classes.stop].mT
+
+    @property
+    def class_texts(self) -> Tensor:
+        """t_c of every class of the stream as evaluation reads them: [C, e]."""
+        if self._class_texts is None:
+            raise RuntimeError("prepare_classifier comes before classify")
+        return self._class_texts
+
+    def task_texts(self, backbone: Any, adaptation: Adaptation) -> Tensor:
+        """t_c of the current task's classes in the first template: [c, e]; computed once where the text tower stands
+        still."""
+        if self._task_texts is not None:
+            return self._task_texts
+        tokens = self._training_tokens[self.classes.start : self.classes.stop]
+        if self.text_is_trained:
+            return backbone.encode_text(tokens, adaptation=adaptation)
+        with torch.no_grad():
+            self._task_texts = backbone.encode_text(tokens, adaptation=adaptation)
+        return self._task_texts
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """Image-to-text cross-entropy over the current task's classes."""
+        adaptation = self.adaptation(training=True)
+        x = F.normalize(backbone(images, adaptation=adaptation).pooled, dim=1)
+        return self.task_loss(self.scale * x @ self.task_texts(backbone, adaptation).mT, labels)
+
+    def task_loss(self, logits: Tensor, labels: Tensor) -> Loss:
+        """CE(Z, y) with label smoothing; labels are ids in order of arrival."""
+        targets = labels - self.classes.start
+        correct = (logits.detach().argmax(dim=1) == targets).float().mean()
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
+        return Loss({"cross_entropy": loss}, correct)
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """AdamW (β 0.9, 0.999), new for each task."""
+        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
+        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+
+    def kept_bytes(self) -> int:
+        """Bytes kept beside the model: adapted weights (`clip.…`) take the place of its own and are not counted."""
+        state = {
+            k: v for k, v in self.state_dict().items() if not k.startswith("clip.") and k not in self.display_only()
+        }
+        return sum(v.numel() * v.element_size() for v in state.values())
+
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+        adaptation = self.adaptation()
+        if adaptation is AS_IT_IS:
+            return None
+        return {name: backbone.map_weight(name, adaptation).detach() for name in backbone.attention_maps()}

@@ -1,0 +1,47 @@
+"""Sequential fine-tuning of a whole CLIP, nothing protected: the forgetting reference of the CLIP side.
+
+The baseline of ZSCL (Zheng et al., ICCV 2023) and of the NuSA-CL release: every parameter but the logit scale, AdamW,
+image-to-text cross-entropy over the current task's classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+from cl_core.backbones.features import Adaptation
+from cl_core.config import knob
+from cl_core.methods.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.clip_weights import ClipWeights
+from cl_core.methods.method import ParameterGroup
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(ClipConfig):
+    """Defaults are those of the NuSA-CL release's baseline."""
+
+    weight_decay: float = knob(0.01, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    towers: str = knob("both", choices=("both", "image", "text"), help="which tower is trained")
+
+
+@final
+class Finetune(ClipMethod):
+    """Every weight goes wherever the current task's loss pulls it."""
+
+    Config = FinetuneConfig
+
+    def __init__(self, config: FinetuneConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        chosen = {"both": lambda n: True, "image": is_visual, "text": lambda n: not is_visual(n)}[config.towers]
+        self.text_is_trained = config.towers != "image"
+        self.clip = ClipWeights(backbone, filter(chosen, backbone.parameter_names()))
+
+    def groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup("weights", self.clip.train_only(self.clip.names, "clip"), self.config.rate)]
+
+    def adaptation(self, *, training: bool = False) -> Adaptation:
+        return Adaptation(weights=self.clip.weights())
+
+
+def is_visual(parameter: str) -> bool:
+    return parameter.startswith("visual.")

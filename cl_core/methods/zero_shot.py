@@ -1,0 +1,40 @@
+"""Zero-shot CLIP: nothing is trained. The lower reference of every CLIP table, and row 0 of its matrices.
+
+Radford et al., ICML 2021, arXiv:2103.00020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+
+from cl_core.backbones.features import AS_IT_IS, Adaptation
+from cl_core.methods.clip_method import ClipMethod
+from cl_core.methods.method import ParameterGroup
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """No knobs: there is nothing to set."""
+
+
+@final
+class ZeroShot(ClipMethod):
+    """argmax_c cos(f(x), t_c) with the pre-trained towers; every row of the accuracy matrix is the same."""
+
+    Config = ZeroShotConfig
+    text_is_trained = False
+
+    def adaptation(self, *, training: bool = False) -> Adaptation:
+        return AS_IT_IS
+
+    def epochs(self, planned: int) -> int:
+        return 0
+
+    def groups(self) -> list[ParameterGroup]:
+        return []
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        raise TypeError("zero-shot CLIP trains nothing")
