@@ -45,6 +45,11 @@ METHODS = {
         "low-rank branches on CLIP's attention, merged after each task, nothing protected",
         "clip",
     ),
+    "nusa_cl": Entry(
+        "cl_core.methods.nusa_cl:NusaCL",
+        "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
+        "clip",
+    ),
 }
 
 BACKBONES = {

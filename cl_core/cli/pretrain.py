@@ -46,8 +46,8 @@ def execute(arguments: argparse.Namespace) -> int:
     try:
         return _pretrain(arguments)
     except ModuleNotFoundError as error:
-        told = "plastiscope[pretrain]" in str(error)
-        advice = "" if told else "; it comes with the extra: pip install 'plastiscope[pretrain]'"
+        told = "reinstall Plastiscope" in str(error)
+        advice = "" if told else "; reinstall Plastiscope, which brings it"
         print(f"cannot pre-train: {error}{advice}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nstopped; go on with --resume", file=sys.stderr)

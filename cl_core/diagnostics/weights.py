@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.events import Clock, Event, WeightSpectrumMeasured
-from cl_core.linalg import effective_rank, energy_rank
+from cl_core.linalg import effective_rank, singular_directions, weight_split
 
 
 class WeightWatch(nn.Module):
     """Remembers every watched weight as it was after the task before (state) and as it was pre-trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pretrained: dict[tuple[str, float], Tensor] = {}  # (map, rho) → principal directions, computed once
 
     def restore(self, buffers: dict[str, Tensor]) -> None:
         for name, value in buffers.items():
@@ -38,22 +42,28 @@ class WeightWatch(nn.Module):
         for name, now in weights.items():
             key, pretrained = name.replace(".", "_"), backbone.map_weight(name)
             before = getattr(self, key, pretrained)
-            said.append(_compare(clock, name, pretrained.double(), before.double(), now.double(), rule))
+            first = self._principal(name, pretrained, rule.rho)
+            said.append(_compare(clock, name, pretrained.double(), first, before.double(), now.double(), rule))
             self.register_buffer(key, now.detach().clone())
         return said
 
+    def _principal(self, name: str, weight: Tensor, rho: float) -> Tensor:
+        if (name, rho) not in self._pretrained:
+            directions = singular_directions(weight)
+            self._pretrained[name, rho] = directions.left[:, : weight_split(directions.values, rho).principal]
+        return self._pretrained[name, rho]
 
-def _compare(clock: Clock, name: str, pretrained: Tensor, before: Tensor, now: Tensor, rule: Any) -> Event:
+
+def _compare(
+    clock: Clock, name: str, pretrained: Tensor, u_first: Tensor, before: Tensor, now: Tensor, rule: Any
+) -> Event:
+    """`u_first` [out, k_0]: the pre-trained principal directions."""
     started = time.perf_counter()
-    u, sigma, vh = torch.linalg.svd(before, full_matrices=False)
+    u, sigma, vh = singular_directions(before)
     seconds = time.perf_counter() - started
     after = torch.linalg.svdvals(now)
-    u_first, sigma_first, _ = torch.linalg.svd(pretrained, full_matrices=False)
-    d = len(sigma)
-    k, k_first = int(energy_rank(sigma.square(), rule.rho)), int(energy_rank(sigma_first.square(), rule.rho))
-    null = d - k
-    written = null if rule.r_max is None else min(null, rule.r_max)
-    bound = "none" if not rule.used else "r_max" if rule.r_max is not None and null > rule.r_max else "rho"
+    d, (k, written, bound) = len(sigma), weight_split(sigma, rule.rho, rule.r_max)
+    k_first = u_first.shape[1]
     change, total = now - before, now - pretrained
     moved = float(change.norm())
     return WeightSpectrumMeasured(
@@ -64,15 +74,15 @@ def _compare(clock: Clock, name: str, pretrained: Tensor, before: Tensor, now: T
         rule.rho,
         k,
         written,
-        bound,
+        bound if rule.used else "none",
         rule.used,
         float(effective_rank(after)),
         float(effective_rank(sigma)),
         float((u[:, :k].mT @ change).norm()) / moved if moved else None,
         float((change @ vh[:k].mT).norm()) / moved if moved else None,
         (k / d) ** 0.5,
-        float((u_first[:, :k_first].mT @ total).norm() / total.norm()) if total.norm() else None,
-        float((u_first[:, :k_first].mT @ u[:, :k]).square().sum()) / min(k_first, k),
+        float((u_first.mT @ total).norm() / total.norm()) if total.norm() else None,
+        float((u_first.mT @ u[:, :k]).square().sum()) / min(k_first, k),
         moved / float(before.norm()),
         # Only what lay in the tail can rise past σ_k: the first k values of an untouched spectrum do not.
         int((after > sigma[k - 1] * (1 + 1e-6)).sum()) - int((sigma > sigma[k - 1] * (1 + 1e-6)).sum()),

@@ -39,8 +39,11 @@ from cl_core.linalg.spectra import (
     tail_energy_cut,
 )
 from cl_core.linalg.subspaces import leading_directions, principal_angles, subspace_overlap
+from cl_core.linalg.weights import SingularDirections, WeightSplit, singular_directions, weight_split
 
 __all__ = [
+    "SingularDirections",
+    "WeightSplit",
     "SecondMoment",
     "absolute_leak",
     "blended_projector",
@@ -67,10 +70,12 @@ __all__ = [
     "rms_gain",
     "second_moment",
     "shrink_only",
+    "singular_directions",
     "smoothed",
     "spectrum",
     "subspace_overlap",
     "tail_energy_cut",
     "tail_projector",
     "unit_norm",
+    "weight_split",
 ]

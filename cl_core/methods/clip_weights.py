@@ -39,6 +39,10 @@ class ClipWeights(nn.Module):
             self[name].requires_grad_(name in chosen)
         return {f"{prefix}.{name.replace('.', '/')}": self[name] for name in self.names if name in chosen}
 
+    @property
+    def device(self) -> torch.device:
+        return self[self.names[0]].device
+
     def map(self, name: str) -> Tensor:
         """A view of the linear map "image.3.q": W [out, in]."""
         place = self._places[name]
@@ -53,3 +57,8 @@ class ClipWeights(nn.Module):
 def attention_parameters(backbone: Any, maps: Iterable[str]) -> list[str]:
     """The parameters in which these maps lie, each once, in order."""
     return list(dict.fromkeys(backbone.linear_map(name).parameter for name in maps))
+
+
+def key(name: str) -> str:
+    """A map's name as an attribute of a module can be called."""
+    return name.replace(".", "_")

@@ -20,7 +20,7 @@ from cl_core.backbones.features import Adaptation, LowRank
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights, attention_parameters
+from cl_core.methods.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.methods.method import ParameterGroup
 
 
@@ -87,8 +87,3 @@ class LoraSequential(ClipMethod):
     def kept_bytes(self) -> int:
         """A and B start anew with every task."""
         return 0
-
-
-def key(name: str) -> str:
-    """A map's name as a module's attribute can hold it."""
-    return name.replace(".", "_")

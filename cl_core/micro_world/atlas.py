@@ -70,7 +70,7 @@ def _font_folder() -> Path:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "the micro world takes its letters from matplotlib's fonts, and matplotlib is not installed; "
-            "install the extra: pip install 'plastiscope[pretrain]'"
+            "reinstall Plastiscope, which brings it"
         ) from error
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 

@@ -11,32 +11,42 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 
 from cl_core.config import Preparation, StreamConfig
-from cl_core.streams.stream import TaskStream, arrange
+from cl_core.streams.stream import TaskStream, Words, arrange
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WORDS = Words(
+    tuple(f"the digit {name}" for name in NAMES),
+    ("a photo of {}", "a handwritten photo of {}", "a picture of {}", "{}"),
+)
 TEST_IMAGES = 500  # stratified and always the same, whatever the seed: about 50 a class
 
 
-def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
-    """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
+def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All 1,797 digits: pictures [n, 3, size, size] in 0..1, labels [n] int64 and which are test images [n] bool."""
     digits = load_digits()
     grey = torch.from_numpy(digits.images).float().unsqueeze(1) / 16  # [1797, 1, 8, 8]
-    size = (preparation.size, preparation.size)
-    pictures = F.interpolate(grey, size=size, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
+    pictures = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
     labels = torch.from_numpy(digits.target).long()
     _, test_rows = train_test_split(range(len(labels)), test_size=TEST_IMAGES, stratify=labels.numpy(), random_state=0)
     test = torch.zeros(len(labels), dtype=torch.bool)
     test[test_rows] = True
+    return pictures, labels, test
+
+
+def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+    """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
+    pictures, labels, test = real_digits(preparation.size)
     return arrange(
         "split-digits",
         pictures,
         labels,
         test,
         NAMES,
-        tasks=config.tasks,
-        seed=seed,
-        evaluate_on=config.evaluate_on,
+        config=config,
         preparation=preparation,
+        seed=seed,
+        words=WORDS,
     )

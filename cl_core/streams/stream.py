@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preparation, StreamConfig
 
 MULTI_DOMAIN = "multi-domain task-incremental"
 
@@ -197,22 +197,22 @@ def arrange(
     test: Tensor,
     names: Sequence[str],
     *,
-    tasks: int,
-    seed: int,
-    evaluate_on: str,
+    config: StreamConfig,
     preparation: Preparation,
+    seed: int,
+    words: Words | None = None,
 ) -> TaskStream:
     """Deal classes to tasks by seed and pictures to splits.
 
     Args:
         pictures: [n, 3, S, S] in 0..1. labels: [n] int64, original class ids 0 … C−1. test: [n] bool, the fixed test
-        split. names: C class names by original id. evaluate_on: "test", or "validation": every fifth training image of
-        a class is held out and takes the test's place.
+        split. names: C class names by original id. words: C phrases by original id; every task gets those of its
+        classes, in order of arrival.
 
     Raises:
-        ConfigError: the classes do not divide into `tasks`.
+        ConfigError: the classes do not divide into `config.tasks`.
     """
-    classes = len(names)
+    classes, tasks = len(names), config.tasks
     if classes % tasks:
         fitting = ", ".join(str(n) for n in range(1, classes + 1) if classes % n == 0)
         raise ConfigError(
@@ -222,12 +222,13 @@ def arrange(
     dealt = []
     for index in range(tasks):
         chosen = range(index * per_task, (index + 1) * per_task)
+        originals = [order[arrival] for arrival in chosen]
         train_rows, test_rows = [], []
-        for arrival in chosen:
-            rows = torch.nonzero(labels == order[arrival]).flatten()
+        for original in originals:
+            rows = torch.nonzero(labels == original).flatten()
             learned, evaluated = rows[~test[rows]], rows[test[rows]]
-            if evaluate_on == "validation":
-                held_out = torch.arange(len(learned)) % 5 == 4
+            if config.evaluate_on == "validation":
+                held_out = validation_rows(len(learned))
                 learned, evaluated = learned[~held_out], learned[held_out]
             train_rows.append(learned)
             test_rows.append(evaluated)
@@ -240,7 +241,19 @@ def arrange(
 
         dealt.append(
             Task(
-                index, chosen, tuple(names[order[c]] for c in chosen), split(train_rows), split(test_rows), preparation
+                index,
+                chosen,
+                tuple(names[original] for original in originals),
+                split(train_rows),
+                split(test_rows),
+                preparation,
+                words=words and Words(tuple(words.phrases[original] for original in originals), words.templates),
             )
         )
     return TaskStream(name, "class-incremental", tuple(dealt))
+
+
+def validation_rows(count: int) -> Tensor:
+    """Of a class's `count` training images in stored order, which are held out for validation: every fifth. [count]
+    bool."""
+    return torch.arange(count) % 5 == 4

@@ -6,10 +6,13 @@ from __future__ import annotations
 import torch
 
 from cl_core.config import Preparation, StreamConfig
-from cl_core.streams.stream import TaskStream, arrange
+from cl_core.streams.stream import TaskStream, Words, arrange
 
 NAMES = tuple(
     f"{slant} {hue}" for hue in ("red", "yellow", "green", "blue", "violet") for slant in ("upright", "lying")
+)
+WORDS = Words(
+    tuple(f"{'an' if name.startswith('u') else 'a'} {name} bar" for name in NAMES), ("a photo of {}", "a picture of {}")
 )
 TRAIN, TEST = 20, 10  # images per class
 
@@ -35,8 +38,8 @@ def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> Task
         labels,
         test,
         NAMES,
-        tasks=config.tasks,
-        seed=seed,
-        evaluate_on=config.evaluate_on,
+        config=config,
         preparation=preparation,
+        seed=seed,
+        words=WORDS,
     )

@@ -20,10 +20,6 @@ from cl_core.micro_world import (
 from cl_core.micro_world.atlas import load_atlas
 from cl_core.micro_world.handwriting import load_skeletons, pen_distance
 
-pytest.importorskip(
-    "matplotlib", reason="the letters come from matplotlib's fonts: pip install 'plastiscope[pretrain]'"
-)
-
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -94,6 +94,15 @@ def test_the_seed_orders_the_classes_and_nothing_else_does(stream_of):
     assert names[1] == tuple(original[c] for c in class_order(10, 1))
 
 
+def test_words_follow_the_classes_of_their_task_whatever_the_seed(stream_of):
+    known = dict(pair for task in stream_of(seed=0) for pair in zip(task.names, task.words.phrases, strict=True))
+    assert len(set(known.values())) == 10
+    for task in stream_of(seed=1, tasks=2):
+        assert task.words.phrases == tuple(known[name] for name in task.names)
+        assert all(name in phrase for name, phrase in zip(task.names, task.words.phrases, strict=True))
+        assert all(sentences[0].startswith("a photo of ") for sentences in task.words.texts())
+
+
 def test_validation_takes_a_fifth_of_the_training_images_and_never_touches_the_test_images(stream_of):
     usual, held = stream_of(), stream_of(evaluate_on="validation")
     tested = {row for task in usual for row in rows(task.test)}

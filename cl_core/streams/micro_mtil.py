@@ -1,0 +1,380 @@
+"""Micro-MTIL: six small domains one after the other, in the manner of MTIL, for a CLIP taught on the micro world.
+
+The pictures are drawn in memory (scikit-learn's handwritten digits apart), each domain in a style that pre-training
+never showed: real scans, pencil outlines, film negatives, coarse pixels, dim lamp light, salt and pepper. A test
+picture comes with its domain, as in MTIL.
+
+Z. Zheng et al. Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models. ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.micro_world import (
+    COLOUR_NAMES,
+    COLOURS,
+    COUNTS,
+    KINDS,
+    LETTER_KINDS,
+    LETTERS,
+    POSITIONS,
+    SHAPE_KINDS,
+    SHAPES,
+    SIZES,
+    STYLES,
+    TEXTURES,
+    Scenes,
+    captions,
+    draw,
+    noun,
+    sample_scenes,
+)
+from cl_core.streams import digits
+from cl_core.streams.stream import (
+    MULTI_DOMAIN,
+    General,
+    Pairs,
+    Split,
+    Task,
+    TaskStream,
+    Words,
+    mixed_seed,
+    validation_rows,
+)
+
+NAME = "micro-mtil"
+TRAIN, TEST = 640, 240  # images per domain before rounding down to equally many a class
+GENERAL_PER_KIND, GENERAL_PAIRS = 10, 300
+REFERENCE_SEED = 42  # plus the domain's place in order I, as the reference sets of GNSP are drawn
+ORDERS = {
+    "I": ("digits", "letters", "shapes", "textures", "colours", "counts"),
+    "II": ("colours", "textures", "counts", "letters", "shapes", "digits"),
+}
+TEMPLATES = ("a photo of {}", "a plain photo of {}", "a picture of {}", "{}")
+
+PLAIN, HANDWRITTEN = STYLES.index("plain"), STYLES.index("handwritten")
+SOLID = TEXTURES.index("solid")
+SMALL, MEDIUM, LARGE = range(len(SIZES))
+BROAD_SHAPES = tuple(  # enough surface for a pattern to show at half the resolution
+    SHAPES.index(name) for name in ("circle", "square", "triangle", "hexagon", "heart")
+)
+APART = 0.5  # least distance of ink and paper, as points in the RGB cube, for a person to see the object
+DIM = (0.30, 0.45)  # narrow enough that white in the dimmest light stays brighter than gray in the brightest
+PEPPER = 0.12  # share of pixels that turn black or white
+
+
+def micro_mtil(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+    """The first `config.tasks` domains of order `config.order`, about 640 training and 240 test images each.
+
+    Pictures, splits and the order of the classes are the same for every run: `seed` only shuffles training batches,
+    which a task does itself.
+
+    Raises:
+        ConfigError: more tasks than domains.
+    """
+    order = ORDERS[config.order]
+    if not 1 <= config.tasks <= len(order):
+        raise ConfigError(
+            f"{NAME} has {len(order)} domains, one a task; stream.tasks must be 1 … {len(order)}, got {config.tasks}"
+        )
+    tasks, first = [], 0
+    for index, name in enumerate(order[: config.tasks]):
+        domain = DOMAINS[name]
+        classes = range(first, first + len(domain.names))
+        first = classes.stop
+        train, test = (_numbered(split, classes, preparation.size) for split in domain.splits(name))
+        if config.evaluate_on == "validation":
+            held_out = torch.cat([validation_rows(int((train.labels == c).sum())) for c in classes])
+            train, test = (Split(train.pictures[rows], train.labels[rows]) for rows in (~held_out, held_out))
+        tasks.append(Task(index, classes, domain.names, train, test, preparation, domain.title, domain.words))
+    return TaskStream(
+        NAME,
+        MULTI_DOMAIN,
+        tuple(tasks),
+        general=_general(preparation.size),
+        references=functools.partial(_references, order[: config.tasks], preparation.size),
+    )
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What is asked in a domain, in which words, and how its pictures come about.
+
+    `splits` makes the training and the test images of the domain of that name: labels 0 … C−1, class by class.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    words: Words
+    splits: Callable[[str], tuple[Split, Split]]
+
+
+def _real_digits(name: str) -> tuple[Split, Split]:
+    """The first images of each digit on either side of split-digits' fixed division; pictures [n, 3, 8, 8]."""
+    pictures, labels, test = digits.real_digits(8)
+
+    def first(among: Tensor, total: int) -> Split:
+        rows = _per_class(labels.where(among, -1), range(10), total // 10)
+        return Split(pictures[rows], labels[rows])
+
+    return first(~test, TRAIN), first(test, TEST)
+
+
+def _drawn(
+    attribute: str, values: Sequence[int], style: Callable[[Tensor, torch.Generator], Tensor], **limits
+) -> Callable[[str], tuple[Split, Split]]:
+    """A domain whose classes are the `values` of one attribute of a scene; `limits` as in `_scenes`."""
+
+    def splits(name: str) -> tuple[Split, Split]:
+        made = []
+        for split, total in (("train", TRAIN), ("test", TEST)):
+            generator = torch.Generator().manual_seed(mixed_seed(NAME, name, split))
+            scenes = _scenes(attribute, values, total // len(values), generator, **limits)
+            labels = torch.arange(len(values)).repeat_interleave(total // len(values))
+            made.append(Split(style(draw(scenes, generator), generator), labels))
+        return made[0], made[1]
+
+    return splits
+
+
+def _scenes(
+    attribute: str,
+    values: Sequence[int],
+    per_value: int,
+    generator: torch.Generator,
+    *,
+    kinds: Sequence[int] = range(len(KINDS)),
+    textures: Sequence[int] = range(len(TEXTURES)),
+    apart: float = 0.0,
+    fixed: Callable[[Scenes], dict[str, Tensor | int]] = lambda scenes: {"style": PLAIN},
+) -> Scenes:
+    """Exactly `per_value` scenes for each value of an attribute, value by value, none of a held-out combination.
+
+    More scenes are sampled and the fitting ones kept, because colours depend on kind and texture through the rule of
+    held-out combinations. Only what the rule does not read (size, count, position, style) is overwritten.
+
+    Args:
+        textures: those that may appear. apart: least distance of the object's colour from its background's.
+        fixed: from the kept scenes, attributes to overwrite: one value for all or a column [n].
+    """
+    pool = sample_scenes(4096 + 16 * per_value * len(values), generator, kinds=kinds)
+    palette = torch.tensor(list(COLOURS.values()))
+    fits = (palette[pool.colour] - palette[pool.background]).norm(dim=1) >= apart
+    fits &= torch.isin(pool.texture, torch.tensor(list(textures))) & (pool.style != HANDWRITTEN)
+    rows = _per_class(getattr(pool, attribute).where(fits, -1), values, per_value)
+    scenes = pool.select(rows)
+    columns = {name: torch.as_tensor(value).expand(len(rows)) for name, value in fixed(scenes).items()}
+    return replace(scenes, **columns)
+
+
+def _per_class(labels: Tensor, classes: Sequence[int], count: int) -> Tensor:
+    """Rows of the first `count` items of each class, class by class. [len(classes) · count]"""
+    rows = [torch.nonzero(labels == c).flatten()[:count] for c in classes]
+    short = [c for c, found in zip(classes, rows, strict=True) if len(found) < count]
+    assert not short, f"too few scenes were sampled for classes {short}"
+    return torch.cat(rows)
+
+
+def _numbered(split: Split, classes: range, size: int) -> Split:
+    """With class ids in order of arrival, at the side length of the backbone."""
+    return Split(_resized(split.pictures, size), split.labels + classes.start)
+
+
+def _resized(pictures: Tensor, size: int) -> Tensor:
+    """[n, 3, s, s] → [n, 3, size, size], bilinear; averaged over the area where it shrinks."""
+    if pictures.shape[-1] == size:
+        return pictures
+    shrinks = size < pictures.shape[-1]
+    return F.interpolate(pictures, size=(size, size), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def _alone(scenes: Scenes) -> dict[str, Tensor | int]:
+    """One medium or large object."""
+    return {"style": PLAIN, "count": 0, "size": scenes.size.clamp(min=MEDIUM)}
+
+
+def _one_large(scenes: Scenes) -> dict[str, Tensor | int]:
+    """One large object, anywhere."""
+    return {"style": PLAIN, "count": 0, "size": LARGE}
+
+
+def _large_and_whole(scenes: Scenes) -> dict[str, Tensor | int]:
+    """One large object in the center, where no side cuts it off."""
+    return {**_one_large(scenes), "position": POSITIONS.index("center")}
+
+
+def _same_size_in_groups(scenes: Scenes) -> dict[str, Tensor | int]:
+    """A small object alone is about as large as one of a large group: so that its size does not tell the number."""
+    return {"style": PLAIN, "size": torch.where(scenes.count > 0, LARGE, SMALL)}
+
+
+# Styles: pictures [n, 3, 32, 32] in 0..1 and a generator → the same pictures in a style pre-training never showed.
+
+
+def as_sketch(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """A dark outline on light paper: gradient magnitude, pressed unevenly, drawn by an unsteady hand (±1 pixel)."""
+    n, side = len(pictures), pictures.shape[-1]
+    unsteady = _smooth_field(n, 2, 6, side, generator) * 1.6 / side  # 0.8 pixels in the −1..1 of grid_sample
+    axis = (torch.arange(side) + 0.5) * 2 / side - 1
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1) + unsteady.movedim(1, -1)
+    moved = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    padded = F.pad(moved, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    steepness = (across.square() + down.square()).sum(1, keepdim=True).sqrt()
+    line = ((steepness / steepness.amax((2, 3), keepdim=True) - 0.25) / 0.4).clamp(0, 1)
+    pressed = (0.85 + 0.25 * _smooth_field(n, 1, 5, side, generator)).clamp(0.4, 1)
+    paper = 0.9 + 0.08 * torch.rand(n, 3, 1, 1, generator=generator)
+    grain = 0.03 * torch.randn(n, 1, side, side, generator=generator)
+    pencil = 0.1 + 0.2 * torch.rand(n, 1, 1, 1, generator=generator)
+    return (paper + line * pressed * (pencil - paper) + grain).clamp(0, 1)
+
+
+def inverted(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """A film negative: 1 − x, seen through the orange base of colour film."""
+    strength = 0.5 + 0.5 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    base = 1 - strength * torch.tensor([0.0, 0.3, 0.5]).view(3, 1, 1)
+    return (1 - pictures) * base
+
+
+def pixelated(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Blocks of 2 × 2 pixels, one colour each, in eight levels a channel."""
+    blocks = F.avg_pool2d(pictures, 2)
+    return F.interpolate((blocks * 7).round() / 7, scale_factor=2, mode="nearest")
+
+
+def dimmed(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Lamp light: 0.30 to 0.45 of the brightness, with a slight warm cast."""
+    low, high = DIM
+    light = low + (high - low) * torch.rand(len(pictures), 1, 1, 1, generator=generator)
+    return pictures * light * torch.tensor([1.0, 0.94, 0.82]).view(3, 1, 1)
+
+
+def peppered(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Salt and pepper: 12 % of the pixels are black or white."""
+    lot = torch.rand(len(pictures), 1, *pictures.shape[2:], generator=generator)
+    return pictures.masked_fill(lot < PEPPER / 2, 0.0).masked_fill(lot > 1 - PEPPER / 2, 1.0)
+
+
+def _smooth_field(n: int, channels: int, knots: int, side: int, generator: torch.Generator) -> Tensor:
+    """[n, channels, side, side] normal values at knots × knots points, interpolated between them."""
+    values = torch.randn(n, channels, knots, knots, generator=generator)
+    return F.interpolate(values, size=(side, side), mode="bilinear", align_corners=True)
+
+
+def _phrase(kind: int) -> str:
+    """ "a star", "an arrow", "the letter k", "the digit three"."""
+    words = noun(kind)
+    return f"{_article(words)} {words}" if kind in SHAPE_KINDS else f"the {words}"
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+KIND_WORDS = Words(tuple(_phrase(kind) for kind in range(len(KINDS))), TEMPLATES)
+
+
+def _shape_with(adjectives: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{_article(adjective)} {adjective} shape" for adjective in adjectives)
+
+
+DOMAINS = {
+    "digits": Domain("Digits", digits.NAMES, digits.WORDS, _real_digits),
+    "letters": Domain(
+        "Letters",
+        LETTERS,
+        Words(tuple(_phrase(kind) for kind in LETTER_KINDS), TEMPLATES),
+        _drawn("kind", LETTER_KINDS, as_sketch, kinds=LETTER_KINDS, textures=[SOLID], apart=APART, fixed=_one_large),
+    ),
+    "shapes": Domain(
+        "Shapes",
+        SHAPES,
+        Words(tuple(_phrase(kind) for kind in SHAPE_KINDS), TEMPLATES),
+        _drawn("kind", SHAPE_KINDS, inverted, kinds=SHAPE_KINDS, apart=APART, fixed=_alone),
+    ),
+    "textures": Domain(
+        "Textures",
+        TEXTURES,
+        Words(_shape_with(TEXTURES), ("a photo of {}", "a blurry photo of {}", "a picture of {}", "{}")),
+        _drawn("texture", range(len(TEXTURES)), pixelated, kinds=BROAD_SHAPES, apart=APART, fixed=_large_and_whole),
+    ),
+    "colours": Domain(
+        "Colours",
+        COLOUR_NAMES,
+        Words(_shape_with(COLOUR_NAMES), TEMPLATES),
+        _drawn(
+            "colour",
+            range(len(COLOUR_NAMES)),
+            dimmed,
+            kinds=SHAPE_KINDS,
+            textures=[SOLID],  # a pattern has a second shade
+            apart=APART,
+            fixed=_alone,
+        ),
+    ),
+    "counts": Domain(
+        "Counts",
+        COUNTS,
+        Words(
+            ("a shape", *(f"{count} shapes" for count in COUNTS[1:])),
+            ("a photo of {}", "a noisy photo of {}", "a picture of {}", "{}"),
+        ),
+        _drawn(
+            "count",
+            range(len(COUNTS)),
+            peppered,
+            kinds=SHAPE_KINDS,
+            textures=[SOLID],  # a pattern of small parts would count as well
+            apart=APART,
+            fixed=_same_size_in_groups,
+        ),
+    ),
+}
+
+
+def _general(size: int) -> General:
+    """The plain micro world: 48 kinds to classify, and held-out combinations with captions, no two the same."""
+    generator = torch.Generator().manual_seed(mixed_seed(NAME, "general", "test"))
+    every = range(len(KINDS))
+    scenes = _scenes("kind", every, GENERAL_PER_KIND, generator, fixed=_alone)
+    test = Split(_resized(draw(scenes, generator), size), scenes.kind)
+
+    generator = torch.Generator().manual_seed(mixed_seed(NAME, "general", "pairs"))
+    scenes = sample_scenes(4 * GENERAL_PAIRS, generator, held_out=True)
+    scenes = replace(scenes, style=torch.full_like(scenes.style, PLAIN))
+    first = {}
+    for row, caption in enumerate(captions(scenes, generator)):
+        first.setdefault(caption, row)
+    told, rows = zip(*list(first.items())[:GENERAL_PAIRS], strict=True)
+    pictures = draw(scenes.select(torch.tensor(rows)), generator)
+    return General(Pairs(_resized(pictures, size), told, torch.arange(len(told))), test, KIND_WORDS)
+
+
+def _references(order: Sequence[str], size: int, task: int, count: int) -> Pairs:
+    """`count` pictures of the micro world as pre-training showed it, each with its kind in the first template.
+
+    Kinds come in turn, so that every batch is mixed; labels are kinds. The seed is 42 + the place of the task's domain
+    in order I, whatever the order, as in GNSP.
+    """
+    generator = torch.Generator().manual_seed(REFERENCE_SEED + ORDERS["I"].index(order[task]))
+
+    def mostly_plain(scenes: Scenes) -> dict[str, Tensor | int]:
+        kept = torch.rand(len(scenes), generator=generator) < 0.3
+        return {"count": 0, "style": torch.where(kept, scenes.style, PLAIN)}
+
+    per_kind = -(-count // len(KINDS))
+    scenes = _scenes("kind", range(len(KINDS)), per_kind, generator, fixed=mostly_plain)
+    in_turn = torch.arange(per_kind * len(KINDS)).view(len(KINDS), per_kind).T.flatten()[:count]
+    scenes = scenes.select(in_turn)
+    sentences = [texts[0] for texts in KIND_WORDS.texts(0)]
+    return Pairs(
+        _resized(draw(scenes, generator), size), tuple(sentences[k] for k in scenes.kind.tolist()), scenes.kind
+    )
