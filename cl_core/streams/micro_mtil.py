@@ -1,7 +1,7 @@
 """Micro-MTIL: six small domains one after the other, in the manner of MTIL, for a CLIP taught on the micro world.
 
 The pictures are drawn in memory (scikit-learn's handwritten digits apart), each domain in a style that pre-training
-never showed: real scans, pencil outlines, film negatives, coarse pixels, dim lamp light, salt and pepper. A test
+never showed: real scans, pencil outlines, twisted negatives, coarse pixels, dim lamp light, salt and pepper. A test
 picture comes with its domain, as in MTIL.
 
 Z. Zheng et al. Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models. ICCV 2023.
@@ -68,6 +68,8 @@ BROAD_SHAPES = tuple(  # enough surface for a pattern to show at half the resolu
 )
 APART = 0.5  # least distance of ink and paper, as points in the RGB cube, for a person to see the object
 DIM = (0.30, 0.45)  # narrow enough that white in the dimmest light stays brighter than gray in the brightest
+BLOCKS = 11  # a side of the coarse pictures
+TWIST = 1.1  # radians at the middle; a star is still a star for a person
 PEPPER = 0.12  # share of pixels that turn black or white
 
 
@@ -201,6 +203,11 @@ def _alone(scenes: Scenes) -> dict[str, Tensor | int]:
     return {"style": PLAIN, "count": 0, "size": scenes.size.clamp(min=MEDIUM)}
 
 
+def _medium(scenes: Scenes) -> dict[str, Tensor | int]:
+    """One object of middle size, anywhere."""
+    return {"style": PLAIN, "count": 0, "size": MEDIUM}
+
+
 def _one_large(scenes: Scenes) -> dict[str, Tensor | int]:
     """One large object, anywhere."""
     return {"style": PLAIN, "count": 0, "size": LARGE}
@@ -238,16 +245,28 @@ def as_sketch(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def inverted(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """A film negative: 1 − x, seen through the orange base of colour film."""
+    """A film negative in a fun-house mirror: 1 − x, seen through the orange base of colour film, twisted about the
+    middle by up to `TWIST` radians."""
+    side = pictures.shape[-1]
+    axis = (torch.arange(side) + 0.5) * 2 / side - 1
+    down, across = torch.meshgrid(axis, axis, indexing="ij")
+    turn = (
+        TWIST
+        * (1 - torch.hypot(across, down)).clamp(min=0)
+        * (0.7 + 0.3 * torch.rand(len(pictures), 1, 1, generator=generator))
+    )
+    cos, sin = turn.cos(), turn.sin()
+    grid = torch.stack([cos * across - sin * down, sin * across + cos * down], dim=-1)
+    pictures = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
     strength = 0.5 + 0.5 * torch.rand(len(pictures), 1, 1, 1, generator=generator)
     base = 1 - strength * torch.tensor([0.0, 0.3, 0.5]).view(3, 1, 1)
     return (1 - pictures) * base
 
 
 def pixelated(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Blocks of 2 × 2 pixels, one colour each, in eight levels a channel."""
-    blocks = F.avg_pool2d(pictures, 2)
-    return F.interpolate((blocks * 7).round() / 7, scale_factor=2, mode="nearest")
+    """11 × 11 blocks of about 3 pixels, one colour each, in six levels a channel."""
+    blocks = F.adaptive_avg_pool2d(pictures, BLOCKS)
+    return F.interpolate((blocks * 5).round() / 5, size=pictures.shape[-2:], mode="nearest")
 
 
 def dimmed(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -292,7 +311,7 @@ DOMAINS = {
         "Letters",
         LETTERS,
         Words(tuple(_phrase(kind) for kind in LETTER_KINDS), TEMPLATES),
-        _drawn("kind", LETTER_KINDS, as_sketch, kinds=LETTER_KINDS, textures=[SOLID], apart=APART, fixed=_one_large),
+        _drawn("kind", LETTER_KINDS, as_sketch, kinds=LETTER_KINDS, textures=[SOLID], apart=APART, fixed=_medium),
     ),
     "shapes": Domain(
         "Shapes",

@@ -215,16 +215,21 @@ def test_every_domain_shows_its_style(first):
     assert torch.equal(pictures["Digits"][:, 0], pictures["Digits"][:, 2]), "scans are gray"
     assert pictures["Letters"].flatten(1).median(dim=1).values.min() > 0.75, "light paper"
     assert (pictures["Letters"].amin((1, 2, 3)) < 0.5).all(), "dark lines"
-    blocks = pictures["Textures"].unfold(2, 2, 2).unfold(3, 2, 2)
-    assert torch.equal(blocks.amax((-1, -2)), blocks.amin((-1, -2))), "pixels of 2 × 2"
+    steps = pictures["Textures"] * 5
+    assert torch.allclose(steps, steps.round(), atol=1e-5), "six levels"
+    changes = (pictures["Textures"].diff(dim=3) != 0).any(1).any(1).sum(1)  # columns at which anything changes
+    assert changes.max() <= module.BLOCKS - 1
     assert pictures["Colours"].max() <= 0.45
     speckled = pictures["Counts"].amax(1) == pictures["Counts"].amin(1)
     extreme = speckled & ((pictures["Counts"][:, 0] == 0) | (pictures["Counts"][:, 0] == 1))
     assert extreme.flatten(1).float().mean(1).median() == pytest.approx(0.12, abs=0.02)
 
 
-def test_inverted_shapes_are_dark_where_plain_ones_are_light():
-    plain = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    negative = module.inverted(plain, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(negative[:, 0], 1 - plain[:, 0])
-    assert (negative <= 1 - plain + 1e-6).all(), "the film's base only takes light away"
+def test_inverted_shapes_are_dark_where_plain_ones_are_light_and_twisted_in_the_middle():
+    half = torch.zeros(4, 3, 32, 32)
+    half[..., 16:] = 0.8
+    negative = module.inverted(half, torch.Generator().manual_seed(1))
+    corners = negative[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
+    torch.testing.assert_close(corners, torch.tensor([[1.0, 0.2, 1.0, 0.2]]).expand(4, -1))
+    assert (negative[:, 1:] <= negative[:, :1] + 1e-6).all(), "the film's base only takes green and blue away"
+    assert (negative[:, 0, 8, 14] - negative[:, 0, 24, 17]).abs().min() > 0.1, "the edge is no longer upright"
