@@ -40,7 +40,7 @@ from cl_core.events import (
     TaskStarted,
 )
 from cl_core.methods.method import Method
-from cl_core.streams.stream import Batch, Task, TaskStream
+from cl_core.streams.stream import Batch, Task, TaskStream, mixed_seed
 
 EVALUATION_BATCH = 250
 
@@ -105,6 +105,8 @@ class Trainer:
 
     def _start(self) -> Iterator[Moment]:
         self.method.begin_task(0, self.curriculum[0].classes)
+        self.method.refresh()
+        rehearsed = self.method.rehearse(self.backbone, self._rehearsal, Clock(0))  # decides how many steps follow
         trainable = sum(p.numel() for g in self.method.groups() for p in g.parameters.values())
         clock = Clock()
         moment: list[Event] = [
@@ -126,8 +128,7 @@ class Trainer:
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
-        moment += self._drift(clock)
-        moment += self._before_training(clock)
+        moment += [*rehearsed, *self._drift(clock), *self._before_training(clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
 
@@ -136,11 +137,11 @@ class Trainer:
         if self.cursor.task:  # the first was begun with the run, to count its parameters
             self.method.begin_task(self.cursor.task, task.classes)
         self.method.refresh()
-        said = self.method.rehearse(self.backbone, self._rehearsal, self._clock(-1)) if not self.cursor.task else []
+        torch.manual_seed(mixed_seed(self.config.seed, "training", self.cursor.task))  # for dropout and the like
         trains = self._epochs > 0  # a reference may have nothing to train
         self.optimiser, self._task_seconds = self.method.optimiser() if trains else None, 0.0
         self.cursor = replace(self.cursor, stage="train" if trains else "survey", epoch=0, item=0)
-        yield (*said, TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs))
+        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs),)
 
     def _train(self) -> Iterator[Moment]:
         task, training = self._task, self.config.training

@@ -76,17 +76,24 @@ class NusaCL(ClipMethod):
         self.middle = nn.ParameterDict()  # M of every map with q > 0; empty between tasks
         self.left, self.right = nn.ParameterDict(), nn.ParameterDict()  # U_n, V_nᵀ where they are trained as well
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # U_n [d, q], V_nᵀ [q, d]: follow from the merged weights
-        self._task = -1
+        self._task, self._unsized = -1, False
         self.register_load_state_dict_pre_hook(_take_sizes)
 
     def begin_task(self, index: int, classes: range) -> None:
-        """Where the last one ended, with M yet to be sized: how many directions are free is asked when it is needed."""
         super().begin_task(index, classes)
-        self._task, self._bases = index, {}
+        self._task, self._bases, self._unsized = index, {}, True
 
     def refresh(self) -> None:
+        """M = 0 for a task that has just begun; in a loaded state M lies already."""
         super().refresh()
-        self._bases = {} if not self.middle else self._bases
+        if not self._unsized:
+            return
+        self._unsized = False
+        for name, (left, right) in self.bases().items():
+            self.middle[key(name)] = nn.Parameter(left.new_zeros(len(right), len(right)))
+            if self.config.persistence == "initial only":
+                self.left[key(name)] = nn.Parameter(left.clone())
+                self.right[key(name)] = nn.Parameter(right.clone())
 
     def bases(self) -> dict[str, tuple[Tensor, Tensor]]:
         """U_n, V_nᵀ of every map with free directions: one SVD a map and task."""
@@ -97,7 +104,7 @@ class NusaCL(ClipMethod):
                 split = weight_split(directions.values, self.config.rho, self.config.r_max)
                 if split.written:
                     left, right = self._chosen(directions, split, name)
-                    self._bases[name] = left.to(weight), right.to(weight)
+                    self._bases[name] = left.to(weight).contiguous(), right.to(weight).contiguous()
         return self._bases
 
     def _chosen(self, directions: SingularDirections, split: WeightSplit, name: str) -> tuple[Tensor, Tensor]:
@@ -115,12 +122,6 @@ class NusaCL(ClipMethod):
         return directions.left[:, rows], directions.right[rows]
 
     def groups(self) -> list[ParameterGroup]:
-        if not self.middle:
-            for name, (left, right) in self.bases().items():
-                self.middle[key(name)] = nn.Parameter(left.new_zeros(len(right), len(right)))
-                if self.config.persistence == "initial only":
-                    self.left[key(name)] = nn.Parameter(left.clone())
-                    self.right[key(name)] = nn.Parameter(right.clone())
         parts = {"middle": self.middle, "left": self.left, "right": self.right}
         trained = {f"{part}.{name}": p for part, held in parts.items() for name, p in held.items()}
         return [ParameterGroup("null-space", trained, self.config.rate)]
@@ -162,4 +163,4 @@ def _take_sizes(method: NusaCL, state: dict[str, Tensor], prefix: str, *others: 
         for name, value in state.items():
             if name.startswith(start):
                 held[name.removeprefix(start)] = nn.Parameter(torch.zeros_like(value, device=method.clip.device))
-    method._bases = {}
+    method._bases, method._unsized = {}, False

