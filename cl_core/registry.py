@@ -50,6 +50,16 @@ METHODS = {
         "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
         "clip",
     ),
+    "mg_clip": Entry(
+        "cl_core.methods.mg_clip:MgClip",
+        "trains only until the modality gap moves, then adds a classifier in image space (MG-CLIP)",
+        "clip",
+    ),
+    "gnsp": Entry(
+        "cl_core.methods.gnsp:GNSP",
+        "gradients of CLIP's image MLPs projected to where past tasks' features carry little energy (GNSP)",
+        "clip",
+    ),
 }
 
 BACKBONES = {
@@ -78,6 +88,9 @@ STREAMS = {
     "micro-mtil": Entry(
         "cl_core.streams.micro_mtil:micro_mtil",
         "six domains said in words: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
+    ),
+    "synthetic-domains": Entry(
+        "cl_core.streams.synthetic:synthetic_domains", "the same bars as domains that are known at test; for tests"
     ),
 }
 

@@ -1,0 +1,208 @@
+"""GNSP: gradients of CLIP's image MLPs stay where past tasks' features carry little energy.
+
+Gradient Null Space Projection, arXiv:2507.19839; released code Ppp-Ttt/GNSP. Where the two differ we follow the code.
+Shapes: L image blocks of width d; c_fc W [4d, d], c_proj W [d, 4d], image projection A [d, e]; P, M square on a layer's
+input side.
+
+    task 1      every parameter but the logit scale is trained, nothing is projected
+    task t ≥ 2  2L + 1 matrices are trained: c_fc and c_proj of every image block, and the image projection
+
+    P = N Nᵀ,   N = [v_{k+1} … v_d] of M_{t−1},   k = min { k : Σ_{j>k} λ_j < ρ Σ λ }    (M: see `input_moments`)
+    ∇W ← ∇W P   for y = W x + b,      ∇A ← P ∇A   for y = x A                              before AdamW sees it
+    L = CE_ε + w_KD L_KD + w_MAP L_MAP                                                     (see `reference_pairs`)
+
+"Null space" is a low-energy space: up to the share ρ of past features' energy stays reachable. And AdamW rescales every
+entry of a projected gradient, so the step leaves it: `UpdateMeasured.leak` says how far. `project="update"` (ours) maps
+the finished step instead, which does stay inside; `"shrink"` and `"none"` are controls. The references are drawn from
+the stream's own pre-training world in place of ImageNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from cl_core.backbones.features import Adaptation, Features, Tap
+from cl_core.config import ConfigError, knob
+from cl_core.events import Clock, Event
+from cl_core.linalg import rms_gain, tail_projector
+from cl_core.methods.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.clip_weights import ClipWeights, key
+from cl_core.methods.input_moments import InputMoments, Layer, projected_layers
+from cl_core.methods.method import Loss, ParameterGroup
+from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation
+from cl_core.streams.stream import TaskStream
+
+
+@dataclass(frozen=True)
+class GnspConfig(ClipConfig):
+    """Defaults are the release's for eleven data sets and ViT-B/16."""
+
+    rho: float = knob(
+        0.15, low=0.0, high=1.0, live=True, help="less than this share of past features' energy is left unprotected"
+    )
+    project: str = knob(
+        "gradient",
+        choices=("gradient", "update", "shrink", "none"),
+        help="what is projected: the gradient (published), or the optimiser's step, which then cannot leave the space; "
+        "shrink: control with the same average step but no direction",
+    )
+    accumulation: str = knob(
+        "released",
+        choices=("released", "equal", "fading"),
+        help="released: tasks count the same in MLP layers and fade in the image projection; or one rule for all",
+    )
+    first_task: str = knob(
+        "everything",
+        choices=("everything", "projected layers"),
+        help="what the unprotected first task trains: all of CLIP (published), or only what later tasks train too",
+    )
+    distillation: float = knob(
+        1.0, low=0.0, high=1e4, help="weight of the distillation from the untouched model (0: no teacher is asked)"
+    )
+    alignment: float = knob(0.75, low=0.0, high=1e4, help="weight of the contrastive loss on reference pairs (MAP)")
+    temperature: float = knob(2.0, low=0.01, high=100.0, help="τ of the distillation")
+    reference_images: int = knob(1000, low=2, high=100_000, help="reference pairs, drawn anew for every task")
+    reference_batch: int = knob(64, low=2, high=4096, help="reference pairs a step, in a fixed order, cycled")
+    collect_batch: int = knob(16, low=1, high=4096, help="images a batch when moments are collected; each counts once")
+
+
+@final
+class GNSP(ClipMethod):
+    """After an ordinary first task, past features and the pre-trained joint space are both held on to."""
+
+    Config = GnspConfig
+
+    def __init__(self, config: GnspConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        self.layers = projected_layers(backbone)
+        names = [layer.parameter for layer in self.layers]
+        self.clip = ClipWeights(backbone, backbone.parameter_names() if config.first_task == "everything" else names)
+        fading = {"released": ["visual.proj"], "equal": [], "fading": names}[config.accumulation]
+        self.moments = InputMoments(backbone, self.layers, fading)
+        for name in names:
+            self.register_buffer(f"previous_{key(name)}", self.clip[name].detach().clone())
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of this task: whose turn in the cycle it is
+        self._task = -1
+        self._projectors: dict[str, Tensor] = {}  # derived: P by parameter, while a task with a past is under way
+        self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: what they do to a step or gradient
+        self._references: ReferencePairs | None = None  # derived: the current task's
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        super().meet(stream, backbone)
+        if self.config.distillation + self.config.alignment > 0 and stream.references is None:
+            raise ConfigError(
+                f"stream {stream.name} has no pairs of the pre-training world, which distillation and alignment need; "
+                "choose micro-mtil, or set distillation=0 and alignment=0"
+            )
+        self._stream = stream
+
+    def begin_task(self, index: int, classes: range) -> None:
+        super().begin_task(index, classes)
+        self._task = index
+        self.text_is_trained = index == 0 and self.config.first_task == "everything"
+        self.steps.zero_()
+        self.zero_grad(set_to_none=True)  # the first task leaves gradients of what is frozen from now on
+
+    def refresh(self) -> None:
+        """P of every layer from M, while a task with a past is under way; references are drawn when first needed."""
+        super().refresh()
+        self._references, self._projectors, self._maps = None, {}, {}
+        if not 0 < int(self.moments.tasks) == self._task:
+            return
+        for layer in self.layers:
+            projector = tail_projector(self.moments[layer.parameter], self.config.rho)
+            self._projectors[layer.parameter] = projector
+            self._maps[f"clip.{layer.parameter.replace('.', '/')}"] = self._map(layer, projector)
+
+    def _map(self, layer: Layer, projector: Tensor) -> Callable[[Tensor], Tensor]:
+        if self.config.project == "shrink":
+            gain = rms_gain(projector)  # sqrt(ν / d)
+            return lambda step: gain * step
+        return lambda step: layer.on_input(step, projector)
+
+    def gradient_maps(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return self._maps if self.config.project == "gradient" else {}
+
+    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return self._maps if self.config.project in ("update", "shrink") else {}
+
+    def groups(self) -> list[ParameterGroup]:
+        names = self.clip.names if self.text_is_trained else [layer.parameter for layer in self.layers]
+        return [ParameterGroup("weights", self.clip.train_only(names, "clip"), self.config.rate)]
+
+    def adaptation(self, *, training: bool = False) -> Adaptation:
+        return Adaptation(self.clip.weights())
+
+    # ------------------------------------------------------------ losses
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
+        loss = super().loss(backbone, images, labels)
+        if self.config.distillation or self.config.alignment:
+            loss.parts.update(self.reference_losses(backbone, self.adaptation(training=True)))
+        self.steps += 1
+        return loss
+
+    def reference_losses(self, backbone: Any, adaptation: Adaptation) -> dict[str, Tensor]:
+        """w_KD (KD(V, U) − KD(V, V)) and w_MAP L_MAP on the batch whose turn it is; a weight of 0 leaves its part
+        out."""
+        pairs, parts = self.references(backbone, adaptation), {}
+        turn = int(self.steps) % pairs.batches
+        now = pairs.logits(backbone, turn, adaptation)
+        if weight := self.config.distillation:
+            parts["distillation"] = weight * distillation(pairs.teacher[turn], now, self.config.temperature)
+        if weight := self.config.alignment:
+            labels = pairs.labels[pairs.rows(turn)]
+            parts["alignment"] = weight * alignment(now, labels, self.config.label_smoothing)
+        return parts
+
+    def references(self, backbone: Any, adaptation: Adaptation) -> ReferencePairs:
+        """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
+        if self._references is None:
+            assert self._stream.references is not None  # `meet` has seen to it
+            drawn = self._stream.references(self._task, self.config.reference_images)
+            prepare, size = self._stream[self._task].prepare, self.config.reference_batch
+            pairs = ReferencePairs(backbone, drawn, prepare, size, self.scale)
+            if self.config.distillation:
+                pairs.ask_teacher(backbone)
+            if not self.text_is_trained:
+                pairs.keep_texts(backbone, adaptation)
+            self._references = pairs
+        return self._references
+
+    # ------------------------------------------------------------ what past tasks ask
+
+    def survey_batch(self) -> int:
+        return self.config.collect_batch
+
+    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
+        wanted = measure or self.config.project != "none"
+        return tuple(layer.tap for layer in self.layers) if wanted else None
+
+    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+        for layer in self.layers:
+            self.moments.add(layer.parameter, features.taps[layer.tap])
+
+    @torch.no_grad()
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        found = {name: getattr(self, f"previous_{key(name)}") for name in self.moments.names}
+        now = {name: self.clip[name].detach() for name in found}
+        said: list[Event] = []
+        if measure:  # against what was protected until now
+            said.extend(self.moments.updates(clock, found, now, self._projectors))
+        if self.survey_taps(measure) is not None:
+            self.moments.fold_task()
+        if measure:
+            said.extend(self.moments.spectra(clock, self.config.rho, self.config.project))
+        for name, matrix in found.items():
+            matrix.copy_(now[name])
+        return said
+
+    def display_only(self) -> set[str]:
+        unused = ("previous_", "moments.") if self.config.project == "none" else ("previous_",)
+        return {name for name in self.state_dict() if name.startswith(unused)}

@@ -1,0 +1,139 @@
+"""What past tasks feed into a layer: one uncentred second moment a layer, in constant memory.
+
+GNSP (arXiv:2507.19839), as its released code collects and adds them. Shapes: X [n, d], the n inputs of a layer in one
+mini-batch; G, C, M [d, d].
+
+    G_b = Xᵀ X,   G = Σ_b G_b / ‖G_b‖_F,   C_t = G / ‖G‖_F          one task; a short last batch counts like a full one
+    M_t = M_{t−1} + C_t                    every task counts the same, ‖M_t‖_F ≤ t
+    M_t = M_{t−1} / ‖M_{t−1}‖_F + C_t      "fading": about half of the past is left a task, ‖M_t‖_F ≤ 2
+
+Norms are made equal, not traces: a task with a flatter spectrum brings more energy into the sum.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.backbones.features import Tap
+from cl_core.events import Clock, SpectrumMeasured, UpdateMeasured
+from cl_core.linalg import (
+    condition_residual,
+    effective_rank,
+    gram,
+    isotropic_residual,
+    protected_energy,
+    spectrum,
+    tail_energy_cut,
+    unit_norm,
+)
+from cl_core.methods.clip_weights import key
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A matrix of the image tower, and where its input can be seen."""
+
+    parameter: str
+    block: int
+    space: str  # "c_fc", "c_proj" or "proj"
+    tap: Tap
+
+    def input_last(self, matrix: Tensor) -> Tensor:
+        """[out, in], whichever way the matrix is stored; the same call leads back."""
+        return matrix.mT if self.space == "proj" else matrix
+
+    def on_input(self, matrix: Tensor, projector: Tensor) -> Tensor:
+        """W P for y = W x, P A for y = x A (P is symmetric)."""
+        return self.input_last(self.input_last(matrix) @ projector)
+
+
+def projected_layers(backbone: Any) -> list[Layer]:
+    """The 2L + 1 matrices of the image tower, in order."""
+    mlp = [
+        Layer(backbone.linear_map(f"image.{block}.{space}").parameter, block, space, (tap, block))
+        for block in range(backbone.depth)
+        for space, tap in (("c_fc", "mlp_input"), ("c_proj", "mlp_hidden"))
+    ]
+    last = backbone.depth - 1
+    return [*mlp, Layer("visual.proj", last, "proj", ("final", last))]
+
+
+class InputMoments(nn.Module):
+    """M of every layer over all finished tasks; layers go by their parameter's name."""
+
+    def __init__(self, backbone: Any, layers: Sequence[Layer], fading: Collection[str]) -> None:
+        super().__init__()
+        self.layers, self.names, self.fading = layers, tuple(x.parameter for x in layers), frozenset(fading)
+        for layer in layers:
+            width = layer.input_last(backbone.parameter(layer.parameter)).shape[1]
+            self.register_buffer(key(layer.parameter), torch.zeros(width, width))
+        self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self._sums: dict[str, Tensor] = {}  # G of the task being surveyed; a survey is never saved half done
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._buffers[key(name)]
+
+    @torch.no_grad()
+    def add(self, name: str, inputs: Tensor) -> None:
+        """Take in one mini-batch's inputs [..., d] of a layer."""
+        batch = unit_norm(gram(inputs.flatten(0, -2)))
+        self._sums[name] = self._sums[name] + batch if name in self._sums else batch
+
+    @torch.no_grad()
+    def fold_task(self) -> None:
+        """M_{t−1} → M_t for every layer."""
+        for name in self.names:
+            past = unit_norm(self[name]) if name in self.fading else self[name]
+            self[name].copy_(past + unit_norm(self._sums.pop(name)))
+        self.tasks += 1
+
+    def updates(
+        self, clock: Clock, before: Mapping[str, Tensor], after: Mapping[str, Tensor], projectors: Mapping[str, Tensor]
+    ) -> Iterator[UpdateMeasured]:
+        """How far each block's matrices moved in a task, and how much of it lies where earlier tasks look.
+
+        Called before `fold_task`, so that the moments are those of the earlier tasks alone. `projectors`: P by
+        parameter; none for the first task. The image projection counts with the last block.
+        """
+        for block, group in itertools.groupby(self.layers, lambda layer: layer.block):
+            layers, moved, size = list(group), 0.0, 0.0
+            residual, isotropic, leak = (dict.fromkeys(layer.space for layer in layers) for _ in range(3))
+            for layer in layers:
+                name, space = layer.parameter, layer.space
+                change = layer.input_last(after[name].double() - before[name].double())
+                moved += float(change.square().sum())
+                size += float(before[name].double().square().sum())
+                if name not in projectors:
+                    continue
+                isotropic[space] = float(isotropic_residual(self[name]))
+                if change.any():
+                    residual[space] = float(condition_residual(change, self[name]))
+                    leak[space] = float((change - change @ projectors[name].double()).norm() / change.norm())
+            yield UpdateMeasured(clock, block, (moved / size) ** 0.5, residual, isotropic, leak)
+
+    def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
+        """What the next task will be held to: one event a layer, with the gains that `project` gives an update."""
+        for layer in self.layers:
+            values = spectrum(self[layer.parameter])
+            nullity = len(values) - tail_energy_cut(values, rho)
+            even = (nullity / len(values)) ** 0.5
+            free, protected = {"shrink": (even, even), "none": (1.0, 1.0)}.get(project, (1.0, 0.0))
+            yield SpectrumMeasured(
+                clock,
+                layer.block,
+                layer.space,
+                values.cpu().numpy(),
+                nullity,
+                f"tail {rho:g}",
+                project in ("gradient", "update"),
+                float(protected_energy(values, nullity)),
+                float(effective_rank(values)),
+                free,
+                protected,
+            )

@@ -1,0 +1,88 @@
+"""Pictures and captions of the pre-training world, and the two losses that hold a CLIP's joint space to them.
+
+GNSP (arXiv:2507.19839), as released; the distillation goes back to ZSCL (Zheng et al., ICCV 2023). Shapes: B pairs of a
+batch, e joint width; U, V [B, B], rows pictures, columns captions.
+
+    U = s X Tᵀ (the model now),   V = s X₀ T₀ᵀ (the untouched model)
+    KD(V, U) = −τ² mean_rows Σ_columns softmax(V/τ) ln softmax(U/τ);          L_KD  = KD(V, U) + KD(Vᵀ, Uᵀ)
+    Y[a][b] = [same caption fits a and b] / (how many fit a);                 L_MAP = CE_ε(U, Y) + CE_ε(Uᵀ, Y)
+
+KD has a floor, KD(V, V) = τ² · entropy. What is returned here is KD(V, U) − KD(V, V) = τ² KL: the same gradient, and 0
+where the model says what the teacher says. L_MAP keeps the floor that its label smoothing ε gives it. Neither is
+averaged over the two directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.backbones.features import AS_IT_IS, Adaptation
+from cl_core.streams.stream import Pairs
+
+
+class ReferencePairs:
+    """One task's pairs, always in the same order, in batches that are cycled through."""
+
+    def __init__(
+        self, backbone: Any, pairs: Pairs, prepare: Callable[[Tensor], Tensor], size: int, scale: float
+    ) -> None:
+        self.pairs, self.prepare, self.size, self.scale = pairs, prepare, size, scale
+        self.tokens = backbone.tokenize(pairs.captions)
+        self.labels = pairs.labels.to(self.tokens.device)
+        self.teacher: list[Tensor] = []  # V of every batch, once asked
+        self._texts: Tensor | None = None  # t of all captions [n, e], once kept
+
+    @property
+    def batches(self) -> int:
+        """The last, shorter one is kept."""
+        return -(-len(self.pairs) // self.size)
+
+    def rows(self, batch: int) -> slice:
+        return slice(batch * self.size, (batch + 1) * self.size)
+
+    def logits(self, backbone: Any, batch: int, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+        """U = s X Tᵀ: [B, B]."""
+        rows = self.rows(batch)
+        pictures = self.prepare(self.pairs.pictures[rows]).to(self.tokens.device)
+        x = F.normalize(backbone(pictures, adaptation=adaptation).pooled, dim=1)
+        if self._texts is not None:
+            return self.scale * x @ self._texts[rows].mT
+        return self.scale * x @ backbone.encode_text(self.tokens[rows], adaptation=adaptation).mT
+
+    @torch.no_grad()
+    def ask_teacher(self, backbone: Any) -> None:
+        """V of every batch: the untouched model looks at each pair once."""
+        self.teacher = [self.logits(backbone, batch) for batch in range(self.batches)]
+
+    @torch.no_grad()
+    def keep_texts(self, backbone: Any, adaptation: Adaptation) -> None:
+        """From now on captions are as `adaptation` reads them: for a text tower that stands still."""
+        batches = [self.tokens[self.rows(batch)] for batch in range(self.batches)]
+        self._texts = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in batches])
+
+
+def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """KD(V, U) − KD(V, V), both ways: 0 where V = U up to a constant a row and a column."""
+
+    def one_way(v: Tensor, u: Tensor) -> Tensor:
+        said, wanted = (F.log_softmax(z / temperature, dim=1) for z in (u, v))
+        return temperature**2 * F.kl_div(said, wanted, reduction="batchmean", log_target=True)
+
+    return one_way(teacher, student) + one_way(teacher.mT, student.mT)
+
+
+def alignment(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """L_MAP of U [B, B]: CLIP's contrastive loss where all captions of the same kind are right."""
+    targets = same_caption(labels).to(logits)
+    return sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT))
+
+
+def same_caption(labels: Tensor) -> Tensor:
+    """Y [B, B] of labels [B]: symmetric, rows sum to 1."""
+    same = (labels[:, None] == labels).double()
+    return same / same.sum(dim=1, keepdim=True)
