@@ -248,7 +248,8 @@ class ModalityGapMeasured(Event):
     text_to_image: dict[str, float]
     pairs: int  # pool size of the retrieval
     general_accuracy: float  # percent, zero-shot on the pre-training world's own classes
-    images: np.ndarray  # [n, 2] float16: x_i on two fixed axes (principal components of both clouds before training)
+    # [n, 2] float16 on two fixed axes: along the gap before training, and the largest spread across it
+    images: np.ndarray
     texts: np.ndarray  # [n, 2] float16: t_i on the same axes
 
 

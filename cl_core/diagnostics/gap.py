@@ -1,15 +1,125 @@
-"""stub until written"""
+"""What adapting does to the joint space of pictures and texts: the two clouds, their pairs, and each task's classes.
+
+The general set of a stream (pairs and classes of the world the model was pre-trained on, which no task trains on) is
+embedded before training and after every task, by the towers as they are then. Formulas are in
+`cl_core.diagnostics.joint_space`.
+
+The first measurement fixes what later ones are drawn against: the gap vector then, and two axes, along it
+and along the largest spread across it. They are saved with the run, so a resumed run compares with the same past.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.diagnostics import joint_space
+from cl_core.diagnostics.joint_space import Array
+from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
+from cl_core.streams.stream import General, Task, TaskStream
+
+BATCH = 250
+PICTURES = 60  # test pictures of a task whose similarities are measured, classes in turn
+EDGES = np.linspace(-1.0, 1.0, 101)  # bins of the cosines
 
 
 class ModalityGap:
-    def __init__(self, stream):
-        pass
+    """Measures a method's joint space; nothing for methods without a text tower."""
 
-    def measure(self, method, backbone, clock):
-        return []
+    def __init__(self, stream: TaskStream) -> None:
+        self.stream = stream
+        self._first: dict[str, Tensor] = {}  # gap [e], centre [e], axes [2, e], of the first measurement
 
-    def state_dict(self):
-        return {}
+    @torch.no_grad()
+    def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
+        """The joint space as it stands: the general set, where the stream has one, then every task in turn."""
+        general = self.stream.general
+        sentences = ["a picture"]  # asks only whether there is a text tower
+        if general is not None:
+            sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
+        read = method.read(backbone, sentences)
+        if read is None:
+            return []
+        method.prepare_classifier(backbone)
+        class_texts = _numbers(method.class_texts)
+        said: list[Event] = [] if general is None else [self._general(method, backbone, general, _numbers(read), clock)]
+        said += [
+            self._task(method, backbone, task, class_texts[task.classes.start : task.classes.stop], clock)
+            for task in self.stream
+            if task.words is not None
+        ]
+        return said
 
-    def load_state_dict(self, state):
-        pass
+    def _general(self, method: Any, backbone: Any, general: General, read: Array, clock: Clock) -> Event:
+        """`read`: embeddings of the captions, then of all sentences of all general classes."""
+        x = self._look(method, backbone, general.pairs.pictures)
+        tested = self._look(method, backbone, general.test.pictures)
+        t, classes = read[: len(general.pairs)], _ensemble(read[len(general.pairs) :], len(general.words.phrases))
+        gap = joint_space.gap_vector(x, t)
+        if not self._first:
+            centre, axes = joint_space.gap_axes(x, t)
+            self._first = {k: torch.from_numpy(v) for k, v in (("gap", gap), ("centre", centre), ("axes", axes))}
+        first = {name: value.numpy() for name, value in self._first.items()}
+        cosines = x @ t.T
+        positive, negative = joint_space.pair_cosines(cosines)
+        return ModalityGapMeasured(
+            clock,
+            float(np.linalg.norm(gap)),
+            joint_space.cosine(gap, first["gap"]),
+            float(np.linalg.norm(x.mean(axis=0))),
+            float(np.linalg.norm(t.mean(axis=0))),
+            joint_space.paired_distance(x, t),
+            EDGES.astype(np.float32),
+            joint_space.shares(positive, EDGES).astype(np.float32),
+            joint_space.shares(negative, EDGES).astype(np.float32),
+            float(positive.mean()),
+            float(negative.mean()),
+            joint_space.separation(positive, negative),
+            joint_space.area_under_roc(positive, negative),
+            joint_space.linear_probe(x, t),
+            joint_space.retrieval_recall(cosines),
+            joint_space.retrieval_recall(cosines.T),
+            len(x),
+            joint_space.nearest_text_accuracy(tested, classes, general.test.labels.numpy()),
+            ((x - first["centre"]) @ first["axes"].T).astype(np.float16),
+            ((t - first["centre"]) @ first["axes"].T).astype(np.float16),
+        )
+
+    def _task(self, method: Any, backbone: Any, task: Task, texts: Array, clock: Clock) -> Event:
+        """`texts` [c, e]: the task's classes as evaluation reads them."""
+        chosen = task.probes(PICTURES)
+        x = self._look(method, backbone, chosen.pictures)
+        labels = (chosen.labels - task.classes.start).numpy()
+        positive, negative = joint_space.class_similarities(x, texts, labels)
+        return SimilaritiesMeasured(clock, task.index, positive, negative, joint_space.modality_gap(x, texts))
+
+    def _look(self, method: Any, backbone: Any, pictures: Tensor) -> Array:
+        """Unit embeddings [n, e] of pictures [n, 3, S, S] in 0..1."""
+        device = next(backbone.parameters()).device
+        seen = [
+            method.features(backbone, self.stream[0].prepare(part).to(device)).pooled for part in pictures.split(BATCH)
+        ]
+        return _numbers(F.normalize(torch.cat(seen), dim=1))
+
+    # ------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the first measurement fixed; empty before it."""
+        return dict(self._first)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self._first = {name: value.cpu() for name, value in state.items()}
+
+
+def _ensemble(sentences: Array, classes: int) -> Array:
+    """Unit class texts [C, e]: the mean over templates of sentences [C · templates, e], normalised."""
+    means = sentences.reshape(classes, -1, sentences.shape[1]).mean(axis=1)
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def _numbers(values: Tensor) -> Array:
+    return values.double().cpu().numpy()

@@ -13,7 +13,8 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import arrive, page_file, say_unknown_run
+from dashboard.frame import arrive, page_file, say_unknown_run, settle_run
+from dashboard.runs import runs_index
 from dashboard.widgets.control_bar import control_bar
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
@@ -21,6 +22,7 @@ st.html("""<style>
   .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
   [data-testid="stBottomBlockContainer"] { padding-top: .6rem; padding-bottom: .9rem; }
   [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+  [data-testid="stBaseButton-segmented_controlActive"] { color: inherit; font-weight: 600; }
   .stMainBlockContainer h2 { padding-top: 0; }
 </style>""")
 chosen = st.navigation(
@@ -29,12 +31,20 @@ chosen = st.navigation(
         st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
         st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
         st.Page(page_file("pages/attention.py"), title="Attention and prompts", icon=":material/center_focus_strong:"),
+        st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
         st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
     ],
     position="top",
 )
 arrive(chosen.title)
-control_bar(follow=chosen.title != "Run")
+settle_run(runs_index())
+picture_first = (
+    chosen.title == "Start" and "_drawn" not in st.session_state
+)  # in a new tab the bar waits for the matrix
+if not picture_first:
+    control_bar(follow=chosen.title != "Run")
 with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
     say_unknown_run()
 chosen.run()
+if picture_first:
+    control_bar(follow=True)

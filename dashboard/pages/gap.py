@@ -1,0 +1,193 @@
+"""Gap: pictures and texts in the joint space, task after task, and what is lost before it is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
+from cl_core.registry import METHODS
+from dashboard.frame import (
+    Frame,
+    code,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    panel,
+    select_task,
+)
+from dashboard.tail import Log
+from dashboard.theme import number, percent, points, task_label, task_name
+
+
+def reads_texts(method: str) -> bool:
+    """Whether `method` works on a model with a text tower; a name that is not known here is given the benefit."""
+    return method not in METHODS or METHODS[method].needs != "vit"
+
+
+def nothing_yet(frame: Frame, log: Log) -> None:
+    """Why nothing was measured, in one sentence."""
+    config = log.config
+    if config is not None and not reads_texts(config.method):
+        having = ", ".join(code(name) for name, entry in METHODS.items() if entry.needs == "clip")
+        not_measured(
+            "This method has no text tower, so there is no gap to measure.", f"Methods that have one: {having}."
+        )
+    elif config is not None and not config.diagnostics.gap:
+        not_measured(
+            "The joint space was not measured in this run.",
+            "Start one with `--set diagnostics.gap=true` to see it here.",
+        )
+    elif frame.live:
+        empty(
+            "The two clouds, their gap and retrieval appear here before the first step; they follow task by task.",
+            "Follow the run",
+            page="pages/run.py",
+            key="gap-empty",
+        )
+    else:
+        not_measured(
+            "This run ended before anything was measured.",
+            "Runs with `diagnostics.gap` on measure before training and after every task.",
+        )
+
+
+def headline(log: Log, shown: ModalityGapMeasured) -> None:
+    """The chosen moment against the first, in five numbers."""
+    from dashboard.figures.gap import moment
+
+    first = log.events(ModalityGapMeasured)[0]
+    when = moment(shown.clock.task, log.started().tasks if log.started() else ())
+    st.caption(f"{literal(when[:1].upper() + when[1:])}, against before training.")
+
+    def recall(event: ModalityGapMeasured) -> float:
+        return (event.image_to_text.get("1", np.nan) + event.text_to_image.get("1", np.nan)) / 2
+
+    with st.container(horizontal=True, gap="large", key="gap-numbers"):
+        st.metric(
+            "Gap",
+            f"{number(shown.length)}, was {number(first.length)}",
+            width="content",
+            help="Length of the vector from the centre of the texts to the centre of the pictures, ‖mean x − mean t‖ "
+            "over unit embeddings of held-out pairs: 0 = same centre, 2 = opposite",
+        )
+        st.metric(
+            "Direction kept",
+            number(shown.direction),
+            width="content",
+            help="Cosine between the gap vector at this moment and before training: 1 = same direction",
+        )
+        st.metric(
+            "R@1 lost",
+            points(recall(first) - recall(shown)).lstrip("+"),
+            width="content",
+            help=f"Retrieval among {shown.pairs} held-out pairs, mean of picture → text and text → picture: "
+            f"{percent(recall(first))} before, {percent(recall(shown))} at this moment; below zero = gained",
+        )
+        st.metric(
+            "General accuracy lost",
+            points(first.general_accuracy - shown.general_accuracy).lstrip("+"),
+            width="content",
+            help="Zero-shot accuracy on the pre-training world's own classes: "
+            f"{percent(first.general_accuracy)} before, {percent(shown.general_accuracy)} at this moment",
+        )
+        st.metric(
+            "Told apart by a line",
+            percent(shown.linear_probe),
+            width="content",
+            help="How often a logistic regression tells held-out pictures from texts (5-fold cross-validation): 100 % "
+            f"= two separate cones, 50 % = one cloud; {percent(first.linear_probe)} before training",
+        )
+
+
+def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
+    """The general set: clouds, cosines, retrieval, zero-shot accuracy."""
+    from dashboard.figures import gap
+
+    measured = log.events(ModalityGapMeasured)
+    shown = gap.at(measured, task)
+    if shown is None:
+        st.info(
+            "This run's stream has no pictures and captions of the pre-training world; a stream that has them is "
+            "`micro-mtil`. Its own tasks are measured below.",
+            icon=":material/visibility_off:",
+        )
+        return
+    if task is not None and shown.clock.task != task:
+        st.info(
+            f"Nothing was measured after {task_name(task)}; shown instead: "
+            f"{literal(gap.moment(shown.clock.task, tasks))}.",
+            icon=":material/info:",
+        )
+    headline(log, shown)
+    left, right = st.columns(2)
+    with left:
+        panel(gap.two_clouds, measured, tasks, task=shown.clock.task, key="gap-clouds")
+    with right:
+        panel(gap.cosine_distributions, measured, tasks, task=shown.clock.task, key="gap-cosines", height=480)
+    panel(gap.gap_over_tasks, measured, tasks, key="gap-length")
+    left, right = st.columns(2)
+    with left:
+        panel(gap.retrieval, measured, tasks, key="gap-retrieval")
+    with right:
+        panel(gap.general_accuracy, measured, tasks, key="gap-general")
+
+
+def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
+    """The run's tasks: accuracy lost before they are learned, and pictures against class texts."""
+    from dashboard.figures import gap
+    from dashboard.figures.readings import zero_shot
+
+    accuracies, similar = log.events(AccuracyMeasured), log.events(SimilaritiesMeasured)
+    st.markdown("#### The tasks of this run")
+    if zero_shot(accuracies) is None:
+        not_measured(
+            "Accuracy before learning is measured where a test picture comes with its task, which is not so in this "
+            "run's stream.",
+            "`micro-mtil` is such a stream.",
+        )
+    elif np.isfinite(gap.lost_before_learning(accuracies)).any():
+        panel(gap.zero_shot_lost, accuracies, tasks, key="gap-lost")
+    else:
+        waiting = task_label(1, tasks) if len(tasks) > 1 else task_name(1)
+        with st.container(border=True, key="panel-gap-lost-empty"):
+            st.markdown("**Zero-shot lost before learning**")
+            st.markdown(
+                f"Appears when {task_label(0, tasks)} has been learned while {waiting} still waits."
+                if (plan := log.started()) is None or plan.trained_tasks > 1
+                else "This run has a single stage of training: no task waits while another is learned."
+            )
+    if similar:
+        panel(gap.domain_similarities, similar, tasks, task=task, key="gap-domains")
+
+
+def show() -> None:
+    frame = current()
+    log = frame.log
+    st.markdown("## Gap")
+    if log is None:
+        empty(
+            "The two clouds of pictures and texts appear here as soon as there is a run.",
+            "Start one",
+            page="pages/start.py",
+            key="gap-empty",
+        )
+        return
+    if log.trouble:
+        st.error(literal(log.trouble), icon=":material/broken_image:")
+    if not log.events(ModalityGapMeasured) and not log.events(SimilaritiesMeasured):
+        if not log.trouble:
+            nothing_yet(frame, log)
+        return
+    plan = log.started()
+    tasks = list(plan.tasks) if plan else []
+    with st.container(horizontal=True, gap="large", key="gap-controls"):
+        task = select_task(log)
+    learned_at_once(log)
+    joint_space(log, task, tasks)
+    own_tasks(log, task, tasks)
+
+
+show()

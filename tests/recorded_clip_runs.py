@@ -1,0 +1,166 @@
+"""Recorded runs of a CLIP method, written by the real writer: invented numbers, real shapes.
+
+finished(runs)      three domains, the gap growing and zero-shot accuracy falling
+begun(runs)         measured before training, no task learned yet
+unsaid(runs)        the stream has no general set: similarities of its own tasks alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cl_core.config import DiagnosticsConfig, RunConfig, StreamConfig
+from cl_core.events import (
+    AccuracyMeasured,
+    Clock,
+    Event,
+    ModalityGapMeasured,
+    RunStarted,
+    SimilaritiesMeasured,
+    StateChanged,
+    TaskEnded,
+    TaskStarted,
+)
+from cl_core.store import RunFolder, RunWriter, create_run
+
+DOMAINS = ("Digits", "Letters", "Shapes", "Textures", "Colours", "Counts")
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """Sizes of an invented run."""
+
+    method: str = "finetune"
+    tasks: int = 3
+    pairs: int = 24
+    width: int = 8
+    general: bool = True
+    gap: bool = True  # whether the joint space is measured at all
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(
+            method=self.method,
+            backbone="micro-clip",
+            stream="micro-mtil",
+            stream_settings=StreamConfig(tasks=self.tasks),
+            diagnostics=DiagnosticsConfig() if self.gap else DiagnosticsConfig.off(),
+        )
+
+
+def moments(plan: ClipPlan) -> Iterator[tuple[Event, ...]]:
+    """From RunStarted, with what is measured before training, to StateChanged("finished")."""
+    yield (
+        _started(plan),
+        StateChanged(Clock(), "running"),
+        AccuracyMeasured(Clock(), "zero-shot", _row(plan, -1)),
+        *_joint_space(plan, -1),
+    )
+    for task in range(plan.tasks):
+        clock = Clock(task, 1, 4 * task + 3)
+        yield (TaskStarted(Clock(task, -1, 4 * task), [f"{DOMAINS[task]} {c}" for c in "ab"], 4),)
+        yield (TaskEnded(clock, 1.0, 1000),)
+        yield (AccuracyMeasured(clock, "task-incremental", _row(plan, task)), *_joint_space(plan, task))
+    yield (StateChanged(Clock(plan.tasks - 1, 1, 4 * plan.tasks - 1), "finished"),)
+
+
+def record(runs: Path, name: str, plan: ClipPlan | None = None, *, until: int | None = None) -> RunFolder:
+    """A run `name` below `runs` holding the first `until` moments of `plan` (all if None)."""
+    plan = plan or ClipPlan()
+    folder = create_run(runs, replace(plan.config, name=name))
+    writer = RunWriter(folder)
+    for index, moment in enumerate(moments(plan)):
+        if until is None or index < until:
+            writer.append(moment)
+    writer.close()
+    folder.lock.touch()
+    return folder
+
+
+def finished(runs: Path, name: str = "clip") -> RunFolder:
+    return record(runs, name)
+
+
+def begun(runs: Path, name: str = "clip-begun") -> RunFolder:
+    return record(runs, name, until=2)
+
+
+def unsaid(runs: Path, name: str = "clip-unsaid") -> RunFolder:
+    return record(runs, name, ClipPlan(general=False))
+
+
+def _started(plan: ClipPlan) -> RunStarted:
+    tasks = [
+        {"name": DOMAINS[t], "classes": [f"{DOMAINS[t]} {c}" for c in "ab"], "train": 20, "test": 10}
+        for t in range(plan.tasks)
+    ]
+    backbone = {
+        "name": "micro-clip",
+        "depth": 3,
+        "width": 16,
+        "heads": 2,
+        "tokens": 17,
+        "patch_grid": [4, 4],
+        "parameters": 1000,
+    }
+    environment = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11"}
+    return RunStarted(
+        Clock(),
+        tasks,
+        "multi-domain task-incremental",
+        plan.tasks,
+        4 * plan.tasks,
+        1000,
+        backbone,
+        {**environment, "plastiscope": "0"},
+    )
+
+
+def _row(plan: ClipPlan, task: int) -> list[float | None]:
+    """50 % before training; 90 % when learned; 10 points lost by each later task, 5 by each earlier one."""
+    return [50.0 - 5 * (task + 1) if j > task else 90.0 - 10 * (task - j) for j in range(plan.tasks)]
+
+
+def _joint_space(plan: ClipPlan, task: int) -> list[Event]:
+    if not plan.gap:
+        return []
+    rng, clock, moved = np.random.default_rng(0), Clock(task, 1, 4 * task + 3) if task >= 0 else Clock(), task + 1
+    x = rng.normal(0, 0.2, (plan.pairs, 2))
+    t = x + rng.normal(0, 0.05, x.shape) + [0.3 + 0.1 * moved, 0.0]
+    edges = np.linspace(-1, 1, 101)
+    positive, _ = np.histogram(rng.normal(0.7 - 0.1 * moved, 0.1, 500).clip(-1, 1), edges)
+    negative, _ = np.histogram(rng.normal(0.1, 0.15, 500).clip(-1, 1), edges)
+    said: list[Event] = []
+    if plan.general:
+        said.append(
+            ModalityGapMeasured(
+                clock,
+                length=0.3 + 0.1 * moved,
+                direction=1 - 0.1 * moved,
+                image_mean=0.4,
+                text_mean=0.5,
+                paired_distance=0.8,
+                edges=edges.astype(np.float32),
+                positive=(positive / 500).astype(np.float32),
+                negative=(negative / 500).astype(np.float32),
+                positive_mean=0.7 - 0.1 * moved,
+                negative_mean=0.1,
+                separation=4.0 - moved,
+                auc=0.99 - 0.05 * moved,
+                linear_probe=95.0,
+                image_to_text={"1": 80.0 - 10 * moved, "5": 95.0},
+                text_to_image={"1": 70.0 - 10 * moved, "5": 90.0},
+                pairs=plan.pairs,
+                general_accuracy=90.0 - 6 * moved,
+                images=x.astype(np.float16),
+                texts=t.astype(np.float16),
+            )
+        )
+    return said + [
+        SimilaritiesMeasured(clock, j, 0.5 - 0.05 * moved + 0.2 * (j == task), 0.2 + 0.01 * moved, 0.6)
+        for j in range(plan.tasks)
+    ]
