@@ -1,6 +1,6 @@
-"""The README's table: methods and controls on split-digits, five seeds, mean ± sd.
+"""The README's tables: methods and controls on an embedded stream, several seeds, mean ± sd.
 
-    python -m bench.table [--seeds 0,1,2,3,4] [--runs runs/table] [--set epochs=5]
+    python -m bench.table [--stream split-digits | micro-mtil] [--seeds 0,1,2,3,4] [--runs runs/table] [--set epochs=5]
 
 Runs that are finished in the folder are read, not repeated, so an interrupted table goes on where it was.
 """
@@ -8,35 +8,37 @@ Runs that are finished in the folder are read, not repeated, so an interrupted t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.recorded import finished, mean_sd
+from cl_core.config import RunConfig
 from cl_core.presets import resolve
+from cl_core.store import RunFolder, RunReader
 from cl_core.summary import Summary, measures
 
-ROWS = (
-    ("joint (upper reference)", "joint", ()),
-    ("frozen features, heads only", "sequential", ("prompt_length=0",)),
-    ("sequential", "sequential", ()),
-    ("NSP², shrink-only control", "nsp2", ("projection=shrink-only",)),
-    ("NSP²", "nsp2", ()),
-)
-COLUMNS = (
-    "final, CIL",
-    "forgetting, CIL",
-    "learning, CIL",
-    "final, task known",
-    "forgetting, task known",
-    "LDA, stored statistics",
-    "LDA, recomputed",
-    "seconds",
-)
+Row = tuple[str, dict[str, Any], tuple[str, ...]]  # title, record for `resolve`, overrides
 STORED, RECOMPUTED, OWN = "stored statistics", "recomputed statistics", "task-incremental"
 
 
-def cells(found: list[Summary]) -> list[str]:
-    """One table row's numbers over seeds."""
+@dataclass(frozen=True)
+class Table:
+    """`cells` gives a row's numbers from its runs, one a seed."""
 
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    cells: Callable[[list[Summary]], list[str]]
+    note: str
+
+
+def seconds(found: list[Summary]) -> str:
+    return f"{sum(s.seconds for s in found) / len(found):.0f}"
+
+
+def digits_cells(found: list[Summary]) -> list[str]:
     def of(readout: str, measure: str) -> str:
         return mean_sd([measures(s.readouts[readout])[measure] if readout in s.readouts else None for s in found])
 
@@ -48,26 +50,121 @@ def cells(found: list[Summary]) -> list[str]:
         of(OWN, "forgetting"),
         of(STORED, "final_average_accuracy"),
         of(RECOMPUTED, "final_average_accuracy"),
-        f"{sum(s.seconds for s in found) / len(found):.0f}",
+        seconds(found),
     ]
+
+
+def domains_cells(found: list[Summary]) -> list[str]:
+    gaps = [joint_space(s) for s in found]
+    before, after = [first for first, _ in gaps], [last for _, last in gaps]
+
+    def change(value: Callable[[Any], float]) -> str:
+        return mean_sd([value(b) - value(a) for a, b in gaps])
+
+    def lost(s: Summary) -> float:  # before learning, as Transfer averages: tasks 2 … N
+        return s.transfer - sum(s.zero_shot[1:]) / (len(s.zero_shot) - 1)
+
+    return [
+        mean_sd([s.transfer for s in found]),
+        mean_sd([lost(s) for s in found]),
+        mean_sd([s.average for s in found]),
+        mean_sd([s.last for s in found]),
+        mean_sd([s.learning_accuracy for s in found]),
+        mean_sd([s.forgetting for s in found]),
+        f"{before[0].general_accuracy:.1f} → {mean_sd([e.general_accuracy for e in after])}",
+        change(lambda e: e.image_to_text["1"]),
+        change(lambda e: e.text_to_image["1"]),
+        f"{before[0].length:.2f} → {sum(e.length for e in after) / len(after):.2f}",
+        seconds(found),
+    ]
+
+
+def joint_space(summary: Summary) -> tuple[Any, Any]:
+    """The first and the last measurement of the modality gap of a run."""
+    reader = RunReader(RunFolder(Path(summary.folder)))
+    try:
+        events = [stored.event for stored in reader.since(kinds=("ModalityGapMeasured",))]
+    finally:
+        reader.close()
+    return events[0], events[-1]
+
+
+TABLES = {
+    "split-digits": Table(
+        "split-digits, micro-vit",
+        (
+            ("joint (upper reference)", {"method": "joint"}, ()),
+            ("frozen features, heads only", {"method": "sequential"}, ("prompt_length=0",)),
+            ("sequential", {"method": "sequential"}, ()),
+            ("NSP², shrink-only control", {"method": "nsp2"}, ("projection=shrink-only",)),
+            ("NSP²", {"method": "nsp2"}, ()),
+        ),
+        (
+            "final, CIL",
+            "forgetting, CIL",
+            "learning, CIL",
+            "final, task known",
+            "forgetting, task known",
+            "LDA, stored statistics",
+            "LDA, recomputed",
+            "seconds",
+        ),
+        digits_cells,
+        "class-incremental (CIL) unless said otherwise",
+    ),
+    "micro-mtil": Table(
+        "micro-mtil, micro-clip",
+        (
+            ("zero-shot", {"method": "zero_shot"}, ()),
+            ("fine-tuning, rate 5e-4", {"method": "finetune"}, ()),
+            ("fine-tuning, rate 1e-4", {"method": "finetune"}, ("rate=1e-4",)),
+            ("LoRA, sequential", {"method": "lora_sequential"}, ()),
+            ("GNSP", {"method": "gnsp"}, ()),
+            ("GNSP, update projected", {"method": "gnsp"}, ("project=update",)),
+            ("GNSP, no projection", {"method": "gnsp"}, ("project=none",)),
+            ("NuSA-CL", {"method": "nusa_cl"}, ()),
+            ("NuSA-CL, random directions", {"method": "nusa_cl"}, ("directions=random",)),
+            ("MG-CLIP (on domains: our reading)", {"method": "mg_clip"}, ()),
+        ),
+        (
+            "Transfer",
+            "against zero-shot",
+            "Average",
+            "Last",
+            "learning",
+            "forgetting",
+            "general, zero-shot",
+            "R@1 image → text",
+            "R@1 text → image",
+            "gap",
+            "seconds",
+        ),
+        domains_cells,
+        "task known at test; R@1 as change in points from before training to the end; order I",
+    ),
+}
+
+
+def config_of(record: dict[str, Any], seed: int, settings: tuple[str, ...], everywhere: list[str]) -> RunConfig:
+    return resolve({**record, "seed": seed}).with_overrides([*settings, *everywhere])
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_argument("--stream", choices=TABLES, default="split-digits")
     cli.add_argument("--seeds", default="0,1,2,3,4")
     cli.add_argument("--runs", type=Path, default=Path("runs/table"))
     cli.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every row")
     arguments = cli.parse_args()
-    seeds = [int(s) for s in arguments.seeds.split(",")]
-    print(f"| split-digits, micro-vit | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
-    for title, method, settings in ROWS:
+    seeds, table = [int(s) for s in arguments.seeds.split(",")], TABLES[arguments.stream]
+    print(f"| {table.title} | {' | '.join(table.columns)} |\n|{'---|' * (len(table.columns) + 1)}")
+    for title, record, settings in table.rows:
         found = []
         for seed in seeds:
-            name = "-".join([method, *(s.replace("=", "-") for s in settings), f"seed{seed}"])
-            config = resolve({"method": method, "seed": seed}).with_overrides([*settings, *arguments.set])
-            found.append(finished(config, name, arguments.runs))
-        print(f"| {title} | {' | '.join(cells(found))} |", flush=True)
-    print(f"\nPercent, mean ± sample sd over seeds {arguments.seeds}; class-incremental (CIL) unless said otherwise.")
+            name = "-".join([record["method"], *(s.replace("=", "-") for s in settings), f"seed{seed}"])
+            found.append(finished(config_of(record, seed, settings, arguments.set), name, arguments.runs))
+        print(f"| {title} | {' | '.join(table.cells(found))} |", flush=True)
+    print(f"\nPercent, mean ± sample sd over seeds {arguments.seeds}; {table.note}.")
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ class AccuracyMeasured(Event):
     `readout` says who predicts: "class-incremental" and "task-incremental" use the method's own head (over all classes
     seen, and over the task's own classes); "stored statistics" is linear discriminant analysis with class means and
     covariance stored when each task was learned; "recomputed statistics" is the same with statistics taken anew from
-    all training images: its control. Where a test picture comes with its task, "task-incremental" rows have all columns,
-    also of tasks not learned yet, and the "zero-shot" row (task −1) is the same before any training.
+    all training images: its control. Where a test picture comes with its task, "task-incremental" rows have all
+    columns, also of tasks not learned yet, and the "zero-shot" row (task −1) is the same before any training.
     """
 
     readout: str
@@ -225,7 +225,8 @@ class WeightSpectrumMeasured(Event):
 
 @dataclass(frozen=True)
 class ModalityGapMeasured(Event):
-    """Pictures and captions of the pre-training world in the joint space, after task `clock.task` (−1: before training).
+    """Pictures and captions of the pre-training world in the joint space, after task `clock.task` (−1: before
+    training).
 
     Unit embeddings x_i of held-out pictures and t_i of their captions; Δ = mean x − mean t is the gap vector. All on
     the same pairs, which no task trains on.

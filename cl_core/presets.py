@@ -117,7 +117,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "mg-clip-micro",
             "MG-CLIP on six domains",
-            "As many epochs as the modality gap allows, and a second classifier among pictures. On domains: our adaptation.",
+            "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
             {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 1e-3}},
         ),
         Preset(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cl_core import metrics
 from cl_core.store import RunFolder, RunReader
 
-HEADLINE = "class-incremental"
+CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
+ZERO_SHOT = "zero-shot"  # the row before training
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class Summary:
         return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason")}
 
 
+def headline_readout(readouts: Iterable[str]) -> str:
+    """Whose accuracies a run is judged by: without naming the task where such rows exist, else with the task named.
+
+    Runs over several domains name the task with every picture and have no class-incremental rows.
+    """
+    found = set(readouts)
+    named_only = TASK_INCREMENTAL in found and CLASS_INCREMENTAL not in found
+    return TASK_INCREMENTAL if named_only else CLASS_INCREMENTAL
+
+
 def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[float | None]]:
     """[T][T] with None where nothing was measured."""
     return [rows.get(i, [None] * tasks) for i in range(tasks)]
@@ -73,11 +85,11 @@ def summarise(folder: RunFolder) -> Summary:
     try:
         status, started = reader.status(), reader.latest("RunStarted")
         tasks = len(started.event.tasks) if started else 0
-        rows: dict[str, dict[int, list[float | None]]] = {HEADLINE: {}}
+        rows: dict[str, dict[int, list[float | None]]] = {}
         zero_shot = None
         for stored in reader.since(kinds=("AccuracyMeasured",)):
             event = stored.event
-            if event.readout == "zero-shot":
+            if event.readout == ZERO_SHOT:
                 zero_shot = event.row
             else:
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
@@ -86,7 +98,7 @@ def summarise(folder: RunFolder) -> Summary:
     finally:
         reader.close()
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
-    headline = matrices.pop(HEADLINE)
+    headline = matrices.pop(headline_readout(matrices), matrix_of({}, tasks))
     numbers = (
         measures(headline) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]]))
     )

@@ -42,9 +42,9 @@ from cl_core.linalg.subspaces import leading_directions, principal_angles, subsp
 from cl_core.linalg.weights import SingularDirections, WeightSplit, singular_directions, weight_split
 
 __all__ = [
+    "SecondMoment",
     "SingularDirections",
     "WeightSplit",
-    "SecondMoment",
     "absolute_leak",
     "blended_projector",
     "condition_residual",

@@ -53,8 +53,8 @@ class NusaConfig(ClipConfig):
     directions: str = knob(
         "last",
         choices=("last", "after the cut", "random"),
-        help="which q directions are written to: smallest singular values (the method), the ones just below the cut, or "
-        "a random subspace (controls)",
+        help="which q directions are written to: smallest singular values (the method), the ones just below the cut, "
+        "or a random subspace (controls)",
     )
     persistence: str = knob(
         "every step",

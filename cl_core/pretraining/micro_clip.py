@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def cut_merges() -> tuple[str, ...]:
     for word in known_words():
         pieces = [*word[:-1], word[-1] + "</w>"]
         while len(pieces) > 1:
-            place, at = min((rank.get(pair, len(rank)), at) for at, pair in enumerate(zip(pieces, pieces[1:])))
+            place, at = min((rank.get(pair, len(rank)), at) for at, pair in enumerate(itertools.pairwise(pieces)))
             if place == len(rank):
                 break
             kept.add(place)
@@ -428,8 +429,8 @@ def model_card(card: dict[str, Any]) -> str:
         for name, (phrases, _) in questions().items()
     )
     curve = "\n".join(
-        f"| {entry['images']:,} | {entry['zero_shot']['seen']['kind']} | {entry['zero_shot']['held_out']['kind']} "
-        f"| {entry['real_digits']['one_template']} | {entry['retrieval']['image_to_text_1']} | {entry['modality_gap']} |"
+        f"| {entry['images']:,} | {entry['zero_shot']['seen']['kind']} | {entry['zero_shot']['held_out']['kind']} | "
+        f"{entry['real_digits']['one_template']} | {entry['retrieval']['image_to_text_1']} | {entry['modality_gap']} |"
         for entry in [*card["history"], measured]
     )
     interim = "" if card["complete"] else "\n**Interim weights: the training that makes them had not ended.**\n"
@@ -472,8 +473,9 @@ asked about shapes, each class being the mean over the twelve shapes:
 |---|---|---|---|
 {rows}
 
-All 1,797 **real** handwritten digits of scikit-learn, none of them trained on: {digits["one_template"]} with "a photo of
-the digit three", {digits["five_templates"]} with five templates. By digit, 0 to 9: {", ".join(map(str, digits["by_digit"]))}.
+All 1,797 **real** handwritten digits of scikit-learn, none of them trained on: {digits["one_template"]} with "a photo
+of the digit three", {digits["five_templates"]} with five templates. By digit, 0 to 9:
+{", ".join(map(str, digits["by_digit"]))}.
 The look of the procedural handwriting was once adjusted by eye to real digits; no label of theirs was used.
 
 Retrieval among {retrieval["pairs"]:,} held-out pairs with different captions: image to text R@1

@@ -128,6 +128,7 @@ def test_a_probe_taken_up_from_saved_references_compares_with_the_same_past(trai
         fresh.probe.register_buffer(name, value)
     assert fresh.probe.measured() == trainer.probe.measured() == [0, 1]
     mine, theirs = (
-        probe.compare(trainer.method, trainer.backbone, [0], Clock(), lambda task: range(4))[0] for probe in (fresh.probe, trainer.probe)
+        probe.compare(trainer.method, trainer.backbone, [0], Clock(), lambda task: range(4))[0]
+        for probe in (fresh.probe, trainer.probe)
     )
     np.testing.assert_array_equal(mine.total_variation, theirs.total_variation)
