@@ -410,7 +410,7 @@ def export(course: ContrastiveCourse, folder: Path, measured: dict[str, Any], *,
         "weights_bytes": temporary.stat().st_size,
         "weights_precision": "float16",
         "image_tower_from": {"name": course.settings.start, "weights_sha256": trunk["weights_sha256"]},
-        "logit_scale": round(float(clip.logit_scale.exp()), 3),
+        "logit_scale": round(float(clip.logit_scale.detach().exp()), 3),
         "accuracy_percent": measured,
         **course.made_how(("torch", "timm", "open_clip_torch", "scikit-learn", "matplotlib")),
     }
