@@ -3,9 +3,10 @@
     python -m bench.first_picture [--rounds 3]
 
 Every round starts a server of its own on an empty runs folder (so that the bundled recording is shown), opens a first
-tab as soon as the server has said where it is, and then a later one. Every tab has an empty profile: nothing is cached.
-For pairing, each round does the same with a bare Streamlit page that holds one Plotly chart: what the frame alone takes
-on this machine at this moment. Needs playwright and a Chromium on PATH.
+tab as soon as the server has said where it is, then a later one in a profile of its own (nothing is cached in either),
+and one more beside it (files are cached, as at a second visit). For pairing, each round does the same with a bare
+Streamlit page that holds one Plotly chart: what the frame alone takes on this machine at this moment. Needs playwright
+and a Chromium on PATH.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 MATRIX = ".accuracy-matrix td[data-measured]"  # a cell with its number
+TABS = ("first tab", "later tab, another profile", "later tab, same profile")
 CHART = "[data-testid=stPlotlyChart] .main-svg"
 
 OURS = "from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port={port}, browser=False)"
@@ -71,21 +73,24 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def waited(browser: Any, url: str, selector: str) -> float:
-    """Seconds from the navigation until `selector` is visible, in a fresh profile."""
+def waited(browser: Any, url: str, selector: str, tabs: int = 1) -> list[float]:
+    """Seconds from the navigation until `selector` is visible, for tabs opened one after the other in a new profile."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    page = context.new_page()
-    started = time.perf_counter()
-    page.goto(url, wait_until="commit")
-    page.locator(selector).first.wait_for(state="visible", timeout=60_000)
-    spent = time.perf_counter() - started
-    page.wait_for_timeout(1500)  # the rest of the page is drawn before the next tab is timed
+    spent = []
+    for _ in range(tabs):
+        page = context.new_page()
+        started = time.perf_counter()
+        page.goto(url, wait_until="commit")
+        page.locator(selector).first.wait_for(state="visible", timeout=60_000)
+        spent.append(time.perf_counter() - started)
+        page.wait_for_timeout(1500)  # the rest of the page is drawn before the next tab is timed
+        page.close()
     context.close()
     return spent
 
 
-def measure(browser: Any, kind: str, folder: Path) -> tuple[float, float]:
-    """(first tab, later tab) of a fresh server."""
+def measure(browser: Any, kind: str, folder: Path) -> list[float]:
+    """One time for each of `TABS` at a fresh server."""
     port = free_port()
     if kind == "ours":
         command, said, selector = [sys.executable, "-c", OURS.format(port=port)], "Plastiscope is at", MATRIX
@@ -96,7 +101,7 @@ def measure(browser: Any, kind: str, folder: Path) -> tuple[float, float]:
         command.append("--browser.gatherUsageStats=false")
         said, selector = "URL:", CHART
     with server(command, port, folder, said) as url:
-        return waited(browser, url, selector), waited(browser, url, selector)
+        return waited(browser, url, selector) + waited(browser, url, selector, 2)
 
 
 def main() -> None:
@@ -110,7 +115,7 @@ def main() -> None:
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         sys.exit("no Chromium on PATH (apt-get install chromium)")
-    times: dict[str, list[tuple[float, float]]] = {"ours": [], "bare": []}
+    times: dict[str, list[list[float]]] = {"ours": [], "bare": []}
     load = os.getloadavg()[0]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
@@ -122,8 +127,8 @@ def main() -> None:
         browser.close()
     print(f"{os.cpu_count()} cores, load {load:.1f} at the start; medians of {rounds}, seconds (each value)")
     for kind, name in (("ours", "accuracy matrix on Start"), ("bare", "bare page, one Plotly chart")):
-        for place, tab in enumerate(("first tab", "later tab")):
-            values = [pair[place] for pair in times[kind]]
+        for place, tab in enumerate(TABS):
+            values = [found[place] for found in times[kind]]
             print(f"{name}, {tab}: {statistics.median(values):.2f} ({', '.join(f'{v:.2f}' for v in values)})")
 
 

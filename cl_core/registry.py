@@ -89,6 +89,10 @@ STREAMS = {
         "cl_core.streams.micro_mtil:micro_mtil",
         "six domains said in words: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
     ),
+    "micro-mtil-long": Entry(
+        "cl_core.streams.micro_mtil:micro_mtil_long",
+        "the same six domains, each cut in two halves by class: twelve tasks, halves adjacent (I) or far apart (II)",
+    ),
     "synthetic-domains": Entry(
         "cl_core.streams.synthetic:synthetic_domains", "the same bars as domains that are known at test; for tests"
     ),

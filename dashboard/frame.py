@@ -8,6 +8,7 @@ panel(some_figure, events, key="decay")    figure, caption, *How is this compute
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from dashboard.tail import Log, RunLog, log_of
 from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
+HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
 FEW = 12  # choices that still fit into one row of buttons
 
 
@@ -90,8 +92,8 @@ def _depth(log: Log) -> int:
 # ---------------------------------------------------------------- the shared choices
 
 
-def choose_run(index: RunIndex) -> None:
-    """The run picker. Keeps `run` in the URL; a name that is not there is remembered for `say_unknown_run`."""
+def settle_run(index: RunIndex) -> None:
+    """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
     if asked is not None and index.find(asked) is None:
         index = runs_index(fresh=True)
@@ -101,6 +103,12 @@ def choose_run(index: RunIndex) -> None:
         state.pop("_unknown_run", None)
     if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
         begin_with("run", default_run(index))
+    elif "run" not in state:
+        begin_with("run", asked)
+
+
+def choose_run(index: RunIndex) -> None:
+    """The run picker. Keeps `run` in the URL."""
     # Options are shown as they are: a control bound to the URL reads and writes the shown text, not the option.
     st.selectbox(
         "Run",
@@ -218,6 +226,17 @@ def arrive(page: str) -> None:
     state = st.session_state
     state["_arrived"] = state.get("_page") not in (None, page)
     state["_page"] = page
+
+
+def head_start() -> None:
+    """Wait a moment when a tab draws its first picture.
+
+    A browser shows parts that it learns of together only when it has loaded what all of them need, and the list of runs
+    needs forty files more than the matrix.
+    """
+    if "_first_picture" not in st.session_state:
+        st.session_state["_first_picture"] = True
+        time.sleep(HEAD_START)
 
 
 # ---------------------------------------------------------------- figures and empty places

@@ -1,4 +1,4 @@
-"""Workers: start one, go on with a stopped run, send it a command, read the end of its log.
+"""Workers: start one, go on with a stopped run, have a question answered, send a command, read the end of a log.
 
 A worker is a process of its own session. It outlives this server and writes its run folder; nothing here waits for it.
 """
@@ -19,10 +19,11 @@ from cl_core.store import RunFolder, StoreError, create_run, holder, send
 from dashboard.tail import log_of
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
+ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the question and its options are appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
 LEAVING = 3.0  # seconds granted to a worker between its last event and its end
 
-_CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}
+_CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}  # by a run's folder, or by a question's log
 _GUARD = threading.Lock()
 
 
@@ -49,12 +50,47 @@ def work_on(folder: RunFolder) -> None:
     _let_go(folder)
     if holder(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
+    child = _process([*WORKER, str(folder.path.resolve())], folder.log, folder.name)
+    with _GUARD:
+        _CHILDREN[folder.path.resolve()] = (child, time.time())
+    log_of(folder).forget_status()
+
+
+def ask(runs: Path, question: str, seed: int = 0) -> None:
+    """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
+    if asking(runs, question):
+        raise StoreError(f"question {question} is being worked on already")
+    log = question_log(runs, question)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # the words of an earlier attempt
+    except OSError as error:
+        raise StoreError(
+            f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
+        ) from error
+    child = _process([*ASKER, question, "--runs", str(runs.resolve()), "--seed", str(seed)], log, question)
+    with _GUARD:
+        _CHILDREN[log.resolve()] = (child, time.time())
+
+
+def asking(runs: Path, question: str) -> bool:
+    """Whether a worker started here still works on the question."""
+    return _alive(question_log(runs, question).resolve())
+
+
+def question_log(runs: Path, question: str) -> Path:
+    """Where the output of a question's worker goes: beside the runs, in a folder that is no run."""
+    return Path(runs) / ".questions" / f"{question}.log"
+
+
+def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Popen[bytes]:
+    """A process of its own session, its output appended to a file. Raises StoreError."""
     package = Path(__file__).resolve().parents[1]  # so that a checkout works from any folder
     path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
     try:
-        with folder.log.open("ab") as log:
-            child = subprocess.Popen(
-                [*WORKER, str(folder.path.resolve())],
+        with output.open("ab") as log:
+            return subprocess.Popen(
+                command,
                 env={**environment(), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -62,10 +98,7 @@ def work_on(folder: RunFolder) -> None:
                 start_new_session=True,
             )
     except OSError as error:
-        raise StoreError(f"cannot start a worker for {folder.name}: {error.strerror or error}") from error
-    with _GUARD:
-        _CHILDREN[folder.path.resolve()] = (child, time.time())
-    log_of(folder).forget_status()
+        raise StoreError(f"cannot start a worker for {name}: {error.strerror or error}") from error
 
 
 def starting(folder: RunFolder) -> bool:
@@ -88,8 +121,12 @@ def _let_go(folder: RunFolder) -> None:
 
 def working(folder: RunFolder) -> bool:
     """Whether a worker started here still exists."""
+    return _alive(folder.path.resolve())
+
+
+def _alive(key: Path) -> bool:
     with _GUARD:
-        child, _ = _CHILDREN.get(folder.path.resolve(), (None, 0.0))
+        child, _ = _CHILDREN.get(key, (None, 0.0))
     return child is not None and child.poll() is None
 
 
@@ -101,9 +138,14 @@ def order(folder: RunFolder, command: Command) -> None:
 
 def log_tail(folder: RunFolder, lines: int = 12) -> Sequence[str]:
     """The last lines of the worker's output; empty if there is none."""
+    return last_lines(folder.log, lines)
+
+
+def last_lines(path: Path, lines: int = 12) -> Sequence[str]:
+    """The last lines of a file of output; empty if there is none."""
     try:
-        with folder.log.open("rb") as file:
-            file.seek(max(0, folder.log.stat().st_size - 20_000))
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 20_000))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
         return ()

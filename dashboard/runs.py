@@ -5,21 +5,17 @@ A name from a URL is looked up here, never joined to a folder.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cl_core.assets import recordings_folder
-from cl_core.events import AccuracyMeasured, RunStarted
-from cl_core.metrics import final_average_accuracy, forgetting, learning_accuracy
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs
+from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
 _INDEX: dict[Path, tuple[float, RunIndex]] = {}
-CLASS_INCREMENTAL = "class-incremental"
 
 
 class RunIndex:
@@ -80,6 +76,7 @@ class Summary:
     final_average: float | None = None
     learned: float | None = None
     forgotten: float | None = None
+    transfer: float | None = None
     trouble: str = ""
 
 
@@ -99,21 +96,14 @@ def summary(folder: RunFolder) -> Summary:
         config = folder.config()
         status = reader.status()
         plan = reader.latest("RunStarted")
-        rows = {
-            s.event.clock.task: s.event.row
-            for s in reader.since(kinds=("AccuracyMeasured",))
-            if isinstance(s.event, AccuracyMeasured)
-            and s.event.readout == CLASS_INCREMENTAL
-            and s.event.clock.task >= 0
-        }
+        measured = [s.event for s in reader.since(kinds=("AccuracyMeasured",)) if s.event.clock.task >= 0]
     except (StoreError, ValueError, TypeError, KeyError) as error:
         return Summary(folder.name, trouble=str(error))
     finally:
         reader.close()
-    matrix = [rows.get(i, [None] * len(next(iter(rows.values())))) for i in range(max(rows) + 1)] if rows else []
-    stages, tasks = config.stream_settings.tasks, config.stream_settings.tasks
-    if plan is not None and isinstance(plan.event, RunStarted):
-        stages, tasks = plan.event.trained_tasks, len(plan.event.tasks)
+    judged = headline_readout(event.readout for event in measured)
+    rows = {event.clock.task: event.row for event in measured if event.readout == judged}
+    numbers = measures(matrix_of(rows, len(next(iter(rows.values()))))) if rows else {}
     found = Summary(
         folder.name,
         config.method,
@@ -122,30 +112,14 @@ def summary(folder: RunFolder) -> Summary:
         status.state,
         status.moved,
         len(rows),
-        stages,
-        *map(_known, headline(matrix, at_once=stages == 1 < tasks)),
+        plan.event.trained_tasks if plan else config.stream_settings.tasks,
+        numbers.get("final_average_accuracy"),
+        numbers.get("learning_accuracy"),
+        numbers.get("forgetting"),
+        numbers.get("transfer"),
     )
     _SUMMARIES[folder.path] = stamp, found
     return found
-
-
-def headline(matrix: Any, *, at_once: bool) -> tuple[float, float, float]:
-    """(final average accuracy, learning accuracy, forgetting) in percent, NaN where undefined.
-
-    Args:
-        matrix: [rows, T] accuracies, NaN or None = not measured; may be empty.
-        at_once: all tasks were learned together: there is no earlier row to compare with.
-    """
-    if not len(matrix) or not len(matrix[0]):
-        return math.nan, math.nan, math.nan
-    final = float(final_average_accuracy(matrix))
-    return (
-        (final, math.nan, math.nan) if at_once else (final, float(learning_accuracy(matrix)), float(forgetting(matrix)))
-    )
-
-
-def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _stamp(path: Path) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8501  # tried first when nobody names a port
+FIGURES = ("matrix_table", "accuracy", "training", "spectra", "attention", "drift")  # modules loaded ahead
 SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot loosen them
     "server.address": HOST,
     "server.headless": True,
@@ -67,12 +68,11 @@ def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: s
         return 1
     os.environ["PLASTISCOPE_RUNS"] = str(Path(runs).expanduser().resolve())
     url = f"http://{HOST}:{chosen}/" + (f"?{urlencode({'run': start})}" if start else "")
-    threading.Thread(target=_greet, args=(url, chosen, browser), daemon=True).start()
 
     from dashboard.app import app
 
     # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that a thread has half imported.
-    threading.Thread(target=_load_ahead, daemon=True).start()
+    threading.Thread(target=_greet, args=(url, chosen, browser), daemon=True).start()
     arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]  # what Streamlit resolves names against
     try:
         app.run(config={**settings(), "server.port": chosen})
@@ -102,14 +102,22 @@ def _free(port: int) -> bool:
 
 
 def _load_ahead() -> None:
-    """What pages will import, while the browser still opens: first the first page's, then the others'."""
-    for name in ("pandas", "pyarrow", "altair", "dashboard.figures.matrix_chart", "dashboard.figures.accuracy"):
+    """Import what pages need and read the recordings: beside a browser that loads, the same work takes much longer."""
+    for name in ("pandas", "pyarrow", *(f"dashboard.figures.{part}" for part in FIGURES)):
         with contextlib.suppress(ImportError):  # the page that needs it says so
             importlib.import_module(name)
+    with contextlib.suppress(Exception):  # a page reads them again and says what is wrong
+        from dashboard.runs import runs_index, summary
+        from dashboard.tail import log_of
+
+        for folder in runs_index().recordings.values():
+            log_of(folder).advance()
+            summary(folder)
 
 
 def _greet(url: str, port: int, browser: bool) -> None:
-    """Say where the dashboard is as soon as it answers, and open it."""
+    """Say where the dashboard is as soon as it answers and is warm, and open it."""
+    _load_ahead()
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=1):

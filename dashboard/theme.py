@@ -9,6 +9,7 @@ both grounds. Needs neither plotly nor streamlit, so that the first page opens w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 GROUNDS = ("#FFFFFF", "#12191D")  # page grounds, light and dark, as .streamlit/config.toml has them
@@ -52,6 +53,18 @@ def task_name(task: int) -> str:
     return f"T{task + 1}"
 
 
+def task_title(task: int, tasks: Sequence[dict[str, Any]] = ()) -> str:
+    """What the stream calls a task (RunStarted.tasks[i]["name"]), at most 18 signs; T1 where it has no other name."""
+    said = str(tasks[task].get("name") or "").strip() if 0 <= task < len(tasks) else ""
+    return (said if len(said) <= 18 else said[:17] + "…") or task_name(task)
+
+
+def task_label(task: int, tasks: Sequence[dict[str, Any]] = ()) -> str:
+    """T1, or T1 Digits where the stream has a name of its own for it."""
+    title = task_title(task, tasks)
+    return title if title == task_name(task) else f"{task_name(task)} {title}"
+
+
 def layer_name(layer: int) -> str:
     """Layer 1 for layer 0."""
     return f"layer {layer + 1}"
@@ -63,8 +76,15 @@ def task_colour(task: int, tasks: int) -> str:
         return TASK_COLOURS[task % len(TASK_COLOURS)]
     place = min(max(task, 0), tasks - 1) / (tasks - 1) * (len(_RAMP) - 1)
     low = min(int(place), len(_RAMP) - 2)
-    start, end = _channels(_RAMP[low]), _channels(_RAMP[low + 1])
-    return "#" + "".join(f"{round(a + (b - a) * (place - low)):02x}" for a, b in zip(start, end, strict=True))
+    return _between(_RAMP[low], _RAMP[low + 1], place - low)
+
+
+def ground_of(share: float) -> tuple[str, str]:
+    """(ground, ink) of a cell: the sequential colour of `share` (0 to 1), and what is legible on it."""
+    place = min(max(share, 0.0), 1.0) * (len(SEQUENTIAL) - 1)
+    low = min(int(place), len(SEQUENTIAL) - 2)
+    ground = _between(SEQUENTIAL[low], SEQUENTIAL[low + 1], place - low)
+    return ground, max(("#ffffff", "#00050d"), key=lambda ink: contrast(ground, ink))
 
 
 def faded(colour: str, opacity: float) -> str:
@@ -77,6 +97,11 @@ def contrast(first: str, second: str) -> float:
     """Contrast ratio of two colours, 1 to 21, as the accessibility guidelines define it."""
     bright, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
+
+
+def _between(start: str, end: str, share: float) -> str:
+    mixed = zip(_channels(start), _channels(end), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in mixed)
 
 
 def _channels(colour: str) -> tuple[int, int, int]:

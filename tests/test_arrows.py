@@ -33,8 +33,12 @@ ROOMS = {
     "store": {"assets", "commands", "config", "events", "metrics", "package", "presets", "registry"},
     "summary": {"assets", "commands", "config", "events", "metrics", "package", "presets", "registry", "store"},
 }
-ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {"methods"}  # a method is met through the registry table
-ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods"}
+ROOMS["questions"] = ROOMS["summary"] | {"summary"}
+ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {
+    "methods",
+    "questions",
+}  # a method is met through the registry table
+ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods", "questions"}
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 
@@ -43,10 +47,12 @@ VOCABULARIES = {
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
 }
-DASHBOARD_MAY_KNOW = ROOMS["summary"] | {"summary"}
+DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"questions"}
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
-WITHOUT_TORCH = {"assets", "config", "events", "commands", "presets", "registry", "metrics", "store", "summary"}
+WITHOUT_TORCH = {
+    "assets", "config", "events", "commands", "presets", "registry", "metrics", "store", "summary", "questions",
+}  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/clip.py", "cl_core/pretraining/micro_vit.py"},
     "open_clip": {"cl_core/backbones/clip.py", "cl_core/pretraining/micro_clip.py"},
@@ -145,6 +151,7 @@ def test_no_arrow_points_the_wrong_way():
         ("cl_core.methods.nsp2", "def late():\n    import timm"),
         ("cl_core.engine.trainer", "from cl_core.methods.nsp2 import NSP2"),
         ("cl_core.store.reader", "import torch"),
+        ("cl_core.questions.gnsp", "from cl_core.methods.gnsp import GnspConfig"),
         ("cl_core.cli.demo", "import streamlit"),
         ("cl_core.cli.demo", "from dashboard import app"),
         ("cl_core.utils.things", "import json"),
@@ -203,7 +210,11 @@ def import_without_torch(*names):
 
 
 def test_pages_store_and_command_line_import_without_torch():
-    there = [f"cl_core.{room}" for room in ("store", "cli") if (ROOT / "cl_core" / room / "__init__.py").is_file()]
+    there = [
+        f"cl_core.{room}"
+        for room in ("store", "questions", "cli")
+        if (ROOT / "cl_core" / room / "__init__.py").is_file()
+    ]
     if (ROOT / "dashboard").is_dir():
         scripts = sorted((ROOT / "dashboard").glob("*.py")) + sorted((ROOT / "dashboard" / "pages").glob("*.py"))
         drawn_by = [name for name, path in modules("dashboard") if path.parent.name in {"figures", "widgets"}]

@@ -8,7 +8,7 @@ import pytest
 from cl_core.config import RunConfig
 from cl_core.events import AccuracyMeasured, Clock, RunStarted, StateChanged, StepEnded
 from cl_core.store import RunWriter, StoreError, create_run
-from cl_core.summary import matrix_of, measures, summarise
+from cl_core.summary import headline_readout, matrix_of, measures, summarise
 
 FIXED = [
     "run", "folder", "state", "method", "backbone", "stream", "seed", "device", "seconds",
@@ -91,6 +91,17 @@ def test_a_row_before_training_is_kept_apart(write):
     summary = summarise(write(started(), zero, row(0, 90.0)))
     assert summary.zero_shot == [10, 20, 30]
     assert summary.accuracy_matrix[0] == [90, None, None] and "zero-shot" not in summary.readouts
+
+
+def test_where_tasks_are_always_named_these_rows_are_the_matrix(write):
+    zero = AccuracyMeasured(Clock(-1), "zero-shot", [30.0, 40.0, 55.0])
+    named = [[80.0, 41.0, 52.0], [78.0, 90.0, 50.0], [75.0, 88.0, 95.0]]
+    rows = [row(i, *values, readout="task-incremental") for i, values in enumerate(named)]
+    summary = summarise(write(started(), zero, *rows))
+    assert summary.accuracy_matrix == named and summary.readouts == {} and summary.zero_shot == [30, 40, 55]
+    assert summary.transfer == pytest.approx((41 + 51) / 2) and summary.last == pytest.approx(86)
+    assert headline_readout(["task-incremental", "class-incremental"]) == "class-incremental"
+    assert headline_readout([]) == headline_readout(["stored statistics"]) == "class-incremental"
 
 
 def test_a_run_that_never_said_anything_has_no_numbers(tmp_path):

@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": ("cl_core.cli.pages", "open the dashboard on the bundled recording; a live run is one click away"),
     "open": ("cl_core.cli.pages", "open the dashboard on a folder of runs"),
     "run": ("cl_core.cli.run", "train in this process, with a progress bar"),
+    "ask": ("cl_core.cli.ask", "answer a question: train the runs it needs, then compute what they say"),
     "list": ("cl_core.cli.runs", "list runs"),
     "show": ("cl_core.cli.runs", "show one run: settings, state, accuracy matrix, measures"),
     "resume": ("cl_core.cli.runs", "go on with a stopped, failed or killed run"),

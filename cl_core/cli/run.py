@@ -10,12 +10,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
 from cl_core.config import RunConfig
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, create_run
-from cl_core.summary import summarise
+from cl_core.summary import headline_readout, summarise
+
+if TYPE_CHECKING:
+    from cl_core.engine.worker import Ended
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +69,8 @@ def execute(arguments: argparse.Namespace) -> int:
     return train(folder, as_json=arguments.json)
 
 
-def train(folder: RunFolder, *, as_json: bool) -> int:
-    """Drive a run here and say how it ended. Ctrl-C saves and stops; a second one ends at once."""
+def drive_here(folder: RunFolder) -> Ended:
+    """Train a run in this process. Ctrl-C saves and stops; a second one ends at once."""
     from cl_core.engine.worker import drive
 
     asked: list[bool] = []
@@ -79,10 +83,15 @@ def train(folder: RunFolder, *, as_json: bool) -> int:
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ended = drive(folder, Progress(sys.stderr), lambda: bool(asked))
+        return drive(folder, Progress(sys.stderr), lambda: bool(asked))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def train(folder: RunFolder, *, as_json: bool) -> int:
+    """Drive a run here and say how it ended."""
+    ended = drive_here(folder)
     summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
     if as_json:
         print(json.dumps(summary.reported()))
@@ -113,8 +122,10 @@ class Progress:
         total, done = trainer.total_steps, trainer.cursor.step
         if self.first_step is None:
             self.first_step = done
-        for event in moment:
-            if event.kind == "AccuracyMeasured" and event.readout == "class-incremental":
+        rows = [event for event in moment if event.kind == "AccuracyMeasured"]
+        judged = headline_readout(event.readout for event in rows)  # where tasks are named, no other row comes
+        for event in rows:
+            if event.readout == judged:
                 row = " ".join("–" if v is None else f"{v:.0f}" for v in event.row)
                 self._line(f"after T{event.clock.task + 1}: {row}")
         if self.terminal:

@@ -4,6 +4,8 @@ The pictures are drawn in memory (scikit-learn's handwritten digits apart), each
 never showed: real scans, pencil outlines, twisted negatives, coarse pixels, dim lamp light, salt and pepper. A test
 picture comes with its domain, as in MTIL.
 
+The long stream cuts each domain in two halves by class: twelve tasks, of which some are closer than others.
+
 Z. Zheng et al. Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models. ICCV 2023.
 """
 
@@ -51,6 +53,7 @@ from cl_core.streams.stream import (
 )
 
 NAME = "micro-mtil"
+LONG_NAME = "micro-mtil-long"
 TRAIN, TEST = 640, 240  # images per domain before rounding down to equally many a class
 GENERAL_PER_KIND, GENERAL_PAIRS = 10, 300
 REFERENCE_SEED = 42  # plus the domain's place in order I, as the reference sets of GNSP are drawn
@@ -87,23 +90,76 @@ def micro_mtil(config: StreamConfig, preparation: Preparation, seed: int) -> Tas
         raise ConfigError(
             f"{NAME} has {len(order)} domains, one a task; stream.tasks must be 1 … {len(order)}, got {config.tasks}"
         )
+    return _stream(NAME, [_whole(name) for name in order[: config.tasks]], config, preparation)
+
+
+def micro_mtil_long(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+    """The first `config.tasks` of twelve tasks: the same pictures and words, each domain cut in two halves by class.
+
+    Order I: the halves of a domain follow each other. Order II: all first halves, then all second halves, so that a
+    domain comes back when all others have been met. Half the classes, half the images.
+
+    Raises:
+        ConfigError: more tasks than halves.
+    """
+    halves = [_halves(name) for name in ORDERS["I"]]
+    adjacent = [half for pair in halves for half in pair]
+    order = adjacent if config.order == "I" else [half for side in zip(*halves, strict=True) for half in side]
+    if not 1 <= config.tasks <= len(order):
+        raise ConfigError(
+            f"{LONG_NAME} has {len(order)} halves of domains, one a task; stream.tasks must be 1 … {len(order)}, got "
+            f"{config.tasks}"
+        )
+    return _stream(LONG_NAME, order[: config.tasks], config, preparation)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of a domain is one task: some of its classes, by their places in the domain."""
+
+    domain: str
+    title: str
+    places: range
+
+
+def _whole(name: str) -> Part:
+    return Part(name, DOMAINS[name].title, range(len(DOMAINS[name].names)))
+
+
+def _halves(name: str) -> tuple[Part, Part]:
+    """The first half of a domain's classes, "a", and the rest, "b"."""
+    title, count = DOMAINS[name].title, len(DOMAINS[name].names)
+    return Part(name, f"{title} a", range(count // 2)), Part(name, f"{title} b", range(count // 2, count))
+
+
+def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preparation) -> TaskStream:
+    """One task a part, in order, with the general set and references of the micro world."""
+    drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # both halves of a domain are drawn at once
     tasks, first = [], 0
-    for index, name in enumerate(order[: config.tasks]):
-        domain = DOMAINS[name]
-        classes = range(first, first + len(domain.names))
+    for index, part in enumerate(parts):
+        domain, places = DOMAINS[part.domain], part.places
+        classes = range(first, first + len(places))
         first = classes.stop
-        train, test = (_numbered(split, classes, preparation.size) for split in domain.splits(name))
+        train, test = (_numbered(_only(split, places), classes, preparation.size) for split in drawn(part.domain))
         if config.evaluate_on == "validation":
             held_out = torch.cat([validation_rows(int((train.labels == c).sum())) for c in classes])
             train, test = (Split(train.pictures[rows], train.labels[rows]) for rows in (~held_out, held_out))
-        tasks.append(Task(index, classes, domain.names, train, test, preparation, domain.title, domain.words))
+        names, phrases = (values[places.start : places.stop] for values in (domain.names, domain.words.phrases))
+        words = Words(phrases, domain.words.templates)
+        tasks.append(Task(index, classes, names, train, test, preparation, part.title, words))
     return TaskStream(
-        NAME,
+        name,
         MULTI_DOMAIN,
         tuple(tasks),
         general=_general(preparation.size),
-        references=functools.partial(_references, order[: config.tasks], preparation.size),
+        references=functools.partial(_references, tuple(part.domain for part in parts), preparation.size),
     )
+
+
+def _only(split: Split, places: range) -> Split:
+    """The images of the classes at these places of a domain; labels 0 … len(places) − 1."""
+    rows = (split.labels >= places.start) & (split.labels < places.stop)
+    return Split(split.pictures[rows], split.labels[rows] - places.start)
 
 
 @dataclass(frozen=True)

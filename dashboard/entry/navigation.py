@@ -22,13 +22,15 @@ st.html("""<style>
   .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
   [data-testid="stBottomBlockContainer"] { padding-top: .6rem; padding-bottom: .9rem; }
   [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
-  [data-testid="stBaseButton-segmented_controlActive"] { color: inherit; font-weight: 600; }
+  .stApp button[data-variant="segmented_control"][data-selected] { color: inherit; }
+  @media (max-width: 900px) { [data-testid="stColumn"]:has([class*="st-key-panel-"]) { min-width: 100%; } }
   .stMainBlockContainer h2 { padding-top: 0; }
 </style>""")
 chosen = st.navigation(
     [
         st.Page(page_file("pages/start.py"), title="Start", icon=":material/home:", default=True),
         st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
+        st.Page(page_file("pages/questions.py"), title="Questions", icon=":material/help_center:"),
         st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
         st.Page(page_file("pages/attention.py"), title="Attention and prompts", icon=":material/center_focus_strong:"),
         st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
@@ -38,9 +40,8 @@ chosen = st.navigation(
 )
 arrive(chosen.title)
 settle_run(runs_index())
-picture_first = (
-    chosen.title == "Start" and "_drawn" not in st.session_state
-)  # in a new tab the bar waits for the matrix
+# In a new tab the bar waits for the matrix.
+picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
 if not picture_first:
     control_bar(follow=chosen.title != "Run")
 with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it

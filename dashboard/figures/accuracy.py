@@ -6,6 +6,7 @@ Everywhere a(i, j) is the accuracy in percent on task j after training on task i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,19 @@ import plotly.graph_objects as go
 from cl_core.events import AccuracyMeasured
 from dashboard.figures.description import blank, describe
 from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import CLASS_INCREMENTAL, accuracies, mean_so_far, readouts
-from dashboard.theme import INK, SEQUENTIAL, faded, percent, points, scale, task_colour, task_name
+from dashboard.figures.readings import accuracies, headline_of, mean_so_far, readouts, zero_shot
+from dashboard.theme import (
+    INK,
+    SEQUENTIAL,
+    faded,
+    percent,
+    points,
+    scale,
+    task_colour,
+    task_label,
+    task_name,
+    task_title,
+)
 
 CONVENTION = "Rows: after training on; columns: evaluated on."
 READOUT_MEANING = {
@@ -30,9 +42,11 @@ _MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
 _PERCENT_AXIS = {"range": [0, 103], "dtick": 20, "ticksuffix": " %"}
 
 
-def header(task: int, tasks: int) -> str:
-    """A task's name behind a square of its colour, as tick labels show it."""
-    return f'<span style="color:{task_colour(task, tasks)}">■</span> {task_name(task)}'
+def header(task: int, count: int, tasks: Sequence[dict[str, Any]] = (), *, between: str = " ") -> str:
+    """A task's name behind a square of its colour, as tick labels show it, and the title it has in the stream."""
+    title = task_title(task, tasks)
+    square = f'<span style="color:{task_colour(task, max(count, len(tasks)))}">■</span> {task_name(task)}'
+    return square + (f"{between}{escape(title)}" if title != task_name(task) else "")
 
 
 def classes_of(tasks: Sequence[dict[str, Any]], task: int) -> str:
@@ -44,53 +58,44 @@ def classes_of(tasks: Sequence[dict[str, Any]], task: int) -> str:
 def accuracy_matrix(
     measured: Sequence[AccuracyMeasured],
     *,
-    readout: str = CLASS_INCREMENTAL,
+    readout: str | None = None,
     stages: int | None = None,
     tasks: Sequence[dict[str, Any]] = (),
 ) -> go.Figure:
     """The accuracy matrix as a heat map with its numbers; a cell that was not measured is empty.
 
+    Where tasks are also evaluated before they are learned, these cells are in lighter type, and the row before any
+    training (zero-shot) stands on top, at y = −1.
+
     Args:
         measured: the run's accuracy events.
-        readout: whose predictions.
+        readout: whose predictions; None = the one the run is judged by.
         stages: training stages the run will have (RunStarted.trained_tasks): rows not reached yet stay empty.
-        tasks: RunStarted.tasks, for class names under the pointer.
+        tasks: RunStarted.tasks, for titles, and class names under the pointer.
     """
+    readout = readout or headline_of(measured)
     matrix = accuracies(measured, readout, rows=stages)
+    untrained = zero_shot(measured) if readout == headline_of(measured) else None
+    if untrained is not None and not matrix.size:
+        matrix = np.full((stages or 1, len(untrained)), np.nan)
     rows, columns = matrix.shape
-    n = max(rows, columns)
     joint = rows == 1 and columns > 1
-    size = 14 if n <= 6 else 12 if n <= 10 else 10
+    n, top = max(rows, columns), -1 if untrained is not None else 0
+    cells = matrix if untrained is None else np.vstack([untrained, matrix])
+    before = np.arange(columns) > np.arange(top, rows)[:, None]  # not learned yet
+    if joint:
+        before[-1] = False
     figure = blank()
-    figure.add_heatmap(
-        z=matrix.astype(np.float32),
-        zmin=0,
-        zmax=100,
-        colorscale=scale(SEQUENTIAL),
-        hoverongaps=False,
-        xgap=2,
-        ygap=2,
-        texttemplate="" if n > 20 else "%{z:.1f}" if n <= 10 else "%{z:.0f}",
-        textfont={"size": size},
-        customdata=[
-            [
-                [
-                    task_name(j) + (f" ({c})" if (c := classes_of(tasks, j)) else ""),
-                    "all tasks" if joint else task_name(i),
-                ]
-                for j in range(columns)
-            ]
-            for i in range(rows)
-        ],
-        hovertemplate="%{customdata[0]}<br>after training on %{customdata[1]}: %{z:.1f} %<extra></extra>",
-        colorbar={
-            "title": {"text": "accuracy", "side": "right", "font": {"size": 12}},
-            "ticksuffix": " %",
-            "thickness": 12,
-            "outlinewidth": 0,
-            "tickvals": [0, 20, 40, 60, 80, 100],
-        },
-    )
+    moments = ["before training"] * (top < 0) + [
+        f"after training on {'all tasks' if joint else task_label(i, tasks)}" for i in range(rows)
+    ]
+    told = [
+        [[task_label(j, tasks) + (f" ({c})" if (c := classes_of(tasks, j)) else ""), when] for j in range(columns)]
+        for when in moments
+    ]
+    _cells(figure, np.where(before, np.nan, cells), top, told, n)
+    if np.isfinite(cells[before]).any():
+        _cells(figure, np.where(before, cells, np.nan), top, told, n, light=True)
     stride = max(1, n // 20)
     figure.update_xaxes(
         title_text="evaluated on",
@@ -99,30 +104,69 @@ def accuracy_matrix(
         ticks="",
         constrain="domain",
         tickvals=list(range(0, columns, stride)),
-        ticktext=[header(j, columns) for j in range(0, columns, stride)],
+        ticktext=[header(j, columns, tasks, between="<br>") for j in range(0, columns, stride)],
         range=[-0.5, max(columns, 1) - 0.5],
     )
     figure.update_yaxes(
         title_text="after training on",
         showgrid=False,
         ticks="",
-        range=[max(rows, 1) - 0.5, -0.5],
-        tickvals=list(range(0, rows, stride)),
-        ticktext=["all tasks"] if joint else [header(i, rows) for i in range(0, rows, stride)],
+        range=[max(rows, 1) - 0.5, top - 0.5],
+        tickvals=[*([-1] if top < 0 else []), *range(0, rows, stride)],
+        ticktext=[
+            *(["zero-shot"] if top < 0 else []),
+            *(["all tasks"] if joint else [header(i, rows, tasks) for i in range(0, rows, stride)]),
+        ],
     )
     figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
     done = int(np.isfinite(matrix).any(axis=1).sum())
+    light = " Light type: before that task was learned" if len(figure.data) > 1 else ""
     return describe(
         figure,
         title="Accuracy matrix",
         what=f"Accuracy in percent, {readout} ({READOUT_MEANING.get(readout, 'another readout')}). {CONVENTION} "
-        f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured.",
-        look_for="Read down a column: a task that pales below its diagonal cell is being forgotten.",
+        f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured."
+        + (light + ("; top row: before any training." if top < 0 else ".") if light else ""),
+        look_for="Read down a column: a task that pales below its diagonal cell is being forgotten"
+        + ("; one that pales above it is being lost before it is learned." if light else "."),
         how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, "
         f"in percent. Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The "
-        "evaluation images are never trained on. Colours always run from 0 to 100 %.",
+        "evaluation images are never trained on. Colours always run from 0 to 100 %."
+        + (" *zero-shot*: the same before any training." if top < 0 else ""),
         alt=_matrix_alt(matrix, readout),
-        height=200 if joint else int(min(620, max(300, 96 + 58 * min(rows, 9)))),
+        height=200 + 58 * (top < 0) if joint else int(min(620, max(300, 96 + 58 * min(rows - top, 9)))),
+    )
+
+
+def _cells(
+    figure: go.Figure, cells: np.ndarray, top: int, told: list[list[list[str]]], n: int, *, light: bool = False
+) -> None:
+    """Cells of the matrix with their numbers; `light`: those before a task was learned, in lighter type."""
+    size = 14 if n <= 6 else 12 if n <= 10 else 10
+    figure.add_heatmap(
+        z=cells.astype(np.float32),
+        y0=top,
+        dy=1,
+        zmin=0,
+        zmax=100,
+        name="before learning" if light else "accuracy",
+        colorscale=scale(SEQUENTIAL),
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        texttemplate="" if n > 20 else "%{z:.1f}" if n <= 10 else "%{z:.0f}",
+        textfont={"size": size - 1, "weight": 300} if light else {"size": size},
+        customdata=told,
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}: %{z:.1f} %"
+        + (", not learned yet<extra></extra>" if light else "<extra></extra>"),
+        showscale=not light,
+        colorbar={
+            "title": {"text": "accuracy", "side": "right", "font": {"size": 12}},
+            "ticksuffix": " %",
+            "thickness": 12,
+            "outlinewidth": 0,
+            "tickvals": [0, 20, 40, 60, 80, 100],
+        },
     )
 
 
@@ -136,29 +180,43 @@ def _matrix_alt(matrix: np.ndarray, readout: str) -> str:
 
 
 def accuracy_over_time(
-    measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None
+    measured: Sequence[AccuracyMeasured],
+    *,
+    readout: str | None = None,
+    stages: int | None = None,
+    tasks: Sequence[dict[str, Any]] = (),
 ) -> go.Figure:
-    """The matrix column by column: each task's accuracy after every later task, and the mean over tasks seen."""
+    """The matrix column by column: each task's accuracy after every later task, and the mean over tasks seen.
+
+    Where a task is also evaluated before it is learned, that part of its line is thin and dotted.
+    """
+    readout = readout or headline_of(measured)
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
-    figure, ends = blank(), []
+    untrained = zero_shot(measured) if readout == headline_of(measured) and rows > 1 else None
+    figure, ends, early = blank(), [], False
     for j in range(columns):
         known = np.flatnonzero(np.isfinite(matrix[:, j]))
+        colour, title = task_colour(j, columns), task_title(j, tasks)
+        if rows > 1:
+            early |= _before_learning(
+                figure, matrix[:, j], j, None if untrained is None else untrained[j], colour, title
+            )
+            known = known[known >= j]
         if not len(known):
             continue
-        colour = task_colour(j, columns)
         figure.add_scatter(
             x=known,
             y=matrix[known, j].astype(np.float32),
             mode="lines+markers",
-            name=task_name(j),
+            name=title,
             line={"color": colour, "width": 2},
             marker={"size": 7, "color": colour},
             showlegend=False,
-            hovertemplate=f"{task_name(j)} after T%{{customdata}}: %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"{escape(title)} after T%{{customdata}}: %{{y:.1f}} %<extra></extra>",
             customdata=known + 1,
         )
-        ends.append((float(known[-1]), float(matrix[known[-1], j]), task_name(j)))
+        ends.append((float(known[-1]), float(matrix[known[-1], j]), escape(title)))
     means = mean_so_far(matrix)
     known = np.flatnonzero(np.isfinite(means))
     if len(known):
@@ -173,29 +231,57 @@ def accuracy_over_time(
         )
         ends.append((float(known[-1]), float(means[known[-1]]), f"<b>mean {means[known[-1]]:.1f}</b>"))
     label_ends(figure, ends if columns <= 12 else ends[:1] + ends[-2:], span=(0, 103), gap=14)
-    figure.update_xaxes(
-        title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
-    )
+    ticks = task_ticks(rows)
+    if untrained is not None:
+        ticks |= {"tickvals": [-1, *ticks["tickvals"]], "ticktext": ["zero-shot", *ticks["ticktext"]]}
+    start = -0.15 if untrained is None else -1.15
+    figure.update_xaxes(title_text="after training on", showgrid=False, range=[start, max(rows - 1, 1) + 0.15], **ticks)
     figure.update_yaxes(title_text="accuracy", **_PERCENT_AXIS)
-    figure.update_layout(margin={"r": 78})
+    figure.update_layout(
+        margin={"r": max(78, 20 + 7 * max((len(task_title(j, tasks)) for j in range(columns)), default=0))}
+    )
     shown = ", ".join(f"{text} {percent(y)}" for _, y, text in ends[:10])
     return describe(
         figure,
         title="Accuracy of each task over time",
         what=f"Each line is one task, from the moment it was learned ({readout}); dashed grey: mean over the tasks "
-        "seen by then.",
+        "seen by then." + (" Dotted and thin: before the task was learned." if early else ""),
         look_for="A line that falls after its first point shows forgetting; one that starts low was never learned "
-        "well.",
+        "well." + (" A dotted part that falls: what the model could do unasked is being lost." if early else ""),
         how="The columns of the accuracy matrix, a(i, j) for i ≥ j. The dashed line is A_i = mean of a(i, j) over j "
         "≤ i; its last point is the final average accuracy, the mean of its points the average incremental accuracy.",
         alt=f"Lines over {rows} training stages, last values: {shown}.",
     )
 
 
+def _before_learning(
+    figure: go.Figure, column: np.ndarray, task: int, untrained: float | None, colour: str, title: str
+) -> bool:
+    """The part of a task's line before it is learned, up to its first point after; whether there is any."""
+    x = [*range(task), *([task] if np.isfinite(column[task : task + 1]).any() else [])]
+    y = [float(column[i]) for i in x]
+    if untrained is not None:
+        x, y = [-1, *x], [float(untrained), *y]
+    if not np.isfinite([v for i, v in zip(x, y, strict=True) if i < task]).any():
+        return False
+    figure.add_scatter(
+        x=x,
+        y=np.array(y, dtype=np.float32),
+        mode="lines+markers",
+        name=f"{title}, before learning",
+        line={"color": colour, "width": 1.2, "dash": "dot"},
+        marker={"size": 4, "color": colour},
+        showlegend=False,
+        hovertemplate=f"{escape(title)}, not learned yet: %{{y:.1f}} %<extra></extra>",
+    )
+    return True
+
+
 def learned_and_kept(
-    measured: Sequence[AccuracyMeasured], *, readout: str = CLASS_INCREMENTAL, stages: int | None = None
+    measured: Sequence[AccuracyMeasured], *, readout: str | None = None, stages: int | None = None
 ) -> go.Figure:
     """For each task: accuracy when it had just been learned (pale) and now (full), with the difference."""
+    readout = readout or headline_of(measured)
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
     reached = np.flatnonzero(np.isfinite(matrix).any(axis=1))
@@ -294,7 +380,7 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
     return describe(
         figure,
         title="Who reads the features",
-        what="Mean accuracy over the tasks seen so far, by readout; all four look at the same features.",
+        what="Mean accuracy over the tasks seen so far, by readout; all look at the same features.",
         look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
         "recomputed statistics: features that moved away from what was stored.",
         how="A_i = mean of a(i, j) over j ≤ i, for each readout. "

@@ -15,11 +15,10 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import AttentionCompared
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, layer_ticks, task_ticks
+from dashboard.figures.lines import label_ends, layer_ticks, mark_layer, task_ticks
 from dashboard.figures.readings import compared_later, last_of_tasks
 from dashboard.theme import (
     DIVERGING,
-    PALE,
     SEQUENTIAL,
     TEMPLATE,
     layer_name,
@@ -58,7 +57,7 @@ def attention_on_image(
     moments: tuple[str, str],
     name: str = "",
 ) -> go.Figure:
-    """Where the class token looks on one image, before and after, and the difference; prompts apart, as a strip below.
+    """Where the class token looks on one image, before and after, and the difference; prompts apart, as strips below.
 
     Args:
         image: [H, W, 3] uint8.
@@ -83,12 +82,12 @@ def attention_on_image(
     figure = make_subplots(
         rows=2,
         cols=5,
-        row_heights=[0.86, 0.14],
+        row_heights=[0.72, 0.28],
         column_widths=[1, 1, 1, 0.22, 1],
-        vertical_spacing=0.1,
+        vertical_spacing=0.05,
         horizontal_spacing=0.02,
-        subplot_titles=[*titles, "", "", ""],
-        specs=[[{}, {}, {}, None, {}], [None, {}, {}, None, {}]],
+        subplot_titles=[*titles, ""],
+        specs=[[{}, {}, {}, None, {}], [{"colspan": 5}, None, None, None, None]],
     )
     figure.update_layout(template=TEMPLATE, uirevision="keep")
     figure.update_annotations(font_size=13)
@@ -130,8 +129,8 @@ def attention_on_image(
             hovertemplate=f"{unit} of the attention<extra>patch</extra>",
             colorbar={
                 "x": 1.0 if signed else figure.layout.xaxis3.domain[1] + 0.004,
-                "len": 0.75,
-                "y": 0.62,
+                "len": figure.layout.yaxis.domain[1] - figure.layout.yaxis.domain[0],
+                "y": sum(figure.layout.yaxis.domain) / 2,
                 "thickness": 10,
                 "outlinewidth": 0,
                 "nticks": 6,
@@ -143,14 +142,16 @@ def attention_on_image(
         figure.add_heatmap(
             z=[cells],
             x=["itself", *label],
-            y=[""],
+            y0=min(column, 4) - 2,
+            dy=1,
             zmin=-strip_bound if signed else 0,
             zmax=strip_bound if signed else strip_top,
             colorscale=scale(colours),
             showscale=False,
             xgap=2,
+            ygap=2,
             row=2,
-            col=column,
+            col=1,
             name=f"{titles[min(column, 4) - 1]}, prompts",
             text=[_printed(cells, signed, strip_top)] if prompts <= 12 else None,
             texttemplate="%{text}" if prompts <= 12 else "",
@@ -182,7 +183,7 @@ def attention_on_image(
         ],
     )
     figure.update_xaxes(title_text="itself, then prompts", title_standoff=4, row=2)
-    figure.update_yaxes(showgrid=False, ticks="", row=2)
+    figure.update_yaxes(showgrid=False, ticks="", row=2, range=[2.5, -0.5], tickvals=[0, 1, 2], ticktext=titles[1:])
     figure.update_layout(margin={"l": 8, "r": 72, "t": 34, "b": 48})
     moved = 0.5 * float(np.abs(difference).sum())
     paid = [float(m[tokens:].sum()) for m in maps]
@@ -195,8 +196,8 @@ def attention_on_image(
         figure,
         title=f"Where the class token looks, {layer_name(layer)}, {which}",
         what=f"One probe image of {task_name(probe_task)}: the class token's attention per patch {moments[0]} and "
-        f"{moments[1]}, and the difference; the strip below shows what goes to the token itself and to each prompt, "
-        f"in percent, on a colour scale of its own. {facts}",
+        f"{moments[1]}, and the difference; the strips below show what goes to the token itself and to each prompt, "
+        f"in percent, on colour scales of their own. {facts}",
         look_for="Orange: patches it has stopped looking at; blue: patches it looks at more. An old image whose map "
         "stays the same is protected in this layer.",
         how="One row of the attention matrix, that of the class token: softmax over all image tokens and prompts, "
@@ -206,7 +207,7 @@ def attention_on_image(
         "Attention says where a token reads, not why an answer changes.",
         alt=f"Image of {name or 'a class'} with attention maps {moments[0]} and {moments[1]}, {layer_name(layer)}. "
         f"{facts}",
-        height=430,
+        height=500,
     )
 
 
@@ -264,23 +265,7 @@ def consistency_by_layer(
             pixels=230,
             axes=("x" if column == 1 else "x2", "y" if column == 1 else "y2"),
         )
-    if layer is not None and layer < layers:
-        figure.layout.shapes = [
-            go.layout.Shape(
-                type="rect",
-                x0=layer - 0.4,
-                x1=layer + 0.4,
-                xref=axis,
-                y0=0,
-                y1=1,
-                yref=f"{y} domain",
-                layer="below",
-                line={"width": 0},
-                fillcolor=PALE,
-                opacity=0.45,
-            )
-            for axis, y in (("x", "y"), ("x2", "y2"))
-        ]
+    mark_layer(figure, layer, layers, axes=("x", "x2"))
     figure.update_xaxes(showgrid=False, range=[-0.5, layers - 0.5], **layer_ticks(layers))
     figure.update_yaxes(range=[0, 1.12 * highest], ticksuffix=" %")
     figure.update_yaxes(title_text="attention moved", row=1, col=1)
@@ -401,22 +386,7 @@ def prompt_mass(
         ends.append((float(layers - 1), float(values[-1]), f"after {task_name(task)}"))
     top = min(103.0, 1.15 * highest or 1.0)
     label_ends(figure, ends if len(ends) <= 10 else [ends[0], ends[-1]], span=(0, top), gap=14)
-    if layer is not None and layer < layers:
-        figure.layout.shapes = [
-            go.layout.Shape(
-                type="rect",
-                x0=layer - 0.4,
-                x1=layer + 0.4,
-                xref="x",
-                y0=0,
-                y1=1,
-                yref="y domain",
-                layer="below",
-                line={"width": 0},
-                fillcolor=PALE,
-                opacity=0.45,
-            )
-        ]
+    mark_layer(figure, layer, layers)
     figure.update_xaxes(showgrid=False, range=[-0.5, layers - 0.5], **layer_ticks(layers))
     figure.update_yaxes(title_text="attention to prompts", range=[0, top], ticksuffix=" %")
     figure.update_layout(margin={"r": 76})

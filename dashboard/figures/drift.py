@@ -10,10 +10,10 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import PromptsDrifted, UpdateMeasured
 from dashboard.figures.description import blank, describe
-from dashboard.figures.layer_map import colour_bar, layer_map, layer_rows, map_height
-from dashboard.figures.lines import mark_boundaries, task_ticks
+from dashboard.figures.layer_map import layer_map, layer_maps, map_height
+from dashboard.figures.lines import mark_boundaries
 from dashboard.figures.readings import last_of_tasks, layer_task_table, sizes
-from dashboard.theme import INK, SEQUENTIAL, TEMPLATE, layer_name, number, percent, scale, task_colour, task_name
+from dashboard.theme import INK, TEMPLATE, layer_name, number, percent, task_colour, task_name
 
 
 def _ends(drifted: Sequence[PromptsDrifted]) -> tuple[PromptsDrifted | None, dict[int, PromptsDrifted]]:
@@ -36,36 +36,16 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
                     np.asarray(getattr(event, name), dtype=np.float64) - getattr(reference, name)
                 ).mean(axis=1)
         reference = event
-    figure = make_subplots(
-        rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=["mean |Δμ|", "deviation |Δσ|"]
+    figure = layer_maps(
+        {"mean |Δμ|": tables["means"], "deviation |Δσ|": tables["deviations"]},
+        [
+            [["" if np.isnan(v) else _thousandths(v) for v in row] for row in table] if tasks <= 8 else None
+            for table in tables.values()
+        ],
+        hover="%{y}, %{x}: %{z:.3g}<extra></extra>",
+        bar="change",
+        high=max((float(np.nanmax(t)) for t in tables.values() if np.isfinite(t).any()), default=1.0),
     )
-    figure.update_layout(template=TEMPLATE, uirevision="keep")
-    figure.update_annotations(font_size=13, yshift=26)
-    high = max((float(np.nanmax(t)) for t in tables.values() if np.isfinite(t).any()), default=1.0)
-    for column, (name, table) in enumerate(tables.items(), start=1):
-        figure.add_heatmap(
-            z=table.astype(np.float32),
-            zmin=0,
-            zmax=high,
-            colorscale=scale(SEQUENTIAL),
-            xgap=2,
-            ygap=2,
-            hoverongaps=False,
-            showscale=column == 2,
-            row=1,
-            col=column,
-            name="mean" if name == "means" else "deviation",
-            text=[["" if np.isnan(v) else _thousandths(v) for v in row] for row in table] if tasks <= 8 else None,
-            texttemplate="%{text}" if tasks <= 8 else "",
-            textfont={"size": 11},
-            hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
-            colorbar=colour_bar("change"),
-        )
-    figure.update_xaxes(
-        side="top", showgrid=False, ticks="", range=[-0.5, max(tasks, 1) - 0.5], **task_ticks(tasks, most=8)
-    )
-    figure.update_yaxes(**layer_rows(layers))
-    figure.update_layout(margin={"l": 70, "r": 20, "t": 76, "b": 16})
     known = tables["means"][:, sorted(ends)[-1]] if ends else np.zeros(0)
     worst = int(np.nanargmax(known)) if np.isfinite(known).any() else None
     note = (

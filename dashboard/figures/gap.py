@@ -262,7 +262,9 @@ def two_clouds(
     every = np.concatenate([np.asarray(rows, dtype=np.float32) for e in measured for rows in (e.images, e.texts)])
     low, high = every.min(axis=0), every.max(axis=0)
     margin = 0.05 * float((high - low).max() or 1)
-    figure.update_xaxes(title_text="along the gap before training", range=[low[0] - margin, high[0] + margin], zeroline=False)
+    figure.update_xaxes(
+        title_text="along the gap before training", range=[low[0] - margin, high[0] + margin], zeroline=False
+    )
     figure.update_yaxes(
         title_text="largest spread across it", range=[low[1] - margin, high[1] + margin], scaleanchor="x", scaleratio=1
     )
@@ -276,8 +278,8 @@ def two_clouds(
         f"{number(now.length)} these two axes show {number(drawn)}.",
         look_for="Clouds that part or shrink to a spot, thin lines that get longer: pairs lose each other.",
         how="$((x_i - c) \\cdot u_1,\\ (x_i - c) \\cdot u_2)$ and the same of $t_i$, with $c$ the mean of "
-        "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of what is left, all taken "
-        "*before* training and kept for all later moments. "
+        "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of what is left, all "
+        "taken *before* training and kept for all later moments. "
         "Embeddings have unit length; distance outside the plane is not seen. " + _SOURCE,
         alt=f"Scatter of {len(x)} pictures and {len(t)} captions {moment(now.clock.task, tasks)}; the gap is "
         f"{number(now.length)} long.",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from dashboard.figures.description import blank
 from dashboard.figures.lines import task_ticks
-from dashboard.theme import SEQUENTIAL, layer_name, scale
+from dashboard.theme import SEQUENTIAL, TEMPLATE, layer_name, scale
 
 
 def map_height(layers: int) -> int:
@@ -61,9 +63,33 @@ def layer_map(
         bar, suffix: title of the colour bar and unit of its ticks.
         high: end of the colour scale, which begins at zero.
     """
-    layers, tasks = table.shape
     figure = blank()
-    figure.add_heatmap(
+    figure.add_trace(_cells(table, text, high, hover=hover, customdata=custom, colorbar=colour_bar(bar, suffix)))
+    _axes(figure, *table.shape, across=across)
+    return figure
+
+
+def layer_maps(
+    tables: dict[str, np.ndarray], texts: list[list[list[str]] | None], *, hover: str, bar: str, high: float
+) -> go.Figure:
+    """Several maps side by side on one colour scale, each under its title; otherwise as `layer_map`."""
+    figure = make_subplots(
+        rows=1, cols=len(tables), shared_yaxes=True, horizontal_spacing=0.05, subplot_titles=list(tables)
+    )
+    figure.update_layout(template=TEMPLATE, uirevision="keep")
+    figure.update_annotations(font_size=13, yshift=26)
+    for column, ((title, table), text) in enumerate(zip(tables.items(), texts, strict=True), start=1):
+        shown = {"colorbar": colour_bar(bar), "showscale": column == len(tables)}
+        figure.add_trace(_cells(table, text, high, hover=hover, size=11, name=title, **shown), row=1, col=column)
+        _axes(figure, *table.shape, most=8, col=column)
+    figure.update_layout(margin={"t": 76})
+    return figure
+
+
+def _cells(
+    table: np.ndarray, text: list[list[str]] | None, high: float, *, hover: str, size: int = 12, **named: Any
+) -> go.Heatmap:
+    return go.Heatmap(
         z=table.astype(np.float32),
         zmin=0,
         zmax=high,
@@ -73,19 +99,24 @@ def layer_map(
         hoverongaps=False,
         text=text,
         texttemplate="%{text}" if text else "",
-        textfont={"size": 12},
-        customdata=custom,
+        textfont={"size": size},
         hovertemplate=hover,
-        colorbar=colour_bar(bar, suffix),
+        **named,
     )
+
+
+def _axes(
+    figure: go.Figure, layers: int, tasks: int, *, across: str | None = None, most: int = 20, col: int | None = None
+) -> None:
+    """Tasks across the top, layers downwards."""
     figure.update_xaxes(
         title_text=across,
         side="top",
         showgrid=False,
         ticks="",
         range=[-0.5, max(tasks, 1) - 0.5],
-        **task_ticks(tasks),
+        col=col,
+        **task_ticks(tasks, most=most),
     )
-    figure.update_yaxes(**layer_rows(layers))
+    figure.update_yaxes(**layer_rows(layers), col=col)
     figure.update_layout(margin={"l": 70, "r": 20, "t": 60, "b": 16})
-    return figure

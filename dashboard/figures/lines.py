@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 
-from dashboard.theme import INK, task_name
+from dashboard.theme import INK, PALE, task_name
 
 LIMIT = 600  # points a line keeps
 
@@ -140,6 +140,29 @@ def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, a
         )
         for x, task in starts[::stride]
     )
+
+
+def band(x0: float, x1: float, *, axis: str = "x", colour: str = PALE, opacity: float | None = None) -> go.layout.Shape:
+    """A filled band behind the lines, from `x0` to `x1`, as high as the plot."""
+    return go.layout.Shape(
+        type="rect",
+        x0=x0,
+        x1=x1,
+        xref=axis,
+        y0=0,
+        y1=1,
+        yref=f"y{axis[1:]} domain",
+        layer="below",
+        line={"width": 0},
+        fillcolor=colour,
+        opacity=opacity,
+    )
+
+
+def mark_layer(figure: go.Figure, layer: int | None, layers: int, *, axes: Sequence[str] = ("x",)) -> None:
+    """A band behind the chosen layer; `axes` count layers from 0."""
+    if layer is not None and layer < layers:
+        figure.layout.shapes += tuple(band(layer - 0.4, layer + 0.4, axis=axis, opacity=0.45) for axis in axes)
 
 
 def decade_ticks(low: float, high: float) -> dict[str, object]:

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 
 from cl_core.events import AccuracyMeasured, AttentionCompared, Event, PromptsDrifted, SpectrumMeasured
+from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT, headline_readout
 
 E = TypeVar("E", bound=Event)
 
-CLASS_INCREMENTAL = "class-incremental"
-READOUTS = (CLASS_INCREMENTAL, "task-incremental", "stored statistics", "recomputed statistics")
+READOUTS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, "stored statistics", "recomputed statistics")
 
 
 def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
@@ -21,20 +21,33 @@ def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
     return [r for r in READOUTS if r in found] + sorted(found - set(READOUTS))
 
 
+def headline_of(measured: Iterable[AccuracyMeasured]) -> str:
+    """The readout a run is judged by (`cl_core.summary.headline_readout`)."""
+    return headline_readout(event.readout for event in measured)
+
+
+def zero_shot(measured: Iterable[AccuracyMeasured]) -> np.ndarray | None:
+    """[T] accuracy in percent on every task before any training; None = not measured."""
+    rows = [event.row for event in measured if event.readout == ZERO_SHOT]
+    return np.array([np.nan if value is None else value for value in rows[-1]], dtype=float) if rows else None
+
+
 def accuracies(
-    measured: Iterable[AccuracyMeasured], readout: str = CLASS_INCREMENTAL, *, rows: int | None = None
+    measured: Iterable[AccuracyMeasured], readout: str | None = None, *, rows: int | None = None
 ) -> np.ndarray:
     """a[i, j]: accuracy in percent on task j after training on task i; NaN = not measured.
 
     Args:
         measured: the run's accuracy events, in order; a later one for the same row replaces an earlier one.
-        readout: whose predictions.
+        readout: whose predictions; None = the one the run is judged by.
         rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured; 1 = the
             newest row alone, whatever its task (a run that learns all tasks at once).
 
     Returns:
         [rows, T] float64; [0, 0] if nothing was measured.
     """
+    measured = list(measured)
+    readout = readout or headline_of(measured)
     found = {e.clock.task: e.row for e in measured if e.readout == readout and e.clock.task >= 0}
     if not found:
         return np.full((rows or 0, 0), np.nan)

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 from cl_core.events import SpectrumMeasured, UpdateMeasured
 from dashboard.figures.description import blank, describe
 from dashboard.figures.layer_map import layer_map, map_height
-from dashboard.figures.lines import decade_ticks, label_ends, layer_ticks, task_ticks, thinned
+from dashboard.figures.lines import band, decade_ticks, label_ends, layer_ticks, task_ticks, thinned
 from dashboard.figures.readings import layer_task_table, sizes
 from dashboard.theme import (
     INK,
@@ -34,6 +34,15 @@ from dashboard.theme import (
 SPACES = {
     "affinity": "what image tokens ask of a prompt (queries pulled back through the key weights)",
     "mixture": "how much attention image tokens pay to each prompt",
+    "c_fc": "inputs of the first MLP matrix of a layer",
+    "c_proj": "inputs of the second MLP matrix of a layer",
+    "proj": "class token before the image projection, after the last layer",
+}
+PROMPT_SPACES = ("affinity", "mixture")
+_SHORT = {
+    "c_fc": "inputs of the first MLP matrix",
+    "c_proj": "inputs of the second MLP matrix",
+    "proj": "class token before the image projection",
 }
 _FLOOR = 1e-6  # relative singular values below this are drawn here
 
@@ -41,6 +50,26 @@ _FLOOR = 1e-6  # relative singular values below this are drawn here
 def meaning(space: str) -> str:
     """One clause for a space's name."""
     return SPACES.get(space, "a space this page has no words for")
+
+
+def short(space: str) -> str:
+    """A space as titles name it: a name that only the code uses is spelled out."""
+    return _SHORT.get(space, space)
+
+
+def button(space: str) -> str:
+    """A space as a control and a URL spell it: two or three words."""
+    return {"c_fc": "first MLP matrix", "c_proj": "second MLP matrix", "proj": "image projection"}.get(space, space)
+
+
+def _moment(space: str) -> str:
+    """How the second moment of a space comes about, for *How is this computed?*."""
+    if space in PROMPT_SPACES:
+        return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far"
+    return (
+        "$M$ of the rows $a$ of this space: $\\sum a\\,a^\\top$ of every batch, batches and tasks each brought to the "
+        "same Frobenius norm and added up"
+    )
 
 
 def counted(nullity: int, width: int) -> str:
@@ -131,18 +160,7 @@ def spectrum_decay(
     if chosen:
         start = n - chosen.nullity + 0.5
         figure.layout.shapes = [
-            go.layout.Shape(
-                type="rect",
-                x0=start,
-                x1=n + 0.5,
-                xref="x",
-                y0=0,
-                y1=1,
-                yref="y domain",
-                layer="below",
-                line={"width": 0},
-                fillcolor=faded(task_colour(chosen.clock.task, tasks), 0.10),
-            ),
+            band(start, n + 0.5, colour=faded(task_colour(chosen.clock.task, tasks), 0.10)),
             go.layout.Shape(
                 type="line",
                 x0=start,
@@ -182,17 +200,17 @@ def spectrum_decay(
     )
     return describe(
         figure,
-        title=f"Singular values, {layer_name(layer)}, {space}",
+        title=f"Singular values, {layer_name(layer)}, {short(space)}",
         what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative "
         f"to the largest, log axis; circles mark the cut. {caption}{unused}",
         look_for="A cut that moves right with every task: the room to learn is running out. A line without a knee: "
         "any cut is arbitrary.",
-        how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment $C = "
-        "\\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far. Drawn is "
+        how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment "
+        f"{_moment(space)}. Drawn is "
         "$\\sigma_j / \\sigma_0$; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's "
         "own rule places it: directions to its right count as unused by past tasks, updates may go there. Energy is "
         "$\\lambda$, the squared singular value: it is not squared again.",
-        alt=f"Spectrum of {layer_name(layer)}, {space}. {caption or 'Nothing measured yet.'}",
+        alt=f"Spectrum of {layer_name(layer)}, {short(space)}. {caption or 'Nothing measured yet.'}",
         height=400,
     )
 
@@ -268,13 +286,13 @@ def spectrum_facets(
     figure.update_layout(margin={"l": 64, "r": 12, "t": 30, "b": 44})
     return describe(
         figure,
-        title=f"All layers, {space}",
+        title=f"All layers, {short(space)}",
         what="Singular values relative to each layer's largest, one colour per task, dots mark the cut; axes are "
         "common to all layers." + ("" if len(shown) == last else f" Drawn: {', '.join(map(task_name, shown))}."),
         look_for="Layers whose dots lie far right have little room left; they are where the next task will be "
         "hard to learn.",
         how="As the large figure, for every layer. Thick: the chosen task.",
-        alt=f"{layers} small spectra, {space}, up to {task_name(last - 1) if last else 'no task'}.",
+        alt=f"{layers} small spectra, {short(space)}, up to {task_name(last - 1) if last else 'no task'}.",
         height=70 + 175 * rows,
     )
 
@@ -315,7 +333,7 @@ def energy_kept(measured: Sequence[SpectrumMeasured], *, layer: int, space: str,
     figure.update_yaxes(title_text="share of the energy", range=[0, 103], ticksuffix=" %", dtick=20)
     return describe(
         figure,
-        title=f"Energy, {layer_name(layer)}, {space}",
+        title=f"Energy, {layer_name(layer)}, {short(space)}",
         what="Share of the energy held by the first directions, one line per task; the dot is the cut: what lies "
         "left of it is protected.",
         look_for="A dot well below 100 %: the free directions still carry energy of past tasks, so moving along them "
@@ -371,9 +389,9 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
     )
     return describe(
         figure,
-        title=f"Directions left free, {space}",
-        what=f"Nullity of every layer after every task: count and share of {width} directions ({space}: "
-        f"{meaning(space)}).{note}",
+        title=f"Directions left free, {short(space)}",
+        what=f"Nullity of every layer after every task: count and share of {width} directions "
+        f"({short(space)}: {meaning(space)}).{note}",
         look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. "
         "Empty: not measured.",
         how="Nullity $R$ = number of directions to the right of the cut, rank $= n - R$. The rule that places the "
@@ -426,7 +444,7 @@ def directions_left(
     figure.update_layout(margin={"r": 110})
     return describe(
         figure,
-        title=f"How fast the room runs out, {space}",
+        title=f"How fast the room runs out, {short(space)}",
         what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are "
         "the chosen, the lowest and the highest.",
         look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned "
@@ -473,7 +491,7 @@ def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None 
     summary = f"protected ÷ free lies between {min(ratio):.2f} and {max(ratio):.2f}" if ratio else "no gain stored"
     return describe(
         figure,
-        title=f"What the projection does to an update, {space}",
+        title=f"What the projection does to an update, {short(space)}",
         what=f"Factor by which an update is multiplied after {task_name(task)}, along free and along protected "
         f"directions; {summary}."
         + ("" if obeyed else " This run's training projects nothing in this space: both factors are 1."),
@@ -527,6 +545,8 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
     figure.update_layout(margin={"b": 64}, legend={"y": -0.16})
     pairs = [(e.residual[space], e.isotropic.get(space)) for e in updates if e.residual.get(space) is not None]
     below = [r < i for r, i in pairs if i is not None]
+    prompts = space in PROMPT_SPACES
+    whose = "layer's prompts" if prompts else "matrix, its inputs as columns,"
     summary = (
         f"{sum(below)} of {len(below)} updates lie below their reference"
         if below
@@ -534,17 +554,19 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
     )
     return describe(
         figure,
-        title=f"Where the updates went, {space}",
-        what="Dots: share (root mean square) of a task's net prompt update along directions past tasks use; grey "
-        f"bars: a random direction. {summary[0].upper() + summary[1:]}.",
+        title=f"Where the updates went, {short(space)}",
+        what=f"Dots: share (root mean square) of a task's net {'prompt ' if prompts else ''}update along directions "
+        f"past tasks use; grey bars: a random direction. {summary[0].upper() + summary[1:]}.",
         look_for="Dots well below their bar: the update avoided what past tasks use. On the bar: no better than "
         "chance.",
-        how="Affinity side $r = \\sqrt{\\mathrm{tr}(\\Delta C \\Delta^\\top) / (\\|\\Delta\\|_F^2\\,\\lambda_0)}$, "
-        "mixture side the same with $\\Delta^\\top$; $\\Delta$ is the net change of the layer's prompts over the "
-        "task, $C$ the moment of the tasks before it, $\\lambda_0$ its largest eigenvalue. 0 = entirely in unused "
+        how=("Affinity side " if prompts else "")
+        + "$r = \\sqrt{\\mathrm{tr}(\\Delta C \\Delta^\\top) / (\\|\\Delta\\|_F^2\\,\\lambda_0)}$, "
+        + ("mixture side the same with $\\Delta^\\top$; " if prompts else "")
+        + f"$\\Delta$ is the net change of the {whose} over "
+        "the task, $C$ the moment of the tasks before it, $\\lambda_0$ its largest eigenvalue. 0 = entirely in unused "
         "directions, 1 = entirely along the most used one. Reference: $\\sqrt{\\mathrm{tr}\\,C / (n \\lambda_0)}$. "
         "It measures direction only: a smaller step does not flatter it. The first task has no past, so it has no "
         "dot.",
-        alt=f"Residuals in {layers} layers, {space}: {summary}.",
+        alt=f"Residuals in {layers} layers, {short(space)}: {summary}.",
         height=340,
     )

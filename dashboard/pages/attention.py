@@ -5,21 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, TaskEnded, UpdateMeasured
-from dashboard.frame import (
-    FEW,
-    Frame,
-    code,
-    current,
-    empty,
-    learned_at_once,
-    literal,
-    not_measured,
-    panel,
-    select_layer,
-    select_task,
-)
+from dashboard.frame import FEW, Frame, code, empty, literal, not_measured, panel
 from dashboard.tail import Log
 from dashboard.theme import number, task_name
+from dashboard.widgets.inspection import inspected, task_and_layer
 
 ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
@@ -235,21 +224,14 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
 
 
 def show() -> None:
-    frame = current()
-    log = frame.log
-    st.markdown("## Attention and prompts")
-    if log is None:
-        empty(
-            "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
-            "Start one",
-            page="pages/start.py",
-            key="attention-empty",
-        )
+    opened = inspected(
+        "Attention and prompts",
+        "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
+        key="attention",
+    )
+    if opened is None:
         return
-    if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
-        if log.started() is None:
-            return
+    frame, log = opened
     if log.started() is None:
         empty(
             f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.",
@@ -258,9 +240,7 @@ def show() -> None:
             key="attention-empty",
         )
         return
-    with st.container(horizontal=True, gap="large", key="attention-shared"):
-        task, layer = select_task(log), select_layer(log)
-    learned_at_once(log)
+    task, layer, _ = task_and_layer(log, key="attention")
     attention_part(frame, log, task, layer)
     prompts_part(frame, log, layer)
 

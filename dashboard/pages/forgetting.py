@@ -6,13 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
-from cl_core.metrics import (
-    average_incremental_accuracy,
-    backward_transfer,
-    final_average_accuracy,
-    forgetting,
-    learning_accuracy,
-)
+from cl_core.summary import ZERO_SHOT, measures
 from dashboard.figures.accuracy import (
     accuracy_matrix,
     accuracy_over_time,
@@ -20,58 +14,90 @@ from dashboard.figures.accuracy import (
     readout_bars,
     readout_comparison,
 )
-from dashboard.figures.readings import CLASS_INCREMENTAL, accuracies, readouts
-from dashboard.frame import Frame, choose, current, empty, literal, not_measured, panel, sentence
+from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from dashboard.frame import choose, empty, literal, not_measured, panel
 from dashboard.tail import Log
-from dashboard.theme import percent, points, task_name
+from dashboard.theme import percent, points, task_label, task_name
+from dashboard.widgets.inspection import inspected
 
 SIDE = 96  # screen pixels of a lost image
 SHOWN = 24  # lost images drawn at most
+MEASURES = (
+    "final_average_accuracy",
+    "average_incremental_accuracy",
+    "learning_accuracy",
+    "forgetting",
+    "backward_transfer",
+)
+MEASURES_FROM_THE_START = ("transfer", "average", "last")  # where tasks are also evaluated before they are learned
 
 
-def cell_choice(matrix: np.ndarray) -> tuple[int, int]:
-    """(after training on, evaluated on): the opened cell, kept in the URL as `from` and `to`."""
+def cell_choice(matrix: np.ndarray, untrained: np.ndarray | None) -> tuple[int, int]:
+    """(after training on, evaluated on): the opened cell, kept in the URL as `from` and `to`; −1 = before training."""
     rows, columns = matrix.shape
-    reached = np.flatnonzero(np.isfinite(matrix).any(axis=1))
-    newest = int(reached[-1])
-    fallen = [matrix[j, j] - matrix[newest, j] if j < min(rows, newest + 1) else -np.inf for j in range(columns)]
+    newest = int(max(np.flatnonzero(np.isfinite(matrix).any(axis=1)), default=-1 if untrained is not None else 0))
+    fallen = [matrix[j, j] - matrix[newest, j] if j <= newest < rows else -np.inf for j in range(columns)]
     worst = int(np.argmax(np.where(np.isfinite(fallen), fallen, -np.inf)))
     after, on = [task_name(i) for i in range(rows)], [task_name(j) for j in range(columns)]
+    if untrained is not None:
+        after.insert(0, ZERO_SHOT)
     with st.container(horizontal=True, gap="large"):
-        chosen_after = choose("After training on", "from", after, task_name(newest), spell_out=True)
+        chosen_after = choose("After training on", "from", after, _row_name(newest), spell_out=True)
         chosen_on = choose("Evaluated on", "to", on, task_name(worst), spell_out=True)
-    return int(chosen_after[1:]) - 1, int(chosen_on[1:]) - 1
+    return -1 if chosen_after == ZERO_SHOT else int(chosen_after[1:]) - 1, int(chosen_on[1:]) - 1
+
+
+def _row_name(row: int) -> str:
+    return ZERO_SHOT if row < 0 else task_name(row)
 
 
 def _open_cell(point: dict[str, object]) -> None:
     st.session_state["from"], st.session_state["to"] = (
-        task_name(round(float(point["y"]))),
+        _row_name(round(float(point["y"]))),
         task_name(round(float(point["x"]))),
     )  # type: ignore[arg-type]
 
 
-def cell(log: Log, plan: RunStarted, matrix: np.ndarray, after: int, on: int) -> None:
+def cell(log: Log, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:
     """What one cell says, and the probe images that were lost there."""
-    value = matrix[after, on] if after < len(matrix) else np.nan
-    st.markdown(f"#### {task_name(on)} after training on {task_name(after)}")
+    if after < 0:
+        value = untrained[on] if untrained is not None else np.nan
+    else:
+        value = matrix[after, on] if after < len(matrix) else np.nan
+    title = literal(task_label(on, plan.tasks))
+    when = "before training" if after < 0 else f"after training on {literal(task_label(after, plan.tasks))}"
+    st.markdown(f"#### {title} {when}")
     classes = ", ".join(map(str, plan.tasks[on].get("classes", [])[:12]))
     if classes:
-        st.caption(f"{task_name(on)}: {literal(classes)}")
+        st.caption(f"{title}: {literal(classes)}")
     if not np.isfinite(value):
         st.markdown(
             "Not measured: " + (f"{task_name(on)} is learned later." if on > after else "the run has not come so far.")
         )
         return
     learned = matrix[on, on] if on < len(matrix) else np.nan
+    early = after < on
     with st.container(horizontal=True, gap="medium"):
         st.metric("Accuracy", percent(value), width="content")
         st.metric("When just learned", percent(learned), width="content")
-        st.metric(
-            "Change since",
-            points(value - learned) if np.isfinite(learned) else "–",
-            width="content",
-            help="a(i, j) − a(j, j), in percentage points",
-        )
+        if early and after >= 0 and untrained is not None:
+            st.metric(
+                "Change since zero-shot",
+                points(value - untrained[on]),
+                width="content",
+                help="a(i, j) minus the accuracy before any training, in percentage points: what learning other tasks "
+                "did to one not learned yet",
+            )
+        elif not early:
+            st.metric(
+                "Change since",
+                points(value - learned),
+                width="content",
+                help="a(i, j) − a(j, j), in percentage points",
+            )
+    if early:
+        st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
+        return
     lost_images(log, plan, after, on)
 
 
@@ -132,51 +158,39 @@ def _class(names: list[str], identity: int) -> str:
 def numbers(log: Log, live: bool) -> None:
     """The run's numbers for every readout in a table."""
     measured = log.events(AccuracyMeasured)
-    table: dict[str, list[str]] = {
-        "readout": [],
-        "final average accuracy": [],
-        "average incremental accuracy": [],
-        "learning accuracy": [],
-        "forgetting": [],
-        "backward transfer": [],
-    }
-    for readout in readouts(measured):
-        matrix = accuracies(measured, readout)
-        table["readout"].append(readout)
-        for name, measure in (
-            ("final average accuracy", final_average_accuracy),
-            ("average incremental accuracy", average_incremental_accuracy),
-            ("learning accuracy", learning_accuracy),
-        ):
-            table[name].append(percent(measure(matrix)))
-        table["forgetting"].append(points(forgetting(matrix)).lstrip("+"))
-        table["backward transfer"].append(points(backward_transfer(matrix)))
+    found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
+    columns = [*MEASURES, *(MEASURES_FROM_THE_START if any(f["transfer"] is not None for f in found.values()) else ())]
+    table: dict[str, list[str]] = {"readout": list(found)}
+    for name in columns:
+        say = {"forgetting": lambda v: points(v).lstrip("+"), "backward_transfer": points}.get(name, percent)
+        table[name.replace("_", " ")] = [say(numbers[name]) for numbers in found.values()]
     st.markdown("**In numbers" + (", so far" if live else "") + "**")
     st.dataframe(table, hide_index=True, width="stretch", key="forgetting-numbers", alt="Numbers of each readout")
     st.caption(
         "Forgetting: mean over earlier tasks of the best earlier accuracy minus the accuracy now, without the newest "
-        "row "
-        "among the "
-        "earlier ones. Backward transfer: mean of a(n, j) − a(j, j), signed."
+        "row among the earlier ones. Backward transfer: mean of a(n, j) − a(j, j), signed."
+        + (
+            " Transfer: accuracy before learning, per task first; average: all cells; last: the newest row, all tasks."
+            if len(columns) > len(MEASURES)
+            else ""
+        )
     )
 
 
 def show() -> None:
-    frame: Frame = current()
-    log = frame.log
-    st.markdown("## Forgetting")
-    if log is None:
-        empty(
-            "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
-            "To the Start page",
-            page="pages/start.py",
-        )
+    opened = inspected(
+        "Forgetting",
+        "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
+        key="forgetting",
+    )
+    if opened is None:
         return
-    if log.trouble:
-        st.error(sentence(log.trouble), icon=":material/broken_image:")
+    frame, log = opened
     measured, plan = log.events(AccuracyMeasured), log.started()
-    matrix = accuracies(measured, rows=plan.trained_tasks if plan else None)
-    if plan is None or not np.isfinite(matrix).any():
+    matrix, untrained = accuracies(measured, rows=plan.trained_tasks if plan else None), zero_shot(measured)
+    if plan is not None and untrained is not None and not matrix.size:
+        matrix = np.full((plan.trained_tasks, len(untrained)), np.nan)
+    if plan is None or not (np.isfinite(matrix).any() or (untrained is not None and matrix.size)):
         if not log.trouble:
             empty(
                 "The accuracy matrix appears here when the first task has been learned.",
@@ -193,8 +207,8 @@ def show() -> None:
                 "This run is the upper reference for the others."
             )
         else:
-            after, on = cell_choice(matrix)
-            cell(log, plan, matrix, after, on)
+            after, on = cell_choice(matrix, untrained)
+            cell(log, plan, matrix, untrained, after, on)
     with left:
         panel(
             accuracy_matrix,
@@ -209,19 +223,20 @@ def show() -> None:
         with left:
             panel(learned_and_kept, measured, stages=plan.trained_tasks, key="forgetting-kept")
         with right:
-            panel(accuracy_over_time, measured, stages=plan.trained_tasks, key="forgetting-time")
-    if readouts(measured) != [CLASS_INCREMENTAL]:
+            panel(accuracy_over_time, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="forgetting-time")
+    if len(readouts(measured)) > 1:
         left, right = st.columns(2)
         with left:
             panel(readout_comparison, measured, stages=plan.trained_tasks, key="forgetting-readouts")
         with right:
             panel(readout_bars, measured, stages=plan.trained_tasks, key="forgetting-bars")
-    else:
+    elif headline_of(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
         not_measured(
             "Other readouts were not recorded.",
             "Switch *readout* on under *Measured besides accuracy* when starting a run.",
         )
-    numbers(log, frame.live)
+    if readouts(measured):
+        numbers(log, frame.live)
 
 
 show()

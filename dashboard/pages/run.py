@@ -17,10 +17,10 @@ from dashboard import launch
 from dashboard.figures.readings import accuracies
 from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence
 from dashboard.progress import progress
-from dashboard.runs import headline
 from dashboard.tail import Log
-from dashboard.theme import megabytes, percent, points, seconds, task_colour, task_name
+from dashboard.theme import megabytes, seconds, task_colour, task_label, task_name
 from dashboard.widgets.control_bar import resume_here, state_of
+from dashboard.widgets.headline_numbers import headline_numbers
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
@@ -48,7 +48,9 @@ def timeline(log: Log, state: str) -> None:
         chips.append(
             Chip(
                 mark,
-                f"{task_name(0)} to {task_name(len(plan.tasks) - 1)} at once" if joint else task_name(task),
+                f"{task_name(0)} to {task_name(len(plan.tasks) - 1)} at once"
+                if joint
+                else task_label(task, plan.tasks),
                 note,
                 ", ".join(classes[:20]),
                 task_colour(task, len(plan.tasks)),
@@ -132,36 +134,13 @@ def _kept(log: Log) -> None:
 
 def results(log: Log, state: str) -> None:
     """The headline numbers of what has been measured."""
-    matrix, plan = accuracies(log.events(AccuracyMeasured)), log.started()
-    so_far = "" if state == "finished" else " so far"
-    with st.container(horizontal=True, gap="large", key="run-results"):
-        final, learned, lost = headline(matrix, at_once=plan is not None and plan.trained_tasks == 1 < len(plan.tasks))
-        st.metric(
-            "Final average accuracy" + so_far,
-            percent(final),
-            width="content",
-            help="Mean of the newest row of the matrix",
-        )
-        st.metric(
-            "Learning accuracy" + so_far,
-            percent(learned),
-            width="content",
-            help="Mean of the diagonal: each task when just learned (plasticity)",
-        )
-        st.metric(
-            "Forgetting" + so_far,
-            points(lost).lstrip("+"),
-            width="content",
-            help="Mean fall of earlier tasks from their best, in percentage points; defined from the second task on",
-        )
-        ended = log.events(TaskEnded)
-        if ended:
-            st.metric(
-                "Kept between tasks",
-                megabytes(ended[-1].kept_bytes),
-                width="content",
-                help="All of the method's own state after the newest task",
-            )
+    ended = log.events(TaskEnded)
+    kept = "All of the method's own state after the newest task"
+    headline_numbers(
+        accuracies(log.events(AccuracyMeasured)),
+        so_far=state != "finished",
+        more=[("Kept between tasks", megabytes(ended[-1].kept_bytes), kept)] if ended else [],
+    )
 
 
 def figures() -> None:
@@ -214,7 +193,15 @@ def figures() -> None:
             _later("What gets through of each step", "It appears with the first step.")
     with right, st.container(key="run-tasks-place"):
         if plan.trained_tasks > 1 and measured:
-            panel(accuracy_over_time, measured, stages=plan.trained_tasks, key="run-tasks", height=300, live=True)
+            panel(
+                accuracy_over_time,
+                measured,
+                stages=plan.trained_tasks,
+                tasks=plan.tasks,
+                key="run-tasks",
+                height=300,
+                live=True,
+            )
         elif plan.trained_tasks > 1:
             _later("Accuracy of each task over time", f"The first point appears when {first} has been learned.")
 

@@ -1,4 +1,8 @@
-"""Spectra: singular values per layer and task, where the cut falls, and how fast the room to learn runs out."""
+"""Spectra: singular values per layer and task, where the cut falls, and how fast the room to learn runs out.
+
+A run may have spectra of three families, told apart by its events: moments of what past tasks ask of prompts, moments
+of what they feed into matrices (features), and the weights themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,59 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.events import RunStarted, SpectrumMeasured, StepEnded, UpdateMeasured
-from dashboard.frame import (
-    Frame,
-    current,
-    empty,
-    learned_at_once,
-    literal,
-    not_measured,
-    panel,
-    select_layer,
-    select_task,
-)
+from cl_core.events import RunStarted, SpectrumMeasured, StepEnded, UpdateMeasured, WeightSpectrumMeasured
+from cl_core.registry import METHODS
+from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, panel, select_task
 from dashboard.tail import Log
 from dashboard.theme import directions, layer_name, number, percent, task_name
+from dashboard.widgets.inspection import inspected, task_and_layer
+
+PROMPTS, FEATURES, WEIGHTS = "prompts", "features", "weights"
 
 
-def choose_space(measured: list[SpectrumMeasured]) -> str:
+def families(log: Log) -> list[str]:
+    """What this run has spectra of."""
+    from dashboard.figures.readings import spaces
+    from dashboard.figures.spectra import PROMPT_SPACES
+
+    found = set(spaces(log.events(SpectrumMeasured)))
+    return [
+        name
+        for name, there in (
+            (PROMPTS, found & set(PROMPT_SPACES)),
+            (FEATURES, found - set(PROMPT_SPACES)),
+            (WEIGHTS, log.events(WeightSpectrumMeasured)),
+        )
+        if there
+    ]
+
+
+def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
     """The shared control of what the spectrum is taken of; a single one is not offered."""
     from dashboard.figures.readings import spaces
+    from dashboard.figures.spectra import button
 
-    found = spaces(measured)
+    found = {button(space): space for space in spaces(measured)}
+    first = next(iter(found))
     if st.session_state.get("space") not in found:
-        st.session_state["space"] = found[0]
+        st.session_state["space"] = first
     if len(found) < 2:
-        return found[0]
+        return found[first]
     chosen = st.segmented_control(
-        "Spectrum of", found, key="space", required=True, bind="query-params", persist_state="session"
+        label, list(found), key="space", required=True, bind="query-params", persist_state="session"
     )
-    return chosen or found[0]
+    return found[chosen or first]
 
 
 def pick_cell(point: dict[str, Any]) -> None:
     """A click on the map chooses its layer and task everywhere."""
     st.session_state["task"], st.session_state["layer"] = task_name(int(point["x"])), str(int(point["y"]) + 1)
+
+
+def pick_map(point: dict[str, Any]) -> None:
+    """A click on a bar, dot or cell of a weight chooses it."""
+    if point.get("custom"):
+        st.session_state["map"] = point["custom"][0]
 
 
 def headline(shown: SpectrumMeasured) -> None:
@@ -69,13 +92,62 @@ def headline(shown: SpectrumMeasured) -> None:
         )
 
 
+def weight_headline(shown: WeightSpectrumMeasured) -> None:
+    """The chosen map in five numbers."""
+    from dashboard.figures.weights import limit, tiny
+
+    d, ruled = len(shown.before), shown.bound != "none"
+    with st.container(horizontal=True, gap="large", key="weights-numbers"):
+        st.metric(
+            "Principal",
+            directions(shown.principal, d),
+            width="content",
+            help=f"The fewest directions that hold {100 * shown.rho:g} % of the energy Σσ² of the weight before the "
+            "task",
+        )
+        st.metric(
+            "Written to" if ruled else "Null",
+            directions(shown.written, d),
+            width="content",
+            help=limit(shown)[:1].upper() + limit(shown)[1:],
+        )
+        st.metric(
+            "Effective rank",
+            f"{number(shown.effective_rank)}, was {number(shown.effective_rank_before)}",
+            width="content",
+            help="exp of the entropy of σ/Σσ after the task, and before it: how many directions are in use",
+        )
+        st.metric(
+            "Moved by",
+            percent(100 * shown.movement),
+            width="content",
+            help="Size of the task's change relative to the weight, ‖ΔW‖/‖W‖",
+        )
+        st.metric(
+            "Inside the principal space",
+            tiny(shown.leak_left),
+            width="content",
+            help="Share of the task's change inside the principal space it found, ‖UₖᵀΔW‖/‖ΔW‖; a random change has "
+            f"{number(shown.chance)}. A dash: the map did not move",
+        )
+
+
+def works_on_prompts(method: str) -> bool:
+    """Whether `method` is of the family that adds prompts; a name that is not known here is given the benefit."""
+    return method not in METHODS or METHODS[method].needs == "vit"
+
+
 def nothing_yet(frame: Frame, log: Log) -> None:
     """Why there is no spectrum, in one sentence."""
     config = log.config
-    if config is not None and not config.diagnostics.spectra:
+    asked = config is None or config.diagnostics.spectra or config.diagnostics.weights
+    if config is not None and works_on_prompts(config.method):
+        asked = config.diagnostics.spectra
+    if not asked:
         not_measured(
             "Spectra were not recorded in this run.",
-            "Start one with `--set diagnostics.spectra=true` to see them here.",
+            "Start one with `--set diagnostics.spectra=true` (what past tasks ask) or "
+            "`--set diagnostics.weights=true` (the weights themselves) to see them here.",
         )
     elif frame.live:
         empty(
@@ -86,18 +158,23 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         )
     else:
         not_measured(
-            "This run holds no spectra: it ended before its first task was measured, or its method has no prompts to "
-            "take them from.",
-            "Runs of a prompt method with `diagnostics.spectra` on have them.",
+            "This run holds no spectra: it ended before its first task was measured, or its method has nothing to take "
+            "them from.",
+            "Prompt methods and methods that protect features have them with `diagnostics.spectra` on, methods that "
+            "change a CLIP model's weights with `diagnostics.weights` on.",
         )
 
 
-def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | None) -> None:
+def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | None, family: str) -> None:
     """Where the updates went, and how much of each step got through."""
+    from dashboard.figures.features import kept_share, leak_of_updates
     from dashboard.figures.spectra import update_residual
     from dashboard.figures.training import update_norms
 
-    updates, steps = log.events(UpdateMeasured), log.events(StepEnded)
+    updates, steps, measured = log.events(UpdateMeasured), log.events(StepEnded), log.events(SpectrumMeasured)
+    total = plan.total_steps if plan else None
+    if any(event.leak.get(space) is not None for event in updates):
+        panel(leak_of_updates, updates, measured, space=space, tasks=tasks, key=f"spectra-leak-{space}")
     left, right = st.columns(2)
     with left:
         if any(event.residual.get(space) is not None for event in updates):
@@ -112,35 +189,40 @@ def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | Non
                     "runs whose method keeps a moment of past tasks."
                 )
     with right:
-        if any(event.proposed_norm for event in steps):
-            panel(update_norms, steps, total_steps=plan.total_steps if plan else None, key="spectra-norms", height=340)
-        else:
+        if not any(event.proposed_norm for event in steps):
             not_measured(
                 "This run did not store the size of its updates.", "Runs whose method projects its updates do."
             )
+        elif family == FEATURES:
+            panel(kept_share, steps, measured, total_steps=total, key="spectra-kept", height=340)
+        else:
+            panel(update_norms, steps, total_steps=total, key="spectra-norms", height=340)
 
 
-def figures(log: Log, task: int | None, layer: int, space: str) -> None:
-    """Everything this page draws for a run with spectra."""
-    from dashboard.figures import spectra
+def moments(log: Log, task: int | None, layer: int, space: str, family: str) -> None:
+    """Everything this page draws of a second moment's spectra."""
+    from dashboard.figures import features, spectra
     from dashboard.figures.layer_map import map_height
-    from dashboard.figures.readings import sizes
+    from dashboard.figures.readings import sizes, spaces
 
     measured, plan = log.events(SpectrumMeasured), log.started()
     tasks = len(plan.tasks) if plan else None
-    st.caption(f"*{space.capitalize()}*: {spectra.meaning(space)}.")
+    shown_as = spectra.button(space)
+    st.caption(f"*{shown_as[:1].upper() + shown_as[1:]}*: {spectra.meaning(space)}.")
+    there = {event.layer for event in measured if event.space == space}
+    if len(there) == 1 and layer not in there:  # a matrix that exists once: there is nothing to choose
+        layer = there.pop()
+        st.caption(f"There is one such matrix, after {layer_name(layer)}; the chosen layer does not matter here.")
     here = spectra.of(measured, space=space, layer=layer)
     if not here:
         not_measured(
-            f"{layer_name(layer).capitalize()} has no prompts, so it has no spectrum.", "Choose another layer."
+            f"{layer_name(layer).capitalize()} has no {'prompts' if family == PROMPTS else 'such matrix'}, so it has "
+            "no spectrum.",
+            "Choose another layer.",
         )
         return
     shown = next((event for event in here if event.clock.task == task), here[-1])
-    if task is not None and shown.clock.task != task:
-        st.info(
-            f"Nothing was measured after {task_name(task)}; shown instead: after {task_name(shown.clock.task)}.",
-            icon=":material/info:",
-        )
+    instead(task, shown.clock.task)
     headline(shown)
     left, right = st.columns([3, 2])
     with left:
@@ -155,11 +237,27 @@ def figures(log: Log, task: int | None, layer: int, space: str) -> None:
         )
     with right:
         panel(spectra.energy_kept, measured, layer=layer, space=space, tasks=tasks, key=f"spectra-energy-{space}")
+    mine = [event for event in measured if event.space not in spectra.PROMPT_SPACES]
+    found = spaces(mine)
+
+    def pick(point: dict[str, Any]) -> None:
+        pick_cell(point)
+        if 0 <= (trace := int(point.get("trace", -1))) < len(found):
+            st.session_state["space"] = spectra.button(found[trace])
+
     left, right = st.columns(2)
     with left:
-        panel(
-            spectra.nullity_map, measured, space=space, tasks=tasks, key=f"spectra-nullity-{space}", on_pick=pick_cell
-        )
+        if family == FEATURES:
+            panel(features.free_directions, mine, tasks=tasks, key="spectra-free", on_pick=pick)
+        else:
+            panel(
+                spectra.nullity_map,
+                measured,
+                space=space,
+                tasks=tasks,
+                key=f"spectra-nullity-{space}",
+                on_pick=pick_cell,
+            )
     with right:
         panel(
             spectra.directions_left,
@@ -168,44 +266,94 @@ def figures(log: Log, task: int | None, layer: int, space: str) -> None:
             layer=layer,
             tasks=tasks,
             key=f"spectra-left-{space}",
-            height=map_height(sizes(measured)[0]),
+            height=map_height(sizes(spectra.of(measured, space=space))[0]),
         )
-    panel(
-        spectra.spectrum_facets,
-        measured,
-        space=space,
-        task=shown.clock.task,
-        tasks=tasks,
-        layer=layer,
-        key=f"spectra-all-{space}",
-    )
+    if len(there) != 1:
+        panel(
+            spectra.spectrum_facets,
+            measured,
+            space=space,
+            task=shown.clock.task,
+            tasks=tasks,
+            layer=layer,
+            key=f"spectra-all-{space}",
+        )
     st.markdown("#### What became of the updates")
-    updates_part(log, plan, space, tasks)
-    panel(spectra.gains, measured, space=space, task=shown.clock.task, key=f"spectra-gains-{space}")
+    updates_part(log, plan, space, tasks, family)
+    if family == PROMPTS:
+        panel(spectra.gains, measured, space=space, task=shown.clock.task, key=f"spectra-gains-{space}")
+
+
+def weights(log: Log, task: int | None, name: str) -> None:
+    """Everything this page draws of the weights' own singular values."""
+    from dashboard.figures import weights
+
+    measured, plan = log.events(WeightSpectrumMeasured), log.started()
+    tasks = list(plan.tasks) if plan else []
+    chosen = weights.newest_task(measured, task)
+    instead(task, chosen)
+    shown = weights.after(measured, chosen).get(name)
+    st.caption(f"*{weights.option(name).capitalize()}*: {weights.words(name)}.")
+    if shown is not None:
+        weight_headline(shown)
+    left, right = st.columns(2)
+    with left:
+        panel(weights.map_spectrum, measured, tasks, name=name, task=chosen, key="weights-map")
+    with right:
+        panel(
+            weights.movement_of_maps,
+            measured,
+            tasks,
+            task=chosen,
+            key="weights-movement",
+            height=400,
+            on_pick=pick_map,
+        )
+    panel(weights.direction_split, measured, tasks, task=chosen, key="weights-split", on_pick=pick_map)
+    panel(weights.change_against_principal, measured, tasks, task=chosen, key="weights-change", on_pick=pick_map)
+    st.markdown("#### From task to task")
+    panel(weights.room_left, measured, tasks, key="weights-room")
+    panel(weights.effective_rank_over_tasks, measured, tasks, key="weights-rank")
+    panel(weights.drift_from_pretrained, measured, tasks, key="weights-drift")
+
+
+def instead(task: int | None, shown: int) -> None:
+    """One sentence if another task is shown than the chosen one."""
+    if task is not None and shown != task:
+        st.info(
+            f"Nothing was measured after {task_name(task)}; shown instead: after {task_name(shown)}.",
+            icon=":material/info:",
+        )
 
 
 def show() -> None:
-    frame = current()
-    log = frame.log
-    st.markdown("## Spectra")
-    if log is None:
-        empty(
-            "Singular values per layer and task appear here as soon as there is a run.",
-            "Start one",
-            page="pages/start.py",
-            key="spectra-empty",
-        )
+    opened = inspected(
+        "Spectra", "Singular values per layer and task appear here as soon as there is a run.", key="spectra"
+    )
+    if opened is None:
         return
-    if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
-    if not log.events(SpectrumMeasured):
+    frame, log = opened
+    found = families(log)
+    if not found:
         if not log.trouble:
             nothing_yet(frame, log)
         return
-    with st.container(horizontal=True, gap="large", key="spectra-controls"):
-        task, layer, space = select_task(log), select_layer(log), choose_space(log.events(SpectrumMeasured))
-    learned_at_once(log)
-    figures(log, task, layer, space)
+    family = choose("Spectra of", "family", found, found[0]) if len(found) > 1 else found[0]
+    if family == WEIGHTS:
+        from dashboard.figures.weights import maps, option
+
+        names = {option(name): name for name in maps(log.events(WeightSpectrumMeasured))}
+        with st.container(horizontal=True, gap="large", key="spectra-shared"):
+            task, chosen = select_task(log), choose("Matrix", "map", list(names), next(iter(names)))
+        learned_at_once(log)
+        weights(log, task, names[chosen])
+        return
+    from dashboard.figures.spectra import PROMPT_SPACES
+
+    measured = [e for e in log.events(SpectrumMeasured) if (e.space in PROMPT_SPACES) == (family == PROMPTS)]
+    label = "Spectrum of" if family == PROMPTS else "Inputs of"
+    task, layer, (space,) = task_and_layer(log, lambda: choose_space(measured, label), key="spectra")
+    moments(log, task, layer, space, family)
 
 
 show()

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
-
+import numpy as np
 import streamlit as st
 
-from cl_core.config import ConfigError
 from cl_core.events import AccuracyMeasured
-from cl_core.presets import PRESETS, resolve
-from cl_core.store import StoreError
+from cl_core.presets import PRESETS
 from dashboard import launch
-from dashboard.figures.matrix_chart import matrix_chart
-from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, describe_panel, go_to, literal, run_title, sentence, show_run
-from dashboard.runs import headline, runs_folder, runs_index, summary
+from dashboard.figures.matrix_table import matrix_table
+from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, zero_shot
+from dashboard.frame import (
+    Frame,
+    code,
+    current,
+    describe_panel,
+    go_to,
+    head_start,
+    literal,
+    run_title,
+    sentence,
+    show_run,
+)
+from dashboard.runs import runs_folder, runs_index, summary
 from dashboard.tail import Log
-from dashboard.theme import MISSING, percent, points, seconds, task_name
+from dashboard.theme import MISSING, percent, points, seconds
 from dashboard.widgets.control_bar import STATES, state_of
+from dashboard.widgets.headline_numbers import headline_numbers
+from dashboard.widgets.starting import can_train, say_trouble, start_run
 
 LISTED = 30  # runs in the list, newest first
 BEAT = 0.9  # seconds between rows while playing
@@ -28,11 +38,14 @@ BESIDE = "sequential-micro"  # the comparison offered with it
 def matrix_panel(frame: Frame, log: Log) -> None:
     """The accuracy matrix, which can be played row by row."""
     measured, plan = log.events(AccuracyMeasured), log.started()
-    matrix = accuracies(measured, rows=plan.trained_tasks if plan else None)
+    matrix, untrained = accuracies(measured, rows=plan.trained_tasks if plan else None), zero_shot(measured)
+    tasks = plan.tasks if plan else []
     state = st.session_state
     playing = state.get("_playing")
     if playing is not None and (playing[0] != frame.run or playing[1] >= len(matrix)):
         playing = state["_playing"] = None
+    if not matrix.size:  # the row before training alone
+        matrix = np.full((plan.trained_tasks if plan else 1, len(tasks)), np.nan)
 
     def draw() -> None:
         now = state.get("_playing")
@@ -41,15 +54,8 @@ def matrix_panel(frame: Frame, log: Log) -> None:
                 state["_playing"] = None
                 st.rerun()
             state["_playing"] = (now[0], now[1] + 1)
-        row = state["_playing"][1] if now is not None else len(matrix) - 1
-        names = [literal(", ".join(map(str, task.get("classes", [])))) for task in (plan.tasks if plan else [])]
-        st.altair_chart(
-            matrix_chart(matrix, through=row, names=names, height=380),
-            key="start-matrix",
-            theme=None,
-            width="stretch",
-            alt=_spoken(matrix, row),
-        )
+        row = state["_playing"][1] if now is not None else None
+        st.html(matrix_table(matrix, tasks=tasks, untrained=untrained, through=row))
 
     with st.container(border=True, key="panel-start-matrix"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
@@ -70,29 +76,32 @@ def matrix_panel(frame: Frame, log: Log) -> None:
                     on_click=lambda: state.update(_playing=None),
                 )
         st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
+        named = headline_of(measured) == TASK_INCREMENTAL
         describe_panel(
             {
                 "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not "
-                "measured. "
-                "Look down a column: where it pales, that task is being forgotten.",
+                "measured"
+                + ("; light type: not learned yet" if named else "")
+                + ". Look down a column: where it pales, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
-                "task i, "
-                "among all "
-                "classes seen so far (no task is named to the model). Colours always run from 0 to 100 %.",
+                "task i, among "
+                + (
+                    "the task's own classes (the task is named)"
+                    if named
+                    else "all classes seen so far (no task is named)"
+                )
+                + "."
+                + (" *zero-shot*: the same before any training." if untrained is not None else "")
+                + " Colours always run from 0 to 100 %.",
             },
             key="start-matrix",
         )
 
 
-def _spoken(matrix: object, row: int) -> str:
-    cells = [f"{task_name(j)} {percent(v)}" for j, v in enumerate(matrix[row]) if v == v] if row >= 0 else []  # type: ignore[index]
-    return f"Accuracy matrix up to {task_name(max(row, 0))}: " + (", ".join(cells) or "nothing measured yet")
-
-
 def about_run(frame: Frame, log: Log) -> None:
     """What this run is and its three numbers."""
     config = log.config
-    matrix, plan = accuracies(log.events(AccuracyMeasured)), log.started()
+    matrix = accuracies(log.events(AccuracyMeasured))
     about = PRESETS[config.preset] if config and config.preset in PRESETS else None
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
     st.markdown(f"#### {run_title(log)}")
@@ -101,38 +110,13 @@ def about_run(frame: Frame, log: Log) -> None:
         + (f", seed {config.seed}." if config else ".")
     )
     if matrix.size:
-        at_once = plan is not None and plan.trained_tasks == 1 < len(plan.tasks)
-        final, learned, lost = headline(matrix, at_once=at_once)
-        so_far = " so far" if frame.live else ""
-        with st.container(horizontal=True, gap="small"):
-            st.metric(
-                "Final average accuracy" + so_far,
-                percent(final),
-                help="Mean of the last row of the matrix",
-                width="content",
-            )
-            st.metric(
-                "Learning accuracy",
-                percent(learned),
-                help="Mean of the diagonal: each task when just learned (plasticity)",
-                width="content",
-            )
-            st.metric(
-                "Forgetting",
-                points(lost).lstrip("+"),
-                width="content",
-                help="Mean fall of earlier tasks from their best, in percentage points (stability = little of it)",
-            )
+        headline_numbers(matrix, so_far=frame.live)
 
 
 def start_panel() -> None:
     """One press starts a live run; another the same without protection."""
-    state = st.session_state
     st.markdown("#### Train one here")
-    if importlib.util.find_spec("torch") is None:
-        st.info(
-            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .`."
-        )
+    if not can_train():
         return
     took = PRESETS[LIVE].seconds
     st.markdown(
@@ -145,27 +129,16 @@ def start_panel() -> None:
             key="start-live",
             type="primary",
             icon=":material/play_arrow:",
-            on_click=_start,
-            args=(LIVE,),
+            on_click=start_run,
+            args=({"preset": LIVE}, "start"),
         )
-        second = st.button("The same, nothing protected", key="start-beside", on_click=_start, args=(BESIDE,))
+        second = st.button(
+            "The same, nothing protected", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
+        )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
         st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
-    if state.get("_start_trouble"):
-        st.error(sentence(state["_start_trouble"]))
-    elif first or second:
+    if not say_trouble("start") and (first or second):
         go_to("pages/run.py")
-
-
-def _start(preset: str) -> None:
-    st.session_state.pop("_start_trouble", None)
-    try:
-        folder = launch.start(runs_folder(), resolve({"preset": preset}))
-    except (StoreError, ConfigError) as error:
-        st.session_state["_start_trouble"] = str(error)
-        return
-    runs_index(fresh=True)
-    show_run(folder.name)
 
 
 def run_list() -> None:
@@ -199,6 +172,8 @@ def run_list() -> None:
         "learning accuracy": [percent(line.learned) for line in lines],
         "forgetting": [points(line.forgotten).lstrip("+") for line in lines],
     }
+    if any(line.transfer is not None for line in lines):
+        columns["transfer"] = [percent(line.transfer) for line in lines]
     if any(line.trouble for line in lines):
         columns["cannot be opened because"] = [line.trouble for line in lines]
     st.dataframe(
@@ -235,6 +210,7 @@ def show() -> None:
         elif frame.log is None:
             with st.container(border=True, key="panel-start-matrix"):
                 st.markdown("An accuracy matrix appears here as soon as there is a run: start one on the right.")
+    head_start()
     with right:
         if frame.log is not None and not frame.log.trouble:
             about_run(frame, frame.log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,21 +14,16 @@ import streamlit as st
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import BACKBONES, METHODS, STREAMS
-from cl_core.store import StoreError
-from dashboard import launch
-from dashboard.frame import literal, sentence, show_run
-from dashboard.runs import runs_folder, runs_index
+from dashboard.frame import literal
 from dashboard.theme import seconds
+from dashboard.widgets.starting import can_train, say_trouble, start_run
 
 OWN = "own choice"  # instead of a preset: method, backbone, stream by name
 
 
 def launch_form() -> None:
     """Draw the form; *Start* makes a run folder and a worker, and the page follows it."""
-    if importlib.util.find_spec("torch") is None:
-        st.info(
-            "Only the viewer is installed: recordings and copied runs open, training needs `pip install .`."
-        )
+    if not can_train():
         return
     with st.container(border=True, key="launch-form"):
         st.markdown("**Start a run**")
@@ -62,8 +56,7 @@ def launch_form() -> None:
         st.button(
             "Start", key="launch-start", type="primary", icon=":material/play_arrow:", on_click=_start, args=(record,)
         )
-        if st.session_state.get("_launch_trouble"):
-            st.error(sentence(st.session_state["_launch_trouble"]))
+        say_trouble("launch")
 
 
 def _choices() -> dict[str, Any]:
@@ -92,42 +85,38 @@ def _choices() -> dict[str, Any]:
                 )
                 st.caption(table[record[what]].about)
     usual = _resolved(record)
-    columns = st.columns([1, 1, 1, 1, 2])
-    with columns[0]:
-        seed = st.number_input(
-            "Seed", 0, 2**31 - 1, usual.seed, key="launch-seed", help="Class order, initial prompts and batches"
-        )
-    with columns[1]:
-        epochs = st.number_input(
-            "Epochs",
-            1,
-            1000,
-            usual.training.epochs,
-            key=f"launch-epochs-{chosen}",
-            help="Passes over each task's training images",
-        )
-    with columns[2]:
-        tasks = st.number_input(
-            "Tasks",
-            1,
-            1000,
-            usual.stream_settings.tasks,
-            key=f"launch-tasks-{chosen}",
-            help="How many tasks of the stream are learned",
-        )
-    with columns[3]:
-        device = st.selectbox(
-            "Device", ("auto", "cpu", "cuda"), key="launch-device", help="auto: a GPU if there is one"
-        )
-    with columns[4]:
-        name = st.text_input("Name", key="launch-name", placeholder="time and method", help="Name of the run's folder")
+    places = st.columns([1, 1, 1, 1, 2])
+    whole: dict[str, int] = {}
+    for place, (label, low, high, start, key, note) in zip(
+        places,
+        (
+            ("Seed", 0, 2**31 - 1, usual.seed, "seed", "Class order, initial prompts and batches"),
+            ("Epochs", 1, 1000, usual.training.epochs, f"epochs-{chosen}", "Passes over each task's training images"),
+            (
+                "Tasks",
+                1,
+                1000,
+                usual.stream_settings.tasks,
+                f"tasks-{chosen}",
+                "How many tasks of the stream are learned",
+            ),
+        ),
+        strict=False,
+    ):
+        whole[label] = int(place.number_input(label, low, high, start, key=f"launch-{key}", help=note))
+    device = places[3].selectbox(
+        "Device", ("auto", "cpu", "cuda"), key="launch-device", help="auto: a GPU if there is one"
+    )
+    name = places[4].text_input(
+        "Name", key="launch-name", placeholder="time and method", help="Name of the run's folder"
+    )
     return {
         **record,
-        "seed": int(seed),
+        "seed": whole["Seed"],
         "device": device,
         "name": name.strip(),
-        "training": {"epochs": int(epochs)},
-        "stream_settings": {"tasks": int(tasks)},
+        "training": {"epochs": whole["Epochs"]},
+        "stream_settings": {"tasks": whole["Tasks"]},
     }
 
 
@@ -195,14 +184,11 @@ def _knob(row: dict[str, Any], start: Any, key: str) -> Any:
         return st.selectbox(label, choices, index=choices.index(start) if start in choices else 0, key=key, help=note)
     if isinstance(start, bool):
         return st.toggle(label, start, key=key, help=note)
-    if isinstance(start, int):
-        return st.number_input(
-            label, _whole(row.get("low")), _whole(row.get("high")), start, step=1, key=key, help=note
-        )
-    if isinstance(start, float):
-        return st.number_input(
-            label, _real(row.get("low")), _real(row.get("high")), start, format="%.4g", key=key, help=note
-        )
+    if isinstance(start, (int, float)):
+        kind = type(start)  # Streamlit wants bounds and value alike
+        low, high = (None if row.get(end) is None else kind(row[end]) for end in ("low", "high"))
+        shape = {"step": 1} if kind is int else {"format": "%.4g"}
+        return st.number_input(label, low, high, start, key=key, help=note, **shape)
     text = "" if start is None else ", ".join(map(str, start)) if isinstance(start, (list, tuple)) else str(start)
     typed = st.text_input(label, text, key=key, help=note)
     if typed == text:
@@ -213,21 +199,6 @@ def _knob(row: dict[str, Any], start: Any, key: str) -> Any:
     return typed
 
 
-def _whole(bound: float | None) -> int | None:
-    return None if bound is None else int(bound)
-
-
-def _real(bound: float | None) -> float | None:
-    return None if bound is None else float(bound)
-
-
 def _start(record: dict[str, Any]) -> None:
-    st.session_state.pop("_launch_trouble", None)
-    try:
-        folder = launch.start(runs_folder(), resolve(record))
-    except (StoreError, ConfigError) as error:
-        st.session_state["_launch_trouble"] = str(error)
-        return
-    runs_index(fresh=True)
-    st.session_state["new-run"] = False
-    show_run(folder.name)
+    if start_run(record, "launch"):
+        st.session_state["new-run"] = False

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from cl_core.store import create_run, holder
+from dashboard.theme import GROUNDS, contrast
 from tests import recorded_runs
 from tests.recorded_runs import ROOT, Plan
 
 pytestmark = pytest.mark.browser
 
 CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"
+MATRIX = ".accuracy-matrix td[data-measured]"
 DRAWN = "[...document.querySelectorAll('.liveplot')].filter(e => e.dataset.drawn).length"
 RANGE = "document.querySelector('.liveplot').layout.xaxis.range"
 CELLS = """(() => {
@@ -61,13 +63,13 @@ def look_at(page, url):
 
 def test_start_shows_a_matrix_and_plays_it(page, server):
     look_at(page, server.url)
-    page.locator("[data-testid=stVegaLiteChart]").first.wait_for()
+    page.locator(MATRIX).first.wait_for()
     page.get_by_role("button", name="Play").click()
     page.get_by_role("button", name="Stop playing").wait_for()
     page.get_by_role("button", name="Play", exact=False).first.wait_for()
     page.wait_for_url("**run=*split-digits*")  # the recording that travels along, and the link to it opens it again
     page.reload()
-    page.locator("[data-testid=stVegaLiteChart]").first.wait_for()
+    page.locator(MATRIX).first.wait_for()
 
 
 def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
@@ -149,6 +151,20 @@ def test_figures_can_be_saved_and_follow_the_theme(page, server):
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as SVG").first.click()
     assert "<svg" in Path(download.value.path()).read_text("utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_chosen_segment_is_legible(page, server, scheme):
+    recorded_runs.finished(server.runs)
+    page.emulate_media(color_scheme=scheme)
+    look_at(page, f"{server.url}/forgetting?run=finished")
+    page.locator("[role=radio][aria-checked=true]").first.wait_for()
+    ink, tint = page.evaluate("""() => { const s = getComputedStyle(document.querySelector('[aria-checked=true]'));
+        return [s.color, s.backgroundColor].map(c => c.match(/[0-9.]+/g).map(Number)); }""")
+    ground = [int(GROUNDS[scheme == "dark"][i : i + 2], 16) for i in (1, 3, 5)]
+    share = tint[3] if len(tint) > 3 else 1.0
+    mixed = [round(share * a + (1 - share) * b) for a, b in zip(tint, ground, strict=False)]
+    assert contrast(*("#" + "".join(f"{round(v):02x}" for v in c[:3]) for c in (ink, mixed))) >= 4.5
 
 
 def test_the_server_ends_and_the_run_goes_on(page, server):

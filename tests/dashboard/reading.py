@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
-PAGES = ("start", "run", "spectra", "attention", "gap", "forgetting")
+PAGES = ("start", "run", "questions", "spectra", "attention", "gap", "forgetting")
 
 
 def words(app: AppTest) -> str:

@@ -10,7 +10,7 @@ import pytest
 from cl_core.store import RunReader
 from dashboard import launch, runs
 from dashboard.widgets.liveplot import figure_of
-from tests import recorded_runs
+from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import PAGES, foot, words
 
 
@@ -132,7 +132,7 @@ def test_start_opens_on_the_recording(monkeypatch, tmp_path, runs_folder, open_p
     app = open_page("start")
     assert foot(app).selectbox(key="run").value == "digits"
     assert "a recording that came with Plastiscope" in words(app)
-    assert len(app.get("vega_lite_chart")) == 1
+    assert sum("accuracy-matrix" in drawn.proto.body for drawn in app.get("html")) == 1
 
 
 def test_one_press_starts_the_live_run_and_follows_it(monkeypatch, runs_folder, open_page):
@@ -204,6 +204,34 @@ def test_every_figure_says_what_it_is_how_it_is_computed_and_has_a_text_for_who_
         for figure in drawn.values():
             assert len(figure["layout"]["meta"]["alt"]) > 20
             assert figure["layout"]["uirevision"] and figure["layout"]["template"]
+
+
+def test_a_run_over_named_domains_shows_what_was_known_before_learning(runs_folder, open_page):
+    recorded_clip_runs.finished(runs_folder)
+    for page in ("start", "run"):
+        labels = [metric.label for metric in open_page(page, run="clip").metric]
+        assert [label.removesuffix(" so far") for label in labels[:3]] == ["Transfer", "Average", "Last"]
+    start = open_page("start", run="clip")
+    (table,) = [drawn.proto.body for drawn in start.get("html") if "accuracy-matrix" in drawn.proto.body]
+    assert "zero-shot" in table and "<small>Digits</small>" in table and "class=before" in table
+    app = open_page("forgetting", run="clip")
+    assert figures(app)["Accuracy matrix"]["layout"]["yaxis"]["ticktext"][0] == "zero-shot"
+    assert "Other readouts were not recorded" not in words(app)
+    app = open_page("forgetting", run="clip", **{"from": "zero-shot", "to": "T2"})
+    assert "T2 Letters before training" in words(app) and "had not been learned yet" in words(app)
+    app = open_page("forgetting", run="clip", **{"from": "T1", "to": "T3"})
+    assert "Change since zero-shot" in words(app)
+    line = runs.summary(runs.runs_index().own["clip"])
+    assert line.tasks_measured == 3 and None not in (line.final_average, line.learned, line.transfer)
+
+
+def test_a_run_measured_only_before_training_shows_that_row(runs_folder, open_page):
+    folder = recorded_clip_runs.begun(runs_folder)
+    start = open_page("start", run=folder.name)
+    (table,) = [drawn.proto.body for drawn in start.get("html") if "accuracy-matrix" in drawn.proto.body]
+    assert table.count("data-measured=") == 3
+    assert "before training" in words(open_page("forgetting", run=folder.name))
+    open_page("run", run=folder.name)
 
 
 def test_reading_a_run_changes_nothing_in_it(runs_folder, open_page):

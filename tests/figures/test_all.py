@@ -53,7 +53,7 @@ def test_the_same_events_give_the_same_figure(told):
 def test_figures_need_neither_a_page_nor_torch():
     program = (
         "import sys\n"
-        "from dashboard.figures import accuracy, attention, drift, matrix_chart, spectra, training\n"
+        "from dashboard.figures import accuracy, attention, drift, matrix_table, spectra, training\n"
         "from dashboard import theme\n"
         "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
     )

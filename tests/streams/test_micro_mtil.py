@@ -11,7 +11,7 @@ from cl_core.config import ConfigError, Preparation, StreamConfig
 from cl_core.micro_world import KINDS, SHAPE_KINDS, Scenes, is_held_out, known_words
 from cl_core.streams import micro_mtil as module
 from cl_core.streams.digits import split_digits
-from cl_core.streams.micro_mtil import ORDERS, TEST, TRAIN, micro_mtil
+from cl_core.streams.micro_mtil import ORDERS, TEST, TRAIN, micro_mtil, micro_mtil_long
 from cl_core.streams.stream import MULTI_DOMAIN
 
 USUAL = Preparation(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -233,3 +233,65 @@ def test_inverted_shapes_are_dark_where_plain_ones_are_light_and_twisted_in_the_
     torch.testing.assert_close(corners, torch.tensor([[1.0, 0.2, 1.0, 0.2]]).expand(4, -1))
     assert (negative[:, 1:] <= negative[:, :1] + 1e-6).all(), "the film's base only takes green and blue away"
     assert (negative[:, 0, 8, 14] - negative[:, 0, 24, 17]).abs().min() > 0.1, "the edge is no longer upright"
+
+
+# ---------------------------------------------------------------- the long stream: domains cut in halves
+
+
+def long_stream(tasks=12, **settings):
+    return micro_mtil_long(StreamConfig(tasks=tasks, **settings), USUAL, 0)
+
+
+@pytest.fixture(scope="module")
+def adjacent():
+    return long_stream()
+
+
+@pytest.fixture(scope="module")
+def apart():
+    return long_stream(order="II")
+
+
+def test_the_long_stream_has_the_halves_of_a_domain_beside_each_other_or_six_tasks_apart(adjacent, apart):
+    domains_in_turn = [name.capitalize() for name in ORDERS["I"]]
+    assert [task.title for task in adjacent] == [f"{name} {half}" for name in domains_in_turn for half in "ab"]
+    assert [task.title for task in apart] == [f"{name} {half}" for half in "ab" for name in domains_in_turn]
+    assert adjacent.name == "micro-mtil-long" and adjacent.task_is_known and len(adjacent) == len(apart) == 12
+
+
+def test_two_halves_are_the_whole_domain_in_the_same_pictures_and_words(first, adjacent, apart):
+    for long in (adjacent, apart):
+        assert [c for task in long for c in task.classes] == list(range(70))
+        halves = {task.title: task for task in long}
+        for task in first:
+            a, b = halves[f"{task.domain} a"], halves[f"{task.domain} b"]
+            assert len(a.classes) == len(b.classes) == len(task.classes) / 2
+            assert a.names + b.names == task.names
+            assert a.words.phrases + b.words.phrases == task.words.phrases
+            assert a.words.templates == b.words.templates == task.words.templates
+            for part in ("train", "test"):
+                whole = getattr(task, part)
+                assert torch.equal(torch.cat([getattr(h, part).pictures for h in (a, b)]), whole.pictures)
+                renumbered = [
+                    getattr(h, part).labels - h.classes.start + i * len(a.classes) for i, h in enumerate((a, b))
+                ]
+                assert torch.equal(torch.cat(renumbered), whole.labels - task.classes.start)
+
+
+def test_references_of_a_half_are_those_of_its_domain(first, adjacent, apart):
+    for long in (adjacent, apart):
+        for task in long:
+            domain = task.domain.rpartition(" ")[0].lower()
+            wanted = first.references(ORDERS["I"].index(domain), 48)
+            assert torch.equal(long.references(task.index, 48).pictures, wanted.pictures)
+
+
+def test_the_long_stream_is_cut_short_held_out_and_refused_like_the_other(adjacent):
+    few = long_stream(tasks=2, evaluate_on="validation")
+    assert [task.title for task in few] == ["Digits a", "Digits b"]
+    for task, plain in zip(few, adjacent, strict=False):
+        assert Counter(rows(task.train.pictures)) + Counter(rows(task.test.pictures)) == Counter(
+            rows(plain.train.pictures)
+        )
+    with pytest.raises(ConfigError, match=r"micro-mtil-long has 12 halves.* must be 1 … 12, got 13$"):
+        long_stream(tasks=13)

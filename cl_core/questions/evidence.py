@@ -1,0 +1,120 @@
+"""What answers are made of: numbers read from a finished run's events, and how they are said. No torch.
+
+Every answer names its runs, seeds and cells, so that a reader can look each number up on the pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from typing import TypeVar
+
+import numpy as np
+
+from cl_core.events import Event, RunStarted
+from cl_core.store import RunFolder, RunReader
+from cl_core.summary import Summary, summarise
+
+Kind = TypeVar("Kind", bound=Event)
+Row = list[float | None]
+
+CLEAR = 1.0  # percentage points: closer results of one seed are called alike
+ONE_SEED = "One seed: what lies a few points apart may change places with another."
+
+
+def events(folder: RunFolder, kind: type[Kind]) -> list[Kind]:
+    """All events of one kind, oldest first."""
+    with closing(RunReader(folder)) as reader:
+        return [stored.event for stored in reader.since(kinds=(kind.__name__,))]  # type: ignore[misc]
+
+
+def seconds_of(folder: RunFolder) -> float:
+    """Wall time the run was worked on."""
+    with closing(RunReader(folder)) as reader:
+        return reader.worked_seconds()
+
+
+def task_names(folder: RunFolder) -> list[str]:
+    """Of the evaluated tasks, in order of arrival."""
+    plan = events(folder, RunStarted)
+    return [str(task["name"]) for task in plan[-1].tasks] if plan else []
+
+
+def processor(folder: RunFolder) -> str:
+    """What the run was trained on: "cpu, 1 thread"."""
+    plan = events(folder, RunStarted)
+    around = plan[-1].environment if plan else {}
+    threads = around.get("threads")
+    return str(around.get("device", "an unknown device")) + (
+        f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    )
+
+
+def span(tasks: int) -> str:
+    """ "T1 to T6"."""
+    return f"T1 to T{tasks}" if tasks > 1 else "T1"
+
+
+def untrained_transfer(summary: Summary) -> float | None:
+    """Transfer of the model before any training: the mean of its accuracies on T2, T3, …"""
+    return mean(summary.zero_shot[1:]) if summary.zero_shot else None
+
+
+def summaries(runs: Mapping[str, RunFolder]) -> dict[str, Summary]:
+    return {label: summarise(folder) for label, folder in runs.items()}
+
+
+def sources(runs: Mapping[str, RunFolder], cells: str) -> str:
+    """One sentence: runs, seeds and cells an answer comes from."""
+    seeds = sorted({folder.config().seed for folder in runs.values()})
+    named = ", ".join(f"{label} = {folder.name}" for label, folder in runs.items())
+    return f"From {named}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {cells}."
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def known(values: Iterable[float | None]) -> np.ndarray:
+    """The measured ones among `values`."""
+    return np.array([v for v in values if v is not None and math.isfinite(v)], dtype=float)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    numbers = known(values)
+    return float(numbers.mean()) if numbers.size else None
+
+
+def less(first: float | None, second: float | None) -> float | None:
+    """first − second; None where one is not measured."""
+    return None if first is None or second is None else first - second
+
+
+def percent(value: float | None) -> str:
+    """ "81.3 %"; "not measured" where there is nothing."""
+    return "not measured" if value is None else f"{value:.1f} %"
+
+
+def points(value: float | None) -> str:
+    """ "+1.2 pp", "−3.0 pp"."""
+    return "not measured" if value is None else f"{value:+.1f} pp".replace("-", "−")
+
+
+def number(value: float | None) -> str:
+    """Three significant digits."""
+    return "not measured" if value is None else f"{value:.3g}".replace("-", "−")
+
+
+def scores(summary: Summary) -> str:
+    """ "Transfer 71.2 %, Last 80.0 %, forgetting +3.1 pp"."""
+    return (
+        f"Transfer {percent(summary.transfer)}, Last {percent(summary.last)}, forgetting {points(summary.forgetting)}"
+    )
+
+
+def compared(value: float | None, against: float | None) -> str:
+    """ "higher", "lower" or "alike" (closer than `CLEAR` points)."""
+    difference = less(value, against)
+    if difference is None:
+        return "not comparable"
+    return "alike" if abs(difference) < CLEAR else "higher" if difference > 0 else "lower"

@@ -1,0 +1,133 @@
+"""A question: which runs decide it, and how its answer is computed from them. No torch.
+
+An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
+name apart), so a question whose presets have changed asks for new runs instead of answering from old ones.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cl_core.config import ConfigError, RunConfig, nearest
+from cl_core.presets import resolve
+from cl_core.store import RunFolder, RunReader, StoreError, list_runs
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, why, the runs it needs, and how they are read."""
+
+    name: str
+    title: str  # the question itself, one sentence
+    why: str  # why it is asked and how the runs decide it
+    runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
+    answer: Callable[[Mapping[str, RunFolder]], str]  # finished runs by label, at least one → one paragraph
+    seconds: float | None = None  # of all runs together, on two idle cores; None: not measured
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(label for label, _ in self.runs)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the finished runs say, and the labels of the runs that are not finished."""
+
+    text: str
+    missing: tuple[str, ...]
+
+
+def config_of(question: Question, label: str, *, seed: int = 0, device: str = "auto") -> RunConfig:
+    """The settings of one of a question's runs. Its name is the label after the question's name, because two questions
+    may share a label and both have a folder in the same place."""
+    records = dict(question.runs)
+    if label not in records:
+        raise ConfigError(nearest(label, records, f"run of question {question.name}"))
+    parts = [question.name, re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")]
+    parts += [f"seed-{seed}"] if seed else []
+    parts += [device] if device != "auto" else []
+    return resolve(
+        {
+            **records[label],
+            "seed": seed,
+            "device": device,
+            "group": f"question {question.name}",
+            "name": "-".join(parts),
+        }
+    )
+
+
+def known_runs(
+    question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto"
+) -> dict[str, tuple[RunFolder, str]]:
+    """Label → (run, state) of the runs below `runs_folder` that have the question's settings, in any state.
+
+    Of several with the same settings a finished one is taken, else the newest. What cannot be read is passed over.
+    """
+    wanted = {_compared(config_of(question, label, seed=seed, device=device)): label for label in question.labels}
+    found: dict[str, tuple[RunFolder, str]] = {}
+    for folder in list_runs(runs_folder):
+        try:
+            label = wanted.get(_compared(folder.config()))
+            if label is None or found.get(label, ("", ""))[1] == "finished":
+                continue
+            with closing(RunReader(folder)) as reader:
+                state = reader.status().state
+        except StoreError:
+            continue
+        if label not in found or state == "finished":
+            found[label] = folder, state
+    return {label: found[label] for label in question.labels if label in found}
+
+
+def finished_runs(
+    question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto"
+) -> dict[str, RunFolder]:
+    """Label → finished run, for the runs of the question that there are."""
+    known = known_runs(question, runs_folder, seed=seed, device=device)
+    return {label: folder for label, (folder, state) in known.items() if state == "finished"}
+
+
+def answered(question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto") -> Answer:
+    """The answer as far as the finished runs give one. Raises StoreError if one of them cannot be read."""
+    return answer_from(question, finished_runs(question, runs_folder, seed=seed, device=device))
+
+
+def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:
+    """The answer that these finished runs give; it ends with what is missing."""
+    missing = tuple(label for label in question.labels if label not in runs)
+    if not runs:
+        return Answer(
+            f"Not answered yet: none of the {len(missing)} runs is finished ({', '.join(missing)}); "
+            f"`plastiscope ask {question.name}` trains them.",
+            missing,
+        )
+    text = question.answer({label: runs[label] for label in question.labels if label in runs})
+    if missing:
+        text += (
+            f" This is a part of the answer: {len(missing)} of {len(question.labels)} runs are missing "
+            f"({', '.join(missing)}); `plastiscope ask {question.name}` trains them."
+        )
+    return Answer(text, missing)
+
+
+def _compared(config: RunConfig) -> str:
+    """A run's settings as one text, without its name."""
+    record = config.to_dict()
+    del record["format"], record["name"]
+    return json.dumps(_as_floats(record), sort_keys=True)
+
+
+def _as_floats(value: Any) -> Any:
+    """Numbers written alike: 0 and 0.0 are the same setting."""
+    if isinstance(value, dict):
+        return {key: _as_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -1,0 +1,183 @@
+"""Questions: what the papers claim and leave open, the runs that decide it, and the answer computed from them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import streamlit as st
+
+from cl_core.config import ConfigError
+from cl_core.questions import QUESTIONS, Answer, Question, answer_from, known_runs
+from cl_core.store import RunFolder, StoreError
+from dashboard import launch
+from dashboard.frame import choose, code, go_to, literal, sentence, show_run
+from dashboard.progress import progress
+from dashboard.runs import runs_folder, runs_index
+from dashboard.tail import log_of
+from dashboard.theme import seconds, task_name
+from dashboard.widgets.control_bar import STATES
+
+BEAT = 2.0  # seconds between looks while runs are trained
+LIVE = ("starting", "running", "paused")
+
+Known = Mapping[str, tuple[RunFolder, str]]
+
+
+def run_rows(asked: Question, known: Known) -> None:
+    """One line a run: a button that opens it on the Run page, and how it stands."""
+    for label in asked.labels:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"question-row-{asked.name}-{label}"):
+            if label not in known:
+                st.markdown(f":material/radio_button_unchecked: {literal(label)}: not started")
+                continue
+            folder, state = known[label]
+            icon, word = STATES.get(state, ("", state))
+            pressed = st.button(
+                label,
+                key=f"question-open-{asked.name}-{label}",
+                type="tertiary",
+                icon=":material/monitoring:",
+                help=f"Open {folder.name} on the Run page",
+                on_click=_show,
+                args=(folder.name,),
+            )
+            st.markdown(f"{icon} {word}{_stand(folder) if state in LIVE else ''}")
+            if pressed:
+                go_to("pages/run.py")
+
+
+def _show(name: str) -> None:
+    runs_index(fresh=True)  # the run may be younger than the list
+    show_run(name)
+
+
+def _stand(folder: RunFolder) -> str:
+    """Where a living run is: task, step, time left."""
+    log = log_of(folder)
+    log.advance()
+    stand = progress(log)
+    if stand.task < 0:
+        return ""
+    left = f", {seconds(stand.seconds_left)} left" if stand.seconds_left is not None else ""
+    return f", {task_name(stand.task)} of {stand.tasks}, step {stand.step} of {stand.steps}{left}"
+
+
+def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
+    """The button that trains what is missing, and how far that is."""
+    state, finished = st.session_state, sum(s == "finished" for _, s in known.values())
+    missing = len(asked.labels) - finished
+    if busy:
+        st.progress(finished / len(asked.labels), text=f"{finished} of {len(asked.labels)} runs finished")
+        st.caption(
+            "Training goes on if this page is closed. *Stop* in the bar below stops the run it shows, and the rest."
+        )
+    elif missing and importlib.util.find_spec("torch") is None:
+        st.info("Only the viewer is installed: runs open and are read, training needs `pip install .`.")
+    elif missing:
+        about = f", about {seconds(asked.seconds)} for all on two idle cores" if asked.seconds else ""
+        st.button(
+            f"Train the {missing} missing runs" if missing > 1 else "Train the missing run",
+            key="question-start",
+            type="primary",
+            icon=":material/play_arrow:",
+            on_click=_start,
+            args=(asked.name, seed),
+        )
+        st.caption(
+            f"One after the other, on this computer{about}; finished runs are kept. In a terminal: "
+            f"{code(f'plastiscope ask {asked.name} --seed {seed}')}"
+        )
+        words = launch.last_lines(launch.question_log(runs_folder(), asked.name))
+        if state.get("_question_asked") == asked.name and words:
+            st.error("The worker ended before all runs were finished. Its last words:", icon=":material/error:")
+            st.code("\n".join(words), language=None, wrap_lines=True)
+    if state.get("_question_trouble"):
+        st.error(sentence(state["_question_trouble"]))
+
+
+def _start(name: str, seed: int) -> None:
+    state = st.session_state
+    state.pop("_question_trouble", None)
+    try:
+        launch.ask(runs_folder(), name, seed)
+        state["_question_asked"] = name
+    except StoreError as error:
+        state["_question_trouble"] = str(error)
+
+
+def answer_panel(asked: Question, known: Known) -> None:
+    """The paragraph that the finished runs give."""
+    finished = {label: folder for label, (folder, state) in known.items() if state == "finished"}
+    stamps = tuple((label, str(f.path), _changed(f)) for label, f in finished.items())
+    with st.container(border=True, key="panel-question-answer"):
+        try:
+            answer = _answer(asked.name, stamps)
+        except StoreError as error:
+            st.error(sentence(error), icon=":material/broken_image:")
+            return
+        if not finished:
+            st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
+            return
+        st.markdown("**Answer**" if not answer.missing else "**A part of the answer**")
+        st.markdown(literal(answer.text))
+        if answer.missing:
+            st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
+
+
+def _changed(folder: RunFolder) -> int:
+    try:
+        return folder.database.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@st.cache_data(show_spinner="Reading the runs…", max_entries=64)
+def _answer(name: str, runs: tuple[tuple[str, str, int], ...]) -> Answer:
+    """Computed once for a set of finished runs, for all viewers."""
+    return answer_from(QUESTIONS[name], {label: RunFolder(Path(path)) for label, path, _ in runs})
+
+
+def _busy(asked: Question, known: Known) -> bool:
+    """Whether runs of the question are being trained, by a worker of this server or by anybody else."""
+    return launch.asking(runs_folder(), asked.name) or any(state in LIVE for _, state in known.values())
+
+
+def body(asked: Question, seed: int) -> None:
+    """Runs, button and answer: what changes while runs are trained."""
+    runs, state = runs_folder(), st.session_state
+    try:
+        known = known_runs(asked, runs, seed=seed)
+    except (StoreError, ConfigError) as error:
+        st.error(sentence(error))
+        return
+    busy = _busy(asked, known)
+    if state.get("_question_busy") not in (None, (asked.name, busy)) and state["_question_busy"][0] == asked.name:
+        state["_question_busy"] = (asked.name, busy)
+        st.rerun()  # begins or ends the looking again
+    state["_question_busy"] = (asked.name, busy)
+    st.markdown("#### Its runs")
+    run_rows(asked, known)
+    controls(asked, known, seed, busy)
+    answer_panel(asked, known)
+
+
+def show() -> None:
+    st.markdown("## Questions")
+    asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), next(iter(QUESTIONS)), spell_out=True)]
+    st.markdown(f"#### {literal(asked.title)}")
+    st.markdown(literal(asked.why))
+    seed = int(
+        st.number_input(
+            "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
+        )
+    )
+    try:
+        busy = _busy(asked, known_runs(asked, runs_folder(), seed=seed))
+    except (StoreError, ConfigError):
+        busy = False  # said below
+    st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
+
+
+show()

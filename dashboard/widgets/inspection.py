@@ -1,0 +1,41 @@
+"""How every page that inspects one run begins: its title, what is missing, and the controls that pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import streamlit as st
+
+from dashboard.frame import Frame, current, empty, learned_at_once, select_layer, select_task, sentence
+from dashboard.tail import Log
+
+Choice = TypeVar("Choice")
+
+
+def inspected(title: str, promise: str, *, key: str) -> tuple[Frame, Log] | None:
+    """Draw the title; the frame and its log, or None after saying why there is nothing to inspect.
+
+    Args:
+        title: the page's.
+        promise: one sentence, what appears here as soon as there is a run.
+        key: prefix of the page's keys.
+    """
+    frame = current()
+    st.markdown(f"## {title}")
+    if frame.log is None:
+        empty(promise, "Start one", page="pages/start.py", key=f"{key}-empty")
+        return None
+    if frame.log.trouble:
+        st.error(sentence(frame.log.trouble), icon=":material/broken_image:")
+        if frame.log.started() is None:
+            return None
+    return frame, frame.log
+
+
+def task_and_layer(log: Log, *more: Callable[[], Choice], key: str) -> tuple[int | None, int, list[Choice]]:
+    """The shared controls in a row, then those of the page: (task, layer, what `more` gave)."""
+    with st.container(horizontal=True, gap="large", key=f"{key}-shared"):
+        task, layer, others = select_task(log), select_layer(log), [control() for control in more]
+    learned_at_once(log)
+    return task, layer, others

@@ -1,0 +1,49 @@
+"""Starting a run from a page: whether it can be done here, doing it, and saying why it failed."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import streamlit as st
+
+from cl_core.config import ConfigError
+from cl_core.presets import resolve
+from cl_core.store import StoreError
+from dashboard import launch
+from dashboard.frame import sentence, show_run
+from dashboard.runs import runs_folder, runs_index
+
+
+def can_train() -> bool:
+    """Whether runs can be started here; says what is missing where they cannot."""
+    if importlib.util.find_spec("torch") is not None:
+        return True
+    st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install .`.")
+    return False
+
+
+def start_run(record: dict[str, Any], place: str) -> bool:
+    """Make a run folder and a worker for `record`, and show that run; call from a widget's callback.
+
+    Args:
+        record: settings as `cl_core.presets.resolve` takes them.
+        place: where a failure is said (`say_trouble`).
+    """
+    st.session_state.pop(f"_trouble-{place}", None)
+    try:
+        folder = launch.start(runs_folder(), resolve(record))
+    except (StoreError, ConfigError) as error:
+        st.session_state[f"_trouble-{place}"] = str(error)
+        return False
+    runs_index(fresh=True)
+    show_run(folder.name)
+    return True
+
+
+def say_trouble(place: str) -> bool:
+    """Why the last start from `place` failed, if it did."""
+    trouble = st.session_state.get(f"_trouble-{place}")
+    if trouble:
+        st.error(sentence(trouble))
+    return bool(trouble)

@@ -1,0 +1,132 @@
+"""The Questions page: states of the runs, the button that trains what is missing, and the answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from cl_core.questions import QUESTIONS
+from cl_core.store import StoreError
+from dashboard import launch
+from tests import recorded_runs
+from tests.dashboard.reading import foot, words
+from tests.recorded_question_runs import weight, write
+
+NAME = "nusa-persistence"
+ROWS = [[90, 60], [80, 88]]
+
+
+def said(app):
+    return words(app).replace("\\", "")
+
+
+def open_buttons(app):
+    return [button for button in app.button if (button.key or "").startswith("question-open-")]
+
+
+def test_a_question_without_runs_says_why_it_is_asked_and_how_to_get_them(runs_folder, open_page):
+    app = open_page("questions", question=NAME)
+    asked = QUESTIONS[NAME]
+    assert asked.title in said(app) and asked.why in said(app)
+    assert "every step: not started" in said(app) and "initial only: not started" in said(app)
+    assert app.button(key="question-start").label == "Train the 2 missing runs"
+    assert f"`plastiscope ask {NAME} --seed 0`" in said(app)
+    assert "The answer appears here when its runs are finished" in said(app)
+
+
+def test_every_question_can_be_chosen(runs_folder, open_page):
+    for name, asked in QUESTIONS.items():
+        assert asked.title in said(open_page("questions", question=name))
+
+
+def test_one_finished_run_gives_a_part_of_the_answer_and_names_the_missing_one(runs_folder, open_page):
+    write(runs_folder, NAME, "every step", weight(), rows=ROWS)
+    app = open_page("questions", question=NAME)
+    assert "A part of the answer" in said(app) and "Missing: initial only." in said(app)
+    assert "Transfer 60.0 %, Last 84.0 %" in said(app)
+    assert app.button(key="question-start").label == "Train the missing run"
+
+
+def test_all_finished_runs_give_the_answer_and_nothing_is_left_to_train(runs_folder, open_page):
+    for label in QUESTIONS[NAME].labels:
+        write(runs_folder, NAME, label, weight(), rows=ROWS)
+    app = open_page("questions", question=NAME)
+    assert "**Answer**" in said(app) and "No, staying in the null space at every step does not help" in said(app)
+    assert "nusa-persistence-initial-only" in said(app) and "Missing" not in said(app)
+    assert "question-start" not in {button.key for button in app.button}
+
+
+def test_runs_of_another_seed_are_found_with_that_seed(runs_folder, open_page):
+    write(runs_folder, NAME, "every step", weight(), rows=ROWS, seed=4)
+    app = open_page("questions", question=NAME)
+    assert "every step: not started" in said(app)
+    app.number_input(key="question-seed").set_value(4).run()
+    assert not app.exception and "A part of the answer" in said(app) and "seed 4" in said(app)
+
+
+def test_a_run_is_opened_on_the_run_page(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "another")
+    write(runs_folder, NAME, "every step", weight(), rows=ROWS)
+    app = open_page("questions", question=NAME)
+    (button,) = open_buttons(app)
+    button.click().run()
+    assert not app.exception
+    assert foot(app).selectbox(key="run").value == "nusa-persistence-every-step"
+    assert "Losses" in said(app) or "nusa_cl" in said(app)
+
+
+def test_the_button_starts_a_worker_that_asks(monkeypatch, runs_folder, open_page):
+    script = "import sys, time; print(sys.argv[1:]); sys.stdout.flush(); time.sleep(30)"
+    monkeypatch.setattr(launch, "ASKER", (sys.executable, "-c", script))
+    app = open_page("questions", question=NAME)
+    app.button(key="question-start").click().run()
+    try:
+        assert not app.exception and launch.asking(runs_folder, NAME)
+        assert "question-start" not in {button.key for button in app.button}, "one worker a question"
+        end = time.monotonic() + 10
+        while not (lines := launch.last_lines(launch.question_log(runs_folder, NAME))) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert lines == [str([NAME, "--runs", str(runs_folder.resolve()), "--seed", "0"])]
+        try:
+            launch.ask(runs_folder, NAME)
+            raise AssertionError("a second worker was started")
+        except StoreError as error:
+            assert "being worked on already" in str(error)
+    finally:
+        for child, _ in launch._CHILDREN.values():
+            child.kill()
+            child.wait()
+
+
+def test_a_worker_that_ends_early_leaves_its_last_words_on_the_page(monkeypatch, runs_folder, open_page):
+    monkeypatch.setattr(launch, "ASKER", (sys.executable, "-c", "import sys; sys.exit('no such preset')"))
+    app = open_page("questions", question=NAME)
+    app.button(key="question-start").click().run()
+    end = time.monotonic() + 10
+    while launch.asking(runs_folder, NAME) and time.monotonic() < end:
+        time.sleep(0.05)
+    app.run()
+    assert not app.exception and "ended before all runs were finished" in said(app)
+    assert any("no such preset" in shown.value for shown in app.code)
+
+
+def test_a_run_in_training_is_shown_as_such(runs_folder, open_page):
+    folder = write(runs_folder, NAME, "every step", weight(), rows=ROWS, end="running")
+    with recorded_runs.held(folder):
+        app = open_page("questions", question=NAME)
+        assert "running" in said(app) and "0 of 2 runs finished" in "\n".join(p.proto.text for p in app.get("progress"))
+        assert "question-start" not in {button.key for button in app.button}
+
+
+def test_a_damaged_finished_run_is_said_and_the_page_stays(runs_folder, open_page, monkeypatch):
+    folder = write(runs_folder, NAME, "every step", weight(), rows=ROWS)
+    app = open_page("questions", question=NAME)
+    folder.database.write_bytes(b"no database" * 500)
+    app.run()
+    assert not app.exception and QUESTIONS[NAME].title in said(app)
+
+
+def test_an_unwritable_runs_folder_is_said(monkeypatch, tmp_path, open_page):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PLASTISCOPE_RUNS", str(tmp_path / "file"))
+    assert "annot list runs" in said(open_page("questions", question=NAME))

@@ -1,0 +1,104 @@
+"""The Spectra page of CLIP runs: weights, moments of features, and the choice between them."""
+
+from __future__ import annotations
+
+import time
+
+from cl_core.store import RunWriter
+from dashboard.frame import page_file
+from dashboard.widgets.liveplot import figure_of
+from tests import recorded_clip_runs, recorded_runs
+from tests.dashboard.reading import words
+from tests.recorded_clip_runs import ClipPlan
+
+
+def titles(app) -> set[str]:
+    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
+    return {f["layout"]["meta"]["title"] for f in found}
+
+
+def controls(app) -> set[str]:
+    return {e.key for kind in ("segmented_control", "selectbox") for e in getattr(app, kind)}
+
+
+def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page):
+    recorded_clip_runs.written(runs_folder)
+    app = open_page("spectra", run="clip-written", task="T2", map="text 2 v")
+    assert titles(app) == {
+        "Singular values, text tower, layer 2, values",
+        "How far each matrix moved, T2 Letters",
+        "How the directions are divided, T2 Letters",
+        "Where the change lies, T2 Letters",
+        "How fast the room runs out",
+        "Effective rank",
+        "The pre-trained principal space",
+    }
+    numbers = {m.label: m.value for m in app.metric}
+    assert numbers["Principal"] == "9 of 16, 56 %" and numbers["Written to"] == "4 of 16, 25 %"
+    assert numbers["Effective rank"] == "11.5, was 10.5" and numbers["Inside the principal space"] == "2.0·10⁻⁷"
+    assert not {"family", "space", "layer"} & controls(app), "one family, and the matrix says which layer"
+
+
+def test_a_matrix_that_is_not_there_falls_back_to_the_first(runs_folder, open_page):
+    recorded_clip_runs.written(runs_folder)
+    app = open_page("spectra", run="clip-written", map="text 9 z")
+    assert "Singular values, image tower, layer 1, queries" in titles(app)
+
+
+def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_page):
+    recorded_clip_runs.protected(runs_folder)
+    app = open_page("spectra", run="clip-protected", layer="2")
+    assert {
+        "Singular values, layer 2, inputs of the first MLP matrix",
+        "Directions left free",
+        "Leak of the actual update, inputs of the first MLP matrix",
+        "What the projection keeps of each step",
+    } <= titles(app)
+    assert "prompt" not in words(app).lower().replace("attention and prompts", "")
+    app.segmented_control(key="family").set_value("weights").run()
+    assert not app.exception and "Singular values, image tower, layer 1, queries" in titles(app)
+    assert "Nothing in this run keeps to them" in words(app) and "Written to" not in {m.label for m in app.metric}
+    app.segmented_control(key="family").set_value("features").run()
+    assert app.segmented_control(key="layer").value == "2", "the layer waits while the weights are looked at"
+
+
+def test_a_matrix_that_exists_once_needs_no_layer(runs_folder, open_page):
+    recorded_clip_runs.protected(runs_folder)
+    app = open_page("spectra", run="clip-protected", layer="1", space="image projection")
+    assert "Singular values, layer 3, class token before the image projection" in titles(app)
+    assert "There is one such matrix" in words(app)
+
+
+def test_a_task_in_which_no_map_moved_says_so(runs_folder, open_page):
+    recorded_clip_runs.protected(runs_folder)
+    app = open_page("spectra", run="clip-protected", family="weights", task="T3")
+    assert "No map moved in T3 Shapes" in words(app)
+
+
+def test_a_living_run_gains_its_first_weights_while_one_looks(runs_folder, open_page):
+    plan = ClipPlan(method="nusa_cl", weights="r_max")
+    folder = recorded_clip_runs.record(runs_folder, "clip", plan, until=1)
+    with recorded_runs.held(folder):
+        app = open_page("spectra", run="clip")
+        assert "appear here when T1 has been learned" in words(app) and not titles(app)
+        writer = RunWriter(folder)
+        for moment in list(recorded_clip_runs.moments(plan))[1:4]:
+            writer.append(moment)
+        writer.close()
+        time.sleep(0.3)
+        app.run()
+        assert not app.exception and "How the directions are divided, T1 Digits" in titles(app)
+
+
+def test_a_clip_run_that_measured_neither_says_how_to(runs_folder, open_page):
+    recorded_clip_runs.record(runs_folder, "clip", ClipPlan(gap=False))
+    assert "diagnostics.weights=true" in words(open_page("spectra", run="clip"))
+
+
+def test_the_matrix_stays_chosen_when_another_page_was_visited(runs_folder, open_page):
+    recorded_clip_runs.written(runs_folder)
+    app = open_page("spectra", run="clip-written")
+    app.selectbox(key="map").set_value("image 2 o").run()
+    app.switch_page(str(page_file("pages/gap.py"))).run()
+    app.switch_page(str(page_file("pages/spectra.py"))).run()
+    assert app.selectbox(key="map").value == "image 2 o"

@@ -1,0 +1,111 @@
+"""Questions: each names runs that can be built, finds them again, and never answers from others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cl_core.config import ConfigError, configured
+from cl_core.presets import resolve
+from cl_core.questions import QUESTIONS, answered, config_of, finished_runs, known_runs, question
+from cl_core.registry import METHODS, load
+from cl_core.store import RunWriter, create_run
+from tests.recorded_question_runs import weight, write
+
+NAMES = [
+    "nusa-orthogonality", "nusa-rho", "nusa-persistence", "nusa-directions", "nusa-saturation", "nusa-cost",
+    "nusa-similar", "gnsp-gap", "gnsp-rho",
+]  # fmt: skip
+PAIR = "nusa-persistence"
+
+
+def test_the_questions_are_these():
+    assert list(QUESTIONS) == NAMES and all(name == asked.name for name, asked in QUESTIONS.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_run_of_a_question_has_settings_that_its_method_accepts(name):
+    asked = question(name)
+    assert asked.title.endswith("?") and len(asked.why) > 60 and len(set(asked.labels)) == len(asked.labels)
+    configs = [config_of(asked, label, seed=3) for label in asked.labels]
+    for config in configs:
+        assert configured(load(METHODS, config.method, "method").Config, config.settings, config.method)
+        assert config.group == f"question {name}" and config.seed == 3 and config.name.startswith(name)
+    assert len({config.name for config in configs}) == len(configs)
+    assert len({str(replace(config, name="")) for config in configs}) == len(configs), "no two runs are the same"
+
+
+def test_runs_of_two_questions_and_seeds_have_names_of_their_own():
+    named = [config_of(q, label, seed=seed).name for q in QUESTIONS.values() for label in q.labels for seed in (0, 1)]
+    assert len(named) == len(set(named))
+    assert config_of(question("nusa-rho"), "rho 0.95", seed=2, device="cpu").name == "nusa-rho-rho-0.95-seed-2-cpu"
+
+
+def test_an_unknown_question_or_run_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown question 'nusa-roh'; known: .* Did you mean nusa-rho?"):
+        question("nusa-roh")
+    with pytest.raises(ConfigError, match=r"unknown run of question nusa-rho 'rho 0.96'; .* Did you mean rho 0.95?"):
+        config_of(question("nusa-rho"), "rho 0.96")
+
+
+def test_only_finished_runs_with_exactly_these_settings_count(tmp_path):
+    asked = question(PAIR)
+    write(tmp_path, PAIR, "every step", weight(), rows=[[1, 2], [3, 4]], end="failed")
+    assert finished_runs(asked, tmp_path) == {}
+    assert {label: state for label, (_, state) in known_runs(asked, tmp_path).items()} == {"every step": "failed"}
+    write(tmp_path, PAIR, "every step", weight(), rows=[[1, 2], [3, 4]], seed=1)
+    assert finished_runs(asked, tmp_path) == {} and list(finished_runs(asked, tmp_path, seed=1)) == ["every step"]
+    for change in ({"device": "cpu"}, {"settings": {"rate": 0.5}}, {"group": "mine"}, {"training": {"epochs": 1}}):
+        record = {**config_of(asked, "initial only").to_dict(), "name": next(iter(change))}
+        settings = {k: {**record[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
+        finish(create_run(tmp_path, resolve({**record, **settings})))
+    assert "initial only" not in known_runs(asked, tmp_path)
+
+
+def test_a_run_of_another_name_with_these_settings_counts_and_a_finished_one_goes_before_a_newer(tmp_path):
+    asked = question(PAIR)
+    config = config_of(asked, "every step")
+    finish(create_run(tmp_path, replace(config, name="by hand")))
+    create_run(tmp_path, config)
+    assert finished_runs(asked, tmp_path)["every step"].name == "by hand"
+
+
+def finish(folder):
+    from cl_core.events import Clock, StateChanged
+
+    writer = RunWriter(folder)
+    writer.append([StateChanged(Clock(), "finished")])
+    writer.close()
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "config.json").write_text("{")
+    write(tmp_path, PAIR, "every step", weight(), rows=[[1, 2], [3, 4]])
+    assert list(finished_runs(question(PAIR), tmp_path)) == ["every step"]
+
+
+def test_without_runs_the_answer_says_how_to_get_them(tmp_path):
+    answer = answered(question(PAIR), tmp_path / "nowhere")
+    assert answer.missing == ("every step", "initial only")
+    assert answer.text.startswith("Not answered yet: none of the 2 runs") and f"plastiscope ask {PAIR}" in answer.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_from_any_single_run_is_a_sentence_that_names_what_is_missing(name, tmp_path):
+    asked = question(name)
+    for seed, label in enumerate(asked.labels):
+        folder = write(tmp_path, name, label, rows=[[90, 40], [80, 85]], zero_shot=[30, 50], seed=seed)
+        answer = answered(asked, tmp_path, seed=seed)
+        assert answer.missing == tuple(other for other in asked.labels if other != label)
+        assert "Not decided" in answer.text and folder.name in answer.text
+        assert ("This is a part of the answer" in answer.text) == bool(answer.missing)
+        assert all(other in answer.text for other in answer.missing) and "None" not in answer.text
+
+
+def test_asking_costs_no_torch():
+    code = "import sys, cl_core.questions; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
