@@ -46,4 +46,25 @@ class Adaptation:
     branches: Mapping[str, LowRank] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class BlockEdit:
+    """What a method changes within one ViT block. A batch side of 1 means the same for all images."""
+
+    prompts: Tensor | None = None  # [M, d] appended to the block's input, their outputs dropped (VPT-Deep)
+    prefix: tuple[Tensor, Tensor] | None = None  # keys, values [B, M, d] joined to those of the tokens (prefix tuning)
+    head_shift: Tensor | None = None  # [B, d] added to every token's concatenated heads, before the output projection
+    stream_shift: Tensor | None = None  # [B, d] added to every token between attention and MLP
+    branches: Mapping[str, LowRank | Tensor] = field(default_factory=dict)  # "q", "k", "v" → beside W: ΔW [d, d] or BA
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Tokens [B, M, d] that enter at `block`, after the class token, and stay to the end; the pooling leaves them
+    out."""
+
+    tokens: Tensor
+    block: int = 0
+
+
+UNEDITED = BlockEdit()
 AS_IT_IS = Adaptation()

@@ -1,4 +1,4 @@
-"""A timm Vision Transformer, frozen, with deep prompts going in and named activations coming out.
+"""A timm Vision Transformer, frozen, with prompts and other edits going in and named activations coming out.
 
 Nothing of timm is forked or hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1,
 norm2, mlp, ls2). Without prompts the result equals timm's own forward.
@@ -8,12 +8,16 @@ without position embedding, and their outputs are dropped. So the prompt *querie
 cheaper), and since norm1, W_k and W_v see the same prompts for every image, keys and values of prompts are computed
 once a batch.
 
-Shapes: B images, N image tokens (class token included), M prompts, d width, H heads, L blocks.
+Besides prompts, a block takes prefixes, shifts and branches (`BlockEdit`), and tokens can join the sequence for good
+(`Joined`); a block without an edit runs as if edits did not exist.
+
+Shapes: B images, N image tokens (class token and joined tokens included), M prompts, d width, H heads, L blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -23,10 +27,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Joined, LowRank, Tap
 from cl_core.config import ConfigError, Preparation
 
-TAPS = ("input", "normed", "q", "k", "v", "attention", "output")
+TAPS = ("input", "normed", "q", "k", "v", "attention", "output", "final")
 
 
 class ViTBackbone(nn.Module):
@@ -49,17 +53,27 @@ class ViTBackbone(nn.Module):
         """Stays in eval mode: the backbone is a fixed function."""
         return super().train(False)
 
-    def forward(self, images: Tensor, *, prompts: Tensor | None = None, taps: Sequence[Tap] = ()) -> Features:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        prompts: Tensor | None = None,
+        edits: Mapping[int, BlockEdit] | None = None,
+        joined: Joined | None = None,
+        taps: Sequence[Tap] = (),
+    ) -> Features:
         """Features of `images`.
 
         Args:
             images: [B, 3, S, S], prepared as `preparation` says.
             prompts: [L', M, d] with L' ≤ L: the prompts of the first L' blocks; None or M = 0: no prompts.
+            edits: block → what else is changed there.
+            joined: tokens that enter at a block and stay.
             taps: names of activations to return, each (kind, block):
                 "input" [B, N, d] image tokens entering the block; "normed" [B, N + M, d] after norm1, prompts last; "q"
-                [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling; "k", "v" [B, H, N + M, d/H];
-                "attention" [B, H, N, N + M] after the softmax, prompt columns last; "output" [B, N, d] leaving the
-                block.
+                [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling; "k", "v" [B, H, N + M, d/H],
+                the values before any shift; "attention" [B, H, N, N + M] after the softmax, prompt and prefix columns
+                last; "output" [B, N, d] leaving the block; "final" [B, N, d] (last block only) after the final norm.
 
         Returns:
             Features with pooled [B, d]: final norm and pooling as timm's `forward_head(pre_logits=True)`.
@@ -68,14 +82,25 @@ class ViTBackbone(nn.Module):
             ValueError: an unknown tap, or prompts that do not fit.
         """
         self._check(prompts, taps)
-        tokens = self.embed(images)
+        tokens, edits = self.embed(images), edits or {}
         found: dict[Tap, Tensor] = {}
+        first = self.vit.num_prefix_tokens
         for layer in range(self.depth):
             wanted = {kind for kind, block in taps if block == layer}
-            layer_prompts = prompts[layer] if prompts is not None and layer < prompts.shape[0] else None
-            tokens, tapped = self.block(layer, tokens, layer_prompts, wanted)
+            edit = edits.get(layer, UNEDITED)
+            if prompts is not None and layer < prompts.shape[0]:
+                edit = replace(edit, prompts=prompts[layer])
+            if joined is not None and layer == joined.block:
+                entering = joined.tokens.expand(len(tokens), -1, -1)
+                tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
+            tokens, tapped = self.block(layer, tokens, edit, wanted)
             found.update({(kind, layer): value for kind, value in tapped.items()})
-        return Features(self.vit.forward_head(self.vit.norm(tokens), pre_logits=True), found)
+        tokens = self.vit.norm(tokens)
+        if ("final", self.depth - 1) in taps:
+            found["final", self.depth - 1] = tokens
+        if joined is not None:
+            tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
+        return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
     def embed(self, images: Tensor) -> Tensor:
         """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
@@ -83,9 +108,13 @@ class ViTBackbone(nn.Module):
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
     def block(
-        self, layer: int, tokens: Tensor, prompts: Tensor | None = None, taps: set[str] | frozenset[str] = frozenset()
+        self,
+        layer: int,
+        tokens: Tensor,
+        edit: BlockEdit = UNEDITED,
+        taps: set[str] | frozenset[str] = frozenset(),
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block on image tokens [B, N, d] with its prompts [M, d]: (tokens leaving it [B, N, d], what was tapped).
+        """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
 
         Fused attention runs unless the attention map itself is tapped.
         """
@@ -94,13 +123,20 @@ class ViTBackbone(nn.Module):
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
-        q, k, v = attention.qkv(normed).view(batch, count, 3, heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
-        if prompts is not None and prompts.shape[0]:
-            prompt_normed, prompt_k, prompt_v = self._prompt_keys_values(block, prompts)
+        qkv = attention.qkv(normed).view(batch, count, 3, heads, depth)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if edit.branches:
+            beside = {name: self._branch(branch, normed) for name, branch in edit.branches.items()}
+            q, k, v = (x + beside[name] if name in beside else x for name, x in (("q", q), ("k", k), ("v", v)))
+        if edit.prompts is not None and edit.prompts.shape[0]:
+            prompt_normed, prompt_k, prompt_v = self._prompt_keys_values(block, edit)
             k = torch.cat([k, prompt_k.expand(batch, -1, -1, -1)], dim=2)
             v = torch.cat([v, prompt_v.expand(batch, -1, -1, -1)], dim=2)
             if "normed" in taps:
                 normed = torch.cat([normed, prompt_normed.expand(batch, -1, -1)], dim=1)
+        if edit.prefix is not None:
+            prefix_k, prefix_v = (self._in_heads(x.expand(batch, -1, -1)) for x in edit.prefix)
+            k, v = torch.cat([k, prefix_k], dim=2), torch.cat([v, prefix_v], dim=2)
         tapped = {
             kind: value
             for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
@@ -114,7 +150,11 @@ class ViTBackbone(nn.Module):
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scale)
         mixed = mixed.transpose(1, 2).reshape(batch, count, width)
+        if edit.head_shift is not None:
+            mixed = mixed + edit.head_shift[:, None]
         tokens = tokens + block.ls1(attention.proj(attention.norm(mixed)))
+        if edit.stream_shift is not None:
+            tokens = tokens + edit.stream_shift[:, None]
         tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
         if "output" in taps:
             tapped["output"] = tokens
@@ -143,25 +183,34 @@ class ViTBackbone(nn.Module):
             "parameters": sum(p.numel() for p in self.parameters()),
         }
 
-    @staticmethod
-    def _prompt_keys_values(block: nn.Module, prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """norm1, keys and values of prompts [M, d], the same for all images: [M, d] and twice [H, M, d/H]."""
-        attention, width = block.attn, prompts.shape[-1]
-        normed = block.norm1(prompts)
+    def _in_heads(self, x: Tensor) -> Tensor:
+        """[B, n, d] → [B, H, n, d/H]: coordinates 0 … d/H − 1 go to head 0."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _branch(self, branch: LowRank | Tensor, x: Tensor) -> Tensor:
+        """What a branch adds to queries, keys or values of inputs x [B, n, d]: [B, H, n, d/H]."""
+        return self._in_heads(F.linear(x, branch) if isinstance(branch, Tensor) else branch(x))
+
+    def _prompt_keys_values(self, block: nn.Module, edit: BlockEdit) -> tuple[Tensor, Tensor, Tensor]:
+        """norm1, keys and values of prompts [M, d], the same for all images: [M, d] and twice [1, H, M, d/H]."""
+        attention, width = block.attn, self.width
+        normed = block.norm1(edit.prompts)
         bias = None if attention.qkv.bias is None else attention.qkv.bias[width:]
-        k, v = (
-            F.linear(normed, attention.qkv.weight[width:], bias)
-            .view(-1, 2, attention.num_heads, attention.head_dim)
-            .permute(1, 2, 0, 3)
-            .unbind(0)
-        )
+        k, v = F.linear(normed, attention.qkv.weight[width:], bias)[None].split(width, dim=-1)
+        k, v = self._in_heads(k), self._in_heads(v)
+        if edit.branches:
+            k, v = (
+                x + self._branch(edit.branches[name], normed[None]) if name in edit.branches else x
+                for name, x in (("k", k), ("v", v))
+            )
         return normed, k, v
 
     def _check(self, prompts: Tensor | None, taps: Sequence[Tap]) -> None:
         for kind, layer in taps:
-            if kind not in TAPS or not 0 <= layer < self.depth:
+            if kind not in TAPS or not 0 <= layer < self.depth or (kind == "final" and layer != self.depth - 1):
                 raise ValueError(
-                    f"no activation {kind!r} in block {layer}; kinds: {', '.join(TAPS)}; blocks: 0 to {self.depth - 1}"
+                    f"no activation {kind!r} in block {layer}; kinds: {', '.join(TAPS)}; blocks: 0 to "
+                    f"{self.depth - 1} ('final' in the last only)"
                 )
         if prompts is not None and (
             prompts.dim() != 3 or prompts.shape[0] > self.depth or prompts.shape[2] != self.width

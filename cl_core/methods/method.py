@@ -88,7 +88,7 @@ class Method(nn.Module, abc.ABC):
         self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons."""
-        return backbone.block(layer, tokens, None, taps)
+        return backbone.block(layer, tokens, taps=taps)
 
     def prepare_classifier(self, backbone: Any) -> None:
         """Called before a round of classification: derive from the model as it stands what `classify` reads."""

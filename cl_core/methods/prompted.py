@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.features import BlockEdit, Features, Tap
 from cl_core.events import Clock, Event
 from cl_core.linalg import elbow_nullity, spectrum
 from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
@@ -49,7 +49,7 @@ class PromptedMethod(Method):
     def block(
         self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self.tuning.prompts.detach()[layer], taps)
+        return backbone.block(layer, tokens, BlockEdit(prompts=self.tuning.prompts.detach()[layer]), taps)
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]

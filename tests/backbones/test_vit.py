@@ -10,6 +10,7 @@ import torch
 from cl_core.assets import assets_folder
 from cl_core.backbones import embedded
 from cl_core.backbones import vit as vit_module
+from cl_core.backbones.features import BlockEdit, Joined, LowRank
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
 from cl_core.config import ConfigError, Preparation
 
@@ -77,7 +78,8 @@ def test_prompts_act_as_tokens_appended_to_every_block_and_dropped_after_it(back
 
 def test_tapping_changes_nothing_and_taps_have_the_promised_shapes(backbone):
     images, prompts = images_for(backbone), prompts_for(backbone)
-    taps = [(kind, layer) for layer in range(backbone.depth) for kind in vit_module.TAPS]
+    last = backbone.depth - 1
+    taps = [(kind, at) for at in range(backbone.depth) for kind in vit_module.TAPS if kind != "final" or at == last]
     tapped = backbone(images, prompts=prompts, taps=taps)
     torch.testing.assert_close(tapped.pooled, backbone(images, prompts=prompts).pooled, atol=1e-5, rtol=0)
     n, m, d, h = backbone.tokens, prompts.shape[1], backbone.width, backbone.heads
@@ -89,6 +91,7 @@ def test_tapping_changes_nothing_and_taps_have_the_promised_shapes(backbone):
         "v": (3, h, n + m, d // h),
         "attention": (3, h, n, n + m),
         "output": (3, n, d),
+        "final": (3, n, d),
     }
     assert {tap: tuple(value.shape) for tap, value in tapped.taps.items()} == {
         (kind, layer): shapes[kind] for kind, layer in taps
@@ -164,7 +167,7 @@ def test_a_single_block_repeats_what_the_whole_network_did():
     backbone = random_vit()
     images, prompts = images_for(backbone), prompts_for(backbone)
     found = backbone(images, prompts=prompts, taps=[("input", 1), ("attention", 1), ("output", 1)]).taps
-    output, tapped = backbone.block(1, found["input", 1], prompts[1], {"attention"})
+    output, tapped = backbone.block(1, found["input", 1], BlockEdit(prompts=prompts[1]), {"attention"})
     assert torch.equal(output, found["output", 1])
     assert torch.equal(tapped["attention"], found["attention", 1])
 
@@ -272,3 +275,81 @@ def test_missing_or_damaged_weights_give_one_sentence_with_the_way_out(copied_as
         micro_vit()
     assert "\n" not in str(raised.value)
     assert "plastiscope pretrain micro-vit" in str(raised.value)
+
+
+# ------------------------------------------------------------ edits of a block, tokens that join
+
+
+def drawn(*shape, seed=8):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_shifts_of_zero_change_no_bit(backbone):
+    images, zero = images_for(backbone), torch.zeros(3, backbone.width)
+    edits = {layer: BlockEdit(head_shift=zero, stream_shift=zero) for layer in range(backbone.depth)}
+    assert torch.equal(backbone(images, edits=edits).pooled, backbone(images).pooled)
+
+
+def test_a_shift_of_the_heads_is_a_shift_of_every_value_and_reaches_the_stream_through_the_projection():
+    backbone = random_vit()
+    images, shift = images_for(backbone), drawn(3, backbone.width)
+    block = backbone.vit.blocks[0]
+    shifted = backbone(images, edits={0: BlockEdit(head_shift=shift)}).pooled
+    later = backbone(images, edits={0: BlockEdit(stream_shift=shift @ block.attn.proj.weight.T)}).pooled
+    torch.testing.assert_close(shifted, later, atol=1e-5, rtol=1e-5)
+    assert (shifted - backbone(images).pooled).norm(dim=1).min() > 0.01
+
+
+def test_a_prefix_of_the_prompts_own_keys_and_values_is_the_prompts():
+    backbone = random_vit()
+    images, prompts = images_for(backbone), prompts_for(backbone)[0]
+    attention, normed = backbone.vit.blocks[0].attn, backbone.vit.blocks[0].norm1(prompts)
+    _, keys, values = attention.qkv(normed).split(backbone.width, dim=-1)
+    prefixed = backbone(images, edits={0: BlockEdit(prefix=(keys[None], values[None]))}, taps=[("attention", 0)])
+    prompted = backbone(images, edits={0: BlockEdit(prompts=prompts)}, taps=[("attention", 0)])
+    torch.testing.assert_close(prefixed.pooled, prompted.pooled, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(prefixed.taps["attention", 0], prompted.taps["attention", 0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("low_rank", [True, False], ids=["low rank", "dense"])
+@pytest.mark.parametrize("place, name", enumerate("qkv"))
+def test_a_branch_is_the_same_as_the_changed_weight_for_prompts_too(place, name, low_rank):
+    backbone, changed = random_vit(), random_vit()
+    width = backbone.width
+    down, up = drawn(4, width), drawn(width, 4, seed=9)
+    branch = LowRank(down, up, 0.1) if low_rank else 0.1 * up @ down
+    with torch.no_grad():
+        changed.vit.blocks[1].attn.qkv.weight[place * width : (place + 1) * width] += 0.1 * up @ down
+    images, prompts = images_for(backbone), prompts_for(backbone)
+    beside = backbone(images, prompts=prompts, edits={1: BlockEdit(branches={name: branch})}).pooled
+    torch.testing.assert_close(beside, changed(images, prompts=prompts).pooled, atol=1e-4, rtol=1e-4)
+    assert (beside - backbone(images, prompts=prompts).pooled).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_joined_tokens_go_through_timms_blocks_and_are_left_out_of_the_pooling(backbone, start):
+    images, model = images_for(backbone), backbone.vit
+    if start >= backbone.depth:
+        pytest.skip("fewer blocks than that")
+    entering, first = drawn(3, 4, backbone.width), model.num_prefix_tokens
+    tokens = backbone.embed(images)
+    for layer, block in enumerate(model.blocks):
+        if layer == start:
+            tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
+        tokens = block(tokens)
+    tokens = model.norm(tokens)
+    found = backbone(images, joined=Joined(entering, start), taps=[("final", backbone.depth - 1)])
+    torch.testing.assert_close(found.taps["final", backbone.depth - 1], tokens, atol=1e-5, rtol=1e-5)
+    kept = torch.cat([tokens[:, :first], tokens[:, first + 4 :]], dim=1)
+    torch.testing.assert_close(found.pooled, model.forward_head(kept, pre_logits=True), atol=1e-5, rtol=1e-5)
+
+
+def test_edits_may_differ_from_image_to_image_and_do_not_leak_between_them():
+    backbone = random_vit()
+    images, shift = images_for(backbone), drawn(3, backbone.width)
+    prefix = (drawn(3, 2, backbone.width), drawn(3, 2, backbone.width, seed=9))
+    together = backbone(images, edits={0: BlockEdit(head_shift=shift, prefix=prefix)}).pooled
+    for row in range(3):
+        own = BlockEdit(head_shift=shift[row : row + 1], prefix=tuple(x[row : row + 1] for x in prefix))
+        alone = backbone(images[row : row + 1], edits={0: own}).pooled
+        torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
