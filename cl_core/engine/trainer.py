@@ -106,7 +106,7 @@ class Trainer:
     def _start(self) -> Iterator[Moment]:
         self.method.begin_task(0, self.curriculum[0].classes)
         self.method.refresh()
-        rehearsed = self.method.rehearse(self.backbone, self._rehearsal, Clock(0))  # decides how many steps follow
+        prepared = self._prepared(0)  # may decide how many steps follow
         trainable = sum(p.numel() for g in self.method.groups() for p in g.parameters.values())
         clock = Clock()
         moment: list[Event] = [
@@ -128,20 +128,25 @@ class Trainer:
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
-        moment += [*rehearsed, *self._drift(clock), *self._before_training(clock)]
+        moment += [*prepared, *self._drift(clock), *self._before_training(clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
 
     def _begin(self) -> Iterator[Moment]:
         task = self._task
+        started, prepared = time.perf_counter(), []
         if self.cursor.task:  # the first was begun with the run, to count its parameters
             self.method.begin_task(self.cursor.task, task.classes)
-        self.method.refresh()
+            self.method.refresh()
+            prepared = self._prepared(self.cursor.task)
+        else:
+            self.method.refresh()
         torch.manual_seed(mixed_seed(self.config.seed, "training", self.cursor.task))  # for dropout and the like
         trains = self._epochs > 0  # a reference may have nothing to train
-        self.optimiser, self._task_seconds = self.method.optimiser() if trains else None, 0.0
+        self.optimiser = self.method.optimiser() if trains else None
+        self._task_seconds = time.perf_counter() - started
         self.cursor = replace(self.cursor, stage="train" if trains else "survey", epoch=0, item=0)
-        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs),)
+        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs), *prepared)
 
     def _train(self) -> Iterator[Moment]:
         task, training = self._task, self.config.training
@@ -334,11 +339,15 @@ class Trainer:
         """The classes that compete for the pictures of a task."""
         return self.stream[index].classes if self.stream.task_is_known else range(self._task.classes.stop)
 
-    def _rehearsal(self, number: int) -> Iterator[Batch]:
-        """The first task's batches in the order of epoch `number`."""
-        batches = self.curriculum[0].batches(self.config.training.batch_size, seed=self.config.seed, epoch=number)
-        for batch in batches:
-            yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
+    def _prepared(self, index: int) -> list[Event]:
+        """The method's own preparation for task number `index`, with that task's batches in the order of any epoch."""
+        task, training = self.curriculum[index], self.config.training
+
+        def epoch(number: int) -> Iterator[Batch]:
+            for batch in task.batches(training.batch_size, seed=self.config.seed, epoch=number):
+                yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
+
+        return self.method.prepare_task(self.backbone, epoch, Clock(task.index, 0, self.cursor.step))
 
     def _recomputed(self) -> ClassStatistics:
         """Class statistics of all tasks learned so far, with the features as they are now."""

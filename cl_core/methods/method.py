@@ -2,7 +2,8 @@
 
 The engine's course through one task:
 
-    meet → begin_task → refresh → (loss → backward → gradient maps → optimiser step → projections)* → survey* → end_task
+    meet → begin_task → refresh → prepare_task
+         → (loss → backward → gradient maps → optimiser step → projections)* → survey* → end_task
 
 `refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
 it derives is never saved, so resume and fork are one path.
@@ -122,9 +123,10 @@ class Method(nn.Module, abc.ABC):
         """Passes over each task; `planned` unless the method has a rule of its own."""
         return planned
 
-    def rehearse(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Before the first task is trained: whatever must be tried out on it, leaving the method as it was but wiser.
-        `epoch(k)` gives the first task's batches in its k-th order."""
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """Whatever needs the task's pictures before its steps: a rehearsal, a first stage, a survey of its inputs.
+        `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
+        event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
         return []
 
     def survey_batch(self) -> int:

@@ -118,9 +118,9 @@ class MgClip(ClipMethod):
         """E once the rule has spoken, more or fewer than planned."""
         return planned if self.config.epoch_rule == "fixed" else int(self.found_epochs) or planned
 
-    def rehearse(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """MGP on the first task; of it only E stays."""
-        if self.config.epoch_rule == "fixed":
+        if self.config.epoch_rule == "fixed" or self.found_epochs:
             return []
         before = [p.detach().clone() for p in self.parameters()]
         measured, changes = [self.pair_means(backbone, epoch(0))], []

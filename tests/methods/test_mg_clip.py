@@ -117,7 +117,7 @@ def test_a_rehearsal_leaves_no_trace_but_the_number_of_epochs(mg_clip):
     method, task = trainer.method, trainer.stream[0]
     method.begin_task(0, task.classes)
     before, random = copied(method.state_dict()), torch.get_rng_state()
-    method.rehearse(trainer.backbone, lambda number: task.batches(25, seed=0, epoch=number), Clock(0))
+    method.prepare_task(trainer.backbone, lambda number: task.batches(25, seed=0, epoch=number), Clock(0))
     after = method.state_dict()
     assert {name for name in after if not torch.equal(after[name], before[name])} == {"found_epochs"}
     assert set(after) == set(before) and torch.equal(torch.get_rng_state(), random)
@@ -138,7 +138,7 @@ def test_a_rehearsal_that_breaks_off_leaves_no_trace_at_all(mg_clip):
         return task.batches(25, seed=0, epoch=number)
 
     with pytest.raises(KeyboardInterrupt):
-        method.rehearse(trainer.backbone, breaks_off, Clock(0))
+        method.prepare_task(trainer.backbone, breaks_off, Clock(0))
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
