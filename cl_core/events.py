@@ -274,6 +274,18 @@ class EpochsChosen(Event):
     threshold: float  # relative change of `similarity` that ends the rehearsal
 
 
+@dataclass(frozen=True)
+class SelectionMeasured(Event):
+    """What the test images of all tasks learned so far took from a pool of prompts, after task `clock.task`."""
+
+    layer: int  # block whose selection this is; -1: one selection for the whole network
+    of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
+    counts: np.ndarray  # [C, E] float32, share of the images of class c (in order of arrival) that took entry e; a row
+    # sums to the number of entries taken per image
+    owners: list[int]  # [E] the class or task an entry stands for; -1 where to nobody
+    accuracy: float | None  # percent of images that took their own class's (task's) entry; None where there is none
+
+
 # ---------------------------------------------------------------- housekeeping
 
 
@@ -329,6 +341,7 @@ KINDS: dict[str, type[Event]] = {
         ModalityGapMeasured,
         SimilaritiesMeasured,
         EpochsChosen,
+        SelectionMeasured,
         CheckpointSaved,
         StateChanged,
         CommandRefused,
