@@ -21,7 +21,7 @@ def main() -> None:
     arguments = cli.parse_args()
     for preset in PRESETS.values():
         if "demo" in preset.tags:
-            name = f"{preset.config['method']}-split-digits"
+            name = f"{preset.config['method']}-{preset.config['stream']}".replace("_", "-")
             finished(
                 resolve({"preset": preset.name, "diagnostics": {"readout_control": "every"}}), name, arguments.runs
             )

@@ -61,9 +61,7 @@ class GnspConfig(ClipConfig):
         choices=("everything", "projected layers"),
         help="what the unprotected first task trains: all of CLIP (published), or only what later tasks train too",
     )
-    distillation: float = knob(
-        1.0, low=0.0, high=1e4, help="weight of the distillation from the untouched model (0: no teacher is asked)"
-    )
+    distillation: float = knob(1.0, low=0.0, high=1e4, help="weight of what the untouched model teaches (0: none)")
     alignment: float = knob(0.75, low=0.0, high=1e4, help="weight of the contrastive loss on reference pairs (MAP)")
     temperature: float = knob(2.0, low=0.01, high=100.0, help="τ of the distillation")
     reference_images: int = knob(1000, low=2, high=100_000, help="reference pairs, drawn anew for every task")
@@ -138,8 +136,6 @@ class GNSP(ClipMethod):
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights())
 
-    # ------------------------------------------------------------ losses
-
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
         loss = super().loss(backbone, images, labels)
@@ -164,7 +160,6 @@ class GNSP(ClipMethod):
     def references(self, backbone: Any, adaptation: Adaptation) -> ReferencePairs:
         """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
         if self._references is None:
-            assert self._stream.references is not None  # `meet` has seen to it
             drawn = self._stream.references(self._task, self.config.reference_images)
             prepare, size = self._stream[self._task].prepare, self.config.reference_batch
             pairs = ReferencePairs(backbone, drawn, prepare, size, self.scale)
@@ -175,14 +170,11 @@ class GNSP(ClipMethod):
             self._references = pairs
         return self._references
 
-    # ------------------------------------------------------------ what past tasks ask
-
     def survey_batch(self) -> int:
         return self.config.collect_batch
 
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        wanted = measure or self.config.project != "none"
-        return tuple(layer.tap for layer in self.layers) if wanted else None
+        return tuple(layer.tap for layer in self.layers) if measure or self.config.project != "none" else None
 
     def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
         for layer in self.layers:

@@ -38,7 +38,7 @@ from cl_core.events import Clock, EpochsChosen, Event
 from cl_core.methods.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.clip_weights import key
 from cl_core.methods.method import ParameterGroup
-from cl_core.methods.visual_head import VisualHead, floored_cosine
+from cl_core.methods.visual_head import VisualHead, floored_cosine, fused_score
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
 
@@ -197,11 +197,3 @@ def relative_change(first: float, now: float) -> float:
 def epochs_before(changes: Sequence[float], threshold: float) -> int:
     """E of the relative changes after epochs 1, 2, …: those completed before the first violation, at least 1."""
     return max(1, sum(1 for _ in takewhile(lambda change: change <= threshold, changes)))
-
-
-def fused_score(text: Tensor, visual: Tensor, weight: float, *, double: bool) -> Tensor:
-    """( p + weight softmax(q) ) / (1 + weight), p = softmax(Z) or, double, softmax(softmax(Z)): rows sum to 1."""
-    probabilities = text.softmax(dim=1)
-    if double:
-        probabilities = probabilities.softmax(dim=1)
-    return (probabilities + weight * visual.softmax(dim=1)) / (1 + weight)

@@ -82,3 +82,11 @@ def visual_logits(x: Tensor, rows: Tensor) -> Tensor:
 def floored_cosine(share: float) -> float:
     """From 1 at share 0 to 0.01 at share 1."""
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def fused_score(text: Tensor, visual: Tensor, weight: float, *, double: bool) -> Tensor:
+    """( p + weight softmax(q) ) / (1 + weight), p = softmax(Z) or, double, softmax(softmax(Z)): rows sum to 1."""
+    probabilities = text.softmax(dim=1)
+    if double:
+        probabilities = probabilities.softmax(dim=1)
+    return (probabilities + weight * visual.softmax(dim=1)) / (1 + weight)
