@@ -1,7 +1,8 @@
-"""Everything a run can be told: pause, resume, step, stop. Files in the run's inbox, taken in order by the worker."""
+"""Everything a run can be told: pause, resume, step, stop, turn a knob. Files in the run's inbox, taken in order by the worker."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -49,7 +50,24 @@ class Stop(Command):
     word: ClassVar[str] = "stop"
 
 
-WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, Step, Stop)}
+@dataclass(frozen=True)
+class TurnKnob(Command):
+    """From the next step on, the method's live knob `name` has another value. A checkpoint is saved first."""
+
+    word: ClassVar[str] = "turn"
+    name: str
+    value: float | int | bool | str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not isinstance(self.value, (float, int, bool, str)):
+            raise ValueError(
+                f"turn takes a knob's name and a number, switch or word, got {self.name!r}, {self.value!r}"
+            )
+        if isinstance(self.value, float) and not math.isfinite(self.value):
+            raise ValueError(f"{self.name} cannot be turned to {self.value}; give a finite number")
+
+
+WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, Step, Stop, TurnKnob)}
 
 
 def parse(record: Any) -> Command:

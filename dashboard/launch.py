@@ -1,4 +1,4 @@
-"""Workers: start one, go on with a stopped run, have a question answered, send a command, read the end of a log.
+"""Workers: start one, fork a run, go on with a stopped one, have a question answered, send a command, read a log's end.
 
 A worker is a process of its own session. It outlives this server and writes its run folder; nothing here waits for it.
 """
@@ -10,16 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cl_core.commands import Command
 from cl_core.config import RunConfig
-from cl_core.store import RunFolder, StoreError, create_run, holder, send
+from cl_core.store import RunFolder, StoreError, create_run, fork_run, holder, send
+from cl_core.sweeps import conducted_by, output_of
+from dashboard.knobs import knobs_of
 from dashboard.tail import log_of
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
 ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the question and its options are appended
+SWEEPER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "sweep")  # its options are appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
 LEAVING = 3.0  # seconds granted to a worker between its last event and its end
 
@@ -43,6 +47,20 @@ def start(runs: Path, config: RunConfig) -> RunFolder:
     folder = create_run(runs, config)
     work_on(folder)
     return folder
+
+
+def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any], name: str = "") -> RunFolder:
+    """A run that goes on from where `folder` stood when `after_task` tasks (1 = the first) were trained, with other
+    settings (keys as in --set), and a worker that trains the rest.
+
+    Raises:
+        StoreError: if there is no checkpoint there, nothing left to train, or no worker can be started.
+        ConfigError: if a setting must stay as it is; the sentence says why.
+    """
+    folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
+    made = fork_run(folder, after_task, settings.items(), knobs_of(folder.config().method), name=name)
+    work_on(made)
+    return made
 
 
 def work_on(folder: RunFolder) -> None:
@@ -81,6 +99,28 @@ def asking(runs: Path, question: str) -> bool:
 def question_log(runs: Path, question: str) -> Path:
     """Where the output of a question's worker goes: beside the runs, in a folder that is no run."""
     return Path(runs) / ".questions" / f"{question}.log"
+
+
+def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
+    """A worker that trains the runs of a sweep; `options` as on the command line. Raises StoreError in one sentence."""
+    if sweeping(runs, name):
+        raise StoreError(f"sweep {name} is being worked on already")
+    log = output_of(runs, name)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)  # the words of an earlier attempt
+    except OSError as error:
+        raise StoreError(
+            f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
+        ) from error
+    child = _process([*SWEEPER, *options, "--name", name, "--runs", str(Path(runs).resolve())], log, name)
+    with _GUARD:
+        _CHILDREN[log.resolve()] = (child, time.time())
+
+
+def sweeping(runs: Path, name: str) -> bool:
+    """Whether somebody works on the sweep: a worker started here, or anybody else."""
+    return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
 
 
 def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.assets import recordings_folder
-from cl_core.store import RunFolder, RunReader, StoreError, list_runs
+from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
@@ -38,6 +38,32 @@ class RunIndex:
 
     def is_recording(self, name: str) -> bool:
         return name in self.recordings and name not in self.own
+
+
+MOST_RELATED = 6  # a run and five forks fit one figure
+
+
+def family(index: RunIndex, name: str | None) -> list[tuple[RunFolder, Fork | None]]:
+    """A run, the run it was forked from and the forks of both: the eldest first, with where each left its parent
+    (None for the eldest). Empty if it has no relatives here."""
+    chosen = index.find(name)
+    if chosen is None:
+        return []
+    forks = {folder.name: fork for folder in index.own.values() if (fork := _fork(folder))}
+    mine = forks.get(chosen.name)
+    eldest = (index.own.get(mine.parent) if mine else None) or chosen
+    related = [folder for folder in index.own.values() if folder.name in forks and folder.name != eldest.name]
+    others = [f for f in related if forks[f.name].parent in (eldest.name, chosen.name)]
+    if chosen in others:  # never the one that is cut off
+        others = [chosen, *(folder for folder in others if folder != chosen)]
+    return [(eldest, None), *((f, forks[f.name]) for f in others[: MOST_RELATED - 1])] if others else []
+
+
+def _fork(folder: RunFolder) -> Fork | None:
+    try:
+        return fork_of(folder)
+    except StoreError:
+        return None
 
 
 def runs_folder() -> Path:

@@ -14,11 +14,12 @@ import os
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from cl_core.config import RunConfig
-from cl_core.events import KINDS, AccuracyMeasured, Event, RunStarted, StateChanged, TaskEnded
+from cl_core.events import KINDS, AccuracyMeasured, Event, RunForked, RunStarted, StateChanged, TaskEnded
 from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
 from cl_core.store.reader import DamagedEvent
 
@@ -66,8 +67,9 @@ class Log:
         return [stored.event for stored in self.of(kind)]  # type: ignore[misc]
 
     def started(self) -> RunStarted | None:
-        """The run's plan."""
-        return self.latest(RunStarted)
+        """The run's plan; in a fork with the number of steps that it has."""
+        plan, forked = self.latest(RunStarted), self.latest(RunForked)
+        return plan and replace(plan, total_steps=forked.total_steps) if forked else plan
 
     def tasks(self) -> int:
         """How many tasks are evaluated; 0 while unknown."""

@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+from cl_core.cli.changes import turned_in_words
 from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
 from cl_core.commands import Pause, Stop
-from cl_core.store import RunFolder, RunReader, StoreError, find_run, list_runs, send
+from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
 
 STARTED = time.time()  # about when this process began: what is ordered while torch is still loading counts
@@ -70,12 +72,22 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     folder = find_run(arguments.runs, arguments.run)
-    summary = summarise(folder)
+    summary, fork, turns = summarise(folder), fork_of(folder), turned(folder)
     if arguments.json:
-        print(json.dumps({**summary.to_dict(), "config": folder.config().to_dict()}))
+        own = {
+            "config": folder.config().to_dict(),
+            "fork": asdict(fork) if fork else None,
+            "turned": [{**asdict(event.clock), **event.body()} for event in turns],
+        }
+        print(json.dumps({**summary.to_dict(), **own}))
         return 0
     print(f"{summary.run}: {summary.state}" + (f" ({summary.reason})" if summary.reason else ""))
     print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}")
+    if fork:
+        changes = ", ".join(f"{name} {old} → {new}" for name, (old, new) in fork.changed.items()) or "nothing changed"
+        print(f"fork of {fork.parent} after T{fork.after_task}: {changes}")
+    for event in turns:
+        print(f"turned: {turned_in_words(event)}")
     print(f"{summary.device}, {summary.seconds:.0f} s\n\n{accuracy_table(summary)}\n\n{headline(summary)}")
     return 0
 

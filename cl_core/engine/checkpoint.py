@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,16 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cl_core.store import RunFolder, StoreError, write_atomically
+from cl_core.store.checkpoints import Checkpoint, complete, damaged
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint's place: the last event it covers, and whether it lies between two tasks."""
-
-    path: Path
-    seq: int
-    boundary: bool
-    task: int  # training tasks finished
+__all__ = ["Checkpoint", "complete", "load", "save"]
 
 
 def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) -> Checkpoint:
@@ -51,30 +42,13 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) 
     return Checkpoint(path, seq, boundary, record["task"])
 
 
-def complete(folder: RunFolder) -> list[Checkpoint]:
-    """All complete checkpoints, oldest first. Raises StoreError if one is damaged."""
-    found = []
-    for done in sorted(folder.checkpoints.glob("*/done")):
-        try:
-            record = json.loads((done.parent / "state.json").read_text("utf-8"))
-            found.append(Checkpoint(done.parent, record["seq"], record["boundary"], record["task"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(done.parent, error) from error
-    return found
-
-
 def load(checkpoint: Checkpoint) -> dict[str, Any]:
     """The state that `save` was given. Raises StoreError if a file is damaged."""
     try:
         tensors = load_file(checkpoint.path / "state.safetensors")
         return _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
     except Exception as error:  # safetensors raises its own kinds for damaged files
-        raise _damaged(checkpoint.path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> StoreError:
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    return StoreError(f"checkpoint {path} is damaged ({said}); remove that folder to resume from the one before it")
+        raise damaged(checkpoint.path, error) from error
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

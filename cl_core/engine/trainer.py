@@ -11,7 +11,6 @@ One task:  begin → train (steps, epochs) → survey → measure
 from __future__ import annotations
 
 import math
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -21,17 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cl_core import __version__
 from cl_core.config import DiagnosticsConfig, RunConfig
+from cl_core.diagnostics.forward import ForwardProbe
 from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.probe import Probe
 from cl_core.diagnostics.readout import ClassStatistics
+from cl_core.diagnostics.selection import SelectionTally
 from cl_core.diagnostics.weights import WeightWatch
+from cl_core.engine.environment import environment
 from cl_core.events import (
     AccuracyMeasured,
     Clock,
     EpochEnded,
     Event,
+    PicturesSkipped,
     ProbesChosen,
     PromptsDrifted,
     RunStarted,
@@ -84,6 +86,7 @@ class Trainer:
         method.meet(stream, self.backbone)
         self.gap = ModalityGap(stream) if self.diagnostics.gap else None
         self.weights = WeightWatch() if self.diagnostics.weights else None
+        self.forward = ForwardProbe(stream) if self.diagnostics.forward else None
         self.cursor, self.optimiser = Cursor(), None
         self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
@@ -97,7 +100,14 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        return sum(self._steps(task) * self._epochs for task in self.curriculum)
+        """Steps of the whole run: those done, under whatever settings, and those left."""
+        at, epochs = self.cursor, self._epochs
+        left = sum(self._steps(self.curriculum[i]) * epochs for i in range(at.task, len(self.curriculum)))
+        if at.stage == "train":
+            left -= at.epoch * self._steps(self._task) + at.item
+        elif at.stage in ("survey", "measure"):
+            left -= epochs * self._steps(self._task)
+        return at.step + left
 
     @property
     def _epochs(self) -> int:
@@ -128,6 +138,8 @@ class Trainer:
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
+        if skipped := self.stream.skipped:
+            moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100])))
         moment += [*prepared, *self._drift(clock), *self._before_training(clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
@@ -144,6 +156,7 @@ class Trainer:
         torch.manual_seed(mixed_seed(self.config.seed, "training", self.cursor.task))  # for dropout and the like
         trains = self._epochs > 0  # a reference may have nothing to train
         self.optimiser = self.method.optimiser() if trains else None
+        self.method.proposals = {}
         self._task_seconds = time.perf_counter() - started
         self.cursor = replace(self.cursor, stage="train" if trains else "survey", epoch=0, item=0)
         yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs), *prepared)
@@ -199,7 +212,13 @@ class Trainer:
 
     def _measure(self) -> Iterator[Moment]:
         clock = self._clock(self._epochs - 1)
-        moment = [*self._accuracies(clock), *self._compared(clock, self._learned()), *self._gap(clock)]
+        moment = [
+            *self._accuracies(clock),
+            *self._compared(clock, self._learned()),
+            *self._gap(clock),
+            *self._selection(clock),
+            *self._forward(clock),
+        ]
         done = self._last_task()
         self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
         yield tuple(moment)
@@ -211,7 +230,7 @@ class Trainer:
         optimiser, training, steps = self.optimiser, self.config.training, self._steps(self._task)
         assert optimiser is not None
         epoch, item = self.cursor.epoch, self.cursor.item
-        factor = training.learning_rate_factor(epoch, epoch * steps + item, self._epochs * steps)
+        factor = training.learning_rate_factor(epoch, epoch * steps + item, self._epochs * steps, self._epochs)
         groups = self.method.groups()
         for group, described in zip(optimiser.param_groups, groups, strict=True):
             group["lr"] = described.rate * factor
@@ -227,6 +246,7 @@ class Trainer:
             for name, turned in self.method.gradient_maps().items():
                 gradient = self.method.get_parameter(name).grad
                 proposed[name] = gradient.norm()
+                self._propose(name, gradient)
                 gradient.copy_(turned(gradient))
                 applied[name] = gradient.norm()
         before = {
@@ -242,6 +262,7 @@ class Trainer:
                 step = parameter - old
                 proposed[name] = applied[name] = step.norm()
                 if name in maps:
+                    self._propose(name, step)
                     step = maps[name](step)
                     applied[name] = step.norm()
                     parameter.copy_(old + step)
@@ -256,6 +277,15 @@ class Trainer:
         )
         self._task_seconds += ended.seconds
         return ended
+
+    def _propose(self, name: str, wanted: Tensor) -> None:
+        """Add up what a map is given, for the methods to say at the task's end what they were asked for."""
+        if not self.diagnostics.spectra:
+            return
+        if name in self.method.proposals:
+            self.method.proposals[name] += wanted
+        else:
+            self.method.proposals[name] = wanted.clone()
 
     def _tally(self, losses: dict[str, float], correct: float) -> float:
         for name, value in {**losses, "correct": correct}.items():
@@ -295,13 +325,30 @@ class Trainer:
     def _gap(self, clock: Clock) -> list[Event]:
         return [] if self.gap is None else self.gap.measure(self.method, self.backbone, clock)
 
+    def _forward(self, clock: Clock) -> list[Event]:
+        return [] if self.forward is None else self.forward.measure(self.method, self.backbone, clock, self.device)
+
+    @torch.no_grad()
+    def _selection(self, clock: Clock) -> list[Event]:
+        """What the test images of all tasks learned so far take from the method's pools."""
+        if not self.diagnostics.selection:
+            return []
+        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
+        for index in self._learned():
+            for batch in self._ordered(self.stream[index], "test", EVALUATION_BATCH):
+                chosen = self.method.selection(self.backbone, batch.images)
+                if not chosen:
+                    return []
+                tally.add(chosen, batch.labels)
+        return tally.events(clock)
+
     @torch.no_grad()
     def _before_training(self, clock: Clock) -> list[Event]:
         """What the pre-trained model can do already: accuracy on every task where tasks are known, and the gap."""
         if not self.stream.task_is_known:
-            return self._gap(clock)
+            return [*self._gap(clock), *self._forward(clock)]
         row = self._rows({"zero-shot": self.method.classify})["zero-shot"]
-        return [AccuracyMeasured(clock, "zero-shot", row), *self._gap(clock)]
+        return [AccuracyMeasured(clock, "zero-shot", row), *self._gap(clock), *self._forward(clock)]
 
     @torch.no_grad()
     def _accuracies(self, clock: Clock) -> list[Event]:
@@ -399,6 +446,7 @@ class Trainer:
             "epoch_losses": dict(self._epoch_losses),
             "task_seconds": self._task_seconds,
             "method": self.method.state_dict(),
+            "proposals": dict(self.method.proposals),
             "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
             "probe": dict(self.probe.named_buffers()),
             "statistics": self.statistics.state_dict(),
@@ -416,6 +464,8 @@ class Trainer:
             self.method.begin_task(index, self.curriculum[index].classes)
         self.method.load_state_dict(state["method"])
         self.method.refresh()
+        wanted = state.get("proposals", {})  # checkpoints of older runs have none
+        self.method.proposals = {name: value.to(self.device) for name, value in wanted.items()}
         self._epoch_losses, self._task_seconds = dict(state["epoch_losses"]), state["task_seconds"]
         for name, value in state["probe"].items():
             self.probe.register_buffer(name, value.to(self.device))
@@ -428,16 +478,3 @@ class Trainer:
             self.optimiser = self.method.optimiser()
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on besides the settings."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine())
-    return {
-        "device": device.type,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "plastiscope": __version__,
-    }

@@ -11,16 +11,29 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from cl_core.build import build
-from cl_core.commands import Command, Pause, Resume, Step, Stop
+from cl_core.commands import Command, Pause, Resume, Step, Stop, TurnKnob
 from cl_core.config import ConfigError
 from cl_core.engine import checkpoint as checkpoints
+from cl_core.engine.knobs import settings_after, turn
 from cl_core.engine.trainer import Moment, NonFiniteLoss, Trainer
-from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, StateChanged
-from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, discard, hold, take
+from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, RunForked, StateChanged
+from cl_core.store import (
+    RunFolder,
+    RunReader,
+    RunWriter,
+    StoreError,
+    discard,
+    fork_of,
+    hold,
+    in_force,
+    take,
+    turned,
+)
 
 LISTEN = 0.1  # seconds between looks into the inbox while paused
 
@@ -51,8 +64,8 @@ class Drive:
     def to_the_end(self) -> Ended:
         """Build or restore the trainer and go on until the run is finished, stopped or fails."""
         try:
-            trainer = self._trainer()
-            self._say(StateChanged(self.clock, "running"))
+            trainer, before = self._trainer()
+            self.writer.append([StateChanged(self.clock, "running"), *before])
             for moment in trainer.run():
                 self._store(moment, trainer)
                 if self._obey(trainer):
@@ -65,16 +78,24 @@ class Drive:
                 self.writer.append([RunFailed(self.clock, reason, details), StateChanged(self.clock, "failed", reason)])
             return Ended("failed", reason, details)
 
-    def _trainer(self) -> Trainer:
-        trainer = build(self.folder.config())
+    def _trainer(self) -> tuple[Trainer, list[Event]]:
+        """Built, or put where the newest checkpoint was taken; and what is to be said before the first moment: that
+        this is a fork, and orders that outlive the steps that are repeated."""
+        trainer = build(in_force(self.folder))
         complete = checkpoints.complete(self.folder)
         state = checkpoints.load(complete[-1]) if complete else None  # before rows are taken back: it may be damaged
+        reached = complete[-1].seq if complete else 0
+        ordered = turned(self.folder)[len(turned(self.folder, reached)) :]  # after the checkpoint that precedes a turn
         if self.writer.seq:
-            self.writer.rewind(complete[-1].seq if complete else 0)
+            self.writer.rewind(reached)
         if state is not None:
-            trainer.restore(state)
+            restored(trainer, state)
             self.clock = Clock(complete[-1].task, -1, trainer.cursor.step)
-        return trainer
+        fork = fork_of(self.folder)
+        if fork is None or fork.seq != reached:
+            return trainer, [*ordered]
+        parted = RunForked(self.clock, fork.parent, fork.after_task, fork.changed, trainer.total_steps)
+        return trainer, [parted, *ordered]
 
     def _store(self, moment: Moment, trainer: Trainer) -> None:
         self.writer.append(moment)
@@ -97,15 +118,17 @@ class Drive:
             for command in take(self.folder):
                 if isinstance(command, Stop):
                     return True
-                self._turn(command)
+                self._follow(command, trainer)
             if self.asked_to_stop():
                 return True
             if not self.paused or self.allowance:
                 return False
             time.sleep(LISTEN)
 
-    def _turn(self, command: Command | str) -> None:
+    def _follow(self, command: Command | str, trainer: Trainer) -> None:
         match command:
+            case TurnKnob(name=name, value=value):
+                self._turn(trainer, name, value)
             case Pause() if not self.paused:
                 self.paused = True
                 self._say(StateChanged(self.clock, "paused"))
@@ -125,6 +148,18 @@ class Drive:
                 )
             case _:
                 self._say(CommandRefused(self.clock, "?", str(command)))
+
+    def _turn(self, trainer: Trainer, name: str, value: Any) -> None:
+        """Save, then turn a live knob; or say why it cannot be turned."""
+        try:
+            settings_after(trainer, name, value)
+        except ConfigError as error:
+            self._say(CommandRefused(self.clock, TurnKnob.word, str(error)))
+            return
+        between = trainer.cursor.stage == "begin" and trainer.cursor.task > 0  # then a boundary is saved already
+        if not between:
+            self._save(trainer, boundary=False)
+        self._say(turn(trainer, name, value))
 
     def _stop(self, trainer: Trainer) -> Ended:
         if trainer.cursor.stage != "start":
@@ -154,6 +189,18 @@ def drive(
         with contextlib.closing(RunWriter(folder)) as writer:
             discard(folder, time.time() if orders_since is None else orders_since)
             return Drive(folder, writer, on_moment, asked_to_stop).to_the_end()
+
+
+def restored(trainer: Trainer, state: dict[str, Any]) -> None:
+    """Put a fresh trainer where `state` was taken. Raises ConfigError if its settings make it another shape."""
+    try:
+        trainer.restore(state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(
+            f"the checkpoint does not fit these settings of {trainer.config.method} ({said[:300]}); a setting that "
+            "sets sizes cannot change within a run: start a new one"
+        ) from error
 
 
 def in_one_sentence(error: Exception) -> str:

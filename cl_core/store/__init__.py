@@ -1,5 +1,7 @@
 """What stays of a run: events, arrays, commands, and who is working on it. No torch here."""
 
+from cl_core.store.checkpoints import Checkpoint, complete
+from cl_core.store.fork import Fork, boundaries, fork_of, fork_run, forked_settings, in_force, turned
 from cl_core.store.inbox import discard, send, take
 from cl_core.store.reader import RunReader, RunStatus, StoredEvent
 from cl_core.store.recording import record
@@ -7,20 +9,29 @@ from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold,
 from cl_core.store.writer import RunWriter
 
 __all__ = [
+    "Checkpoint",
+    "Fork",
     "RunFolder",
     "RunReader",
     "RunStatus",
     "RunWriter",
     "StoreError",
     "StoredEvent",
+    "boundaries",
+    "complete",
     "create_run",
     "discard",
     "find_run",
+    "fork_of",
+    "fork_run",
+    "forked_settings",
     "hold",
     "holder",
+    "in_force",
     "list_runs",
     "record",
     "send",
     "take",
+    "turned",
     "write_atomically",
 ]

@@ -139,6 +139,10 @@ class RunReader:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
 
+    def rows(self, until: int) -> list[tuple[Any, ...]]:
+        """Rows up to seq `until` as they are stored, for a copy."""
+        return self._query("SELECT * FROM events WHERE seq <= ? ORDER BY seq", (until,))
+
     def worked_seconds(self) -> float:
         """Wall time between events, without what passed before a (re)start: pauses and the days before a resume."""
         rows = self._query("SELECT time, kind = 'StateChanged' AND body LIKE '%\"running\"%' FROM events ORDER BY seq")

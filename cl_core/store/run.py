@@ -3,6 +3,7 @@
 config.json               what the run is, written once
 events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
 checkpoints/000123/       everything needed to go on; a file `done` is written last
+fork.json                 only in a fork: its parent, where it left it, and what changed (fork.py)
 inbox/                    commands for the worker (inbox.py)
 worker.lock, worker.log   a record lock the kernel drops when the worker dies; the worker's output
 """
@@ -60,6 +61,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def fork_file(self) -> Path:
+        return self.path / "fork.json"
 
     @property
     def inbox(self) -> Path:

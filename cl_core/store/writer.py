@@ -69,6 +69,12 @@ class RunWriter:
         self.seq = seq
         return seq
 
+    def adopt(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Take over another run's rows as they are, places and times included, into an empty table."""
+        with self._transaction("copy events into"):
+            self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows)
+            self.seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+
     def rewind(self, seq: int) -> None:
         """Forget rows above `seq` (what was not saved did not happen) and tell readers to start afresh."""
         with self._transaction("take rows back from"):

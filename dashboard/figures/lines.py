@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 
+from cl_core.events import KnobTurned
 from dashboard.theme import INK, PALE, task_name
 
 LIMIT = 600  # points a line keeps
@@ -140,6 +141,33 @@ def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, a
         )
         for x, task in starts[::stride]
     )
+
+
+def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 4) -> None:
+    """A dash-dotted vertical wherever a knob was turned, on every horizontal axis of steps or of tasks; the caption
+    names the knobs. On a task axis it stands before the first task that was measured under the new value."""
+    places = {"optimiser step": lambda e: float(e.clock.step), "after training on": lambda e: e.clock.task - 0.5}
+    marked = False
+    for axis in figure.select_xaxes():
+        place = places.get(axis.title.text or "")
+        if place is None:
+            continue
+        marked, name = True, axis.plotly_name.replace("axis", "")
+        drawn = f"{axis.anchor if str(axis.anchor or '').startswith('y') else 'y'} domain"
+        line = {"dash": "dashdot", "width": 1.5, "color": INK}
+        figure.layout.shapes += tuple(
+            go.layout.Shape(type="line", x0=x, x1=x, xref=name, y0=0, y1=1, yref=drawn, line=line)
+            for x in sorted({place(event) for event in turned})
+        )
+    if marked and turned and isinstance(figure.layout.meta, dict):
+        told = [f"{e.name} {_short(e.old)} → {_short(e.new)} in {task_name(e.clock.task)}" for e in turned[-most:]]
+        more = f", and {len(turned) - most} before" if len(turned) > most else ""
+        said = f" Dash-dotted: a knob was turned ({'; '.join(told)}{more})."
+        figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def band(x0: float, x1: float, *, axis: str = "x", colour: str = PALE, opacity: float | None = None) -> go.layout.Shape:

@@ -8,20 +8,26 @@ from cl_core.events import (
     AccuracyMeasured,
     CheckpointSaved,
     CommandRefused,
+    PicturesSkipped,
     RunFailed,
     RunStarted,
     StepEnded,
     TaskEnded,
 )
+from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
 from dashboard.figures.readings import accuracies
 from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence
 from dashboard.progress import progress
-from dashboard.tail import Log
+from dashboard.runs import family, runs_index
+from dashboard.tail import Log, log_of
 from dashboard.theme import megabytes, seconds, task_colour, task_label, task_name
 from dashboard.widgets.control_bar import resume_here, state_of
+from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.headline_numbers import headline_numbers
+from dashboard.widgets.knob_panel import knob_panel
 from dashboard.widgets.launch_form import launch_form
+from dashboard.widgets.preview import skipped_files
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
 
@@ -204,6 +210,30 @@ def figures() -> None:
             )
         elif plan.trained_tasks > 1:
             _later("Accuracy of each task over time", f"The first point appears when {first} has been learned.")
+    with st.container(key="run-forks-place"):
+        if plan.trained_tasks > 1:
+            relatives(frame, plan.trained_tasks)
+
+
+def relatives(frame: Frame, stages: int) -> None:
+    """The run beside its parent and its forks, their shared past once."""
+    from dashboard.figures.forks import Branch, average_over_forks
+    from dashboard.figures.readings import mean_so_far
+
+    branches = []
+    for folder, fork in family(runs_index(), frame.run):
+        log = log_of(folder)
+        log.advance()
+        means = mean_so_far(accuracies(log.events(AccuracyMeasured)))
+        branches.append(
+            Branch(folder.name, means, fork.after_task, _changes(fork)) if fork else Branch(folder.name, means)
+        )
+    if len(branches) > 1:
+        panel(average_over_forks, tuple(branches), tasks=stages, key="run-forks")
+
+
+def _changes(fork: Fork) -> str:
+    return ", ".join(f"{name} {old} → {new}" for name, (old, new) in fork.changed.items()) or "nothing changed"
 
 
 def _later(title: str, sentence: str) -> None:
@@ -211,6 +241,20 @@ def _later(title: str, sentence: str) -> None:
     with st.container(border=True, height=430):
         st.markdown(f"**{title}**")
         st.markdown(sentence)
+
+
+def say_parent(log: Log) -> None:
+    """Where a fork left its parent, and what changed."""
+    try:
+        fork = fork_of(log.folder)
+    except StoreError as error:
+        st.caption(sentence(error))
+        return
+    if fork is not None:
+        st.caption(
+            f"Forked from {code(fork.parent)} after {task_name(fork.after_task - 1)}: {literal(_changes(fork))}. "
+            "What was measured up to there is its parent's."
+        )
 
 
 def about(log: Log) -> None:
@@ -254,10 +298,18 @@ def show() -> None:
                 + (f", preset {code(log.config.preset)}" if log.config.preset else "")
                 + ("" if frame.recording else f", in {code(log.folder.path.parent)}")
             )
+        say_parent(log)
         if log.trouble:
             st.error(sentence(log.trouble), icon=":material/broken_image:")
         if state != "unreadable" or not log.trouble:
             banner(frame, log, state)
+    with st.container(key="run-change-place"):
+        if state in ("running", "paused"):
+            knob_panel(frame)
+        elif state in ("finished", "stopped", "failed", "gone"):
+            fork_form(frame)
+    if skipped := log.latest(PicturesSkipped):
+        skipped_files(skipped.count, skipped.files)
     st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
     about(log)
 

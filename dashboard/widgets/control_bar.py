@@ -7,7 +7,7 @@ import time
 import streamlit as st
 
 from cl_core.commands import Command, Pause, Resume, Step, Stop
-from cl_core.events import CommandRefused, StateChanged, StepEnded
+from cl_core.events import CommandRefused, KnobTurned, StateChanged, StepEnded
 from cl_core.store import RunStatus, StoreError
 from dashboard import launch
 from dashboard.frame import Frame, choose_run, current, sentence
@@ -84,7 +84,7 @@ def _say_and_offer(frame: Frame, log: RunLog) -> None:
     state, status = state_of(frame), log.status()
     stand = progress(log)
     icon, word = STATES.get(state, (":material/help:", state))
-    told = _pending(log) or word
+    told = pending(log) or word
     with st.container(width="stretch", gap=None):
         if stand.steps and state != "unreadable":
             st.progress(stand.share, text=f"{icon} **{told}** · {_place(stand, state)}{_left(stand, state, status)}")
@@ -115,14 +115,14 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
 
 def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None:
     """Buttons that fit the state."""
-    waiting = _pending(log) is not None
+    waiting = pending(log) is not None
     if state == "running":
         st.button(
             "Pause",
             key="bar-pause",
             icon=":material/pause:",
             shortcut="Space",
-            on_click=_order,
+            on_click=give_order,
             args=(log, Pause(), "pausing…"),
             disabled=waiting,
         )
@@ -134,7 +134,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
             shortcut="Space",
             type="primary",
             disabled=waiting,
-            on_click=_order,
+            on_click=give_order,
             args=(log, Resume(), "going on…"),
         )
         st.button(
@@ -142,7 +142,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
             key="bar-step",
             icon=":material/skip_next:",
             shortcut="S",
-            on_click=_order,
+            on_click=give_order,
             args=(log, Step(1), "stepping…"),
             help="One moment of training (a step or a measurement), then pause again",
         )
@@ -150,7 +150,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
             st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")
             st.button(
-                "Save and stop", key="bar-stop", on_click=_order, args=(log, Stop(), "stopping…"), disabled=waiting
+                "Save and stop", key="bar-stop", on_click=give_order, args=(log, Stop(), "stopping…"), disabled=waiting
             )
     if status.resumable and state != "starting" and not frame.recording:
         st.button(
@@ -183,10 +183,10 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
 
 
 def _answers(log: RunLog) -> int:
-    return len(log.of(StateChanged)) + len(log.of(CommandRefused))
+    return len(log.of(StateChanged)) + len(log.of(CommandRefused)) + len(log.of(KnobTurned))
 
 
-def _pending(log: RunLog) -> str | None:
+def pending(log: RunLog) -> str | None:
     """'pausing…' from the press of the button until the worker answers."""
     asked = st.session_state.get("_asked")
     if asked and asked[0] == str(log.path) and asked[2] == _answers(log) and time.time() - asked[3] < 30:
@@ -194,7 +194,8 @@ def _pending(log: RunLog) -> str | None:
     return None
 
 
-def _order(log: RunLog, command: Command, word: str) -> None:
+def give_order(log: RunLog, command: Command, word: str) -> None:
+    """Send a command to the run's worker; the bar says `word` until it answers. Call from a widget's callback."""
     st.session_state.pop("_refused", None)
     log.advance(force=True)
     try:

@@ -12,9 +12,9 @@ from contextlib import closing
 
 import pytest
 
-from cl_core.cli import COMMANDS, main
+from cl_core.cli import COMMANDS
 from cl_core.methods.sequential import Sequential
-from cl_core.registry import BACKBONES, METHODS, STREAMS
+from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS
 from cl_core.store import RunReader, find_run, list_runs
 
 TINY = ["--backbone", "random-vit", "--stream", "synthetic", "--device", "cpu", "--set", "stream.tasks=2", "--set",
@@ -25,28 +25,6 @@ KEYS = [
     "forgetting", "backward_transfer",
     "transfer", "average", "last",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    folder = tmp_path / "runs"
-    monkeypatch.setenv("PLASTISCOPE_RUNS", str(folder))
-    return folder
-
-
-@pytest.fixture
-def say(runs, capsys):
-    """`say("list", "--json")` → (exit status, standard output, standard error)."""
-
-    def run(*arguments):
-        try:
-            status = main([str(argument) for argument in arguments])
-        except SystemExit as ended:  # argparse's own way out
-            status = ended.code
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return run
 
 
 def one_sentence(error):
@@ -96,11 +74,38 @@ def test_the_version_is_told(say):
 
 
 @pytest.mark.parametrize(("command", "table"), [("methods", METHODS), ("backbones", BACKBONES), ("streams", STREAMS)])
-def test_what_can_be_named_is_listed_one_line_each(say, command, table):
+def test_what_can_be_named_is_listed_one_line_each(say, command, table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))  # no model at hand
+    forms = [scheme.form.split()[0] for scheme in SCHEMES.get(command.removesuffix("s"), {}).values()]
     status, out, _ = say(command)
-    assert status == 0 and [line.split()[0] for line in out.splitlines()] == list(table)
+    assert status == 0 and [line.split()[0] for line in out.splitlines()] == [*table, *forms]
     status, out, _ = say(command, "--json")
-    assert status == 0 and [row["name"] for row in json.loads(out)] == list(table)
+    assert status == 0 and [row["name"] for row in json.loads(out)] == [*table, *forms]
+
+
+def test_a_backbone_and_a_stream_are_described_before_a_run(say, tmp_path):
+    from PIL import Image
+
+    for name in ("wren", "robin"):
+        for i in range(5):
+            (tmp_path / "birds" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (50 * i, 9, 9)).save(tmp_path / "birds" / name / f"{i}.png")
+    (tmp_path / "birds" / "wren" / "song.png").write_text("tweet")
+    status, out, _ = say("streams", f"folder:{tmp_path / 'birds'}", "--set", "stream.tasks=2")
+    assert status == 0 and out.count("4 training and 1 test pictures") == 2
+    assert "left out: wren/song.png: not a picture" in out
+    status, _, error = say("streams", f"folder:{tmp_path / 'bees'}")
+    assert status == 2 and "there is no folder" in error
+    status, out, _ = say("backbones", "timm:vit_tiny_patch16_224@random", "--json")
+    told = json.loads(out)
+    assert (status, told["width"], told["tokens"], told["missing"]) == (0, 192, 197, "")
+    assert told["memory"] > 4 * told["parameters"] > 0
+    status, out, error = say(
+        "run", "--method", "sequential", "--backbone", "random-vit", "--stream", f"folder:{tmp_path / 'birds'}",
+        "--set", "stream.tasks=2", "--set", "epochs=1", "--runs", tmp_path / "runs", "--name", "birds", "--json",
+    )  # fmt: skip
+    assert status == 0, error
+    assert json.loads(out.splitlines()[-1])["stream"] == f"folder:{tmp_path / 'birds'}"
 
 
 def test_presets_are_listed_with_what_they_set(say):
@@ -221,7 +226,10 @@ def test_a_finished_run_is_listed_shown_and_not_trained_again(say):
     status, out, _ = say("show", "mine", "--json")
     shown = json.loads(out)
     assert status == 0 and {k: shown[k] for k in row} == row
-    assert set(shown) == {*KEYS, "readouts", "reason", "config"} and shown["config"]["method"] == "sequential"
+    assert (
+        set(shown) == {*KEYS, "readouts", "reason", "config", "fork", "turned"}
+        and shown["config"]["method"] == "sequential"
+    )
     assert "task-incremental" in shown["readouts"]
     status, out, _ = say("show", "min")
     assert status == 0 and out.startswith("mine: finished")

@@ -1,0 +1,123 @@
+"""`plastiscope turn` and `fork`: change a setting of a run that is going, or of what is left of one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+
+from cl_core.cli.options import add_json, add_runs
+from cl_core.commands import TurnKnob
+from cl_core.config import ConfigError, describe, parse_pair
+from cl_core.events import CommandRefused, Event, KnobTurned
+from cl_core.registry import METHODS, load
+from cl_core.store import RunFolder, RunReader, StoreError, boundaries, find_run, fork_run, forked_settings, send
+
+PATIENCE = 30.0  # seconds until a run's answer is no longer waited for
+EXAMPLES = {
+    "turn": "plastiscope turn 20260102-nsp2-1a2b eta_affinity=0.9",
+    "fork": "plastiscope fork 20260102-nsp2-1a2b --after-task 3 --set eta_affinity=0.9",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    command = parser.prog.rsplit(" ", 1)[-1]
+    parser.epilog = f"example: {EXAMPLES[command]}"
+    parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
+    if command == "turn":
+        parser.add_argument("knob", metavar="KNOB=VALUE", help="a live knob of the run's method and its new value")
+    else:
+        parser.add_argument(
+            "--after-task", type=int, required=True, metavar="K", help="what was learned up to T1 … TK stays as it is"
+        )
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="a knob of the method that sets no sizes, or training.KEY; may be repeated; none: the same run again",
+        )
+        parser.add_argument("--name", default="", help="name of the fork's folder")
+    add_runs(parser)
+    add_json(parser)
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    return {"turn": _turn, "fork": _fork}[arguments.command](arguments)
+
+
+def _turn(arguments: argparse.Namespace) -> int:
+    """Send the order and wait for the answer. 0 when it was turned, 1 when it was refused."""
+    name, value = parse_pair(arguments.knob, "turn")
+    try:
+        command = TurnKnob(name, value)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    folder = find_run(arguments.runs, arguments.run)
+    with contextlib.closing(RunReader(folder)) as reader:
+        status = reader.status()
+        if status.pid is None:
+            raise StoreError(
+                f"run {folder.name} is not running (it is {status.state}), so no knob of it can be turned; "
+                "`plastiscope fork` trains the rest of it with another value"
+            )
+        before = max((stored.seq for stored in reader.since(kinds=("KnobTurned", "CommandRefused"))), default=0)
+        send(folder, command)
+        answer = _answer(reader, before)
+    if answer is None:
+        print(f"{folder.name}: turning {name}; it will answer after its current step")
+        return 0
+    if isinstance(answer, CommandRefused):
+        raise StoreError(f"{folder.name} refused: {answer.reason}")
+    if arguments.json:
+        step = answer.clock.step + 1
+        print(json.dumps({"run": folder.name, "name": name, "old": answer.old, "new": answer.new, "step": step}))
+    else:
+        print(f"{folder.name}: {turned_in_words(answer)}")
+    return 0
+
+
+def _answer(reader: RunReader, before: int) -> KnobTurned | CommandRefused | None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for stored in reader.since(before, ("KnobTurned", "CommandRefused")):
+            event: Event = stored.event
+            if isinstance(event, KnobTurned) or (isinstance(event, CommandRefused) and event.command == TurnKnob.word):
+                return event
+        if reader.status().pid is None:
+            return None
+        time.sleep(0.1)
+    return None
+
+
+def turned_in_words(event: KnobTurned) -> str:
+    """'eta_affinity 0.5 → 0.9 from step 131 on (T3)'."""
+    return f"{event.name} {event.old} → {event.new} from step {event.clock.step + 1} on (T{event.clock.task + 1})"
+
+
+def _fork(arguments: argparse.Namespace) -> int:
+    """Make the fork and train its remaining tasks in this process."""
+    from cl_core.cli.run import train
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
+    folder = find_run(arguments.runs, arguments.run)
+    values = [parse_pair(pair) for pair in arguments.set]
+    knobs = describe(load(METHODS, folder.config().method, "method").Config)
+    try_settings(folder, arguments.after_task, values, knobs)
+    made = fork_run(folder, arguments.after_task, values, knobs, name=arguments.name)
+    return train(made, as_json=arguments.json)
+
+
+def try_settings(folder: RunFolder, after_task: int, values: list, knobs: list) -> None:
+    """Build the fork's trainer and lay the checkpoint into it, so that what does not fit leaves no folder behind.
+    Raises ConfigError or StoreError."""
+    config, changed = forked_settings(folder, after_task, values, knobs)
+    if not changed:
+        return
+    from cl_core.build import build
+    from cl_core.engine import checkpoint
+    from cl_core.engine.worker import restored
+
+    restored(build(config), checkpoint.load(boundaries(folder)[after_task]))

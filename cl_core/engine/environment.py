@@ -1,0 +1,23 @@
+"""What a run's numbers depend on besides its settings."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from cl_core import __version__
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Device, threads and versions, as a run's first event tells them."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine())
+    return {
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "plastiscope": __version__,
+    }

@@ -1,0 +1,160 @@
+"""A fork: a new run that begins where another stood between two tasks, and goes on with other settings.
+
+Its folder holds the parent's events and boundary checkpoints up to there, so readers see one whole run, and it stays
+whole when the parent is removed. Rows are copied; arrays and checkpoints are hard links where the file system has them
+(nobody writes into a file that exists), else copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cl_core.changes import Rows, forked
+from cl_core.config import ConfigError, RunConfig
+from cl_core.events import Clock, KnobTurned, StateChanged
+from cl_core.store.checkpoints import Checkpoint, complete
+from cl_core.store.reader import RunReader
+from cl_core.store.run import RunFolder, StoreError, create_run, write_atomically
+from cl_core.store.writer import RunWriter
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where a run left its parent."""
+
+    parent: str  # the parent run's name
+    after_task: int  # tasks that were trained there
+    seq: int  # the last event that is the parent's
+    changed: dict[str, list[Any]]  # setting → [its value in the parent, its value here]
+
+
+def fork_of(folder: RunFolder) -> Fork | None:
+    """Where this run left its parent; None if it is no fork. Raises StoreError if the note is damaged."""
+    try:
+        return Fork(**json.loads(folder.fork_file.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{folder.fork_file} is damaged ({error}); the events beside it are untouched") from error
+
+
+def turned(folder: RunFolder, until: int | None = None) -> list[KnobTurned]:
+    """Knobs turned in this run itself (not in its parent), in order; `until`: only up to that seq."""
+    fork = fork_of(folder)
+    with contextlib.closing(RunReader(folder)) as reader:
+        found = list(reader.since(fork.seq if fork else 0, (KnobTurned.__name__,)))
+    return [s.event for s in found if until is None or s.seq <= until]  # type: ignore[misc]
+
+
+def in_force(folder: RunFolder, until: int | None = None) -> RunConfig:
+    """The settings as they stand (or stood at seq `until`): those of config.json, and live knobs turned since."""
+    config = folder.config()
+    values = {event.name: event.new for event in turned(folder, until)}
+    return replace(config, settings={**config.settings, **values}) if values else config
+
+
+def boundaries(folder: RunFolder) -> dict[int, Checkpoint]:
+    """Tasks finished → the checkpoint from which a fork can train the rest. Empty for a recording."""
+    return {c.task: c for c in complete(folder) if c.boundary and c.task}
+
+
+def forked_settings(
+    folder: RunFolder, after_task: int, values: Iterable[tuple[str, Any]], knobs: Rows
+) -> tuple[RunConfig, dict[str, Any]]:
+    """The settings that a fork of `folder` would have, and what differs from those in force there.
+
+    Raises StoreError if there is nothing to go on from, ConfigError if a setting must stay.
+    """
+    start = _boundary(folder, after_task)
+    config, changed = forked(in_force(folder, start.seq), values, knobs)
+    return replace(config, parent=folder.name, fork_task=after_task, name=""), changed
+
+
+def fork_run(
+    folder: RunFolder,
+    after_task: int,
+    values: Iterable[tuple[str, Any]],
+    knobs: Rows,
+    *,
+    name: str = "",
+    runs: Path | None = None,
+) -> RunFolder:
+    """A new run that goes on from where `folder` stood when `after_task` tasks were trained, with other settings.
+
+    It is stopped: whoever drives it trains the remaining tasks.
+
+    Args:
+        values: (key, value) pairs, keys as in --set; none = the same run again.
+        knobs: the method's knobs as `config.describe` gives them.
+        name: name of the folder; time and method if empty.
+        runs: where it goes; beside its parent if None.
+
+    Raises:
+        StoreError: if there is nothing to go on from, or the folder cannot be written.
+        ConfigError: if a setting must stay as it is.
+    """
+    config, changed = forked_settings(folder, after_task, values, knobs)
+    start = _boundary(folder, after_task)
+    made = create_run(runs or folder.path.parent, replace(config, name=name))
+    try:
+        note = Fork(folder.name, after_task, start.seq, changed)
+        write_atomically(made.fork_file, json.dumps(asdict(note), indent=1).encode())
+        _copy_past(folder, made, start.seq)
+        with contextlib.closing(RunWriter(made)) as writer, contextlib.closing(RunReader(folder)) as reader:
+            writer.adopt(reader.rows(start.seq))
+            reason = f"forked from {folder.name} after T{after_task}; resume trains the rest"
+            writer.append([StateChanged(Clock(after_task - 1), "stopped", reason)])
+    except (OSError, StoreError) as error:
+        shutil.rmtree(made.path, ignore_errors=True)
+        raise StoreError(f"cannot fork {folder.name}: {error}") from error
+    return made
+
+
+def _copy_past(folder: RunFolder, made: RunFolder, seq: int) -> None:
+    """Arrays and boundary checkpoints up to `seq`."""
+    for file in folder.arrays.glob("*.npy"):
+        if int(file.name.split("-", 1)[0]) <= seq:
+            _link(file, made.arrays / file.name)
+    for checkpoint in boundaries(folder).values():
+        if checkpoint.seq <= seq:
+            for file in sorted(checkpoint.path.iterdir(), key=lambda f: f.name == "done"):
+                _link(file, made.checkpoints / checkpoint.path.name / file.name)
+
+
+def _link(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+
+
+def _boundary(folder: RunFolder, after_task: int) -> Checkpoint:
+    """The checkpoint after `after_task` tasks. Raises StoreError that says which there are."""
+    folder.config()  # a damaged or newer run is refused first
+    known = boundaries(folder)
+    with contextlib.closing(RunReader(folder)) as reader:
+        started = reader.latest("RunStarted")
+    tasks = started.event.trained_tasks if started else 0  # type: ignore[attr-defined]
+    if not known:
+        raise StoreError(
+            f"{folder.name} keeps no checkpoint between tasks: it is a recording, or no task has been finished; a fork "
+            "needs the run itself"
+        )
+    if tasks and after_task >= tasks:
+        raise StoreError(f"a fork after T{after_task} would have nothing left to train: {folder.name} has {_of(tasks)}")
+    if after_task not in known:
+        there = ", ".join(f"T{task}" for task in known if task < tasks) or "none yet"
+        raise StoreError(f"{folder.name} has no checkpoint after T{after_task}; there is one after: {there}")
+    return known[after_task]
+
+
+def _of(tasks: int) -> str:
+    return "one task" if tasks == 1 else f"{tasks} tasks"

@@ -1,0 +1,84 @@
+"""A run and its forks on the same axes, the past they share drawn once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from dashboard.figures.description import blank, describe
+from dashboard.figures.lines import label_ends, task_ticks
+from dashboard.theme import INK, percent, task_name
+
+_DASHES = ("dash", "dot", "longdash", "longdashdot", "dashdot")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One run of a family."""
+
+    name: str
+    means: np.ndarray  # [T] percent, mean accuracy over the tasks seen by then; NaN = not measured
+    after_task: int = 0  # tasks trained in its parent; 0: it has none here
+    changed: str = ""  # what differs from its parent, in words
+
+
+def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
+    """Average accuracy after every task: a run whole, each of its forks dashed from where it left.
+
+    Args:
+        branches: the run first, then its forks.
+        tasks: training stages of the run.
+    """
+    figure = blank()
+    ends, told, marks = [], [], set()
+    for place, branch in enumerate(branches):
+        start = max(branch.after_task - 1, 0)
+        known = np.flatnonzero(np.isfinite(branch.means))
+        known = known[known >= start]
+        if branch.after_task:
+            marks.add(start)
+        if not len(known):
+            continue
+        last, whole = int(known[-1]), not branch.after_task
+        figure.add_scatter(
+            x=known.astype(np.int32),
+            y=branch.means[known].astype(np.float32),
+            mode="lines+markers",
+            name=branch.name,
+            showlegend=False,
+            line={"color": INK, "width": 2.5, "dash": "solid" if whole else _DASHES[(place - 1) % len(_DASHES)]},
+            marker={"color": INK, "size": 6, "symbol": "circle" if whole else "diamond-open"},
+            hovertemplate=f"{branch.name}: %{{y:.1f}} %<extra>{branch.changed}</extra>",
+        )
+        label = branch.name if len(branch.name) <= 26 else f"…{branch.name[-25:]}"
+        ends.append((float(last), float(branch.means[last]), label))
+        told.append(f"{branch.name} {percent(float(branch.means[last]))} after {task_name(last)}")
+    for mark in sorted(marks):
+        figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": INK}, layer="below")
+        figure.add_annotation(
+            x=mark, y=1, yref="y domain", text=f"fork after {task_name(mark)}", showarrow=False, xanchor="left",
+            yanchor="bottom", font={"size": 12},
+        )  # fmt: skip
+    label_ends(figure, ends, span=(0, 103), gap=14)
+    figure.update_xaxes(
+        title_text="after training on", showgrid=False, range=[-0.15, max(tasks - 1, 1) + 0.15], **task_ticks(tasks)
+    )
+    figure.update_yaxes(title_text="average accuracy", range=[0, 103], dtick=20, ticksuffix=" %")
+    figure.update_layout(margin={"r": 190})
+    differ = "; ".join(f"{b.name}: {b.changed}" for b in branches if b.changed)
+    return describe(
+        figure,
+        title="This run and its forks",
+        what="Average accuracy over the tasks seen so far; solid: the run, dashed: each fork, from the task after "
+        f"which it left.{f' Changed: {differ}.' if differ else ''}",
+        look_for="Lines that part show what the changed setting was worth from there on; up to the mark they are one "
+        "and the same training.",
+        how="A_i = mean of a(i, j) over j ≤ i, of the readout each run is judged by. A fork begins with its parent's "
+        "saved state after that task; only the tasks that remain are trained, under its own settings. One seed each: "
+        "a small distance may be chance.",
+        alt="; ".join(told) + "." if told else "No accuracy measured yet.",
+        height=320,
+    )

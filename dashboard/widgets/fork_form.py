@@ -1,0 +1,88 @@
+"""The form that forks a run: from after which task, with which settings; only the tasks that remain are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cl_core.changes import changeable
+from cl_core.config import ConfigError
+from cl_core.store import Checkpoint, StoreError, boundaries, in_force
+from dashboard import launch
+from dashboard.frame import Frame, sentence, show_run
+from dashboard.knobs import knobs_of
+from dashboard.runs import runs_index
+from dashboard.tail import RunLog
+from dashboard.theme import task_name
+from dashboard.widgets.knob_inputs import knob_inputs
+from dashboard.widgets.starting import can_train, say_trouble
+
+
+def fork_form(frame: Frame) -> None:
+    """A switch, and below it the form; nothing where there is no boundary to go on from."""
+    log = frame.whole_log
+    plan = log.started() if log else None
+    if log is None or plan is None or plan.trained_tasks < 2:
+        return
+    if frame.recording:
+        st.caption("A recording keeps no checkpoints; a run of your own can be forked from between two tasks.")
+        return
+    try:
+        places = {task: c for task, c in boundaries(log.folder).items() if task < plan.trained_tasks}
+    except StoreError as error:
+        st.caption(sentence(error))
+        return
+    if places and st.toggle(
+        "Fork this run", key="fork-open", help="Train the remaining tasks again with other settings, as a new run"
+    ):
+        with st.container(border=True, key="fork-form"):
+            if can_train():
+                _form(log, places, plan.trained_tasks)
+
+
+def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
+    where, name = st.columns([2, 2])
+    after = where.segmented_control(
+        "Fork from after", list(places), default=max(places), required=True, key=f"fork-after-{log.name}",
+        format_func=lambda task: task_name(task - 1),
+    )  # fmt: skip
+    called = name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
+    after = int(after or max(places))
+    left = ", ".join(task_name(task) for task in range(after, tasks))
+    st.markdown(f"Everything up to {task_name(after - 1)} stays as it was trained; {left} will be trained anew.")
+    try:
+        config = in_force(log.folder, places[after].seq)
+        knobs, training = changeable(knobs_of(config.method))
+    except (StoreError, ConfigError) as error:
+        st.warning(sentence(error))
+        return
+    settings: dict[str, Any] = {}
+    st.markdown("Settings of the method")
+    settings |= knob_inputs(knobs, config.settings, f"fork-{log.name}-{after}")
+    st.markdown("Training")
+    changed = knob_inputs(training, vars(config.training), f"fork-training-{log.name}-{after}")
+    settings |= {f"training.{key}": value for key, value in changed.items()}
+    if not settings:
+        st.caption("With nothing changed the fork repeats its parent exactly, on the same processor.")
+    st.button(
+        f"Fork from after {task_name(after - 1)}",
+        key="fork-now",
+        type="primary",
+        icon=":material/fork_right:",
+        on_click=_fork,
+        args=(log, after, settings, called.strip()),
+    )
+    say_trouble("fork")
+
+
+def _fork(log: RunLog, after: int, settings: dict[str, Any], name: str) -> None:
+    st.session_state.pop("_trouble-fork", None)
+    try:
+        made = launch.fork(log.folder, after, settings, name)
+    except (StoreError, ConfigError) as error:
+        st.session_state["_trouble-fork"] = str(error)  # what `say_trouble` says
+        return
+    runs_index(fresh=True)
+    st.session_state["fork-open"] = False
+    show_run(made.name)

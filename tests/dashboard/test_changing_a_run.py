@@ -1,0 +1,144 @@
+"""Turning a knob of a living run, forking one that stands, and both drawn where they happened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+
+import pytest
+
+from cl_core.commands import TurnKnob
+from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunForked
+from cl_core.store import RunReader, RunWriter, StoreError, fork_of, take
+from dashboard import knobs, launch, runs
+from dashboard.tail import log_of
+from dashboard.widgets.liveplot import figure_of
+from tests import recorded_runs
+from tests.dashboard.reading import words
+
+ROWS = [
+    {"name": "eta_affinity", "default": 0.97, "low": 0.0, "high": 1.0, "choices": None, "live": True, "fixed": "",
+     "help": "η₁"},
+    {"name": "rule", "default": "elbow", "low": None, "high": None, "choices": ["elbow", "energy"], "live": True,
+     "fixed": "", "help": "the cut"},
+    {"name": "prompt_rate", "default": 0.01, "low": 0.0, "high": 10.0, "choices": None, "live": False, "fixed": "",
+     "help": "rate"},
+    {"name": "prompt_length", "default": 4, "low": 0, "high": 64, "choices": None, "live": False,
+     "fixed": "sets shapes", "help": "prompts"},
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_knobs(monkeypatch):
+    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+
+
+@pytest.fixture
+def whole(runs_folder):
+    """A finished run of three tasks with a checkpoint after each."""
+    folder = recorded_runs.finished(runs_folder, "whole")
+    with closing(RunReader(folder)) as reader:
+        for task, stored in enumerate(reader.since(kinds=(CheckpointSaved.__name__,))):
+            path = folder.checkpoints / f"{stored.seq:08d}"
+            path.mkdir(parents=True)
+            record = {"seq": stored.seq, "boundary": True, "task": task + 1, "state": {}}
+            (path / "state.json").write_text(json.dumps(record))
+            (path / "done").touch()
+    return folder
+
+
+def titles(app):
+    return [figure_of(e.proto.bytes)["layout"]["meta"]["title"] for e in app.get("bidi_component") if e.proto.bytes]
+
+
+def test_a_living_run_offers_its_live_knobs_alone_and_turn_orders_what_was_changed(runs_folder, open_page):
+    folder = recorded_runs.paused(runs_folder)
+    with recorded_runs.held(folder):
+        app = open_page("run", run="paused")
+        assert not [t for t in app.toggle if t.key == "fork-open"]
+        app.toggle(key="turn-open").set_value(True).run()
+        assert not app.exception and {s.label for s in app.slider} == {"eta affinity"}
+        assert "prompt length" not in {w.label for w in (*app.number_input, *app.slider)}
+        assert app.button(key="turn-now").disabled
+        app.slider(key="turn-paused-eta_affinity").set_value(0.5).run()
+        app.button(key="turn-now").click().run()
+        assert not app.exception and take(folder) == [TurnKnob("eta_affinity", 0.5)]
+
+
+def test_what_was_turned_is_said_and_is_where_the_slider_stands(runs_folder, open_page):
+    folder = recorded_runs.paused(runs_folder)
+    with closing(RunWriter(folder)) as writer:
+        writer.append([KnobTurned(Clock(1, 0, 8), "eta_affinity", 0.97, 0.25)])
+    with recorded_runs.held(folder):
+        app = open_page("run", run="paused")
+        app.toggle(key="turn-open").set_value(True).run()
+        assert app.slider(key="turn-paused-eta_affinity").value == 0.25
+        assert "Turned in T2, before step 9" in words(app)
+        assert "Dash-dotted: a knob was turned (eta_affinity 0.97 → 0.25 in T2)" in words(app)
+
+
+def test_a_method_without_live_knobs_says_so(runs_folder, open_page, monkeypatch):
+    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS[2:] for name in knobs.METHODS})
+    with recorded_runs.held(recorded_runs.paused(runs_folder)):
+        app = open_page("run", run="paused")
+        app.toggle(key="turn-open").set_value(True).run()
+        assert "no knob that can be turned while it trains" in words(app)
+
+
+def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(whole, open_page, monkeypatch):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
+    app = open_page("run", run="whole")
+    assert not [t for t in app.toggle if t.key == "turn-open"]
+    app.toggle(key="fork-open").set_value(True).run()
+    assert "Everything up to T2 stays as it was trained; T3 will be trained anew" in words(app)
+    assert "With nothing changed the fork repeats its parent exactly" in words(app)
+    assert "prompt length" not in {w.label for w in app.number_input}
+    app.number_input(key="fork-whole-2-eta_affinity").set_value(0.5).run()
+    app.number_input(key="fork-training-whole-2-epochs").set_value(4).run()
+    app.text_input(key="fork-name").set_value("child").run()
+    app.button(key="fork-now").click().run()
+    assert not app.exception
+    made = runs.runs_index(fresh=True).own["child"]
+    fork = fork_of(made)
+    assert (fork.parent, fork.after_task) == ("whole", 2)
+    assert {key: new for key, (_, new) in fork.changed.items()} == {"eta_affinity": 0.5, "epochs": 4}
+    assert app.session_state["run"] == "child" and "Forked from `whole` after T2" in words(app)
+
+
+def test_parent_and_fork_are_drawn_together_from_either_side(whole, open_page, monkeypatch):
+    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
+    assert "This run and its forks" not in titles(open_page("run", run="whole"))
+    launch.fork(whole, 2, {"eta_affinity": 0.5}, "child")
+    runs.runs_index(fresh=True)
+    for name in ("whole", "child"):
+        assert "This run and its forks" in titles(open_page("run", run=name))
+
+
+def test_a_fork_is_refused_in_one_sentence(whole, open_page):
+    app = open_page("run", run="whole")
+    app.toggle(key="fork-open").set_value(True).run()
+    app.text_input(key="fork-name").set_value("whole").run()
+    app.button(key="fork-now").click().run()
+    assert not app.exception and "is taken" in words(app)
+
+
+def test_a_run_without_checkpoints_offers_no_fork(runs_folder, open_page):
+    recorded_runs.finished(runs_folder)
+    assert not [t for t in open_page("run", run="finished").toggle if t.key == "fork-open"]
+
+
+def test_a_forks_plan_counts_its_own_steps(whole, monkeypatch):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
+    made = launch.fork(whole, 1, {"training.epochs": 7}, "child")
+    with closing(RunWriter(made)) as writer:
+        writer.append([RunForked(Clock(0), "whole", 1, {"epochs": [2, 7]}, 99)])
+    log = log_of(made)
+    log.advance(force=True)
+    assert log.started().total_steps == 99 and log_of(whole).folder == whole
+
+
+def test_a_fork_beyond_the_last_task_is_refused(whole):
+    with pytest.raises(StoreError, match="nothing left to train"):
+        launch.fork(whole, 3, {})
