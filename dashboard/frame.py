@@ -19,6 +19,7 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from cl_core.events import Event, KnobTurned
 from cl_core.presets import PRESETS
 from dashboard import launch
 from dashboard.runs import RunIndex, runs_folder, runs_index
@@ -193,7 +194,9 @@ def select_layer(log: Log | None) -> int:
     return int(choose("Layer", "layer", options, "1")) - 1
 
 
-def choose(label: str, key: str, options: list[str], default: str, *, spell_out: bool = False) -> str:
+def choose(
+    label: str, key: str, options: list[str], default: str, *, spell_out: bool = False, slider: bool = False
+) -> str:
     """One of `options`, kept from page to page and in the URL under `key`.
 
     Args:
@@ -202,6 +205,7 @@ def choose(label: str, key: str, options: list[str], default: str, *, spell_out:
         options: texts, as the URL spells them.
         default: chosen where nothing else is.
         spell_out: write the default into the URL as well, because it may be another one tomorrow.
+        slider: options are positions in an order.
     """
     state, kept = st.session_state, f"_kept-{key}"
     linked = st.query_params.get(key) in options
@@ -211,7 +215,9 @@ def choose(label: str, key: str, options: list[str], default: str, *, spell_out:
         begin_with(key, before if before in options else default, write=spell_out or before not in (None, default))
     elif key in state and state[key] not in options:
         state[key] = default
-    if len(options) <= FEW:
+    if slider:
+        chosen = st.select_slider(label, options, key=key, bind="query-params", persist_state="session")
+    elif len(options) <= FEW:
         chosen = st.segmented_control(
             label, options, key=key, required=True, bind="query-params", persist_state="session"
         )
@@ -288,6 +294,7 @@ def panel(
     Returns:
         The last clicked point (trace, i, x, y, z, custom), or None.
     """
+    from dashboard.figures.lines import mark_turned
     from dashboard.widgets.liveplot import liveplot, to_bytes
 
     frame = current()
@@ -296,6 +303,10 @@ def panel(
         import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
 
         figure = figure_function(*args, **named)
+        if frame.log is not None and args and isinstance(args[0], list) and isinstance((args[0] or [0])[0], Event):
+            turned = frame.log.events(KnobTurned)  # the figure is drawn from this run's events
+            if turned:
+                mark_turned(figure, turned)
         words = dict(figure.layout.meta or {})
         words["height"] = height or words.get("height") or figure.layout.height or 340
         return to_bytes(figure, file=f"{frame.run or 'run'}-{key}", height=words["height"]), words

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_core.events import Clock, Event, WeightSpectrumMeasured
+from cl_core.events import Clock, Event, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.linalg import effective_rank, singular_directions, weight_split
 
 
@@ -38,13 +38,19 @@ class WeightWatch(nn.Module):
         weights = method.adapted_weights(backbone)
         if not weights:
             return []
-        rule, said = method.weight_rule(), []
+        rule, said, spread = method.weight_rule(), [], {}
         for name, now in weights.items():
             key, pretrained = name.replace(".", "_"), backbone.map_weight(name)
             before = getattr(self, key, pretrained)
             first = self._principal(name, pretrained, rule.rho)
-            said.append(_compare(clock, name, pretrained.double(), first, before.double(), now.double(), rule))
+            event, energies = _compare(clock, name, pretrained.double(), first, before.double(), now.double(), rule)
+            said.append(event)
+            tower, block, part = name.split(".")
+            spread.setdefault(f"{tower}.{part}", {})[int(block)] = energies
             self.register_buffer(key, now.detach().clone())
+        for space, found in spread.items():
+            stacked = torch.stack(list(found.values())).float().cpu().numpy()
+            said.append(UpdateByDirection(clock, space, list(found), stacked, "net change"))
         return said
 
     def _principal(self, name: str, weight: Tensor, rho: float) -> Tensor:
@@ -56,8 +62,8 @@ class WeightWatch(nn.Module):
 
 def _compare(
     clock: Clock, name: str, pretrained: Tensor, u_first: Tensor, before: Tensor, now: Tensor, rule: Any
-) -> Event:
-    """`u_first` [out, k_0]: the pre-trained principal directions."""
+) -> tuple[Event, Tensor]:
+    """`u_first` [out, k_0]: the pre-trained principal directions. Also [d] energies of the change by direction."""
     started = time.perf_counter()
     u, sigma, vh = singular_directions(before)
     seconds = time.perf_counter() - started
@@ -66,7 +72,9 @@ def _compare(
     k_first = u_first.shape[1]
     change, total = now - before, now - pretrained
     moved = float(change.norm())
-    return WeightSpectrumMeasured(
+    entries = (u.mT @ change @ vh.mT).square()  # [d, d]; (i, j) counts with the more used of its two directions
+    energies = entries.triu().sum(dim=1) + entries.tril(-1).sum(dim=0)
+    event = WeightSpectrumMeasured(
         clock,
         name,
         sigma.float().cpu().numpy(),
@@ -88,3 +96,4 @@ def _compare(
         int((after > sigma[k - 1] * (1 + 1e-6)).sum()) - int((sigma > sigma[k - 1] * (1 + 1e-6)).sum()),
         seconds,
     )
+    return event, energies

@@ -74,7 +74,12 @@ class ClipMethod(Method, abc.ABC):
         return backbone(images, adaptation=self.adaptation(), taps=tuple(taps))
 
     def block(
-        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return backbone.block(layer, tokens, self.adaptation(), taps)
 

@@ -54,11 +54,13 @@ class GnspConfig(ClipConfig):
     accumulation: str = knob(
         "released",
         choices=("released", "equal", "fading"),
+        fixed="decides what was collected",
         help="released: tasks count the same in MLP layers and fade in the image projection; or one rule for all",
     )
     first_task: str = knob(
         "everything",
         choices=("everything", "projected layers"),
+        fixed="decides which weights are kept",
         help="what the unprotected first task trains: all of CLIP (published), or only what later tasks train too",
     )
     distillation: float = knob(1.0, low=0.0, high=1e4, help="weight of what the untouched model teaches (0: none)")
@@ -187,6 +189,8 @@ class GNSP(ClipMethod):
         said: list[Event] = []
         if measure:  # against what was protected until now
             said.extend(self.moments.updates(clock, found, now, self._projectors))
+            asked = "gradients" if self.config.project == "gradient" else "steps"
+            said.extend(self.moments.directions(clock, found, now, self.proposals, asked))
         if self.survey_taps(measure) is not None:
             self.moments.fold_task()
         if measure:

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.features import Tap
-from cl_core.events import Clock, SpectrumMeasured, UpdateMeasured
+from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,
     effective_rank,
+    eigenbasis,
     gram,
     isotropic_residual,
     protected_energy,
@@ -116,6 +117,31 @@ class InputMoments(nn.Module):
                     residual[space] = float(condition_residual(change, self[name]))
                     leak[space] = float((change - change @ projectors[name].double()).norm() / change.norm())
             yield UpdateMeasured(clock, block, (moved / size) ** 0.5, residual, isotropic, leak)
+
+    def directions(
+        self,
+        clock: Clock,
+        before: Mapping[str, Tensor],
+        after: Mapping[str, Tensor],
+        proposals: Mapping[str, Tensor],
+        source: str,
+    ) -> Iterator[UpdateByDirection]:
+        """How what a task wanted to change is spread over what earlier tasks feed in: ‖Δ v_i‖², v_i the eigenvectors of
+        M. Δ is what was asked for before projection (`proposals`, a sum of `source`), the net change where nothing was
+        projected. Called before `fold_task`, like `updates`; nothing in the first task."""
+        if not int(self.tasks):
+            return
+        wanted = {name: proposals.get(f"clip.{name.replace('.', '/')}") for name in self.names}
+        if any(value is None for value in wanted.values()):
+            wanted, source = {name: after[name] - before[name] for name in self.names}, "net change"
+        for space in dict.fromkeys(layer.space for layer in self.layers):
+            layers, energies = [layer for layer in self.layers if layer.space == space], []
+            for layer in layers:
+                _, vectors = eigenbasis(self[layer.parameter].double())
+                update = layer.input_last(wanted[layer.parameter].double())
+                energies.append((update @ vectors).square().sum(dim=0))
+            stacked = torch.stack(energies).float().cpu().numpy()
+            yield UpdateByDirection(clock, space, [layer.block for layer in layers], stacked, source)
 
     def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
         """What the next task will be held to: one event a layer, with the gains that `project` gives an update."""

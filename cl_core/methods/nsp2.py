@@ -76,9 +76,16 @@ class NSP2Config(PromptConfig):
     scale: str = knob(
         "frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written"
     )
-    weighting: str = knob("batches", choices=("batches", "images"), help="what counts once in the moments")
+    weighting: str = knob(
+        "batches",
+        choices=("batches", "images"),
+        fixed="decides what was collected",
+        help="what counts once in the moments",
+    )
     fold_norm: bool = knob(
-        False, help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)"
+        False,
+        fixed="decides what was collected",
+        help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)",
     )
 
     def __post_init__(self) -> None:
@@ -168,5 +175,6 @@ class NSP2(PromptedMethod):
                 share = nullities[space] / side
                 free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected**2).sqrt()
             gains[space], used[space] = (free, protected), eta > 0 and self.config.projection == "null-space"
-        rule = self.config.rule if self.config.rule == "elbow" else "energy"
-        return self.moments.spectra(clock, nullities, rule, used, gains)
+        shares = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}
+        rules = {space: "elbow" if self.config.rule == "elbow" else f"energy {shares[space]:g}" for space in SPACES}
+        return self.moments.spectra(clock, nullities, rules, used, gains)

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.features import Features, Tap
-from cl_core.events import Clock, SpectrumMeasured, UpdateMeasured
+from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,
     effective_rank,
+    eigenbasis,
     gram_per_head,
     isotropic_residual,
     protected_energy,
@@ -89,11 +90,12 @@ class PromptMoments(nn.Module):
         self,
         clock: Clock,
         nullities: dict[str, Tensor],
-        rule: str,
+        rules: dict[str, str],
         used: dict[str, bool],
         gains: dict[str, tuple[Tensor, Tensor]],
     ) -> Iterator[SpectrumMeasured]:
-        """One event a layer and space. `nullities[space]` [L]; `gains[space]` (free, protected) [L] each."""
+        """One event a layer and space. `nullities[space]` [L] by `rules[space]`; `gains[space]` (free, protected) [L]
+        each."""
         for space in SPACES:
             values = spectrum(getattr(self, space))  # [L, n]
             for layer in range(self.layers):
@@ -104,7 +106,7 @@ class PromptMoments(nn.Module):
                     space,
                     values[layer].float().cpu().numpy(),
                     nullity,
-                    rule,
+                    rules[space],
                     used[space],
                     float(protected_energy(values[layer], nullity)),
                     float(effective_rank(values[layer])),
@@ -134,3 +136,23 @@ class PromptMoments(nn.Module):
                 {s: residual[s][layer] for s in SPACES},
                 {s: isotropic[s][layer] for s in SPACES},
             )
+
+    def directions(
+        self, clock: Clock, wanted: Tensor, source: str, rows: Tensor | None, columns: Tensor | None
+    ) -> Iterator[UpdateByDirection]:
+        """How what a task wanted to change, `wanted` [L, M, d], is spread over what earlier tasks ask: ‖B̃₂ Δ v_i‖² on
+        the affinity side and ‖B̃₁ Δᵀ w_j‖² on the mixture side. `rows` B̃₂, `columns` B̃₁: maps that held in the task.
+
+        Called before `fold_task`, like `updates`. Nothing in the first task.
+        """
+        if not int(self.tasks):
+            return
+        change = wanted.double()
+        sides = {
+            "affinity": change if rows is None else rows.double() @ change,
+            "mixture": (change if columns is None else change @ columns.double()).mT,
+        }
+        for space, update in sides.items():
+            _, vectors = eigenbasis(getattr(self, space))
+            energies = (update @ vectors).square().sum(dim=-2)  # [L, n]
+            yield UpdateByDirection(clock, space, list(range(self.layers)), energies.float().cpu().numpy(), source)

@@ -24,6 +24,8 @@ class PromptedMethod(Method):
 
     Config = PromptConfig
     moments_used = False
+    rows: Tensor | None = None  # [L, M, M] and [L, d, d]: what maps a step from both sides; None: taken as it is
+    columns: Tensor | None = None
 
     def __init__(self, config: PromptConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, seed)
@@ -47,7 +49,12 @@ class PromptedMethod(Method):
         return self.tuning.features(backbone, images, taps)
 
     def block(
-        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return backbone.block(layer, tokens, BlockEdit(prompts=self.tuning.prompts.detach()[layer]), taps)
 
@@ -60,9 +67,12 @@ class PromptedMethod(Method):
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         return self.tuning.loss(backbone, images, labels)
 
+    def collects(self, measure: bool) -> bool:
+        """Whether the moments are taken at a task's end."""
+        return self.config.prompt_length > 0 and (self.moments_used or measure)
+
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        wanted = self.config.prompt_length > 0 and (self.moments_used or measure)
-        return self.moments.taps() if wanted else None
+        return self.moments.taps() if self.collects(measure) else None
 
     def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
         self.moments.add(backbone, features, self.tuning.prompts.detach())
@@ -70,9 +80,13 @@ class PromptedMethod(Method):
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         prompts = self.tuning.prompts.detach()
         said: list[Event] = []
-        if self.survey_taps(measure) is not None:
+        if self.collects(measure):
             if measure:
                 said.extend(self.moments.updates(clock, self.previous_prompts, prompts))
+                wanted, source = prompts - self.previous_prompts, "net change"
+                if self.rows is not None:
+                    wanted, source = self.proposals.get("tuning.prompts", wanted), "steps"
+                said.extend(self.moments.directions(clock, wanted, source, self.rows, self.columns))
             self.moments.fold_task()
             if measure:
                 said.extend(self.spectra(clock))
@@ -84,7 +98,11 @@ class PromptedMethod(Method):
         one = torch.ones(self.moments.layers)
         nullities = {s: elbows(getattr(self.moments, s)) for s in SPACES}
         return self.moments.spectra(
-            clock, nullities, "elbow", dict.fromkeys(SPACES, False), dict.fromkeys(SPACES, (one, one))
+            clock,
+            nullities,
+            dict.fromkeys(SPACES, "elbow"),
+            dict.fromkeys(SPACES, False),
+            dict.fromkeys(SPACES, (one, one)),
         )
 
     def probe_prompts(self) -> Tensor | None:

@@ -1,0 +1,48 @@
+"""A threshold one can drag: bars per layer follow the pointer in the browser, the server hears the value on release.
+
+A slider of Streamlit's own reports only when it is let go. Here everything the bars can show travels with the page
+(some hundred positions × layers), so a drag asks the server for nothing. Beside it stands a plain slider with the same
+positions, for keyboards, tests and browsers in which the component does not run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+_HERE = Path(__file__)
+_mount = st.components.v2.component(
+    "thresholdbars",
+    html='<div class="threshold"></div>',
+    css=_HERE.with_suffix(".css").read_text("utf-8"),
+    js=_HERE.with_suffix(".js").read_text("utf-8"),
+    isolate_styles=False,
+)
+HEAD, ROW = 118, 24  # pixels
+
+
+def thresholdbars(record: dict[str, Any], *, key: str, on_choose: Callable[[str], None]) -> None:
+    """Draw the bars.
+
+    Args:
+        record: steps (texts), at (index), says, layers (names), width, recorded [L], nullity, passed, interference
+            [P][L].
+        key: one per place.
+        on_choose: called with the chosen step's text before the page is drawn again.
+    """
+
+    def chosen() -> None:
+        said = (st.session_state.get(key) or {}).get("chosen")
+        if said and said.get("step") in record["steps"]:
+            on_choose(str(said["step"]))
+
+    _mount(
+        data=json.dumps(record, separators=(",", ":")).encode(),
+        key=key,
+        height=HEAD + ROW * (len(record["layers"]) + 1),
+        on_chosen_change=chosen,
+    )

@@ -1,0 +1,218 @@
+"""The What if page: the plain slider, the bars, the fork, and what it says where something is missing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cl_core.config import ConfigError
+from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection
+from cl_core.store import RunFolder, RunReader, RunWriter, StoreError
+from cl_core.whatif import Threshold, best, boundaries, predict
+from dashboard import launch
+from dashboard.widgets.liveplot import figure_of
+from tests import recorded_clip_runs, recorded_runs
+from tests.dashboard.reading import words
+
+LABEL = "Computed from stored spectra, not retrained"
+
+
+def drawn(app) -> list[dict]:
+    return [figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes]
+
+
+def titles(app) -> set[str]:
+    return {f["layout"]["meta"]["title"] for f in drawn(app) if "layout" in f}
+
+
+def bars(app) -> dict:
+    return next(f for f in drawn(app) if "steps" in f)
+
+
+def numbers(app) -> dict[str, str]:
+    return {m.label: m.value for m in app.metric}
+
+
+def boundary(folder, **where):
+    reader = RunReader(folder)
+    events = [s.event for s in reader.since()]
+    reader.close()
+    return best(
+        boundaries(
+            [e for e in events if isinstance(e, SpectrumMeasured)],
+            (),
+            [e for e in events if isinstance(e, UpdateByDirection)],
+        ),
+        **where,
+    )
+
+
+def test_the_newest_boundary_with_a_learned_task_is_shown_and_labelled(runs_folder, open_page):
+    recorded_runs.finished(runs_folder)
+    app = open_page("whatif", run="finished")
+    assert LABEL in words(app) and "The spectrum after T2, T3 comes next" in words(app)
+    assert titles(app) == {"At equal freedom"}  # a knee has no value to move along
+    assert {"Left free", "Share passed", "Interference"} <= set(numbers(app))
+
+
+def test_a_moved_threshold_changes_the_numbers_to_those_of_the_prediction(runs_folder, open_page):
+    folder = recorded_runs.finished(runs_folder)
+    app = open_page("whatif", run="finished", rule="energy share")
+    slider = app.select_slider(key="tau")
+    assert "Against the threshold" in titles(app)
+    for chosen in ("0.8", "0.99"):
+        slider.set_value(chosen).run()
+        assert not app.exception
+        there = boundary(folder, space="affinity")
+        expected = predict(there, Threshold("energy", float(chosen), 0.97, "frobenius"))
+        assert numbers(app)["Share passed"] == f"{100 * expected.passed.mean():.1f} %"
+        assert numbers(app)["Left free"] == f"{100 * expected.nullity.mean() / there.width:.1f} %"
+        shown = bars(app)
+        assert shown["steps"][shown["at"]] == chosen
+        assert shown["nullity"][shown["at"]] == expected.nullity.tolist()
+        np.testing.assert_allclose(shown["passed"][shown["at"]], 100 * expected.passed, atol=0.051)
+        assert all(len(shown[name]) == len(shown["steps"]) for name in ("nullity", "passed", "interference"))
+
+
+def test_what_is_dragged_in_the_browser_reaches_the_plain_slider(runs_folder, monkeypatch, open_page):
+    """The browser's half is tried in a browser; here its answer is played."""
+    from dashboard.widgets import thresholdbars
+
+    said = {}
+    monkeypatch.setattr(
+        thresholdbars, "_mount", lambda *, data, key, height, on_chosen_change: said.update(change=on_chosen_change)
+    )
+    recorded_runs.finished(runs_folder)
+    app = open_page("whatif", run="finished", rule="share left free")
+    import streamlit as st
+
+    class State(dict):
+        pass
+
+    state = State({"bars-free": {"chosen": {"step": "0.25", "move": 1}}})
+    monkeypatch.setattr(st, "session_state", state)
+    said["change"]()
+    assert state["tau"] == "0.25"
+    state["bars-free"] = {"chosen": {"step": "not a position", "move": 2}}
+    said["change"]()
+    assert state["tau"] == "0.25"
+    assert app.select_slider(key="tau").options[25] == "0.25"
+
+
+def test_the_last_boundary_has_directions_and_no_update(runs_folder, open_page):
+    folder = recorded_runs.finished(runs_folder)
+    writer, last = RunWriter(folder), boundary(folder, space="affinity", task=1)
+    writer.append(
+        [SpectrumMeasured(Clock(2, 1, 17), 0, "affinity", last.spectra[0], 3, "elbow", True, 0.9, 2.0, 0.5, 0.03)]
+    )
+    writer.close()
+    app = open_page("whatif", run="finished", task="T3")
+    assert "none has been learned after this one" in words(app)
+    assert numbers(app)["Share passed"] == "–" and numbers(app)["Left free"] != "–"
+
+
+def test_a_recording_from_before_updates_were_stored_says_so(runs_folder, open_page, monkeypatch):
+    monkeypatch.setattr(
+        recorded_runs, "_by_direction", lambda clock, plan, space: recorded_runs.TaskEnded(clock, 0.0, 0)
+    )
+    recorded_runs.finished(runs_folder)
+    assert "recorded before updates were stored by direction" in words(open_page("whatif", run="finished"))
+
+
+@pytest.mark.parametrize(
+    ("state", "words_of_it"), [("unmeasured", "holds no spectra"), ("waiting", "holds no spectra")]
+)
+def test_without_spectra_the_page_says_how_to_have_them(state, words_of_it, runs_folder, open_page):
+    recorded_runs.STATES[state](runs_folder)
+    assert words_of_it in words(open_page("whatif", run=state))
+
+
+def test_weights_have_their_own_rule_and_limit(runs_folder, open_page):
+    folder = recorded_clip_runs.written(runs_folder)
+    writer = RunWriter(folder)
+    for task in range(3):
+        for tower, depth in (("image", 3), ("text", 2)):
+            energies = np.tile(np.eye(16)[-1] + 0.1, (depth, 1)).astype(np.float32)
+            writer.append(
+                [
+                    UpdateByDirection(
+                        Clock(task, 1, 4 * task + 3), f"{tower}.q", list(range(depth)), energies, "net change"
+                    )
+                ]
+            )
+    writer.close()
+    app = open_page("whatif", run="clip-written", space="image q")
+    assert not app.exception and "was never tried" in words(app)
+    assert {s.key for s in app.select_slider} == {"rmax", "tau"}
+    before = numbers(app)["Left free"]
+    app.select_slider(key="rmax").set_value("2").run()
+    assert numbers(app)["Left free"] != before == "25.0 %"
+
+
+# ---------------------------------------------------------------- try it for real
+
+
+def with_checkpoint(folder) -> None:
+    """A boundary checkpoint after T2, as far as a reader can tell."""
+    place = folder.checkpoints / "00000001"
+    place.mkdir()
+    state = {"seq": 1, "boundary": True, "task": 2, "state": {"$items": []}}
+    (place / "state.json").write_text(json.dumps(state), "utf-8")
+    (place / "done").write_bytes(b"")
+
+
+def test_the_button_says_why_it_cannot_be_pressed(runs_folder, open_page):
+    folder = recorded_runs.finished(runs_folder)
+    app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+    assert app.button(key="whatif-fork").disabled and "there is no checkpoint after T2" in words(app)
+    with_checkpoint(folder)
+    app.run()
+    assert not app.button(key="whatif-fork").disabled
+    app = open_page("whatif", run="finished", rule="share left free")
+    assert app.button(key="whatif-fork").disabled and "cannot be set to the rule free" in words(app)
+
+
+def test_the_button_forks_with_the_chosen_threshold(runs_folder, open_page, monkeypatch):
+    with_checkpoint(recorded_runs.finished(runs_folder))
+    asked = []
+
+    def fork(folder: RunFolder, after_task: int, settings: dict, name: str = "") -> RunFolder:
+        asked.append((folder.name, after_task, settings))
+        return folder
+
+    monkeypatch.setattr(launch, "fork", fork)
+    app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+    app.button(key="whatif-fork").click().run()
+    assert asked == [("finished", 2, {"rule": "energy", "energy_affinity": 0.8})]
+
+
+@pytest.mark.parametrize("error", [StoreError("no checkpoint there"), ConfigError("rho must stay")])
+def test_a_refused_fork_is_a_sentence(error, runs_folder, open_page, monkeypatch):
+    with_checkpoint(recorded_runs.finished(runs_folder))
+
+    def fork(*arguments, **others):
+        raise error
+
+    monkeypatch.setattr(launch, "fork", fork)
+    app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+    app.button(key="whatif-fork").click().run()
+    assert not app.exception and str(error)[1:] in words(app).replace("\\", "")
+
+
+def test_a_fork_is_judged_against_what_was_predicted(runs_folder, open_page):
+    recorded_runs.finished(runs_folder)
+    folder = recorded_runs.finished(runs_folder, "its-fork", recorded_runs.Plan(seed=1))
+    note = {
+        "parent": "finished",
+        "after_task": 2,
+        "seq": 1,
+        "changed": {"rule": ["elbow", "energy"], "energy_affinity": [0.95, 0.8]},
+    }
+    folder.fork_file.write_text(json.dumps(note), "utf-8")
+    app = open_page("whatif", run="finished")
+    assert "How far the prediction was off" in words(app) and "Predicted and measured" in titles(app)
+    assert {"Final average accuracy", "Learning accuracy", "Forgetting"} <= set(numbers(app))
+    figure = next(f for f in drawn(app) if f.get("layout", {}).get("meta", {}).get("title") == "Predicted and measured")
+    assert [bar["name"] for bar in figure["data"]] == ["in the parent", "predicted", "measured in the fork"]
