@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
@@ -51,7 +52,7 @@ class Probe(nn.Module):
         sizes = [len(self.images[task]) for task in tasks]
         looked = method.features(backbone, torch.cat([self.images[task] for task in tasks]), self.taps)
         layers = range(backbone.depth)
-        stacked = {kind: torch.stack([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
+        stacked = {kind: _stacked([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
         parts = {kind: value.split(sizes, dim=1) for kind, value in stacked.items()}
         pooled = looked.pooled.split(sizes)
         for place, task in enumerate(tasks):
@@ -70,11 +71,11 @@ class Probe(nn.Module):
 
     def _local_attention(self, method: Any, backbone: Any, tasks: Sequence[int]) -> Tensor:
         """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        maps = []
+        images, maps = torch.cat([self.images[task] for task in tasks]), []
         for layer in range(backbone.depth):
             inputs = torch.cat([getattr(self, f"task_{task}_input")[layer] for task in tasks])
-            maps.append(method.block(backbone, layer, inputs, frozenset({"attention"}))[1]["attention"])
-        return torch.stack(maps)
+            maps.append(method.block(backbone, layer, inputs, frozenset({"attention"}), images)[1]["attention"])
+        return _stacked(maps)
 
     def _compared(
         self, now: dict[str, Tensor], local: Tensor, pooled: Tensor, task: int, clock: Clock
@@ -99,6 +100,13 @@ class Probe(nn.Module):
         others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         predicted = scores.argmax(dim=1) + rivals.start
         return PredictionsMade(clock, task, _numbers(predicted, np.int16), _numbers(true - others))
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """[n, …, K_l] of every layer → [L, n, …, max K_l]: where layers have different numbers of prompts, the missing ones
+    get no attention."""
+    widest = max(part.shape[-1] for part in parts)
+    return torch.stack([F.pad(part, (0, widest - part.shape[-1])) for part in parts])
 
 
 def _variation(now: Tensor, then: Tensor) -> Tensor:

@@ -43,6 +43,16 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What each image of a batch took from a pool of E entries."""
+
+    layer: int  # block whose selection this is; -1: one selection for the whole network
+    of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
+    owners: list[int]  # [E] the class (id in order of arrival) or task an entry stands for; -1 where to nobody
+    weights: Tensor  # [B, E] ≥ 0: 1 for an entry that was taken whole; shares that sum to 1 where all are mixed
+
+
+@dataclass(frozen=True)
 class WeightRule:
     """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
     min(d − k, r_max) ones where `used`."""
@@ -57,10 +67,16 @@ class Method(nn.Module, abc.ABC):
 
     Config: ClassVar[type]
     trains_on_all: ClassVar[bool] = False  # True: trained once on the union of all tasks
+    # Family of a second frozen model that is handed to the constructor after the seed, on the run's device; which one,
+    # the setting `companion` says. "": the backbone is all the method needs.
+    companion: ClassVar[str] = ""
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
+        # Parameter name → sum over this task's steps of what its map was given (a step, or a gradient). Kept by the
+        # engine while spectra are measured, for `end_task` to describe; training never reads it.
+        self.proposals: dict[str, Tensor] = {}
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         """What may be known of the stream beforehand: how its classes are said, and pairs of the pre-training world.
@@ -86,9 +102,15 @@ class Method(nn.Module, abc.ABC):
         """How this method looks at images [B, 3, S, S]."""
 
     def block(
-        self, backbone: Any, layer: int, tokens: Tensor, taps: frozenset[str] = frozenset()
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons."""
+        """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons. `images`: those
+        the tokens come from, for a method whose change depends on the image."""
         return backbone.block(layer, tokens, taps=taps)
 
     def prepare_classifier(self, backbone: Any) -> None:
@@ -157,6 +179,11 @@ class Method(nn.Module, abc.ABC):
     def probe_prompts(self) -> Tensor | None:
         """The prompts [L, M, d] as they stand, for drift and layer-local comparisons; None if the method has none."""
         return None
+
+    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+        """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all);
+        empty if the method has none."""
+        return []
 
     def kept_bytes(self) -> int:
         """Bytes kept between tasks: all state except what is only measured for display."""

@@ -1,0 +1,102 @@
+"""DualPrompt: general prompts for all tasks in the first blocks, one expert entry a task in the blocks after them.
+
+Wang et al. DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning. ECCV 2022, arXiv:2204.04799;
+settings as in the PILOT toolbox.
+Shapes: p tokens a prefix, d width, T entries so far (one a task), B images.
+
+    q = f(x)                                              frozen, without prompts            [B, d]
+    blocks of G    keys and values of G_l join those of the tokens                           [2, p, d] each
+    blocks of E    those of E_l of one task: training, the current one; test, argmax_t cos(q, k_t)
+    loss = CE(head(z)) − λ · mean_x cos(q, k_t)
+
+Prefix tuning: keys and values are learned themselves, p of each a block, divided among the heads; no tokens are added.
+An entry starts as a copy of the one before it; G, the first entry and all keys from U(−1, 1). Entries and keys of
+earlier tasks are never trained again: what can be forgotten is what G moves, and what keys and heads confuse.
+Departure: gradients are not clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_core.backbones.features import BlockEdit
+from cl_core.config import knob
+from cl_core.methods.method import Loss, Selection
+from cl_core.methods.pool_method import PoolConfig, PoolMethod
+
+
+@dataclass(frozen=True)
+class DualPromptConfig(PoolConfig):
+    """Defaults are PILOT's for batches of 24, but for λ: 1 as in mammoth (PILOT 0.1). A key has no other gradient, so
+    under Adam λ hardly changes its path."""
+
+    general_length: int = knob(5, low=1, high=64, help="keys and values a block of the general prompts")
+    general_blocks: int = knob(2, low=1, high=100, help="first blocks, which take the general prompts")
+    expert_length: int = knob(5, low=1, high=64, help="keys and values a block of an expert entry")
+    expert_blocks: int = knob(
+        3, low=1, high=100, help="blocks after them, which take an expert entry; at least the last block does"
+    )
+    pull: float = knob(1.0, low=0.0, high=1e3, help="λ, weight of the pull of the task's key to its queries")
+
+
+@final
+class DualPrompt(PoolMethod):
+    """The pool has an entry per task, and test images have to find theirs."""
+
+    Config = DualPromptConfig
+
+    def __init__(self, config: DualPromptConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        depth, self.width, self.query_width = backbone.depth, backbone.width, backbone.pooled_width
+        first = min(config.general_blocks, depth - 1)  # a small backbone keeps its last block for experts
+        self.general_layers, self.expert_layers = range(first), range(first, min(first + config.expert_blocks, depth))
+        self.general = nn.Parameter(self.drawn(first, 2, config.general_length, self.width, of="general"))
+        self.entries, self.keys = nn.ParameterList(), nn.ParameterList()
+
+    def begin_task(self, index: int, classes: range) -> None:
+        """A new entry and key; earlier ones stay as they are."""
+        super().begin_task(index, classes)
+        shape = len(self.expert_layers), 2, self.config.expert_length, self.width
+        entry = self.entries[-1].detach().clone() if len(self.entries) else self.drawn(*shape, of="expert")
+        for earlier in (*self.entries, *self.keys):
+            earlier.requires_grad_(False)
+        self.entries.append(nn.Parameter(entry))
+        self.keys.append(nn.Parameter(self.drawn(self.query_width, of="key", task=index)))
+
+    def pool(self) -> dict[str, nn.Parameter]:
+        last = len(self.entries) - 1
+        return {"general": self.general, f"entries.{last}": self.entries[last], f"keys.{last}": self.keys[last]}
+
+    def nearness(self, query: Tensor, keys: list[Tensor]) -> Tensor:
+        """cos(q, k_t): [B, T]."""
+        return F.normalize(query, dim=1) @ F.normalize(torch.stack(keys), dim=1).mT
+
+    def chosen(self, backbone: Any, images: Tensor) -> Tensor:
+        """The entry with the nearest key, [B]."""
+        return self.nearness(self.query(backbone, images), list(self.keys)).argmax(dim=1)
+
+    def with_entries(self, entries: Tensor) -> dict[int, BlockEdit]:
+        """The general prompts, and `entries` [B or 1, blocks of E, 2, p, d]."""
+        prefixes = [*self.general[:, None], *entries.unbind(dim=1)]  # each [B or 1, 2, p, d]
+        layers = (*self.general_layers, *self.expert_layers)
+        return {layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in zip(layers, prefixes, strict=True)}
+
+    def edits(self, backbone: Any, images: Tensor) -> dict[int, BlockEdit]:
+        return self.with_entries(torch.stack(list(self.entries))[self.chosen(backbone, images)])
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """With the current task's entry, whatever the keys say."""
+        seen = backbone(images, edits=self.with_entries(self.entries[-1][None]))
+        near = self.nearness(self.query(backbone, images), [self.keys[-1]])
+        loss = self.head_loss(seen.pooled, labels)
+        return replace(loss, parts={**loss.parts, "pull": -self.config.pull * near.mean()})
+
+    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+        """One choice serves all blocks of E."""
+        tasks = len(self.entries)
+        return [Selection(-1, "task", list(range(tasks)), F.one_hot(self.chosen(backbone, images), tasks).float())]

@@ -1,0 +1,109 @@
+"""L2P: a pool of prompts that belong to nobody; each image takes those whose keys are nearest to it.
+
+Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654; settings as in the PILOT toolbox.
+Shapes: M prompts of p tokens in the pool, K of them taken, d width, B images, N image tokens.
+
+    q = f(x)                                              frozen, without prompts            [B, d]
+    s_m = cos(q, k_m),  T(x) = the K largest                                                 [B, K]
+    tokens = [class; P_T(x); patches] from block 0 on,  z = mean of the K·p prompt outputs   [B, d]
+    loss = CE(head(z)) − λ · mean_x Σ_{m ∈ T(x)} s_m
+
+Prompts and keys start from U(−1, 1). Every image picks for itself, in training and at test: the released code can let
+the batch vote (`batchwise_prompt`), which tells a test image what its neighbours are. Two departures: the prompt tokens
+get no position embedding, and gradients are not clipped. Nothing protects prompts or keys from later tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_core.backbones.features import Features, Joined, Tap
+from cl_core.config import ConfigError, knob
+from cl_core.methods.method import Loss, Selection
+from cl_core.methods.pool_method import PoolConfig, PoolMethod
+
+
+@dataclass(frozen=True)
+class L2PConfig(PoolConfig):
+    """Defaults are PILOT's for batches of 16; the authors' rate is 0.03 for 256 images, scaled by the batch."""
+
+    rate: float = knob(1.875e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = knob(
+        1.875e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all"
+    )
+    pool: int = knob(10, low=1, high=1000, help="prompts in the pool (M)")
+    prompt_length: int = knob(5, low=1, high=64, help="tokens a prompt")
+    taken: int = knob(5, low=1, high=1000, help="prompts an image takes (K)")
+    pull: float = knob(0.1, low=0.0, high=1e3, help="λ, weight of the pull of taken keys to the queries that took them")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.taken > self.pool:
+            raise ConfigError(f"taken must be at most pool ({self.pool}), got {self.taken}; enlarge pool or take fewer")
+
+
+@final
+class L2P(PoolMethod):
+    """Any task may rewrite any prompt; whether it does is up to the keys."""
+
+    Config = L2PConfig
+
+    def __init__(self, config: L2PConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        self.prompts = nn.Parameter(self.drawn(config.pool, config.prompt_length, backbone.width, of="prompts"))
+        self.keys = nn.Parameter(self.drawn(config.pool, backbone.pooled_width, of="keys"))
+        self.first = backbone.describe()["prefix_tokens"]  # class token and the like, which prompts come after
+        self.joined = config.taken * config.prompt_length
+
+    def pool(self) -> dict[str, nn.Parameter]:
+        return {"prompts": self.prompts, "keys": self.keys}
+
+    def nearest(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """cos(q, k) of the K nearest keys, and which they are: [B, K] twice."""
+        return (F.normalize(query, dim=1) @ F.normalize(self.keys, dim=1).mT).topk(self.config.taken, dim=1)
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return self.prompted(backbone, images, self.nearest(self.query(backbone, images))[1], taps)
+
+    def prompted(self, backbone: Any, images: Tensor, taken: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        """Pooled: z, with prompts `taken` [B, K]. Attention as everywhere: of the image's own tokens, prompts last."""
+        last, taps = ("final", backbone.depth - 1), tuple(taps)
+        tokens = self.prompts[taken].flatten(1, 2)  # [B, K·p, d]
+        seen = backbone(images, joined=Joined(tokens), taps=tuple({*taps, last}))
+        pooled = seen.taps[last][:, self.first : self.first + self.joined].mean(dim=1)
+        found = {tap: self.prompts_last(seen.taps[tap]) if tap[0] == "attention" else seen.taps[tap] for tap in taps}
+        return Features(pooled, found)
+
+    def prompts_last(self, attention: Tensor) -> Tensor:
+        """[B, H, N + K·p, N + K·p] → [B, H, N, N + K·p]."""
+        before, prompts, after = attention.tensor_split((self.first, self.first + self.joined), dim=-1)
+        columns = torch.cat([before, after, prompts], dim=-1)
+        return torch.cat([columns[:, :, : self.first], columns[:, :, self.first + self.joined :]], dim=2)
+
+    def block(
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The frozen block: the prompts are among the tokens."""
+        tokens, found = backbone.block(layer, tokens, taps=taps)
+        return tokens, {kind: self.prompts_last(v) if kind == "attention" else v for kind, v in found.items()}
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        nearness, taken = self.nearest(self.query(backbone, images))
+        loss = self.head_loss(self.prompted(backbone, images, taken).pooled, labels)
+        return replace(loss, parts={**loss.parts, "pull": -self.config.pull * nearness.sum(dim=1).mean()})
+
+    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+        _, taken = self.nearest(self.query(backbone, images))
+        entries = len(self.keys)
+        return [Selection(-1, "", [-1] * entries, F.one_hot(taken, entries).sum(dim=1).float())]

@@ -1,0 +1,94 @@
+"""A method that keeps a pool of prompts and asks it with the frozen model's features; subclasses say how.
+
+Shapes: B images, d width, E entries.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Tap
+from cl_core.config import check_knobs, knob
+from cl_core.methods.frozen_queries import FrozenQueries
+from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.task_heads import TaskHeads
+from cl_core.streams.stream import mixed_seed
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What all pools share."""
+
+    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all")
+
+    temperature: float = knob(
+        1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only; released: not at all"
+    )
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+class PoolMethod(Method, abc.ABC):
+    """Abstract: frozen queries, a head per task, Adam, and prompts that may differ from image to image."""
+
+    def __init__(self, config: Any, backbone: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        self.heads = TaskHeads(backbone.pooled_width, seed)
+        self.query = FrozenQueries()
+        self.register_buffer("nothing", torch.empty(0), persistent=False)  # where this method is, before it has entries
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.heads.begin_task(classes, self.nothing.device)
+
+    @abc.abstractmethod
+    def pool(self) -> dict[str, nn.Parameter]:
+        """What of the pool is trained in the current task, by name within the method."""
+
+    def groups(self) -> list[ParameterGroup]:
+        return [
+            ParameterGroup("prompts", self.pool(), self.config.rate),
+            ParameterGroup("head", self.heads.trained("heads"), self.config.head_rate),
+        ]
+
+    def measured_parameters(self) -> set[str]:
+        return set(self.pool())
+
+    def edits(self, backbone: Any, images: Tensor) -> dict[int, BlockEdit]:
+        """Block → what images [B, 3, S, S] change there when nobody says their task."""
+        return {}
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return backbone(images, edits=self.edits(backbone, images), taps=tuple(taps))
+
+    def block(
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """With what `images` take from the pool as it is now."""
+        if images is None:
+            raise ValueError("the prompts of a pool depend on the image; name the images the tokens come from")
+        return backbone.block(layer, tokens, self.edits(backbone, images).get(layer, UNEDITED), taps)
+
+    def head_loss(self, pooled: Tensor, labels: Tensor) -> Loss:
+        """CE over the current task's classes, on logits / τ."""
+        return self.heads.loss(pooled, labels, self.config.temperature)
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.heads(pooled)[:, classes.start : classes.stop]
+
+    def drawn(self, *shape: int, of: str, task: int = 0) -> Tensor:
+        """Numbers from U(−1, 1), by (seed, name, task) alone, on this method's device."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, of, task))
+        return (2 * torch.rand(*shape, generator=generator) - 1).to(self.nothing.device)

@@ -1,0 +1,198 @@
+"""Prompt pools: what pictures take from a pool of prompts, and whether it is what was learned for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from cl_core.events import (
+    AccuracyMeasured,
+    IntraClassMeasured,
+    KeysMoved,
+    MixtureFitted,
+    ResidualMeasured,
+    SelectionMeasured,
+)
+from dashboard.frame import (
+    Frame,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    panel,
+    select_layer,
+    select_task,
+)
+from dashboard.tail import Log
+from dashboard.theme import layer_name, number, percent, task_label, task_name
+
+
+def nothing_yet(frame: Frame, log: Log) -> None:
+    """Why nothing was measured, in one sentence."""
+    config = log.config
+    if config is not None and not config.diagnostics.selection:
+        not_measured(
+            "What pictures take was not measured in this run.",
+            "Start one with `--set diagnostics.selection=true` to see it here.",
+        )
+    elif any(event.clock.task >= 0 for event in log.events(AccuracyMeasured)):
+        not_measured(
+            "This method has no pool of prompts to pick from.",
+            "`plastiscope methods` says in a line what each method does.",
+        )
+    elif frame.live:
+        empty(
+            "If this method picks from a pool, what test pictures take appears here when the first task has been "
+            "learned.",
+            "Follow the run",
+            page="pages/run.py",
+            key="pools-empty",
+        )
+    else:
+        not_measured(
+            "This run ended before its first task was learned.",
+            "Runs with `diagnostics.selection` on measure after every task.",
+        )
+
+
+def chosen_layer(log: Log, measured: list[SelectionMeasured]) -> int:
+    """The layer that is shown: the reader's, or the nearest one that picks."""
+    from dashboard.figures.selection import layers
+
+    found = layers(measured)
+    if len(found) == 1:
+        return found[0]
+    asked = select_layer(log)
+    return asked if asked in found else min(found, key=lambda layer: abs(layer - asked))
+
+
+def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: list[dict]) -> None:
+    """The chosen moment in three numbers."""
+    from dashboard.figures.selection import entries_in_use, mixed, own_shares
+
+    st.caption(f"After {literal(task_label(now.clock.task, tasks))}, on test pictures of all tasks learned so far.")
+    with st.container(horizontal=True, gap="large", key="pools-numbers"):
+        if now.accuracy is not None:
+            st.metric(
+                "Own entries found",
+                percent(now.accuracy),
+                width="content",
+                help="Pictures whose own task's (class's) entries together got more than those of any other; "
+                f"chance {percent(100 / max(len({o for o in now.owners if o >= 0}), 1))}",
+            )
+            shares = own_shares(now, tasks)
+            if len(shares) > 1:
+                worst = min(shares, key=lambda task: shares[task])
+                st.metric(
+                    "Least found",
+                    f"{task_name(worst)}, {percent(shares[worst])}",
+                    width="content",
+                    help="The task whose pictures take least of what is their own",
+                )
+        st.metric(
+            "Entries in use",
+            f"{number(entries_in_use(now))} of {len(now.owners)}",
+            width="content",
+            help="exp of the entropy of what is taken: all entries if they are used alike, 1 if everybody takes the "
+            "same one",
+        )
+        if not mixed(now):
+            st.metric(
+                "Taken by a picture",
+                number(float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))),
+                width="content",
+                help="Entries each picture takes whole",
+            )
+
+
+def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
+    """What a method with fixed keys and stored mixtures has measured of itself; nothing where there are none."""
+    moved, likeness = log.events(KeysMoved), log.events(IntraClassMeasured)
+    added, fits = log.events(ResidualMeasured), log.events(MixtureFitted)
+    if not (moved or likeness or added or fits):
+        return
+    from dashboard.figures import mixtures
+
+    st.markdown("#### Keys and mixtures")
+    left, right = st.columns(2)
+    with left:
+        panel(mixtures.found_by_layer, log.events(SelectionMeasured), tasks, key="pools-by-layer")
+        panel(mixtures.class_likeness, likeness, tasks, key="pools-likeness")
+    with right:
+        panel(mixtures.key_drift, moved, tasks, key="pools-keys")
+        if added:
+            panel(mixtures.residual_ratio, added, tasks, key="pools-added")
+    if fits:
+        known = mixtures.fitted_classes(fits)
+        label = st.selectbox(
+            "Class",
+            list(known),
+            index=len(known) - 1,
+            format_func=lambda c: mixtures.class_name(c, tasks),
+            key="pools-class",
+            width=220,
+        )
+        left, right = st.columns(2)
+        with left:
+            panel(mixtures.mixture_fit, fits, tasks, key="pools-fit")
+        with right:
+            panel(mixtures.real_and_sampled, fits, tasks, label=label, key="pools-drawn")
+
+
+def show() -> None:
+    frame = current()
+    log = frame.log
+    st.markdown("## Prompt pools")
+    if log is None:
+        empty(
+            "What pictures take from a pool of prompts appears here as soon as there is a run.",
+            "Start one",
+            page="pages/start.py",
+            key="pools-empty",
+        )
+        return
+    if log.trouble:
+        st.error(literal(log.trouble), icon=":material/broken_image:")
+    measured = log.events(SelectionMeasured)
+    plan = log.started()
+    tasks = list(plan.tasks) if plan else []
+    if not measured:
+        if not log.trouble:
+            nothing_yet(frame, log)
+        keys_and_mixtures(log, tasks)
+        return
+    from dashboard.figures import selection
+
+    with st.container(horizontal=True, gap="large", key="pools-controls"):
+        task = select_task(log)
+        layer = chosen_layer(log, measured)
+    learned_at_once(log)
+    now = selection.at(measured, layer, task)
+    if now is None:
+        return
+    if task is not None and now.clock.task != task:
+        st.info(
+            f"Nothing was measured after {task_name(task)}; shown instead: after "
+            f"{literal(task_label(now.clock.task, tasks))}.",
+            icon=":material/info:",
+        )
+    if layer != selection.WHOLE and frame.layer != layer:
+        st.info(f"Pictures take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
+    headline(now, measured, tasks)
+    left, right = st.columns(2) if now.of else (st.container(), st.container())
+    with left:
+        panel(selection.taken_entries, measured, tasks, layer=layer, task=now.clock.task, key="pools-taken")
+    with right:
+        if now.of:
+            panel(selection.own_entry_taken, measured, tasks, layer=layer, key="pools-own")
+    if not now.of:
+        not_measured(
+            "Entries of this pool belong to nobody, so no choice is right or wrong.",
+            "Where entries stand for tasks or classes, own entries found are drawn here.",
+        )
+    panel(selection.pool_use, measured, tasks, layer=layer, task=now.clock.task, key="pools-use")
+    keys_and_mixtures(log, tasks)
+
+
+show()
