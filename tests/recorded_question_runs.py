@@ -34,12 +34,13 @@ def write(
     rows: Sequence[Sequence[float]] = (),
     zero_shot: Sequence[float] | None = None,
     tasks: Sequence[str] | None = None,
+    classes: int = 0,
     seed: int = 0,
     end: str = "finished",
 ) -> RunFolder:
     """The run `label` of the question `name`: accuracies `rows` (one a task), then whatever is `said`."""
     names = tasks or [f"T{j + 1}" for j in range(len(rows[0]) if rows else 2)]
-    plan = [{"name": n, "classes": [], "train": 1, "test": 1} for n in names]
+    plan = [{"name": n, "classes": [f"{n} {c}" for c in range(classes)], "train": 1, "test": 1} for n in names]
     scenario = "multi-domain task-incremental"
     folder = create_run(runs, config_of(question(name), label, seed=seed))
     with closing(RunWriter(folder)) as writer:

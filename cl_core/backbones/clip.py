@@ -12,7 +12,7 @@ Shapes: B images, N image tokens (class token first), d width, H heads, L blocks
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,14 +183,20 @@ class ClipBackbone(nn.Module):
         """[n, T] token ids."""
         return self.tokenizer(list(texts)).to(self.clip.logit_scale.device)
 
-    def encode_text(self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+    def encode_text(
+        self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS, replaced: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
         """Text embeddings of token ids [n, T], unit rows: [n, e].
+
+        `replaced`: position → embeddings [n, m] that take the place of the token there (learned words).
 
         Columns after the longest text are cut off: attention is causal, so nothing before them changes.
         """
         ends = tokens.argmax(dim=-1)  # end-of-text has the highest id
         tokens = tokens[:, : int(ends.max()) + 1]
         x = F.embedding(tokens, self.parameter("token_embedding.weight", adaptation))
+        for position, embedding in (replaced or {}).items():
+            x = torch.cat([x[:, :position], embedding[:, None], x[:, position + 1 :]], dim=1)
         x = x + self.parameter("positional_embedding", adaptation)[: tokens.shape[1]]
         for layer in range(self.text_depth):
             x, _ = self.block(layer, x, adaptation, tower="text")

@@ -23,14 +23,15 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import VisionTransformer
+from timm.layers import Attention, PatchEmbed
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
 from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Joined, LowRank, Tap
 from cl_core.config import ConfigError, Preparation
 
-TAPS = ("input", "normed", "q", "k", "v", "attention", "output", "final")
+TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
 
 
 class ViTBackbone(nn.Module):
@@ -38,6 +39,7 @@ class ViTBackbone(nn.Module):
 
     def __init__(self, vit: VisionTransformer, name: str, preparation: Preparation) -> None:
         super().__init__()
+        _refuse_unusual(vit, name)
         self.vit = vit.eval().requires_grad_(False)
         self.name, self.preparation = name, preparation
         self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, vit.blocks[0].attn.num_heads
@@ -71,9 +73,12 @@ class ViTBackbone(nn.Module):
             joined: tokens that enter at a block and stay.
             taps: names of activations to return, each (kind, block):
                 "input" [B, N, d] image tokens entering the block; "normed" [B, N + M, d] after norm1, prompts last; "q"
-                [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling; "k", "v" [B, H, N + M, d/H],
-                the values before any shift; "attention" [B, H, N, N + M] after the softmax, prompt and prefix columns
-                last; "output" [B, N, d] leaving the block; "final" [B, N, d] (last block only) after the final norm.
+                [B, H, N, d/H] image queries, bias included, before the 1/√(d/H) scaling
+                (like "k" before the q_norm and k_norm that some models have); "k", "v" [B, H, N + M, d/H], the values
+                before any shift; "attention" [B, H, N, N + M] after the softmax, prompt and prefix columns
+                last; "bare" [B, N, d] what the attention would add to the tokens without a prefix and without shifts,
+                "branch" [B, N, d] what it adds with them; "output" [B, N, d] leaving the block; "final" [B, N, d] (last
+                block only) after the final norm.
 
         Returns:
             Features with pooled [B, d]: final norm and pooling as timm's `forward_head(pre_logits=True)`.
@@ -134,6 +139,7 @@ class ViTBackbone(nn.Module):
             v = torch.cat([v, prompt_v.expand(batch, -1, -1, -1)], dim=2)
             if "normed" in taps:
                 normed = torch.cat([normed, prompt_normed.expand(batch, -1, -1)], dim=1)
+        plain = (k, v)
         if edit.prefix is not None:
             prefix_k, prefix_v = (self._in_heads(x.expand(batch, -1, -1)) for x in edit.prefix)
             k, v = torch.cat([k, prefix_k], dim=2), torch.cat([v, prefix_v], dim=2)
@@ -152,13 +158,27 @@ class ViTBackbone(nn.Module):
         mixed = mixed.transpose(1, 2).reshape(batch, count, width)
         if edit.head_shift is not None:
             mixed = mixed + edit.head_shift[:, None]
-        tokens = tokens + block.ls1(attention.proj(attention.norm(mixed)))
+        branch = block.ls1(attention.proj(attention.norm(mixed)))
+        if "bare" in taps:
+            tapped["bare"] = self._bare_branch(block, q, *plain)
+        if "branch" in taps:
+            tapped["branch"] = branch if edit.stream_shift is None else branch + edit.stream_shift[:, None]
+        tokens = tokens + branch
         if edit.stream_shift is not None:
             tokens = tokens + edit.stream_shift[:, None]
         tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
         if "output" in taps:
             tapped["output"] = tokens
         return tokens, tapped
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Features [B, d] of the tokens [B, N, d] that leave the last block."""
+        return self.vit.forward_head(self.vit.norm(tokens), pre_logits=True)
+
+    def map_weight(self, name: str) -> Tensor:
+        """W [d, d] of an attention projection, y = x Wᵀ: "image.3.k" is the key map of block 3 (q, k or v)."""
+        _, layer, which = name.split(".")
+        return self.vit.blocks[int(layer)].attn.qkv.weight.view(3, self.width, self.width)["qkv".index(which)]
 
     def key_weight(self, layer: int) -> Tensor:
         """W_k of a block, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
@@ -182,6 +202,13 @@ class ViTBackbone(nn.Module):
             "image_size": self.preparation.size,
             "parameters": sum(p.numel() for p in self.parameters()),
         }
+
+    @staticmethod
+    def _bare_branch(block: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What attention of normed queries to keys and values [B, H, n, d/H] adds to the tokens: [B, N, d]."""
+        attention = block.attn
+        mixed = F.scaled_dot_product_attention(q, attention.k_norm(k), v, scale=attention.scale)
+        return block.ls1(attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2))))
 
     def _in_heads(self, x: Tensor) -> Tensor:
         """[B, n, d] → [B, H, n, d/H]: coordinates 0 … d/H − 1 go to head 0."""
@@ -216,6 +243,46 @@ class ViTBackbone(nn.Module):
             prompts.dim() != 3 or prompts.shape[0] > self.depth or prompts.shape[2] != self.width
         ):
             raise ValueError(f"prompts must be [≤ {self.depth} blocks, M, {self.width}], got {list(prompts.shape)}")
+
+
+def _refuse_unusual(vit: nn.Module, name: str) -> None:
+    """What this file does not compute as timm does is refused by its structure, with the reason. Raises ConfigError."""
+    if type(vit) is VisionTransformer:
+        reason = _unusual_part(vit)
+    else:  # a subclass changes what happens between the blocks
+        distilled = getattr(vit, "dist_token", None) is not None
+        reason = "it has a distillation token" if distilled else f"it is a {type(vit).__name__}"
+    if reason:
+        raise ConfigError(
+            f"{name} is not a plain Vision Transformer: {reason}; choose one like vit_base_patch16_224 or "
+            "vit_small_patch14_reg4_dinov2"
+        )
+
+
+def _unusual_part(vit: VisionTransformer) -> str:
+    """The first part of `vit` that is not plain, as a reason; empty if all are."""
+    if type(vit.patch_embed) is not PatchEmbed:
+        return f"its patches come from a {type(vit.patch_embed).__name__}, not from one convolution (a hybrid)"
+    if vit.global_pool not in ("token", "avg"):
+        return f"it pools by {vit.global_pool or 'nothing'}, not by the class token or the average"
+    if not isinstance(vit.patch_drop, nn.Identity):
+        return "it drops patches"
+    for layer, block in enumerate(vit.blocks):
+        attention, kind = block.attn if hasattr(block, "attn") else None, type(block).__name__
+        if type(block) is not Block:
+            told = {"ResPostBlock": ", which normalises after its branches"}
+            more = told.get(kind, ", with parallel branches" if "Parallel" in kind else "")
+            return f"block {layer} is a {kind}{more}"
+        if type(attention) is not Attention:
+            return f"block {layer} attends by {type(attention).__name__}"
+        if getattr(attention, "gate", None) is not None:
+            return f"block {layer} gates its attention"
+        channels = attention.num_heads * attention.head_dim
+        if channels != vit.embed_dim:
+            return f"block {layer} attends in {channels} channels, and its tokens have {vit.embed_dim}"
+        if not isinstance(block.norm1, nn.LayerNorm) or block.norm1.weight is None:
+            return f"block {layer} normalises by {type(block.norm1).__name__}, and prompts need a LayerNorm with gain"
+    return ""
 
 
 def micro_vit() -> ViTBackbone:

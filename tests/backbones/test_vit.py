@@ -90,6 +90,8 @@ def test_tapping_changes_nothing_and_taps_have_the_promised_shapes(backbone):
         "k": (3, h, n + m, d // h),
         "v": (3, h, n + m, d // h),
         "attention": (3, h, n, n + m),
+        "bare": (3, n, d),
+        "branch": (3, n, d),
         "output": (3, n, d),
         "final": (3, n, d),
     }

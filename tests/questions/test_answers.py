@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cl_core.presets import PRESETS
 from cl_core.questions import answered, question
 from cl_core.questions.gnsp import cut_of
 from cl_core.questions.nusa_cl import directions_left, leaks_of
@@ -26,6 +27,9 @@ def say(tmp_path):
 
 
 # ---------------------------------------------------------------- NuSA-CL
+
+
+LIMIT = PRESETS["nusa-cl-micro"].config["settings"]["r_max"]
 
 
 def leaking(*leaks):
@@ -57,7 +61,7 @@ def test_orthogonality_says_no_plainly(say):
 
 
 def test_rho_is_told_with_the_maps_in_which_the_rank_limit_would_have_bound(say):
-    """192 directions: 100 null ones exceed the preset's 32, 20 do not."""
+    """192 directions: 100 null ones exceed the preset's limit, 20 do not."""
 
     def at(null):
         return [
@@ -78,7 +82,7 @@ def test_rho_is_told_with_the_maps_in_which_the_rank_limit_would_have_bound(say)
     assert "change by −80, learning accuracy by −15.0 pp and the loss on T1 by −18.0 pp" in text
     assert (
         "rho 0.999: 20 directions written, learning accuracy 75.0 %, loss on T1 +2.0 pp, Transfer 52.0 %, and r_max = "
-        "32 would have bound in 0 of 2 maps" in text
+        f"{LIMIT} would have bound in 0 of 2 maps" in text
     )
     assert "would have bound in 2 of 2 maps" in text and "Here r_max = 192" in text
 
@@ -127,14 +131,14 @@ def test_the_directions_left_are_counted_after_the_task():
 
 
 def test_room_runs_out_when_fewer_than_r_max_directions_are_left(say):
-    """Of 100 directions 60 are left after T1 and 5 after T2, of which r_max = 32 were to be written."""
+    """Of 100 directions 60 are left after T1 and 5 after T2, of which r_max were to be written."""
     wide = np.concatenate([np.full(40, 10.0), np.full(60, 0.1)])
-    first = weight(0, sigma=wide, rho=0.95, principal=38, written=32, promoted=4, effective_rank=50.0)
+    first = weight(0, sigma=wide, rho=0.95, principal=38, written=LIMIT, promoted=4, effective_rank=50.0)
     second = weight(
-        1, sigma=wide, after=np.ones(100, np.float32), rho=0.95, principal=38, written=32, promoted=3, drift=0.4
+        1, sigma=wide, after=np.ones(100, np.float32), rho=0.95, principal=38, written=LIMIT, promoted=3, drift=0.4
     )
     text = say("nusa-saturation", {"twelve tasks": ([first, second], FALLING)})
-    assert text.startswith("Yes: after T2, 1 of 1 maps have fewer than r_max = 32 directions left")
+    assert text.startswith(f"Yes: after T2, 1 of 1 maps have fewer than r_max = {LIMIT} directions left")
     assert "Remaining capacity (d − k)/d: 0.620 → 0.620 → 0.050" in text and "tightest map 5 directions" in text
     assert "Promoted singular values: 7 in all, 4 in T1 and 3 in T2" in text and "Drift: 0.4 of the whole" in text
     assert "Written of r_max: 1.00 → 1.00" in text and "Effective rank: 2.0 → 50.0 → 3.0" in text
@@ -142,9 +146,9 @@ def test_room_runs_out_when_fewer_than_r_max_directions_are_left(say):
 
 def test_room_that_is_left_is_a_no(say):
     wide = np.concatenate([np.full(40, 10.0), np.full(60, 0.1)])
-    said = [weight(t, sigma=wide, rho=0.95, principal=38, written=32) for t in (0, 1)]
+    said = [weight(t, sigma=wide, rho=0.95, principal=38, written=LIMIT) for t in (0, 1)]
     text = say("nusa-saturation", {"twelve tasks": (said, FALLING)})
-    assert text.startswith("No, not within 2 tasks: after T2 every one of 1 maps has r_max = 32 directions left")
+    assert text.startswith(f"No, not within 2 tasks: after T2 every one of 1 maps has r_max = {LIMIT} directions left")
 
 
 def test_cost_is_told_by_width_and_extrapolated_with_the_cube(say, tmp_path, monkeypatch):

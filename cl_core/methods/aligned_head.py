@@ -1,0 +1,80 @@
+"""A linear head whose classes are trained task by task, and a copy of it balanced by features drawn from mixtures.
+
+Second-level replay of STAR-Prompt (arXiv:2403.06870). Shapes: B images, D width of the features, C classes begun.
+
+    trained:  the rows of a task learn by cross-entropy among its own classes and are never trained again
+    aligned:  a copy of all rows, SGD on  CE( ℓ / (0.1 (‖ℓ‖ + 1e-7)) )  of drawn features over all classes begun
+
+The copy answers; the next task goes on from the trained rows, not from the copy.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_core.methods.gaussian_mixtures import GaussianMixtures
+from cl_core.streams.stream import mixed_seed
+
+TEMPERATURE = 0.1
+
+
+class AlignedHead(nn.Module):
+    """Grows with the tasks. The aligned rows are buffers: the engine's steps never see them."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()  # a task's [c, D] and [c]
+        self.register_buffer("weight", torch.zeros(0, width))  # aligned
+        self.register_buffer("bias", torch.zeros(0))
+        self.register_buffer("aligned", torch.tensor(0))  # classes begun when the copy was made
+
+    def grow(self, index: int, classes: range) -> None:
+        """Rows for a task's classes: normal with deviation 0.02, cut at ±2, and bias 0."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, "head", index))
+        drawn = nn.init.trunc_normal_(torch.empty(len(classes), self.weight.shape[1]), std=0.02, generator=generator)
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.weights.append(nn.Parameter(drawn.to(self.weight)))
+        self.biases.append(nn.Parameter(self.bias.new_zeros(len(classes))))
+        self.weight = torch.cat([self.weight, torch.zeros_like(self.weights[-1])]).detach()
+        self.bias = torch.cat([self.bias, torch.zeros_like(self.biases[-1])]).detach()
+
+    def current(self, pooled: Tensor) -> Tensor:
+        """Scores [B, c] of features [B, D] for the current task's classes, as trained."""
+        return F.linear(pooled, self.weights[-1], self.biases[-1])
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Scores [B, C] by the copy; while a task is being learned, by the trained rows."""
+        if int(self.aligned) == len(self.bias):
+            return F.linear(pooled, self.weight, self.bias)
+        return F.linear(pooled, torch.cat(list(self.weights)), torch.cat(list(self.biases)))
+
+    def align(
+        self, mixtures: GaussianMixtures | None, *, rate: float = 0.0, epochs: int = 0, batch: int = 1
+    ) -> dict[str, list[float]]:
+        """A new copy, balanced by draws from the mixtures; None: as it was trained. Mean loss per epoch."""
+        weight = torch.cat(list(self.weights)).detach().clone().requires_grad_()
+        bias = torch.cat(list(self.biases)).detach().clone().requires_grad_()
+        optimiser, means = torch.optim.SGD([weight, bias], lr=rate), []
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, "replay into head", len(bias)))
+        for _ in range(epochs if mixtures is not None else 0):
+            parts = []
+            drawn, labels = mixtures.epoch(range(len(bias)), generator)
+            for x, targets in zip(drawn.split(batch), labels.split(batch), strict=True):
+                loss = F.cross_entropy(rescaled(F.linear(x, weight, bias)), targets)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                parts.append(float(loss.detach()))
+            means.append(sum(parts) / len(parts))
+        self.weight, self.bias = weight.detach(), bias.detach()
+        self.aligned.fill_(len(bias))
+        return {"cross_entropy": means}
+
+
+def rescaled(logits: Tensor) -> Tensor:
+    """Rows of norm 1 / TEMPERATURE: what counts is how a row's scores compare, not how large the head's rows are."""
+    return logits / (TEMPERATURE * (logits.norm(dim=1, keepdim=True) + 1e-7))

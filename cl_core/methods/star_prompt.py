@@ -1,0 +1,197 @@
+"""STAR-Prompt: a frozen CLIP says which class an image resembles; that class's vectors are added inside a frozen ViT.
+
+Menabue et al. Semantic Residual Prompts for Continual Learning. ECCV 2024, arXiv:2403.06870. Written from the equations
+and the release's behaviour; where the two differ we follow the release, with a setting for the other.
+Shapes: B images, n classes begun, c of the current task; L blocks of width D; d joint width of CLIP.
+
+    before a task  words u_c → keys k_c (`class_keys`), then balanced against all classes by draws from mixtures of CLIP
+                   embeddings (`gaussian_mixtures`); then the keys stand still
+    its steps      z = CLIP's embedding of the same images → ρ_l per block (`semantic_residuals`) → class token
+                   L = CE over current classes + λ₂ (crowding of the new vectors)          Adam, no decay
+    after it       mixtures of the class tokens, and a balanced copy of the head (`aligned_head`): it answers
+
+CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`image_queries`).
+
+Readings and departures: a class's name is what the stream says of it in words, "X the digit one."; the ViT's images are
+rescaled for CLIP and, where CLIP's side differs, resized; stage 1 shuffles its own batches; 1 component is one Gaussian
+in both stages (released: in the second only); prefixes are our reading of an ablation we know by its description alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.config import ConfigError, knob
+from cl_core.events import Clock, Event, StageEnded
+from cl_core.methods.aligned_head import AlignedHead
+from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig
+from cl_core.methods.class_survey import ClassSurvey, intra_class
+from cl_core.methods.gaussian_mixtures import GaussianMixtures
+from cl_core.methods.image_queries import ImageQueries
+from cl_core.methods.method import Loss, Method, ParameterGroup, Selection
+from cl_core.methods.semantic_residuals import SITES, SemanticResiduals
+from cl_core.streams.stream import Batch, TaskStream, mixed_seed
+
+
+@dataclass(frozen=True)
+class StarPromptConfig(KeyConfig):
+    """Defaults are the release's documented values for CIFAR-100 in ten tasks."""
+
+    companion: str = knob("micro-clip", help="the CLIP whose image embeddings are queries and whose texts are keys")
+    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of filters, residuals and head")
+    crowding: float = knob(2.0, low=0.0, high=1e4, help="weight of norm and orthogonality of new residuals (λ2)")
+    site: str = knob(
+        "heads",
+        choices=SITES,
+        help="where residuals enter: heads, before the output projection (released); stream, after attention (paper); "
+        "prefix: keys and values instead of a residual (ablation)",
+    )
+    modulation: bool = knob(True, help="the chosen vector is scaled by its score; false: taken as it is")
+    strict_mask: bool = knob(False, help="only the chosen class's filter gets gradient (ablation)")
+    replay_rate: float = knob(0.001, low=0.0, high=100.0, help="learning rate of replay into the head (η2)")
+    replay_epochs: int = knob(10, low=0, high=1000, help="epochs of replay into the head, from the second task on (E2)")
+    replay_growth: int = knob(5, low=0, high=100, help="more such epochs with every task (released: 5)")
+    kept_queries: int = knob(16384, low=0, high=10_000_000, help="CLIP embeddings of images held in memory")
+
+
+@final
+class StarPrompt(Method):
+    """Two levels: keys that do not move once learned, and vectors that are frozen with their task."""
+
+    Config = StarPromptConfig
+    companion: ClassVar[str] = "clip"
+
+    def __init__(self, config: StarPromptConfig, backbone: Any, seed: int, companion: Any) -> None:
+        super().__init__(config, seed)
+        self.queries = ImageQueries(companion, backbone.preparation, config.kept_queries)
+        self.semantic = SemanticResiduals(
+            backbone.depth, backbone.width, companion.joint_width, config.site, seed,
+            strict=config.strict_mask, modulated=config.modulation,
+        )  # fmt: skip
+        self.head = AlignedHead(backbone.pooled_width, seed)
+        if config.components:
+            self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
+            self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
+        self.classes, self._survey = range(0), ClassSurvey(backbone.depth)
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        unsaid = [task.title for task in stream if task.words is None]
+        if unsaid or stream.task_is_known:
+            lacks = f"does not say its classes in words (tasks {', '.join(unsaid)})" if unsaid else "names the task"
+            raise ConfigError(
+                f"stream {stream.name} {lacks}, but star_prompt looks for an image's class by name among all classes; "
+                "choose split-digits"
+            )
+        phrases = [phrase for task in stream for phrase in task.words.phrases]
+        plain = [texts for task in stream for texts in task.words.texts()]
+        model, device = self.queries.model, next(backbone.parameters()).device
+        self.total = len(phrases)
+        with torch.no_grad():
+            sentences = [f"{PLACEHOLDER} {phrase}." for phrase in phrases]
+            self.keys = ClassKeys(self.config, sentences, plain, model, self.seed).to(device)
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.classes = classes
+        self.keys.grow(index, classes)
+        self.semantic.grow(classes, self.total, self.keys.keys.device)
+        self.head.grow(index, classes)
+        if self.config.components:
+            self.embeddings.grow(classes)
+            self.tokens.grow(classes)
+
+    # ------------------------------------------------------------ level 1: keys, before the steps
+
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """Stage 1: the image tower once over the task's images, then the text tower alone."""
+        pairs = [(self.queries(batch.images), batch.labels) for batch in epoch(0)]
+        z, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        mixtures = self.embeddings if self.config.components else None
+        said = self.keys.begin(self.queries.model, mixtures, z, labels, self.classes, clock)
+        return [intra_class(clock, "query", z, labels, self.classes), *said]
+
+    # ------------------------------------------------------------ level 2: residuals, step by step
+
+    def groups(self) -> list[ParameterGroup]:
+        last = len(self.head.weights) - 1
+        semantic, head = self.semantic, self.head
+        return [
+            ParameterGroup("filters", {f"semantic.filters.{last}": semantic.filters[last]}, self.config.rate),
+            ParameterGroup("residuals", {f"semantic.residuals.{last}": semantic.residuals[last]}, self.config.rate),
+            ParameterGroup(
+                "head",
+                {f"head.weights.{last}": head.weights[last], f"head.biases.{last}": head.biases[last]},
+                self.config.rate,
+            ),
+        ]
+
+    def edits(self, images: Tensor) -> dict[int, BlockEdit]:
+        """What enters each block for images [B, 3, S, S]."""
+        return self.semantic.edits(self.semantic.weights(self.semantic.scores(self.queries(images), self.keys.keys)))
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return backbone(images, edits=self.edits(images), taps=tuple(taps))
+
+    def block(
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return backbone.block(layer, tokens, self.edits(images)[layer], taps)
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        logits, targets = self.head.current(self.features(backbone, images).pooled), labels - self.classes.start
+        correct = (logits.detach().argmax(dim=1) == targets).float().mean()
+        crowded = self.config.crowding * self.semantic.penalty()
+        return Loss({"cross_entropy": F.cross_entropy(logits, targets), "crowding": crowded}, correct)
+
+    def measured_parameters(self) -> set[str]:
+        return {f"semantic.residuals.{len(self.head.weights) - 1}"}
+
+    # ------------------------------------------------------------ after the steps: mixtures and the head that answers
+
+    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
+        return self._survey.taps() if measure else () if self.config.components else None
+
+    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+        self._survey.add(features, labels)
+
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        c, first, started = self.config, not self.classes.start, time.perf_counter()
+        seed = mixed_seed(self.seed, "tokens", self.classes.start)
+        for label in self.classes if c.components else ():
+            self.tokens.fit(label, self._survey.of(label), seed + label)
+        replays = bool(c.components) and not first
+        epochs = c.replay_epochs + c.replay_growth * clock.task
+        mixtures = self.tokens if replays else None
+        losses = self.head.align(mixtures, rate=c.replay_rate, epochs=epochs, batch=c.stage_batch)
+        said: list[Event] = []
+        if replays:
+            said.append(StageEnded(clock, "replay into the head", losses, time.perf_counter() - started))
+        if measure:
+            said += self._survey.events(clock, self.classes, self.tokens if c.components else None, seed)
+        self._survey.clear()
+        return said
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.head.classify(pooled)[:, classes.start : classes.stop]
+
+    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+        """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
+        z, owners = self.queries(images), list(range(self.classes.stop))
+        scores = torch.cat([(z @ self.keys.keys.mT)[None], self.semantic.scores(z, self.keys.keys)])
+        taken = F.one_hot(scores.argmax(dim=-1), len(owners)).float()  # [1 + L, B, n]
+        return [Selection(layer, "class", owners, weights) for layer, weights in enumerate(taken, start=-1)]
+
+    def display_only(self) -> set[str]:
+        return {"keys.first"}
