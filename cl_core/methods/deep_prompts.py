@@ -26,7 +26,9 @@ from cl_core.methods.method import Loss, ParameterGroup
 class PromptConfig:
     """Defaults are those of the NSP² release for CIFAR-100 in 10 tasks."""
 
-    prompt_length: int = knob(4, low=0, high=64, help="prompts per block (M); 0 = frozen features, head only")
+    prompt_length: int = knob(
+        4, low=0, high=64, fixed="sets shapes", help="prompts per block (M); 0 = frozen features, head only"
+    )
     prompt_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
     head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
     temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
@@ -99,7 +101,11 @@ class DeepPrompts(nn.Module):
 
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         """CE over the current task's classes only, on logits / τ."""
-        logits = self.heads[-1](self.features(backbone, images).pooled)  # [B, c]
+        return self.loss_of(self.features(backbone, images).pooled, labels)
+
+    def loss_of(self, pooled: Tensor, labels: Tensor) -> Loss:
+        """The same of features [B, d]."""
+        logits = self.heads[-1](pooled)  # [B, c]
         targets = labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
         return Loss({"cross_entropy": F.cross_entropy(logits / self.config.temperature, targets)}, correct)

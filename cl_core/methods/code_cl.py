@@ -1,0 +1,143 @@
+"""CODE-CL: a direction of a layer's inputs is frozen as far as earlier tasks use it.
+
+Apolinario, Choudhary, Roy. CODE-CL: Conceptor-Based Gradient Projection for Deep Continual Learning. ICCV 2025; written
+from the equations, details as in the released code.
+Shapes: L blocks of width d; ΔW [L, 2, d, d]; C, R [L, d, d]; x a block's inputs; λ eigenvalues of R.
+
+    ΔW ← ΔW + S (I − C)                   S the optimiser's step, from the second task on
+    R = mean of x xᵀ over the tokens of the task,   B = R (R + a⁻² I)⁻¹,   a grows by tenths until √(Σ‖Bx‖²/Σ‖x‖²) ≥ m
+    C ← C OR B at a task's end; eigenvalues below 0.2 become 0
+
+Adaptation, ours: the paper trains whole convolutional networks with known tasks; here a ViT is frozen but for the
+change of its key and value matrices, as in `split_lora`. We differ in that
+
+    the step is mapped, not the gradient: the same for plain SGD, and with `optimiser="adam"` still exact
+    a is counted in units of 1/√(mean λ), which makes it independent of how large activations are
+    R comes from all images of the task (release: one batch of 125), and m is asked of the root mean square
+    S_t, the re-mixing of shared directions for one task alone, is left out: it is chosen by the task's number at test,
+    which class-incremental evaluation does not give. `InputsSurveyed` says where the paper would have used it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.config import knob
+from cl_core.events import Clock, ConceptorMeasured, Event, InputsSurveyed
+from cl_core.linalg import (
+    capacity,
+    conceptor,
+    conceptor_and,
+    conceptor_not,
+    conceptor_or,
+    fitted_aperture,
+    significant,
+    spectrum,
+)
+from cl_core.methods.key_value import KeyValueConfig, KeyValueMethod
+from cl_core.streams.stream import Batch
+
+SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
+
+
+@dataclass(frozen=True)
+class CodeClConfig(KeyValueConfig):
+    """Aperture, m, threshold and plain SGD are the release's for Split CIFAR-100; its aperture has no unit."""
+
+    rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    optimiser: str = knob("sgd", choices=("sgd", "adam"), help="sgd: plain, as published")
+    aperture: float = knob(
+        6.0, low=1e-3, high=1e3, help="where the aperture of a task begins, in 1/√(mean λ): larger freezes more"
+    )
+    held: float = knob(
+        0.95, low=0.0, high=0.999, help="m: the aperture grows until a conceptor lets this share of its inputs through"
+    )
+    threshold: float = knob(0.2, low=0.0, high=1.0, help="eigenvalues of C below this become 0: those are free")
+    project: str = knob(
+        "conceptor", choices=("conceptor", "none"), live=True, help="none: steps as they are (ablation)"
+    )
+    survey: bool = knob(True, help="look at a coming task's inputs first, to say what they share with the past")
+
+
+@final
+class CodeCL(KeyValueMethod):
+    """C says of every direction how much of a step along it is held back."""
+
+    Config = CodeClConfig
+
+    def __init__(self, config: CodeClConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        layers, width = backbone.depth, backbone.width
+        self.shift = nn.Parameter(torch.zeros(layers, 2, width, width))  # ΔW
+        self.register_buffer("past", torch.zeros(layers, width, width, dtype=torch.float64))  # C
+        self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None while nothing is to be protected
+
+    def refresh(self) -> None:
+        protects = int(self.tasks) > 0 and self.config.project == "conceptor"
+        self._free = conceptor_not(self.past)[:, None].to(self.shift) if protects else None
+
+    def change(self) -> Tensor:
+        return self.shift
+
+    def changed(self) -> dict[str, nn.Parameter]:
+        return {"shift": self.shift}
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.config.optimiser]
+        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
+        return kind(groups, weight_decay=self.config.weight_decay)
+
+    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        free = self._free
+        return {} if free is None else {"shift": lambda step: step @ free}
+
+    # ------------------------------------------------------------ what inputs use
+
+    def fitted(self, moment: Tensor) -> tuple[Tensor, Tensor]:
+        """B of inputs with second moment R [L, d, d], and its aperture [L]."""
+        values = spectrum(moment)
+        aperture = fitted_aperture(values, self.config.aperture * values.mean(dim=-1).rsqrt(), self.config.held)
+        return conceptor(moment, aperture), aperture
+
+    @torch.no_grad()
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """What the coming task's inputs share with the past, under the weights as they are."""
+        if not int(self.tasks) or not self.config.survey:
+            return []
+        for batch in epoch(0):
+            self.inputs.add(self.features(backbone, batch.images, self.inputs.taps))
+        sums, rows = self.inputs.take()
+        coming, _ = self.fitted(sums / rows)
+        common = capacity(conceptor_and(self.past, coming)) / capacity(self.past)
+        return [
+            InputsSurveyed(clock, layer, float(size), float(shared), SHARED)
+            for layer, (size, shared) in enumerate(zip(capacity(coming), common, strict=True))
+        ]
+
+    @torch.no_grad()
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        sums, rows = self.inputs.take()
+        own, aperture = self.fitted(sums / rows)
+        joined = conceptor_or(self.past, own) if int(self.tasks) else own
+        self.past.copy_(significant(joined, self.config.threshold))
+        self.tasks += 1
+        if not measure:
+            return []
+        return [
+            ConceptorMeasured(
+                clock,
+                layer,
+                spectrum(self.past[layer]).float().cpu().numpy(),
+                float(capacity(self.past[layer])),
+                float(capacity(own[layer])),
+                float(aperture[layer]),
+                self.config.threshold,
+            )
+            for layer in range(len(own))
+        ]

@@ -1,0 +1,123 @@
+"""EWC: what mattered to earlier tasks is tied to where it was, by springs as stiff as it mattered.
+
+Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 2017, arXiv:1612.00796; online form:
+Schwarz et al. Progress & Compress. ICML 2018, arXiv:1805.06370.
+Shapes: θ the prompts [L, M, d], B images.
+
+    F_t = mean_x ( ∂ log p(y | x) / ∂θ )²        at the end of task t, one gradient per image, y its true label
+    L = CE + (λ/2) Σ_i F_i (θ_i − θ*_i)²
+
+    separate   one spring a task: Σ_t F_t (θ − θ_t)². Squares add up to (Σ F_t) θ² − 2 (Σ F_t θ_t) θ + Σ F_t θ_t², so
+               memory does not grow
+    online     one spring in all: F ← γ F + F_t, θ* ← θ_t
+
+The model is that of `sequential`: prompts are all that tasks share, so they are all that is tied; heads of earlier
+tasks do not change anyway. p is the softmax that was trained, over the task's own classes and with logits / τ. Using
+the true labels is the customary "empirical" Fisher; squares of single gradients, not of a mini-batch's mean, which is
+too small by about the batch size. λ = 0 is `sequential` bit for bit. Adam divides by the size of a gradient: however
+large λ is, its first steps have full length, and it takes a falling learning rate to come to rest at θ*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.config import knob
+from cl_core.events import Clock, Event
+from cl_core.methods.deep_prompts import PromptConfig
+from cl_core.methods.method import Loss
+from cl_core.methods.prompted import PromptedMethod
+
+TOGETHER = 25  # images whose gradients are formed at once
+
+
+@dataclass(frozen=True)
+class EwcConfig(PromptConfig):
+    """λ has no published value for prompts: its scale is that of the loss, the temperature and the prompts."""
+
+    stiffness: float = knob(1e4, low=0.0, high=1e12, live=True, help="λ, weight of the penalty (0: none)")
+    memory: str = knob(
+        "separate",
+        choices=("separate", "online"),
+        help="separate: every task's prompts pull; online: those of the last task alone, with all tasks' stiffness",
+    )
+    fading: float = knob(1.0, low=0.0, high=1.0, help="γ, what is left of earlier stiffness a task (memory online)")
+
+
+@final
+class EWC(PromptedMethod):
+    """Prompts move easily where no earlier task's likelihood would notice."""
+
+    Config = EwcConfig
+
+    def __init__(self, config: EwcConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        for name in ("fisher", "pull", "rest"):  # Σ F, Σ F θ*, Σ F θ*²
+            self.register_buffer(name, torch.zeros(self.tuning.prompts.shape, dtype=torch.float64))
+        self._squares: Tensor | None = None  # Σ of squared gradients of the task that ends; never saved half done
+        self._images = 0
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        loss = super().loss(backbone, images, labels)
+        if self.config.stiffness and len(self.tuning.heads) > 1 and self.config.prompt_length:
+            loss.parts["penalty"] = self.penalty().to(loss.parts["cross_entropy"])
+        return loss
+
+    def penalty(self) -> Tensor:
+        """(λ/2) Σ F (θ − θ*)², in float64: the three sums cancel at θ*."""
+        prompts = self.tuning.prompts.double()
+        squares = self.fisher * prompts.square() - 2 * self.pull * prompts + self.rest
+        return 0.5 * self.config.stiffness * squares.sum()
+
+    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
+        taps = super().survey_taps(measure)
+        return (*(taps or ()), ("input", 0)) if self.config.prompt_length else taps  # also at λ = 0: it may be turned
+
+    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+        if self.moments.taps()[0] in features.taps:
+            super().survey(backbone, features, labels)
+        if ("input", 0) in features.taps:
+            tokens, targets = features.taps["input", 0], labels - self.tuning.classes.start
+            for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
+                squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
+                self._squares = squares if self._squares is None else self._squares + squares
+                self._images += len(own)
+
+    def gradients(self, backbone: Any, tokens: Tensor, targets: Tensor) -> Tensor:
+        """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
+
+        tokens: [B, N, d] entering block 0. targets: [B], places among the task's classes.
+        """
+        head = self.tuning.heads[-1]
+
+        def log_likelihood(prompts: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
+            one = tokens[None]
+            for layer in range(backbone.depth):  # asked for its map, attention is not fused: vmap has no rule for that
+                one, _ = backbone.block(layer, one, BlockEdit(prompts=prompts[layer]), {"attention"})
+            logits = head(backbone.pool(one)) / self.config.temperature
+            return -F.cross_entropy(logits, target[None])
+
+        with torch.enable_grad():
+            each = torch.func.vmap(torch.func.grad(log_likelihood), in_dims=(None, 0, 0))
+            return each(self.tuning.prompts.detach(), tokens, targets)
+
+    @torch.no_grad()
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        if self._squares is not None:
+            fisher, prompts = self._squares / self._images, self.tuning.prompts.detach().double()
+            if self.config.memory == "online":
+                fisher = self.config.fading * self.fisher + fisher
+                self.pull.zero_()
+                self.rest.zero_()
+                self.fisher.zero_()
+            self.fisher += fisher
+            self.pull += fisher * prompts
+            self.rest += fisher * prompts.square()
+            self._squares, self._images = None, 0
+        return super().end_task(clock, measure)

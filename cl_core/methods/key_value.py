@@ -1,0 +1,143 @@
+"""A method that changes the key and value matrices of every block and trains a head per task.
+
+Shapes: L blocks of width d, N tokens, B images; x the inputs of a block's attention, after its first LayerNorm.
+
+    k = (W_k + ΔW_k) x,  v = (W_v + ΔW_v) x           ΔW [L, 2, d, d], keys first
+
+Heads are those of `deep_prompts`, without prompts: one per task, trained by cross-entropy masked to its classes,
+concatenated at test time.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.config import check_knobs, knob
+from cl_core.linalg import gram
+from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
+from cl_core.methods.method import Loss, Method, ParameterGroup
+
+KEYS, VALUES = "k", "v"
+
+
+@dataclass(frozen=True)
+class KeyValueConfig:
+    """What every method on keys and values has."""
+
+    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
+    weight_decay: float = knob(0.0, low=0.0, high=1.0, help="decay of what is trained")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+
+
+class InputGram(nn.Module):
+    """Σ x xᵀ over the tokens x of one pass, per block, and their number. Never saved half done."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.clear()
+
+    def clear(self) -> None:
+        self._sums, self._rows = None, 0
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        return tuple(("normed", layer) for layer in range(self.layers))
+
+    @torch.no_grad()
+    def add(self, features: Features) -> None:
+        inputs = torch.stack([features.taps[tap].flatten(0, 1) for tap in self.taps])  # [L, B·N, d]
+        sums = gram(inputs).double()
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._rows += inputs.shape[1]
+
+    def take(self) -> tuple[Tensor, int]:
+        """(Σ x xᵀ [L, d, d] in float64, tokens), and begin anew."""
+        assert self._sums is not None, "no batch was added"
+        taken = self._sums, self._rows
+        self.clear()
+        return taken
+
+
+class KeyValueMethod(Method):
+    """Abstract. A subclass says what ΔW is and what protects the past."""
+
+    Config = KeyValueConfig
+
+    def __init__(self, config: KeyValueConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        heads = PromptConfig(
+            prompt_length=0,
+            head_rate=config.head_rate,
+            temperature=config.temperature,
+            weight_decay=config.weight_decay,
+            head_init="fresh",
+        )
+        self.tuning = DeepPrompts(heads, backbone.depth, backbone.width, seed)
+        self.inputs = InputGram(backbone.depth)
+
+    @abc.abstractmethod
+    def change(self) -> Tensor:
+        """ΔW as it stands: [L, 2, d, d]."""
+
+    @abc.abstractmethod
+    def changed(self) -> dict[str, nn.Parameter]:
+        """What of ΔW is trained, by name."""
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.tuning.begin_task(index, classes)
+
+    def groups(self) -> list[ParameterGroup]:
+        return [ParameterGroup("keys and values", self.changed(), self.config.rate), *self.tuning.groups("tuning")]
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        edits = {layer: self._edit(change) for layer, change in enumerate(self.change())}
+        return backbone(images, edits=edits, taps=tuple(taps))
+
+    def block(
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return backbone.block(layer, tokens, self._edit(self.change()[layer]), taps)
+
+    @staticmethod
+    def _edit(change: Tensor) -> BlockEdit:
+        return BlockEdit(branches=dict(zip((KEYS, VALUES), change, strict=True)))
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.tuning.classify(pooled)[:, classes.start : classes.stop]
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        return self.tuning.loss_of(self.features(backbone, images).pooled, labels)
+
+    def measured_parameters(self) -> set[str]:
+        return set(self.changed())
+
+    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
+        return self.inputs.taps
+
+    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+        self.inputs.add(features)
+
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+        change = self.change().detach()
+        return {
+            f"image.{layer}.{which}": backbone.map_weight(f"image.{layer}.{which}") + change[layer, place]
+            for layer in range(len(change))
+            for place, which in enumerate((KEYS, VALUES))
+        }

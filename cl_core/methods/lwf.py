@@ -1,0 +1,94 @@
+"""LwF: on new images the old heads should go on saying what they said.
+
+Li, Hoiem. Learning without Forgetting. ECCV 2016, arXiv:1606.09282. Shapes: B images, c classes of the task, o classes
+learned before it, M prompts in each of L blocks.
+
+    L = CE(z_new) + α KL( softmax(ẑ_old / T) ‖ softmax(z_old / T) )         from the second task on
+    z    logits as the training loss sees them: divided by its temperature τ
+    ẑ    those of the model as the task found it, on the same images
+
+The model is that of `sequential`: prompts are all that tasks share and go on training, so they are all that the
+distillation holds back. Departures: heads of earlier tasks stay as they are (the paper goes on training them), and the
+new head is not warmed up first, so that α = 0 is `sequential` bit for bit. All old classes stand in one softmax, as
+they will at test time; there is no factor T². Training images are not augmented, so the teacher is asked once a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.config import knob
+from cl_core.events import Clock, Event
+from cl_core.methods.deep_prompts import PromptConfig
+from cl_core.methods.method import Loss
+from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.teacher_table import TeacherTable
+from cl_core.streams.stream import Batch
+
+
+@dataclass(frozen=True)
+class LwfConfig(PromptConfig):
+    """α and T as class-incremental toolboxes have them; the paper's α is 1."""
+
+    distillation: float = knob(0.5, low=0.0, high=1e4, live=True, help="α, weight of the distillation (0: none)")
+    softness: float = knob(2.0, low=0.01, high=100.0, live=True, help="T, temperature of the distillation")
+
+
+@final
+class LwF(PromptedMethod):
+    """The teacher is the model as the task found it: its prompts, and heads that do not change anyway."""
+
+    Config = LwfConfig
+
+    def __init__(self, config: LwfConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        self.teacher = TeacherTable()
+
+    @property
+    def distils(self) -> bool:
+        """Whether there is a past, and anything it could hold back."""
+        return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
+
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        if self.distils:
+            batches = [batch.images for batch in epoch(0)]
+            self.teacher.fill(batches, [self.taught(backbone, images) for images in batches])
+        return []
+
+    @torch.no_grad()
+    def taught(self, backbone: Any, images: Tensor) -> Tensor:
+        """ẑ of images, by the prompts the task began with: [B, o]."""
+        return self.old_logits(backbone(images, prompts=self.previous_prompts).pooled)
+
+    def old_logits(self, pooled: Tensor) -> Tensor:
+        """z of features [B, d] over all classes learned before this task: [B, o]."""
+        logits = torch.cat([head(pooled) for head in self.tuning.heads[:-1]], dim=1)
+        return logits / self.config.temperature
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
+        if not self.distils:
+            return super().loss(backbone, images, labels)
+        pooled = self.features(backbone, images).pooled
+        loss = self.tuning.loss_of(pooled, labels)
+        told = self.teacher.find(images)
+        if told is None:  # an image the table does not hold, or α turned up within the task
+            told = self.taught(backbone, images)
+        softness = self.config.softness
+        now, then = (F.log_softmax(z / softness, dim=1) for z in (self.old_logits(pooled), told))
+        divergence = F.kl_div(now, then, reduction="batchmean", log_target=True)
+        loss.parts["distillation"] = self.config.distillation * divergence
+        return loss
+
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        self.teacher.clear()
+        return super().end_task(clock, measure)
+
+    def display_only(self) -> set[str]:
+        return super().display_only() - {"previous_prompts"}  # the teacher's

@@ -1,0 +1,122 @@
+"""Experience replay: a few images of the past are trained on again, beside every batch of the present.
+
+Chaudhry et al. On Tiny Episodic Memories in Continual Learning. 2019, arXiv:1902.10486 (ER).
+Buzzega et al. Dark Experience for General Continual Learning. NeurIPS 2020, arXiv:2004.07211 (DER++).
+Shapes: B places in the buffer, b images a batch, C classes seen.
+
+    er       L = CE(x, y) + β CE(x', y')                                x', x'' from the buffer
+    der++    L = CE(x, y) + α mean (z(x'') − z'')² + β CE(x', y')       z'': logits of x'' when it was kept
+
+x', x'' are two draws. z is divided by the training loss's temperature τ. Classes that came after x'' was kept have no
+z'' and are left out of the mean. Every image of every batch is offered to the buffer, in all epochs, as the releases
+do: one may be kept twice, and the present task is in the buffer too.
+
+The model is that of `sequential`, but heads of earlier tasks go on being trained, by the buffer alone. Who competes:
+`rivals="replayed"` lets all classes seen compete for images of the buffer, while the batch's cross-entropy is masked
+to the task's own classes as it is for the other methods (Caccia et al., ICLR 2022, arXiv:2104.05025, found that this
+spares the old classes a shock); `rivals="all"` is the published ER: all compete everywhere. B = 0 with the first is
+`sequential` bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.config import knob
+from cl_core.methods.deep_prompts import PromptConfig
+from cl_core.methods.method import Loss, ParameterGroup
+from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.reservoir import Drawn, Reservoir
+
+
+@dataclass(frozen=True)
+class ReplayConfig(PromptConfig):
+    """α and β are customary for DER++; ER as published has β = 1."""
+
+    rule: str = knob(
+        "er",
+        choices=("er", "der++"),
+        fixed="decides what was stored",
+        help="er: labels again; der++: labels and former logits again",
+    )
+    buffer: int = knob(200, low=0, high=1_000_000, fixed="sets shapes", help="images kept (B); 0 = none")
+    replay_batch: int = knob(64, low=1, high=4096, help="images of each draw from the buffer")
+    replay_weight: float = knob(1.0, low=0.0, high=1e4, live=True, help="β, weight of the buffer's cross-entropy")
+    logit_weight: float = knob(
+        0.3, low=0.0, high=1e4, live=True, help="α, weight of the distance to former logits (rule der++)"
+    )
+    rivals: str = knob(
+        "replayed",
+        choices=("replayed", "all"),
+        help="replayed: all classes seen compete for images of the buffer only; all: for the batch's too",
+    )
+
+
+@final
+class Replay(PromptedMethod):
+    """Nothing is protected; the past is there to be learned again."""
+
+    Config = ReplayConfig
+
+    def __init__(self, config: ReplayConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        self.reservoir = Reservoir(config.buffer, backbone.preparation.size, seed)
+
+    def begin_task(self, index: int, classes: range) -> None:
+        super().begin_task(index, classes)
+        if self.config.rule == "der++":
+            self.reservoir.widen(classes.stop)
+        for head in self.tuning.heads if self._trains_all_heads else ():
+            head.requires_grad_(True)
+
+    @property
+    def _trains_all_heads(self) -> bool:
+        return self.config.buffer > 0 or self.config.rivals == "all"
+
+    def groups(self) -> list[ParameterGroup]:
+        groups = super().groups()
+        if self._trains_all_heads and len(self.tuning.heads) > 1:
+            earlier = {
+                f"tuning.heads.{place}.{name}": parameter
+                for place, head in enumerate(self.tuning.heads[:-1])
+                for name, parameter in head.named_parameters()
+            }
+            groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate))
+        return groups
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
+        weights."""
+        again = self.reservoir.draw(self.config.replay_batch, "labels")
+        former = self.reservoir.draw(self.config.replay_batch if self.config.rule == "der++" else 0, "logits")
+        pooled = self.features(backbone, torch.cat([images, again.images, former.images])).pooled
+        now, then, before = pooled.split([len(images), len(again), len(former)])
+        loss = self.tuning.loss_of(now, labels)
+        if self.config.rivals == "all":
+            loss.parts["cross_entropy"] = self._open_entropy(now, labels)
+        if len(again) and self.config.replay_weight:
+            loss.parts["replay"] = self.config.replay_weight * self._open_entropy(then, again.labels)
+        if len(former) and self.config.logit_weight:
+            loss.parts["former_logits"] = self.config.logit_weight * self._distance(before, former)
+        if len(self.reservoir.labels):
+            with torch.no_grad():
+                logits = self._logits(now) if self.config.rule == "der++" else None
+                self.reservoir.offer(images, labels, logits)
+        return loss
+
+    def _logits(self, pooled: Tensor) -> Tensor:
+        """z over all classes seen: [b, C]."""
+        return self.tuning.classify(pooled) / self.config.temperature
+
+    def _open_entropy(self, pooled: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(self._logits(pooled), labels)
+
+    def _distance(self, pooled: Tensor, former: Drawn) -> Tensor:
+        """Mean squared distance to the logits that were kept, over classes known then."""
+        kept = torch.arange(former.logits.shape[1], device=pooled.device) < former.known[:, None]
+        return (self._logits(pooled) - former.logits)[kept].square().mean()

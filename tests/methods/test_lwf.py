@@ -1,0 +1,134 @@
+"""LwF against its formula: what the old heads said, how far they have come from it, and what it costs to hold it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cl_core.methods.teacher_table import TeacherTable, image_keys
+
+EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
+
+
+def until(trainer, task, stage="train"):
+    for _ in trainer.run():
+        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
+            return trainer
+    raise AssertionError(f"the run ended before task {task}, {stage}")
+
+
+@pytest.fixture
+def lwf(tiny_trainer):
+    def make(training=None, **settings):
+        return tiny_trainer("lwf", settings={**EAGER, **settings}, tasks=2, training=training or {})
+
+    return make
+
+
+def trained(trainer):
+    return {k: v.clone() for k, v in trainer.method.state_dict().items() if k.startswith("tuning.")}
+
+
+def test_without_distillation_it_is_sequential_bit_for_bit(lwf, tiny_trainer):
+    plain, free = tiny_trainer("sequential", settings=EAGER, tasks=2), lwf(distillation=0.0)
+    for trainer in (plain, free):
+        for _ in trainer.run():
+            pass
+    mine, theirs = trained(free), trained(plain)
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+def test_the_distillation_is_the_divergence_from_what_the_old_heads_said(lwf):
+    trainer = until(lwf(distillation=3.0, softness=0.1), 1)
+    method, backbone = trainer.method, trainer.backbone
+    then = method.tuning.prompts.detach().clone()
+    with torch.no_grad():
+        method.tuning.prompts += 0.5 * torch.randn(then.shape, generator=torch.Generator().manual_seed(0))
+    batch = next(trainer.stream[1].batches(25, seed=0, epoch=0))
+    head = method.tuning.heads[0]
+
+    def probabilities(prompts):
+        with torch.no_grad():
+            logits = head(backbone(batch.images, prompts=prompts).pooled).double().numpy() / (2.0 * 0.1)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    p, q = probabilities(then), probabilities(method.tuning.prompts)
+    expected = 3.0 * (p * np.log(p / q)).sum(axis=1).mean()
+    found = method.loss(backbone, batch.images, batch.labels).parts["distillation"].detach()
+    assert expected > 1e-4 and float(found) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_distillation_begins_at_nothing_with_every_task_and_not_at_all_with_the_first(lwf):
+    trainer = lwf()
+    steps = [event for moment in trainer.run() for event in moment if event.kind == "StepEnded"]
+    first, second = ([e for e in steps if e.clock.task == task] for task in (0, 1))
+    assert all("distillation" not in e.losses for e in first)
+    assert second[0].losses["distillation"] == pytest.approx(0, abs=1e-6)
+    assert max(e.losses["distillation"] for e in second) > 1e-6
+
+
+def test_the_teacher_answers_for_every_training_image_and_is_forgotten_with_the_task(lwf):
+    trainer = until(lwf(), 1)
+    task, method = trainer.stream[1], trainer.method
+    for batch in task.batches(7, seed=3, epoch=4):
+        torch.testing.assert_close(method.teacher.find(batch.images), method.taught(trainer.backbone, batch.images))
+    assert method.teacher.find(trainer.stream[0].prepare(trainer.stream[0].train.pictures[:3])) is None
+    kept = method.kept_bytes()
+    until(trainer, 1, "measure")
+    assert len(method.teacher.keys) == 0 and method.kept_bytes() < kept
+
+
+def test_an_image_that_the_table_does_not_hold_is_shown_to_the_teacher(lwf):
+    trainer = until(lwf(), 1)
+    batch = next(trainer.stream[1].batches(10, seed=0, epoch=0))
+    told = [
+        trainer.method.loss(trainer.backbone, images, batch.labels).parts["distillation"]
+        for images in (batch.images, batch.images + 0.01)
+    ]
+    assert trainer.method.teacher.find(batch.images + 0.01) is None
+    assert all(float(part.detach()) == pytest.approx(0, abs=1e-6) for part in told), (
+        "the model has not moved from its teacher"
+    )
+
+
+def test_strong_distillation_holds_the_old_answers_better(lwf):
+    def moved(weight):
+        training = {"epochs": 15, "batch_size": 50, "schedule": "cosine"}
+        trainer = until(lwf(training=training, distillation=weight), 1)
+        batch = next(trainer.stream[1].ordered("train", 50))
+        method = trainer.method
+        before = method.old_logits(method.features(trainer.backbone, batch.images).pooled).detach()
+        for _ in trainer.run():
+            pass
+        after = method.tuning.heads[0](method.features(trainer.backbone, batch.images).pooled) / 2.0
+        return float((after - before).detach().square().mean())
+
+    assert moved(1e4) < 0.5 * moved(0.0)
+
+
+def test_the_weight_may_be_turned_up_within_a_task(lwf):
+    trainer = until(lwf(distillation=0.0), 1)
+    trainer.method.config = replace(trainer.method.config, distillation=1.0)
+    assert "distillation" in next(trainer.run())[0].losses
+
+
+def test_equal_images_share_a_key_and_one_bit_makes_another(seeded):
+    images = torch.rand(6, 3, 4, 4, generator=seeded(0))
+    keys = image_keys(images)
+    assert torch.equal(keys, image_keys(images.flip(0)).flip(0)) and len(set(keys.tolist())) == 6
+    other = images.clone()
+    other[2, 1, 0, 0] = torch.nextafter(other[2, 1, 0, 0], torch.tensor(2.0))
+    assert (image_keys(other) != keys).tolist() == [False, False, True, False, False, False]
+
+
+def test_a_table_takes_the_size_of_the_state_it_is_given(seeded):
+    full, empty = TeacherTable(), TeacherTable()
+    images = torch.rand(5, 3, 4, 4, generator=seeded(1))
+    full.fill([images[:3], images[3:]], [torch.arange(6.0).view(3, 2), torch.arange(6.0, 10.0).view(2, 2)])
+    empty.load_state_dict(full.state_dict())
+    assert torch.equal(empty.find(images), torch.arange(10.0).view(5, 2))
+    full.clear()
+    empty.load_state_dict(full.state_dict())
+    assert empty.find(images) is None
