@@ -1,4 +1,5 @@
-"""Everything a run can be told: pause, resume, step, stop, turn a knob. Files in the run's inbox, taken in order by the worker."""
+"""Everything a run can be told: pause, resume, step, stop, turn a knob. Files in its inbox, taken in order by the
+worker."""
 
 from __future__ import annotations
 

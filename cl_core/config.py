@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import tomllib
 import types
 import typing
@@ -34,14 +35,16 @@ def knob(
     high: float | None = None,
     choices: tuple[Any, ...] | None = None,
     live: bool = False,
+    fixed: str = "",
     unit: str = "",
 ) -> Any:
-    """A described hyperparameter: a dataclass field with bounds, choices, help, unit and whether it may change while
-    running."""
-    return field(
-        default=default,
-        metadata={"help": help, "low": low, "high": high, "choices": choices, "live": live, "unit": unit},
-    )
+    """A described hyperparameter: a dataclass field with bounds, choices, help and unit, and when it may change.
+
+    `live`: while running, from the next step on (read in `loss`, `classify` or `refresh`, and no size follows from it).
+    `fixed`: never within one run, and why ("sets the shape of the prompts"). Neither: between tasks, in a fork.
+    """
+    described = {"help": help, "low": low, "high": high, "choices": choices, "unit": unit}
+    return field(default=default, metadata={**described, "live": live, "fixed": fixed})
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
@@ -58,12 +61,17 @@ def check_knobs(config: Any) -> None:
     for f in dataclasses.fields(config):
         value, meta = getattr(config, f.name), f.metadata
         _check_type(f.name, value, hints[f.name])
-        if meta.get("choices") and value not in meta["choices"]:
-            raise ConfigError(f"{f.name} must be one of {', '.join(map(str, meta['choices']))}, got {value!r}")
-        low, high = meta.get("low"), meta.get("high")
-        numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if numeric and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
-            raise ConfigError(f"{f.name} must lie in [{_bound(low, '-∞')}, {_bound(high, '∞')}], got {value}")
+        check_value(f.name, value, meta)
+
+
+def check_value(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+    """Check a value against the choices and bounds that its knob describes. Raises ConfigError."""
+    if meta.get("choices") and value not in meta["choices"]:
+        raise ConfigError(f"{name} must be one of {', '.join(map(str, meta['choices']))}, got {value!r}")
+    low, high = meta.get("low"), meta.get("high")
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if numeric and not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
+        raise ConfigError(f"{name} must lie in [{_bound(low, '-∞')}, {_bound(high, '∞')}], got {value}")
 
 
 def _bound(value: float | None, otherwise: str) -> str:
@@ -122,8 +130,9 @@ class TrainingConfig:
     )
     schedule: str = knob(
         "milestones",
-        choices=("milestones", "cosine"),
-        help="milestones: constant, falling by `decay` at each; cosine: from full to 0 over a task, step by step",
+        choices=("milestones", "cosine", "quarter cosine"),
+        help="milestones: constant, falling by `decay` at each; cosine: from full to 0 over a task, step by step; "
+        "quarter cosine: epoch by epoch from full to 1.6 %",
     )
     warm_up: int = knob(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
     milestones: tuple = knob((), help="epochs (from 0) at which the learning rate falls by `decay`")
@@ -136,16 +145,18 @@ class TrainingConfig:
         ):
             raise ConfigError(f"milestones must be rising whole numbers ≥ 1, got {list(self.milestones)}")
 
-    def learning_rate_factor(self, epoch: int, step: int = 0, steps: int = 1) -> float:
-        """Factor on every learning rate at `step` of a task's `steps`, in `epoch` (all from 0).
+    def learning_rate_factor(self, epoch: int, step: int = 0, steps: int = 1, epochs: int = 1) -> float:
+        """Factor on every learning rate at `step` of a task's `steps`, in `epoch` of its `epochs` (all from 0).
 
         (step + 1) / w while step < w = warm_up; then decay^(milestones at or before the epoch), or with the cosine
-        schedule (1 + cos(π (step − w) / (steps − w))) / 2.
+        schedule (1 + cos(π (step − w) / (steps − w))) / 2, with quarter cosine cos(0.99 π epoch / (2 (epochs − 1))).
         """
         if step < self.warm_up:
             return (step + 1) / self.warm_up
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * (step - self.warm_up) / max(1, steps - self.warm_up)))
+        if self.schedule == "quarter cosine":
+            return math.cos(0.99 * math.pi / 2 * epoch / max(1, epochs - 1))
         return self.decay ** sum(epoch >= m for m in self.milestones)
 
 
@@ -167,6 +178,12 @@ class DiagnosticsConfig:
     weights: bool = knob(
         True, help="singular values of adapted weights before and after every task, where a method changes weights"
     )
+    selection: bool = knob(
+        True, help="which entries test images take after every task, where a method picks from a pool of prompts"
+    )
+    forward: bool = knob(
+        False, help="accuracy of a nearest-class-mean probe on every task, also those to come, after every task"
+    )
     readout: bool = knob(
         True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
     )
@@ -184,7 +201,9 @@ class DiagnosticsConfig:
     @classmethod
     def off(cls) -> DiagnosticsConfig:
         """Nothing but the accuracies: the floor that diagnostics are timed against."""
-        return cls(spectra=False, attention=False, drift=False, gap=False, weights=False, readout=False)
+        return cls(
+            spectra=False, attention=False, drift=False, gap=False, weights=False, selection=False, readout=False
+        )
 
 
 @dataclass(frozen=True)
@@ -198,9 +217,60 @@ class StreamConfig:
         choices=("test", "validation"),
         help="validation: a fifth of the training images is held out and evaluated, for choosing settings",
     )
+    # What follows is for streams of pictures from disk; embedded streams refuse it.
+    classes: tuple = knob(
+        (),
+        help="class folders in order of arrival, dealt equally to the tasks, or one list a task; empty: all of them",
+    )
+    class_order: str = knob(
+        "seed", choices=("seed", "name"), help="order of all classes where none is listed: shuffled by the run's seed"
+    )
+    class_names: tuple = knob((), help='what classes are called, where not as their folders: "n02119789=kit fox"')
+    templates: tuple = knob((), help='sentences for a text tower, each with one {}: "a photo of a {}."')
+    per_class: int = knob(0, low=0, high=10_000_000, help="at most so many training pictures a class (0: all)")
+    per_class_test: int = knob(0, low=0, high=10_000_000, help="at most so many test pictures a class (0: all)")
+    test_share: float = knob(
+        0.2, low=0.01, high=0.99, help="share of each class kept for testing, where there is no test folder"
+    )
+    references: str = knob(
+        "", help="class folders of general pictures (ImageNet's training set), for methods that learn beside such pairs"
+    )
+    split_seed: int = knob(0, low=0, high=2**31 - 1, help="draws that split and limited selections; not the run's seed")
 
     def __post_init__(self) -> None:
+        if isinstance(self.class_names, Mapping):  # as a table in TOML
+            pairs = tuple(f"{folder}={name}" for folder, name in self.class_names.items())
+            object.__setattr__(self, "class_names", pairs)
+        if isinstance(self.templates, str):
+            object.__setattr__(self, "templates", (self.templates,))
+        for name in ("classes", "class_names", "templates"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.references and isinstance(self.references, str):
+            object.__setattr__(self, "references", os.path.abspath(os.path.expanduser(self.references)))
         check_knobs(self)
+        for pair in self.class_names:
+            if not isinstance(pair, str) or not all(part.strip() for part in (*pair.split("=", 1), "")[:2]):
+                raise ConfigError(f'stream.class_names takes "folder=name", got {pair!r}')
+        for template in self.templates:
+            rest = template.replace("{}", "", 1) if isinstance(template, str) and "{}" in template else "{"
+            if "{" in rest or "}" in rest:
+                raise ConfigError(f"a template of stream.templates holds one {{}} for the class, got {template!r}")
+        listed = [isinstance(part, (list, tuple)) for part in self.classes]
+        if listed and any(listed) != all(listed):
+            raise ConfigError("stream.classes takes either class names or one list of class names a task, not both")
+        if listed and all(listed):
+            object.__setattr__(self, "classes", tuple(tuple(part) for part in self.classes))
+            object.__setattr__(self, "tasks", len(self.classes))
+        for name in (n for part in self.classes for n in (part if isinstance(part, tuple) else (part,))):
+            if not isinstance(name, str) or not name:
+                raise ConfigError(f"stream.classes takes names of class folders, got {name!r}")
+
+
+    def of_disk(self) -> list[str]:
+        """Settings that were changed and mean something only where pictures come from disk."""
+        names = [f.name for f in dataclasses.fields(self)]
+        return [n for n in names[names.index("classes") :] if getattr(self, n) != getattr(type(self), n)]
 
 
 @dataclass(frozen=True)
@@ -222,7 +292,8 @@ class RunConfig:
     """One run, completely: with the same RunConfig the same numbers come out on the same machine.
 
     `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset`
-    names where unnamed settings came from.
+    names where unnamed settings came from. A fork names its `parent` run and the number of tasks (`fork_task`) that
+    were trained there, under the parent's settings; these here hold from then on.
     """
 
     method: str
@@ -233,6 +304,8 @@ class RunConfig:
     name: str = ""
     group: str = ""
     preset: str = ""
+    parent: str = ""
+    fork_task: int = 0
     settings: dict = field(default_factory=dict)
     stream_settings: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -245,6 +318,12 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
+
+    def fingerprint(self) -> str:
+        """The settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same setting."""
+        record = self.to_dict()
+        del record["format"], record["name"]
+        return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
@@ -279,21 +358,13 @@ class RunConfig:
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
         """A copy with `key=value` texts applied. `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`; a
         bare key that belongs to the training section goes there, any other bare key is a knob of the method."""
+        return self.with_values(map(parse_pair, pairs))
+
+    def with_values(self, values: Iterable[tuple[str, Any]]) -> RunConfig:
+        """The same with (key, value) pairs."""
         config = self
-        for pair in pairs:
-            key, sign, text = pair.partition("=")
-            if not sign or not key.strip():
-                raise ConfigError(f"--set takes key=value, got {pair!r}")
-            key, value = key.strip().replace("-", "_"), parse_value(text.strip())
-            section, dot, name = key.partition(".")
-            if dot:
-                section = _ALIASES.get(section, section)
-                if section not in (*SECTIONS, "settings"):
-                    raise ConfigError(nearest(section, ("training", "diagnostics", "stream", "settings"), "section"))
-            elif key in {f.name for f in dataclasses.fields(TrainingConfig)}:
-                section, name = "training", key
-            else:
-                section, name = "settings", key
+        for key, value in values:
+            section, name = place_of(key)
             if section == "settings":
                 config = replace(config, settings={**config.settings, name: value})
             else:
@@ -304,6 +375,35 @@ class RunConfig:
                     raise ConfigError(nearest(name, current, f"setting of {section}"))
                 config = replace(config, **{section: configured(SECTIONS[section], {**current, name: value}, section)})
         return config
+
+
+def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Key and value of `key=value` as written on a command line. Raises ConfigError that names the option."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"{option} takes key=value, got {text!r}")
+    return key.strip(), parse_value(value.strip())
+
+
+def place_of(key: str) -> tuple[str, str]:
+    """(section of a RunConfig, name in it) that a key of --set means; "settings" are the method's. Raises
+    ConfigError."""
+    key = key.replace("-", "_")
+    section, dot, name = key.partition(".")
+    if dot:
+        section = _ALIASES.get(section, section)
+        if section not in (*SECTIONS, "settings"):
+            raise ConfigError(nearest(section, ("training", "diagnostics", "stream", "settings"), "section"))
+        return section, name
+    return ("training" if key in {f.name for f in dataclasses.fields(TrainingConfig)} else "settings"), key
+
+
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(inner) for inner in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def parse_value(text: str) -> Any:

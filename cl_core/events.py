@@ -59,6 +59,14 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class PicturesSkipped(Event):
+    """Files of the stream that could not be used and were left out. Said once, before training; absent if all could."""
+
+    count: int
+    files: list[str]  # the first hundred, each with its reason: "cat/7.jpg: not a picture, whatever it is called"
+
+
+@dataclass(frozen=True)
 class TaskStarted(Event):
     """Training on a task begins."""
 
@@ -170,6 +178,25 @@ class UpdateMeasured(Event):
 
 
 @dataclass(frozen=True)
+class UpdateByDirection(Event):
+    """How what a task wanted to change is spread over the directions of the spectrum that was there before it.
+
+    With it a page can say what another threshold would have let through. For moments: u_i = ‖Δ v_i‖², v_i the
+    eigenvectors of the tasks *before*; where a method projects both sides of a step, the other side is projected as it
+    was. For weights (space "image.q"): entries of UᵀΔV, each squared and counted with the more used of its two
+    directions, so that all of index ≥ k is what the last directions from k on can hold.
+
+    `source`: "steps", Σ of the optimiser's steps before projection; "gradients", Σ of gradients before it, where these
+    are what is projected; "net change", what the task changed, where nothing was taken away from it.
+    """
+
+    space: str  # as in SpectrumMeasured; for weights tower and part
+    layers: list[int]  # [L]
+    energies: np.ndarray  # [L, n] float32, squared parameter (or gradient) units, in the order of the spectrum
+    source: str
+
+
+@dataclass(frozen=True)
 class PromptsDrifted(Event):
     """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
 
@@ -221,6 +248,48 @@ class WeightSpectrumMeasured(Event):
     movement: float  # ‖ΔW‖ / ‖W‖, this task
     promoted: int  # singular values of the rewritten tail that now exceed σ_k
     seconds: float  # wall time of the decomposition
+
+
+@dataclass(frozen=True)
+class SubspaceMeasured(Event):
+    """Directions that a task's input embeddings use, beside those of pre-training and of earlier tasks.
+
+    Embeddings are the tokens entering block `layer`, without prompts. A core is spanned by the fewest leading
+    directions that hold the share `energy` of Σσ². At task −1: the pre-trained space itself, the reference. The width d
+    is divided into four parts: "free pre-trained" and "conflicting" inside the pre-trained space, "occupied" and "free
+    residual" outside it; conflicting and occupied directions are those that finished tasks have taken.
+    """
+
+    layer: int
+    eigenvalues: np.ndarray  # [d] float32, descending, of the embeddings' moment; sum 1
+    energy: float  # ε
+    rank: int  # K, directions of the core
+    effective_rank: float  # exp(entropy of σ/Σσ)
+    # [t + 1] float32, ‖Cᵀ C'‖² / min(K, K'): with the pre-trained space, then with every earlier task
+    overlap: np.ndarray
+    chance: np.ndarray  # [t + 1] float32, max(K, K') / d: the same of random spaces
+    angles: np.ndarray  # [t + 1, K] float32, principal angles in radians, ascending; NaN beyond the smaller space
+    budget: dict[str, int]  # directions in each of the four parts after this task; they add up to d
+    gradient: dict[str, float]  # share of ‖g‖² in each part as it was while this task was learned; empty: no gradient
+    kept: float | None  # ‖g P‖² / ‖g‖²: what the projection let through of the gradients
+    leak: np.ndarray  # [t] float32, ‖Δ C_s‖ / ‖Δ‖ of the prompts' net change in every earlier core
+    leak_chance: np.ndarray  # [t] float32, sqrt(K_s / d)
+    projection: str  # what training did with the parts: "none", "both", ...
+    source: str  # what the pre-trained space was taken from
+
+
+@dataclass(frozen=True)
+class ForwardTransferMeasured(Event):
+    """Accuracy of a probe on every task of the stream, learned or still to come, after task `clock.task` (−1: before
+    any).
+
+    The probe needs no training: an image belongs to the class whose mean feature it is nearest to, means taken from a
+    few labelled training images a class with the features as they are now. All classes of the stream compete.
+    """
+
+    row: list[float]  # [T] percent
+    images_per_class: int  # labelled images that each mean is taken from, at most
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -276,14 +345,120 @@ class EpochsChosen(Event):
 
 @dataclass(frozen=True)
 class SelectionMeasured(Event):
-    """What the test images of all tasks learned so far took from a pool of prompts, after task `clock.task`."""
+    """What the test images of all tasks learned so far took from a pool of prompts, after task `clock.task`.
+
+    An image takes a few entries whole, or a mixture of all. It took its own class's (task's) entry if the entries of
+    that class (task) together got more of it than those of any other.
+    """
 
     layer: int  # block whose selection this is; -1: one selection for the whole network
     of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
-    counts: np.ndarray  # [C, E] float32, share of the images of class c (in order of arrival) that took entry e; a row
-    # sums to the number of entries taken per image
+    # [C, E] float32, share of the images of class c (in order of arrival) that took entry e: a row sums to the number
+    # of entries taken per image. Where entries are mixed: mean share of entry e in the mixture; a row sums to 1
+    counts: np.ndarray
     owners: list[int]  # [E] the class or task an entry stands for; -1 where to nobody
     accuracy: float | None  # percent of images that took their own class's (task's) entry; None where there is none
+
+
+@dataclass(frozen=True)
+class StageEnded(Event):
+    """A stage of training that a method runs outside the engine's steps, before or after them."""
+
+    stage: str  # "class keys", "replay into the keys", "replay into the head"
+    losses: dict[str, list[float]]  # named part → mean over the steps of each epoch, nats or as the method defines
+    seconds: float  # wall time of the stage
+
+
+@dataclass(frozen=True)
+class KeysMoved(Event):
+    """Keys that stand for classes in a joint space of pictures and texts, after those of task `clock.task` were
+    learned."""
+
+    kept: np.ndarray  # [C] float32: cos(key now, key when its own task had been learned)
+    learned: np.ndarray  # [C] float32: cos(key now, embedding of the class's own sentence, nothing learned)
+    nearest: np.ndarray  # [C] float32: largest cosine with the key of another class
+
+
+@dataclass(frozen=True)
+class IntraClassMeasured(Event):
+    """How alike images of one class look, on a task's training images, one value a class.
+
+    `space` says to whom: "query" is the frozen model that is asked which class an image resembles, "features" what the
+    head reads after the task.
+    """
+
+    space: str
+    concentration: np.ndarray  # [c] float32: ‖mean of unit embeddings‖, 1 = all point the same way
+    within: np.ndarray  # [c] float32: mean cosine of two images of the class
+    between: np.ndarray  # [c] float32: mean cosine with images of the task's other classes; NaN for a single class
+    nearest_mean: float  # percent of images that are nearest to the mean of their own class
+
+
+@dataclass(frozen=True)
+class ResidualMeasured(Event):
+    """What a method adds in the attention branches of a frozen ViT, over a task's training images after the task.
+
+    The branch without it is taken at the same place, so what earlier blocks added counts as part of the stream.
+    """
+
+    ratio: np.ndarray  # [L] float32: mean ‖branch with − branch without‖ over mean ‖branch without‖, per token
+    stream: np.ndarray  # [L] float32: the same over the mean norm of the tokens that enter the block
+
+
+@dataclass(frozen=True)
+class MixtureFitted(Event):
+    """How well a stored mixture of Gaussians stands for the features of one class.
+
+    Densities are those of mixtures fitted to four fifths of the class's images, on the last fifth; the points are drawn
+    from the mixture that is kept, which has seen all images. The axes are the first two principal ones of the real
+    features.
+    """
+
+    label: int  # class id in order of arrival
+    components: int  # of the mixture that is kept
+    mixture: float  # mean log density of a held-out image per dimension, nats
+    gaussian: float  # the same of a single Gaussian with diagonal covariance
+    real: np.ndarray  # [n, 2] float16, at most 200 images
+    sampled: np.ndarray  # [n, 2] float16, as many draws from the mixture
+    single: np.ndarray  # [n, 2] float16, as many draws from the single Gaussian
+    shown: float  # share of the variance of the real features that the two axes show
+
+
+@dataclass(frozen=True)
+class TradeOffMeasured(Event):
+    """What protecting more directions of a layer's inputs would save, and what it would cost, after this task.
+
+    The cut lies where the difference of the two is smallest. Both are numbers without a unit: energy left unprotected
+    times tasks learned, and the share of directions granted times what the method's setting says it is worth.
+    """
+
+    layer: int
+    space: str  # as in SpectrumMeasured
+    stability_loss: np.ndarray  # [d] float32: with the first i + 1 directions protected
+    plasticity_gain: np.ndarray  # [d] float32
+    protected: int  # directions the method protects: the minimiser and all before it, two at least
+
+
+@dataclass(frozen=True)
+class ConceptorMeasured(Event):
+    """How far each direction of a layer's inputs is in use by the tasks so far, from 0 (free) to 1 (taken)."""
+
+    layer: int
+    eigenvalues: np.ndarray  # [d] float32, descending, of the conceptor of all tasks so far
+    capacity: float  # their mean, 0 to 1
+    own: float  # the same of the conceptor of this task's inputs alone
+    aperture: float  # of that one: a direction is half in use where the inputs' eigenvalue is 1/aperture²
+    threshold: float  # eigenvalues below this were set to 0
+
+
+@dataclass(frozen=True)
+class InputsSurveyed(Event):
+    """What a coming task's inputs share with the past in one layer, before a step was taken on it."""
+
+    layer: int
+    capacity: float  # of the conceptor of the coming task's inputs, 0 to 1
+    shared: float  # capacity of (past AND coming) / capacity of the past, 0 to 1
+    threshold: float  # above this the published method lets the task re-mix what is shared
 
 
 # ---------------------------------------------------------------- housekeeping
@@ -295,6 +470,26 @@ class CheckpointSaved(Event):
 
     folder: str  # below checkpoints/
     boundary: bool  # True: between two tasks
+
+
+@dataclass(frozen=True)
+class KnobTurned(Event):
+    """A setting of the method was changed while the run was going; `clock.step` is the first step under the new
+    value."""
+
+    name: str
+    old: Any  # a number, switch or word
+    new: Any
+
+
+@dataclass(frozen=True)
+class RunForked(Event):
+    """From here on this run goes its own way; everything before was trained and measured by its parent."""
+
+    parent: str  # the parent run's name
+    after_task: int  # tasks that were trained there
+    changed: dict[str, Any]  # setting → [its value in the parent, its value here]
+    total_steps: int  # optimiser steps of this whole run, those of the parent included
 
 
 @dataclass(frozen=True)
@@ -326,6 +521,7 @@ KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
         RunStarted,
+        PicturesSkipped,
         TaskStarted,
         StepEnded,
         EpochEnded,
@@ -335,14 +531,27 @@ KINDS: dict[str, type[Event]] = {
         ProbesChosen,
         SpectrumMeasured,
         UpdateMeasured,
+        UpdateByDirection,
         PromptsDrifted,
         AttentionCompared,
         WeightSpectrumMeasured,
+        SubspaceMeasured,
+        ForwardTransferMeasured,
         ModalityGapMeasured,
         SimilaritiesMeasured,
         EpochsChosen,
         SelectionMeasured,
+        StageEnded,
+        KeysMoved,
+        IntraClassMeasured,
+        ResidualMeasured,
+        MixtureFitted,
+        TradeOffMeasured,
+        ConceptorMeasured,
+        InputsSurveyed,
         CheckpointSaved,
+        KnobTurned,
+        RunForked,
         StateChanged,
         CommandRefused,
         RunFailed,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
+from cl_core.at_hand import UNTRAINED, WEIGHT_FILES
 from cl_core.config import ConfigError, nearest
 
 Named = TypeVar("Named")
@@ -20,6 +23,16 @@ class Entry:
     needs: str = ""  # a backbone family, where not every one serves
 
 
+@dataclass(frozen=True)
+class Scheme(Entry):
+    """What `scheme:rest` may begin with; `target` is a function that takes the rest first."""
+
+    form: str = ""  # how the whole is written
+    bare: bool = False  # whether the scheme alone means something
+    paths: str = ""  # "all": the rest is paths, separated by commas; "@": a file may follow an @
+    plan: str = ""  # "module:function" of the rest: sizes and where the weights are, without loading them
+
+
 METHODS = {
     "sequential": Entry(
         "cl_core.methods.sequential:Sequential",
@@ -31,6 +44,49 @@ METHODS = {
     ),
     "nsp2": Entry(
         "cl_core.methods.nsp2:NSP2", "prompt updates projected to where past tasks are not looking (NSP²)", "vit"
+    ),
+    "fwd_prompt": Entry(
+        "cl_core.methods.fwd_prompt:FwdPrompt",
+        "a prompt pool learned where past inputs are not, and where pre-training was (Fwd-Prompt, vision adaptation)",
+        "vit",
+    ),
+    "lwf": Entry(
+        "cl_core.methods.lwf:LwF", "prompts held back by what the old heads used to say of new images (LwF)", "vit"
+    ),
+    "ewc": Entry("cl_core.methods.ewc:EWC", "prompts tied to where earlier tasks' likelihood needs them (EWC)", "vit"),
+    "replay": Entry(
+        "cl_core.methods.replay:Replay", "prompts trained on a few stored images of the past as well (ER, DER++)", "vit"
+    ),
+    "split_lora": Entry(
+        "cl_core.methods.split_lora:SplitLora",
+        "low-rank changes of keys and values where past inputs are weak, the cut by a trade-off (SplitLoRA)",
+        "vit",
+    ),
+    "code_cl": Entry(
+        "cl_core.methods.code_cl:CodeCL",
+        "keys and values change as far as conceptors of past inputs leave them free (CODE-CL)",
+        "vit",
+    ),
+    "l2p": Entry(
+        "cl_core.methods.l2p:L2P",
+        "each image takes the prompts whose keys are nearest to it, from one pool (L2P)",
+        "vit",
+    ),
+    "dualprompt": Entry(
+        "cl_core.methods.dualprompt:DualPrompt",
+        "prompts shared by all tasks, and an entry per task that test images find by its key (DualPrompt)",
+        "vit",
+    ),
+    "coda_prompt": Entry(
+        "cl_core.methods.coda_prompt:CodaPrompt",
+        "prompts mixed by attention from components that every task adds to (CODA-Prompt)",
+        "vit",
+    ),
+    "star_prompt": Entry(
+        "cl_core.methods.star_prompt:StarPrompt",
+        "a frozen CLIP picks the class whose vectors are added inside a frozen ViT; heads balanced by mixtures "
+        "(STAR-Prompt)",
+        "vit",
     ),
     "zero_shot": Entry(
         "cl_core.methods.zero_shot:ZeroShot", "CLIP as pre-trained, nothing learned: the lower reference", "clip"
@@ -98,19 +154,95 @@ STREAMS = {
     ),
 }
 
+# `scheme:rest`: names without number. By what is named.
+SCHEMES: dict[str, dict[str, Scheme]] = {
+    "backbone": {
+        "timm": Scheme(
+            "cl_core.backbones.timm_models:timm_vit",
+            "any plain Vision Transformer of timm, or its architecture with weights from a file",
+            "vit",
+            form="timm:NAME or timm:NAME@FILE",
+            paths="@",
+            plan="cl_core.backbones.timm_models:plan",
+        ),
+        "open_clip": Scheme(
+            "cl_core.backbones.open_clip_models:open_clip_model",
+            "any open_clip model of two plain transformers, or its architecture with weights from a file",
+            "clip",
+            form="open_clip:ARCH/TAG or open_clip:ARCH@FILE",
+            paths="@",
+            plan="cl_core.backbones.open_clip_models:plan",
+        ),
+    },
+    "stream": {
+        "folder": Scheme(
+            "cl_core.streams.folder:folder",
+            "your own pictures, a folder a class, with or without train and test; several paths: a domain each",
+            form="folder:PATH or folder:PATH,PATH,…",
+            paths="all",
+        ),
+        "cifar100": Scheme(
+            "cl_core.streams.cifar100:cifar100",
+            "CIFAR-100 as torchvision keeps it, below PATH (else $PLASTISCOPE_DATA, else ./data)",
+            form="cifar100 or cifar100:PATH",
+            bare=True,
+            paths="all",
+        ),
+    },
+}
+
 
 def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
-    """The canonical name and entry; hyphens and underscores are both understood. Raises ConfigError with the nearest
-    name."""
+    """The canonical name and entry; hyphens and underscores are both understood, and paths become absolute. Raises
+    ConfigError with the nearest name."""
     if not isinstance(name, str):
         raise ConfigError(f"{what} must be a name, got {name!r}")
     for key, entry in table.items():
-        if key.replace("-", "_") == name.replace("-", "_"):
+        if _same(key, name):
             return key, entry
-    raise ConfigError(nearest(name, table, what))
+    schemes = SCHEMES.get(what, {})
+    scheme, _, rest = name.partition(":")
+    for key, entry in schemes.items():
+        if _same(key, scheme):
+            if not rest.strip() and not entry.bare:
+                raise ConfigError(f"{what} {name!r} says nothing after the colon; write {entry.form}")
+            return (f"{key}:{anchored(rest.strip(), entry.paths)}" if rest.strip() else key), entry  # type: ignore[return-value]
+    known = [*table, *(entry.form for entry in schemes.values())]
+    sentence = nearest(name, known, what)
+    if schemes and rest and "Did you mean" not in sentence:
+        hint = nearest(scheme, schemes, what).partition("Did you mean ")[2].rstrip("?")
+        sentence += f" Did you mean {hint}:{rest}?" if hint else ""
+    raise ConfigError(sentence)
+
+
+def anchored(rest: str, paths: str) -> str:
+    """What follows a scheme, with paths made absolute, so that a run can be resumed from anywhere. A comma separates
+    paths unless the whole is one that exists; a weights file may also follow a slash (ARCH/FILE)."""
+    if paths == "all":
+        whole = os.path.abspath(os.path.expanduser(rest))
+        if os.path.exists(whole):
+            return whole
+        return ",".join(os.path.abspath(os.path.expanduser(part.strip())) for part in rest.split(",") if part.strip())
+    if paths == "@":
+        model, at, file = rest.partition("@")
+        if not at and rest.endswith(WEIGHT_FILES) and "/" in rest:
+            model, at, file = rest.partition("/")
+        return f"{model}@{file if file == UNTRAINED else os.path.abspath(os.path.expanduser(file))}" if at else rest
+    return rest
 
 
 def load(table: dict[str, Entry], name: str, what: str) -> Any:
-    """The object behind a name, imported now."""
-    module, _, attribute = lookup(table, name, what)[1].target.partition(":")
+    """The object behind a name, imported now; behind `scheme:rest`, a function that has been given the rest."""
+    key, entry = lookup(table, name, what)
+    found = imported(entry.target)
+    return functools.partial(found, key.partition(":")[2]) if isinstance(entry, Scheme) else found
+
+
+def imported(target: str) -> Any:
+    """The object that "module:object" names."""
+    module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _same(first: str, second: str) -> bool:
+    return first.replace("-", "_") == second.replace("-", "_")

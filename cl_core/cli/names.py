@@ -5,23 +5,33 @@ from __future__ import annotations
 import argparse
 import json
 
+from cl_core.at_hand import models_at_hand
 from cl_core.cli.options import add_json
 from cl_core.config import describe
 from cl_core.presets import PRESETS
-from cl_core.registry import BACKBONES, METHODS, STREAMS, load, lookup
+from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, load, lookup
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     if command == "methods":
         parser.add_argument("name", nargs="?", help="list the settings of one method")
+    if command in ("backbones", "streams"):
+        from cl_core.cli import named_things
+
+        named_things.configure(parser, command)
     add_json(parser)
-    parser.epilog = f"example: plastiscope {command}" + (" nsp2" if command == "methods" else "")
+    example = {"methods": " nsp2", "backbones": " timm:vit_base_patch16_224", "streams": " folder:/data/birds"}
+    parser.epilog = f"example: plastiscope {command}" + example.get(command, "")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     if arguments.command == "methods":
         return _methods(arguments)
+    if getattr(arguments, "name", None):
+        from cl_core.cli import named_things
+
+        return named_things.execute(arguments)
     if arguments.command == "presets":
         rows = [
             {
@@ -37,6 +47,11 @@ def execute(arguments: argparse.Namespace) -> int:
     else:
         table = {"backbones": BACKBONES, "streams": STREAMS}[arguments.command]
         rows = [{"name": name, "about": entry.about} for name, entry in table.items()]
+        schemes = SCHEMES[arguments.command.removesuffix("s")].values()
+        forms = [(scheme.form.split(" or "), scheme.about) for scheme in schemes]
+        rows += [{"name": form[0], "about": "; also ".join([about, *form[1:]])} for form, about in forms]
+        if arguments.command == "backbones":
+            rows += [{"name": m.name, "about": f"at hand, {m.bytes / 1e6:.0f} MB: {m.file}"} for m in models_at_hand()]
     _print(rows, arguments.json)
     return 0
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from cl_core.at_hand import DOWNLOAD
 from cl_core.summary import Summary
 
 
@@ -15,6 +16,20 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=Path, default=default, metavar="DIR", help=f"folder of runs (default: {default})"
     )
+
+
+def add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help=f"fetch weights or data that are named and missing (or {DOWNLOAD}=1); otherwise no network is used",
+    )
+
+
+def let_download(arguments: argparse.Namespace) -> None:
+    """Pass --download on to whatever this process builds."""
+    if arguments.download:
+        os.environ[DOWNLOAD] = "1"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.cli.options import accuracy_table, add_download, add_json, add_runs, headline, let_download
 from cl_core.config import RunConfig
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, create_run
@@ -40,11 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--name", help="name of the run's folder")
+    add_download(parser)
     add_runs(parser)
     add_json(parser)
     parser.epilog = (
         "examples:\n  plastiscope run --method nsp2 --stream split-digits --seed 0\n"
-        "  plastiscope run --method nsp2 --set rule=energy --set energy_affinity=0.99 --set epochs=3 --json"
+        "  plastiscope run --method nsp2 --set rule=energy --set energy_affinity=0.99 --set epochs=3 --json\n"
+        "  plastiscope run --method nsp2 --stream folder:/data/birds --backbone timm:vit_base_patch16_224 --download"
     )
 
 
@@ -61,6 +63,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
 def execute(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
+    let_download(arguments)
     config = configuration(arguments)
     from cl_core.build import build  # torch from here on
 

@@ -7,6 +7,8 @@ channels.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
@@ -14,6 +16,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from cl_core.config import Preparation, StreamConfig
+from cl_core.streams.drawn_world import drawn_world
 from cl_core.streams.stream import TaskStream, Words, arrange
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -39,7 +42,7 @@ def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
 def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
     """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
     pictures, labels, test = real_digits(preparation.size)
-    return arrange(
+    stream = arrange(
         "split-digits",
         pictures,
         labels,
@@ -50,3 +53,4 @@ def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> T
         seed=seed,
         words=WORDS,
     )
+    return replace(stream, world=drawn_world(preparation.size))

@@ -40,6 +40,7 @@ from cl_core.micro_world import (
     sample_scenes,
 )
 from cl_core.streams import digits
+from cl_core.streams.drawn_world import drawn_world
 from cl_core.streams.stream import (
     MULTI_DOMAIN,
     General,
@@ -49,6 +50,7 @@ from cl_core.streams.stream import (
     TaskStream,
     Words,
     mixed_seed,
+    refuse_settings_of_disk,
     validation_rows,
 )
 
@@ -134,6 +136,7 @@ def _halves(name: str) -> tuple[Part, Part]:
 
 def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preparation) -> TaskStream:
     """One task a part, in order, with the general set and references of the micro world."""
+    refuse_settings_of_disk(name, config)
     drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # both halves of a domain are drawn at once
     tasks, first = [], 0
     for index, part in enumerate(parts):
@@ -153,6 +156,7 @@ def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation:
         tuple(tasks),
         general=_general(preparation.size),
         references=functools.partial(_references, tuple(part.domain for part in parts), preparation.size),
+        world=drawn_world(preparation.size),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import ConfigError, Preparation, StreamConfig
@@ -29,7 +30,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Split:
-    """pictures [n, 3, S, S] in 0..1; labels [n] int64 in order of arrival."""
+    """pictures [n, 3, s, s], in 0..1 or as uint8 in 0..255; labels [n] int64 in order of arrival.
+
+    Pictures from disk stay uint8, and small if they are: a quarter of the memory or less. `Task.prepare` makes both
+    alike.
+    """
 
     pictures: Tensor
     labels: Tensor
@@ -123,10 +128,14 @@ class Task:
         turns = max(map(len, by_class))
         order = [rows[turn] for turn in range(turns) for rows in by_class if turn < len(rows)]
         chosen = torch.stack(order[:count])
-        return Split(self.test.pictures[chosen], self.test.labels[chosen])
+        return Split(unit_range(self.test.pictures[chosen]), self.test.labels[chosen])
 
     def prepare(self, pictures: Tensor) -> Tensor:
-        """(x − mean) / std per channel."""
+        """[n, 3, S, S] for the backbone: enlarged to S where stored smaller (bicubic), then (x − mean) / std per
+        channel."""
+        pictures, size = unit_range(pictures), self.preparation.size
+        if pictures.shape[-1] != size:
+            pictures = F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preparation.mean, self.preparation.std))
         return (pictures - mean) / std
 
@@ -140,6 +149,8 @@ class TaskStream(Sequence[Task]):
     tasks: tuple[Task, ...]
     general: General | None = None  # held-out pairs and classes of the world the model was pre-trained on
     references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that world to train with
+    world: Callable[[int], Tensor] | None = None  # count → pictures [count, 3, S, S] in 0..1 of that world, no words
+    skipped: tuple[str, ...] = ()  # files that could not be used, each with its reason
 
     def __getitem__(self, index: int) -> Task:  # type: ignore[override]
         return self.tasks[index]
@@ -174,7 +185,12 @@ class TaskStream(Sequence[Task]):
             union("test"),
             self.tasks[0].preparation,
         )
-        return TaskStream(self.name, self.scenario, (whole,))
+        return TaskStream(self.name, self.scenario, (whole,), skipped=self.skipped)
+
+
+def unit_range(pictures: Tensor) -> Tensor:
+    """Pictures in 0..1, whether stored so or as uint8."""
+    return pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
 
 
 def mixed_seed(*parts: int | str) -> int:
@@ -212,6 +228,7 @@ def arrange(
     Raises:
         ConfigError: the classes do not divide into `config.tasks`.
     """
+    refuse_settings_of_disk(name, config)
     classes, tasks = len(names), config.tasks
     if classes % tasks:
         fitting = ", ".join(str(n) for n in range(1, classes + 1) if classes % n == 0)
@@ -251,6 +268,15 @@ def arrange(
             )
         )
     return TaskStream(name, "class-incremental", tuple(dealt))
+
+
+def refuse_settings_of_disk(name: str, config: StreamConfig) -> None:
+    """An embedded stream has its own classes, words and splits. Raises ConfigError where others were asked for."""
+    if changed := config.of_disk():
+        raise ConfigError(
+            f"{name} is embedded and has its own classes, words and split: stream.{changed[0]} is for folder: and "
+            "cifar100 alone"
+        )
 
 
 def validation_rows(count: int) -> Tensor:

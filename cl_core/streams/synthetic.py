@@ -48,25 +48,16 @@ def synthetic_domains(config: StreamConfig, preparation: Preparation, seed: int)
     one_each = torch.stack([torch.nonzero(original == c)[0, 0] for c in range(len(NAMES))])
     general = General(pairs(one_each), Split(every.test.pictures, torch.tensor(names)[every.test.labels]), WORDS)
     tasks = tuple(replace(task, domain=f"Bars {task.index + 1}") for task in stream)
-    return TaskStream("synthetic-domains", MULTI_DOMAIN, tasks, general, references)
+    return TaskStream("synthetic-domains", MULTI_DOMAIN, tasks, general, references, stream.world)
 
 
 def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
     """Ten classes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
-    generator = torch.Generator().manual_seed(20)
     count, size = TRAIN + TEST, preparation.size
-    hues = torch.tensor([[1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.8, 0.2], [0.1, 0.3, 1], [0.6, 0.1, 0.9]])
     labels = torch.arange(len(NAMES)).repeat_interleave(count)
-    place = torch.rand(len(labels), 1, 1, generator=generator) * 2 - 1
-    axis = torch.linspace(-1, 1, size)
-    along = torch.where((labels % 2 == 0)[:, None, None], axis.view(1, 1, -1), axis.view(1, -1, 1)).expand(
-        -1, size, size
-    )
-    bar = ((along - 0.6 * place).abs() < 0.35).float().unsqueeze(1)  # [n, 1, S, S]
-    pictures = bar * hues[labels // 2][:, :, None, None]
-    pictures = (pictures + 0.15 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)
+    pictures = _bars(labels, size, torch.Generator().manual_seed(20))
     test = torch.arange(len(labels)) % count >= TRAIN
-    return arrange(
+    stream = arrange(
         "synthetic",
         pictures,
         labels,
@@ -77,3 +68,22 @@ def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> Task
         seed=seed,
         words=WORDS,
     )
+    return replace(stream, world=lambda count: _other_bars(count, size))
+
+
+def _other_bars(count: int, size: int) -> torch.Tensor:
+    """Bars of all classes in turn that no task holds: nothing else is known of this world."""
+    return _bars(torch.arange(count) % len(NAMES), size, torch.Generator().manual_seed(21))
+
+
+def _bars(labels: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """One picture a label [n]: [n, 3, size, size] in 0..1."""
+    hues = torch.tensor([[1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.8, 0.2], [0.1, 0.3, 1], [0.6, 0.1, 0.9]])
+    place = torch.rand(len(labels), 1, 1, generator=generator) * 2 - 1
+    axis = torch.linspace(-1, 1, size)
+    along = torch.where((labels % 2 == 0)[:, None, None], axis.view(1, 1, -1), axis.view(1, -1, 1)).expand(
+        -1, size, size
+    )
+    bar = ((along - 0.6 * place).abs() < 0.35).float().unsqueeze(1)  # [n, 1, S, S]
+    pictures = bar * hues[labels // 2][:, :, None, None]
+    return (pictures + 0.15 * torch.randn(pictures.shape, generator=generator)).clamp(0, 1)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, TrainingConfig, describe
+from cl_core.at_hand import models_at_hand
+from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, StreamConfig, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
-from cl_core.registry import BACKBONES, METHODS, STREAMS
-from dashboard.frame import literal
+from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, lookup
+from cl_core.store import StoreError
+from dashboard.frame import literal, sentence
+from dashboard.knobs import knobs_of
 from dashboard.theme import seconds
+from dashboard.widgets.knob_inputs import knob_inputs
+from dashboard.widgets.preview import preview
 from dashboard.widgets.starting import can_train, say_trouble, start_run
 
 OWN = "own choice"  # instead of a preset: method, backbone, stream by name
@@ -28,19 +28,24 @@ def launch_form() -> None:
     with st.container(border=True, key="launch-form"):
         st.markdown("**Start a run**")
         record = _choices()
-        settings, training, diagnostics = (
+        settings, training, diagnostics, stream = (
             _all_settings(record)
             if st.toggle(
                 "All settings", key="launch-all", help="Every hyperparameter of the method, and what is measured"
             )
-            else ({}, {}, {})
+            else ({}, {}, {}, {})
         )
         record = {
             **record,
             "settings": settings,
             "training": {**record["training"], **training},
             "diagnostics": diagnostics,
+            "stream_settings": {**record["stream_settings"], **stream},
         }
+        try:
+            preview(resolve(record))
+        except ConfigError as error:
+            st.warning(sentence(error))
         took = PRESETS[record["preset"]].seconds if record.get("preset") else None
         if took:
             usual = RunConfig.from_dict(PRESETS[record["preset"]].config)
@@ -71,7 +76,10 @@ def _choices() -> dict[str, Any]:
     record: dict[str, Any]
     if chosen in PRESETS:
         preset = PRESETS[chosen]
-        st.caption(preset.about + (f" Needs {preset.needs}." if preset.needs else ""))
+        needs = f" Needs {preset.needs}." if preset.needs else ""
+        expect = f" To expect: {preset.expect}." if preset.expect else ""
+        unknown = " How long it takes was not measured here." if preset.needs and preset.seconds is None else ""
+        st.caption(preset.about + needs + expect + unknown)
         record = {"preset": chosen}
     else:
         columns = st.columns(3)
@@ -80,10 +88,16 @@ def _choices() -> dict[str, Any]:
             columns, (("method", METHODS), ("backbone", BACKBONES), ("stream", STREAMS)), strict=True
         ):
             with column:
+                schemes = SCHEMES.get(what, {}).values()
                 record[what] = st.selectbox(
-                    what.capitalize(), list(table), key=f"launch-{what}", persist_state="session"
+                    what.capitalize(),
+                    [*table, *(model.name for model in models_at_hand() if what == "backbone")],
+                    key=f"launch-{what}",
+                    persist_state="session",
+                    accept_new_options=bool(schemes),
+                    help="; ".join(f"or type {scheme.form}: {scheme.about}" for scheme in schemes) or None,
                 )
-                st.caption(table[record[what]].about)
+                st.caption(_about(table, record[what], what))
     usual = _resolved(record)
     places = st.columns([1, 1, 1, 1, 2])
     whole: dict[str, int] = {}
@@ -120,6 +134,14 @@ def _choices() -> dict[str, Any]:
     }
 
 
+def _about(table: dict[str, Entry], name: str, what: str) -> str:
+    """One line on what was chosen or typed."""
+    try:
+        return literal(lookup(table, name, what)[1].about)
+    except ConfigError as error:
+        return sentence(error)
+
+
 def _resolved(record: dict[str, Any]) -> RunConfig:
     try:
         return resolve(record)
@@ -127,76 +149,29 @@ def _resolved(record: dict[str, Any]) -> RunConfig:
         return RunConfig(method=record.get("method", "nsp2"))
 
 
-def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """(method settings, training, diagnostics) that differ from the starting point."""
+def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """(method settings, training, diagnostics, stream) that differ from the starting point."""
     usual = _resolved(record)
-    found = _methods(os.environ.get("PLASTISCOPE_RUNS", ""))
-    knobs = next((m["knobs"] for m in found if m["name"] == usual.method), None)
     settings: dict[str, Any] = {}
-    if knobs is None:
-        st.warning("The list of method settings could not be read: `python -m cl_core methods --json` did not answer.")
+    try:
+        with st.spinner("Reading the settings of all methods…"):
+            knobs = knobs_of(usual.method)
+    except StoreError as error:
+        st.warning(sentence(error))
     else:
         st.markdown(f"Settings of {literal(usual.method)}")
-        settings = _knobs(knobs, usual.settings, f"knob-{usual.method}-{usual.preset}-{usual.backbone}")
+        settings = knob_inputs(knobs, usual.settings, f"knob-{usual.method}-{usual.preset}-{usual.backbone}")
     st.markdown("Training")
-    training = _knobs(
+    training = knob_inputs(
         [row for row in describe(TrainingConfig) if row["name"] != "epochs"], vars(usual.training), "training"
     )
     st.markdown("Measured besides accuracy")
-    diagnostics = _knobs(describe(DiagnosticsConfig), vars(usual.diagnostics), "diagnostics")
-    return settings, training, diagnostics
-
-
-@st.cache_data(show_spinner="Reading the settings of all methods…", max_entries=4)
-def _methods(_unused: str) -> list[dict[str, Any]]:
-    """Every method with its knobs, asked of a process of its own: this one never imports torch."""
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-m", "cl_core", "methods", "--json"],
-            capture_output=True,
-            timeout=60,
-            check=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-            stdin=subprocess.DEVNULL,
-        )
-        return list(json.loads(answer.stdout))
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return []
-
-
-def _knobs(rows: list[dict[str, Any]], usual: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Widgets for described settings, four in a row; returns those that were changed."""
-    changed = {}
-    columns = st.columns(4)
-    for place, row in enumerate(rows):
-        start = usual.get(row["name"], row["default"])
-        with columns[place % 4]:
-            value = _knob(row, start, f"{prefix}-{row['name']}")
-        if value != start:
-            changed[row["name"]] = value
-    return changed
-
-
-def _knob(row: dict[str, Any], start: Any, key: str) -> Any:
-    label, note = row["name"].replace("_", " "), row.get("help") or None
-    if row.get("choices"):
-        choices = list(row["choices"])
-        return st.selectbox(label, choices, index=choices.index(start) if start in choices else 0, key=key, help=note)
-    if isinstance(start, bool):
-        return st.toggle(label, start, key=key, help=note)
-    if isinstance(start, (int, float)):
-        kind = type(start)  # Streamlit wants bounds and value alike
-        low, high = (None if row.get(end) is None else kind(row[end]) for end in ("low", "high"))
-        shape = {"step": 1} if kind is int else {"format": "%.4g"}
-        return st.number_input(label, low, high, start, key=key, help=note, **shape)
-    text = "" if start is None else ", ".join(map(str, start)) if isinstance(start, (list, tuple)) else str(start)
-    typed = st.text_input(label, text, key=key, help=note)
-    if typed == text:
-        return start
-    if isinstance(start, (list, tuple)):
-        parts = [part.strip() for part in typed.split(",") if part.strip()]
-        return [int(part) if part.lstrip("-").isdigit() else part for part in parts]
-    return typed
+    diagnostics = knob_inputs(describe(DiagnosticsConfig), vars(usual.diagnostics), "diagnostics")
+    st.markdown("Stream; lists are separated by commas")
+    stream = knob_inputs(
+        [row for row in describe(StreamConfig) if row["name"] != "tasks"], vars(usual.stream_settings), "stream"
+    )
+    return settings, training, diagnostics, stream
 
 
 def _start(record: dict[str, Any]) -> None:

@@ -1,0 +1,114 @@
+"""Which models are at hand without asking the network, and what one will need: cache folders are looked at, nothing is
+imported that trains.
+
+The hub's cache holds `models--ORG--NAME/snapshots/REVISION/FILE`. Its folder is HF_HUB_CACHE, else HF_HOME/hub, else
+XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. Weights that timm once fetched by address lie in
+TORCH_HOME/hub/checkpoints (else ~/.cache/torch/hub/checkpoints).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DOWNLOAD = (
+    "PLASTISCOPE_DOWNLOAD"  # 1: what is named and missing may be fetched; otherwise nothing goes over the network
+)
+UNTRAINED = "random"  # in the place of a weights file: the architecture as initialised
+WEIGHT_FILES = (".safetensors", ".bin", ".pth", ".pt")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+CLIP_CONFIG = "open_clip_config.json"
+
+
+def downloads_allowed() -> bool:
+    """Whether the person who started this process let missing weights and data sets be fetched."""
+    return os.environ.get(DOWNLOAD, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """A model whose weights lie in a cache on this machine: the name to give, the file, its size."""
+
+    name: str
+    file: Path
+    bytes: int
+
+
+def hub_folder() -> Path:
+    """Where the hub's client keeps what it fetched."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.environ["HF_HOME"]).expanduser() / "hub"
+    return _cache() / "huggingface" / "hub"
+
+
+def checkpoints_folder() -> Path:
+    """Where torch keeps files that were fetched by address."""
+    home = os.environ.get("TORCH_HOME")
+    return (Path(home).expanduser() if home else _cache() / "torch") / "hub" / "checkpoints"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def cached(repository: str, files: Sequence[str]) -> Path | None:
+    """The first of `files` in the newest cached revision of ORG/NAME that has one; None: not at hand."""
+    for snapshot in _snapshots(hub_folder() / f"models--{repository.replace('/', '--')}"):
+        for name in files:
+            if (snapshot / name).is_file():
+                return snapshot / name
+    return None
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    """Revisions of a cached repository: the one that `refs/main` names, then the others, newest first."""
+    try:
+        found = [path for path in (folder / "snapshots").iterdir() if path.is_dir()]
+    except OSError:
+        return []
+    try:
+        main = (folder / "refs" / "main").read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        main = ""
+    return sorted(found, key=lambda path: (path.name != main, -path.stat().st_mtime))
+
+
+def models_at_hand() -> list[AtHand]:
+    """Every timm and open_clip model in the hub's cache, by name. Whether its architecture serves is seen when it is
+    built."""
+    try:
+        folders = sorted(path for path in hub_folder().iterdir() if path.name.startswith("models--"))
+    except OSError:
+        return []
+    found = []
+    for folder in folders:
+        organisation, _, name = folder.name.removeprefix("models--").partition("--")
+        repository = f"{organisation}/{name}"
+        file = cached(repository, TIMM_FILES) if organisation == "timm" else None
+        if file is not None:
+            found.append(AtHand(f"timm:{name}", file, file.stat().st_size))
+        file = cached(repository, CLIP_FILES) if cached(repository, (CLIP_CONFIG,)) else None
+        if file is not None:
+            found.append(AtHand(f"open_clip:hf-hub:{repository}", file, file.stat().st_size))
+    return found
+
+
+def memory_needed(sizes: Mapping[str, Any], batch_size: int) -> int:
+    """Estimated bytes of the frozen weights and of what one training step keeps for its backward pass, in float32.
+
+    `sizes` is a backbone's `describe()`. Per block, image and token, about 4 × 18 bytes a channel: inputs of both
+    norms, queries, keys, values, their mixture and two MLP activations of four times the width. Pictures held in
+    memory, the optimiser and what a method stores come on top.
+    """
+    kept = ACTIVATIONS * sizes["tokens"] * sizes["width"] * sizes["depth"]
+    return int(4 * sizes["parameters"] + 4 * batch_size * kept)
+
+
+ACTIVATIONS = 18  # floats that a block keeps per token and channel

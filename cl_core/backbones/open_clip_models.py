@@ -1,0 +1,160 @@
+"""`open_clip:ARCH/TAG`: any open_clip model of two plain transformers, with its weights, a file's, or none.
+
+    open_clip:ViT-B-16/openai                   the tag's weights, from the hub's cache
+    open_clip:ViT-B-16@/path/x.safetensors      from a file; ARCH says the activation (…-quickgelu: OpenAI's)
+    open_clip:hf-hub:ORG/NAME                   a model on the hub that describes itself (open_clip_config.json)
+    open_clip:ViT-B-16@random                   untrained, always the same: for speed and for tests
+
+G. Ilharco et al. OpenCLIP. https://github.com/mlfoundations/open_clip
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import load_checkpoint
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
+
+from cl_core.at_hand import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
+from cl_core.backbones.clip import ClipBackbone
+from cl_core.backbones.embedded import seeded
+from cl_core.backbones.weight_files import from_hub, missing, read_weights
+from cl_core.config import ConfigError, Preparation
+
+HUB = "hf-hub:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to build, how pictures are prepared, and where its weights come from: a hub repository or a file."""
+
+    name: str
+    model: dict[str, Any]  # open_clip's model_cfg
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    repository: str = ""
+    file: str = ""
+
+
+def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
+    """The backbone `open_clip:rest`. `weights=False` builds it on torch's meta device: sizes without memory. Raises
+    ConfigError in one sentence."""
+    source = _source(rest)
+    try:
+        with seeded(7), torch.device("cpu" if weights else "meta"):
+            clip = open_clip.model.CLIP(**source.model)
+    except Exception as error:  # unknown or ill-fitting entries of a description
+        raise ConfigError(f"open_clip cannot build {source.name}: {error!r}") from error
+    size, text = source.model["vision_cfg"]["image_size"], source.model["text_cfg"]
+    if not isinstance(size, int):
+        raise ConfigError(f"{source.name} takes pictures of {size}; only square ones are prepared here")
+    tokenizer = SimpleTokenizer(context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH))
+    backbone = ClipBackbone(clip, source.name, Preparation(size, source.mean, source.std), tokenizer)
+    if weights and source.file != UNTRAINED:
+        _load(clip, source)
+    return backbone
+
+
+def plan(rest: str) -> dict[str, Any]:
+    """Sizes of `open_clip:rest`, and where its weights are (`file`) or what is missing. Raises ConfigError."""
+    source = _source(rest)
+    sizes = open_clip_model(rest, weights=False).describe()
+    if source.file == UNTRAINED:
+        return {**sizes, "file": "", "missing": ""}
+    found = Path(source.file) if source.file else cached(source.repository, CLIP_FILES)
+    if found is not None and found.is_file():
+        return {**sizes, "file": str(found), "bytes": found.stat().st_size, "missing": ""}
+    sentence = f"there is no weights file {source.file}" if source.file else missing(source.name, source.repository)
+    return {**sizes, "file": "", "missing": sentence}
+
+
+def _source(rest: str) -> Source:
+    """What `rest` means, without building it. Raises ConfigError."""
+    if rest.startswith(HUB):
+        return _described(rest)
+    model, at, file = rest.partition("@")
+    architecture, _, tag = model.partition("/")
+    if not at and not tag:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) if _known(architecture) else ""
+        raise ConfigError(
+            f"open_clip:{rest} names no weights; write open_clip:{architecture}/TAG with one of {tags or 'none'}; or "
+            f"open_clip:{architecture}@FILE"
+        )
+    config = open_clip.get_model_config(architecture) if _known(architecture) else None
+    if config is None:
+        close = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "open_clip.list_models() lists them"
+        raise ConfigError(f"open_clip {open_clip.__version__} builds no model {architecture!r}; {hint}")
+    _refuse_foreign(config, f"open_clip:{architecture}")
+    if at:
+        return Source(f"open_clip:{architecture}", config, *_usual(), file=file)
+    told = open_clip.get_pretrained_cfg(architecture, tag)
+    if not told:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture))
+        raise ConfigError(f"open_clip has no weights {tag!r} for {architecture}; known: {known or 'none'}")
+    if told.get("quick_gelu"):
+        config["quick_gelu"] = True
+    repository = told.get("hf_hub", "").rstrip("/")
+    name = f"open_clip:{architecture}/{tag}"
+    if repository.count("/") != 1:
+        raise ConfigError(
+            f"{name} lies at an address of its own, not on the hub; fetch its file yourself and name it with "
+            f"open_clip:{architecture}@FILE"
+        )
+    usual = _usual()
+    return Source(name, config, told.get("mean") or usual[0], told.get("std") or usual[1], repository)
+
+
+def _described(rest: str) -> Source:
+    """A model that describes itself, from the hub's cache or fetched."""
+    repository = rest.removeprefix(HUB).strip("/")
+    file = from_hub(f"open_clip:{rest}", repository, (CLIP_CONFIG,))
+    try:
+        card = json.loads(file.read_text("utf-8"))
+        config, shown = card["model_cfg"], card.get("preprocess_cfg", {})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} does not describe an open_clip model ({error!r})") from error
+    _refuse_foreign(config, f"open_clip:{rest}")
+    usual = _usual()
+    mean, std = (tuple(shown.get(key) or other) for key, other in zip(("mean", "std"), usual, strict=True))
+    return Source(f"open_clip:{rest}", config, mean, std, repository)
+
+
+def _known(architecture: str) -> bool:
+    return architecture in open_clip.list_models()
+
+
+def _usual() -> tuple[Any, Any]:
+    return open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+
+
+def _refuse_foreign(config: dict[str, Any], name: str) -> None:
+    """Towers of other libraries would fetch files of their own. Raises ConfigError."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    reason = (
+        "its image tower is timm's" if "timm_model_name" in vision
+        else "its text tower is another library's" if "hf_model_name" in text
+        else "its tokenizer is another library's" if "hf_tokenizer_name" in text
+        else "its image tower is a ResNet" if isinstance(vision.get("layers"), (list, tuple))
+        else "it also writes captions" if "multimodal_cfg" in config
+        else "its text tower stands apart from the joint model" if config.get("custom_text")
+        else ""
+    )  # fmt: skip
+    if reason:
+        raise ConfigError(f"{name} is not a plain CLIP of two transformers: {reason}; choose one like ViT-B-16")
+
+
+def _load(clip: Any, source: Source) -> None:
+    file = Path(source.file) if source.file else from_hub(source.name, source.repository, CLIP_FILES)
+    read_weights(file)  # says in a sentence what cannot be read
+    try:
+        load_checkpoint(clip, str(file), strict=True, weights_only=True)
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(f"the weights {file} do not fit {source.name}: {why}") from error

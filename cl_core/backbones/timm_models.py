@@ -1,0 +1,121 @@
+"""`timm:NAME`: any plain Vision Transformer that timm builds, with its pre-trained weights, a file's, or none.
+
+    timm:vit_base_patch16_224                       weights of timm's default tag, from the hub's cache
+    timm:vit_base_patch16_224.augreg_in21k          of that tag
+    timm:vit_base_patch16_224@/path/x.safetensors   from a file
+    timm:vit_base_patch16_224@random                untrained, always the same: for speed and for tests
+
+R. Wightman. PyTorch Image Models. https://github.com/huggingface/pytorch-image-models
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.data import resolve_model_data_config
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+from cl_core.at_hand import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
+from cl_core.backbones.embedded import seeded
+from cl_core.backbones.vit import ViTBackbone
+from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights
+from cl_core.config import ConfigError, Preparation
+
+LEFT_OVER = ("head.", "head_dist.", "fc_norm.", "norm.", "mask_token")  # of a classifier or of pre-training
+
+
+def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
+    """The backbone `timm:rest`. `weights=False` builds it on torch's meta device: sizes without memory. Raises
+    ConfigError in one sentence."""
+    name, _, file = rest.partition("@")
+    _refuse_unknown(name)
+    vit = _architecture(name, weights)
+    described = resolve_model_data_config(vit)
+    _, height, width = described["input_size"]
+    if height != width:
+        raise ConfigError(f"timm:{name} takes pictures of {height}×{width}; only square ones are prepared here")
+    preparation = Preparation(height, tuple(described["mean"]), tuple(described["std"]))
+    backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # refuses what is not plain, before weights are read
+    if weights and file != UNTRAINED:
+        _load(vit, name, file)
+    return backbone
+
+
+def plan(rest: str) -> dict[str, Any]:
+    """Sizes of `timm:rest`, and where its weights are (`file`) or what is missing (`missing`). Raises ConfigError."""
+    sizes = timm_vit(rest, weights=False).describe()
+    name, _, file = rest.partition("@")
+    if file == UNTRAINED:
+        return {**sizes, "file": "", "missing": ""}
+    found = Path(file) if file else _at_hand(name)
+    if found is not None and found.is_file():
+        return {**sizes, "file": str(found), "bytes": found.stat().st_size, "missing": ""}
+    return {**sizes, "file": "", "missing": f"there is no weights file {file}" if file else _missing(name)}
+
+
+def _refuse_unknown(name: str) -> None:
+    if timm.is_model(name.split(".")[0]):
+        architecture, _, tag = name.partition(".")
+        tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+        if tag and tag not in tags:
+            raise ConfigError(f"timm has no weights {tag!r} for {architecture}; known: {', '.join(tags) or 'none'}")
+        return
+    close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() lists them"
+    raise ConfigError(f"timm {timm.__version__} builds no model {name!r}; {hint}")
+
+
+def _architecture(name: str, weights: bool) -> VisionTransformer:
+    """The model without its classifier; what is not a Vision Transformer is left for the backbone to refuse."""
+    try:
+        with seeded(7), torch.device("cpu" if weights else "meta"):
+            return timm.create_model(name, pretrained=False, num_classes=0)
+    except Exception as error:  # an architecture may need sizes or packages of its own
+        raise ConfigError(f"timm cannot build {name!r}: {(str(error).splitlines() or [repr(error)])[0]}") from error
+
+
+def _load(vit: VisionTransformer, name: str, file: str) -> None:
+    found = Path(file) if file else _at_hand(name)
+    if found is None:
+        repository = vit.pretrained_cfg.get("hf_hub_id")
+        if not repository:
+            raise ConfigError(_missing(name))
+        found = from_hub(f"timm:{name}", repository, _files(vit.pretrained_cfg))
+    tensors = read_weights(found)
+    try:  # timm's own: renames other releases' layouts, fits position embeddings to another size
+        tensors = checkpoint_filter_fn(tensors, vit)
+    except Exception as error:
+        raise ConfigError(f"the weights {found} do not fit timm:{name}: {error!r}") from error
+    kept = {key for key in vit.state_dict()}
+    fill(vit, tensors, [key for key in LEFT_OVER if not any(k.startswith(key) for k in kept)], str(found))
+
+
+def _files(described: Any) -> tuple[str, ...]:
+    own = described.get("hf_hub_filename")
+    return (own,) if own else TIMM_FILES
+
+
+def _at_hand(name: str) -> Path | None:
+    """The weights in the hub's cache, or where torch keeps what was fetched by address."""
+    described = timm.get_pretrained_cfg(name)
+    if described is None:
+        return None
+    if described.hf_hub_id:
+        found = cached(described.hf_hub_id, _files(vars(described)))
+        if found is not None:
+            return found
+    fetched = checkpoints_folder() / str(described.url).rsplit("/", 1)[-1]
+    return (
+        fetched if described.url and fetched.suffix in (".pth", ".bin", ".safetensors") and fetched.is_file() else None
+    )
+
+
+def _missing(name: str) -> str:
+    described = timm.get_pretrained_cfg(name)
+    if described is None or not described.hf_hub_id:
+        return f"timm knows no weights for {name}; timm:{name}@FILE takes a file, timm:{name}@{UNTRAINED} none"
+    return missing(f"timm:{name}", described.hf_hub_id)

@@ -1,0 +1,122 @@
+"""`plastiscope backbones NAME` and `streams NAME`: what one of them is, before a run is started.
+
+A backbone: its sizes, the memory that a step would need, and where its weights are or what is missing. Nothing is
+loaded. A stream: its tasks, and what could not be used; with `--samples`, only so many pictures a task are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+from dataclasses import replace
+from typing import Any
+
+from cl_core.at_hand import memory_needed
+from cl_core.cli.options import add_download, let_download
+from cl_core.config import Preparation, RunConfig, StreamConfig
+from cl_core.registry import BACKBONES, STREAMS, Scheme, imported, load, lookup
+
+SAMPLE_SIDE = 64  # pixels; also where a stream is looked at without a backbone
+SAMPLED_TASKS = 24  # more are not shown
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.add_argument("name", nargs="?", help="say what this one is, and whether it is at hand")
+    add_download(parser)
+    if command == "backbones":
+        parser.add_argument("--batch-size", type=int, default=64, help="for the estimate of memory (default: 64)")
+        return
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="stream.KEY; may be repeated")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--samples", type=int, default=0, metavar="N", help="with --json: N pictures of each task, reading no more"
+    )
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    let_download(arguments)
+    if arguments.command == "backbones":
+        record = _backbone(arguments)
+        lines = _backbone_lines(record)
+    else:
+        record = _stream(arguments)
+        lines = _stream_lines(record)
+    print(json.dumps(record) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _backbone(arguments: argparse.Namespace) -> dict[str, Any]:
+    name, entry = lookup(BACKBONES, arguments.name, "backbone")
+    if isinstance(entry, Scheme):
+        sizes = imported(entry.plan)(name.partition(":")[2])
+        if sizes["missing"] and arguments.download:
+            load(BACKBONES, name, "backbone")()  # fetches them
+            sizes = imported(entry.plan)(name.partition(":")[2])
+    else:
+        sizes = {**load(BACKBONES, name, "backbone")().describe(), "missing": ""}
+    return {**sizes, "name": name, "memory": memory_needed(sizes, max(1, arguments.batch_size))}
+
+
+def _backbone_lines(record: dict[str, Any]) -> list[str]:
+    return [
+        f"{record['name']}: {record['parameters'] / 1e6:.1f} M parameters, {record['depth']} blocks of width "
+        f"{record['width']}, {record['tokens']} tokens, pictures of {record['image_size']}×{record['image_size']}",
+        f"about {record['memory'] / 1e9:.2g} GB for the weights and one training step",
+        record["missing"]
+        or (
+            f"weights: {record['file']} ({record['bytes'] / 1e6:.0f} MB)" if record.get("file") else "nothing to fetch"
+        ),
+    ]
+
+
+def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
+    name, entry = lookup(STREAMS, arguments.name, "stream")
+    config = RunConfig("sequential").with_overrides(arguments.set).stream_settings
+    samples = max(0, arguments.samples)
+    if samples and isinstance(entry, Scheme):
+        config = _sampled(config, samples)
+    preparation = Preparation(SAMPLE_SIDE, (0.0,) * 3, (1.0,) * 3)
+    stream = load(STREAMS, name, "stream")(config, preparation, arguments.seed)
+    tasks = [
+        {"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)}
+        | ({"pictures": _samples(t, samples)} if samples and t.index < SAMPLED_TASKS else {})
+        for t in stream
+    ]
+    return {"name": name, "scenario": stream.scenario, "tasks": tasks, "skipped": list(stream.skipped)}
+
+
+def _sampled(config: StreamConfig, samples: int) -> StreamConfig:
+    """Few pictures a class: enough to show, whatever lies on the disk."""
+    few = min(samples, config.per_class or samples)
+    return replace(config, per_class=few, per_class_test=1, evaluate_on="test")
+
+
+def _samples(task: Any, count: int) -> list[dict[str, str]]:
+    """The first training pictures, classes in turn, as PNG in base64 with the names of their classes."""
+    import numpy as np
+    from PIL import Image
+
+    labels = task.train.labels.numpy()
+    starts = np.searchsorted(labels, labels)  # pictures lie class by class
+    shown = []
+    for row in np.lexsort((labels, np.arange(len(labels)) - starts))[:count]:
+        picture = task.prepare(task.train.pictures[row : row + 1])[0].clamp(0, 1)
+        array = (picture * 255).round().byte().permute(1, 2, 0).numpy()
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, "PNG")
+        name = task.names[int(labels[row]) - task.classes.start]
+        shown.append({"class": name, "png": base64.b64encode(file.getvalue()).decode()})
+    return shown
+
+
+def _stream_lines(record: dict[str, Any]) -> list[str]:
+    lines = [f"{record['name']}: {record['scenario']}, {len(record['tasks'])} tasks"]
+    for task in record["tasks"]:
+        classes = ", ".join(task["classes"][:8]) + (", …" if len(task["classes"]) > 8 else "")
+        lines.append(f"{task['name']}: {task['train']} training and {task['test']} test pictures; {classes}")
+    lines += [f"left out: {line}" for line in record["skipped"][:20]]
+    if len(record["skipped"]) > 20:
+        lines.append(f"and {len(record['skipped']) - 20} more left out")
+    return lines

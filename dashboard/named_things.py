@@ -1,0 +1,61 @@
+"""What a process of its own says about a backbone or a stream before a run is started: this one never imports what
+trains, and a hostile folder cannot take the server down with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cl_core.config import StreamConfig
+from cl_core.store import StoreError
+
+PATIENCE = 120.0  # seconds
+SAMPLES = 6  # pictures a task
+
+
+def about_backbone(name: str, batch_size: int) -> dict[str, Any]:
+    """Sizes, estimated memory, and where the weights are or what is missing. Raises StoreError in one sentence."""
+    return _told(["backbones", name, "--json", "--batch-size", str(batch_size)], name)
+
+
+def samples_of(name: str, settings: StreamConfig, seed: int) -> dict[str, Any]:
+    """Tasks, their classes and a few pictures of each, and what could not be used. Raises StoreError."""
+    changed = {
+        key: value
+        for key, value in vars(settings).items()
+        if key == "tasks" or value != getattr(StreamConfig, key)  # defaults need no words
+    }
+    told = [part for key, value in changed.items() for part in ("--set", f"stream.{key}={_toml(value)}")]
+    return _told(["streams", name, "--json", "--samples", str(SAMPLES), "--seed", str(seed), *told], name)
+
+
+def _toml(value: Any) -> str:
+    """A setting as --set reads it: lists and texts in JSON are TOML as well."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "cl_core", *arguments],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise StoreError(
+            f"looking at {name} took longer than {PATIENCE:.0f} s; it may still be fine to start"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"cannot look at {name}: {error.strerror or error}") from error
+    if answer.returncode:
+        last = (answer.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason was given"])[-1]
+        raise StoreError(last.removeprefix("plastiscope: "))
+    return dict(json.loads(answer.stdout.splitlines()[-1]))

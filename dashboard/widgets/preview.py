@@ -1,0 +1,89 @@
+"""What a run would look at, before it starts: sizes and memory of its backbone, and sample pictures of each task."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import streamlit as st
+
+from cl_core.config import RunConfig, StreamConfig
+from cl_core.store import StoreError
+from dashboard.frame import literal, sentence
+from dashboard.named_things import about_backbone, samples_of
+from dashboard.theme import megabytes, task_label
+
+FRESH = 60.0  # seconds after which a folder is looked at again
+NAMED = 12  # classes said per task
+
+
+def preview(config: RunConfig) -> None:
+    """A switch, and what it shows. Nothing is read, fetched or built before it is on."""
+    if not st.toggle(
+        "Look first",
+        key="launch-look",
+        help="Size and memory of the backbone, and a few pictures of each task; nothing is fetched",
+    ):
+        return
+    try:
+        with st.spinner(f"Looking at {config.backbone}…"):
+            backbone_line(_backbone(config.backbone, config.training.batch_size))
+    except StoreError as error:
+        st.warning(sentence(str(error)), icon=":material/inventory_2:")
+    try:
+        with st.spinner(f"Looking at {config.stream}…"):
+            told = _samples(config.stream, config.stream_settings, config.seed)
+    except StoreError as error:
+        st.warning(sentence(str(error)), icon=":material/broken_image:")
+        return
+    task_rows(told)
+    skipped_files(len(told["skipped"]), told["skipped"])
+
+
+def backbone_line(told: dict[str, Any]) -> None:
+    """Sizes in one line, and what is missing if anything is."""
+    st.caption(
+        f"{literal(told['name'])}: {told['parameters'] / 1e6:.1f} million parameters, {told['depth']} blocks of width "
+        f"{told['width']}, {told['tokens']} tokens, pictures of {told['image_size']} pixels a side. About "
+        f"{megabytes(told['memory'])} for the weights and one training step; held pictures come on top."
+        + (f" Weights at hand: {megabytes(told['bytes'])}." if told.get("bytes") else "")
+    )
+    if told["missing"]:
+        st.warning(sentence(told["missing"]), icon=":material/inventory_2:")
+
+
+def task_rows(told: dict[str, Any]) -> None:
+    """A row of pictures a task, each under its class."""
+    tasks = told["tasks"]
+    for index, task in enumerate(tasks):
+        if "pictures" not in task:
+            st.caption(f"{len(tasks) - index} more tasks are not shown.")
+            break
+        names = ", ".join(task["classes"][:NAMED]) + (", …" if len(task["classes"]) > NAMED else "")
+        st.caption(f"{literal(task_label(index, tasks))}: {literal(names)}")
+        with st.container(horizontal=True, key=f"preview-{index}"):
+            for picture in task["pictures"]:
+                st.image(base64.b64decode(picture["png"]), caption=literal(picture["class"]), width=80)
+
+
+def skipped_files(count: int, files: list[str]) -> None:
+    """What could not be used, by name."""
+    if not count:
+        return
+    with st.expander(
+        f"{count} file could not be used and is left out"
+        if count == 1
+        else f"{count} files could not be used and are left out",
+        icon=":material/hide_image:",
+    ):
+        st.code("\n".join(files[:100]) + (f"\n… and {count - 100} more" if count > 100 else ""), language=None)
+
+
+@st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
+def _backbone(name: str, batch_size: int) -> dict[str, Any]:
+    return about_backbone(name, batch_size)
+
+
+@st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
+def _samples(name: str, settings: StreamConfig, seed: int) -> dict[str, Any]:
+    return samples_of(name, settings, seed)

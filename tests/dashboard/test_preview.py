@@ -1,0 +1,66 @@
+"""Looking first: what the Run page says of a backbone and a stream before anything is started."""
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+from cl_core.config import StreamConfig
+from cl_core.store import StoreError
+from dashboard import named_things
+from dashboard.named_things import about_backbone, samples_of
+from dashboard.widgets import preview
+from tests.dashboard.reading import words
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes, one colour each, and a file that is no picture."""
+    for name, colour in (("red", (250, 0, 0)), ("green, light", (0, 250, 0))):
+        (tmp_path / "hues" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (10, 10), colour).save(tmp_path / "hues" / name / f"{i}.png")
+    (tmp_path / "hues" / "red" / "notes.png").write_text("no picture")
+    return tmp_path / "hues"
+
+
+def test_samples_of_a_folder_come_from_a_process_of_their_own(pictures):
+    settings = StreamConfig(tasks=2, classes=("green, light", "red"), class_names=("red=deep red",))
+    told = samples_of(f"folder:{pictures}", settings, 0)
+    assert [task["classes"] for task in told["tasks"]] == [["green, light"], ["deep red"]]
+    for task, channel in zip(told["tasks"], (1, 0), strict=True):
+        shown = Image.open(io.BytesIO(base64.b64decode(task["pictures"][0]["png"])))
+        pixel = shown.getpixel((20, 20))
+        assert pixel[channel] > 240 and sum(pixel) < 260
+    assert told["skipped"] == ["red/notes.png: not a picture, whatever it is called"]
+
+
+def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures):
+    with pytest.raises(StoreError, match="2 classes, which do not divide into 5 equal tasks"):
+        samples_of(f"folder:{pictures}", StreamConfig(), 0)
+
+
+def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(named_things, "PATIENCE", 0.01)
+    with pytest.raises(StoreError, match="took longer than"):
+        about_backbone("micro-vit", 64)
+
+
+def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(file, "PNG")
+    picture = {"class": "seven", "png": base64.b64encode(file.getvalue()).decode()}
+    tasks = [{"name": "T1", "classes": ["seven", "two"], "train": 6, "test": 2, "pictures": [picture]}]
+    stream = {"name": "split-digits", "scenario": "class-incremental", "tasks": tasks, "skipped": ["a.png: broken"]}
+    sizes = {"parameters": 2.7e6, "depth": 6, "width": 192, "tokens": 17, "image_size": 32, "memory": 1e8}
+    missing = "the weights are not on this machine"
+    monkeypatch.setattr(preview, "about_backbone", lambda name, batch: {"name": name, **sizes, "missing": missing})
+    monkeypatch.setattr(preview, "samples_of", lambda *_: stream)
+    app = open_page("run")
+    assert missing not in words(app), "nothing is asked before somebody wants to look"
+    app.toggle(key="launch-look").set_value(True).run()
+    assert not app.exception
+    page = words(app)
+    assert "2.7 million parameters" in page and "seven, two" in page
+    assert "weights are not on this machine" in page.lower() and "a.png: broken" in page
