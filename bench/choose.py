@@ -6,12 +6,20 @@ python -m bench.choose --method nsp2 --grid prompt_rate=0.02,0.05 prompt_length=
 from __future__ import annotations
 
 import argparse
-import itertools
+import sys
 from pathlib import Path
 
-from bench.recorded import finished, mean_sd
-from cl_core.presets import resolve
-from cl_core.summary import measures
+from bench.recorded import mean_sd
+from cl_core.summary import summarise
+from cl_core.sweeps import Sweep, axis, standing
+from cl_core.sweeps.conduct import conduct
+from cl_core.sweeps.frontier import measures_of
+from cl_core.sweeps.local import LocalEngine
+from cl_core.sweeps.worker import Outcome
+
+
+def told(outcome: Outcome) -> None:
+    print(f"{outcome.name}: {outcome.state} {outcome.reason}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -20,38 +28,40 @@ def main() -> None:
     cli.add_argument("--grid", nargs="*", default=[], metavar="KEY=A,B")
     cli.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every point")
     cli.add_argument("--seeds", default="0,1")
+    cli.add_argument("--workers", type=int, help="default: one a core")
+    cli.add_argument("--name", help="of the sweep, where one grid is not enough (default: choose-METHOD)")
     cli.add_argument("--runs", type=Path, default=Path("runs/choose"))
     arguments = cli.parse_args()
-    axes = [
-        [f"{key}={value}" for value in values.split(",")]
-        for key, _, values in (axis.partition("=") for axis in arguments.grid)
-    ]
+    sweep = Sweep(
+        arguments.name or f"choose-{arguments.method}",
+        ({"method": arguments.method},),
+        ("stream.evaluate_on=validation", *arguments.set),
+        tuple(axis(text) for text in arguments.grid),
+        tuple(int(seed) for seed in arguments.seeds.split(",")),
+    )
+    with LocalEngine(arguments.workers) as engine:
+        ended = conduct(sweep, arguments.runs, engine, on_outcome=told)
+    if ended.state != "finished":
+        raise SystemExit(f"{ended.state}; the same command goes on with what is left")
+    points: dict[tuple[str, ...], list] = {}
+    for found in standing(sweep, arguments.runs).runs:
+        points.setdefault(found.point.values, []).append(summarise(found.folder))
     print(
         "| settings | final | forgetting | learning | own-head final | LDA stored | s |\n|---|---|---|---|---|---|---|"
     )
-    for point in itertools.product(*axes):
-        found = []
-        for seed in arguments.seeds.split(","):
-            settings = [*arguments.set, *point]
-            name = "-".join([arguments.method, *(s.replace("=", "-") for s in settings), f"seed{seed}"]).replace(
-                "/", "_"
+    for values, runs in points.items():
+        label = " ".join(f"{a.name}={v}" for a, v in zip(sweep.axes, values, strict=True)) or "preset"
+        cells = [
+            mean_sd([measures_of(run, readout).get(measure) for run in runs])
+            for readout, measure in (
+                ("", "final_average_accuracy"),
+                ("", "forgetting"),
+                ("", "learning_accuracy"),
+                ("task-incremental", "final_average_accuracy"),
+                ("stored statistics", "final_average_accuracy"),
             )
-            config = resolve({"method": arguments.method, "seed": int(seed)}).with_overrides(
-                ["stream.evaluate_on=validation", *settings]
-            )
-            found.append(finished(config, name, arguments.runs))
-        own = mean_sd([measures(s.readouts["task-incremental"])["final_average_accuracy"] for s in found])
-        stored = mean_sd(
-            [measures(s.readouts["stored statistics"])["final_average_accuracy"] for s in found]
-            if "stored statistics" in found[0].readouts
-            else [None]
-        )
-        headline = [
-            mean_sd([getattr(s, measure) for s in found])
-            for measure in ("final_average_accuracy", "forgetting", "learning_accuracy")
         ]
-        seconds = f"{sum(s.seconds for s in found) / len(found):.0f}"
-        print(f"| {' | '.join([' '.join(point) or 'preset', *headline, own, stored, seconds])} |", flush=True)
+        print(f"| {label} | {' | '.join(cells)} | {sum(run.seconds for run in runs) / len(runs):.0f} |")
 
 
 if __name__ == "__main__":
