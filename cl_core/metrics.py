@@ -8,7 +8,7 @@ is measured, so that a row still being filled does not count yet; where no row i
 in it. Rows may be missing at the end (fewer rows than columns, or NaN); single gaps are left out of the means.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -170,6 +170,71 @@ def intransigence(R: ArrayLike, reference: ArrayLike) -> float:
     return _mean(_per_task(reference, matrix, "reference")[: len(learned)] - learned)
 
 
+def average_accuracy_over_time(R: ArrayLike) -> np.ndarray:
+    """A_t: how well the tasks learned by then are known, after each task.
+
+        A_t = mean_{j ≤ t} R[t, j]
+
+    Returns:
+        [tasks] percent; NaN where nothing of a row was measured.
+    """
+    matrix = accuracy_matrix(R)
+    return _per_row(matrix, lambda row: matrix[row, : row + 1])
+
+
+def forgetting_over_time(R: ArrayLike) -> np.ndarray:
+    """FGT_t: forgetting after each task, percentage points; lower is better.
+
+        FGT_t = mean_{j < t} ( max_{j ≤ i < t} R[i, j] − R[t, j] )
+
+    Returns:
+        [tasks]; NaN for the first task and where a row was not measured. The last value is `forgetting` of a finished
+        matrix.
+    """
+    matrix = accuracy_matrix(R)
+
+    def fallen(row: int) -> np.ndarray:
+        best = [np.fmax.reduce(matrix[task:row, task]) for task in range(row)]
+        return np.array(best) - matrix[row, :row]
+
+    return _per_row(matrix, fallen)
+
+
+def forward_transfer_over_time(R: ArrayLike, untrained: ArrayLike) -> np.ndarray:
+    """FWD_t: what learning did so far for the tasks still to come, percentage points; higher is better, below zero is
+    negative transfer.
+
+        FWD_t = mean_{j > t} ( R[t, j] − untrained[j] )
+
+    Differs from `forward_transfer`, which looks one task ahead only. Names and which direction is better follow
+    accounts of arXiv:2401.09181; the untrained model as reference and the range of j are our reading.
+
+    Args:
+        R: accuracy matrix, percent, with accuracies before learning.
+        untrained: accuracy of the untouched model on each task, percent; one number stands for all.
+
+    Returns:
+        [tasks]; NaN for the last task, and where no task to come was measured.
+
+    Raises:
+        ValueError: if there is not one untrained accuracy per task.
+    """
+    matrix = accuracy_matrix(R)
+    reference = _per_task(untrained, matrix, "untrained")
+    return _per_row(matrix, lambda row: matrix[row, row + 1 :] - reference[row + 1 :])
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
+    """Spearman's rank correlation of paired numbers, ties averaged: in −1 to 1.
+
+    NaN for fewer than three pairs, or where either side does not vary.
+    """
+    first, second = (_ranks(np.asarray(values, dtype=float)) for values in (x, y))
+    if len(first) < 3 or not first.std() or not second.std():
+        return np.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
 def accuracy_matrix(R: ArrayLike) -> np.ndarray:
     """R as float64 [rows, tasks]: None becomes NaN, rows of a list may be short (a triangle), the last ones missing.
 
@@ -190,6 +255,17 @@ def accuracy_matrix(R: ArrayLike) -> np.ndarray:
     if np.isinf(matrix).any():
         raise ValueError("the accuracy matrix must hold percentages or NaN, got an infinity")
     return matrix
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def _per_row(matrix: np.ndarray, values: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Mean of the measured values of each row: [tasks], NaN where there is no row."""
+    means = [_mean(values(row)) for row in range(len(matrix))]
+    return np.array([*means, *[np.nan] * (matrix.shape[1] - len(means))])
 
 
 def _now(matrix: np.ndarray) -> int | None:

@@ -150,6 +150,38 @@ def test_a_single_task_has_neither_transfer_nor_forgetting():
         assert measure(one) == 80
 
 
+def test_over_time_average_forgetting_and_forward_transfer_by_hand():
+    untrained = [50, 40, 30, 20]
+    assert metrics.average_accuracy_over_time(FULL) == pytest.approx([90, 82.5, 81.667, 82.75], abs=1e-3)
+    assert metrics.forgetting_over_time(FULL) == pytest.approx([NAN, 10, 9, 7.667], abs=1e-3, nan_ok=True)
+    assert metrics.forward_transfer_over_time(FULL, untrained) == pytest.approx([1, 3, 4, NAN], nan_ok=True)
+    assert metrics.forward_transfer(FULL, untrained) == pytest.approx(1.0), "one task ahead only"
+    assert metrics.forgetting_over_time(FULL)[-1] == pytest.approx(metrics.forgetting(FULL))
+
+
+def test_over_time_what_was_not_measured_is_nan_and_a_single_gap_is_left_out():
+    partly = [[90.0, 38.0, NAN, 22.0], [80.0, 85.0, 31.0, 25.0]]
+    assert metrics.average_accuracy_over_time(partly) == pytest.approx([90, 82.5, NAN, NAN], nan_ok=True)
+    assert metrics.forgetting_over_time(partly) == pytest.approx([NAN, 10, NAN, NAN], nan_ok=True)
+    expected = [(38 - 40 + 22 - 20) / 2, 3, NAN, NAN]
+    assert metrics.forward_transfer_over_time(partly, [50, 40, 30, 20]) == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(metrics.forward_transfer_over_time(TRIANGLE, 0.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "value"),
+    [
+        ([1, 2, 3], [2, 4, 9], 1),
+        ([1, 2, 3, 3], [4, 3, 1, 1], -1),
+        ([1, 1, 1], [1, 2, 3], NAN),
+        ([1, 2], [1, 2], NAN),
+        ([3, 1, 4, 1, 5], [9, 2, 6, 5, 3], 0.205),
+    ],
+)
+def test_rank_correlation_averages_ties(x, y, value):
+    assert metrics.rank_correlation(x, y) == pytest.approx(value, abs=1e-3, nan_ok=True)
+
+
 def test_a_triangle_has_no_transfer_and_no_average():
     for measure in (metrics.transfer, metrics.average):
         assert math.isnan(measure(TRIANGLE))

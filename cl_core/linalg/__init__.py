@@ -3,6 +3,16 @@
 Decompositions are computed in float64 whatever comes in. A spectrum holds eigenvalues of a second moment, descending.
 """
 
+from cl_core.linalg.conceptors import (
+    capacity,
+    conceptor,
+    conceptor_and,
+    conceptor_not,
+    conceptor_or,
+    fitted_aperture,
+    significant,
+    with_aperture,
+)
 from cl_core.linalg.moments import (
     SecondMoment,
     gram,
@@ -22,6 +32,7 @@ from cl_core.linalg.nullspace import (
     shrink_only,
     tail_projector,
 )
+from cl_core.linalg.orthogonal import orthonormal_beside, orthonormality_loss
 from cl_core.linalg.spectra import (
     cut_gap,
     effective_rank,
@@ -38,7 +49,17 @@ from cl_core.linalg.spectra import (
     spectrum,
     tail_energy_cut,
 )
-from cl_core.linalg.subspaces import leading_directions, principal_angles, subspace_overlap
+from cl_core.linalg.splitting import splitting_costs, splitting_cut
+from cl_core.linalg.subspaces import (
+    absorb,
+    allocation_projector,
+    core_space,
+    leading_directions,
+    principal_angles,
+    random_projector,
+    space_shares,
+    subspace_overlap,
+)
 from cl_core.linalg.weights import SingularDirections, WeightSplit, singular_directions, weight_split
 
 __all__ = [
@@ -46,8 +67,16 @@ __all__ = [
     "SingularDirections",
     "WeightSplit",
     "absolute_leak",
+    "absorb",
+    "allocation_projector",
     "blended_projector",
+    "capacity",
+    "conceptor",
+    "conceptor_and",
+    "conceptor_not",
+    "conceptor_or",
     "condition_residual",
+    "core_space",
     "cut_gap",
     "effective_rank",
     "eigenbasis",
@@ -56,26 +85,35 @@ __all__ = [
     "elbow_nullity",
     "energy_nullity",
     "energy_rank",
+    "fitted_aperture",
     "gram",
     "gram_per_head",
     "isotropic_residual",
     "leading_directions",
     "multiple_nullity",
     "null_projector",
+    "orthonormal_beside",
+    "orthonormality_loss",
     "participation_ratio",
     "principal_angles",
     "projector_gains",
     "protected_energy",
     "pulled_back_moment",
+    "random_projector",
     "rms_gain",
     "second_moment",
     "shrink_only",
+    "significant",
     "singular_directions",
     "smoothed",
+    "space_shares",
     "spectrum",
+    "splitting_costs",
+    "splitting_cut",
     "subspace_overlap",
     "tail_energy_cut",
     "tail_projector",
     "unit_norm",
     "weight_split",
+    "with_aperture",
 ]

@@ -6,7 +6,6 @@ name apart), so a question whose presets have changed asks for new runs instead 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -16,7 +15,7 @@ from typing import Any
 
 from cl_core.config import ConfigError, RunConfig, nearest
 from cl_core.presets import resolve
-from cl_core.store import RunFolder, RunReader, StoreError, list_runs
+from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def config_of(question: Question, label: str, *, seed: int = 0, device: str = "a
     return resolve(
         {
             **records[label],
-            "seed": seed,
+            "seed": seed + int(records[label].get("seed", 0)),  # a question may compare seeds
             "device": device,
             "group": f"question {question.name}",
             "name": "-".join(parts),
@@ -70,12 +69,12 @@ def known_runs(
 
     Of several with the same settings a finished one is taken, else the newest. What cannot be read is passed over.
     """
-    wanted = {_compared(config_of(question, label, seed=seed, device=device)): label for label in question.labels}
+    wanted = {config_of(question, label, seed=seed, device=device).fingerprint(): label for label in question.labels}
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in list_runs(runs_folder):
         try:
-            label = wanted.get(_compared(folder.config()))
-            if label is None or found.get(label, ("", ""))[1] == "finished":
+            label = wanted.get(folder.config().fingerprint())
+            if label is None or found.get(label, ("", ""))[1] == "finished" or turned(folder):
                 continue
             with closing(RunReader(folder)) as reader:
                 state = reader.status().state
@@ -115,19 +114,3 @@ def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:
             f"({', '.join(missing)}); `plastiscope ask {question.name}` trains them."
         )
     return Answer(text, missing)
-
-
-def _compared(config: RunConfig) -> str:
-    """A run's settings as one text, without its name."""
-    record = config.to_dict()
-    del record["format"], record["name"]
-    return json.dumps(_as_floats(record), sort_keys=True)
-
-
-def _as_floats(value: Any) -> Any:
-    """Numbers written alike: 0 and 0.0 are the same setting."""
-    if isinstance(value, dict):
-        return {key: _as_floats(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_as_floats(inner) for inner in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

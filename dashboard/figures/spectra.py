@@ -37,12 +37,14 @@ SPACES = {
     "c_fc": "inputs of the first MLP matrix of a layer",
     "c_proj": "inputs of the second MLP matrix of a layer",
     "proj": "class token before the image projection, after the last layer",
+    "kv": "inputs of the key and value matrices of a layer (after its first LayerNorm)",
 }
 PROMPT_SPACES = ("affinity", "mixture")
 _SHORT = {
     "c_fc": "inputs of the first MLP matrix",
     "c_proj": "inputs of the second MLP matrix",
     "proj": "class token before the image projection",
+    "kv": "inputs of keys and values",
 }
 _FLOOR = 1e-6  # relative singular values below this are drawn here
 
@@ -59,13 +61,21 @@ def short(space: str) -> str:
 
 def button(space: str) -> str:
     """A space as a control and a URL spell it: two or three words."""
-    return {"c_fc": "first MLP matrix", "c_proj": "second MLP matrix", "proj": "image projection"}.get(space, space)
+    names = {
+        "c_fc": "first MLP matrix",
+        "c_proj": "second MLP matrix",
+        "proj": "image projection",
+        "kv": "keys and values",
+    }
+    return names.get(space, space)
 
 
 def _moment(space: str) -> str:
     """How the second moment of a space comes about, for *How is this computed?*."""
     if space in PROMPT_SPACES:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far"
+    if space == "kv":
+        return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, all tokens of all tasks so far"
     return (
         "$M$ of the rows $a$ of this space: $\\sum a\\,a^\\top$ of every batch, batches and tasks each brought to the "
         "same Frobenius norm and added up"

@@ -1,7 +1,8 @@
 """Spectra: singular values per layer and task, where the cut falls, and how fast the room to learn runs out.
 
-A run may have spectra of three families, told apart by its events: moments of what past tasks ask of prompts, moments
-of what they feed into matrices (features), and the weights themselves.
+A run may have spectra of five families, told apart by its events: moments of what past tasks ask of prompts, moments
+of what they feed into matrices (features), the weights themselves, the subspaces of tasks' input embeddings, and
+conceptors of what is fed into matrices.
 """
 
 from __future__ import annotations
@@ -10,14 +11,26 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.events import RunStarted, SpectrumMeasured, StepEnded, UpdateMeasured, WeightSpectrumMeasured
+from cl_core.events import (
+    ConceptorMeasured,
+    ForwardTransferMeasured,
+    InputsSurveyed,
+    RunStarted,
+    SpectrumMeasured,
+    StepEnded,
+    SubspaceMeasured,
+    TradeOffMeasured,
+    UpdateMeasured,
+    WeightSpectrumMeasured,
+)
 from cl_core.registry import METHODS
 from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, panel, select_task
 from dashboard.tail import Log
 from dashboard.theme import directions, layer_name, number, percent, task_name
 from dashboard.widgets.inspection import inspected, task_and_layer
 
-PROMPTS, FEATURES, WEIGHTS = "prompts", "features", "weights"
+PROMPTS, FEATURES, WEIGHTS, SUBSPACES = "prompts", "features", "weights", "task subspaces"
+CONCEPTORS = "conceptors"
 
 
 def families(log: Log) -> list[str]:
@@ -32,6 +45,8 @@ def families(log: Log) -> list[str]:
             (PROMPTS, found & set(PROMPT_SPACES)),
             (FEATURES, found - set(PROMPT_SPACES)),
             (WEIGHTS, log.events(WeightSpectrumMeasured)),
+            (SUBSPACES, log.events(SubspaceMeasured) or log.events(ForwardTransferMeasured)),
+            (CONCEPTORS, log.events(ConceptorMeasured)),
         )
         if there
     ]
@@ -278,6 +293,12 @@ def moments(log: Log, task: int | None, layer: int, space: str, family: str) -> 
             layer=layer,
             key=f"spectra-all-{space}",
         )
+    weighed = log.events(TradeOffMeasured)
+    if any(event.space == space for event in weighed):
+        from dashboard.figures.conceptors import trade_off
+
+        chosen = {"space": space, "layer": layer, "task": shown.clock.task}
+        panel(trade_off, weighed, tasks=tasks, key=f"spectra-weigh-{space}", **chosen)
     st.markdown("#### What became of the updates")
     updates_part(log, plan, space, tasks, family)
     if family == PROMPTS:
@@ -317,6 +338,63 @@ def weights(log: Log, task: int | None, name: str) -> None:
     panel(weights.drift_from_pretrained, measured, tasks, key="weights-drift")
 
 
+def subspaces(log: Log) -> None:
+    """What tasks take of the space of input embeddings, and what learning did for tasks to come."""
+    from dashboard.figures import subspaces
+
+    measured, probed, plan = log.events(SubspaceMeasured), log.events(ForwardTransferMeasured), log.started()
+    tasks = list(plan.tasks) if plan else []
+    if measured:
+        left, right = st.columns([3, 2])
+        with left:
+            panel(subspaces.embedding_spectra, measured, tasks, key="subspaces-spectra")
+        with right:
+            panel(subspaces.overlap_map, measured, tasks, key="subspaces-overlap")
+        left, right = st.columns(2)
+        with left:
+            panel(subspaces.space_budget, measured, tasks, key="subspaces-budget")
+        with right:
+            panel(subspaces.gradient_parts, measured, tasks, key="subspaces-gradient")
+        panel(subspaces.leak_into_cores, measured, tasks, key="subspaces-leak")
+    st.markdown("#### Tasks still to come")
+    if not probed:
+        not_measured(
+            "What learning did for tasks to come was not measured in this run.",
+            "Start one with `--set diagnostics.forward=true`.",
+        )
+        return
+    if not measured:
+        panel(subspaces.forward_transfer, probed, tasks, key="subspaces-forward")
+        return
+    left, right = st.columns(2)
+    with left:
+        panel(subspaces.forward_transfer, probed, tasks, key="subspaces-forward")
+    with right:
+        panel(subspaces.transfer_against_overlap, measured, probed, tasks, key="subspaces-transfer")
+
+
+def conceptors(log: Log, task: int | None, layer: int) -> None:
+    """How far past tasks have taken the directions of a layer's inputs."""
+    from dashboard.figures import conceptors
+
+    measured, surveyed, plan = log.events(ConceptorMeasured), log.events(InputsSurveyed), log.started()
+    tasks = len(plan.tasks) if plan else None
+    left, right = st.columns([3, 2])
+    with left:
+        until = [e for e in measured if task is None or e.clock.task <= task]
+        panel(conceptors.directions_in_use, until or measured, layer=layer, tasks=tasks, key="conceptors-use")
+    with right:
+        panel(conceptors.capacity_over_tasks, measured, layer=layer, tasks=tasks, key="conceptors-capacity")
+    if surveyed:
+        panel(conceptors.shared_with_the_past, surveyed, tasks=tasks, key="conceptors-shared")
+    steps = log.events(StepEnded)
+    if any(event.proposed_norm for event in steps):
+        from dashboard.figures.training import update_norms
+
+        total = plan.total_steps if plan else None
+        panel(update_norms, steps, total_steps=total, key="conceptors-norms", height=340)
+
+
 def instead(task: int | None, shown: int) -> None:
     """One sentence if another task is shown than the chosen one."""
     if task is not None and shown != task:
@@ -347,6 +425,13 @@ def show() -> None:
             task, chosen = select_task(log), choose("Matrix", "map", list(names), next(iter(names)))
         learned_at_once(log)
         weights(log, task, names[chosen])
+        return
+    if family == SUBSPACES:
+        subspaces(log)
+        return
+    if family == CONCEPTORS:
+        task, layer, _ = task_and_layer(log, key="spectra")
+        conceptors(log, task, layer)
         return
     from dashboard.figures.spectra import PROMPT_SPACES
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
+from cl_core.events import Clock, ConceptorMeasured, InputsSurveyed, SpectrumMeasured, TradeOffMeasured
 from cl_core.store import RunWriter
 from dashboard.frame import page_file
 from dashboard.widgets.liveplot import figure_of
@@ -102,3 +105,23 @@ def test_the_matrix_stays_chosen_when_another_page_was_visited(runs_folder, open
     app.switch_page(str(page_file("pages/gap.py"))).run()
     app.switch_page(str(page_file("pages/spectra.py"))).run()
     assert app.selectbox(key="map").value == "image 2 o"
+
+
+def test_conceptors_and_trade_offs_are_shown_where_a_run_has_them(runs_folder, open_page):
+    plan = recorded_runs.Plan()
+    folder = recorded_runs.record(runs_folder, "soft", plan, until=1)
+    values = np.linspace(1, 0, plan.width, dtype=np.float32)
+    writer = RunWriter(folder)
+    for task in range(plan.tasks):
+        clock, nullity = Clock(task, 0, task), plan.width - 3
+        for layer in range(plan.depth):
+            cut = SpectrumMeasured(clock, layer, "kv", values, nullity, "trade-off α = 5", True, 0.4, 6.0, 1.0, 0.0)
+            weighed = TradeOffMeasured(clock, layer, "kv", values, 0.5 * values, 3)
+            taken = ConceptorMeasured(clock, layer, values, 0.5, 0.4, 3.0, 0.2)
+            writer.append((cut, weighed, taken, InputsSurveyed(clock, layer, 0.4, 0.6, 0.5)))
+    writer.close()
+    app = open_page("spectra", run="soft", layer="2")
+    assert {"Singular values, layer 2, inputs of keys and values", "Where the trade-off cuts, layer 2"} <= titles(app)
+    app.segmented_control(key="family").set_value("conceptors").run()
+    assert not app.exception
+    assert {"Directions in use, layer 2", "Capacity taken", "Shared with the past"} <= titles(app)

@@ -35,6 +35,19 @@ def many() -> Told:
     return Told(Plan(tasks=12, epochs=1, steps=2, depth=12, heads=2, grid=14, width=192, prompts=4, probes=1))
 
 
+def spots_along(count: int) -> list[Any]:
+    """A sweep's spots with two seeds each: more of the knob learns less and forgets less; the last is dominated."""
+    from cl_core.sweeps import Spot
+
+    made = []
+    for i in range(count):
+        learned, lost = 90.0 - 2 * i, 20.0 - 2 * i + 30 * (i == count - 1)
+        runs = tuple(f"softness-{i}-seed-{seed}" for seed in (0, 1))
+        values = [(v, v + 1) for v in (learned, lost, learned - lost)]
+        made.append(Spot(f"eta {i}", "", str(i), runs, (0, 1), *values))
+    return made
+
+
 def all_figures(told: Told) -> dict[str, Any]:
     """Every figure there is, drawn from one run."""
     from cl_core.events import (
@@ -48,7 +61,8 @@ def all_figures(told: Told) -> dict[str, Any]:
         TaskEnded,
         UpdateMeasured,
     )
-    from dashboard.figures import accuracy, attention, drift, spectra, training
+    from dashboard.figures import accuracy, attention, comparison, drift, frontier, spectra, training
+    from dashboard.figures.readings import accuracies as matrix_of
 
     plan = told[RunStarted][0]
     stages, tasks = {"stages": plan.trained_tasks}, {"tasks": len(plan.tasks)}
@@ -56,7 +70,15 @@ def all_figures(told: Told) -> dict[str, Any]:
     compared, updates, prompts = told[AttentionCompared], told[UpdateMeasured], told[PromptsDrifted]
     probes, looked = told[ProbesChosen][0], [e for e in compared if e.probe_task == 0]
     before, after = (attention.class_token_row(e, image=0, layer=1, head=None) for e in (looked[0], looked[-1]))
+    matrix = matrix_of(accuracies)
+    twice = {"first": matrix, "second": matrix - 2}
     return {
+        "plane": frontier.plane(spots_along(plan.trained_tasks + 2), budget=10.0),
+        "accuracy_overlay": comparison.accuracy_overlay(twice),
+        "forgetting_overlay": comparison.forgetting_overlay(twice),
+        "matrix_difference": comparison.matrix_difference(
+            matrix, matrix - 2, names=("first", "second"), tasks=plan.tasks
+        ),
         "accuracy_matrix": accuracy.accuracy_matrix(accuracies, tasks=plan.tasks, **stages),
         "accuracy_over_time": accuracy.accuracy_over_time(accuracies, **stages),
         "learned_and_kept": accuracy.learned_and_kept(accuracies, **stages),

@@ -1,0 +1,193 @@
+"""Where the input embeddings of tasks lie, what they take of the space, and what a step may still use.
+
+Follows arXiv:2401.09181 as read in `fwd_prompt`; the algebra is `cl_core.linalg.subspaces`.
+Shapes: T tasks begun, d width, n rows (tokens of all images). All in float64.
+
+    G_t = Σ EᵀE  [d, d]  streamed over the site's tokens without prompts: no image is kept
+    V = core(G_pre),  (F, R) ← absorb(core(G_t)) for every finished task,  P from V, F, R  (all derived, never saved)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cl_core.events import Clock, SubspaceMeasured
+from cl_core.linalg import (
+    absorb,
+    allocation_projector,
+    core_space,
+    effective_rank,
+    gram,
+    principal_angles,
+    random_projector,
+    space_shares,
+    spectrum,
+    subspace_overlap,
+)
+from cl_core.streams.stream import mixed_seed
+
+PARTS = ("free pre-trained", "conflicting", "occupied", "free residual")  # as `space_shares` orders them
+EXACT = 1e-9  # length from which a direction counts where nothing of an old core may be touched
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """How spaces are cut and combined."""
+
+    projection: str  # "none", "residual-only", "pretrained-only", "both" or "random"
+    energy: float  # ε
+    reuse: float  # τ_c
+    tolerance: float  # τ_r
+    pretrained_weight: float  # λ_pre
+
+
+def site_tokens(backbone: Any, block: int, images: Tensor) -> Tensor:
+    """Tokens entering a block without prompts, of all images [B, 3, S, S]: [B · N, d]."""
+    return backbone(images, taps=(("input", block),)).taps["input", block].flatten(0, 1)
+
+
+class EmbeddingSpaces(nn.Module):
+    """A component: moments are its state, everything else follows from them in `refresh`."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        self.width, self.seed = width, seed
+        empty = torch.zeros(0, width, width, dtype=torch.float64)
+        self.register_buffer("pretrained_moment", torch.zeros(width, width, dtype=torch.float64))
+        self.register_buffer("moments", empty)  # G_t of every task begun
+        self.register_buffer("rows", torch.zeros(0, dtype=torch.int64))  # n of each
+        self.register_buffer("finished", torch.tensor(0))
+        self.register_buffer("shares", torch.zeros(len(PARTS), dtype=torch.float64))  # Σ ‖g‖² in each part, this task
+        self.register_buffer("passed", torch.tensor(0.0, dtype=torch.float64))  # Σ ‖g P‖²
+        self.pretrained = self.conflicting = self.occupied = empty.new_zeros(width, 0)  # V, F, R
+        self.cores: list[Tensor] = []  # C_t of finished tasks
+        self.projector: Tensor | None = None  # P [d, d] float64; None: steps are taken as they are
+
+    def begin_task(self) -> None:
+        self.moments = torch.cat([self.moments, self.moments.new_zeros(1, self.width, self.width)])
+        self.rows = torch.cat([self.rows, self.rows.new_zeros(1)])
+        self.shares, self.passed = torch.zeros_like(self.shares), torch.zeros_like(self.passed)
+
+    def see_pretraining(self, backbone: Any, block: int, batches: Iterable[Tensor]) -> None:
+        """Pictures [B, 3, S, S], prepared, stand for pre-training."""
+        for images in batches:
+            rows = site_tokens(backbone, block, images.to(self.moments.device))
+            self.pretrained_moment += gram(rows.double())
+
+    def see_weights(self, backbone: Any, block: int) -> None:
+        """The rows of the block's query, key and value weights stand for it: the directions that it reads."""
+        for part in "qkv":
+            self.pretrained_moment += gram(backbone.map_weight(f"image.{block}.{part}").double())
+
+    def see(self, rows: Tensor) -> None:
+        """Take in tokens [n, d] of the current task."""
+        self.moments[-1] += gram(rows.double())
+        self.rows[-1] += len(rows)
+
+    def end_task(self) -> None:
+        self.finished += 1
+
+    def refresh(self, rule: Allocation) -> None:
+        """V, F, R and P from the moments of the tasks that are finished; nothing is projected before the second."""
+        self.pretrained = core_space(self.pretrained_moment, rule.energy)
+        self.cores = [core_space(moment, rule.energy) for moment in self.moments[: int(self.finished)]]
+        exact = rule.projection == "residual-only"
+        self.conflicting, self.occupied = self._taken(
+            *((0.0, EXACT) if exact else (rule.reuse, rule.tolerance)), self.cores
+        )
+        self.projector = None
+        if not self.cores or rule.projection == "none":
+            return
+        if rule.projection == "random":
+            seed = mixed_seed(self.seed, "random subspace", len(self.cores))
+            drawn = random_projector(self.width, self.free, torch.Generator().manual_seed(seed))
+            self.projector = drawn.to(self.moments.device)
+            return
+        self.projector = allocation_projector(
+            self.pretrained,
+            self.conflicting,
+            self.occupied,
+            pretrained_weight=rule.pretrained_weight if rule.projection == "both" else 1.0,
+            outside=0.0 if rule.projection == "pretrained-only" else 1.0,
+        )
+
+    @property
+    def free(self) -> int:
+        """Directions that no task has taken: d − f − r."""
+        return self.width - self.conflicting.shape[1] - self.occupied.shape[1]
+
+    def tally(self, gradient: Tensor) -> None:
+        """Where a gradient [M, d] lies, for display."""
+        energy = gradient.double().square().sum()
+        if energy > 0:
+            self.shares += energy * space_shares(gradient.double(), self.pretrained, self.conflicting, self.occupied)
+            kept = gradient.double() if self.projector is None else gradient.double() @ self.projector
+            self.passed += kept.square().sum()
+
+    def budget(self) -> dict[str, int]:
+        """Directions in each part of the space; they add up to d."""
+        v, f, r = (basis.shape[1] for basis in (self.pretrained, self.conflicting, self.occupied))
+        return dict(zip(PARTS, (v - f, f, r, self.width - v - r), strict=True))
+
+    def pretraining_measured(self, rule: Allocation, layer: int, source: str) -> SubspaceMeasured:
+        """The pre-trained space, as the reference of all tasks."""
+        said = self._said(Clock(), self.pretrained_moment, self.pretrained, [], rule, layer, source)
+        known = self.pretrained.shape[1]
+        return replace(said, budget=dict(zip(PARTS, (known, 0, 0, self.width - known), strict=True)))
+
+    def measured(self, clock: Clock, rule: Allocation, layer: int, source: str, change: Tensor) -> SubspaceMeasured:
+        """The task that has just ended (and was absorbed) beside all before it; `change` [M, d]: of the prompts."""
+        *earlier, core = self.cores
+        return self._said(clock, self.moments[-1], core, [self.pretrained, *earlier], rule, layer, source, change)
+
+    def _taken(self, cosine: float, length: float, cores: list[Tensor]) -> tuple[Tensor, Tensor]:
+        inside = outside = self.pretrained.new_zeros(self.width, 0)
+        for core in cores:
+            inside, outside = absorb(self.pretrained, inside, outside, core, cosine=cosine, length=length)
+        return inside, outside
+
+    def _said(
+        self,
+        clock: Clock,
+        moment: Tensor,
+        core: Tensor,
+        others: list[Tensor],
+        rule: Allocation,
+        layer: int,
+        source: str,
+        change: Tensor | None = None,
+    ) -> SubspaceMeasured:
+        values = spectrum(moment / moment.trace().clamp(min=torch.finfo(moment.dtype).tiny))
+        angles = np.full((len(others), core.shape[1]), np.nan, dtype=np.float32)
+        for place, other in enumerate(others):
+            found = principal_angles(core, other).float().cpu().numpy()
+            angles[place, : len(found)] = found
+        ranks = np.array([other.shape[1] for other in others], dtype=np.float32)
+        told = change is not None and float(self.shares.sum()) > 0
+        moved = None if change is None else change.double()
+        return SubspaceMeasured(
+            clock,
+            layer,
+            values.float().cpu().numpy(),
+            rule.energy,
+            core.shape[1],
+            float(effective_rank(values.sqrt())),
+            np.array([float(subspace_overlap(core, other)) for other in others], dtype=np.float32),
+            np.maximum(ranks, core.shape[1]) / np.float32(self.width),
+            angles,
+            self.budget(),
+            dict(zip(PARTS, (self.shares / self.shares.sum()).tolist(), strict=True)) if told else {},
+            float(self.passed / self.shares.sum()) if told else None,
+            np.array([float((moved @ c).norm() / moved.norm()) for c in others[1:]], dtype=np.float32)
+            if moved is not None and moved.norm() > 0
+            else np.zeros(0, np.float32),
+            np.sqrt(ranks[1:] / np.float32(self.width)),
+            rule.projection,
+            source,
+        )

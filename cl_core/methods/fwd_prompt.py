@@ -1,0 +1,232 @@
+"""Fwd-Prompt (vision adaptation): prompts whose steps keep to what no earlier task uses or what pre-training knew.
+
+After Zheng, Ma, Liu, Wu, Feng. Beyond Anti-Forgetting: Multimodal Continual Instruction Tuning with Positive Forward
+Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model.
+Shapes: M prompts of one token each, m picked per image, d width, K directions of a core, B images, N tokens.
+
+    core of a task   C_t [d, K] = leading directions of its input embeddings, the fewest with Σσ² ≥ ε of all
+    pre-trained      V = core of the pre-training world; F ⊂ V conflicting, R ⊥ V occupied by finished tasks
+    from task 2 on   step ← step P,   P = λ (V Vᵀ − F Fᵀ) + (I − V Vᵀ − R Rᵀ)
+    loss             CE(logits/τ) over the task's classes + w mean over picked j of (1 − cos(q, k_j))
+
+Certain (abstract, quoted passages): the SVD of input embeddings, core and residual space, projecting the prompts'
+gradient to the residual space and to the pre-trained space, no projection in the first task, and that only a pool of
+prompts and its keys is trained. From reviews only: picking by keys, and that a conflicting space exists.
+Our reading: the two halves of P are treated apart (V and its complement together are the whole space: projected to
+plainly, V would drop out), τ_c and the tolerance, uncentred embeddings and squared energies, key loss, optimiser, and
+all values. We project the *step*: Adam rescales entries, so that a projected gradient leaves the space again.
+Adapted to vision by us: image keys alone; prompts join after the class token at the input of a chosen block; the
+pre-trained space comes from pictures of the embedded models' world, or from that block's stacked query, key and value
+weights; a head per task; keys are kept from moving along old queries (`key_policy`). `random`, the control, projects
+to a random space of the dimension that `both` leaves.
+Not promised: that old outputs stay. Attention sees a prompt through its weights, not by its inner product with tokens.
+
+Only the rows picked in a step move: Adam's stale moments would carry the others along.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from cl_core.backbones.features import Features, Joined, Tap
+from cl_core.config import ConfigError, check_knobs, knob
+from cl_core.events import Clock, Event
+from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
+from cl_core.methods.joined_tokens import joined_last, run_joined
+from cl_core.methods.keyed_prompts import KeyedPrompts
+from cl_core.methods.method import Loss, Method, ParameterGroup, Selection
+from cl_core.methods.task_heads import TaskHeads
+from cl_core.streams.stream import Batch, TaskStream
+
+SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, key and value weights"}
+
+
+@dataclass(frozen=True)
+class FwdPromptConfig:
+    """The authors' values are not known: all defaults are ours."""
+
+    pool_size: int = knob(
+        20, low=1, high=1000, fixed="sets the shape of the prompts", help="prompts in the pool (M), one token each"
+    )
+    prompt_length: int = knob(5, low=1, high=64, help="prompts picked for an image (m)")
+    site: int = knob(
+        0,
+        low=0,
+        high=100,
+        fixed="past embeddings were measured there",
+        help="block at whose input prompts join and embeddings are measured, counted from 0",
+    )
+    projection: str = knob(
+        "both",
+        choices=("none", "residual-only", "pretrained-only", "both", "random"),
+        live=True,
+        help="where steps may go from the second task on; random: a random space as large as `both` leaves (control)",
+    )
+    energy: float = knob(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
+    reuse: float = knob(
+        0.7, low=0.0, high=1.01, live=True, help="τ_c: from this cosine on a pre-trained direction counts as used"
+    )
+    tolerance: float = knob(
+        0.1,
+        low=0.0,
+        high=1.0,
+        live=True,
+        help="shorter parts of a core outside the pre-trained space are not protected",
+    )
+    pretrained_weight: float = knob(
+        1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside the pre-trained space (both)"
+    )
+    pretrained_space: str = knob(
+        "pictures",
+        choices=("pictures", "weights"),
+        fixed="is measured before the first task",
+        help="what the pre-trained space is taken from: the stream's pictures of that world, or the site's weights",
+    )
+    statistics: int = knob(256, low=1, high=100_000, help="images a task's embeddings are measured on, at most")
+    key_policy: str = knob(
+        "project",
+        choices=("trainable", "project", "freeze-used"),
+        live=True,
+        help="project: keys do not move along old tasks' queries; freeze-used: keys that old tasks picked stay",
+    )
+    key_energy: float = knob(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
+    key_weight: float = knob(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
+    prompt_rate: float = knob(5e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = knob(1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+        if self.prompt_length > self.pool_size:
+            raise ConfigError(
+                f"prompt_length must be at most pool_size = {self.pool_size}, got {self.prompt_length}; no image can "
+                "pick more prompts than there are"
+            )
+
+    def allocation(self) -> Allocation:
+        return Allocation(self.projection, self.energy, self.reuse, self.tolerance, self.pretrained_weight)
+
+
+@final
+class FwdPrompt(Method):
+    """A pool of prompts in front of a frozen ViT, and what its steps may use."""
+
+    Config = FwdPromptConfig
+
+    def __init__(self, config: FwdPromptConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        if config.site >= backbone.depth:
+            raise ConfigError(f"site must be a block of {backbone.name}, 0 … {backbone.depth - 1}, got {config.site}")
+        self.first = backbone.tokens - math.prod(backbone.patch_grid)
+        self.pool = KeyedPrompts(config.pool_size, config.prompt_length, backbone.width, backbone.pooled_width, seed)
+        self.heads = TaskHeads(backbone.pooled_width, seed)
+        self.spaces = EmbeddingSpaces(backbone.width, seed)
+        self.register_buffer("previous_prompts", self.pool.prompts.detach().clone())
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        self._world, self._prepare = stream.world, stream[0].prepare
+        if stream.world is None and self.config.pretrained_space == "pictures":
+            raise ConfigError(
+                f"stream {stream.name} has no pictures of the pre-training world; set pretrained_space=weights"
+            )
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.heads.begin_task(classes, self.previous_prompts.device)
+        self.spaces.begin_task()
+
+    def refresh(self) -> None:
+        self.spaces.refresh(self.config.allocation())
+        self.pool.refresh(self.config.key_energy)
+
+    def groups(self) -> list[ParameterGroup]:
+        pool = {"pool.prompts": self.pool.prompts, "pool.keys": self.pool.keys}
+        return [
+            ParameterGroup("pool", pool, self.config.prompt_rate),
+            ParameterGroup("head", self.heads.trained("heads"), self.config.head_rate),
+        ]
+
+    @torch.no_grad()
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """One look at the task's images without prompts: queries of all, embeddings of the first in random order."""
+        site, left = self.config.site, self.config.statistics
+        if not int(self.spaces.finished) and self.config.pretrained_space == "weights":
+            self.spaces.see_weights(backbone, site)
+        elif not int(self.spaces.finished):
+            self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
+        for batch in epoch(0):
+            self.pool.survey(self.pool.query(backbone, batch.images))
+            if left > 0:
+                self.spaces.see(site_tokens(backbone, site, batch.images[:left]))
+                left -= len(batch.images)
+        self.refresh()  # the pre-trained space is known only now
+        return []
+
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
+        return self._features(backbone, images, self.pool.pick(self.pool.query(backbone, images))[1], tuple(taps))
+
+    def _features(self, backbone: Any, images: Tensor, rows: Tensor, taps: tuple[Tap, ...] = ()) -> Features:
+        looked = backbone(images, joined=Joined(self.pool.prompts[rows], self.config.site), taps=taps)
+        shown = joined_last(looked.taps, first=self.first, count=self.config.prompt_length, block=self.config.site)
+        return Features(looked.pooled, shown)
+
+    def block(
+        self,
+        backbone: Any,
+        layer: int,
+        tokens: Tensor,
+        taps: frozenset[str] = frozenset(),
+        images: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The frozen block on tokens as `features` shows them: it holds nothing of the method, prompts are tokens."""
+        return run_joined(backbone, layer, tokens, taps, count=self.config.prompt_length, block=self.config.site)
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.heads(pooled)[:, classes.start : classes.stop]
+
+    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+        cosines, rows = self.pool.pick(self.pool.query(backbone, images))
+        self.pool.note(rows)
+        loss = self.heads.loss(self._features(backbone, images, rows).pooled, labels, self.config.temperature)
+        loss.parts["keys"] = self.config.key_weight * (1 - cosines).mean()
+        return loss
+
+    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {
+            "pool.prompts": self._prompt_step,
+            "pool.keys": lambda step: self.pool.key_step(step, self.config.key_policy),
+        }
+
+    def _prompt_step(self, step: Tensor) -> Tensor:
+        """U → U P on the picked rows, zero on the others."""
+        self.spaces.tally(self.pool.prompts.grad)
+        step = self.pool.on_picked(step)
+        return step if self.spaces.projector is None else (step.double() @ self.spaces.projector).to(step)
+
+    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+        """The task's embeddings take their place among the spaces."""
+        rule, said = self.config.allocation(), []
+        self.spaces.end_task()
+        self.spaces.refresh(rule)
+        if measure:
+            source, site = SOURCES[self.config.pretrained_space], self.config.site
+            change = self.pool.prompts.detach() - self.previous_prompts
+            if int(self.spaces.finished) == 1:
+                said.append(self.spaces.pretraining_measured(rule, site, source))
+            said.append(self.spaces.measured(clock, rule, site, source, change))
+        self.previous_prompts.copy_(self.pool.prompts.detach())
+        self.pool.end_task()
+        return said
+
+    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+        weights = self.pool.taken(self.pool.query(backbone, images))
+        return [Selection(-1, "", [-1] * self.config.pool_size, weights)]
+
+    def display_only(self) -> set[str]:
+        names = {"previous_prompts", "spaces.shares", "spaces.passed"}
+        return names | ({"spaces.pretrained_moment", "spaces.moments"} if self.config.projection == "none" else set())

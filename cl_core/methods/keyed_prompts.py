@@ -1,0 +1,92 @@
+"""Prompts with a key each: an image takes those whose keys lie nearest to what the untouched model makes of it.
+
+Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654 (keys and their loss). Picked for
+every image by itself, never by majority of a batch.
+Shapes: M prompts of one token, m picked per image, d width, e width of queries, B images.
+
+    q = f(image)/‖·‖ without prompts,   picked = the m largest cos(q, k_j),   key loss = mean (1 − cos(q, k_j))
+
+Keys forget as well: when they move, old images pick other prompts. So a finished task may hold them: "project" takes
+the core of old queries out of every step of a key, "freeze-used" keeps the keys still that old tasks have picked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cl_core.linalg import core_space, gram
+from cl_core.methods.frozen_queries import FrozenQueries
+from cl_core.streams.stream import mixed_seed
+
+
+class KeyedPrompts(nn.Module):
+    """A component: prompts, keys, and what past tasks asked of the keys."""
+
+    def __init__(self, count: int, picked: int, width: int, query_width: int, seed: int) -> None:
+        super().__init__()
+        self.picked = picked
+        generator = torch.Generator().manual_seed(mixed_seed(seed, "prompt pool"))
+        self.prompts = nn.Parameter(0.02 * torch.randn(count, width, generator=generator))  # [M, d]
+        self.keys = nn.Parameter(2 * torch.rand(count, query_width, generator=generator) - 1)  # [M, e]
+        self._pooled = FrozenQueries()
+        moment = torch.zeros(query_width, query_width, dtype=torch.float64)
+        self.register_buffer("past_queries", moment)  # Σ qᵀq of finished tasks
+        self.register_buffer("task_queries", moment.clone())
+        self.register_buffer("used", torch.zeros(count, dtype=torch.bool))  # picked while finished tasks were learned
+        self.register_buffer("task_used", self.used.clone())
+        self._old: Tensor | None = None  # derived: [e, k] core of old queries
+        self._taken = torch.ones(count, dtype=torch.bool)  # rows picked by the batch of the step under way
+
+    def refresh(self, energy: float) -> None:
+        """Old directions: the fewest that hold this share of past queries' energy."""
+        self._old = core_space(self.past_queries, energy) if bool(self.past_queries.any()) else None
+
+    @torch.no_grad()
+    def survey(self, queries: Tensor) -> None:
+        """Take in queries [B, e] of the task that begins."""
+        self.task_queries += gram(queries.double())
+
+    @torch.no_grad()
+    def query(self, backbone: Any, images: Tensor) -> Tensor:
+        """q [B, e], unit, of images [B, 3, S, S]."""
+        return F.normalize(self._pooled(backbone, images), dim=1)
+
+    def pick(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines [B, m] and numbers [B, m] of the prompts that queries take."""
+        cosines, rows = (queries @ F.normalize(self.keys, dim=1).mT).topk(self.picked, dim=1)
+        return cosines, rows
+
+    def note(self, rows: Tensor) -> None:
+        """A step is about to be made from a batch that picked these rows; no other may move."""
+        self._taken = torch.zeros_like(self.used).index_fill_(0, rows.flatten(), True)
+        self.task_used |= self._taken
+
+    def on_picked(self, step: Tensor) -> Tensor:
+        """A step [M, d], zero in the rows that were not picked: Adam's stale moments would carry them along."""
+        return step * self._taken[:, None]
+
+    def key_step(self, step: Tensor, policy: str) -> Tensor:
+        """What of a step of the keys [M, e] the policy lets through: "trainable", "project" or "freeze-used"."""
+        step = self.on_picked(step)
+        if policy == "freeze-used":
+            return step * ~self.used[:, None]
+        if policy == "project" and self._old is not None:
+            wide = step.double()
+            return (wide - wide @ self._old @ self._old.mT).to(step)
+        return step
+
+    def taken(self, queries: Tensor) -> Tensor:
+        """[B, M]: 1 where a query takes a prompt, else 0."""
+        rows = self.pick(queries)[1]
+        return torch.zeros(len(rows), len(self.keys), device=rows.device).scatter_(1, rows, 1.0)
+
+    def end_task(self) -> None:
+        """Of the task's queries the moment is kept, and which rows they picked."""
+        self.past_queries += self.task_queries
+        self.used |= self.task_used
+        self.task_queries.zero_()
+        self.task_used.zero_()

@@ -1,0 +1,391 @@
+"""What Fwd-Prompt (arXiv:2401.09181) claims and leaves open, asked of our vision adaptation. No torch.
+
+Forgetting and final accuracy are class-incremental; FWD is the probe's (`ForwardTransferMeasured`), its mean over t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cl_core.events import ForwardTransferMeasured, SubspaceMeasured
+from cl_core.metrics import forward_transfer_over_time, rank_correlation
+from cl_core.questions.evidence import (
+    CLEAR,
+    ONE_SEED,
+    compared,
+    events,
+    less,
+    mean,
+    number,
+    percent,
+    points,
+    sources,
+    span,
+)
+from cl_core.questions.question import Question
+from cl_core.store import RunFolder
+from cl_core.summary import summarise
+
+PRESET = "fwd-prompt-micro"
+EPSILONS = (0.95, 0.99, 0.999)
+ALIKE = 0.9  # overlap from which two cores are called the same
+CLEAR_TREND = 0.5  # rank correlation from which a trend is called one
+
+Runs = Mapping[str, RunFolder]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    final: float | None
+    forgetting: float | None
+    learning: float | None
+    transfer: float | None  # probe FWD, mean over t
+    free: int | None  # directions that no task has taken after the last task but one: what the last task found
+    width: int
+    leak: float | None  # mean over pairs of tasks
+    leak_chance: float | None
+    tasks: int
+
+    def told(self) -> str:
+        return (
+            f"final {percent(self.final)}, forgetting {points(self.forgetting)}, learning {percent(self.learning)}, "
+            f"probe FWD {points(self.transfer)}"
+        )
+
+
+def outcome_of(folder: RunFolder) -> Outcome:
+    summary, spaces = summarise(folder), tasks_of(folder)
+    met = spaces[-2] if len(spaces) > 1 else None
+    return Outcome(
+        summary.final_average_accuracy,
+        summary.forgetting,
+        summary.learning_accuracy,
+        mean(forward_transfers(folder)),
+        None if met is None else met.budget["free pre-trained"] + met.budget["free residual"],
+        sum(spaces[-1].budget.values()) if spaces else 0,
+        mean(float(v) for e in spaces for v in e.leak),
+        mean(float(v) for e in spaces if len(e.leak) for v in e.leak_chance),
+        len(summary.accuracy_matrix),
+    )
+
+
+def tasks_of(folder: RunFolder) -> list[SubspaceMeasured]:
+    """Subspaces of the tasks in order, the pre-trained one left out."""
+    found = {e.clock.task: e for e in events(folder, SubspaceMeasured) if e.clock.task >= 0}
+    return [found[task] for task in sorted(found)]
+
+
+def probe_rows(folder: RunFolder) -> dict[int, np.ndarray]:
+    """Task (−1: before any) → what the probe reads on every task, percent."""
+    return {e.clock.task: np.array(e.row, dtype=float) for e in events(folder, ForwardTransferMeasured)}
+
+
+def forward_transfers(folder: RunFolder) -> list[float]:
+    """Probe FWD_t of every t it is defined for."""
+    rows = probe_rows(folder)
+    untrained = rows.pop(-1, None)
+    if untrained is None or not rows:
+        return []
+    matrix = np.full((len(untrained), len(untrained)), np.nan)
+    for task, row in rows.items():
+        matrix[task] = row
+    values = forward_transfer_over_time(matrix, untrained)
+    return values[np.isfinite(values)].tolist()
+
+
+def each(found: Mapping[str, Outcome]) -> str:
+    return "; ".join(f"{label}: {outcome.told()}" for label, outcome in found.items())
+
+
+def cells(found: Mapping[str, Outcome]) -> str:
+    tasks = max(outcome.tasks for outcome in found.values())
+    return f"class-incremental rows of {span(tasks)}; probe FWD: mean over t of what tasks to come gained"
+
+
+def lower(value: float | None, against: float | None) -> str:
+    """How a quantity that should be low compares: "less", "more", "alike"."""
+    return {"higher": "more", "lower": "less"}.get(compared(value, against), compared(value, against))
+
+
+# ---------------------------------------------------------------- spaces
+
+
+def spaces(runs: Runs) -> str:
+    said, verdicts, tasks = [], [], 0
+    for label, folder in runs.items():
+        measured = tasks_of(folder)
+        tasks = max(tasks, len(measured))
+        if len(measured) < 2:
+            said.append(f"{label}: the second task was not measured")
+            continue
+        first, second = measured[:2]
+        overlap, chance = float(second.overlap[1]), float(second.chance[1])
+        degrees = np.degrees(second.angles[1][np.isfinite(second.angles[1])])
+        same = overlap >= ALIKE
+        verdicts.append(f"at {label} the cores are {'nearly the same' if same else 'different'} ({overlap:.2f})")
+        width = len(first.eigenvalues)
+        said.append(
+            f"{label}: cores of {first.rank} and {second.rank} of {width} directions, effective rank "
+            f"{number(first.effective_rank)} and {number(second.effective_rank)}, overlap {overlap:.3f} (random spaces "
+            f"{chance:.2f}), principal angles {degrees.min():.0f}° to {degrees.max():.0f}°; with pre-training "
+            f"{float(first.overlap[0]):.2f} and {float(second.overlap[0]):.2f}"
+        )
+    if not verdicts:
+        verdict = "Not decided: no run has measured two tasks."
+    else:
+        word = {0: "No", len(verdicts): "Yes"}.get(sum("different" in v for v in verdicts), "It depends on the block")
+        verdict = f"{word}: {', '.join(verdicts)}; from {ALIKE:g} on they are called the same."
+    return f"{verdict} {'; '.join(said)}. " + sources(runs, "input embeddings of the first two tasks without prompts")
+
+
+# ---------------------------------------------------------------- projections
+
+
+def residual(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    with_it, without = found.get("residual-only"), found.get("none")
+    if with_it is None or without is None:
+        verdict = "Not decided: both runs are needed."
+    else:
+        how = lower(with_it.forgetting, without.forgetting)
+        word = {"less": "Yes", "more": "No", "alike": "No"}.get(how, "Not decided")
+        verdict = (
+            f"{word}: with the residual projection it forgets {how} ({points(with_it.forgetting)} against "
+            f"{points(without.forgetting)}), and the final accuracy is {compared(with_it.final, without.final)} "
+            f"({points(less(with_it.final, without.final))}). Net changes of the prompts lie in old cores by "
+            f"{number(with_it.leak)} against {number(without.leak)} (a random change {number(without.leak_chance)})."
+        )
+    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+
+
+def pretrained(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    plain, kept = found.get("residual-only"), [label for label in ("both", "pretrained-only") if label in found]
+    if plain is None or not kept:
+        verdict = "Not decided: residual-only and one that keeps to the pre-trained space are needed."
+    else:
+        helped = [label for label in kept if compared(found[label].transfer, plain.transfer) == "higher"]
+        differences = ", ".join(
+            f"{label} {points(less(found[label].transfer, plain.transfer))} of probe FWD and "
+            f"{points(less(found[label].final, plain.final))} of final accuracy"
+            for label in kept
+        )
+        word = "Yes" if len(helped) == len(kept) else "Partly" if helped else "No"
+        verdict = f"{word}: against the residual space alone {differences}."
+    negative = [label for label, o in found.items() if o.transfer is not None and o.transfer < -CLEAR]
+    verdict += f" Negative transfer (probe FWD below −{CLEAR:g} pp): {', '.join(negative) or 'in none of them'}."
+    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+
+
+def random_control(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    chosen, control = found.get("both"), found.get("random")
+    if chosen is None or control is None:
+        verdict = "Not decided: both runs are needed."
+    else:
+        final, fallen = (compared(chosen.final, control.final), lower(chosen.forgetting, control.forgetting))
+        better = final == "higher" or (final == "alike" and fallen == "less")
+        verdict = (
+            f"{'Yes' if better else 'No'}: against a random space of the same dimension the final accuracy is {final} "
+            f"({points(less(chosen.final, control.final))}), it forgets {fallen} "
+            f"({points(less(chosen.forgetting, control.forgetting))}), probe FWD "
+            f"{points(less(chosen.transfer, control.transfer))}. The last task found "
+            f"{chosen.free if chosen.free is not None else 'an unknown number'} of {chosen.width} directions free."
+        )
+    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+
+
+def epsilon(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    ranks = {
+        label: f"cores of {', '.join(str(e.rank) for e in tasks_of(folder)) or 'unknown size'}"
+        for label, folder in runs.items()
+    }
+    finals = {label: o.final for label, o in found.items() if o.final is not None}
+    if len(finals) < 2:
+        verdict = "Not decided: it takes two values of ε."
+    else:
+        high, low = max(finals, key=lambda k: finals[k]), min(finals, key=lambda k: finals[k])
+        apart = finals[high] - finals[low]
+        verdict = (
+            f"Yes: final accuracy differs by {apart:.1f} pp, highest at {high}, lowest at {low}."
+            if apart >= CLEAR
+            else f"No: final accuracy differs by {apart:.1f} pp only, less than {CLEAR:g}."
+        )
+    said = "; ".join(
+        f"{label}: {ranks[label]} directions, {o.free if o.free is not None else 'not measured'} of {o.width} free for "
+        f"the last task, {o.told()}"
+        for label, o in found.items()
+    )
+    return f"{verdict} {said}. {sources(runs, cells(found))} {ONE_SEED}"
+
+
+# ---------------------------------------------------------------- orders, pool, similarity
+
+
+def orders(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    gains, fewer = {}, {}
+    for label in found:
+        order, _, which = label.partition(", ")
+        other = found.get(f"{order}, none")
+        if which == "both" and other is not None:
+            gains[order] = less(found[label].final, other.final)
+            fewer[order] = less(other.forgetting, found[label].forgetting)
+    if len(gains) < 2:
+        verdict = "Not decided: it takes two orders with and without projection."
+    else:
+        up = sum(g is not None and g >= CLEAR for g in gains.values())
+        down = sum(g is not None and g <= -CLEAR for g in gains.values())
+        word = "Yes" if up == len(gains) else "No"
+        verdict = f"{word}: projecting raises final accuracy in {up} of {len(gains)} orders and lowers it in {down}."
+        verdict += " " + "; ".join(
+            f"{o}: {points(g)} final, {points(fewer[o])} less forgetting" for o, g in gains.items()
+        )
+        verdict += f". Mean gain {points(mean(gains.values()))}."
+    return (
+        f"{verdict} {each(found)}. {sources(runs, cells(found))} An order of the classes is a seed, which also draws "
+        "the prompts and shuffles the batches."
+    )
+
+
+def pool(runs: Runs) -> str:
+    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    finals = {label: o.final for label, o in found.items()}
+    larger = less(finals.get("M 40, m 5"), finals.get("M 10, m 5"))
+    longer = less(finals.get("M 20, m 10"), finals.get("M 20, m 1"))
+
+    def part(what: str, gain: float | None) -> str:
+        if gain is None:
+            return f"Not decided whether {what} helps"
+        helps = "helps" if gain >= CLEAR else "hurts" if gain <= -CLEAR else "makes no difference"
+        return f"{what[:1].upper() + what[1:]} {helps} ({points(gain)} of final accuracy)"
+
+    verdict = f"{part('a pool of 40 instead of 10', larger)}. {part('picking 10 prompts instead of 1', longer)}."
+    return (
+        f"{verdict} Reviews of the paper say that a larger pool helped and more prompt tokens did not. {each(found)}. "
+        f"{sources(runs, cells(found))} M prompts in the pool, m picked for an image. {ONE_SEED}"
+    )
+
+
+def similarity(runs: Runs) -> str:
+    (folder,) = runs.values()
+    rows, cores = probe_rows(folder), {e.clock.task: e for e in tasks_of(folder)}
+    pairs = [
+        (float(cores[i].overlap[t + 1]), float(rows[t][i] - rows[t - 1][i]))
+        for t in rows
+        if t >= 0 and t - 1 in rows
+        for i in range(t + 1, len(rows[t]))
+        if i in cores and len(cores[i].overlap) > t + 1
+    ]
+    trend = rank_correlation(*zip(*pairs, strict=True)) if pairs else None
+    if trend is None or not np.isfinite(trend):
+        verdict = "Not decided: too few pairs of tasks, or none that differ, were measured."
+    elif trend <= -CLEAR_TREND:
+        verdict = f"Yes, similar tasks are hurt more: rank correlation {number(trend)}."
+    elif trend >= CLEAR_TREND:
+        verdict = f"No, similar tasks are hurt less: rank correlation {number(trend)}."
+    else:
+        verdict = f"No trend: rank correlation {number(trend)}, between −{CLEAR_TREND:g} and {CLEAR_TREND:g}."
+    overlaps, changes = ([p[k] for p in pairs] for k in (0, 1))
+    spread = (
+        f" {len(pairs)} pairs; overlap {min(overlaps):.2f} to {max(overlaps):.2f}, change of the probe "
+        f"{points(min(changes))} to {points(max(changes))}, mean {points(mean(changes))}."
+        if pairs
+        else ""
+    )
+    return (
+        f"{verdict}{spread} Pairs of one run are not independent. "
+        + sources(runs, "probe on tasks not learned yet, after minus before each task, against overlap O of the cores")
+        + f" {ONE_SEED}"
+    )
+
+
+def _run(label: str, **settings: object) -> tuple[str, dict[str, object]]:
+    return label, {"preset": PRESET, "settings": settings, "diagnostics": {"forward": True}}
+
+
+QUESTIONS = (
+    Question(
+        "fwd-spaces",
+        "Do the inputs of two tasks use different directions?",
+        "The paper explains forgetting and negative transfer by input embeddings that differ strongly between tasks. "
+        "Patch tokens of a ViT are a linear map of pixels and may not. The singular value decomposition of two tasks, "
+        "at the first block and half-way up, shows how much they differ.",
+        tuple(
+            (f"block {site + 1}", {"preset": PRESET, "settings": {"site": site}, "stream_settings": {"tasks": 2}})
+            for site in (0, 3)
+        ),
+        spaces,
+    ),
+    Question(
+        "fwd-residual",
+        "Does keeping prompts out of old tasks' input directions reduce forgetting?",
+        "Projecting to the residual space is the anti-forgetting half of the method. Exact orthogonality to old input "
+        "embeddings does not guarantee old outputs, because attention does not see a prompt by its inner product with "
+        "a token. The same pool without projection is the comparison.",
+        (_run("residual-only", projection="residual-only"), _run("none", projection="none")),
+        residual,
+    ),
+    Question(
+        "fwd-pretrained",
+        "Does keeping to the pre-trained space help tasks still to come?",
+        "Reusing what pre-training knew is the forward-transfer half of the method. Probe FWD is compared between the "
+        "residual space alone, both spaces, and the pre-trained space alone; the plain pool shows whether there is "
+        "negative transfer to avoid.",
+        tuple(_run(p, projection=p) for p in ("none", "residual-only", "pretrained-only", "both")),
+        pretrained,
+    ),
+    Question(
+        "fwd-random",
+        "Is it the chosen directions, or would random ones do?",
+        "A projection to fewer directions moves prompts less, whatever the directions are. A random space of the same "
+        "dimension, drawn anew for every task, separates the two; reviews name this control as missing.",
+        (_run("both", projection="both"), _run("random", projection="random")),
+        random_control,
+    ),
+    Question(
+        "fwd-epsilon",
+        "Does the size of the cores decide the result?",
+        "ε is the share of energy that makes a core. The paper's value is not known; reviews suggest trying three.",
+        tuple(_run(f"ε {eps:g}", energy=eps) for eps in EPSILONS),
+        epsilon,
+    ),
+    Question(
+        "fwd-orders",
+        "Does projecting help in every order of the classes?",
+        "Reviews report a gain in all of six task orders. Three orders of the classes, with and without projection, "
+        "show whether ours depends on the order.",
+        tuple(
+            (f"order {k + 1}, {p}", {**_run("", projection=p)[1], "seed": k})
+            for k in range(3)
+            for p in ("both", "none")
+        ),
+        orders,
+    ),
+    Question(
+        "fwd-pool",
+        "Do a larger pool and more prompts per image help?",
+        "Reviews of the paper say that a larger pool helped and more prompt tokens did not. Three pool sizes and three "
+        "numbers of picked prompts are compared.",
+        tuple(
+            _run(f"M {size}, m {length}", pool_size=size, prompt_length=length)
+            for size, length in ((10, 5), (20, 5), (40, 5), (20, 1), (20, 10))
+        ),
+        pool,
+    ),
+    Question(
+        "fwd-similarity",
+        "Are tasks to come hurt more by tasks that resemble them?",
+        "Negative transfer should depend on how the learned task relates to the one to come. For every pair of tasks, "
+        "the change of the probe while the first is learned is set against the overlap of their cores, in a plain pool "
+        "without projection.",
+        (_run("none", projection="none"),),
+        similarity,
+    ),
+)
