@@ -24,6 +24,7 @@ class Preset:
     config: dict[str, Any]  # RunConfig.from_dict's input
     seconds: float | None = None  # measured on two idle cores; None: not measured here
     needs: str = ""  # what must be at hand that is not embedded
+    expect: str = ""  # what its authors published for these settings, or that we could not read it
     tags: tuple[str, ...] = field(default=())  # "demo": offered on the Start page
 
 
@@ -37,9 +38,14 @@ _PROMPTS = {
     "weight_decay": 0.0,
     "head_init": "fresh",
 }
+_HEADS = {name: _PROMPTS[name] for name in ("head_rate", "temperature")}  # pools: the same heads, rates of their own
 # Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
 # η = 0.5 forgets a little more than 0.97 and ends higher: steps along protected directions are halved, free ones whole.
 _PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
+_KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
+# Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
+_POOLED = {"prompt_rate": 0.005, "head_rate": 0.01, "temperature": 4.0}
 # The authors' values for CIFAR-100 in ten tasks: 10 long epochs of 10 repeats = 100 passes, decays after 40 and 70.
 _PAPER = {
     "backbone": "micro-vit",
@@ -47,9 +53,19 @@ _PAPER = {
     "settings": {},
     "training": {"epochs": 10, "repeats": 10, "batch_size": 256, "milestones": [4, 7], "decay": 0.1},
 }
+# Faster than released, for 25 steps a task instead of some 800, and shorter stages before and after them. Of the rates
+# 0.003, 0.01 and 0.03 the last is worse on the validation split (seeds 0, 1), the other two end alike.
+_STAR = {
+    "rate": 0.01,
+    "key_rate": 0.05,
+    "key_epochs": 10,
+    "key_replay_epochs": 5,
+    "draws": 64,
+    "replay_rate": 0.05,
+}
 
-# Six domains, 3 × 10 steps each. Rates chosen on the validation split (seed 0), each method its own, as is customary:
-# what a rate does depends on what it is the rate of. Everything else is the same for all.
+# Six domains, 3 × 10 steps each. Rates are those with the highest Average on the validation split (seed 0), each method
+# its own: what a rate does depends on what it is the rate of. Everything else is the same for all.
 _MICRO_CLIP = {
     "backbone": "micro-clip",
     "stream": "micro-mtil",
@@ -57,8 +73,36 @@ _MICRO_CLIP = {
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
     "diagnostics": {"attention": False},
 }
-_NUSA = {"rate": 0.03, "r_max": 32, "dropout": 0.0}
-_GNSP = {"rate": 2e-4, "reference_images": 256}
+_NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
+_GNSP = {"rate": 5e-4, "reference_images": 256}
+
+# The authors' settings on the real thing. Departures of this engine: no augmentation; a fixed number of steps becomes
+# whole epochs.
+_CIFAR = {
+    **_PAPER,
+    "backbone": "timm:vit_base_patch16_224.augreg_in21k",
+    "stream": "cifar100",
+    "stream_settings": {"tasks": 10},
+    "seed": 2024,
+}
+_NEEDS_CIFAR = (
+    "CIFAR-100 in torchvision's layout below ./data (169 MB), timm's vit_base_patch16_224.augreg_in21k (about 400 MB) "
+    "in the hub's cache, and a GPU"
+)
+_DOMAINS = (
+    "aircraft", "caltech101", "cifar100", "dtd", "eurosat", "flowers", "food", "mnist", "oxfordpet", "stanfordcars",
+    "sun397",
+)  # fmt: skip
+_MTIL = {
+    "backbone": "open_clip:ViT-B-16/openai",
+    "stream": "folder:" + ",".join(f"data/mtil/{name}" for name in _DOMAINS),
+    "seed": 42,
+    "diagnostics": {"attention": False},
+}
+_NEEDS_MTIL = (
+    "the eleven data sets of MTIL as class folders with train and test below ./data/mtil (aircraft to sun397, "
+    "templates.json for each one's sentences), OpenAI's CLIP ViT-B/16 in the hub's cache, and a GPU"
+)
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -101,6 +145,72 @@ PRESETS: dict[str, Preset] = {
             seconds=13,
         ),
         Preset(
+            "fwd-prompt-micro",
+            "Fwd-Prompt (vision adaptation) on handwritten digits",
+            "A pool of prompts whose steps keep to directions that earlier digits do not use or pre-training knew.",
+            {**_MICRO, "method": "fwd_prompt", "settings": _POOLED},
+        ),
+        Preset(
+            "l2p-micro",
+            "L2P on handwritten digits",
+            "Each picture takes five prompts from a pool of ten; any task may rewrite any of them.",
+            {**_MICRO, "method": "l2p", "settings": {"prompt_length": 2, "rate": 0.001, **_HEADS}},
+        ),
+        Preset(
+            "dualprompt-micro",
+            "DualPrompt on handwritten digits",
+            "Shared prompts, and one entry for each pair of digits that test pictures have to find by its key.",
+            {**_MICRO, "method": "dualprompt", "settings": {"rate": 0.01, **_HEADS}},
+        ),
+        Preset(
+            "coda-prompt-micro",
+            "CODA-Prompt on handwritten digits",
+            "Prompts are mixed from components; every task adds some and leaves the older ones as they are.",
+            {**_MICRO, "method": "coda_prompt", "settings": {"rate": 0.002, **_HEADS}},
+        ),
+        Preset(
+            "star-prompt-micro",
+            "STAR-Prompt on handwritten digits",
+            "CLIP says which digit an image resembles; that digit's vectors are added inside the ViT. CLIP has seen "
+            "drawn digits before: what its keys find alone stands beside.",
+            {
+                **_MICRO,
+                "method": "star_prompt",
+                "settings": _STAR,
+                "training": {**_MICRO["training"], "schedule": "quarter cosine"},
+            },
+        ),
+        Preset(
+            "lwf-micro",
+            "LwF on handwritten digits",
+            "The same prompts; on new digits the old heads should go on saying what they said.",
+            {**_MICRO, "method": "lwf", "settings": {**_PROMPTS, "distillation": 5.0}},
+        ),
+        Preset(
+            "ewc-micro",
+            "EWC on handwritten digits",
+            "The same prompts, tied to where earlier digits need them by springs of measured stiffness.",
+            {**_MICRO, "method": "ewc", "settings": {**_PROMPTS, "stiffness": 1e5}},
+        ),
+        Preset(
+            "replay-micro",
+            "Replay on handwritten digits",
+            "The same prompts and heads, trained on 200 stored pictures of the past as well: storage the others lack.",
+            {**_MICRO, "method": "replay", "settings": _PROMPTS},
+        ),
+        Preset(
+            "split-lora-micro",
+            "SplitLoRA on handwritten digits",
+            "Low-rank changes of keys and values where past inputs are weak; a trade-off says where weak begins.",
+            {**_MICRO, "method": "split_lora", "settings": _KEYS_VALUES},
+        ),
+        Preset(
+            "code-cl-micro",
+            "CODE-CL on handwritten digits",
+            "Keys and values by plain gradient descent, each direction held back as far as past digits use it.",
+            {**_MICRO, "method": "code_cl", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 1.0}},
+        ),
+        Preset(
             "nusa-cl-micro",
             "NuSA-CL on six domains",
             "CLIP learns one domain after the other in the directions that its weights use least.",
@@ -118,12 +228,18 @@ PRESETS: dict[str, Preset] = {
             "mg-clip-micro",
             "MG-CLIP on six domains",
             "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
-            {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 1e-3}},
+            {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 2e-3}},
         ),
         Preset(
             "finetune-micro",
             "All of CLIP fine-tuned on six domains",
-            "Nothing protected: watch what it could do before it was adapted.",
+            "Nothing protected but the smallness of its steps: at this rate a strong reference.",
+            {**_MICRO_CLIP, "method": "finetune", "settings": {"rate": 1e-4}},
+        ),
+        Preset(
+            "finetune-eager-micro",
+            "All of CLIP fine-tuned, five times the rate",
+            "Each domain is learned best and the rest pays: watch what it could do before it was adapted.",
             {**_MICRO_CLIP, "method": "finetune", "settings": {"rate": 5e-4}},
             tags=("demo",),
         ),
@@ -134,7 +250,7 @@ PRESETS: dict[str, Preset] = {
             {
                 **_MICRO_CLIP,
                 "method": "lora_sequential",
-                "settings": {"rate": 3e-3, "rank": 8, "alpha": 8.0, "dropout": 0.0},
+                "settings": {"rate": 1e-3, "rank": 8, "alpha": 8.0, "dropout": 0.0},
             },
         ),
         Preset(
@@ -142,6 +258,71 @@ PRESETS: dict[str, Preset] = {
             "CLIP as it is on six domains",
             "Nothing is learned: what the pre-trained model can do.",
             {**_MICRO_CLIP, "method": "zero_shot", "settings": {}},
+        ),
+        Preset(
+            "nsp2-cifar100-10",
+            "NSP² on CIFAR-100, ten tasks, ViT-B/16",
+            "The authors' settings on their model and data, without their augmentation.",
+            {**_CIFAR, "method": "nsp2"},
+            needs=_NEEDS_CIFAR,
+            expect="published: final 91.74 ± 0.63, forgetting 3.28 ± 0.45 (three seeds)",
+        ),
+        Preset(
+            "nsp2-cifar100-20",
+            "NSP² on CIFAR-100, twenty tasks, ViT-B/16",
+            "The authors' settings for twenty tasks, without their augmentation.",
+            {
+                **_CIFAR,
+                "method": "nsp2",
+                "stream_settings": {"tasks": 20},
+                "settings": {"temperature": 25.0, "eta_affinity": 0.95, "eta_mixture": 0.95},
+            },
+            needs=_NEEDS_CIFAR,
+            expect="published: final 89.89 ± 0.72, forgetting 4.91 ± 0.59 (three seeds)",
+        ),
+        Preset(
+            "star-prompt-cifar100",
+            "STAR-Prompt on CIFAR-100, ten tasks, ViT-B/16 and CLIP ViT-L/14",
+            "The release's documented values, without augmentation, inputs normalised as the ViT's weights expect.",
+            {
+                **_CIFAR,
+                "method": "star_prompt",
+                "backbone": "timm:vit_base_patch16_224.augreg2_in21k_ft_in1k",
+                "settings": {"companion": "open_clip:ViT-L-14/openai"},
+                "training": {"epochs": 20, "batch_size": 128, "schedule": "quarter cosine"},
+                "seed": 1993,
+            },
+            needs=_NEEDS_CIFAR.replace("augreg_in21k", "augreg2_in21k_ft_in1k") + "; OpenAI's CLIP ViT-L/14 as well",
+            expect="its number for CIFAR-100 was not among what we could read",
+        ),
+        Preset(
+            "nusa-cl-mtil",
+            "NuSA-CL on MTIL, CLIP ViT-B/16",
+            "The release's values on eleven data sets, one epoch each where it takes 1,000 steps each.",
+            {
+                **_MTIL,
+                "method": "nusa_cl",
+                "settings": {},
+                "training": {"epochs": 1, "batch_size": 16, "schedule": "cosine", "warm_up": 50},
+            },
+            needs=_NEEDS_MTIL,
+            expect="published: Transfer 68.6, Average 75.1, Last 82.8",
+        ),
+        Preset(
+            "gnsp-mtil",
+            "GNSP on MTIL, CLIP ViT-B/16",
+            "The release's values on eleven data sets, with one rate and one epoch for all where it has a rate and a "
+            "number of steps for each.",
+            {
+                **_MTIL,
+                "method": "gnsp",
+                "settings": {"rate": 2e-5},
+                "stream_settings": {"references": "data/imagenet/train"},
+                "training": {"epochs": 1, "batch_size": 64, "schedule": "cosine", "warm_up": 100},
+            },
+            needs=_NEEDS_MTIL + "; ImageNet's training set as class folders in ./data/imagenet/train",
+            expect="its own numbers were not among what we could read; ZSCL on the same tasks: Transfer 68.1, Average "
+            "75.4, Last 83.6",
         ),
         Preset(
             "nsp2-paper",

@@ -44,6 +44,7 @@ from cl_core.events import (
     StepEnded,
     TaskEnded,
     TaskStarted,
+    UpdateByDirection,
     UpdateMeasured,
 )
 from cl_core.store import RunFolder, RunWriter, create_run, hold, take
@@ -150,6 +151,8 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
             learned[task] = _class_attention(plan, rng)
             measured += [_attention(clock, plan, probe, learned[probe], strength, rng) for probe in range(task + 1)]
             measured += [_update(clock, plan, layer, prompts - before, before, strength) for layer in range(plan.depth)]
+            if task:
+                measured += [_by_direction(clock, plan, space) for space in ("affinity", "mixture")]
             if task < plan.tasks - 1:
                 measured += [
                     _spectrum(clock, plan, layer, space)
@@ -481,6 +484,12 @@ def _update(
         {"affinity": 0.1 * strength, "mixture": 0.4 * strength},
         {"affinity": 0.13, "mixture": 0.5},
     )
+
+
+def _by_direction(clock: Clock, plan: Plan, space: str) -> UpdateByDirection:
+    n = plan.width if space == "affinity" else plan.prompts
+    energies = np.exp(-2 * np.arange(n) / n) * (1 + np.arange(plan.depth))[:, None]
+    return UpdateByDirection(clock, space, list(range(plan.depth)), energies.astype(np.float32), "steps")
 
 
 def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -> list[Event]:

@@ -17,28 +17,32 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "package": set(),
     "assets": set(),
+    "at_hand": set(),
     "config": {"events", "commands"},
     "events": {"config", "commands"},
     "commands": {"config", "events"},
-    "registry": {"config", "events", "commands"},
+    "changes": {"config"},
+    "registry": {"at_hand", "config", "events", "commands"},
     "presets": {"config", "events", "commands", "registry"},
     "metrics": set(),
     "linalg": set(),
     "micro_world": {"assets"},
-    "streams": {"assets", "config", "micro_world"},
-    "backbones": {"assets", "config", "linalg", "micro_world"},
+    "streams": {"assets", "at_hand", "config", "micro_world"},
+    "backbones": {"assets", "at_hand", "config", "linalg", "micro_world"},
     "pretraining": {"assets", "backbones", "config", "features", "linalg", "micro_world", "stream", "streams"},
     "methods": {"config", "events", "features", "linalg", "stream"},
     "diagnostics": {"config", "events", "features", "linalg", "metrics", "stream"},
-    "store": {"assets", "commands", "config", "events", "metrics", "package", "presets", "registry"},
-    "summary": {"assets", "commands", "config", "events", "metrics", "package", "presets", "registry", "store"},
+    "store": {"assets", "changes", "commands", "config", "events", "metrics", "package", "presets", "registry"},
 }
+ROOMS["summary"] = ROOMS["store"] | {"store"}
 ROOMS["questions"] = ROOMS["summary"] | {"summary"}
 ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {
     "methods",
     "questions",
 }  # a method is met through the registry table
 ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods", "questions"}
+ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
+ROOMS["whatif"] = {"commands", "config", "events"}
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 
@@ -47,17 +51,18 @@ VOCABULARIES = {
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
 }
-DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"questions"}
+DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "questions", "sweeps", "whatif"}
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
-    "assets", "config", "events", "commands", "presets", "registry", "metrics", "store", "summary", "questions",
+    "assets", "at_hand", "changes", "config", "events", "commands", "presets", "registry", "metrics", "store",
+    "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
-    "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/clip.py", "cl_core/pretraining/micro_vit.py"},
-    "open_clip": {"cl_core/backbones/clip.py", "cl_core/pretraining/micro_clip.py"},
-    "torchvision": {"cl_core/backbones/vit.py", "cl_core/backbones/clip.py", "cl_core/streams/cifar100.py",
-                    "cl_core/streams/folder.py"},
+    "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},
+    "open_clip": {"cl_core/backbones/clip.py", "cl_core/backbones/open_clip_models.py",
+                  "cl_core/pretraining/micro_clip.py"},
+    "torchvision": {"cl_core/streams/cifar100.py"},
 }  # fmt: skip
 
 
@@ -212,7 +217,7 @@ def import_without_torch(*names):
 def test_pages_store_and_command_line_import_without_torch():
     there = [
         f"cl_core.{room}"
-        for room in ("store", "questions", "cli")
+        for room in ("store", "questions", "sweeps", "whatif", "cli")
         if (ROOT / "cl_core" / room / "__init__.py").is_file()
     ]
     if (ROOT / "dashboard").is_dir():

@@ -30,7 +30,10 @@ def test_every_preset_can_be_run_with_another_backbone_and_stream(name, tmp_path
 
     if METHODS[PRESETS[name].config["method"]].needs not in ("", "vit"):
         pytest.skip("needs a backbone of another family")
-    trainer = build(resolve({"preset": name, "backbone": "random-vit", "stream": "synthetic", "device": "cpu"}))
+    own = PRESETS[name].config["settings"]
+    companion = {"companion": "random-clip"} if "companion" in own else {}
+    elsewhere = {"backbone": "random-vit", "stream": "synthetic", "stream_settings": {"tasks": 5}}
+    trainer = build(resolve({"preset": name, **elsewhere, "settings": companion, "device": "cpu"}))
     assert trainer.total_steps > 0
 
 

@@ -44,9 +44,8 @@ class NusaConfig(ClipConfig):
 
     rate: float = knob(3e-4, low=0.0, high=10.0, help="learning rate of M at the schedule's height")
     weight_decay: float = knob(0.01, low=0.0, high=1.0, help="decoupled decay of M (AdamW): pulls towards no change")
-    rho: float = knob(
-        0.95, low=0.0, high=1.0, live=True, help="share of a weight's energy Σσ² that counts as principal"
-    )
+    # not live: how large M is follows from it, so it can change between tasks only
+    rho: float = knob(0.95, low=0.0, high=1.0, help="share of a weight's energy Σσ² that counts as principal")
     r_max: int = knob(128, low=1, high=4096, help="at most so many null directions are written to, smallest σ first")
     alpha: float = knob(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r_max")
     dropout: float = knob(0.25, low=0.0, high=0.95, help="on the branches' input, while training")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.changes import Rows, forked
-from cl_core.config import ConfigError, RunConfig
+from cl_core.config import RunConfig
 from cl_core.events import Clock, KnobTurned, StateChanged
 from cl_core.store.checkpoints import Checkpoint, complete
 from cl_core.store.reader import RunReader

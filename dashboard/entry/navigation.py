@@ -33,8 +33,11 @@ chosen = st.navigation(
         st.Page(page_file("pages/questions.py"), title="Questions", icon=":material/help_center:"),
         st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
         st.Page(page_file("pages/attention.py"), title="Attention and prompts", icon=":material/center_focus_strong:"),
+        st.Page(page_file("pages/pools.py"), title="Prompt pools", icon=":material/grain:"),
         st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
         st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
+        st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
+        st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
     ],
     position="top",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamlit.testing.v1 import AppTest
 
-PAGES = ("start", "run", "questions", "spectra", "attention", "gap", "forgetting")
+PAGES = ("start", "run", "questions", "spectra", "attention", "pools", "gap", "forgetting", "whatif", "compare")
 
 
 def words(app: AppTest) -> str:

@@ -61,10 +61,14 @@ def test_figures_need_neither_a_page_nor_torch():
 
 
 def test_nothing_measured_yet_is_a_figure_too():
-    from dashboard.figures import accuracy, attention, drift, spectra, training
+    from dashboard.figures import accuracy, attention, comparison, drift, frontier, spectra, training
 
     nothing: list[Event] = []
     for figure in (
+        frontier.plane(nothing, budget=5.0),
+        comparison.accuracy_overlay({}),
+        comparison.forgetting_overlay({}),
+        comparison.matrix_difference(np.full((0, 0), np.nan), np.full((0, 0), np.nan), names=("a", "b")),
         accuracy.accuracy_matrix(nothing, stages=5),
         accuracy.accuracy_over_time(nothing, stages=5),
         accuracy.learned_and_kept(nothing, stages=5),

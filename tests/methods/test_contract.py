@@ -7,17 +7,21 @@ that follows.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
 from cl_core.build import build
-from cl_core.config import DiagnosticsConfig
+from cl_core.config import ConfigError, DiagnosticsConfig, describe
 from cl_core.engine import checkpoint
-from cl_core.registry import BACKBONES, METHODS
-from cl_core.store import RunFolder
+from cl_core.engine.knobs import turn
+from cl_core.engine.worker import drive
+from cl_core.registry import BACKBONES, METHODS, load
+from cl_core.store import RunFolder, RunReader, RunWriter, create_run, fork_run
 from cl_core.streams.stream import MULTI_DOMAIN
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
@@ -31,6 +35,9 @@ VARIANTS = [
     ("nsp2", {**EAGER, "scale": "plain", "fold_norm": True, "sides": "mixture", "weighting": "images"}),
     ("nsp2", {**EAGER, "projection": "none", "prompt_length": 2}),
     ("nsp2", {"projection": "none", "prompt_length": 0}),
+    ("fwd_prompt", {"prompt_length": 2, "site": 1, "projection": "random", "key_policy": "freeze-used"}),
+    ("fwd_prompt", {"prompt_length": 2, "energy": 0.8, "projection": "pretrained-only", "pretrained_space": "weights"}),
+    ("coda_prompt", {"pool": 10, "prompt_length": 2, "blocks": 1, "orthogonality": 0.1}),
 ]
 # CLIP methods, on domains whose task is known; variants turn on what a method's defaults leave out.
 CLIP_VARIANTS = [
@@ -41,6 +48,24 @@ CLIP_VARIANTS = [
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "after the cut", "persistence": "initial only"}),
 ]
 VARIANTS += CLIP_VARIANTS
+VARIANTS += [("star_prompt", {"site": "prefix", "keys": "moving", "components": 2, "kept_queries": 30})]
+VARIANTS += [
+    ("lwf", {**EAGER, "distillation": 5.0}),
+    ("ewc", {**EAGER, "stiffness": 1e3, "memory": "online", "fading": 0.5}),
+    ("replay", {**EAGER, "rule": "der++", "buffer": 20, "replay_batch": 8}),
+    ("replay", {**EAGER, "rivals": "all", "buffer": 20, "replay_batch": 8}),
+    ("split_lora", {"rate": 0.01, "rank": 4, "alpha": 2.0, "temperature": 1.0}),
+    ("code_cl", {"optimiser": "adam", "temperature": 1.0, "aperture": 0.5, "held": 0.5}),
+]
+MERGE = {"split_lora"}  # branches are merged into the weights at a task's end, and new ones begin
+REWRITE_HEADS = {"replay", "star_prompt"}  # heads of earlier tasks go on being trained, or are balanced anew
+# What a method does outside its steps, made short; the rest of its settings stay its own.
+SHORTENED = {
+    "star_prompt": {
+        "companion": "random-clip", "draws": 16, "key_epochs": 3, "key_replay_epochs": 2, "replay_epochs": 2,
+        "replay_growth": 1,
+    }
+}  # fmt: skip
 SHORT = [*((name, {}) for name in METHODS), VARIANTS[0], VARIANTS[3]]
 CASES = [*((name, {}) for name in METHODS), *VARIANTS]
 
@@ -73,7 +98,11 @@ def config_of(tiny_config):
         sizes = {"tasks": 2, "training": {"batch_size": 50}} if settings else {"tasks": 5}
         if needs_clip(case):
             sizes |= {"stream": "synthetic-domains", "tasks": 2, "training": {"batch_size": 50}}
-        return tiny_config(method, settings=settings, **{"backbone": smallest_backbone(method), **sizes, **others})
+        return tiny_config(
+            method,
+            settings={**SHORTENED.get(method, {}), **settings},
+            **{"backbone": smallest_backbone(method), **sizes, **others},
+        )
 
     return make
 
@@ -155,6 +184,66 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_ends_with_the_same_events(recor
     stop = steps[len(steps) // 2]
     rest = [comparable(event) for moment in resumed(recorded, stop).run() for event in moment]
     assert rest == [comparable(event) for moment in recorded.moments[stop + 1 :] for event in moment]
+
+
+HOUSEKEEPING = {"StateChanged", "CheckpointSaved", "RunForked"}
+
+
+def knobs_of(recording):
+    return describe(load(METHODS, recording.config.method, "method").Config)
+
+
+def test_a_fork_with_nothing_changed_equals_its_parent(recorded, tmp_path):
+    measured = [number for number, moment in enumerate(recorded.moments) if moment[0].kind == "AccuracyMeasured"]
+    if len(measured) < 2:
+        pytest.skip("a single task: nothing is left after it")
+    last, after = measured[-2], len(measured) - 1
+    parent = create_run(tmp_path, replace(recorded.config, name="parent"))
+    with closing(RunWriter(parent)) as writer:
+        for number, moment in enumerate(recorded.moments):
+            writer.append(moment)
+            if number == last:
+                seq = writer.seq
+                checkpoint.save(parent, checkpoint.load(recorded.checkpoints[number]), seq, boundary=True)
+    fork = fork_run(parent, after, [], knobs_of(recorded))
+    assert drive(fork).state == "finished"
+    told = []
+    for folder in (parent, fork):
+        with closing(RunReader(folder)) as reader:
+            told.append([comparable(s.event) for s in reader.since(seq) if s.event.kind not in HOUSEKEEPING])
+    assert told[0] == told[1] and told[0]
+
+
+def another(row, now):
+    """A value of a knob that differs from the one in force and lies within its bounds."""
+    if row["choices"]:
+        return next(choice for choice in row["choices"] if choice != now)
+    if isinstance(now, bool):
+        return not now
+    return (now + row["low"]) / 2 if now > row["low"] else min(now + 0.5, row["high"])
+
+
+def test_live_knobs_act_from_the_next_step_on_and_a_resume_finds_them_turned(recorded):
+    steps = [i for i, moment in enumerate(recorded.moments) if moment[0].kind == "StepEnded"]
+    live = [row for row in knobs_of(recorded) if row["live"]]
+    if not live:
+        pytest.skip("has no live knob")
+    trainer, settings = resumed(recorded, steps[-2]), {}
+    for row in live:
+        value = another(row, getattr(trainer.method.config, row["name"]))
+        try:
+            said = turn(trainer, row["name"], value)
+        except ConfigError as refused:  # some values do not go together; the sentence names one of them
+            assert any(row["name"] in str(refused) for row in knobs_of(recorded))
+            continue
+        settings[row["name"]] = said.new
+        assert said.clock.step == trainer.cursor.step and getattr(trainer.method.config, row["name"]) == value
+    assert settings
+    again = build(replace(recorded.config, settings={**recorded.config.settings, **settings}))
+    again.restore(checkpoint.load(recorded.checkpoints[steps[-2]]))
+    following = [[event for moment in islice(t.run(), 3) for event in moment] for t in (trainer, again)]
+    assert [comparable(e) for e in following[0]] == [comparable(e) for e in following[1]]
+    assert all(np.isfinite(v) for e in following[0] if e.kind == "StepEnded" for v in e.losses.values())
 
 
 def test_losses_are_finite_and_named_and_their_sum_is_the_total(recorded):
@@ -239,8 +328,8 @@ def watched(request, config_of):
         allowed = {name for group in trainer.method.groups() for name in group.parameters}
         moved = {n for n in parameters if n not in now or not torch.equal(parameters[n], now[n])}
         kinds = {event.kind for event in moment}
-        if needs_clip(request.param) and kinds & {"TaskStarted", "TaskEnded"}:
-            moved = set()  # branches are merged into the weights at a task's end, and new ones begin
+        if (needs_clip(request.param) or request.param[0] in MERGE) and kinds & {"TaskStarted", "TaskEnded"}:
+            moved = set()
         seen.changed.append((kinds, moved, allowed))
         assert allowed <= set(now), "a group names a parameter that the method does not have"
         parameters = now
@@ -250,7 +339,8 @@ def watched(request, config_of):
                 trainer.method.prepare_classifier(trainer.backbone)
                 logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
             seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
-            for task in learned if not needs_clip(request.param) else ():  # class texts move with the text tower
+            rewrites = needs_clip(request.param) or request.param[0] in REWRITE_HEADS
+            for task in learned if not rewrites else ():  # class texts move with the text tower
                 seen.answers.setdefault(task.index, []).append(logits[:, task.classes].clone())
     state = trainer.backbone.state_dict()
     seen.backbone_moved = any(not torch.equal(value, state[name]) for name, value in backbone.items())
@@ -305,7 +395,7 @@ def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(w
     said = {event.kind for event in with_and_without[1]}
     assert {"RunStarted", "TaskStarted", "TaskEnded", "AccuracyMeasured"} <= said
     measured = {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared", "WeightSpectrumMeasured"}
-    assert not said & {*measured, "ModalityGapMeasured", "SimilaritiesMeasured"}
+    assert not said & {*measured, "ModalityGapMeasured", "SimilaritiesMeasured", "SelectionMeasured"}
 
 
 def test_what_is_only_measured_for_display_is_not_counted_as_kept(with_and_without):

@@ -1,0 +1,140 @@
+"""What one worker of a sweep does: check settings, and train one run after the other in the same process.
+
+A worker process imports torch once for many runs; that, and no start of a process per run, is why short runs gain.
+Importing this module needs no torch: a process that only hands out work stays small.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from cl_core.config import ConfigError, RunConfig
+from cl_core.store import RunFolder, create_run
+
+LOOK = 0.3  # seconds between looks at the stop file: on a shared disk each look is a question to a server
+SAVING = 600.0  # seconds a run may take to its next moment and its checkpoint when the conductor has died
+
+_ORPHANED = threading.Event()  # the process that handed out the work has died
+_IDLE = threading.Event()  # no run is being trained here
+_IDLE.set()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run to train. Plain values: it travels between processes and computers."""
+
+    key: str  # the point's fingerprint
+    runs: str  # folder of runs, as every worker reaches it
+    folder: str  # name of a run to go on with; "" = a new one
+    config: dict[str, Any]
+    stop_file: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run of a sweep ended: "finished", "stopped", "failed", or "queued" if it was not begun."""
+
+    key: str
+    name: str
+    state: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def check(configs: Sequence[dict[str, Any]]) -> str:
+    """Why the first of these settings that cannot be used cannot; empty if all can."""
+    from cl_core.build import check as check_settings
+
+    for record in configs:
+        try:
+            check_settings(RunConfig.from_dict(record))
+        except ConfigError as error:
+            return str(error)
+    return ""
+
+
+def warm_up() -> None:
+    """Import what training needs."""
+    import cl_core.engine.worker  # noqa: F401
+
+
+def train(work: Work) -> Outcome:
+    """Train one run to its end, or go on with it. Whatever goes wrong with it is its outcome, never an exception."""
+    asked = _asked_to_stop(Path(work.stop_file))
+    name = work.folder or str(work.config["name"])
+    if asked():
+        return Outcome(work.key, name, "queued")
+    import torch
+
+    from cl_core.engine.worker import drive, in_one_sentence
+
+    torch.set_num_threads(work.threads)
+    started = time.perf_counter()
+    _IDLE.clear()
+    try:
+        folder = RunFolder(Path(work.runs) / name) if work.folder else new_run(Path(work.runs), work.config)
+        name = folder.name
+        ended = drive(folder, asked_to_stop=asked)
+        state, reason = ended.state, ended.reason
+        if ended.details:
+            folder.log.write_text(ended.details, "utf-8")
+    except Exception as error:
+        state, reason = "failed", in_one_sentence(error)
+    finally:
+        _IDLE.set()
+    gc.collect()  # a trainer refers to itself: without this its tensors would stay until some later collection
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return Outcome(work.key, name, state, reason, time.perf_counter() - started)
+
+
+def new_run(runs: Path, record: dict[str, Any]) -> RunFolder:
+    """A folder for a run; a number is added where its name is taken. Raises StoreError."""
+    config, count = RunConfig.from_dict(record), 1
+    name = config.name
+    while (runs / config.name).exists():
+        count += 1
+        config = replace(config, name=f"{name}-{count}")
+    return create_run(runs, config)
+
+
+def _asked_to_stop(stop_file: Path) -> Callable[[], bool]:
+    """Whether the sweep was told to stop, asked of the disk now and then, or nobody conducts it any more."""
+    answer, looked = False, -LOOK
+
+    def asked() -> bool:
+        nonlocal answer, looked
+        now = time.monotonic()
+        if not answer and now - looked >= LOOK:
+            answer, looked = stop_file.exists(), now
+        return answer or _ORPHANED.is_set()
+
+    return asked
+
+
+def follow_conductor() -> None:
+    """End this worker when the process that started it has died; a run in training is saved first.
+
+    A pool's workers hold both ends of its pipe and would wait for more work for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watching() -> None:
+        connection.wait([parent.sentinel])
+        _ORPHANED.set()
+        _IDLE.wait(SAVING)
+        os._exit(1)
+
+    threading.Thread(target=watching, daemon=True, name="follow conductor").start()

@@ -1,0 +1,182 @@
+"""Several runs on the same axes: accuracy and forgetting over tasks, and what one matrix has that another has not.
+
+Runs differ by dash, marker and a label at the line's end, never by colour: a hue means a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from cl_core.metrics import forgetting
+from dashboard.figures.accuracy import header
+from dashboard.figures.description import blank, describe
+from dashboard.figures.lines import label_ends, task_ticks
+from dashboard.figures.readings import mean_so_far
+from dashboard.theme import DIVERGING, INK, percent, points, scale, task_label
+
+DASHES = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+
+
+def accuracy_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
+    """Average accuracy over the tasks seen so far, one line a run.
+
+    Args:
+        matrices: run label → [rows, T] percent, NaN = not measured (`readings.accuracies`).
+    """
+    values = {label: mean_so_far(matrix) for label, matrix in matrices.items()}
+    figure, ends = _lines(values, "%", low=0.0, high=103.0)
+    figure.update_yaxes(title_text="average accuracy so far", range=[0, 103], dtick=20, ticksuffix=" %")
+    return describe(
+        figure,
+        title="Average accuracy over tasks",
+        what="One line a run: mean accuracy over the tasks seen by then.",
+        look_for="A line that falls less keeps more; lines that begin apart learned the first task differently.",
+        how="A_i = mean of a(i, j) over j ≤ i. The last point is the final average accuracy, the mean of all points "
+        "the average incremental accuracy. A run that learns all tasks at once has one point.",
+        alt=_alt(ends, percent),
+    )
+
+
+def forgetting_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
+    """Forgetting after each task, one line a run: what `forgetting` would say if the run had ended there."""
+    values = {
+        label: np.array([forgetting(matrix[: i + 1]) if i else np.nan for i in range(len(matrix))])
+        for label, matrix in matrices.items()
+    }
+    known = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.zeros(0)])
+    low, high = min(0.0, float(known.min(initial=0.0))), max(5.0, float(known.max(initial=0.0)) * 1.08)
+    figure, ends = _lines(values, "pp", low=low, high=high)
+    figure.update_yaxes(title_text="forgetting, pp", range=[low, high])
+    return describe(
+        figure,
+        title="Forgetting over tasks",
+        what="One line a run: how far the tasks before have fallen from their best, on average, after each task.",
+        look_for="A line that keeps rising: every new task costs the old ones more. Below zero: old tasks got better.",
+        how="F_i = mean over j < i of (max of a(k, j) over j ≤ k < i, minus a(i, j)), in percentage points. Undefined "
+        "after the first task and for runs that learn all tasks at once.",
+        alt=_alt(ends, lambda v: points(v).lstrip("+")),
+    )
+
+
+def _lines(
+    values: Mapping[str, np.ndarray], unit: str, *, low: float, high: float
+) -> tuple[go.Figure, list[tuple[float, float, str]]]:
+    figure, ends, shorter = blank(showlegend=False), [], shortened(list(values))
+    rows = max((len(v) for v in values.values()), default=1)
+    for place, (label, series) in enumerate(values.items()):
+        known = np.flatnonzero(np.isfinite(series))
+        if not len(known):
+            continue
+        figure.add_scatter(
+            x=known,
+            y=series[known].astype(np.float32),
+            mode="lines+markers",
+            name=label,
+            line={"color": INK, "width": 2, "dash": DASHES[place % len(DASHES)]},
+            marker={"symbol": MARKERS[place % len(MARKERS)], "size": 8, "color": INK},
+            hovertemplate=f"{escape(label)} after T%{{customdata}}: %{{y:.1f}} {unit}<extra></extra>",
+            customdata=known + 1,
+        )
+        ends.append((float(known[-1]), float(series[known[-1]]), escape(shorter[label])))
+    label_ends(figure, ends, span=(low, high))
+    figure.update_xaxes(
+        title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
+    )
+    figure.update_layout(margin={"r": max(60, 20 + 7 * max((len(text) for *_, text in ends), default=0))})
+    return figure, ends
+
+
+def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
+    """Labels without the words that all of them begin with, and at most `most` signs of their ends."""
+    start = 0
+    for place, signs in enumerate(zip(*labels) if len(labels) > 1 else ()):
+        if len(set(signs)) > 1:
+            break
+        start = place + 1 if signs[0] in "-_ " else start
+    kept = {label: label[start:] or label for label in labels}
+    return {label: text if len(text) <= most else "…" + text[1 - most :] for label, text in kept.items()}
+
+
+def _alt(ends: Sequence[tuple[float, float, str]], said: Any) -> str:
+    return (
+        "Last values: " + ", ".join(f"{text} {said(y)}" for _, y, text in ends) + "." if ends else "Nothing measured."
+    )
+
+
+def matrix_difference(
+    first: np.ndarray, second: np.ndarray, *, names: tuple[str, str], tasks: Sequence[dict[str, Any]] = ()
+) -> go.Figure:
+    """The first matrix minus the second, cell by cell, in percentage points; the neutral colour is fixed at zero.
+
+    Args:
+        first, second: [rows, T] percent, NaN = not measured; rows or columns that one lacks stay empty.
+        names: what the two runs are called.
+        tasks: RunStarted.tasks, for titles; give none where the two runs' tasks hold different classes.
+    """
+    rows, columns = (max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
+    difference = _padded(first, rows, columns) - _padded(second, rows, columns)
+    known = difference[np.isfinite(difference)]
+    limit = float(max(5.0, np.abs(known).max(initial=0.0)))
+    figure = blank()
+    told = [[[task_label(j, tasks), task_label(i, tasks)] for j in range(columns)] for i in range(rows)]
+    figure.add_heatmap(
+        z=difference.astype(np.float32),
+        zmin=-limit,
+        zmax=limit,
+        zmid=0,
+        colorscale=scale(DIVERGING),
+        hoverongaps=False,
+        xgap=2,
+        ygap=2,
+        texttemplate="" if columns > 20 else "%{z:+.1f}" if columns <= 10 else "%{z:+.0f}",
+        customdata=told,
+        hovertemplate="%{customdata[0]} after training on %{customdata[1]}: %{z:+.1f} pp<extra></extra>",
+        colorbar={"title": {"text": "pp"}, "outlinewidth": 0, "thickness": 12},
+    )
+    stride = max(1, max(rows, columns) // 20)
+    figure.update_xaxes(
+        title_text="evaluated on",
+        side="top",
+        showgrid=False,
+        ticks="",
+        tickvals=list(range(0, columns, stride)),
+        ticktext=[header(j, columns, tasks, between="<br>") for j in range(0, columns, stride)],
+        range=[-0.5, max(columns, 1) - 0.5],
+    )
+    figure.update_yaxes(
+        title_text="after training on",
+        showgrid=False,
+        ticks="",
+        range=[max(rows, 1) - 0.5, -0.5],
+        tickvals=list(range(0, rows, stride)),
+        ticktext=[header(i, rows, tasks) for i in range(0, rows, stride)],
+    )
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
+    more, less = int((known > 0).sum()), int((known < 0).sum())
+    last = difference[-1][np.isfinite(difference[-1])] if rows else np.zeros(0)
+    return describe(
+        figure,
+        title="Difference of the two matrices",
+        what=f"{escape(names[0])} minus {escape(names[1])}, percentage points. Rows: after training on; columns: "
+        "evaluated on. Neutral is zero; an empty cell was not measured in both.",
+        look_for="Blue: the first run knows that task better at that moment; brown: the second does. A diagonal of one "
+        "colour is a difference in learning, a last row of one colour a difference in keeping.",
+        how="a(i, j) of the first run − a(i, j) of the second. The scale reaches the largest absolute difference, at "
+        "least 5 pp, and is the same on both sides of zero. With different seeds the classes of a task may differ.",
+        alt=f"{names[0]} is higher in {more} cells and lower in {less}"
+        + (f"; last row {', '.join(points(float(v)) for v in last[:10])}" if last.size else "")
+        + ".",
+        height=int(min(620, max(300, 96 + 58 * min(rows, 9)))),
+    )
+
+
+def _padded(matrix: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    whole = np.full((rows, columns), np.nan)
+    whole[: matrix.shape[0], : matrix.shape[1]] = matrix
+    return whole

@@ -1,0 +1,311 @@
+"""Compare: up to six runs and a sweep in the plane, over each other, cell by cell, and by what was set differently."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from cl_core.config import ConfigError, RunConfig
+from cl_core.store import RunFolder, StoreError
+from cl_core.sweeps import Spot, Sweep, known_sweeps, load, spots, standing
+from cl_core.sweeps.frontier import OWN, differing, said, settings_of
+from dashboard import launch
+from dashboard.compared import Compared, meant, read, stream_of_run
+from dashboard.frame import choose, code, current, empty, go_to, literal, panel, sentence, show_run
+from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
+
+MOST = 6  # runs over each other: more dashes than that cannot be told apart
+BEAT = 2.0  # seconds between looks at a sweep in training
+NO_SWEEP = "none"
+JUDGED = "as each run is judged"
+READOUTS = (JUDGED, "task-incremental", "stored statistics", "recomputed statistics")
+
+
+# ---------------------------------------------------------------- what is compared
+
+
+def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
+    """Up to six run names, kept in the URL as `runs` and from page to page."""
+    state = st.session_state
+    linked = [name for name in st.query_params.get_all("runs") if index.find(name)]
+    unknown = [name for name in st.query_params.get_all("runs") if name and not index.find(name)]
+    if not linked and (state.get("_arrived") or "runs" not in state):
+        before = [name for name in state.get("_kept-runs", ()) if index.find(name)]
+        state["runs"] = before or _usual(index, shown)
+        with suppress(StreamlitAPIException):  # bound already
+            st.query_params["runs"] = state["runs"]
+    elif "runs" in state:
+        state["runs"] = [name for name in state["runs"] if index.find(name)][:MOST]
+    chosen = st.multiselect(
+        "Runs",
+        index.names,
+        key="runs",
+        max_selections=MOST,
+        bind="query-params",
+        persist_state="session",
+        placeholder="Choose up to six runs",
+    )
+    state["_kept-runs"] = chosen
+    if unknown:
+        st.warning(
+            f"Not in {code(runs_folder())}: {', '.join(map(code, unknown))}.",
+            icon=":material/search_off:",
+        )
+    return chosen
+
+
+def _usual(index: RunIndex, shown: str | None) -> list[str]:
+    """The run that is shown, and the newest other one of its stream."""
+    folder = index.find(shown)
+    stream = stream_of_run(folder)
+    if folder is None:
+        return []
+    others = (n for n in index.names if n != shown and stream is not None and stream_of_run(index.find(n)) == stream)
+    return [folder.name, *[n for n in [next(others, None)] if n]]
+
+
+# ---------------------------------------------------------------- panels
+
+
+def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
+    """The plane; a click on a run opens it, one on a mean puts its runs into the comparison."""
+    from dashboard.figures.frontier import plane
+
+    state = st.session_state
+    state["_spots"] = {spot.label: list(spot.runs) for spot in found}
+
+    def picked(point: dict[str, Any]) -> None:
+        runs = meant(point, state.get("_spots", {}))
+        if len(runs) == 1:
+            show_run(runs[0])
+            state["_open_run"] = True
+        elif runs:
+            state["runs"] = runs[:MOST]
+
+    panel(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
+    st.caption("A click on a run opens it; on the mean of several seeds, compares these runs below.")
+    if state.pop("_open_run", False):
+        go_to("pages/run.py")
+
+
+def curves(matrices: dict[str, np.ndarray]) -> None:
+    from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay
+
+    left, right = st.columns(2)
+    with left:
+        panel(accuracy_overlay, matrices, key="compare-accuracy")
+    with right:
+        panel(forgetting_overlay, matrices, key="compare-forgetting")
+
+
+def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
+    """One matrix minus another, of two of the chosen runs."""
+    from dashboard.figures.comparison import matrix_difference
+
+    names = list(matrices)
+    if len(names) > 2:
+        left, right = st.columns(2)
+        first = left.selectbox("Difference of", names, key=f"compare-first-{len(names)}")
+        second = right.selectbox("minus", [n for n in names if n != first], key=f"compare-second-{first}")
+    else:
+        first, second = names
+    plans = [[task.get("classes") for task in known[name].tasks] for name in (first, second)]
+    if plans[0] != plans[1]:
+        st.info(
+            "These runs learned their classes in another order (another seed): a cell compares places in the stream, "
+            "not classes.",
+            icon=":material/info:",
+        )
+    panel(
+        matrix_difference,
+        matrices[first],
+        matrices[second],
+        key="compare-difference",
+        names=(first, second),
+        tasks=known[first].tasks if plans[0] == plans[1] else (),
+    )
+
+
+def settings_table(configs: dict[str, RunConfig]) -> None:
+    """Settings that differ, and only those."""
+    flat = {name: settings_of(config, everything=True) for name, config in configs.items()}
+    names = differing(list(flat.values()))
+    with st.container(border=True, key="panel-compare-settings"):
+        st.markdown("**Settings that differ**")
+        if not names:
+            st.markdown("None: these runs have the same settings.")
+            return
+        st.dataframe(
+            {"setting": names, **{run: [said(one.get(n, OWN)) for n in names] for run, one in flat.items()}},
+            key="compare-settings",
+            hide_index=True,
+            width="stretch",
+            alt=f"{len(names)} settings that differ between {len(flat)} runs",
+        )
+        st.caption(f"*{OWN}*: not named by the run, its method's own value or none.")
+
+
+# ---------------------------------------------------------------- a sweep
+
+
+def choose_sweep() -> Sweep | None:
+    """The sweep that is drawn in the plane, kept in the URL as `sweep`."""
+    state, names = st.session_state, known_sweeps(runs_folder())
+    wanted = state.get("_sweep_wanted")
+    if wanted in names:
+        state["sweep"] = state.pop("_sweep_wanted")
+    if not names:
+        return None
+    chosen = choose("Sweep", "sweep", [NO_SWEEP, *names], NO_SWEEP)
+    if chosen == NO_SWEEP:
+        return None
+    try:
+        return load(runs_folder(), chosen)
+    except StoreError as error:
+        st.error(sentence(error), icon=":material/broken_image:")
+        return None
+
+
+def sweep_runs(sweep: Sweep) -> list[RunFolder]:
+    """Its finished runs, and below the choice how far it is; looks again while somebody works on it."""
+    runs = runs_folder()
+    try:
+        now = standing(sweep, runs)
+    except (StoreError, ConfigError) as error:
+        st.error(sentence(error))
+        return []
+
+    def body() -> None:
+        try:
+            newer = standing(sweep, runs)
+        except (StoreError, ConfigError) as error:
+            st.error(sentence(error))
+            return
+        busy = sweep_progress(sweep, newer, st.session_state.get("sweep-workers", 1))
+        seen = (sweep.name, busy, newer.finished)
+        if st.session_state.get("_sweep_seen", seen) != seen and st.session_state["_sweep_seen"][0] == sweep.name:
+            st.session_state["_sweep_seen"] = seen
+            st.rerun()  # a run more in the plane, or nobody left to watch
+        st.session_state["_sweep_seen"] = seen
+
+    watching = launch.sweeping(runs, sweep.name)
+    st.fragment(body, run_every=BEAT if watching else None, key="sweep-fragment")()
+    last_words(sweep.name)
+    return [found.folder for found in now.of("finished") if found.folder]
+
+
+def form() -> None:
+    """The form, drawn when it is asked for: the settings of all methods take a process of its own to list."""
+    waiting = st.session_state.get("_sweep_wanted")
+    if waiting:  # started, and its record is not written yet
+        _await(waiting)
+    with st.container(border=True, key="panel-sweep-form"):
+        note = "Train a grid of values × seeds, several runs at once; the plane fills as they finish"
+        if st.toggle("Sweep a setting", key="sweep-form", help=note):
+            sweep_form()
+
+
+def _await(name: str) -> None:
+    """Look again until the worker has written its record, or has ended."""
+
+    def body() -> None:
+        if name in known_sweeps(runs_folder()):
+            st.rerun()
+        if launch.sweeping(runs_folder(), name):
+            st.info(f"{code(name)} is starting: its settings are being checked.", icon=":material/hourglass_top:")
+            return
+        words = launch.last_lines(launch.output_of(runs_folder(), name))
+        st.error("The worker ended before it began. Its last words:", icon=":material/error:")
+        st.code("\n".join(words) or "none", language=None, wrap_lines=True)
+
+    st.fragment(body, run_every=1.0 if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()
+
+
+# ---------------------------------------------------------------- the page
+
+
+def show() -> None:
+    frame, index = current(), runs_index()
+    st.markdown("## Compare")
+    if not index.names:
+        empty(
+            "Runs are drawn over each other here as soon as there are two.",
+            "Start one",
+            page="pages/start.py",
+            key="compare-empty",
+        )
+        form()
+        return
+    chosen = choose_runs(index, frame.run)
+    with st.container(horizontal=True, gap="large", key="compare-controls", vertical_alignment="bottom"):
+        sweep = choose_sweep()
+        readout = choose("Readout", "readout", list(READOUTS), JUDGED)
+        readout = "" if readout == JUDGED else readout
+        limited = st.toggle(
+            "Forgetting budget",
+            key="compare-limited",
+            help="Most forgetting allowed: the best setting within is ringed",
+        )
+        budget = (
+            float(st.number_input("points", 0.0, 100.0, 10.0, 1.0, key="compare-budget", width=130))
+            if limited
+            else None
+        )
+    swept = sweep_runs(sweep) if sweep else []
+    folders = {name: folder for name in chosen if (folder := index.find(name)) is not None}
+    compare(folders, swept, budget, readout)
+    form()
+
+
+def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float | None, readout: str) -> None:
+    """All panels for the chosen runs and the finished runs of a sweep."""
+    known = {name: found for name, folder in folders.items() if (found := read(folder)) is not None}
+    for name in folders.keys() - known.keys():
+        st.error(f"{code(name)} cannot be read.", icon=":material/broken_image:")
+    beside = [found for folder in swept if folder.name not in folders and (found := read(folder)) is not None]
+    everything = [*known.values(), *beside]
+    if not everything:
+        st.info("Choose runs above; two or more are drawn over each other.", icon=":material/info:")
+        return
+    if len({found.stream for found in everything}) > 1:
+        told = [f"{code(found.summary.run)}: {literal(found.stream_told)}" for found in known.values()]
+        told += [f"the sweep: {literal(beside[0].stream_told)}"] if beside else []
+        st.warning(
+            "These runs learned different streams, so their numbers cannot be drawn over each other. Choose runs of "
+            f"one stream. {'; '.join(told)}.",
+            icon=":material/difference:",
+        )
+    else:
+        draw(known, beside, budget, readout)
+    if len(known) > 1:
+        settings_table({name: found.config for name, found in known.items()})
+
+
+def draw(known: dict[str, Compared], beside: list[Compared], budget: float | None, readout: str) -> None:
+    """The figures, for runs of one stream."""
+    found = spots([(r.config, r.summary) for r in (*beside, *known.values())], readout)
+    if found:
+        plane_panel(found, budget, readout)
+    else:
+        st.info(
+            "No learning accuracy and forgetting to draw"
+            + (f" under the readout {literal(readout)}" if readout else "")
+            + ": they need a second task that was learned after the first.",
+            icon=":material/visibility_off:",
+        )
+    matrices = {name: r.matrix(readout) for name, r in known.items()}
+    matrices = {name: matrix for name, matrix in matrices.items() if np.isfinite(matrix).any()}
+    if len(known) == 1:
+        st.info("One run is chosen. Add another above to see both over each other.", icon=":material/add:")
+    if matrices:
+        curves(matrices)
+    if len(matrices) > 1:
+        difference(matrices, known)
+
+
+show()

@@ -1,0 +1,196 @@
+"""The form that starts a sweep, and how far one is: what `plastiscope sweep` does in a terminal."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import streamlit as st
+
+from cl_core.config import ConfigError, TrainingConfig, describe
+from cl_core.presets import PRESETS, resolve
+from cl_core.registry import METHODS
+from cl_core.store import StoreError
+from cl_core.sweeps import Standing, Sweep, ask_to_stop, axis
+from cl_core.sweeps.local import cores
+from dashboard import launch
+from dashboard.frame import code, literal, sentence
+from dashboard.knobs import knobs_of
+from dashboard.runs import runs_folder
+from dashboard.theme import seconds
+from dashboard.widgets.starting import can_train
+
+ALONE = "none"  # no second setting is turned
+
+
+def sweep_form() -> None:
+    """Draw the form; *Start the sweep* starts a worker, and the page follows it."""
+    if not can_train():
+        return
+    columns = st.columns([2, 2, 2])
+    method = columns[0].selectbox("Method", list(METHODS), index=_place(list(METHODS), "nsp2"), key="sweep-method")
+    rows = _numbers(method)
+    names = [row["name"] for row in rows]
+    knob = columns[1].selectbox(
+        "Setting", names, key=f"sweep-knob-{method}", help="Whose values are tried", index=_first_live(rows)
+    )
+    if knob is None:
+        st.info("The settings of this method could not be read.", icon=":material/error:")
+        return
+    also = columns[2].selectbox(
+        "Turned with it",
+        [ALONE, *(name for name in names if name != knob)],
+        key=f"sweep-also-{method}-{knob}",
+        help="A second setting that takes the same values",
+    )
+    row = next(row for row in rows if row["name"] == knob)
+    st.caption(literal(row.get("help") or ""))
+    columns = st.columns([3, 2, 2, 3])
+    values = columns[0].text_input(
+        "Values", _usual_values(row), key=f"sweep-values-{method}-{knob}", help="Separated by commas"
+    )
+    seeds = columns[1].text_input("Seeds", "0, 1, 2", key="sweep-seeds", help="Each value is trained with each seed")
+    workers = int(
+        columns[2].number_input(
+            "Workers", 1, max(1, cores()), max(1, cores() - 1), key="sweep-workers", help="Runs trained at once"
+        )
+    )
+    others = columns[3].text_input(
+        "Other settings",
+        key="sweep-others",
+        placeholder="epochs=3 stream.tasks=3",
+        help="key=value, separated by spaces; for every run",
+    )
+    key = f"{knob}+{also}" if also != ALONE else knob
+    usual = re.sub(r"[^A-Za-z0-9._]+", "-", f"{method}-{key}")
+    name = st.text_input("Name", key="sweep-name", placeholder=usual, help="Its runs begin with it").strip() or usual
+    try:
+        grid = axis(f"{key}={','.join(part.strip() for part in values.split(',') if part.strip())}")
+        settings = tuple(others.split())
+        sweep = Sweep(name, ({"method": method},), settings, (grid,), _seeds(seeds))
+        count = len(sweep.points)
+    except ConfigError as error:
+        st.error(sentence(error), icon=":material/error:")
+        return
+    options = ["--method", method, "--grid", f"{grid.name}={','.join(grid.values)}"]
+    options += ["--seeds", ",".join(map(str, sweep.seeds)), "--workers", str(workers)]
+    options += [part for setting in settings for part in ("--set", setting)]
+    st.button(
+        f"Start the sweep of {count} run{'s' if count > 1 else ''}",
+        key="sweep-start",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=_start,
+        args=(name, options),
+    )
+    usual_run = PRESETS.get(resolve({"method": method}).preset)
+    about = seconds(usual_run.seconds * count / workers) if usual_run and usual_run.seconds else None
+    st.caption(
+        (f"About {about} at the preset's length on idle cores. " if about else "")
+        + f"In a terminal: {code(f'plastiscope sweep {shlex.join(options)} --name {name}')}"
+    )
+    if st.session_state.get("_sweep_trouble"):
+        st.error(sentence(st.session_state["_sweep_trouble"]))
+
+
+def sweep_progress(sweep: Sweep, now: Standing, workers: int) -> bool:
+    """How far a sweep is, with the button that stops it or goes on; whether somebody works on it."""
+    runs, count = runs_folder(), len(now.runs)
+    busy, failed = launch.sweeping(runs, sweep.name), now.of("failed")
+    if busy:
+        left = now.seconds_left(workers)
+        st.progress(
+            min(1.0, now.share),
+            text=f"{now.finished} of {count} runs finished"
+            + (f", {len(failed)} failed" if failed else "")
+            + (f", about {seconds(left)} left" if left else ", time left: estimating"),
+        )
+        st.button(
+            "Stop the sweep",
+            key="sweep-stop",
+            icon=":material/stop:",
+            on_click=_stop,
+            args=(sweep.name,),
+            help="Saves what is in training; it goes on later from exactly there",
+        )
+    elif now.finished < count:
+        st.markdown(f"{now.finished} of {count} runs are finished; nobody works on the others.")
+        if can_train():
+            st.button(
+                f"Train the {count - now.finished} that are left",
+                key="sweep-resume",
+                icon=":material/play_arrow:",
+                on_click=_start,
+                args=(sweep.name, ["--workers", str(max(1, cores() - 1))]),
+            )
+    if failed:
+        with st.expander(f"{len(failed)} failed", icon=":material/error:"):
+            for found in failed:
+                named = found.folder.name if found.folder else found.point.config.name
+                st.markdown(f"{code(named)}: {literal(found.reason)}")
+    return busy
+
+
+def last_words(name: str) -> None:
+    """What the worker of a sweep said before it ended, if this tab started it and nothing came of it."""
+    words = launch.last_lines(launch.output_of(runs_folder(), name))
+    if st.session_state.get("_sweep_started") == name and words and not launch.sweeping(runs_folder(), name):
+        with st.expander("What the worker said", icon=":material/terminal:"):
+            st.code("\n".join(words), language=None, wrap_lines=True)
+
+
+def _start(name: str, options: list[str]) -> None:
+    state = st.session_state
+    state.pop("_sweep_trouble", None)
+    try:
+        launch.sweep(runs_folder(), name, options)
+        state["_sweep_started"] = state["_sweep_wanted"] = name
+    except StoreError as error:
+        state["_sweep_trouble"] = str(error)
+
+
+def _stop(name: str) -> None:
+    try:
+        ask_to_stop(runs_folder(), name)
+    except StoreError as error:
+        st.session_state["_sweep_trouble"] = str(error)
+
+
+def _numbers(method: str) -> list[dict[str, Any]]:
+    """The method's settings and those of training, the ones with numbers first; empty if they could not be read."""
+    try:
+        rows = knobs_of(method)
+    except (StoreError, ConfigError):
+        return []
+    training = [{**row, "name": f"training.{row['name']}"} for row in describe(TrainingConfig)]
+    return sorted([*rows, *training], key=lambda row: row["type"] not in ("float", "int"))
+
+
+def _first_live(rows: list[dict[str, Any]]) -> int:
+    return next((i for i, row in enumerate(rows) if row.get("live") and row["type"] == "float"), 0)
+
+
+def _usual_values(row: dict[str, Any]) -> str:
+    """Values to begin with: the choices, or the default and the ends of what is allowed around it."""
+    if row.get("choices"):
+        return ", ".join(map(str, row["choices"]))
+    if row["type"] == "bool":
+        return "false, true"
+    if row["type"] == "float" and row.get("low") == 0.0 and row.get("high") == 1.0:
+        return "0, 0.5, 0.9, 1"
+    start = row["default"]
+    if isinstance(start, (int, float)):
+        return ", ".join(f"{type(start)(v):g}" for v in dict.fromkeys((start / 2, start, start * 2)))
+    return str(start)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() for part in parts):
+        raise ConfigError(f"seeds are whole numbers from 0, separated by commas, got {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _place(options: list[str], wanted: str) -> int:
+    return options.index(wanted) if wanted in options else 0

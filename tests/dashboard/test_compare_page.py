@@ -1,0 +1,225 @@
+"""The Compare page: which runs are drawn over each other, when it refuses, and the sweep's form, progress and stop."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from cl_core.store import hold
+from cl_core.sweeps import conducted_by, load
+from cl_core.sweeps.plan import save, stop_file, sweep_folder
+from dashboard import knobs, launch
+from dashboard.compared import meant, read
+from dashboard.widgets.liveplot import figure_of
+from tests import recorded_runs
+from tests.dashboard.reading import words
+from tests.recorded_runs import Plan
+from tests.recorded_sweep import softness, trade, write, write_run
+
+ROWS = [
+    {"name": "eta_affinity", "default": 0.97, "type": "float", "low": 0.0, "high": 1.0, "choices": None, "live": True,
+     "help": "η₁", "unit": ""},
+    {"name": "eta_mixture", "default": 0.97, "type": "float", "low": 0.0, "high": 1.0, "choices": None, "live": True,
+     "help": "η₂", "unit": ""},
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_knobs(monkeypatch):
+    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+
+
+def said(app):
+    return words(app).replace("\\", "")
+
+
+def titles(app):
+    return [figure_of(e.proto.bytes)["layout"]["meta"]["title"] for e in app.get("bidi_component") if e.proto.bytes]
+
+
+def keys(app):
+    return {button.key for button in app.button}
+
+
+def bars(app):
+    return "\n".join(p.proto.text for p in app.get("progress"))
+
+
+def test_without_runs_it_says_what_appears_and_offers_a_sweep(open_page):
+    app = open_page("compare")
+    assert "as soon as there are two" in said(app) and "sweep-start" not in keys(app)
+    assert "sweep-start" in keys(app.toggle(key="sweep-form").set_value(True).run())
+
+
+def test_the_shown_run_and_another_of_its_stream_come_first(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "older", Plan(tasks=2))
+    recorded_runs.finished(runs_folder, "other")
+    recorded_runs.finished(runs_folder, "shown", Plan(method="sequential"))
+    app = open_page("compare", run="shown")
+    assert app.multiselect(key="runs").value == ["shown", "other"]
+    assert titles(app) == [
+        "Stability and plasticity", "Average accuracy over tasks", "Forgetting over tasks",
+        "Difference of the two matrices",
+    ]  # fmt: skip
+
+
+def test_one_run_is_drawn_and_another_asked_for(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "lonely")
+    app = open_page("compare", run="lonely")
+    assert "One run is chosen" in said(app) and "Difference of the two matrices" not in titles(app)
+
+
+def test_different_streams_are_refused_in_a_sentence_and_settings_shown(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "two", Plan(tasks=2))
+    recorded_runs.finished(runs_folder, "three")
+    app = open_page("compare", run="two")
+    app.multiselect(key="runs").set_value(["two", "three"]).run()
+    assert not app.exception and "cannot be drawn over each other" in said(app) and not titles(app)
+    assert "`two`: split-digits, 2 tasks" in said(app)
+    table = app.dataframe[0].value
+    assert list(table["setting"]) == ["stream.tasks"] and list(table["two"]) == ["2"] and list(table["three"]) == ["3"]
+
+
+def test_only_settings_that_differ_are_listed(runs_folder, open_page):
+    for seed in (0, 1):
+        recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
+    app = open_page("compare", run="seed0")
+    assert list(app.dataframe[0].value["setting"]) == ["seed"]
+
+
+def test_six_runs_at_most_and_the_difference_is_between_two_of_them(runs_folder, open_page):
+    for seed in range(3):
+        recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
+    app = open_page("compare", run="seed0")
+    assert app.multiselect(key="runs").proto.max_selections == 6
+    app.multiselect(key="runs").set_value(["seed0", "seed1", "seed2"]).run()
+    assert app.selectbox(key="compare-first-3").value == "seed0"
+    assert "seed0" not in app.selectbox(key="compare-second-seed0").options
+
+
+def test_a_run_that_is_not_there_is_said(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "here")
+    app = open_page("compare", run="here")
+    app.query_params["runs"] = ["here", "../secret"]
+    app.run()
+    assert not app.exception and "`../secret`" in said(app) and app.multiselect(key="runs").value == ["here"]
+
+
+def test_a_sweep_is_drawn_with_its_frontier_and_the_best_within_a_budget(runs_folder, open_page):
+    write(runs_folder, softness())
+    app = open_page("compare", sweep="softness")
+    (plane,) = [figure_of(e.proto.bytes) for e in app.get("bidi_component")][:1]
+    assert [t["name"] for t in plane["data"] if t["name"].startswith("eta")] == [
+        f"eta_affinity+eta_mixture {v}" for v in ("0", "0.5", "1")
+    ]
+    app.toggle(key="compare-limited").set_value(True).run()
+    app.number_input(key="compare-budget").set_value(20.0).run()
+    assert not app.exception and "eta_affinity+eta_mixture 0.5 learns most (80.5 ± 0.7 %)" in said(app)
+
+
+def test_a_readout_that_was_not_measured_is_said(runs_folder, open_page):
+    write(runs_folder, softness())
+    app = open_page("compare", sweep="softness", readout="stored statistics")
+    assert "under the readout stored statistics" in said(app)
+
+
+def test_a_half_finished_sweep_says_how_far_it_is_and_why_runs_failed(runs_folder, open_page):
+    first, second, *_ = softness().points
+    write_run(runs_folder, first, trade(first))
+    write_run(runs_folder, second, [], "failed", "loss became NaN")
+    save(softness(), runs_folder)
+    app = open_page("compare", sweep="softness")
+    assert "1 of 6 runs are finished; nobody works on the others" in said(app) and "loss became NaN" in said(app)
+    assert app.button(key="sweep-resume").label == "Train the 5 that are left"
+
+
+def test_a_conducted_sweep_shows_its_progress_and_can_be_stopped(runs_folder, open_page):
+    first, *_ = softness().points
+    write_run(runs_folder, first, trade(first))
+    save(softness(), runs_folder)
+    with hold(sweep_folder(runs_folder, "softness")):
+        app = open_page("compare", sweep="softness")
+        assert "1 of 6 runs finished" in bars(app) and "sweep-resume" not in keys(app)
+        app.button(key="sweep-stop").click().run()
+        assert stop_file(runs_folder, "softness").exists()
+    assert conducted_by(runs_folder, "softness") is None
+
+
+def test_the_form_starts_the_command_that_it_shows(monkeypatch, runs_folder, open_page):
+    script = "import sys, time; print(sys.argv[1:]); sys.stdout.flush(); time.sleep(30)"
+    monkeypatch.setattr(launch, "SWEEPER", (sys.executable, "-c", script))
+    recorded_runs.finished(runs_folder)
+    app = open_page("compare")
+    app.toggle(key="sweep-form").set_value(True).run()
+    app.selectbox(key="sweep-also-nsp2-eta_affinity").set_value("eta_mixture").run()
+    app.text_input(key="sweep-values-nsp2-eta_affinity").set_value("0.5, 1").run()
+    app.text_input(key="sweep-seeds").set_value("0,1").run()
+    app.text_input(key="sweep-others").set_value("epochs=2").run()
+    assert app.button(key="sweep-start").label == "Start the sweep of 4 runs"
+    app.number_input(key="sweep-workers").set_value(1).run()
+    shown = next(c.value for c in app.caption if "In a terminal" in c.value)
+    app.button(key="sweep-start").click().run()
+    try:
+        assert not app.exception and launch.sweeping(runs_folder, "nsp2-eta_affinity-eta_mixture")
+        log = launch.output_of(runs_folder, "nsp2-eta_affinity-eta_mixture")
+        end = time.monotonic() + 20
+        while not (lines := launch.last_lines(log)) and time.monotonic() < end:
+            time.sleep(0.05)
+        options = ["--method", "nsp2", "--grid", "eta_affinity+eta_mixture=0.5,1", "--seeds", "0,1", "--workers", "1"]
+        options += ["--set", "epochs=2", "--name", "nsp2-eta_affinity-eta_mixture"]
+        assert lines == [str([*options, "--runs", str(runs_folder.resolve())])]
+        assert " ".join(options) in shown
+    finally:
+        for child, _ in launch._CHILDREN.values():
+            child.kill()
+            child.wait()
+
+
+def test_the_form_says_what_cannot_be_meant(runs_folder, open_page):
+    recorded_runs.finished(runs_folder)
+    app = open_page("compare")
+    app.toggle(key="sweep-form").set_value(True).run()
+    app.text_input(key="sweep-seeds").set_value("a").run()
+    assert "Seeds are whole numbers" in said(app) and "sweep-start" not in keys(app)
+
+
+def test_a_worker_that_ends_at_once_leaves_its_last_words(monkeypatch, runs_folder, open_page):
+    monkeypatch.setattr(launch, "SWEEPER", (sys.executable, "-c", "import sys; sys.exit('eta is too large')"))
+    recorded_runs.finished(runs_folder)
+    app = open_page("compare")
+    app.toggle(key="sweep-form").set_value(True).run()
+    app.button(key="sweep-start").click().run()
+    end = time.monotonic() + 20
+    while launch.sweeping(runs_folder, "nsp2-eta_affinity") and time.monotonic() < end:
+        time.sleep(0.05)
+    app.run()
+    assert not app.exception and "ended before it began" in said(app)
+    assert any("eta is too large" in shown.value for shown in app.code)
+
+
+def test_a_damaged_sweep_is_said_and_the_page_stays(runs_folder, open_page):
+    write(runs_folder, replace(softness(), seeds=(0,)))
+    (runs_folder / ".sweeps" / "softness" / "sweep.json").write_text(json.dumps({"format": 1}))
+    app = open_page("compare", sweep="softness")
+    assert "damaged" in said(app) and load(runs_folder, "another") is None
+
+
+def test_a_click_means_a_run_or_all_seeds_of_a_setting():
+    runs = {"eta 0.5": ["a", "b"]}
+    assert meant({"custom": ["a", "eta 0.5"]}, runs) == ["a"]
+    assert meant({"custom": ["", "eta 0.5"]}, runs) == ["a", "b"]
+    assert meant({"custom": None}, runs) == [] == meant({"custom": ["", "another"]}, runs)
+
+
+def test_what_is_remembered_of_a_run_goes_with_its_files(runs_folder):
+    point = softness().points[0]
+    folder = write_run(runs_folder, point, trade(point))
+    assert read(folder).matrix().shape == (2, 2)  # reading leaves SQLite's own files beside it
+    assert read(folder) is read(folder)
+    assert read(folder).matrix("stored statistics").size == 0
+    folder.config_file.write_text("{")
+    assert read(folder) is None

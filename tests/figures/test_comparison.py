@@ -1,0 +1,105 @@
+"""The plane and runs over each other: what the marks, lines and cells hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cl_core.sweeps import Spot
+from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference, shortened
+from dashboard.figures.frontier import plane
+from dashboard.theme import INK, faded
+from tests.figures.conftest import spots_along
+
+NAN = np.nan
+FIRST = np.array([[90, NAN, NAN], [60, 80, NAN], [50, 70, 85]], float)
+SECOND = np.array([[88, NAN, NAN], [70, 80, NAN], [65, 60, NAN]], float)
+
+
+def means(figure):
+    return {t.name: t for t in figure.data if (t.name or "").startswith("eta") and t.mode.startswith("markers")}
+
+
+def test_a_mark_is_the_mean_with_the_deviation_of_its_seeds():
+    found = means(plane(spots_along(4)))
+    assert list(found) == ["eta 0", "eta 1", "eta 2", "eta 3"]
+    assert (found["eta 1"].x[0], found["eta 1"].y[0]) == (18.5, 88.5)
+    assert found["eta 1"].error_x.array[0] == pytest.approx(0.5**0.5) == found["eta 1"].error_y.array[0]
+    assert found["eta 1"].text[0] == "1"
+
+
+def test_the_sweep_is_a_path_in_order_of_the_knob_and_every_run_is_a_small_mark():
+    spots = spots_along(4)
+    figure = plane(spots)
+    (path,) = [t for t in figure.data if t.mode == "lines"]
+    assert list(path.x) == [s.instability.mean for s in spots]
+    (runs,) = [t for t in figure.data if t.name == "runs"]
+    assert [row[0] for row in runs.customdata] == [run for s in spots for run in s.runs], "a click names the run"
+
+
+def test_dominated_settings_are_faded_and_the_others_are_not():
+    found = means(plane(spots_along(4)))
+    assert [t.marker.color == INK for t in found.values()] == [True, True, True, False]
+    assert found["eta 3"].marker.color == faded(INK, 0.35) and "dominated" in found["eta 3"].hovertemplate
+
+
+def test_the_best_within_the_budget_is_ringed_and_said():
+    figure = plane(spots_along(4), budget=17.0)
+    (ring,) = [t for t in figure.data if t.name == "best within the budget"]
+    assert (ring.x[0], ring.y[0]) == (16.5, 86.5) and "eta 2 learns most (86.5 ± 0.7 %)" in figure.layout.meta[
+        "caption"
+    ]
+    none = plane(spots_along(4), budget=1.0)
+    assert "No setting forgets at most 1 pp" in none.layout.meta["caption"]
+    assert not [t for t in none.data if t.name == "best within the budget"]
+
+
+def test_one_run_has_no_bars_and_methods_differ_by_dash_and_marker():
+    one = [
+        Spot(f"{m} {v}", m, str(v), (f"{m}{v}",), (0,), (80.0 + v,), (10.0 + v,), (60.0,))
+        for m in ("nsp2", "sequential")
+        for v in (0, 1)
+    ]
+    figure = plane(one)
+    lines = [t for t in figure.data if t.mode == "lines"]
+    assert len({t.line.dash for t in lines}) == 2 and {t.line.color for t in lines} == {INK}
+    marks = [t for t in figure.data if t.name == "nsp2 0"]
+    assert marks[0].error_x.array is None and marks[0].customdata[0][0] == "nsp20"
+    assert {"nsp2", "sequential"} <= {a.text for a in figure.layout.annotations}
+
+
+def test_overlays_hold_the_average_and_what_was_forgotten_by_then():
+    matrices = {"first": FIRST, "second": SECOND}
+    averages = {t.name: list(np.round(t.y, 2)) for t in accuracy_overlay(matrices).data}
+    assert averages["first"] == [90.0, 70.0, pytest.approx(68.33, abs=0.01)]
+    lost = {t.name: (list(t.x), list(t.y)) for t in forgetting_overlay(matrices).data}
+    assert lost["first"] == ([1, 2], [30.0, 25.0]) and lost["second"][1][0] == 18.0
+
+
+def test_the_difference_is_signed_and_its_scale_is_neutral_at_zero():
+    figure = matrix_difference(FIRST, SECOND, names=("one", "other"))
+    (cells,) = figure.data
+    assert cells.zmin == -cells.zmax and cells.zmid == 0 and cells.zmax == 15
+    assert cells.z[1][0] == -10 and cells.z[0][0] == 2 and np.isnan(cells.z[2][2]) and np.isnan(cells.z[0][1])
+    assert "higher in 2 cells and lower in 2" in figure.layout.meta["alt"]
+    again = matrix_difference(FIRST, FIRST[:2], names=("one", "part"))
+    assert again.data[0].z.shape == (3, 3) and again.data[0].zmax == 5
+
+
+def test_labels_lose_what_all_begin_with_and_keep_their_ends():
+    labels = ["softness-eta-0-seed-0", "softness-eta-1-seed-0"]
+    assert list(shortened(labels).values()) == ["0-seed-0", "1-seed-0"]
+    assert shortened(["alone-run"]) == {"alone-run": "alone-run"}
+    assert shortened(["x" * 40])["x" * 40] == "…" + "x" * 25
+
+
+def test_the_caption_names_the_swept_setting():
+    spots = [replace(spot, knob="eta_affinity+eta_mixture") for spot in spots_along(3)]
+    assert "Beside them: eta_affinity+eta_mixture." in plane(spots).layout.meta["caption"]
+
+
+def test_names_of_runs_are_text_and_nothing_else():
+    figure = accuracy_overlay({"<b>x</b>": FIRST})
+    assert "&lt;b&gt;" in figure.layout.annotations[0].text and "<b>x" not in figure.data[0].hovertemplate
