@@ -6,7 +6,8 @@ torch is imported only where a fixture needs it, so tests of the viewer run with
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +29,14 @@ def _tiny_config(method: str = "sequential", *, tasks: int = 5, **others: Any) -
         "training": {"epochs": 2, "batch_size": 25, **others.get("training", {})},
     }
     return resolve(record)
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """`AppTest` runs a page as `__main__` and leaves it there; a process pool started later would begin with it."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ pre-trained space comes from pictures of the embedded models' world, or from tha
 weights; a head per task; keys are kept from moving along old queries (`key_policy`). `random`, the control, projects
 to a random space of the dimension that `both` leaves.
 Not promised: that old outputs stay. Attention sees a prompt through its weights, not by its inner product with tokens.
-
 Only the rows picked in a step move: Adam's stale moments would carry the others along.
 """
 
@@ -35,11 +34,11 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.features import Features, Joined, Tap
-from cl_core.config import ConfigError, check_knobs, knob
+from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
 from cl_core.methods.joined_tokens import joined_last, run_joined
-from cl_core.methods.keyed_prompts import KeyedPrompts
+from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
 from cl_core.methods.method import Loss, Method, ParameterGroup, Selection
 from cl_core.methods.task_heads import TaskHeads
 from cl_core.streams.stream import Batch, TaskStream
@@ -48,19 +47,15 @@ SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, 
 
 
 @dataclass(frozen=True)
-class FwdPromptConfig:
+class FwdPromptConfig(KeyedPromptConfig):
     """The authors' values are not known: all defaults are ours."""
 
-    pool_size: int = knob(
-        20, low=1, high=1000, fixed="sets the shape of the prompts", help="prompts in the pool (M), one token each"
-    )
-    prompt_length: int = knob(5, low=1, high=64, help="prompts picked for an image (m)")
     site: int = knob(
         0,
         low=0,
         high=100,
         fixed="past embeddings were measured there",
-        help="block at whose input prompts join and embeddings are measured, counted from 0",
+        help="block (from 0) where prompts join and embeddings are measured",
     )
     projection: str = knob(
         "both",
@@ -70,17 +65,13 @@ class FwdPromptConfig:
     )
     energy: float = knob(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
     reuse: float = knob(
-        0.7, low=0.0, high=1.01, live=True, help="τ_c: from this cosine on a pre-trained direction counts as used"
+        0.7, low=0.0, high=1.01, live=True, help="τ_c: a direction of V counts as used from this cosine on"
     )
     tolerance: float = knob(
-        0.1,
-        low=0.0,
-        high=1.0,
-        live=True,
-        help="shorter parts of a core outside the pre-trained space are not protected",
+        0.1, low=0.0, high=1.0, live=True, help="parts of a core outside V shorter than this are left free"
     )
     pretrained_weight: float = knob(
-        1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside the pre-trained space (both)"
+        1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside V (both)"
     )
     pretrained_space: str = knob(
         "pictures",
@@ -89,25 +80,9 @@ class FwdPromptConfig:
         help="what the pre-trained space is taken from: the stream's pictures of that world, or the site's weights",
     )
     statistics: int = knob(256, low=1, high=100_000, help="images a task's embeddings are measured on, at most")
-    key_policy: str = knob(
-        "project",
-        choices=("trainable", "project", "freeze-used"),
-        live=True,
-        help="project: keys do not move along old tasks' queries; freeze-used: keys that old tasks picked stay",
-    )
-    key_energy: float = knob(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
-    key_weight: float = knob(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
     prompt_rate: float = knob(5e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
     head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
     temperature: float = knob(1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
-
-    def __post_init__(self) -> None:
-        check_knobs(self)
-        if self.prompt_length > self.pool_size:
-            raise ConfigError(
-                f"prompt_length must be at most pool_size = {self.pool_size}, got {self.prompt_length}; no image can "
-                "pick more prompts than there are"
-            )
 
     def allocation(self) -> Allocation:
         return Allocation(self.projection, self.energy, self.reuse, self.tolerance, self.pretrained_weight)
@@ -132,9 +107,7 @@ class FwdPrompt(Method):
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         self._world, self._prepare = stream.world, stream[0].prepare
         if stream.world is None and self.config.pretrained_space == "pictures":
-            raise ConfigError(
-                f"stream {stream.name} has no pictures of the pre-training world; set pretrained_space=weights"
-            )
+            raise ConfigError(f"stream {stream.name} has no pretraining pictures; set pretrained_space=weights")
 
     def begin_task(self, index: int, classes: range) -> None:
         self.heads.begin_task(classes, self.previous_prompts.device)
@@ -145,9 +118,8 @@ class FwdPrompt(Method):
         self.pool.refresh(self.config.key_energy)
 
     def groups(self) -> list[ParameterGroup]:
-        pool = {"pool.prompts": self.pool.prompts, "pool.keys": self.pool.keys}
         return [
-            ParameterGroup("pool", pool, self.config.prompt_rate),
+            ParameterGroup("pool", dict(self.pool.named_parameters(prefix="pool")), self.config.prompt_rate),
             ParameterGroup("head", self.heads.trained("heads"), self.config.head_rate),
         ]
 
@@ -197,10 +169,8 @@ class FwdPrompt(Method):
         return loss
 
     def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {
-            "pool.prompts": self._prompt_step,
-            "pool.keys": lambda step: self.pool.key_step(step, self.config.key_policy),
-        }
+        keys = lambda step: self.pool.key_step(step, self.config.key_policy)
+        return {"pool.prompts": self._prompt_step, "pool.keys": keys}
 
     def _prompt_step(self, step: Tensor) -> Tensor:
         """U → U P on the picked rows, zero on the others."""
@@ -210,22 +180,20 @@ class FwdPrompt(Method):
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         """The task's embeddings take their place among the spaces."""
-        rule, said = self.config.allocation(), []
+        rule, now, said = self.config.allocation(), self.pool.prompts.detach().clone(), []
         self.spaces.end_task()
         self.spaces.refresh(rule)
         if measure:
             source, site = SOURCES[self.config.pretrained_space], self.config.site
-            change = self.pool.prompts.detach() - self.previous_prompts
             if int(self.spaces.finished) == 1:
                 said.append(self.spaces.pretraining_measured(rule, site, source))
-            said.append(self.spaces.measured(clock, rule, site, source, change))
-        self.previous_prompts.copy_(self.pool.prompts.detach())
+            said.append(self.spaces.measured(clock, rule, site, source, now - self.previous_prompts))
+        self.previous_prompts.copy_(now)
         self.pool.end_task()
         return said
 
     def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
-        weights = self.pool.taken(self.pool.query(backbone, images))
-        return [Selection(-1, "", [-1] * self.config.pool_size, weights)]
+        return [Selection(-1, "", [-1] * self.config.pool_size, self.pool.taken(self.pool.query(backbone, images)))]
 
     def display_only(self) -> set[str]:
         names = {"previous_prompts", "spaces.shares", "spaces.passed"}

@@ -42,14 +42,11 @@ from cl_core.streams.stream import TaskStream
 class GnspConfig(ClipConfig):
     """Defaults are the release's for eleven data sets and ViT-B/16."""
 
-    rho: float = knob(
-        0.15, low=0.0, high=1.0, live=True, help="less than this share of past features' energy is left unprotected"
-    )
+    rho: float = knob(0.15, low=0.0, high=1.0, live=True, help="past features' energy left free is below this share")
     project: str = knob(
         "gradient",
         choices=("gradient", "update", "shrink", "none"),
-        help="what is projected: the gradient (published), or the optimiser's step, which then cannot leave the space; "
-        "shrink: control with the same average step but no direction",
+        help="projected is the gradient (published), or the step, which then stays inside; shrink: control, undirected",
     )
     accumulation: str = knob(
         "released",
@@ -95,10 +92,8 @@ class GNSP(ClipMethod):
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         super().meet(stream, backbone)
         if self.config.distillation + self.config.alignment > 0 and stream.references is None:
-            raise ConfigError(
-                f"stream {stream.name} has no pairs of the pre-training world, which distillation and alignment need; "
-                "choose micro-mtil, or set distillation=0 and alignment=0"
-            )
+            lacks = f"stream {stream.name} has no pairs of the pre-training world"
+            raise ConfigError(f"{lacks}; choose micro-mtil, or set distillation=0 and alignment=0")
         self._stream = stream
 
     def begin_task(self, index: int, classes: range) -> None:

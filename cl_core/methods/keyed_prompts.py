@@ -12,15 +12,43 @@ the core of old queries out of every step of a key, "freeze-used" keeps the keys
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.linalg import core_space, gram
 from cl_core.methods.frozen_queries import FrozenQueries
 from cl_core.streams.stream import mixed_seed
+
+
+@dataclass(frozen=True)
+class KeyedPromptConfig:
+    """How large the pool is, how many an image takes, and how its keys are held."""
+
+    pool_size: int = knob(
+        20, low=1, high=1000, fixed="sets the shape of the prompts", help="prompts in the pool (M), one token each"
+    )
+    prompt_length: int = knob(5, low=1, high=64, help="prompts picked for an image (m)")
+    key_policy: str = knob(
+        "project",
+        choices=("trainable", "project", "freeze-used"),
+        live=True,
+        help="project: keys do not move along old tasks' queries; freeze-used: keys that old tasks picked stay",
+    )
+    key_energy: float = knob(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
+    key_weight: float = knob(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
+
+    def __post_init__(self) -> None:
+        check_knobs(self)
+        if self.prompt_length > self.pool_size:
+            raise ConfigError(
+                f"prompt_length must be at most pool_size = {self.pool_size}, got {self.prompt_length}; no image can "
+                "pick more prompts than there are"
+            )
 
 
 class KeyedPrompts(nn.Module):

@@ -48,9 +48,7 @@ class MgClipConfig(ClipConfig):
 
     rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of A and B at the schedule's height")
     label_smoothing: float = knob(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
-    rank: int = knob(
-        8, low=1, high=1024, fixed="sets shapes", help="rank r of every branch; at most the width of a tower is used"
-    )
+    rank: int = knob(8, low=1, high=1024, fixed="sets shapes", help="rank r of a branch, at most a tower's width")
     alpha: float = knob(1.0, low=0.0, high=1000.0, help="branches are scaled by alpha / r")
     epoch_rule: str = knob(
         "measured",

@@ -30,7 +30,8 @@ class Spread:
     sd: float | None
 
     def __str__(self) -> str:
-        return (f"{self.mean:.1f}" + (f" ± {self.sd:.1f}" if self.sd is not None else "")).replace("-", "−")
+        mean = round(self.mean, 1) + 0.0  # −0.04 reads 0.0
+        return (f"{mean:.1f}" + (f" ± {self.sd:.1f}" if self.sd is not None else "")).replace("-", "−")
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -105,8 +106,8 @@ def spots(runs: Sequence[tuple[RunConfig, Summary]], readout: str = "") -> list[
     made = []
     for key, members in found.items():
         line = _told([(n, v) for n, v in key if n not in swept])
-        value = said(members[0][1].get(swept[0], OWN)) if swept else ""
-        along = f"{_short('+'.join(swept))} {value}" if swept else ""
+        value = said(members[0][1][swept[0]]) if swept and swept[0] in members[0][1] else ""
+        along = f"{_short('+'.join(swept))} {value}" if value else ""
         place = _order(members[0][1].get(swept[0], OWN)) if swept else (0, 0.0, "")
         columns = [
             tuple(float(numbers[name]) for *_, numbers in members)  # type: ignore[arg-type]

@@ -34,12 +34,13 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
     figure = blank(showlegend=False)
     lines = list(dict.fromkeys(spot.line for spot in spots))
     for place, line in enumerate(lines):
-        _line(figure, [s for s in spots if s.line == line], best, place, len(spots) <= LABELLED)
+        _line(figure, [s for s in spots if s.line == line], best, place, len(spots) <= LABELLED, named=len(lines) > 1)
     if budget is not None:
         _budget(figure, budget, chosen)
     if len(lines) > 1:
         _name_lines(figure, spots, lines)
     low, high = _range([v for s in spots for v in s.learning])
+    high = min(high, 100 + 0.08 * (100 - low))  # nothing lies above 100 %; room for a mark there
     left, right = _range([v for s in spots for v in s.forgetting] + ([budget] if budget is not None else []))
     figure.update_xaxes(title_text="forgetting, percentage points (less = more stable)", range=[left, right])
     figure.update_yaxes(title_text="learning accuracy (plasticity)", ticksuffix=" %", range=[low, high])
@@ -52,7 +53,7 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
         what=(
             f"Large marks: one setting each, mean{' ± sd' if many else ''} over seed{'s' if many else ''} "
             f"{', '.join(map(str, seeds))}; small marks: its runs. "
-            + (f"Beside them: {escape(spots[0].knob)}. " if spots[0].knob else "")
+            + (f"Beside them: {escape(spots[0].knob)}. " if spots[0].knob and any(s.value for s in spots) else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."
             if spots
@@ -71,7 +72,8 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
     )
 
 
-def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, labelled: bool) -> None:
+def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, labelled: bool, named: bool) -> None:
+    """One line of spots; `named`: its name is written beside it, so a spot without a value needs none."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
         figure.add_scatter(
@@ -95,7 +97,7 @@ def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, lab
             hovertemplate="%{customdata[1]}<br>run %{customdata[0]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
             "<extra></extra>",
         )
-    for spot in line:
+    for rank, spot in enumerate(line):
         shown = INK if spot in best else faded(INK, _FADED)
         bars = {
             f"error_{axis}": {"type": "data", "array": [sd], "color": shown, "thickness": 1, "width": 3}
@@ -108,8 +110,8 @@ def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, lab
             mode="markers+text" if labelled else "markers",
             name=spot.label,
             marker={"symbol": symbol, "size": 12, "color": shown},
-            text=[escape(spot.value or spot.label)],
-            textposition="top right",
+            text=[escape(spot.value or ("" if named else spot.label))],
+            textposition="top right" if rank % 2 == 0 else "bottom right",  # neighbours keep apart
             textfont={"size": 12},
             customdata=[[spot.runs[0] if len(spot.runs) == 1 else "", spot.label]],
             hovertemplate=f"<b>{escape(spot.label)}</b>{'' if spot in best else ', dominated'}<br>"
@@ -161,8 +163,8 @@ def _name_lines(figure: go.Figure, spots: list[Spot], lines: list[str]) -> None:
 def _range(values: Sequence[float]) -> tuple[float, float]:
     known = [v for v in values if np.isfinite(v)]
     low, high = (min(known), max(known)) if known else (0.0, 100.0)
-    room = max(1.0, 0.12 * (high - low))
-    return low - room, high + 1.4 * room
+    room = max(0.3, 0.1 * (high - low))
+    return low - room, high + room
 
 
 def _best_told(budget: float | None, chosen: Spot | None) -> str:

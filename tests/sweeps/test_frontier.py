@@ -37,6 +37,7 @@ def test_the_best_within_a_budget_learns_most_of_those_that_forget_little_enough
 
 def test_spread_is_the_sample_deviation_and_none_for_one_seed():
     assert spread([1.0, 3.0]).mean == 2 and spread([1.0, 3.0]).sd == pytest.approx(2**0.5)
+    assert str(spread([-0.04])) == "0.0" and str(spread([-2.0])) == "−2.0"
     assert str(spread([70.0])) == "70.0" and spread([70.0]).sd is None
 
 
@@ -58,6 +59,15 @@ def test_methods_are_lines_of_their_own(tmp_path):
     assert [s.value for s in found] == ["0.01", "0.1"] * 2
     assert [s.line for s in found] == ["nsp2"] * 2 + ["sequential"] * 2, "what comes with a method is not repeated"
     assert found[0].label == "nsp2, prompt_rate 0.01"
+
+
+def test_a_run_beside_a_sweep_that_lacks_its_setting_is_a_line_without_a_value(tmp_path):
+    sweep = write(tmp_path, softness(seeds=(0,)))
+    beside = Sweep("beside", ({"method": "sequential"},), ("stream.tasks=2",), (), (0,))
+    write(tmp_path, beside, lambda point: [[90, 0], [80, 70]])
+    *swept, other = spots([*read(tmp_path, sweep), *read(tmp_path, beside)])
+    assert (other.label, other.line, other.value) == ("sequential", "sequential", "")
+    assert [s.value for s in swept] == ["0", "0.5", "1"] and {s.line for s in swept} == {"nsp2"}
 
 
 def test_a_readout_that_was_not_measured_leaves_nothing(tmp_path):
