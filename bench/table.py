@@ -147,6 +147,8 @@ TABLES = {
             ("fine-tuning, rate 5e-4", {"method": "finetune"}, ("rate=5e-4",)),
             ("LoRA, sequential", {"method": "lora_sequential"}, ()),
             ("GNSP", {"method": "gnsp"}, ()),
+            ("GNSP, rate 3e-4", {"method": "gnsp"}, ("rate=3e-4",)),
+            ("GNSP, first task as the rest", {"method": "gnsp"}, ("first_task=projected layers",)),
             ("GNSP, update projected", {"method": "gnsp"}, ("project=update",)),
             ("GNSP, no projection", {"method": "gnsp"}, ("project=none",)),
             ("NuSA-CL", {"method": "nusa_cl"}, ()),

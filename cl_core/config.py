@@ -266,7 +266,6 @@ class StreamConfig:
             if not isinstance(name, str) or not name:
                 raise ConfigError(f"stream.classes takes names of class folders, got {name!r}")
 
-
     def of_disk(self) -> list[str]:
         """Settings that were changed and mean something only where pictures come from disk."""
         names = [f.name for f in dataclasses.fields(self)]
