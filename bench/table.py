@@ -148,7 +148,6 @@ TABLES = {
             ("LoRA, sequential", {"method": "lora_sequential"}, ()),
             ("GNSP", {"method": "gnsp"}, ()),
             ("GNSP, rate 3e-4", {"method": "gnsp"}, ("rate=3e-4",)),
-            ("GNSP, first task as the rest", {"method": "gnsp"}, ("first_task=projected layers",)),
             ("GNSP, update projected", {"method": "gnsp"}, ("project=update",)),
             ("GNSP, no projection", {"method": "gnsp"}, ("project=none",)),
             ("NuSA-CL", {"method": "nusa_cl"}, ()),
@@ -197,7 +196,8 @@ def main() -> None:
         print(f"| {title} | {' | '.join(table.cells(found))} |", flush=True)
     print(
         f"\nPercent, mean ± sample sd over seeds {arguments.seeds}; {table.note}. trained: parameters in the first "
-        "task; kept: bytes of state after the last task, moments and stored images included, what is only displayed left out."
+        "task; kept: bytes of state after the last task, moments and stored images included, without what is only "
+        "displayed."
     )
 
 
