@@ -43,6 +43,8 @@ VARIANTS = [
 CLIP_VARIANTS = [
     ("finetune", {"rate": 1e-3, "towers": "image"}),
     ("lora_sequential", {"rate": 1e-2, "rank": 4}),
+    ("gnsp", {"rate": 1e-3, "project": "update", "first_task": "projected layers"}),
+    ("gnsp", {"rate": 1e-3, "project": "none", "distillation": 0.0}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "rho": 0.7}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "random"}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "after the cut", "persistence": "initial only"}),
