@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.metrics import forgetting
+from cl_core.metrics import forgetting_over_time
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
 from dashboard.figures.lines import label_ends, task_ticks
@@ -44,11 +44,8 @@ def accuracy_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
 
 
 def forgetting_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
-    """Forgetting after each task, one line a run: what `forgetting` would say if the run had ended there."""
-    values = {
-        label: np.array([forgetting(matrix[: i + 1]) if i else np.nan for i in range(len(matrix))])
-        for label, matrix in matrices.items()
-    }
+    """Forgetting after each task, one line a run: up to the last row that was measured."""
+    values = {label: forgetting_over_time(matrix) for label, matrix in matrices.items()}
     known = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.zeros(0)])
     low, high = min(0.0, float(known.min(initial=0.0))), max(5.0, float(known.max(initial=0.0)) * 1.08)
     figure, ends = _lines(values, "pp", low=low, high=high)

@@ -103,3 +103,10 @@ def test_the_caption_names_the_swept_setting():
 def test_names_of_runs_are_text_and_nothing_else():
     figure = accuracy_overlay({"<b>x</b>": FIRST})
     assert "&lt;b&gt;" in figure.layout.annotations[0].text and "<b>x" not in figure.data[0].hovertemplate
+
+
+def test_forgetting_of_a_run_in_training_ends_at_its_last_measured_row():
+    running = np.full((4, 4), NAN)
+    running[0, 0], running[1, :2] = 90, (80, 70)
+    (line,) = [t for t in forgetting_overlay({"running": running}).data if t.name == "running"]
+    assert (len(line.x), list(line.y)) == (1, [10.0])
