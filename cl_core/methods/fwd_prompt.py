@@ -143,7 +143,7 @@ class FwdPrompt(Method):
         return self._features(backbone, images, self.pool.pick(self.pool.query(backbone, images))[1], tuple(taps))
 
     def _features(self, backbone: Any, images: Tensor, rows: Tensor, taps: tuple[Tap, ...] = ()) -> Features:
-        looked = backbone(images, joined=Joined(self.pool.prompts[rows], self.config.site), taps=taps)
+        looked = backbone(images, joined=Joined(self.pool.tokens(rows), self.config.site), taps=taps)
         shown = joined_last(looked.taps, first=self.first, count=self.config.prompt_length, block=self.config.site)
         return Features(looked.pooled, shown)
 

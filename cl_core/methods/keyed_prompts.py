@@ -69,6 +69,11 @@ class KeyedPrompts(nn.Module):
         self._old: Tensor | None = None  # derived: [e, k] core of old queries
         self._taken = torch.ones(count, dtype=torch.bool)  # rows picked by the batch of the step under way
 
+    def tokens(self, rows: Tensor) -> Tensor:
+        """The prompts of rows [B, m]: [B, m, d]. By embedding, not by index: on several threads an index's backward
+        adds up in no fixed order."""
+        return F.embedding(rows, self.prompts)
+
     def refresh(self, energy: float) -> None:
         """Old directions: the fewest that hold this share of past queries' energy."""
         self._old = core_space(self.past_queries, energy) if bool(self.past_queries.any()) else None

@@ -74,7 +74,8 @@ class L2P(PoolMethod):
     def prompted(self, backbone: Any, images: Tensor, taken: Tensor, taps: Iterable[Tap] = ()) -> Features:
         """Pooled: z, with prompts `taken` [B, K]. Attention as everywhere: of the image's own tokens, prompts last."""
         last, taps = ("final", backbone.depth - 1), tuple(taps)
-        tokens = self.prompts[taken].flatten(1, 2)  # [B, K·p, d]
+        # By embedding, not by index: on several threads an index's backward adds up in no fixed order.
+        tokens = F.embedding(taken, self.prompts.flatten(1)).unflatten(-1, self.prompts.shape[1:]).flatten(1, 2)
         seen = backbone(images, joined=Joined(tokens), taps=tuple({*taps, last}))
         pooled = seen.taps[last][:, self.first : self.first + self.joined].mean(dim=1)
         found = {tap: self.prompts_last(seen.taps[tap]) if tap[0] == "attention" else seen.taps[tap] for tap in taps}
