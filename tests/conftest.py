@@ -15,7 +15,9 @@ import pytest
 from cl_core.config import RunConfig
 from cl_core.presets import resolve
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
+# Before torch: spinning threads collapse when cores are shared, and two test workers have two cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _tiny_config(method: str = "sequential", *, tasks: int = 5, **others: Any) -> RunConfig:
