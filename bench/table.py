@@ -15,8 +15,10 @@ from typing import Any
 
 from bench.recorded import finished, mean_sd
 from cl_core.config import RunConfig
+from cl_core.events import ModalityGapMeasured, RunStarted, TaskEnded
 from cl_core.presets import resolve
-from cl_core.store import RunFolder, RunReader
+from cl_core.questions.evidence import events
+from cl_core.store import RunFolder
 from cl_core.summary import Summary, measures
 
 Row = tuple[str, dict[str, Any], tuple[str, ...]]  # title, record for `resolve`, overrides
@@ -81,24 +83,16 @@ def domains_cells(found: list[Summary]) -> list[str]:
     ]
 
 
-def said(summary: Summary, kind: str) -> list[Any]:
-    """A run's events of one kind, in order."""
-    reader = RunReader(RunFolder(Path(summary.folder)))
-    try:
-        return [stored.event for stored in reader.since(kinds=(kind,))]
-    finally:
-        reader.close()
-
-
 def joint_space(summary: Summary) -> tuple[Any, Any]:
     """The first and the last measurement of the modality gap of a run."""
-    events = said(summary, "ModalityGapMeasured")
-    return events[0], events[-1]
+    measured = events(RunFolder(Path(summary.folder)), ModalityGapMeasured)
+    return measured[0], measured[-1]
 
 
 def sizes(summary: Summary) -> list[str]:
     """Parameters trained in the first task, in thousands; bytes kept after the last one, in MB (10⁶)."""
-    trained, kept = said(summary, "RunStarted")[0].trainable_parameters, said(summary, "TaskEnded")[-1].kept_bytes
+    folder = RunFolder(Path(summary.folder))
+    trained, kept = events(folder, RunStarted)[0].trainable_parameters, events(folder, TaskEnded)[-1].kept_bytes
     return [f"{trained / 1e3:.1f} k", f"{kept / 1e6:.2f} MB"]
 
 

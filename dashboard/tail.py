@@ -9,6 +9,7 @@ A run that cannot be read does not raise here: `log.trouble` is the sentence to 
 
 from __future__ import annotations
 
+import abc
 import bisect
 import os
 import threading
@@ -29,25 +30,29 @@ ROW_ERRORS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)  # o
 MOST_DAMAGED = 200  # rows passed over before a file is given up
 
 
-class Log:
+class Log(abc.ABC):
     """What pages read: events by kind, state, settings. A whole run, or a run up to a moment (`until`)."""
 
     folder: RunFolder
     revision: int  # differs whenever `of` would answer differently
 
+    @abc.abstractmethod
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
-        raise NotImplementedError
+        """Stored events of one kind, oldest first."""
 
+    @abc.abstractmethod
     def status(self) -> RunStatus:
-        raise NotImplementedError
+        """What the run is doing, or was doing then."""
 
     @property
+    @abc.abstractmethod
     def config(self) -> RunConfig | None:
-        raise NotImplementedError
+        """Its settings; None if they cannot be read."""
 
     @property
+    @abc.abstractmethod
     def trouble(self) -> str:
-        raise NotImplementedError
+        """Why it cannot be read in full, one sentence; "" if it can."""
 
     @property
     def name(self) -> str:
