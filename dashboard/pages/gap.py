@@ -10,7 +10,6 @@ from cl_core.registry import METHODS
 from dashboard.frame import (
     Frame,
     code,
-    current,
     empty,
     learned_at_once,
     literal,
@@ -20,6 +19,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import number, percent, points, task_label, task_name
+from dashboard.widgets.inspection import inspected
 
 
 def reads_texts(method: str) -> bool:
@@ -164,19 +164,10 @@ def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
 
 
 def show() -> None:
-    frame = current()
-    log = frame.log
-    st.markdown("## Gap")
-    if log is None:
-        empty(
-            "The two clouds of pictures and texts appear here as soon as there is a run.",
-            "Start one",
-            page="pages/start.py",
-            key="gap-empty",
-        )
+    opened = inspected("Gap", "The two clouds of pictures and texts appear here as soon as there is a run.", key="gap")
+    if opened is None:
         return
-    if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
+    frame, log = opened
     if not log.events(ModalityGapMeasured) and not log.events(SimilaritiesMeasured):
         if not log.trouble:
             nothing_yet(frame, log)

@@ -15,7 +15,6 @@ from cl_core.events import (
 )
 from dashboard.frame import (
     Frame,
-    current,
     empty,
     learned_at_once,
     literal,
@@ -26,6 +25,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import layer_name, number, percent, task_label, task_name
+from dashboard.widgets.inspection import inspected
 
 
 def nothing_yet(frame: Frame, log: Log) -> None:
@@ -141,19 +141,12 @@ def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
 
 
 def show() -> None:
-    frame = current()
-    log = frame.log
-    st.markdown("## Prompt pools")
-    if log is None:
-        empty(
-            "What pictures take from a pool of prompts appears here as soon as there is a run.",
-            "Start one",
-            page="pages/start.py",
-            key="pools-empty",
-        )
+    opened = inspected(
+        "Prompt pools", "What pictures take from a pool of prompts appears here as soon as there is a run.", key="pools"
+    )
+    if opened is None:
         return
-    if log.trouble:
-        st.error(literal(log.trouble), icon=":material/broken_image:")
+    frame, log = opened
     measured = log.events(SelectionMeasured)
     plan = log.started()
     tasks = list(plan.tasks) if plan else []
