@@ -1,7 +1,8 @@
 """A question: which runs decide it, and how its answer is computed from them. No torch.
 
 An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
-name apart), so a question whose presets have changed asks for new runs instead of answering from old ones.
+name and group apart, so two questions share a run), so a question whose presets have changed asks for new runs instead
+of answering from old ones.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ def config_of(question: Question, label: str, *, seed: int = 0, device: str = "a
     )
 
 
+def _settings(config: RunConfig) -> str:
+    """What decides a run's course: which question or sweep asked for it first does not."""
+    return replace(config, group="").fingerprint()
+
+
 def known_runs(
     question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto"
 ) -> dict[str, tuple[RunFolder, str]]:
@@ -69,11 +75,11 @@ def known_runs(
 
     Of several with the same settings a finished one is taken, else the newest. What cannot be read is passed over.
     """
-    wanted = {config_of(question, label, seed=seed, device=device).fingerprint(): label for label in question.labels}
+    wanted = {_settings(config_of(question, label, seed=seed, device=device)): label for label in question.labels}
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in list_runs(runs_folder):
         try:
-            label = wanted.get(folder.config().fingerprint())
+            label = wanted.get(_settings(folder.config()))
             if label is None or found.get(label, ("", ""))[1] == "finished" or turned(folder):
                 continue
             with closing(RunReader(folder)) as reader:

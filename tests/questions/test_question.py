@@ -62,17 +62,17 @@ def test_only_finished_runs_with_exactly_these_settings_count(tmp_path):
     assert {label: state for label, (_, state) in known_runs(asked, tmp_path).items()} == {"every step": "failed"}
     write(tmp_path, PAIR, "every step", weight(), rows=[[1, 2], [3, 4]], seed=1)
     assert finished_runs(asked, tmp_path) == {} and list(finished_runs(asked, tmp_path, seed=1)) == ["every step"]
-    for change in ({"device": "cpu"}, {"settings": {"rate": 0.5}}, {"group": "mine"}, {"training": {"epochs": 1}}):
+    for change in ({"device": "cpu"}, {"settings": {"rate": 0.5}}, {"training": {"epochs": 1}}):
         record = {**config_of(asked, "initial only").to_dict(), "name": next(iter(change))}
         settings = {k: {**record[k], **v} if isinstance(v, dict) else v for k, v in change.items()}
         finish(create_run(tmp_path, resolve({**record, **settings})))
     assert "initial only" not in known_runs(asked, tmp_path)
 
 
-def test_a_run_of_another_name_with_these_settings_counts_and_a_finished_one_goes_before_a_newer(tmp_path):
+def test_a_run_of_another_name_or_group_with_these_settings_counts_and_a_finished_one_goes_before_a_newer(tmp_path):
     asked = question(PAIR)
     config = config_of(asked, "every step")
-    finish(create_run(tmp_path, replace(config, name="by hand")))
+    finish(create_run(tmp_path, replace(config, name="by hand", group="mine")))
     create_run(tmp_path, config)
     assert finished_runs(asked, tmp_path)["every step"].name == "by hand"
 
