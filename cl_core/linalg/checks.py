@@ -21,9 +21,15 @@ def floating(value: Tensor, name: str) -> Tensor:
         raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}; wrap it in torch.as_tensor")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}; convert it with .double()")
-    if not torch.isfinite(value).all():
+    if not _finite(value):
         raise ValueError(f"{name} must be finite, got NaN or infinity; look for a diverged run or an empty batch")
     return value
+
+
+def _finite(value: Tensor) -> bool:
+    """Whether no entry is NaN or infinite. Either survives any sum, so one cheap sum clears most; a finite sum that
+    overflows is looked at entry by entry."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def descending(spectrum: Tensor, name: str = "spectrum") -> Tensor:

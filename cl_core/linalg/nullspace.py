@@ -67,7 +67,7 @@ def blended_projector(moment: Tensor, *, eta: float, nullity: int | Tensor | Non
     return (eta * unit + (1 - eta) * identity).to(moment.dtype)
 
 
-def tail_projector(moment: Tensor, rho: float) -> Tensor:
+def tail_projector(moment: Tensor, rho: float, *, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Orthogonal projector of GNSP onto the tail of the spectrum: less than the share `rho` of the energy is left open.
 
         P = N Nᵀ,   N = [v_{k+1} … v_d],   k = `tail_energy_cut`(λ, rho)
@@ -77,6 +77,7 @@ def tail_projector(moment: Tensor, rho: float) -> Tensor:
     Args:
         moment: [..., d, d] symmetric positive semi-definite, squared activation units (any scale).
         rho: share ≥ 0 of the energy that may stay unprotected (strictly less does).
+        basis: `eigenbasis` of the moment in float64, where it is known already.
 
     Returns:
         [..., d, d] dimensionless, symmetric, P² = P, trace d − k; the moment's dtype and device.
@@ -87,7 +88,7 @@ def tail_projector(moment: Tensor, rho: float) -> Tensor:
 
     Reference: official code of arXiv:2507.19839.
     """
-    values, vectors = eigenbasis(symmetric(moment))
+    values, vectors = eigenbasis(symmetric(moment)) if basis is None else basis
     width = moment.shape[-1]
     return _projector(vectors, _counted(width - tail_energy_cut(values, rho), moment)).to(moment.dtype)
 
@@ -151,7 +152,7 @@ def projector_gains(nullity: int | Tensor, eta: float) -> tuple[Tensor, Tensor]:
     return torch.where(free > 0, eta / free.clamp(min=1).sqrt() + protected, torch.nan), protected
 
 
-def condition_residual(update: Tensor, moment: Tensor) -> Tensor:
+def condition_residual(update: Tensor, moment: Tensor, *, top: Tensor | None = None) -> Tensor:
     """How far an update's direction still lies in what past tasks look at: 0 not at all, 1 as much as it can.
 
         r(Δ) = √( tr(Δ C Δᵀ) / (‖Δ‖_F² λ_0(C)) )
@@ -162,6 +163,7 @@ def condition_residual(update: Tensor, moment: Tensor) -> Tensor:
     Args:
         update: Δ [..., m, n], the moment acting on its last axis.
         moment: C [..., n, n] symmetric positive semi-definite, squared activation units.
+        top: λ_0(C) [...], where it is known already.
 
     Returns:
         [...] dimensionless in [0, 1], the update's dtype; NaN where the update or the moment is zero.
@@ -172,17 +174,18 @@ def condition_residual(update: Tensor, moment: Tensor) -> Tensor:
     """
     seen = _seen_energy(update, moment)
     size = update.double().square().sum(dim=(-2, -1))
-    top = spectrum(moment.double())[..., 0]
+    top = spectrum(moment.double())[..., 0] if top is None else top.double()
     return (seen / (size * top)).clamp(max=1).sqrt().to(update.dtype)
 
 
-def isotropic_residual(moment: Tensor) -> Tensor:
+def isotropic_residual(moment: Tensor, *, top: Tensor | None = None) -> Tensor:
     """Residual of an update without preferred direction: the reference line of `condition_residual`.
 
         √( tr(C) / (n λ_0) )
 
     Args:
         moment: [..., n, n] symmetric positive semi-definite.
+        top: λ_0 [...], where it is known already.
 
     Returns:
         [...] dimensionless in [1/√n, 1], the moment's dtype; NaN for a zero moment.
@@ -190,8 +193,9 @@ def isotropic_residual(moment: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: as `spectrum`.
     """
-    values = spectrum(symmetric(moment))
-    return (values.mean(dim=-1) / values[..., 0]).sqrt().to(moment.dtype)
+    matrix = symmetric(moment)
+    mean = matrix.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    return (mean / (spectrum(matrix)[..., 0] if top is None else top.double())).sqrt().to(moment.dtype)
 
 
 def absolute_leak(update: Tensor, moment: Tensor) -> Tensor:

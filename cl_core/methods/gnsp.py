@@ -110,7 +110,8 @@ class GNSP(ClipMethod):
         if not 0 < int(self.moments.tasks) == self._task:
             return
         for layer in self.layers:
-            projector = tail_projector(self.moments[layer.parameter], self.config.rho)
+            name = layer.parameter
+            projector = tail_projector(self.moments[name], self.config.rho, basis=self.moments.basis(name))
             self._projectors[layer.parameter] = projector
             self._maps[f"clip.{layer.parameter.replace('.', '/')}"] = self._map(layer, projector)
 

@@ -29,7 +29,6 @@ from cl_core.linalg import (
     gram,
     isotropic_residual,
     protected_energy,
-    spectrum,
     tail_energy_cut,
     unit_norm,
 )
@@ -76,9 +75,17 @@ class InputMoments(nn.Module):
             self.register_buffer(key(layer.parameter), torch.zeros(width, width))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
         self._sums: dict[str, Tensor] = {}  # G of the task being surveyed; a survey is never saved half done
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: what `basis` has decomposed since M changed
+        self.register_load_state_dict_post_hook(lambda *_: self._bases.clear())
 
     def __getitem__(self, name: str) -> Tensor:
         return self._buffers[key(name)]
+
+    def basis(self, name: str) -> tuple[Tensor, Tensor]:
+        """λ [d] and V [d, d] of a layer's M in float64, decomposed once as long as M stays what it is."""
+        if name not in self._bases:
+            self._bases[name] = eigenbasis(self[name].double())
+        return self._bases[name]
 
     @torch.no_grad()
     def add(self, name: str, inputs: Tensor) -> None:
@@ -92,6 +99,7 @@ class InputMoments(nn.Module):
         for name in self.names:
             past = unit_norm(self[name]) if name in self.fading else self[name]
             self[name].copy_(past + unit_norm(self._sums.pop(name)))
+        self._bases.clear()
         self.tasks += 1
 
     def updates(
@@ -112,9 +120,10 @@ class InputMoments(nn.Module):
                 size += float(before[name].double().square().sum())
                 if name not in projectors:
                     continue
-                isotropic[space] = float(isotropic_residual(self[name]))
+                top = self.basis(name)[0][0]
+                isotropic[space] = float(isotropic_residual(self[name], top=top))
                 if change.any():
-                    residual[space] = float(condition_residual(change, self[name]))
+                    residual[space] = float(condition_residual(change, self[name], top=top))
                     leak[space] = float((change - change @ projectors[name].double()).norm() / change.norm())
             yield UpdateMeasured(clock, block, (moved / size) ** 0.5, residual, isotropic, leak)
 
@@ -137,16 +146,15 @@ class InputMoments(nn.Module):
         for space in dict.fromkeys(layer.space for layer in self.layers):
             layers, energies = [layer for layer in self.layers if layer.space == space], []
             for layer in layers:
-                _, vectors = eigenbasis(self[layer.parameter].double())
                 update = layer.input_last(wanted[layer.parameter].double())
-                energies.append((update @ vectors).square().sum(dim=0))
+                energies.append((update @ self.basis(layer.parameter)[1]).square().sum(dim=0))
             stacked = torch.stack(energies).float().cpu().numpy()
             yield UpdateByDirection(clock, space, [layer.block for layer in layers], stacked, source)
 
     def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
         """What the next task will be held to: one event a layer, with the gains that `project` gives an update."""
         for layer in self.layers:
-            values = spectrum(self[layer.parameter])
+            values = self.basis(layer.parameter)[0].to(self[layer.parameter].dtype)
             nullity = len(values) - tail_energy_cut(values, rho)
             even = (nullity / len(values)) ** 0.5
             free, protected = {"shrink": (even, even), "none": (1.0, 1.0)}.get(project, (1.0, 0.0))
