@@ -71,12 +71,17 @@ def runs_folder() -> Path:
     return Path(os.environ.get("PLASTISCOPE_RUNS") or "runs").expanduser()
 
 
+def run_folders() -> tuple[Path, Path]:
+    """Where runs are found: the runs folder, and the recordings that travel with the program."""
+    return runs_folder(), recordings_folder()
+
+
 def runs_index(*, fresh: bool = False) -> RunIndex:
     """The index of all runs, at most a second old; `fresh` after a run was created."""
     runs, now = runs_folder(), time.monotonic()
     found = _INDEX.get(runs)
     if fresh or found is None or now - found[0] > FRESH:
-        found = _INDEX[runs] = (now, RunIndex(runs, recordings_folder()))
+        found = _INDEX[runs] = (now, RunIndex(*run_folders()))
     return found[1]
 
 
@@ -115,7 +120,7 @@ def summary(folder: RunFolder) -> Summary:
         _stamp(folder.database.with_name(name)) for name in ("events.db", "events.db-wal", "config.json", "worker.lock")
     )
     known = _SUMMARIES.get(folder.path)
-    if known and known[0] == stamp and known[1].state not in ("running", "paused", "waiting"):
+    if known and known[0] == stamp and known[1].state not in ("queued", "running", "paused", "waiting"):
         return known[1]
     reader = RunReader(folder)
     try:

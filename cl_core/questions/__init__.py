@@ -1,19 +1,28 @@
 """The questions that the papers behind the methods raise, each with the runs that decide it. No torch here."""
 
 from cl_core.questions import fwd_prompt, gnsp, nsp2, nusa_cl, star_prompt
-from cl_core.questions.question import Answer, Question, answer_from, answered, config_of, finished_runs, known_runs
+from cl_core.questions.question import (
+    Answer,
+    Question,
+    answer_from,
+    answered,
+    config_of,
+    finished_runs,
+    known_runs,
+    runs_with,
+    settings_of,
+)
 from cl_core.registry import lookup
 
-QUESTIONS: dict[str, Question] = {
-    question.name: question
-    for question in (
-        *nusa_cl.QUESTIONS,
-        *gnsp.QUESTIONS,
-        *star_prompt.QUESTIONS,
-        *fwd_prompt.QUESTIONS,
-        *nsp2.QUESTIONS,
-    )
+FAMILIES: dict[str, tuple[Question, ...]] = {
+    "NuSA-CL": nusa_cl.QUESTIONS,
+    "GNSP": gnsp.QUESTIONS,
+    "STAR-Prompt": star_prompt.QUESTIONS,
+    "Fwd-Prompt": fwd_prompt.QUESTIONS,
+    "NSP²": nsp2.QUESTIONS,
 }
+
+QUESTIONS: dict[str, Question] = {asked.name: asked for family in FAMILIES.values() for asked in family}
 
 
 def question(name: str) -> Question:
@@ -22,6 +31,7 @@ def question(name: str) -> Question:
 
 
 __all__ = [
+    "FAMILIES",
     "QUESTIONS",
     "Answer",
     "Question",
@@ -31,4 +41,6 @@ __all__ = [
     "finished_runs",
     "known_runs",
     "question",
+    "runs_with",
+    "settings_of",
 ]

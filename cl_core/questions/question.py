@@ -8,7 +8,7 @@ of answering from old ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,45 +63,57 @@ def config_of(question: Question, label: str, *, seed: int = 0, device: str = "a
     )
 
 
+def settings_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[str, str]:
+    """Label → the settings that a run needs to count as that run of the question."""
+    return {label: _settings(config_of(question, label, seed=seed, device=device)) for label in question.labels}
+
+
 def _settings(config: RunConfig) -> str:
-    """What decides a run's course: which question or sweep asked for it first does not."""
-    return replace(config, group="").fingerprint()
+    """What an answer depends on. Who asked for the run first is not among it, nor how often the control of the readout
+    was measured."""
+    watched = replace(config.diagnostics, readout_control="last")
+    return replace(config, group="", diagnostics=watched).fingerprint()
 
 
-def known_runs(
-    question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto"
-) -> dict[str, tuple[RunFolder, str]]:
-    """Label → (run, state) of the runs below `runs_folder` that have the question's settings, in any state.
+def runs_with(wanted: Container[str], *folders: Path) -> dict[str, tuple[RunFolder, str]]:
+    """Settings → (run, state) of the runs below the folders that have wanted settings, in any state.
 
-    Of several with the same settings a finished one is taken, else the newest. What cannot be read is passed over.
+    Of several with the same settings a finished one is taken, else the newest of the first folder that has one. What
+    cannot be read is passed over.
     """
-    wanted = {_settings(config_of(question, label, seed=seed, device=device)): label for label in question.labels}
     found: dict[str, tuple[RunFolder, str]] = {}
-    for folder in list_runs(runs_folder):
+    for folder in (run for runs in folders for run in list_runs(runs)):
         try:
-            label = wanted.get(_settings(folder.config()))
-            if label is None or found.get(label, ("", ""))[1] == "finished" or turned(folder):
+            settings = _settings(folder.config())
+            if settings not in wanted or found.get(settings, ("", ""))[1] == "finished" or turned(folder):
                 continue
             with closing(RunReader(folder)) as reader:
                 state = reader.status().state
         except StoreError:
             continue
-        if label not in found or state == "finished":
-            found[label] = folder, state
-    return {label: found[label] for label in question.labels if label in found}
+        if settings not in found or state == "finished":
+            found[settings] = folder, state
+    return found
 
 
-def finished_runs(
-    question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto"
-) -> dict[str, RunFolder]:
+def known_runs(
+    question: Question, *folders: Path, seed: int = 0, device: str = "auto"
+) -> dict[str, tuple[RunFolder, str]]:
+    """Label → (run, state) of the question's runs below the folders, in any state; see `runs_with`."""
+    wanted = settings_of(question, seed=seed, device=device)
+    found = runs_with(set(wanted.values()), *folders)
+    return {label: found[settings] for label, settings in wanted.items() if settings in found}
+
+
+def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:
     """Label → finished run, for the runs of the question that there are."""
-    known = known_runs(question, runs_folder, seed=seed, device=device)
+    known = known_runs(question, *folders, seed=seed, device=device)
     return {label: folder for label, (folder, state) in known.items() if state == "finished"}
 
 
-def answered(question: Question, runs_folder: Path, *, seed: int = 0, device: str = "auto") -> Answer:
+def answered(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> Answer:
     """The answer as far as the finished runs give one. Raises StoreError if one of them cannot be read."""
-    return answer_from(question, finished_runs(question, runs_folder, seed=seed, device=device))
+    return answer_from(question, finished_runs(question, *folders, seed=seed, device=device))
 
 
 def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:

@@ -9,18 +9,21 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.config import ConfigError
-from cl_core.questions import QUESTIONS, Answer, Question, answer_from, known_runs
+from cl_core.questions import FAMILIES, QUESTIONS, Answer, Question, answer_from, known_runs, runs_with, settings_of
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
 from dashboard.frame import choose, code, go_to, literal, sentence, show_run
 from dashboard.progress import progress
-from dashboard.runs import runs_folder, runs_index
+from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.tail import log_of
 from dashboard.theme import seconds, task_name
 from dashboard.widgets.control_bar import STATES
 
 BEAT = 2.0  # seconds between looks while runs are trained
-LIVE = ("starting", "running", "paused")
+LIVE = ("starting", "queued", "running", "paused")
+FIRST = "nsp2-baseline"  # a part of its answer comes with the recordings
+SHELF = 620  # px: what lies below is reached by scrolling inside
+ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
 Known = Mapping[str, tuple[RunFolder, str]]
 
@@ -121,9 +124,21 @@ def answer_panel(asked: Question, known: Known) -> None:
             st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
             return
         st.markdown("**Answer**" if not answer.missing else "**A part of the answer**")
-        st.markdown(literal(answer.text))
+        verdict, numbers, source = parted(answer.text)
+        st.markdown(f"**{literal(verdict)}**")
+        if numbers:
+            st.markdown(literal(numbers))
+        if source:
+            st.caption(literal(source))
         if answer.missing:
             st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
+
+
+def parted(text: str) -> tuple[str, str, str]:
+    """An answer's first sentence, what follows, and the last part that says where all this is from."""
+    rest, mark, source = text.rpartition(" From ")
+    verdict, _, numbers = (rest or source).partition(". ")
+    return verdict.removesuffix(".") + ".", numbers, f"From {source}" if mark else ""
 
 
 def _changed(folder: RunFolder) -> int:
@@ -146,9 +161,9 @@ def _busy(asked: Question, known: Known) -> bool:
 
 def body(asked: Question, seed: int) -> None:
     """Runs, button and answer: what changes while runs are trained."""
-    runs, state = runs_folder(), st.session_state
+    state = st.session_state
     try:
-        known = known_runs(asked, runs, seed=seed)
+        known = known_runs(asked, *run_folders(), seed=seed)
     except (StoreError, ConfigError) as error:
         st.error(sentence(error))
         return
@@ -163,21 +178,54 @@ def body(asked: Question, seed: int) -> None:
     answer_panel(asked, known)
 
 
+def shelf(asked: Question, seed: int) -> None:
+    """All questions by method, each with how far its runs are; a press opens one."""
+    wanted = {name: set(settings_of(each, seed=seed).values()) for name, each in QUESTIONS.items()}
+    try:
+        there = runs_with(set().union(*wanted.values()), *run_folders())
+    except StoreError:
+        there = {}  # said beside
+    finished = {settings for settings, (_, state) in there.items() if state == "finished"}
+    with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
+        for family, questions in FAMILIES.items():
+            st.caption(family)
+            for each in questions:
+                done, needed = len(wanted[each.name] & finished), len(wanted[each.name])
+                st.button(
+                    literal(each.title),
+                    key=f"question-pick-{each.name}",
+                    type="secondary" if each.name == asked.name else "tertiary",
+                    icon=ANSWERED if done == needed else PARTLY if done else OPEN,
+                    help=f"{each.name}: {done} of {needed} runs finished",
+                    on_click=st.session_state.update,
+                    kwargs={"question": each.name},
+                )
+
+
 def show() -> None:
     st.markdown("## Questions")
-    asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), next(iter(QUESTIONS)), spell_out=True)]
-    st.markdown(f"#### {literal(asked.title)}")
-    st.markdown(literal(asked.why))
-    seed = int(
-        st.number_input(
-            "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), FIRST, spell_out=True)]
+            seed = int(
+                st.number_input(
+                    "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
+                )
+            )
+        shelf(asked, seed)
+        st.caption(
+            f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
+            "Recordings that came with Plastiscope count."
         )
-    )
-    try:
-        busy = _busy(asked, known_runs(asked, runs_folder(), seed=seed))
-    except (StoreError, ConfigError):
-        busy = False  # said below
-    st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
+    with right:
+        st.markdown(f"#### {literal(asked.title)}")
+        st.markdown(literal(asked.why))
+        try:
+            busy = _busy(asked, known_runs(asked, *run_folders(), seed=seed))
+        except (StoreError, ConfigError):
+            busy = False  # said below
+        st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
 
 
 show()

@@ -7,7 +7,7 @@ import time
 
 from cl_core.questions import QUESTIONS
 from cl_core.store import StoreError
-from dashboard import launch
+from dashboard import launch, runs
 from tests import recorded_runs
 from tests.dashboard.reading import foot, words
 from tests.recorded_question_runs import weight, write
@@ -62,6 +62,35 @@ def test_runs_of_another_seed_are_found_with_that_seed(runs_folder, open_page):
     assert "every step: not started" in said(app)
     app.number_input(key="question-seed").set_value(4).run()
     assert not app.exception and "A part of the answer" in said(app) and "seed 4" in said(app)
+
+
+def test_the_shelf_shows_how_far_each_question_is_and_opens_it(runs_folder, open_page):
+    write(runs_folder, NAME, "every step", weight(), rows=ROWS)
+    app = open_page("questions")
+    picks = {b.key.removeprefix("question-pick-"): b for b in app.button if (b.key or "").startswith("question-pick-")}
+    assert list(picks) == list(QUESTIONS)
+    assert picks[NAME].help == f"{NAME}: 1 of 2 runs finished"
+    assert picks["nusa-cost"].help == "nusa-cost: 1 of 1 runs finished", "it asks for the same run"
+    assert picks["gnsp-gap"].help == "gnsp-gap: 0 of 3 runs finished"
+    picks[NAME].click().run()
+    assert not app.exception and QUESTIONS[NAME].why in said(app)
+    assert app.selectbox(key="question").value == NAME
+
+
+def test_recordings_that_come_with_the_program_count(monkeypatch, tmp_path, runs_folder, open_page):
+    write(tmp_path / "recordings", NAME, "initial only", weight(), rows=ROWS)
+    monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "recordings")
+    app = open_page("questions", question=NAME)
+    assert "A part of the answer" in said(app) and "Missing: every step." in said(app)
+
+
+def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
+    write(runs_folder, NAME, "every step", weight(), rows=ROWS)
+    app = open_page("questions", question=NAME)
+    sources = [shown.value for shown in app.caption if shown.value.startswith("From ")]
+    assert len(sources) == 1 and "seed 0" in sources[0]
+    verdicts = [shown.value for shown in app.markdown if shown.value.startswith("**") and shown.value.endswith(".**")]
+    assert len(verdicts) == 1
 
 
 def test_a_run_is_opened_on_the_run_page(runs_folder, open_page):

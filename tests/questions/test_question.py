@@ -77,6 +77,18 @@ def test_a_run_of_another_name_or_group_with_these_settings_counts_and_a_finishe
     assert finished_runs(asked, tmp_path)["every step"].name == "by hand"
 
 
+def test_runs_count_from_every_folder_and_however_often_the_readouts_control_was_measured(tmp_path):
+    asked = question(PAIR)
+    config = config_of(asked, "initial only")
+    finish(
+        create_run(
+            tmp_path / "shipped", replace(config, diagnostics=replace(config.diagnostics, readout_control="every"))
+        )
+    )
+    write(tmp_path / "own", PAIR, "every step", weight(), rows=[[1, 2], [3, 4]])
+    assert list(finished_runs(asked, tmp_path / "own", tmp_path / "shipped")) == ["every step", "initial only"]
+
+
 def finish(folder):
     from cl_core.events import Clock, StateChanged
 
