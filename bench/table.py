@@ -1,6 +1,7 @@
 """The README's tables: methods and controls on an embedded stream, several seeds, mean ± sd.
 
-    python -m bench.table [--stream split-digits | micro-mtil] [--seeds 0,1,2,3,4] [--runs runs/table] [--set epochs=5]
+    python -m bench.table [--stream split-digits | camouflage | micro-mtil] [--seeds 0,1,2,3,4] [--runs runs/table]
+        [--set epochs=5]
 
 Runs that are finished in the folder are read, not repeated, so an interrupted table goes on where it was.
 """
@@ -96,6 +97,24 @@ def sizes(summary: Summary) -> list[str]:
     return [f"{trained / 1e3:.1f} k", f"{kept / 1e6:.2f} MB"]
 
 
+def _on_camouflage(method: str, *settings: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Record and overrides of a row that starts from `<method>-camouflage`."""
+    return {"method": method, "preset": f"{method.replace('_', '-')}-camouflage"}, settings
+
+
+CLASS_INCREMENTAL = (
+    "final, CIL",
+    "forgetting, CIL",
+    "learning, CIL",
+    "final, task known",
+    "forgetting, task known",
+    "LDA, stored statistics",
+    "LDA, recomputed",
+    "trained",
+    "kept",
+    "seconds",
+)
+
 TABLES = {
     "split-digits": Table(
         "split-digits, micro-vit",
@@ -117,20 +136,26 @@ TABLES = {
             ("CODE-CL (adapted)", {"method": "code_cl"}, ()),
             ("STAR-Prompt (with micro-clip)", {"method": "star_prompt"}, ()),
         ),
-        (
-            "final, CIL",
-            "forgetting, CIL",
-            "learning, CIL",
-            "final, task known",
-            "forgetting, task known",
-            "LDA, stored statistics",
-            "LDA, recomputed",
-            "trained",
-            "kept",
-            "seconds",
-        ),
+        CLASS_INCREMENTAL,
         digits_cells,
         "class-incremental (CIL) unless said otherwise",
+    ),
+    "camouflage": Table(
+        "camouflage, micro-vit",
+        (
+            ("joint, prompts", *_on_camouflage("joint")),
+            ("joint, keys and values", *_on_camouflage("split_lora", "stream.tasks=1")),
+            ("frozen features, heads only", *_on_camouflage("sequential", "prompt_length=0")),
+            ("sequential", *_on_camouflage("sequential")),
+            ("NSP²", *_on_camouflage("nsp2")),
+            ("SplitLoRA", *_on_camouflage("split_lora")),
+            ("SplitLoRA, nothing protected", *_on_camouflage("split_lora", "alpha=1e6")),
+            ("DualPrompt", *_on_camouflage("dualprompt")),
+            ("EWC", *_on_camouflage("ewc")),
+        ),
+        CLASS_INCREMENTAL,
+        digits_cells,
+        "class-incremental (CIL) unless said otherwise; joint rows see all classes at once",
     ),
     "micro-mtil": Table(
         "micro-mtil, micro-clip",

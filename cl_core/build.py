@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from cl_core.config import ConfigError, RunConfig, configured
+from cl_core.engine.device import choose_device, choose_precision
 from cl_core.engine.trainer import Trainer
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, load, lookup
 
@@ -32,7 +31,7 @@ def check(config: RunConfig) -> tuple[type, Any]:
                 f"companion of {method_name} must be a {kind.companion} backbone, got {companion}; choose one of: "
                 + _fitting(kind.companion)
             )
-    choose_device(config.device)
+    choose_precision(config.precision, choose_device(config.device))
     return kind, settings
 
 
@@ -49,15 +48,5 @@ def build(config: RunConfig) -> Trainer:
     backbone = load(BACKBONES, config.backbone, "backbone")()
     stream = load(STREAMS, config.stream, "stream")(config.stream_settings, backbone.preparation, config.seed)
     beside = [load(BACKBONES, settings.companion, "backbone")().to(device)] if kind.companion else []
-    return Trainer(config, stream, backbone, kind(settings, backbone, config.seed, *beside), device)
-
-
-def choose_device(name: str) -> torch.device:
-    """auto: the first GPU if there is one, else the processor. Raises ConfigError where the device is not at hand."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda was asked for, but torch sees no GPU here; use --device cpu (or auto)")
-    return torch.device(name)
+    method = kind(settings, backbone, config.seed, *beside)
+    return Trainer(config, stream, backbone, method, device, choose_precision(config.precision, device))

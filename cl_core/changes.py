@@ -20,6 +20,7 @@ FROM_THE_START = {  # settings of a whole run, and why a fork cannot have others
     "stream": "decides the data",
     "seed": "decides the order of classes and what was drawn",
     "device": "decides where the parent was trained",
+    "precision": "decides how the parent was computed",
     "stream_settings": "decides the data",
     "diagnostics": "decides what is measured, and parent and fork are to be compared",
 }

@@ -300,6 +300,12 @@ class RunConfig:
     stream: str = "split-digits"
     seed: int = 0
     device: str = "auto"
+    precision: str = knob(
+        "auto",
+        choices=("auto", "float32", "bf16"),
+        help="what the backbone multiplies in while it trains and is tested; auto: bfloat16 on a GPU that has it, else "
+        "float32. Losses, moments and projections are float32 or wider either way",
+    )
     name: str = ""
     group: str = ""
     preset: str = ""
@@ -319,9 +325,13 @@ class RunConfig:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
 
     def fingerprint(self) -> str:
-        """The settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same setting."""
+        """The settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same setting.
+
+        A setting that came later is left out at its default, so that earlier runs keep their text."""
         record = self.to_dict()
         del record["format"], record["name"]
+        if record["precision"] == "auto":
+            del record["precision"]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod

@@ -55,7 +55,7 @@ class RunStarted(Event):
     total_steps: int  # optimiser steps over the whole run
     trainable_parameters: int  # at the first task, head included
     backbone: dict[str, Any]  # {"name", "depth", "width", "heads", "tokens", "patch_grid": [4, 4], "parameters"}
-    environment: dict[str, Any]  # {"device", "device_name", "threads", "torch", "python", "plastiscope"}
+    environment: dict[str, Any]  # {"device", "device_name", "precision", "threads", "torch", "python", "plastiscope"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,16 @@ class PicturesSkipped(Event):
 
     count: int
     files: list[str]  # the first hundred, each with its reason: "cat/7.jpg: not a picture, whatever it is called"
+
+
+@dataclass(frozen=True)
+class AnswersKept(Event):
+    """A frozen model is asked once an image: its answers are kept in memory, the least recently used going first. Said
+    once, before training."""
+
+    model: str  # its name
+    images: int  # at most so many
+    bytes: int  # that they take then
 
 
 @dataclass(frozen=True)
@@ -494,9 +504,10 @@ class RunForked(Event):
 
 @dataclass(frozen=True)
 class StateChanged(Event):
-    """The run is now in `state`: running, paused, stopped, finished or failed."""
+    """The run is now in `state`: queued (its device is at work for another run), running, paused, stopped, finished or
+    failed."""
 
-    STATES: ClassVar = ("running", "paused", "stopped", "finished", "failed")
+    STATES: ClassVar = ("queued", "running", "paused", "stopped", "finished", "failed")
     state: str
     reason: str = ""
 
@@ -522,6 +533,7 @@ KINDS: dict[str, type[Event]] = {
     for kind in (
         RunStarted,
         PicturesSkipped,
+        AnswersKept,
         TaskStarted,
         StepEnded,
         EpochEnded,

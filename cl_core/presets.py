@@ -46,6 +46,14 @@ _PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
 _POOLED = {"prompt_rate": 0.005, "head_rate": 0.01, "temperature": 4.0}
+# A stream where features must change: longer prompts with a larger rate that rises and falls within a task, logits as
+# they are. Rates chosen on the validation split by joint training (seed 0), then the same for every method on prompts.
+_CAMOUFLAGE = {
+    "backbone": "micro-vit",
+    "stream": "camouflage",
+    "training": {"epochs": 6, "batch_size": 64, "schedule": "cosine", "warm_up": 10},
+}
+_LONG_PROMPTS = {**_PROMPTS, "prompt_length": 16, "prompt_rate": 0.1, "temperature": 1.0}
 # The authors' values for CIFAR-100 in ten tasks: 10 long epochs of 10 repeats = 100 passes, decays after 40 and 70.
 _PAPER = {
     "backbone": "micro-vit",
@@ -71,7 +79,6 @@ _MICRO_CLIP = {
     "stream": "micro-mtil",
     "stream_settings": {"tasks": 6},
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
-    "diagnostics": {"attention": False},
 }
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
@@ -97,7 +104,6 @@ _MTIL = {
     "backbone": "open_clip:ViT-B-16/openai",
     "stream": "folder:" + ",".join(f"data/mtil/{name}" for name in _DOMAINS),
     "seed": 42,
-    "diagnostics": {"attention": False},
 }
 _NEEDS_MTIL = (
     "the eleven data sets of MTIL as class folders with train and test below ./data/mtil (aircraft to sun397, "
@@ -208,7 +214,61 @@ PRESETS: dict[str, Preset] = {
             "code-cl-micro",
             "CODE-CL on handwritten digits",
             "Keys and values by plain gradient descent, each direction held back as far as past digits use it.",
-            {**_MICRO, "method": "code_cl", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 1.0}},
+            {**_MICRO, "method": "code_cl", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
+        ),
+        Preset(
+            "joint-camouflage",
+            "All camouflaged shapes at once",
+            "What prompts can gain over frozen features where a shape is told by the direction of its stripes alone.",
+            {**_CAMOUFLAGE, "method": "joint", "settings": _LONG_PROMPTS},
+        ),
+        Preset(
+            "frozen-camouflage",
+            "Frozen features on camouflaged shapes",
+            "No prompts: what the pre-trained features say of shapes without an edge in light or colour.",
+            {**_CAMOUFLAGE, "method": "sequential", "settings": {**_LONG_PROMPTS, "prompt_length": 0}},
+        ),
+        Preset(
+            "sequential-camouflage",
+            "Plain prompt tuning on camouflaged shapes",
+            "Two shapes at a time, nothing protected: is the gain of the first tasks still there at the end?",
+            {**_CAMOUFLAGE, "method": "sequential", "settings": _LONG_PROMPTS},
+        ),
+        Preset(
+            "nsp2-camouflage",
+            "NSP² on camouflaged shapes",
+            "The same prompts, each step projected to where earlier shapes are not looking.",
+            {
+                **_CAMOUFLAGE,
+                "method": "nsp2",
+                "settings": {**_LONG_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5},
+            },
+        ),
+        Preset(
+            "ewc-camouflage",
+            "EWC on camouflaged shapes",
+            "The same prompts, tied to where earlier shapes need them by springs of measured stiffness.",
+            {**_CAMOUFLAGE, "method": "ewc", "settings": {**_LONG_PROMPTS, "stiffness": 1e5}},
+        ),
+        Preset(
+            "dualprompt-camouflage",
+            "DualPrompt on camouflaged shapes",
+            "Shared prefixes, and one entry for each pair of shapes that test pictures find by frozen features.",
+            {
+                **_CAMOUFLAGE,
+                "method": "dualprompt",
+                "settings": {"rate": 0.03, "head_rate": 0.01, "temperature": 1.0},
+            },
+        ),
+        Preset(
+            "split-lora-camouflage",
+            "SplitLoRA on camouflaged shapes",
+            "Keys and values change where past inputs are weak; with stream.tasks=1, all shapes at once.",
+            {
+                **_CAMOUFLAGE,
+                "method": "split_lora",
+                "settings": {**_KEYS_VALUES, "rank": 32, "rate": 0.01, "temperature": 1.0},
+            },
         ),
         Preset(
             "nusa-cl-micro",

@@ -14,6 +14,7 @@ from cl_core.config import RunConfig
 from cl_core.store import RunFolder, RunReader, StoreError, in_force
 from cl_core.summary import Summary, summarise
 from cl_core.sweeps.frontier import said, settings_of
+from dashboard.runs import RunIndex
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ def _stamp(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def named(spelled: Sequence[str], index: RunIndex) -> list[str]:
+    """Run names out of a link's `runs`: keys that are repeated, a list with commas, or both; no name twice. A run whose
+    own name has a comma is itself."""
+    parts = (part.strip() for text in spelled for part in ([text] if index.find(text) else text.split(",")))
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def stream_of(config: RunConfig) -> tuple[Any, ...]:

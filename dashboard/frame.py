@@ -313,7 +313,7 @@ def panel(
 
     if live and frame.log is not None:
         drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, frame.task, frame.layer), make)
-    elif frame.log is not None and all(isinstance(a, list) for a in args) and _plain(named):
+    elif frame.log is not None and all(map(_of_the_run, args)) and _plain(named):
         drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, height, *sorted(named.items())), make)
     else:
         drawn, words = make()
@@ -323,6 +323,11 @@ def panel(
         point = liveplot(drawn, key=key, height=words["height"], on_pick=on_pick)
         describe_panel(words, key=key)
     return point
+
+
+def _of_the_run(argument: Any) -> bool:
+    """Whether this argument changes with the shown run's revision alone: its events."""
+    return isinstance(argument, list) and all(isinstance(item, Event) for item in argument[:1])
 
 
 def _plain(named: dict[str, Any]) -> bool:

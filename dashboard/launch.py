@@ -78,17 +78,8 @@ def ask(runs: Path, question: str, seed: int = 0) -> None:
     """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
     if asking(runs, question):
         raise StoreError(f"question {question} is being worked on already")
-    log = question_log(runs, question)
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)  # the words of an earlier attempt
-    except OSError as error:
-        raise StoreError(
-            f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
-        ) from error
-    child = _process([*ASKER, question, "--runs", str(runs.resolve()), "--seed", str(seed)], log, question)
-    with _GUARD:
-        _CHILDREN[log.resolve()] = (child, time.time())
+    command = [*ASKER, question, "--runs", str(runs.resolve()), "--seed", str(seed)]
+    _aside(command, question_log(runs, question), runs, question)
 
 
 def asking(runs: Path, question: str) -> bool:
@@ -105,7 +96,17 @@ def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
     """A worker that trains the runs of a sweep; `options` as on the command line. Raises StoreError in one sentence."""
     if sweeping(runs, name):
         raise StoreError(f"sweep {name} is being worked on already")
-    log = output_of(runs, name)
+    command = [*SWEEPER, *options, "--name", name, "--runs", str(Path(runs).resolve())]
+    _aside(command, output_of(runs, name), runs, name)
+
+
+def sweeping(runs: Path, name: str) -> bool:
+    """Whether somebody works on the sweep: a worker started here, or anybody else."""
+    return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
+
+
+def _aside(command: Sequence[str], log: Path, runs: Path, name: str) -> None:
+    """A worker of several runs at once; what it says goes to `log`, below `runs`. Raises StoreError."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)  # the words of an earlier attempt
@@ -113,14 +114,9 @@ def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
         raise StoreError(
             f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
         ) from error
-    child = _process([*SWEEPER, *options, "--name", name, "--runs", str(Path(runs).resolve())], log, name)
+    child = _process(command, log, name)
     with _GUARD:
         _CHILDREN[log.resolve()] = (child, time.time())
-
-
-def sweeping(runs: Path, name: str) -> bool:
-    """Whether somebody works on the sweep: a worker started here, or anybody else."""
-    return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
 
 
 def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Popen[bytes]:
@@ -142,10 +138,11 @@ def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Pope
 
 
 def starting(folder: RunFolder) -> bool:
-    """Whether a worker started here is loading: alive, and not holding the run yet."""
+    """Whether a worker started here is loading: alive, and without a word yet. One that goes on with a stopped run, or
+    begins a fork, may hold it by then: what the run says last is still what it said before."""
     with _GUARD:
         child, since = _CHILDREN.get(folder.path.resolve(), (None, 0.0))
-    if child is None or child.poll() is not None or time.time() - since > STARTING or holder(folder) is not None:
+    if child is None or child.poll() is not None or time.time() - since > STARTING:
         return False
     return log_of(folder).status().moved < since  # else it has spoken, and is on its way out
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.assets import recordings_folder
+from cl_core.presets import PRESETS
 from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
 
@@ -24,7 +25,7 @@ class RunIndex:
     def __init__(self, runs: Path, recordings: Path) -> None:
         self.runs = runs
         self.trouble = ""
-        self.recordings = {folder.name: folder for folder in _listed(recordings)[0]}
+        self.recordings = {folder.name: folder for folder in sorted(_listed(recordings)[0], key=_place)}
         own, self.trouble = _listed(runs)
         self.own = {folder.name: folder for folder in own}
 
@@ -38,6 +39,15 @@ class RunIndex:
 
     def is_recording(self, name: str) -> bool:
         return name in self.recordings and name not in self.own
+
+
+def _place(recording: RunFolder) -> tuple[int, str]:
+    """Recordings stand in the order of their presets: when their files were written depends on how they came here."""
+    try:
+        preset = recording.config().preset
+    except StoreError:
+        preset = ""
+    return (list(PRESETS).index(preset) if preset in PRESETS else len(PRESETS)), recording.name
 
 
 MOST_RELATED = 6  # a run and five forks fit one figure

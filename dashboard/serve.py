@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8501  # tried first when nobody names a port
-FIGURES = ("matrix_table", "accuracy", "training", "spectra", "attention", "drift")  # modules loaded ahead
+# Modules loaded ahead.
+FIGURES = ("matrix_table", "accuracy", "training", "spectra", "room", "updates", "attention", "drift")
 SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot loosen them
     "server.address": HOST,
     "server.headless": True,

@@ -31,7 +31,8 @@ from cl_core.events import (
     UpdateMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.store import RunFolder, RunWriter, create_run
+from cl_core.store import RunFolder
+from tests.recording import ENVIRONMENT, recorded
 
 DOMAINS = ("Digits", "Letters", "Shapes", "Textures", "Colours", "Counts")
 
@@ -81,14 +82,7 @@ def moments(plan: ClipPlan) -> Iterator[tuple[Event, ...]]:
 def record(runs: Path, name: str, plan: ClipPlan | None = None, *, until: int | None = None) -> RunFolder:
     """A run `name` below `runs` holding the first `until` moments of `plan` (all if None)."""
     plan = plan or ClipPlan()
-    folder = create_run(runs, replace(plan.config, name=name))
-    writer = RunWriter(folder)
-    for index, moment in enumerate(moments(plan)):
-        if until is None or index < until:
-            writer.append(moment)
-    writer.close()
-    folder.lock.touch()
-    return folder
+    return recorded(runs, replace(plan.config, name=name), moments(plan), until=until)
 
 
 def finished(runs: Path, name: str = "clip") -> RunFolder:
@@ -125,7 +119,6 @@ def _started(plan: ClipPlan) -> RunStarted:
         "patch_grid": [4, 4],
         "parameters": 1000,
     }
-    environment = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11"}
     return RunStarted(
         Clock(),
         tasks,
@@ -134,7 +127,7 @@ def _started(plan: ClipPlan) -> RunStarted:
         4 * plan.tasks,
         1000,
         backbone,
-        {**environment, "plastiscope": "0"},
+        ENVIRONMENT,
     )
 
 

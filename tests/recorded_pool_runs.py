@@ -15,7 +15,8 @@ import numpy as np
 
 from cl_core.config import DiagnosticsConfig, RunConfig, StreamConfig
 from cl_core.events import AccuracyMeasured, Clock, Event, RunStarted, SelectionMeasured, StateChanged, TaskStarted
-from cl_core.store import RunFolder, RunWriter, create_run
+from cl_core.store import RunFolder
+from tests.recording import ENVIRONMENT, recorded
 
 DIGITS = ("three", "seven", "zero", "nine", "one", "four", "two", "eight", "five", "six")
 
@@ -47,7 +48,7 @@ def moments(plan: PoolPlan) -> Iterator[tuple[Event, ...]]:
     ]
     backbone = {"name": "micro-vit", "depth": 3, "width": 16, "heads": 2, "tokens": 17, "patch_grid": [4, 4]}
     yield (
-        RunStarted(Clock(), tasks, "class-incremental", plan.tasks, 4 * plan.tasks, 100, backbone, {"device": "cpu"}),
+        RunStarted(Clock(), tasks, "class-incremental", plan.tasks, 4 * plan.tasks, 100, backbone, ENVIRONMENT),
         StateChanged(Clock(), "running"),
     )
     for task in range(plan.tasks):
@@ -61,14 +62,7 @@ def moments(plan: PoolPlan) -> Iterator[tuple[Event, ...]]:
 def record(runs: Path, name: str, plan: PoolPlan | None = None, *, until: int | None = None) -> RunFolder:
     """A run `name` below `runs` holding the first `until` moments of `plan` (all if None)."""
     plan = plan or PoolPlan()
-    folder = create_run(runs, replace(plan.config, name=name))
-    writer = RunWriter(folder)
-    for index, moment in enumerate(moments(plan)):
-        if until is None or index < until:
-            writer.append(moment)
-    writer.close()
-    folder.lock.touch()
-    return folder
+    return recorded(runs, replace(plan.config, name=name), moments(plan), until=until)
 
 
 def _selection(plan: PoolPlan, clock: Clock, layer: int) -> SelectionMeasured:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from cl_core.questions import config_of, question
-from cl_core.store import RunFolder, RunWriter, create_run
-
-ENVIRONMENT = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11"}
+from cl_core.store import RunFolder
+from tests.recording import ENVIRONMENT, recorded
 
 
 def write(
@@ -42,17 +40,15 @@ def write(
     names = tasks or [f"T{j + 1}" for j in range(len(rows[0]) if rows else 2)]
     plan = [{"name": n, "classes": [f"{n} {c}" for c in range(classes)], "train": 1, "test": 1} for n in names]
     scenario = "multi-domain task-incremental"
-    folder = create_run(runs, config_of(question(name), label, seed=seed))
-    with closing(RunWriter(folder)) as writer:
-        started = RunStarted(Clock(), plan, scenario, len(plan), 4, 1, {"name": "x", "depth": 1}, ENVIRONMENT)
-        writer.append([StateChanged(Clock(), "running"), started])
-        if zero_shot is not None:
-            writer.append([AccuracyMeasured(Clock(), "zero-shot", list(zero_shot))])
-        for task, row in enumerate(rows):
-            writer.append([AccuracyMeasured(Clock(task), "task-incremental", list(row))])
-        writer.append([*said, StateChanged(Clock(len(rows) - 1), end)])
-    folder.lock.touch()
-    return folder
+    started = RunStarted(Clock(), plan, scenario, len(plan), 4, 1, {"name": "x", "depth": 1}, ENVIRONMENT)
+    untrained = [] if zero_shot is None else [[AccuracyMeasured(Clock(), "zero-shot", list(zero_shot))]]
+    moments = [
+        [StateChanged(Clock(), "running"), started],
+        *untrained,
+        *([AccuracyMeasured(Clock(task), "task-incremental", list(row))] for task, row in enumerate(rows)),
+        [*said, StateChanged(Clock(len(rows) - 1), end)],
+    ]
+    return recorded(runs, config_of(question(name), label, seed=seed), moments)
 
 
 def weight(task: int = 0, name: str = "image.0.q", *, sigma: Sequence[float] = (2, 1, 1, 1), **others: Any) -> Event:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from cl_core.events import Clock, Event, ForwardTransferMeasured, RunStarted, StateChanged, SubspaceMeasured
 from cl_core.presets import resolve
-from cl_core.store import RunFolder, RunWriter, create_run
+from cl_core.store import RunFolder
+from tests.recording import ENVIRONMENT, recorded
 
 WIDTH, PRETRAINED = 16, 6
 PARTS = ("free pre-trained", "conflicting", "occupied", "free residual")
@@ -59,19 +59,15 @@ def written(
     name: str = "spaces",
     until: int | None = None,
 ) -> RunFolder:
-    folder = create_run(runs, resolve({"method": "fwd_prompt", "backbone": "random-vit", "name": name}))
+    config = resolve({"method": "fwd_prompt", "backbone": "random-vit", "name": name})
     plan = [{"name": f"T{j + 1}", "classes": [], "train": 1, "test": 1} for j in range(tasks)]
-    environment = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11"}
-    with closing(RunWriter(folder)) as writer:
-        started = RunStarted(
-            Clock(), plan, "class-incremental", tasks, 30, 1, {"name": "x", "depth": 2, "width": WIDTH}, environment
-        )
-        writer.append([StateChanged(Clock(), "running"), started, *([probe(-1, tasks=tasks)] if forward else [])])
-        for task in range(tasks if until is None else until):
-            said: list[Event] = [subspace(-1)] if task == 0 and spaces else []
-            said += [subspace(task)] if spaces else []
-            writer.append([*said, *([probe(task, tasks=tasks)] if forward else [])])
-        if until is None:
-            writer.append([StateChanged(Clock(tasks - 1), "finished")])
-    folder.lock.touch()
-    return folder
+    backbone = {"name": "x", "depth": 2, "width": WIDTH}
+    started = RunStarted(Clock(), plan, "class-incremental", tasks, 30, 1, backbone, ENVIRONMENT)
+    moments: list[list[Event]] = [[StateChanged(Clock(), "running"), started]]
+    moments[0] += [probe(-1, tasks=tasks)] if forward else []
+    for task in range(tasks if until is None else until):
+        said: list[Event] = [subspace(-1)] if task == 0 and spaces else []
+        said += [subspace(task)] if spaces else []
+        moments.append([*said, *([probe(task, tasks=tasks)] if forward else [])])
+    moments += [[StateChanged(Clock(tasks - 1), "finished")]] if until is None else []
+    return recorded(runs, config, moments)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from cl_core.events import AccuracyMeasured, Clock, Event, RunFailed, RunStarted, StateChanged
-from cl_core.store import RunFolder, RunWriter, create_run
+from cl_core.store import RunFolder
 from cl_core.sweeps import Sweep, axis
 from cl_core.sweeps.plan import Point, save
+from tests.recording import ENVIRONMENT, recorded
 
 Matrix = Sequence[Sequence[float]]
 
@@ -29,31 +29,19 @@ def trade(point: Point) -> Matrix:
 
 
 def write_run(runs: Path, point: Point, matrix: Matrix, end: str = "finished", reason: str = "") -> RunFolder:
-    folder = create_run(runs, point.config)
-    tasks = [
-        {"name": f"T{j + 1}", "classes": [], "train": 1, "test": 1} for j in range(len(matrix[0]) if matrix else 2)
-    ]
-    environment = {"device": "cpu", "device_name": "a processor", "threads": 1, "torch": "2", "python": "3.11"}
-    with closing(RunWriter(folder)) as writer:
-        started = RunStarted(
-            Clock(), tasks, "class-incremental", len(tasks), 4, 1, {"name": "x", "depth": 1}, environment
-        )
-        writer.append([StateChanged(Clock(), "running"), started])
-        for task, row in enumerate(matrix):
-            writer.append(
-                [
-                    AccuracyMeasured(
-                        Clock(task), "class-incremental", [*row[: task + 1]] + [None] * (len(row) - task - 1)
-                    )
-                ]
-            )
-            writer.append(
-                [AccuracyMeasured(Clock(task), "task-incremental", [*row[: task + 1]] + [None] * (len(row) - task - 1))]
-            )
-        last: list[Event] = [RunFailed(Clock(), reason, "")] if end == "failed" else []
-        writer.append([*last, StateChanged(Clock(len(matrix) - 1), end, reason)])
-    folder.lock.touch()
-    return folder
+    names = range(len(matrix[0]) if matrix else 2)
+    tasks = [{"name": f"T{j + 1}", "classes": [], "train": 1, "test": 1} for j in names]
+    backbone = {"name": "x", "depth": 1}
+    started = RunStarted(Clock(), tasks, "class-incremental", len(tasks), 4, 1, backbone, ENVIRONMENT)
+    moments: list[list[Event]] = [[StateChanged(Clock(), "running"), started]]
+    for task, row in enumerate(matrix):
+        cells = [*row[: task + 1]] + [None] * (len(row) - task - 1)
+        moments += [
+            [AccuracyMeasured(Clock(task), readout, cells)] for readout in ("class-incremental", "task-incremental")
+        ]
+    last: list[Event] = [RunFailed(Clock(), reason, "")] if end == "failed" else []
+    moments.append([*last, StateChanged(Clock(len(matrix) - 1), end, reason)])
+    return recorded(runs, point.config, moments)
 
 
 def write(runs: Path, sweep: Sweep | None = None, matrix: Callable[[Point], Matrix] = trade) -> Sweep:

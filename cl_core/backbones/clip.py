@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
 from cl_core.backbones.features import AS_IT_IS, Adaptation, Features, Tap
+from cl_core.backbones.precision import MixedPrecision, door
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")
@@ -39,7 +40,7 @@ class LinearMap:
     bias: str
 
 
-class ClipBackbone(nn.Module):
+class ClipBackbone(MixedPrecision):
     """A frozen open_clip model with two transformer towers. Call it with prepared images."""
 
     def __init__(self, clip: open_clip.model.CLIP, name: str, preparation: Preparation, tokenizer: Any) -> None:
@@ -72,6 +73,7 @@ class ClipBackbone(nn.Module):
 
     # ------------------------------------------------------------ the image tower
 
+    @door
     def forward(self, images: Tensor, *, adaptation: Adaptation = AS_IT_IS, taps: Sequence[Tap] = ()) -> Features:
         """Image embeddings, not normalised.
 
@@ -108,6 +110,7 @@ class ClipBackbone(nn.Module):
             found["final", self.depth - 1] = final
         return Features(final @ self.parameter("visual.proj", adaptation), found)
 
+    @door
     def embed(self, images: Tensor, adaptation: Adaptation = AS_IT_IS) -> Tensor:
         """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
         visual = self.clip.visual
@@ -119,6 +122,7 @@ class ClipBackbone(nn.Module):
             tokens = self._norm(tokens, "visual.ln_pre", visual.ln_pre, adaptation)
         return tokens
 
+    @door
     def block(
         self,
         layer: int,
@@ -183,6 +187,7 @@ class ClipBackbone(nn.Module):
         """[n, T] token ids."""
         return self.tokenizer(list(texts)).to(self.clip.logit_scale.device)
 
+    @door
     def encode_text(
         self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS, replaced: Mapping[int, Tensor] | None = None
     ) -> Tensor:
@@ -213,9 +218,13 @@ class ClipBackbone(nn.Module):
 
     @property
     def _named(self) -> dict[str, nn.Parameter]:
-        if "_names" not in self.__dict__:  # parameters are objects that stay, wherever they are moved
+        if "_names" not in self.__dict__:
             self.__dict__["_names"] = dict(self.clip.named_parameters())
         return self.__dict__["_names"]
+
+    def _apply(self, *arguments: Any, **others: Any) -> ClipBackbone:
+        self.__dict__.pop("_names", None)  # moving to another device may make other objects of the parameters
+        return super()._apply(*arguments, **others)
 
     def parameter_names(self) -> list[str]:
         """Every parameter but the logit scale, which nobody trains here."""

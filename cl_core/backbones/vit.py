@@ -29,12 +29,14 @@ from torch import Tensor, nn
 
 from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
 from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Joined, LowRank, Tap
+from cl_core.backbones.precision import MixedPrecision, door
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
+ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the first token's output is computed
 
 
-class ViTBackbone(nn.Module):
+class ViTBackbone(MixedPrecision):
     """A frozen timm ViT. Call it with prepared images; `block` runs a single block, for layer-local comparisons."""
 
     def __init__(self, vit: VisionTransformer, name: str, preparation: Preparation) -> None:
@@ -55,6 +57,7 @@ class ViTBackbone(nn.Module):
         """Stays in eval mode: the backbone is a fixed function."""
         return super().train(False)
 
+    @door
     def forward(
         self,
         images: Tensor,
@@ -98,7 +101,9 @@ class ViTBackbone(nn.Module):
             if joined is not None and layer == joined.block:
                 entering = joined.tokens.expand(len(tokens), -1, -1)
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
-            tokens, tapped = self.block(layer, tokens, edit, wanted)
+            # Where only the class token is read, nobody reads the others that leave the last block: exact, and cheaper.
+            last = layer == self.depth - 1 and self.vit.global_pool == "token" and "final" not in wanted
+            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= ENTERING)
             found.update({(kind, layer): value for kind, value in tapped.items()})
         tokens = self.vit.norm(tokens)
         if ("final", self.depth - 1) in taps:
@@ -107,31 +112,39 @@ class ViTBackbone(nn.Module):
             tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
+    @door
     def embed(self, images: Tensor) -> Tensor:
         """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
         vit = self.vit
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
+    @door
     def block(
         self,
         layer: int,
         tokens: Tensor,
         edit: BlockEdit = UNEDITED,
         taps: set[str] | frozenset[str] = frozenset(),
+        *,
+        only_first: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
 
-        Fused attention runs unless the attention map itself is tapped.
+        Fused attention runs unless the attention map itself is tapped. `only_first` computes the first token's output
+        alone, [B, 1, d]; then only what enters the block can be tapped.
         """
         block = self.vit.blocks[layer]
         attention = block.attn
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
-        qkv = attention.qkv(normed).view(batch, count, 3, heads, depth)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        asking = normed[:, :1] if only_first else normed  # the tokens whose queries are needed
+        if only_first:
+            q, k, v = (self._in_heads(x) for x in self._queries_apart(attention, asking, normed))
+        else:
+            q, k, v = attention.qkv(normed).view(batch, count, 3, heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
         if edit.branches:
-            beside = {name: self._branch(branch, normed) for name, branch in edit.branches.items()}
+            beside = {n: self._branch(branch, asking if n == "q" else normed) for n, branch in edit.branches.items()}
             q, k, v = (x + beside[name] if name in beside else x for name, x in (("q", q), ("k", k), ("v", v)))
         if edit.prompts is not None and edit.prompts.shape[0]:
             prompt_normed, prompt_k, prompt_v = self._prompt_keys_values(block, edit)
@@ -148,6 +161,8 @@ class ViTBackbone(nn.Module):
             for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
             if kind in taps
         }
+        if only_first:
+            tokens, count = tokens[:, :1], 1
         q, k = attention.q_norm(q), attention.k_norm(k)
         if "attention" in taps:
             weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
@@ -171,6 +186,7 @@ class ViTBackbone(nn.Module):
             tapped["output"] = tokens
         return tokens, tapped
 
+    @door
     def pool(self, tokens: Tensor) -> Tensor:
         """Features [B, d] of the tokens [B, N, d] that leave the last block."""
         return self.vit.forward_head(self.vit.norm(tokens), pre_logits=True)
@@ -202,6 +218,14 @@ class ViTBackbone(nn.Module):
             "image_size": self.preparation.size,
             "parameters": sum(p.numel() for p in self.parameters()),
         }
+
+    @staticmethod
+    def _queries_apart(attention: nn.Module, asking: Tensor, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of `asking` [B, n, d], keys and values of `normed` [B, N, d], not yet in heads."""
+        weight, bias, width = attention.qkv.weight, attention.qkv.bias, normed.shape[-1]
+        q = F.linear(asking, weight[:width], None if bias is None else bias[:width])
+        k, v = F.linear(normed, weight[width:], None if bias is None else bias[width:]).chunk(2, dim=-1)
+        return q, k, v
 
     @staticmethod
     def _bare_branch(block: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

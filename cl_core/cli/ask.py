@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs
 from cl_core.cli.run import drive_here
 from cl_core.config import RunConfig
@@ -49,9 +50,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_object(asked, arguments, state)
     elif state == "finished":
-        answer = answered(asked, arguments.runs, seed=arguments.seed, device=arguments.device)
+        answer = answered(asked, *_folders(arguments), seed=arguments.seed, device=arguments.device)
         print(f"{asked.title}\n\n{answer.text}")
     return 1 if state == "failed" else 0
+
+
+def _folders(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Where runs count: those of the folder, and the recordings that travel with the program."""
+    return arguments.runs, recordings_folder()
 
 
 def _list(*, as_json: bool) -> None:
@@ -67,7 +73,7 @@ def _list(*, as_json: bool) -> None:
 def _train_missing(asked: Question, arguments: argparse.Namespace) -> str:
     """Train what is not finished, oldest label first. Returns how it ended: "finished", "stopped" or "failed"."""
     chosen = {"seed": arguments.seed, "device": arguments.device}
-    known = known_runs(asked, arguments.runs, **chosen)
+    known = known_runs(asked, *_folders(arguments), **chosen)
     for place, label in enumerate(asked.labels):
         folder, state = known.get(label, (None, ""))
         if state == "finished":
@@ -103,8 +109,8 @@ def _new(runs: Path, config: RunConfig) -> RunFolder:
 
 def _print_object(asked: Question, arguments: argparse.Namespace, state: str) -> None:
     chosen = {"seed": arguments.seed, "device": arguments.device}
-    answer = answered(asked, arguments.runs, **chosen)
-    finished = finished_runs(asked, arguments.runs, **chosen)
+    answer = answered(asked, *_folders(arguments), **chosen)
+    finished = finished_runs(asked, *_folders(arguments), **chosen)
     print(
         json.dumps(
             {

@@ -19,6 +19,8 @@ from cl_core.store import RunFolder, create_run
 from cl_core.summary import headline_readout, summarise
 
 if TYPE_CHECKING:
+    from cl_core.engine.device import Turn
+    from cl_core.engine.trainer import Trainer
     from cl_core.engine.worker import Ended
 
 
@@ -39,6 +41,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bf16"),
+        help="of the backbone's products; auto: bfloat16 on a GPU that has it, else float32",
+    )
     parser.add_argument("--name", help="name of the run's folder")
     add_download(parser)
     add_runs(parser)
@@ -55,7 +62,7 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
     record = {}
     if arguments.config is not None:
         record = RunConfig.record_from_toml(arguments.config)
-    for key in ("method", "backbone", "stream", "preset", "seed", "device", "name"):
+    for key in ("method", "backbone", "stream", "preset", "seed", "device", "precision", "name"):
         if getattr(arguments, key) is not None:
             record[key] = getattr(arguments, key)
     return resolve(record).with_overrides(arguments.set)
@@ -65,15 +72,19 @@ def execute(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
     let_download(arguments)
     config = configuration(arguments)
-    from cl_core.build import build  # torch from here on
+    from cl_core.build import build, check  # torch from here on
+    from cl_core.engine.device import Turn, choose_device
 
-    build(config)  # what cannot be built leaves no folder behind
-    folder = create_run(arguments.runs, config)
-    return train(folder, as_json=arguments.json)
+    check(config)  # what cannot be built leaves no folder behind; on a busy GPU, what can be told without its memory
+    with Turn(choose_device(config.device)) as turn:
+        built = build(config) if turn.take("a run that begins") else None
+        folder = create_run(arguments.runs, config)
+        return train(folder, as_json=arguments.json, built=built, turn=turn)
 
 
-def drive_here(folder: RunFolder) -> Ended:
-    """Train a run in this process. Ctrl-C saves and stops; a second one ends at once."""
+def drive_here(folder: RunFolder, built: Trainer | None = None, turn: Turn | None = None) -> Ended:
+    """Train a run in this process; `built`: its trainer, and `turn` that of its device, where there is one already.
+    Ctrl-C saves and stops; a second one ends at once."""
     from cl_core.engine.worker import drive
 
     asked: list[bool] = []
@@ -86,15 +97,16 @@ def drive_here(folder: RunFolder) -> Ended:
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return drive(folder, Progress(sys.stderr), lambda: bool(asked))
+        waits = lambda reason: print(f"{folder.name} {reason}", file=sys.stderr, flush=True)
+        return drive(folder, Progress(sys.stderr), lambda: bool(asked), on_wait=waits, built=built, turn=turn)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def train(folder: RunFolder, *, as_json: bool) -> int:
+def train(folder: RunFolder, *, as_json: bool, built: Trainer | None = None, turn: Turn | None = None) -> int:
     """Drive a run here and say how it ended."""
-    ended = drive_here(folder)
+    ended = drive_here(folder, built, turn)
     summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
     if as_json:
         print(json.dumps(summary.reported()))

@@ -38,28 +38,29 @@ def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
 
 
 class SelectionTally:
-    """Sums over the test images of one round; nothing of it outlives the round."""
+    """Sums over the test images of one round, kept where the images are; nothing of it outlives the round."""
 
     def __init__(self, task_of: Sequence[int]) -> None:
         """`task_of[c]`: the task that class c came with."""
         self.task_of = torch.as_tensor(task_of)
         self._sums: dict[int, Tensor] = {}  # layer → [C, E]
-        self._own: dict[int, int] = {}  # layer → images that took their own
+        self._own: dict[int, Tensor] = {}  # layer → how many images took their own
         self._said: dict[int, Any] = {}  # layer → a selection, for what its entries stand for
         self._images = torch.zeros(len(self.task_of), dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, selections: Iterable[Any], labels: Tensor) -> None:
         """Take in what images with class ids `labels` [B] took (`cl_core.methods.method.Selection`, one a layer)."""
-        labels = labels.cpu()
-        self._images.index_add_(0, labels, torch.ones(len(labels), dtype=torch.float64))
+        self.task_of, self._images = self.task_of.to(labels.device), self._images.to(labels.device)
+        self._images.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         for chosen in selections:
-            weights = chosen.weights.detach().double().cpu()
-            empty = torch.zeros(len(self.task_of), weights.shape[1], dtype=torch.float64)
+            weights = chosen.weights.detach().double()
+            empty = weights.new_zeros(len(self.task_of), weights.shape[1])
             self._sums.setdefault(chosen.layer, empty).index_add_(0, labels, weights)
             own = labels if chosen.of == "class" else self.task_of[labels]
-            took = int(own_share(weights, chosen.owners, own).sum()) if chosen.of else 0
-            self._own[chosen.layer] = self._own.get(chosen.layer, 0) + took
+            if chosen.of:
+                took = own_share(weights, chosen.owners, own).sum()
+                self._own[chosen.layer] = self._own.get(chosen.layer, 0) + took
             self._said[chosen.layer] = chosen
 
     def events(self, clock: Clock) -> list[Event]:
@@ -70,9 +71,9 @@ class SelectionTally:
                 clock,
                 layer,
                 self._said[layer].of,
-                (sums / self._images[:, None]).float().numpy(),
+                (sums / self._images[:, None]).float().cpu().numpy(),
                 list(self._said[layer].owners),
-                100 * self._own[layer] / images if self._said[layer].of else None,
+                100 * int(self._own[layer]) / images if self._said[layer].of else None,
             )
             for layer, sums in sorted(self._sums.items())
         ]

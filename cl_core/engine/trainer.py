@@ -10,26 +10,29 @@ One task:  begin → train (steps, epochs) → survey → measure
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cl_core.config import DiagnosticsConfig, RunConfig
 from cl_core.diagnostics.forward import ForwardProbe
 from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.probe import Probe
-from cl_core.diagnostics.readout import ClassStatistics
-from cl_core.diagnostics.selection import SelectionTally
 from cl_core.diagnostics.weights import WeightWatch
+from cl_core.engine.device import OUT_OF_MEMORY, memory
 from cl_core.engine.environment import environment
+from cl_core.engine.evaluation import Evaluation
+from cl_core.engine.feed import Feed
+from cl_core.engine.memory import OutOfMemory, fitting
+from cl_core.engine.step import Stepper, Taken
 from cl_core.events import (
-    AccuracyMeasured,
+    AnswersKept,
     Clock,
     EpochEnded,
     Event,
@@ -44,13 +47,14 @@ from cl_core.events import (
 from cl_core.methods.method import Method
 from cl_core.streams.stream import Batch, Task, TaskStream, mixed_seed
 
-EVALUATION_BATCH = 250
-
 Moment = tuple[Event, ...]
-
-
-class NonFiniteLoss(ArithmeticError):
-    """A loss became NaN or infinite; the message names task, step and part."""
+_DOING = {  # stage → what is being done, before a task's name
+    "start": "while preparing the run, before",
+    "begin": "while preparing task",
+    "train": "while gathering batches of task",
+    "survey": "while looking over the training images of task",
+    "measure": "while measuring after task",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,16 @@ class Trainer:
     """Trains one method on one stream and says what happened. Knows no method by name."""
 
     def __init__(
-        self, config: RunConfig, stream: TaskStream, backbone: nn.Module, method: Method, device: torch.device
+        self,
+        config: RunConfig,
+        stream: TaskStream,
+        backbone: nn.Module,
+        method: Method,
+        device: torch.device,
+        precision: torch.dtype = torch.float32,
     ) -> None:
-        self.config, self.stream, self.device = config, stream, device
+        """`precision`: what the backbone multiplies in while steps are trained and test images classified."""
+        self.config, self.stream, self.device, self.precision = config, stream, device, precision
         self.backbone, self.method = backbone.to(device), method.to(device)
         self.curriculum = stream.joined() if method.trains_on_all else stream
         self.diagnostics: DiagnosticsConfig = config.diagnostics
@@ -82,8 +93,11 @@ class Trainer:
             {j: p.labels.to(device) for j, p in probes.items()},
         )
         self._pictures = probes
-        self.statistics = ClassStatistics(len(stream.class_names), backbone.pooled_width).to(device)
         method.meet(stream, self.backbone)
+        joint = method.trains_on_all
+        self.feed = Feed((stream, self.curriculum) if joint else (stream,), device)
+        self.stepper = Stepper(method, self.backbone, precision, proposals=self.diagnostics.spectra)
+        self.evaluation = Evaluation(stream, self.backbone, method, self.feed, self.diagnostics, precision)
         self.gap = ModalityGap(stream) if self.diagnostics.gap else None
         self.weights = WeightWatch() if self.diagnostics.weights else None
         self.forward = ForwardProbe(stream) if self.diagnostics.forward else None
@@ -96,7 +110,13 @@ class Trainer:
     def run(self) -> Iterator[Moment]:
         """Moments from the cursor on, until the last task has been measured."""
         while self.cursor.stage != "end":
-            yield from getattr(self, f"_{self.cursor.stage}")()
+            try:
+                yield from getattr(self, f"_{self.cursor.stage}")()
+            except OUT_OF_MEMORY:  # said below, where what the error keeps alive is gone
+                details, left = traceback.format_exc(), memory(self.device)
+            else:
+                continue
+            raise OutOfMemory(f"{_DOING[self.cursor.stage]} {self._task.title}", self.device, left, details, None)
 
     @property
     def total_steps(self) -> int:
@@ -131,7 +151,7 @@ class Trainer:
                 self.total_steps,
                 trainable,
                 self.backbone.describe(),
-                environment(self.device),
+                environment(self.device, self.precision),
             )
         ]
         for index, split in self._pictures.items():
@@ -140,7 +160,9 @@ class Trainer:
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
         if skipped := self.stream.skipped:
             moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100])))
-        moment += [*prepared, *self._drift(clock), *self._before_training(clock)]
+        moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in self.method.answers_kept(self.backbone)]
+        moment += [*prepared, *self._drift(clock), *self.evaluation.before_training(clock)]
+        moment += [*self._gap(clock), *self._forward(clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
 
@@ -166,7 +188,8 @@ class Trainer:
         steps = self._steps(task)
         while self.cursor.epoch < self._epochs:
             epoch = self.cursor.epoch
-            batches = task.batches(
+            batches = self.feed.batches(
+                task,
                 training.batch_size,
                 seed=self.config.seed,
                 epoch=epoch,
@@ -195,13 +218,13 @@ class Trainer:
         clock = self._clock(self._epochs - 1)
         started = time.perf_counter()
         taps = self.method.survey_taps(measure)
-        if taps is not None or self._reads_statistics:
-            for batch in self._ordered(task, "train", self.method.survey_batch()):
-                features = self._features(batch.images, taps or ())
+        if taps is not None or self.evaluation.reads_statistics:
+            for batch in self.feed.ordered(task, "train", self.method.survey_batch()):
+                features = self.evaluation.features(batch.images, taps or ())
                 if taps is not None:
                     self.method.survey(self.backbone, features, batch.labels)
-                if self._reads_statistics:
-                    self.statistics.add(features.pooled, batch.labels)
+                if self.evaluation.reads_statistics:
+                    self.evaluation.statistics.add(features.pooled, batch.labels)
         said = self.method.end_task(clock, measure)
         if self.weights is not None:
             said += self.weights.measure(self.method, self.backbone, clock)
@@ -211,15 +234,14 @@ class Trainer:
         yield (*said, TaskEnded(clock, self._task_seconds, self.method.kept_bytes()))
 
     def _measure(self) -> Iterator[Moment]:
-        clock = self._clock(self._epochs - 1)
+        clock, done = self._clock(self._epochs - 1), self._last_task()
         moment = [
-            *self._accuracies(clock),
+            *self.evaluation.accuracies(clock, self._learned(), self._seen, last=done),
             *self._compared(clock, self._learned()),
             *self._gap(clock),
-            *self._selection(clock),
+            *self.evaluation.selection(clock, self._learned()),
             *self._forward(clock),
         ]
-        done = self._last_task()
         self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
         yield tuple(moment)
 
@@ -227,79 +249,38 @@ class Trainer:
 
     def _step(self, batch: Batch) -> StepEnded:
         started = time.perf_counter()
-        optimiser, training, steps = self.optimiser, self.config.training, self._steps(self._task)
-        assert optimiser is not None
-        epoch, item = self.cursor.epoch, self.cursor.item
-        factor = training.learning_rate_factor(epoch, epoch * steps + item, self._epochs * steps, self._epochs)
-        groups = self.method.groups()
-        for group, described in zip(optimiser.param_groups, groups, strict=True):
-            group["lr"] = described.rate * factor
-        loss = self.method.loss(self.backbone, batch.images.to(self.device), batch.labels.to(self.device))
-        total = torch.stack(list(loss.parts.values())).sum()
-        losses = {name: float(part.detach()) for name, part in loss.parts.items()} | {"total": float(total.detach())}
-        self._refuse_non_finite(losses)  # before the step: what is saved later stays finite
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        maps, watched = self.method.projections(), self.method.measured_parameters()
-        proposed, applied = {}, {}
-        with torch.no_grad():
-            for name, turned in self.method.gradient_maps().items():
-                gradient = self.method.get_parameter(name).grad
-                proposed[name] = gradient.norm()
-                self._propose(name, gradient)
-                gradient.copy_(turned(gradient))
-                applied[name] = gradient.norm()
-        before = {
-            name: p.detach().clone()
-            for g in groups
-            for name, p in g.parameters.items()
-            if name in maps or (name in watched and name not in proposed)
-        }
-        optimiser.step()
-        with torch.no_grad():
-            for name, old in before.items():
-                parameter = self.method.get_parameter(name)
-                step = parameter - old
-                proposed[name] = applied[name] = step.norm()
-                if name in maps:
-                    self._propose(name, step)
-                    step = maps[name](step)
-                    applied[name] = step.norm()
-                    parameter.copy_(old + step)
+        training, steps, epoch = self.config.training, self._steps(self._task), self.cursor.epoch
+        done = epoch * steps + self.cursor.item
+        factor = training.learning_rate_factor(epoch, done, self._epochs * steps, self._epochs)
+        taken = self._taken(batch, factor)
         ended = StepEnded(
-            self._clock(self.cursor.epoch),
-            losses,
-            {g.name: g.rate * factor for g in groups},
-            {n: float(v) for n, v in proposed.items()},
-            {n: float(v) for n, v in applied.items()},
-            100 * self._tally(losses, float(loss.correct)),
+            self._clock(epoch),
+            taken.losses,
+            {g.name: g.rate * factor for g in self.method.groups()},
+            taken.proposed,
+            taken.applied,
+            100 * self._tally(taken.losses, taken.correct),
             time.perf_counter() - started,
         )
         self._task_seconds += ended.seconds
         return ended
 
-    def _propose(self, name: str, wanted: Tensor) -> None:
-        """Add up what a map is given, for the methods to say at the task's end what they were asked for."""
-        if not self.diagnostics.spectra:
-            return
-        if name in self.method.proposals:
-            self.method.proposals[name] += wanted
-        else:
-            self.method.proposals[name] = wanted.clone()
+    def _taken(self, batch: Batch, factor: float) -> Taken:
+        """The step; where memory does not do, what batch would fit is found out before the run ends with it."""
+        assert self.optimiser is not None
+        where = f"task {self._task.title}, step {self.cursor.step + 1}"
+        try:
+            return self.stepper.take(self.optimiser, batch, factor, where)
+        except OUT_OF_MEMORY:
+            details, left = traceback.format_exc(), memory(self.device)
+        size = len(batch.labels)
+        fits = fitting(lambda count: self.stepper.attempt(self.optimiser, batch, count), size, self.device)
+        raise OutOfMemory(f"with {size} images in {where}", self.device, left, details, fits)
 
     def _tally(self, losses: dict[str, float], correct: float) -> float:
         for name, value in {**losses, "correct": correct}.items():
             self._epoch_losses[name] = self._epoch_losses.get(name, 0.0) + value
         return correct
-
-    def _refuse_non_finite(self, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            if not math.isfinite(value):
-                raise NonFiniteLoss(
-                    f"loss {name!r} became {value} in task {self._task.title}, step {self.cursor.step + 1}; "
-                    f"lower the learning rate ({', '.join(f'{g.name}: {g.rate:g}' for g in self.method.groups())}) and "
-                    "resume from the last boundary, or start anew"
-                )
 
     def _epoch_ended(self, steps: int) -> list[Event]:
         means = {name: value / steps for name, value in self._epoch_losses.items()}
@@ -320,7 +301,9 @@ class Trainer:
     def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
         if not self.diagnostics.attention:
             return []
-        return self.probe.compare(self.method, self.backbone, list(tasks), clock, self._rivals)
+        return self.probe.compare(
+            self.method, self.backbone, list(tasks), clock, lambda task: self.evaluation.rivals(task, self._seen)
+        )
 
     def _gap(self, clock: Clock) -> list[Event]:
         return [] if self.gap is None else self.gap.measure(self.method, self.backbone, clock)
@@ -328,89 +311,14 @@ class Trainer:
     def _forward(self, clock: Clock) -> list[Event]:
         return [] if self.forward is None else self.forward.measure(self.method, self.backbone, clock, self.device)
 
-    @torch.no_grad()
-    def _selection(self, clock: Clock) -> list[Event]:
-        """What the test images of all tasks learned so far take from the method's pools."""
-        if not self.diagnostics.selection:
-            return []
-        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
-        for index in self._learned():
-            for batch in self._ordered(self.stream[index], "test", EVALUATION_BATCH):
-                chosen = self.method.selection(self.backbone, batch.images)
-                if not chosen:
-                    return []
-                tally.add(chosen, batch.labels)
-        return tally.events(clock)
-
-    @torch.no_grad()
-    def _before_training(self, clock: Clock) -> list[Event]:
-        """What the pre-trained model can do already: accuracy on every task where tasks are known, and the gap."""
-        if not self.stream.task_is_known:
-            return [*self._gap(clock), *self._forward(clock)]
-        row = self._rows({"zero-shot": self.method.classify})["zero-shot"]
-        return [AccuracyMeasured(clock, "zero-shot", row), *self._gap(clock), *self._forward(clock)]
-
-    @torch.no_grad()
-    def _accuracies(self, clock: Clock) -> list[Event]:
-        """One row of each accuracy matrix from one pass over the test images: of all tasks learned so far, or of all
-        tasks where a picture comes with its task."""
-        if self.stream.task_is_known:
-            readouts = {"task-incremental": self.method.classify}
-        else:
-            readouts = {"class-incremental": self.method.classify}
-            if self._reads_statistics:
-                readouts["stored statistics"] = self.statistics.classify
-                if self.diagnostics.readout_control == "every" or self._last_task():
-                    readouts["recomputed statistics"] = self._recomputed().classify
-            readouts["task-incremental"] = self.method.classify
-        return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts).items()]
-
-    def _rows(self, readouts: dict[str, Callable[[Tensor, range], Tensor]]) -> dict[str, list[float | None]]:
-        """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
-        other all that `_rivals` names."""
-        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
-        self.method.prepare_classifier(self.backbone)
-        for index in range(len(self.stream)) if self.stream.task_is_known else self._learned():
-            task, right = self.stream[index], dict.fromkeys(readouts, 0)
-            for batch in self._ordered(task, "test", EVALUATION_BATCH):
-                pooled = self._features(batch.images).pooled
-                for name, classify in readouts.items():
-                    rivals = task.classes if name == "task-incremental" else self._rivals(index)
-                    guess = classify(pooled, rivals).argmax(dim=1) + rivals.start
-                    right[name] += int((guess == batch.labels).sum())
-            for name, count in right.items():
-                rows[name][index] = 100 * count / len(task.test)
-        return rows
-
-    def _rivals(self, index: int) -> range:
-        """The classes that compete for the pictures of a task."""
-        return self.stream[index].classes if self.stream.task_is_known else range(self._task.classes.stop)
-
     def _prepared(self, index: int) -> list[Event]:
         """The method's own preparation for task number `index`, with that task's batches in the order of any epoch."""
         task, training = self.curriculum[index], self.config.training
 
         def epoch(number: int) -> Iterator[Batch]:
-            for batch in task.batches(training.batch_size, seed=self.config.seed, epoch=number):
-                yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
+            yield from self.feed.batches(task, training.batch_size, seed=self.config.seed, epoch=number)
 
         return self.method.prepare_task(self.backbone, epoch, Clock(task.index, 0, self.cursor.step))
-
-    def _recomputed(self) -> ClassStatistics:
-        """Class statistics of all tasks learned so far, with the features as they are now."""
-        statistics = ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.device)
-        for index in self._learned():
-            for batch in self._ordered(self.stream[index], "train", EVALUATION_BATCH):
-                statistics.add(self._features(batch.images).pooled, batch.labels)
-        return statistics
-
-    @torch.no_grad()
-    def _features(self, images: Tensor, taps: Iterable[Any] = ()) -> Any:
-        return self.method.features(self.backbone, images, taps)
-
-    def _ordered(self, task: Task, split: str, size: int) -> Iterator[Batch]:
-        for batch in task.ordered(split, size):
-            yield Batch(batch.images.to(self.device), batch.labels.to(self.device))
 
     # ------------------------------------------------------------ where we are
 
@@ -418,14 +326,13 @@ class Trainer:
     def _task(self) -> Task:
         return self.curriculum[self.cursor.task]
 
-    @property
-    def _reads_statistics(self) -> bool:
-        """Stored statistics isolate drift from a badly calibrated head; where class texts are the head and tasks are
-        known, nothing is to be isolated."""
-        return self.diagnostics.readout and not self.stream.task_is_known
-
     def _last_task(self) -> bool:
         return self.cursor.task + 1 == len(self.curriculum)
+
+    @property
+    def _seen(self) -> range:
+        """Classes trained so far, the current task's included."""
+        return range(self._task.classes.stop)
 
     def _learned(self) -> list[int]:
         """Evaluation tasks whose classes have been trained, the current one included."""
@@ -449,7 +356,7 @@ class Trainer:
             "proposals": dict(self.method.proposals),
             "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
             "probe": dict(self.probe.named_buffers()),
-            "statistics": self.statistics.state_dict(),
+            "statistics": self.evaluation.statistics.state_dict(),
             "gap": {} if self.gap is None else self.gap.state_dict(),
             "weights": {} if self.weights is None else dict(self.weights.named_buffers()),
             "random": torch.get_rng_state(),
@@ -469,7 +376,7 @@ class Trainer:
         self._epoch_losses, self._task_seconds = dict(state["epoch_losses"]), state["task_seconds"]
         for name, value in state["probe"].items():
             self.probe.register_buffer(name, value.to(self.device))
-        self.statistics.load_state_dict(state["statistics"])
+        self.evaluation.statistics.load_state_dict(state["statistics"])
         if self.gap is not None:
             self.gap.load_state_dict(state["gap"])
         if self.weights is not None:

@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from cl_core.build import build
 from cl_core.commands import Command, Pause, Resume, Step, Stop, TurnKnob
 from cl_core.config import ConfigError
 from cl_core.engine import checkpoint as checkpoints
+from cl_core.engine.device import OUT_OF_MEMORY, Turn, choose_device, use_granted_cores
 from cl_core.engine.knobs import settings_after, turn
-from cl_core.engine.trainer import Moment, NonFiniteLoss, Trainer
+from cl_core.engine.memory import OutOfMemory
+from cl_core.engine.step import NonFiniteLoss
+from cl_core.engine.trainer import Moment, Trainer
 from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, RunForked, StateChanged
 from cl_core.store import (
     RunFolder,
@@ -35,6 +36,7 @@ from cl_core.store import (
     turned,
 )
 
+STOPPED = "stopped on request; resume goes on from exactly here"
 LISTEN = 0.1  # seconds between looks into the inbox while paused
 
 
@@ -48,7 +50,7 @@ class Ended:
 
 
 class Drive:
-    """One run, one writer, one trainer, one inbox."""
+    """One run, one writer, one trainer, one inbox. `built`: a trainer at the beginning of this run, not yet begun."""
 
     def __init__(
         self,
@@ -56,32 +58,75 @@ class Drive:
         writer: RunWriter,
         on_moment: Callable[[Moment, Trainer], None] | None = None,
         asked_to_stop: Callable[[], bool] = lambda: False,
+        on_wait: Callable[[str], None] = lambda reason: None,
+        built: Trainer | None = None,
+        turn: Turn | None = None,
+        sharing: int = 1,
     ) -> None:
         self.folder, self.writer, self.on_moment, self.asked_to_stop = folder, writer, on_moment, asked_to_stop
+        self.on_wait, self.built, self.turn, self.sharing = on_wait, built, turn, sharing
         self.clock = Clock()
         self.paused, self.allowance = False, 0  # moments to let through although paused
 
     def to_the_end(self) -> Ended:
-        """Build or restore the trainer and go on until the run is finished, stopped or fails."""
+        """Wait for the device, build or restore the trainer and go on until the run is finished, stopped or fails."""
         try:
-            trainer, before = self._trainer()
-            self.writer.append([StateChanged(self.clock, "running"), *before])
-            for moment in trainer.run():
-                self._store(moment, trainer)
-                if self._obey(trainer):
-                    return self._stop(trainer)
-            self._say(StateChanged(self.clock, "finished"))
-            return Ended("finished")
+            with self.turn or Turn(choose_device(self.folder.config().device), self.sharing) as turn:
+                return self._train() if self._wait(turn) else self._end_as_stopped("it had not come to its turn")
         except Exception as error:
             reason, details = in_one_sentence(error), traceback.format_exc()
+            if isinstance(error, OutOfMemory):
+                reason = f"{reason}; {self._way_out(error)}"
             with contextlib.suppress(StoreError):  # the disk may be what failed
                 self.writer.append([RunFailed(self.clock, reason, details), StateChanged(self.clock, "failed", reason)])
             return Ended("failed", reason, details)
 
+    def _wait(self, turn: Turn) -> bool:
+        """Stand in line where another run trains on the device. False: told to stop meanwhile."""
+        if turn.take(self.folder.name):
+            return True
+        reason = turn.reason()
+        self._say(StateChanged(self.clock, "queued", reason))
+        self.on_wait(reason)
+        while not turn.take(self.folder.name):
+            for command in take(self.folder):
+                if isinstance(command, Stop):
+                    return False
+                word = "?" if isinstance(command, str) else command.word
+                self._say(CommandRefused(self.clock, word, "the run waits for its device; it can only be stopped"))
+            if self.asked_to_stop():
+                return False
+            time.sleep(LISTEN)
+        return True
+
+    def _train(self) -> Ended:
+        use_granted_cores()
+        trainer, before = self._trainer()
+        self.writer.append([StateChanged(self.clock, "running"), *before])
+        for moment in trainer.run():
+            self._store(moment, trainer)
+            if self._obey(trainer):
+                return self._stop(trainer)
+        self._say(StateChanged(self.clock, "finished"))
+        return Ended("finished")
+
+    def _way_out(self, error: OutOfMemory) -> str:
+        """What can be done about it, and what is kept. The batch size is fixed within a run and free in a fork."""
+        done = max((c.task for c in checkpoints.complete(self.folder) if c.boundary), default=0)
+        kept = f"T{done} is finished and kept" if done else "no task was finished"
+        if not error.fits:
+            found = "not even one image fitted then; " if error.fits == 0 else ""
+            return f"{found}{kept}, and resume goes on from the last checkpoint when more memory is free"
+        found = f"loss and gradients of {error.fits} images were tried then and fitted; {kept}"
+        setting = f"--set batch_size={error.fits}"
+        if done:
+            return f"{found}: `plastiscope fork {self.folder.name} --after-task {done} {setting}` goes on from there"
+        return f"{found}: start anew with {setting}"
+
     def _trainer(self) -> tuple[Trainer, list[Event]]:
         """Built, or put where the newest checkpoint was taken; and what is to be said before the first moment: that
         this is a fork, and orders that outlive the steps that are repeated."""
-        trainer = build(in_force(self.folder))
+        trainer = self.built or build(in_force(self.folder))
         complete = checkpoints.complete(self.folder)
         state = checkpoints.load(complete[-1]) if complete else None  # before rows are taken back: it may be damaged
         reached = complete[-1].seq if complete else 0
@@ -164,7 +209,10 @@ class Drive:
     def _stop(self, trainer: Trainer) -> Ended:
         if trainer.cursor.stage != "start":
             self._save(trainer, boundary=False)
-        reason = "stopped on request; resume goes on from exactly here"
+        return self._end_as_stopped()
+
+    def _end_as_stopped(self, why: str = "") -> Ended:
+        reason = f"stopped on request, {why}; resume asks for it again" if why else STOPPED
         self._say(StateChanged(self.clock, "stopped", reason))
         return Ended("stopped", reason)
 
@@ -177,10 +225,25 @@ def drive(
     on_moment: Callable[[Moment, Trainer], None] | None = None,
     asked_to_stop: Callable[[], bool] = lambda: False,
     orders_since: float | None = None,
+    on_wait: Callable[[str], None] = lambda reason: None,
+    built: Trainer | None = None,
+    turn: Turn | None = None,
+    sharing: int = 1,
 ) -> Ended:
-    """Hold `folder` and train it to its end; orders sent before `orders_since` (default: now) were for an earlier
-    worker. Raises StoreError if it is held already, cannot be written, or is
-    finished."""
+    """Hold `folder` and train it to its end.
+
+    Args:
+        on_moment: called with each stored moment.
+        asked_to_stop: looked at after each moment, and while the run waits.
+        orders_since: orders sent before (default: now) were for an earlier worker.
+        on_wait: called with the reason if the run has to wait for its device.
+        built: a trainer of these settings at its beginning, so that it need not be built again; for a new run.
+        turn: the device's, where it is held already; given back at the end.
+        sharing: runs that may train on one GPU at a time; the others wait.
+
+    Raises:
+        StoreError: if it is held already, cannot be written, or is finished.
+    """
     folder.config()  # a damaged or newer run is refused before anything is touched
     with hold(folder), contextlib.closing(RunReader(folder)) as reader:
         if reader.status().state == "finished":
@@ -188,7 +251,7 @@ def drive(
         reader.close()
         with contextlib.closing(RunWriter(folder)) as writer:
             discard(folder, time.time() if orders_since is None else orders_since)
-            return Drive(folder, writer, on_moment, asked_to_stop).to_the_end()
+            return Drive(folder, writer, on_moment, asked_to_stop, on_wait, built, turn, sharing).to_the_end()
 
 
 def restored(trainer: Trainer, state: dict[str, Any]) -> None:
@@ -205,9 +268,9 @@ def restored(trainer: Trainer, state: dict[str, Any]) -> None:
 
 def in_one_sentence(error: Exception) -> str:
     """What went wrong, for a person."""
-    if isinstance(error, (ConfigError, StoreError, NonFiniteLoss)):
+    if isinstance(error, (ConfigError, StoreError, NonFiniteLoss, OutOfMemory)):
         return str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "out of memory; a smaller batch_size needs less, and the last boundary is kept"
+    if isinstance(error, OUT_OF_MEMORY):  # before the run itself, or after it
+        return "out of memory while the model or the stream was loaded; a smaller one, or more free memory, is needed"
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (details in the run's log)"

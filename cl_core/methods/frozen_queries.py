@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from cl_core.methods.answers_by_content import AnswersByContent
+from cl_core.methods.method import Kept
 
 PORTION = 16  # images a pass
 KEPT_BYTES = 64 * 2**20  # of queries
 
 
 class FrozenQueries:
-    """q(x) = f(x), f without prompts: [B, 3, S, S] → [B, d], no gradient.
-
-    On a GPU a pass over the batch costs less than recognising its images: nothing is kept there.
-    """
+    """q(x) = f(x), f without prompts: [B, 3, S, S] → [B, d], no gradient; in float32 whatever steps are trained in, so
+    that an image picks the same entries whenever it is asked."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.kept_bytes = kept_bytes
@@ -26,10 +25,13 @@ class FrozenQueries:
 
     @torch.no_grad()
     def __call__(self, backbone: Any, images: Tensor) -> Tensor:
-        if images.is_cuda:
-            return backbone(images).pooled
-        limit = self.kept_bytes // (backbone.pooled_width * images.element_size())
-        return self._answers(lambda part: backbone(part).pooled, images, limit)
+        with backbone.computing_in(torch.float32):
+            return self._answers(lambda part: backbone(part).pooled, images, self.kept(backbone).images)
+
+    def kept(self, backbone: Any) -> Kept:
+        """What is held in memory at most."""
+        each = 4 * backbone.pooled_width  # bytes, float32
+        return Kept(backbone.name, self.kept_bytes // each, self.kept_bytes // each * each)
 
     def __len__(self) -> int:
         return len(self._answers)

@@ -39,7 +39,7 @@ from cl_core.events import Clock, Event
 from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
 from cl_core.methods.joined_tokens import joined_last, run_joined
 from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
-from cl_core.methods.method import Loss, Method, ParameterGroup, Selection
+from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
 from cl_core.methods.task_heads import TaskHeads
 from cl_core.streams.stream import Batch, TaskStream
 
@@ -112,6 +112,9 @@ class FwdPrompt(Method):
     def begin_task(self, index: int, classes: range) -> None:
         self.heads.begin_task(classes, self.previous_prompts.device)
         self.spaces.begin_task()
+
+    def answers_kept(self, backbone: Any) -> list[Kept]:
+        return [self.pool.queries.kept(backbone)]
 
     def refresh(self) -> None:
         self.spaces.refresh(self.config.allocation())

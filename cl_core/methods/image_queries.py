@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cl_core.config import Preparation
 from cl_core.methods.answers_by_content import AnswersByContent
+from cl_core.methods.method import Kept
 
 PORTION = 32  # images a pass
 
@@ -34,6 +35,10 @@ class ImageQueries:
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._kept(lambda part: self.model(self.prepared(part)).pooled, images, self.limit)
+
+    def kept(self) -> Kept:
+        """What is held in memory at most."""
+        return Kept(self.model.name, self.limit, 4 * self.model.pooled_width * self.limit)
 
     def prepared(self, images: Tensor) -> Tensor:
         """[B, 3, S, S] as the first model reads them → [B, 3, S', S'] as the second does: the first one's scaling is

@@ -60,7 +60,7 @@ class KeyedPrompts(nn.Module):
         generator = torch.Generator().manual_seed(mixed_seed(seed, "prompt pool"))
         self.prompts = nn.Parameter(0.02 * torch.randn(count, width, generator=generator))  # [M, d]
         self.keys = nn.Parameter(2 * torch.rand(count, query_width, generator=generator) - 1)  # [M, e]
-        self._pooled = FrozenQueries()
+        self.queries = FrozenQueries()
         moment = torch.zeros(query_width, query_width, dtype=torch.float64)
         self.register_buffer("past_queries", moment)  # Σ qᵀq of finished tasks
         self.register_buffer("task_queries", moment.clone())
@@ -86,7 +86,7 @@ class KeyedPrompts(nn.Module):
     @torch.no_grad()
     def query(self, backbone: Any, images: Tensor) -> Tensor:
         """q [B, e], unit, of images [B, 3, S, S]."""
-        return F.normalize(self._pooled(backbone, images), dim=1)
+        return F.normalize(self.queries(backbone, images), dim=1)
 
     def pick(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines [B, m] and numbers [B, m] of the prompts that queries take."""

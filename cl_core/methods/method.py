@@ -53,6 +53,15 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Answers of a frozen model that are kept per image, so that it is asked once."""
+
+    model: str
+    images: int  # at most so many
+    bytes: int  # that they take then
+
+
+@dataclass(frozen=True)
 class WeightRule:
     """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
     min(d − k, r_max) ones where `used`."""
@@ -183,6 +192,10 @@ class Method(nn.Module, abc.ABC):
     def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
         """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all);
         empty if the method has none."""
+        return []
+
+    def answers_kept(self, backbone: Any) -> list[Kept]:
+        """Frozen models that are asked once an image, and how much of their answers is held in memory."""
         return []
 
     def kept_bytes(self) -> int:

@@ -102,6 +102,7 @@ class NSP2(PromptedMethod):
 
     Config = NSP2Config
     moments_used = True
+    past = 0  # finished tasks, as `refresh` found them
     rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
     columns: Tensor | None = None  # B̃₁ [L, d, d]
 
@@ -110,7 +111,8 @@ class NSP2(PromptedMethod):
 
     def refresh(self) -> None:
         """B̃₁, B̃₂ from the moments of finished tasks; none in the first task."""
-        if not int(self.moments.tasks) or self.config.projection == "none":
+        self.past = int(self.moments.tasks)
+        if not self.past or self.config.projection == "none":
             self.rows = self.columns = None
             return
         dtype = self.tuning.prompts.dtype
@@ -149,7 +151,7 @@ class NSP2(PromptedMethod):
 
     def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
         loss = super().loss(backbone, images, labels)
-        if int(self.moments.tasks) and self.config.norm_weight:
+        if self.past and self.config.norm_weight:
             loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()
         return loss
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Tap
 from cl_core.config import check_knobs, knob
 from cl_core.methods.frozen_queries import FrozenQueries
-from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.method import Kept, Loss, Method, ParameterGroup
 from cl_core.methods.task_heads import TaskHeads
 from cl_core.streams.stream import mixed_seed
 
@@ -57,6 +57,9 @@ class PoolMethod(Method, abc.ABC):
             ParameterGroup("prompts", self.pool(), self.config.rate),
             ParameterGroup("head", self.heads.trained("heads"), self.config.head_rate),
         ]
+
+    def answers_kept(self, backbone: Any) -> list[Kept]:
+        return [self.query.kept(backbone)]
 
     def measured_parameters(self) -> set[str]:
         return set(self.pool())

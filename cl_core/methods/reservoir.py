@@ -58,16 +58,16 @@ class Reservoir(nn.Module):
 
     def offer(self, images: Tensor, labels: Tensor, logits: Tensor | None = None) -> None:
         """One batch, image by image; `logits` [B, classes seen]."""
-        generator = self._generator("offer")
+        generator, before = self._generator("offer"), int(self.seen)
         for i in range(len(labels)):
-            n = int(self.seen)
+            n = before + i
             place = n if n < len(self.labels) else int(torch.randint(n + 1, (), generator=generator))
-            self.seen += 1
             if place < len(self.labels):
                 self.images[place], self.labels[place] = images[i], labels[i]
                 if logits is not None:
                     self.known[place] = logits.shape[1]
                     self.logits[place, : logits.shape[1]] = logits[i]
+        self.seen += len(labels)
 
     def draw(self, count: int, purpose: str) -> Drawn:
         """At most `count` different images, each with the same chance. Independent draws have different purposes."""

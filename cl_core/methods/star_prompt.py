@@ -36,7 +36,7 @@ from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig
 from cl_core.methods.class_survey import ClassSurvey, intra_class
 from cl_core.methods.gaussian_mixtures import GaussianMixtures
 from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.method import Loss, Method, ParameterGroup, Selection
+from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
 from cl_core.methods.semantic_residuals import SITES, SemanticResiduals
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
@@ -97,6 +97,9 @@ class StarPrompt(Method):
         with torch.no_grad():
             sentences = [f"{PLACEHOLDER} {phrase}." for phrase in phrases]
             self.keys = ClassKeys(self.config, sentences, plain, model, self.seed).to(device)
+
+    def answers_kept(self, backbone: Any) -> list[Kept]:
+        return [self.queries.kept()] if self.config.kept_queries else []
 
     def begin_task(self, index: int, classes: range) -> None:
         self.classes = classes

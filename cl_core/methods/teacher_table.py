@@ -8,6 +8,7 @@ Shapes: n images, c outputs of the teacher.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -43,9 +44,14 @@ class TeacherTable(nn.Module):
 def image_keys(images: Tensor) -> Tensor:
     """One 64-bit integer [B] for each float32 image."""
     words = images.detach().float().flatten(1).contiguous().view(torch.int32).long()
+    return (words * _odd(words.shape[1], words.device)).sum(dim=1)
+
+
+@functools.lru_cache(maxsize=4)
+def _odd(count: int, device: torch.device) -> Tensor:
+    """wᵢ [count], the same in every run and on every device."""
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**62), 2**62, words.shape[1:], generator=generator) * 2 + 1
-    return (words * weights.to(words.device)).sum(dim=1)
+    return (torch.randint(-(2**62), 2**62, (count,), generator=generator) * 2 + 1).to(device)
 
 
 def _take_sizes(table: TeacherTable, state: dict[str, Tensor], prefix: str, *others: Any) -> None:

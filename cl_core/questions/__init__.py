@@ -9,8 +9,8 @@ from cl_core.questions.question import (
     config_of,
     finished_runs,
     known_runs,
+    runs_of,
     runs_with,
-    settings_of,
 )
 from cl_core.registry import lookup
 
@@ -41,6 +41,6 @@ __all__ = [
     "finished_runs",
     "known_runs",
     "question",
+    "runs_of",
     "runs_with",
-    "settings_of",
 ]

@@ -6,7 +6,7 @@ Every answer names its runs, seeds and cells, so that a reader can look each num
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from typing import TypeVar
 
@@ -17,7 +17,9 @@ from cl_core.store import RunFolder, RunReader
 from cl_core.summary import Summary, summarise
 
 Kind = TypeVar("Kind", bound=Event)
+Found = TypeVar("Found")
 Row = list[float | None]
+Runs = Mapping[str, RunFolder]  # finished runs by label
 
 CLEAR = 1.0  # percentage points: closer results of one seed are called alike
 ONE_SEED = "One seed: what lies a few points apart may change places with another."
@@ -61,15 +63,30 @@ def untrained_transfer(summary: Summary) -> float | None:
     return mean(summary.zero_shot[1:]) if summary.zero_shot else None
 
 
-def summaries(runs: Mapping[str, RunFolder]) -> dict[str, Summary]:
-    return {label: summarise(folder) for label, folder in runs.items()}
+def in_each(runs: Runs, read: Callable[[RunFolder], Found]) -> dict[str, Found]:
+    """Label → what `read` finds in the run."""
+    return {label: read(folder) for label, folder in runs.items()}
 
 
-def sources(runs: Mapping[str, RunFolder], cells: str) -> str:
+def summaries(runs: Runs) -> dict[str, Summary]:
+    return in_each(runs, summarise)
+
+
+def told_of(found: Mapping[str, Found], told: Callable[[Found], str]) -> str:
+    """ "fixed keys: …; trained keys: …": what is told of each run."""
+    return "; ".join(f"{label}: {told(what)}" for label, what in found.items())
+
+
+def sources(runs: Runs, cells: str) -> str:
     """One sentence: runs, seeds and cells an answer comes from."""
     seeds = sorted({folder.config().seed for folder in runs.values()})
     named = ", ".join(f"{label} = {folder.name}" for label, folder in runs.items())
     return f"From {named}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {cells}."
+
+
+def concluded(verdict: str, each: str, runs: Runs, cells: str) -> str:
+    """The usual paragraph: verdict, what each run came to, where the numbers are from, and what one seed is worth."""
+    return f"{verdict} {each}. {sources(runs, cells)} {ONE_SEED}"
 
 
 # ---------------------------------------------------------------- numbers
@@ -97,7 +114,7 @@ def percent(value: float | None) -> str:
 
 def points(value: float | None) -> str:
     """ "+1.2 pp", "−3.0 pp"."""
-    return "not measured" if value is None else f"{value:+.1f} pp".replace("-", "−")
+    return "not measured" if value is None else f"{round(value, 1) + 0.0:+.1f} pp".replace("-", "−")  # never −0.0
 
 
 def number(value: float | None) -> str:

@@ -15,8 +15,11 @@ from cl_core.metrics import forward_transfer_over_time, rank_correlation
 from cl_core.questions.evidence import (
     CLEAR,
     ONE_SEED,
+    Runs,
     compared,
+    concluded,
     events,
+    in_each,
     less,
     mean,
     number,
@@ -24,6 +27,7 @@ from cl_core.questions.evidence import (
     points,
     sources,
     span,
+    told_of,
 )
 from cl_core.questions.question import Question
 from cl_core.store import RunFolder
@@ -33,8 +37,6 @@ PRESET = "fwd-prompt-micro"
 EPSILONS = (0.95, 0.99, 0.999)
 ALIKE = 0.9  # overlap from which two cores are called the same
 CLEAR_TREND = 0.5  # rank correlation from which a trend is called one
-
-Runs = Mapping[str, RunFolder]
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def forward_transfers(folder: RunFolder) -> list[float]:
 
 
 def each(found: Mapping[str, Outcome]) -> str:
-    return "; ".join(f"{label}: {outcome.told()}" for label, outcome in found.items())
+    return told_of(found, Outcome.told)
 
 
 def cells(found: Mapping[str, Outcome]) -> str:
@@ -147,7 +149,7 @@ def spaces(runs: Runs) -> str:
 
 
 def residual(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     with_it, without = found.get("residual-only"), found.get("none")
     if with_it is None or without is None:
         verdict = "Not decided: both runs are needed."
@@ -160,11 +162,11 @@ def residual(runs: Runs) -> str:
             f"({points(less(with_it.final, without.final))}). Net changes of the prompts lie in old cores by "
             f"{number(with_it.leak)} against {number(without.leak)} (a random change {number(without.leak_chance)})."
         )
-    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+    return concluded(verdict, each(found), runs, cells(found))
 
 
 def pretrained(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     plain, kept = found.get("residual-only"), [label for label in ("both", "pretrained-only") if label in found]
     if plain is None or not kept:
         verdict = "Not decided: residual-only and one that keeps to the pre-trained space are needed."
@@ -179,11 +181,11 @@ def pretrained(runs: Runs) -> str:
         verdict = f"{word}: against the residual space alone {differences}."
     negative = [label for label, o in found.items() if o.transfer is not None and o.transfer < -CLEAR]
     verdict += f" Negative transfer (probe FWD below −{CLEAR:g} pp): {', '.join(negative) or 'in none of them'}."
-    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+    return concluded(verdict, each(found), runs, cells(found))
 
 
 def random_control(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     chosen, control = found.get("both"), found.get("random")
     if chosen is None or control is None:
         verdict = "Not decided: both runs are needed."
@@ -197,11 +199,11 @@ def random_control(runs: Runs) -> str:
             f"{points(less(chosen.transfer, control.transfer))}. The last task found "
             f"{chosen.free if chosen.free is not None else 'an unknown number'} of {chosen.width} directions free."
         )
-    return f"{verdict} {each(found)}. {sources(runs, cells(found))} {ONE_SEED}"
+    return concluded(verdict, each(found), runs, cells(found))
 
 
 def epsilon(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     ranks = {
         label: f"cores of {', '.join(str(e.rank) for e in tasks_of(folder)) or 'unknown size'}"
         for label, folder in runs.items()
@@ -222,14 +224,14 @@ def epsilon(runs: Runs) -> str:
         f"the last task, {o.told()}"
         for label, o in found.items()
     )
-    return f"{verdict} {said}. {sources(runs, cells(found))} {ONE_SEED}"
+    return concluded(verdict, said, runs, cells(found))
 
 
 # ---------------------------------------------------------------- orders, pool, similarity
 
 
 def orders(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     gains, fewer = {}, {}
     for label in found:
         order, _, which = label.partition(", ")
@@ -255,7 +257,7 @@ def orders(runs: Runs) -> str:
 
 
 def pool(runs: Runs) -> str:
-    found = {label: outcome_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, outcome_of)
     finals = {label: o.final for label, o in found.items()}
     larger = less(finals.get("M 40, m 5"), finals.get("M 10, m 5"))
     longer = less(finals.get("M 20, m 10"), finals.get("M 20, m 1"))

@@ -9,8 +9,10 @@ from cl_core.events import ModalityGapMeasured, SpectrumMeasured, UpdateMeasured
 from cl_core.questions.evidence import (
     CLEAR,
     ONE_SEED,
+    Runs,
     compared,
     events,
+    in_each,
     less,
     mean,
     number,
@@ -20,6 +22,7 @@ from cl_core.questions.evidence import (
     sources,
     span,
     summaries,
+    told_of,
     untrained_transfer,
 )
 from cl_core.questions.question import Question
@@ -31,8 +34,6 @@ PUBLISHED = "rho 0.15"
 STEADY = 0.10  # relative change of the gap's length up to which it is called kept
 AIMED = 0.95  # least cosine with the gap before training
 RETRIEVED = 5.0  # percentage points of R@1 that may be lost
-
-Runs = Mapping[str, RunFolder]
 
 
 # ---------------------------------------------------------------- the gap
@@ -96,7 +97,7 @@ def gap_kept(runs: Runs) -> str:
         ]
         word = {2: "Yes", 1: "Partly", 0: "No"}[mine.gap_kept + mine.retrieval_kept]
         verdict = f"{word}: {', '.join(parts)}."
-    each = "; ".join(f"{label}: {space.told()}" for label, space in found.items())
+    each = told_of(found, JointSpace.told)
     bare, plain = found.get("without the two losses"), found.get("finetune")
     owed = ""
     if mine is not None and bare is not None:
@@ -142,7 +143,7 @@ def cut_of(folder: RunFolder) -> Cut:
 
 
 def rho_and_projection(runs: Runs) -> str:
-    found, cuts = summaries(runs), {label: cut_of(folder) for label, folder in runs.items()}
+    found, cuts = summaries(runs), in_each(runs, cut_of)
     each = "; ".join(
         f"{label}: {number(None if cut.free is None else 100 * cut.free)} % of directions free, leak "
         f"{number(cut.leak)} (chance {number(cut.chance)}), {scores(found[label])}"
@@ -211,6 +212,8 @@ def _direction_verdict(found: Mapping) -> str:
     return f"{'Yes' if helps else 'No'}, projecting {'raises' if helps else 'does not raise'} Last: {', '.join(said)}."
 
 
+UNWATCHED = ("attention",)
+
 QUESTIONS = (
     Question(
         "gnsp-gap",
@@ -224,6 +227,7 @@ QUESTIONS = (
             ("without the two losses", {"preset": PRESET, "settings": {"distillation": 0.0, "alignment": 0.0}}),
         ),
         gap_kept,
+        unwatched=UNWATCHED,
     ),
     Question(
         "gnsp-rho",
@@ -239,5 +243,6 @@ QUESTIONS = (
             ),
         ),
         rho_and_projection,
+        unwatched=UNWATCHED,
     ),
 )

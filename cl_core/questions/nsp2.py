@@ -13,8 +13,10 @@ from cl_core.events import AttentionCompared
 from cl_core.questions.evidence import (
     CLEAR,
     ONE_SEED,
+    Runs,
     compared,
     events,
+    in_each,
     less,
     mean,
     number,
@@ -22,6 +24,7 @@ from cl_core.questions.evidence import (
     points,
     sources,
     span,
+    told_of,
 )
 from cl_core.questions.question import Question
 from cl_core.store import RunFolder
@@ -31,8 +34,6 @@ PRESET, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micr
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 STORED = "stored statistics"
-
-Runs = Mapping[str, RunFolder]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ def outcome_of(folder: RunFolder) -> Outcome:
 
 
 def outcomes(runs: Runs) -> dict[str, Outcome]:
-    return {label: outcome_of(folder) for label, folder in runs.items()}
+    return in_each(runs, outcome_of)
 
 
 def told(runs: Runs, found: Mapping[str, Outcome]) -> str:
     """All runs and where their numbers come from."""
-    each = "; ".join(f"{label}: {outcome.told()}" for label, outcome in found.items())
+    each = told_of(found, Outcome.told)
     tasks = max(outcome.tasks for outcome in found.values())
     cells = f"class-incremental rows of {span(tasks)} and the stored-statistics readout"
     return f"{each}. {sources(runs, cells)} {ONE_SEED}"
@@ -203,7 +204,7 @@ def consistency_of(folder: RunFolder) -> Consistency:
 
 
 def attention(runs: Runs) -> str:
-    found = {label: consistency_of(folder) for label, folder in runs.items()}
+    found = in_each(runs, consistency_of)
     mine, plain = found.get("nsp2"), found.get("sequential")
     if mine is None or plain is None or mine.local is None or plain.local is None or not plain.local:
         verdict = "Not decided: attention on old tasks' images was not measured in both nsp2 and sequential."

@@ -1,20 +1,20 @@
 """A question: which runs decide it, and how its answer is computed from them. No torch.
 
 An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
-name and group apart, so two questions share a run), so a question whose presets have changed asks for new runs instead
-of answering from old ones.
+name and group apart, so two questions share a run) and it measured at least as much, so a question whose presets have
+changed asks for new runs instead of answering from old ones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cl_core.config import ConfigError, RunConfig, nearest
+from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, nearest
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
@@ -29,6 +29,7 @@ class Question:
     runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
     answer: Callable[[Mapping[str, RunFolder]], str]  # finished runs by label, at least one → one paragraph
     seconds: float | None = None  # of all runs together, on two idle cores; None: not measured
+    unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -55,6 +56,7 @@ def config_of(question: Question, label: str, *, seed: int = 0, device: str = "a
     return resolve(
         {
             **records[label],
+            "diagnostics": {**records[label].get("diagnostics", {}), **dict.fromkeys(question.unwatched, False)},
             "seed": seed + int(records[label].get("seed", 0)),  # a question may compare seeds
             "device": device,
             "group": f"question {question.name}",
@@ -63,36 +65,51 @@ def config_of(question: Question, label: str, *, seed: int = 0, device: str = "a
     )
 
 
-def settings_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[str, str]:
-    """Label → the settings that a run needs to count as that run of the question."""
-    return {label: _settings(config_of(question, label, seed=seed, device=device)) for label in question.labels}
+def runs_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[str, RunConfig]:
+    """Label → the settings of that run of the question."""
+    return {label: config_of(question, label, seed=seed, device=device) for label in question.labels}
 
 
-def _settings(config: RunConfig) -> str:
-    """What an answer depends on. Who asked for the run first is not among it, nor how often the control of the readout
-    was measured."""
-    watched = replace(config.diagnostics, readout_control="last")
-    return replace(config, group="", diagnostics=watched).fingerprint()
+def _course(config: RunConfig) -> str:
+    """What decides how a run goes: neither who asked for it first nor what was measured on the way."""
+    return replace(config, group="", diagnostics=DiagnosticsConfig()).fingerprint()
 
 
-def runs_with(wanted: Container[str], *folders: Path) -> dict[str, tuple[RunFolder, str]]:
-    """Settings → (run, state) of the runs below the folders that have wanted settings, in any state.
+def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
+    """Whether everything that is wanted was measured."""
+    asked = {name: value for name, value in asdict(want).items() if value is True}
+    if any(getattr(have, name) is not True for name in asked):
+        return False
+    looks = "attention" not in asked or (have.probe_epochs, have.probe_images) == (want.probe_epochs, want.probe_images)
+    return looks and (want.readout_control != "every" or have.readout_control == "every")
 
-    Of several with the same settings a finished one is taken, else the newest of the first folder that has one. What
-    cannot be read is passed over.
+
+def runs_with(wanted: Iterable[RunConfig], *folders: Path) -> dict[str, tuple[RunFolder, str]]:
+    """Fingerprint of a wanted configuration → (run, state) of a run below the folders that went the same course and
+    measured as much, in any state.
+
+    Of several a finished one is taken, else the newest of the first folder that has one. What cannot be read is passed
+    over.
     """
+    courses: dict[str, dict[str, RunConfig]] = {}
+    for config in wanted:
+        courses.setdefault(_course(config), {})[config.fingerprint()] = config
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in (run for runs in folders for run in list_runs(runs)):
         try:
-            settings = _settings(folder.config())
-            if settings not in wanted or found.get(settings, ("", ""))[1] == "finished" or turned(folder):
+            config = folder.config()
+            serves = {
+                key
+                for key, want in courses.get(_course(config), {}).items()
+                if found.get(key, ("", ""))[1] != "finished" and _covers(config.diagnostics, want.diagnostics)
+            }
+            if not serves or turned(folder):
                 continue
             with closing(RunReader(folder)) as reader:
                 state = reader.status().state
         except StoreError:
             continue
-        if settings not in found or state == "finished":
-            found[settings] = folder, state
+        found |= {key: (folder, state) for key in serves if key not in found or state == "finished"}
     return found
 
 
@@ -100,9 +117,9 @@ def known_runs(
     question: Question, *folders: Path, seed: int = 0, device: str = "auto"
 ) -> dict[str, tuple[RunFolder, str]]:
     """Label → (run, state) of the question's runs below the folders, in any state; see `runs_with`."""
-    wanted = settings_of(question, seed=seed, device=device)
-    found = runs_with(set(wanted.values()), *folders)
-    return {label: found[settings] for label, settings in wanted.items() if settings in found}
+    wanted = runs_of(question, seed=seed, device=device)
+    found = runs_with(wanted.values(), *folders)
+    return {label: found[c.fingerprint()] for label, c in wanted.items() if c.fingerprint() in found}
 
 
 def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:

@@ -6,7 +6,6 @@ without filters: the first level used as a classifier.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +14,11 @@ from cl_core.events import IntraClassMeasured, KeysMoved, MixtureFitted, Residua
 from cl_core.questions.evidence import (
     CLEAR,
     ONE_SEED,
+    Runs,
     compared,
+    concluded,
     events,
+    in_each,
     less,
     mean,
     number,
@@ -25,6 +27,7 @@ from cl_core.questions.evidence import (
     sources,
     span,
     summaries,
+    told_of,
 )
 from cl_core.questions.question import Question
 from cl_core.store import RunFolder
@@ -34,8 +37,6 @@ PRESET = "star-prompt-micro"
 COMPONENTS = (1, 2, 5, 10)
 STILL = 0.9999  # least cosine of a key with its first self that counts as standing still
 ALONE = -1
-
-Runs = Mapping[str, RunFolder]
 
 
 # ---------------------------------------------------------------- selection
@@ -70,8 +71,8 @@ def _fall(matrix: np.ndarray) -> float:
     return float(np.mean(np.nanmax(matrix[:, :-1], axis=0) - matrix[-1, :-1]))
 
 
-def selected(folder: RunFolder, sizes: list[int]) -> Selected:
-    """`sizes`: classes of each task."""
+def selected(folder: RunFolder) -> Selected:
+    sizes = sizes_of(folder)
     tasks, ends = len(sizes), np.cumsum([0, *sizes])
     layers: dict[int, np.ndarray] = {}
     for event in events(folder, SelectionMeasured):
@@ -96,8 +97,8 @@ def least_kept(folder: RunFolder) -> float | None:
 
 def selection(runs: Runs) -> str:
     found = summaries(runs)
-    picked = {label: selected(folder, sizes_of(folder)) for label, folder in runs.items()}
-    kept = {label: least_kept(folder) for label, folder in runs.items()}
+    picked = in_each(runs, selected)
+    kept = in_each(runs, least_kept)
     mine, summary = picked.get("fixed keys"), found.get("fixed keys")
     if mine is None or mine.final is None or summary is None:
         verdict = "Not decided: the run with fixed keys has not measured its selection."
@@ -116,7 +117,7 @@ def selection(runs: Runs) -> str:
         f"{points(p.fallen)}, least cosine of a key {number(kept[label])}, {_scores(found[label])}"
         for label, p in picked.items()
     )
-    return f"{verdict} {each}. {sources(runs, 'test images of all tasks learned so far, mean over blocks')} {ONE_SEED}"
+    return concluded(verdict, each, runs, "test images of all tasks learned so far, mean over blocks")
 
 
 def _scores(summary: Summary) -> str:
@@ -143,7 +144,7 @@ def residual(runs: Runs) -> str:
         + (f", added norm {number(float(np.mean(ratios[label][-1])))} of attention's own" if ratios[label] else "")
         for label, summary in found.items()
     )
-    return f"{verdict} {each}. {sources(runs, 'the last row; norms over layers, after the last task')} {ONE_SEED}"
+    return concluded(verdict, each, runs, "the last row; norms over layers, after the last task")
 
 
 # ---------------------------------------------------------------- mixtures
@@ -175,12 +176,12 @@ def mixture(runs: Runs) -> str:
         if density is not None
         else ""
     )
-    each = "; ".join(f"{label}: {_scores(summary)}" for label, summary in found.items())
-    return f"{verdict}{told} {each}. {sources(runs, 'the last row; densities over all classes')} {ONE_SEED}"
+    each = told_of(found, _scores)
+    return concluded(f"{verdict}{told}", each, runs, "the last row; densities over all classes")
 
 
 def components(runs: Runs) -> str:
-    found, gains = summaries(runs), {label: gain_of(folder) for label, folder in runs.items()}
+    found, gains = summaries(runs), in_each(runs, gain_of)
     values = {k: s.final_average_accuracy for k, s in found.items() if s.final_average_accuracy is not None}
     if len(values) < 2:
         verdict = "Not decided: it takes two numbers of components."
@@ -195,7 +196,7 @@ def components(runs: Runs) -> str:
         f"{label}: {_scores(summary)}, held-out density {number(gains[label])} nats per dimension above one Gaussian"
         for label, summary in found.items()
     )
-    return f"{verdict} {each}. {sources(runs, 'the last row; densities over all classes')} {ONE_SEED}"
+    return concluded(verdict, each, runs, "the last row; densities over all classes")
 
 
 # ---------------------------------------------------------------- CLIP
@@ -220,7 +221,7 @@ def clip(runs: Runs) -> str:
             f"{'Yes' if apart > own else 'No'}: two images of a class are {number(apart)} of cosine nearer to each "
             f"other than two of different classes in CLIP's space, and {number(own)} in the ViT's after its task."
         )
-    picked = {name: selected(folder, sizes_of(folder)) for name, folder in runs.items()}
+    picked = in_each(runs, selected)
     each = "; ".join(
         f"{name}: by the keys alone {percent(p.alone)}, {_scores(found[name])}, so the second level adds "
         f"{points(less(found[name].final_average_accuracy, p.alone))}"

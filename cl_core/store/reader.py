@@ -34,8 +34,9 @@ class StoredEvent:
 class RunStatus:
     """Where a run stands, from its last state and from whether a process holds it.
 
-    `state`: "waiting" (created, no worker has spoken), "running", "paused", "stopped", "finished", "failed", or "gone"
-    (the record says running or paused, but no process holds the run: it was killed; what was measured is kept).
+    `state`: "waiting" (created, no worker has spoken), "queued" (its worker waits for the device), "running", "paused",
+    "stopped", "finished", "failed", or "gone" (the record says queued, running or paused, but no process holds the run:
+    it was killed; what was measured is kept).
     """
 
     state: str
@@ -45,7 +46,7 @@ class RunStatus:
 
     @property
     def live(self) -> bool:
-        return self.state in ("running", "paused") or (self.state == "waiting" and self.pid is not None)
+        return self.state in ("queued", "running", "paused") or (self.state == "waiting" and self.pid is not None)
 
     @property
     def resumable(self) -> bool:
@@ -135,7 +136,7 @@ class RunReader:
         if changed is None:
             return RunStatus("waiting", "", moved, pid)
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
-        if state in ("running", "paused") and pid is None:
+        if state in ("queued", "running", "paused") and pid is None:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
 

@@ -7,6 +7,7 @@ order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,15 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pictures as they are stored."""
+        return self.pictures.nbytes
+
+    def to(self, device: torch.device) -> Split:
+        """The same on a device, as they are stored: uint8 stays uint8."""
+        return Split(self.pictures.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -105,16 +115,21 @@ class Task:
         return -(-len(self.train) * repeats // size)
 
     def batches(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Batch]:
-        """Shuffled training batches of one epoch, from batch number `start`.
+        """Shuffled training batches of one epoch, from batch number `start`."""
+        for rows in self.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start):
+            yield Batch(self.prepare(self.train.pictures[rows]), self.train.labels[rows])
+
+    def portions(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Tensor]:
+        """Rows of the training images that make up each batch, where these images lie.
 
         The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the
-        NSP² release). Same (seed, task, epoch) → same order.
+        NSP² release). Same (seed, task, epoch) → same order, on every device.
         """
         generator = torch.Generator().manual_seed(mixed_seed(seed, "batches", self.index, epoch))
         order = torch.randperm(len(self.train) * repeats, generator=generator) % len(self.train)
+        order = order.to(self.train.labels.device)
         for item in range(start, self.steps(size, repeats)):
-            chosen = order[item * size : (item + 1) * size]
-            yield Batch(self.prepare(self.train.pictures[chosen]), self.train.labels[chosen])
+            yield order[item * size : (item + 1) * size]
 
     def ordered(self, split: str, size: int) -> Iterator[Batch]:
         """Batches of "train" or "test" in stored order, each image once, without augmentation."""
@@ -136,7 +151,7 @@ class Task:
         pictures, size = unit_range(pictures), self.preparation.size
         if pictures.shape[-1] != size:
             pictures = F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.preparation.mean, self.preparation.std))
+        mean, std = (_channels(tuple(v), pictures.device) for v in (self.preparation.mean, self.preparation.std))
         return (pictures - mean) / std
 
 
@@ -186,6 +201,12 @@ class TaskStream(Sequence[Task]):
             self.tasks[0].preparation,
         )
         return TaskStream(self.name, self.scenario, (whole,), skipped=self.skipped)
+
+
+@functools.cache
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """[3, 1, 1] on a device, sent there once."""
+    return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def unit_range(pictures: Tensor) -> Tensor:

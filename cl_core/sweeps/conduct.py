@@ -66,7 +66,7 @@ def conduct(
             if stop.exists():
                 queue.clear()
             while queue and engine.free():
-                engine.submit(_work(queue.popleft(), runs, stop, engine.threads))
+                engine.submit(_work(queue.popleft(), runs, stop, engine.threads, engine.sharing))
             for outcome in engine.ended(BEAT):
                 outcomes.append(outcome)
                 on_outcome(outcome)
@@ -77,7 +77,8 @@ def conduct(
 
 def _left(sweep: Sweep, runs: Path) -> list[Found]:
     """What is neither finished nor in somebody's hands."""
-    return [found for found in standing(sweep, runs).runs if found.state not in ("finished", *LIVE)]
+    held = ("finished", *LIVE)  # a run may be queued for its device; a point without a run is in nobody's hands
+    return [found for found in standing(sweep, runs).runs if found.folder is None or found.state not in held]
 
 
 def _state(sweep: Sweep, runs: Path, outcomes: list[Outcome]) -> str:
@@ -88,7 +89,7 @@ def _state(sweep: Sweep, runs: Path, outcomes: list[Outcome]) -> str:
     return "failed" if failed and failed + now.finished >= len(now.runs) else "stopped"
 
 
-def _work(found: Found, runs: Path, stop: Path, threads: int) -> Work:
+def _work(found: Found, runs: Path, stop: Path, threads: int, sharing: int) -> Work:
     return Work(
         found.point.fingerprint,
         str(Path(runs).resolve()),
@@ -96,4 +97,5 @@ def _work(found: Found, runs: Path, stop: Path, threads: int) -> Work:
         found.point.config.to_dict(),
         str(stop.resolve()),
         threads,
+        sharing,
     )

@@ -16,6 +16,7 @@ class Engine(ABC):
 
     workers: int  # runs that are trained at once
     threads: int  # processor threads a run
+    sharing: int = 1  # runs that may train on one GPU at a time; the others wait
 
     @abstractmethod
     def check(self, configs: Sequence[dict[str, Any]]) -> str:

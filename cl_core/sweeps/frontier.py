@@ -19,6 +19,7 @@ from cl_core.config import RunConfig
 from cl_core.summary import Summary, measures
 
 OWN = "default"  # a setting that a run does not name: its method's own value
+FORK = "fork of"  # what only a fork has
 _NAMES = ("method", "backbone", "stream")
 
 
@@ -129,7 +130,8 @@ def settings_of(config: RunConfig, *, everything: bool = False) -> dict[str, Any
     """What tells one run from another, by name: method, backbone, stream, the method's settings, training and stream,
     and of a fork what it left where.
 
-    Without name, group and preset; `everything`: with seed, device and diagnostics, which change no result on purpose.
+    Without name, group and preset; `everything`: with seed, device, precision and diagnostics, which change no result
+    on purpose.
     """
     record = config.to_dict()
     found: dict[str, Any] = {name: record[name] for name in _NAMES} | record["settings"]
@@ -137,8 +139,8 @@ def settings_of(config: RunConfig, *, everything: bool = False) -> dict[str, Any
     for section in sections:
         found |= {f"{section.removesuffix('_settings')}.{name}": value for name, value in record[section].items()}
     if config.parent:
-        found["fork of"] = f"{config.parent} after T{config.fork_task}"
-    return found | ({"seed": config.seed, "device": config.device} if everything else {})
+        found[FORK] = f"{config.parent} after T{config.fork_task}"
+    return found | ({"seed": config.seed, "device": config.device, "precision": config.precision} if everything else {})
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,7 +171,7 @@ def _swept(settings: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> lis
     columns = {
         name: tuple(said(one.get(name, OWN)) for one in settings)
         for name in varying
-        if name not in (*_NAMES, "fork of") and any(name in one for one in settings)
+        if name not in (*_NAMES, FORK) and any(name in one for one in settings)
     }
     if not columns:
         return []
@@ -185,7 +187,10 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 
 def _told(pairs: Sequence[tuple[str, str]]) -> str:
-    return ", ".join(value if name in _NAMES else f"{_short(name)} {value}" for name, value in pairs)
+    def one(name: str, value: str) -> str:
+        return "no fork" if (name, value) == (FORK, OWN) else f"{_short(name)} {value}"
+
+    return ", ".join(value if name in _NAMES else one(name, value) for name, value in pairs)
 
 
 def _short(name: str) -> str:

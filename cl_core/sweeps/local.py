@@ -43,7 +43,8 @@ class LocalEngine(Engine):
         with _environment(self.threads):  # a process is started when it gets its first work, and inherits this
             answer = first.submit(check, list(configs))
             for other in others:
-                other.submit(warm_up)  # imports torch meanwhile
+                other.submit(warm_up, list(configs))  # imports torch meanwhile
+            first.submit(warm_up, list(configs))  # behind the check, before the first run
         self._idle += [first, *others]
         try:
             return answer.result()

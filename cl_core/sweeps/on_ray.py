@@ -42,6 +42,7 @@ class RayEngine(Engine):
             raise ConfigError(
                 f"workers and threads must be at least 1 and GPUs a run at least 0, got {workers}, {threads} and {gpus}"
             )
+        self.sharing = max(1, int(1 / gpus)) if gpus else 1  # Ray has counted the shares already
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # inherited by workers that are started here
         import ray

@@ -12,7 +12,7 @@ from cl_core.events import RunStarted
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 from cl_core.sweeps.plan import Point, Sweep
 
-LIVE = ("running", "paused")
+LIVE = ("queued", "running", "paused")
 
 
 @dataclass(frozen=True)

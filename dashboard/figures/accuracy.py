@@ -1,4 +1,4 @@
-"""Accuracies: the matrix, its columns over time, what was learned and what is left, and who reads the features out.
+"""Accuracies: the matrix, its columns over time, what was learned and what is left.
 
 Everywhere a(i, j) is the accuracy in percent on task j after training on task i; axes are 0 to 100 in every figure.
 """
@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from cl_core.events import AccuracyMeasured
 from dashboard.figures.description import blank, describe
 from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import accuracies, headline_of, mean_so_far, readouts, zero_shot
+from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, mean_so_far, zero_shot
 from dashboard.theme import (
     INK,
     SEQUENTIAL,
@@ -30,16 +30,7 @@ from dashboard.theme import (
 )
 
 CONVENTION = "Rows: after training on; columns: evaluated on."
-READOUT_MEANING = {
-    "class-incremental": "the method's own head over all classes seen, no task id",
-    "task-incremental": "the same head, restricted to the task's own classes",
-    "stored statistics": "linear discriminant analysis with class statistics stored when each task was learned",
-    "recomputed statistics": "the same with statistics taken anew from all training images: a control",
-    "zero-shot": "the backbone before any training",
-}
-_DASHES = ("solid", "dash", "dashdot", "dot", "longdash")
-_MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
-_PERCENT_AXIS = {"range": [0, 103], "dtick": 20, "ticksuffix": " %"}
+PERCENT_AXIS = {"range": [0, 103], "dtick": 20, "ticksuffix": " %"}
 
 
 def header(task: int, count: int, tasks: Sequence[dict[str, Any]] = (), *, between: str = " ") -> str:
@@ -231,12 +222,10 @@ def accuracy_over_time(
         )
         ends.append((float(known[-1]), float(means[known[-1]]), f"<b>mean {means[known[-1]]:.1f}</b>"))
     label_ends(figure, ends if columns <= 12 else ends[:1] + ends[-2:], span=(0, 103), gap=14)
-    ticks = task_ticks(rows)
-    if untrained is not None:
-        ticks |= {"tickvals": [-1, *ticks["tickvals"]], "ticktext": ["zero-shot", *ticks["ticktext"]]}
+    ticks = task_ticks(rows, before="" if untrained is None else "zero-shot")
     start = -0.15 if untrained is None else -1.15
     figure.update_xaxes(title_text="after training on", showgrid=False, range=[start, max(rows - 1, 1) + 0.15], **ticks)
-    figure.update_yaxes(title_text="accuracy", **_PERCENT_AXIS)
+    figure.update_yaxes(title_text="accuracy", **PERCENT_AXIS)
     figure.update_layout(
         margin={"r": max(78, 20 + 7 * max((len(task_title(j, tasks)) for j in range(columns)), default=0))}
     )
@@ -346,96 +335,4 @@ def learned_and_kept(
         alt="Change since learned: "
         + (", ".join(f"{task_name(j)} {points(d)}" for j, d in changes) or "nothing measured yet")
         + ".",
-    )
-
-
-def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | None = None) -> go.Figure:
-    """Mean accuracy over the tasks seen, one line per readout: how much is the features' fault, how much the head's."""
-    found = readouts(measured)
-    figure, ends, rows = blank(), [], 1
-    for k, readout in enumerate(found):
-        means = mean_so_far(accuracies(measured, readout, rows=stages))
-        rows = max(rows, len(means))
-        known = np.flatnonzero(np.isfinite(means))
-        if not len(known):
-            continue
-        own = k == 0
-        figure.add_scatter(
-            x=known,
-            y=means[known].astype(np.float32),
-            mode="lines+markers",
-            name=readout,
-            showlegend=False,
-            line={"color": INK, "width": 3 if own else 1.8, "dash": _DASHES[k % len(_DASHES)]},
-            marker={"symbol": _MARKERS[k % len(_MARKERS)], "size": 8, "color": INK},
-            hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>",
-        )
-        ends.append((float(known[-1]), float(means[known[-1]]), f"{readout} {means[known[-1]]:.1f}"))
-    label_ends(figure, ends, span=(0, 103))
-    figure.update_xaxes(
-        title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
-    )
-    figure.update_yaxes(title_text="mean of tasks seen", **_PERCENT_AXIS)
-    figure.update_layout(margin={"r": 190})
-    return describe(
-        figure,
-        title="Who reads the features",
-        what="Mean accuracy over the tasks seen so far, by readout; all look at the same features.",
-        look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
-        "recomputed statistics: features that moved away from what was stored.",
-        how="A_i = mean of a(i, j) over j ≤ i, for each readout. "
-        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING)
-        + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a "
-        "diagnosis, not a result.",
-        alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.",
-    )
-
-
-def readout_bars(measured: Sequence[AccuracyMeasured], *, stages: int | None = None) -> go.Figure:
-    """Accuracy on every task now, side by side for each readout."""
-    found = readouts(measured)
-    patterns = ("", "/", ".", "x", "+")
-    figure = blank(barmode="group", bargap=0.25, bargroupgap=0.08)
-    alt, columns, last = [], 0, -1
-    for k, readout in enumerate(found):
-        matrix = accuracies(measured, readout, rows=stages)
-        reached = np.flatnonzero(np.isfinite(matrix).any(axis=1))
-        columns = max(columns, matrix.shape[1])
-        if not len(reached):
-            continue
-        last = max(last, int(reached[-1]))
-        row = matrix[reached[-1]].astype(np.float32)
-        colours = [task_colour(j, len(row)) for j in range(len(row))]
-        figure.add_bar(
-            x=list(range(len(row))),
-            y=row,
-            name=readout,
-            showlegend=True,
-            marker={
-                "color": colours if k == 0 else [faded(c, 0.18) for c in colours],
-                "line": {"color": colours, "width": 1},
-                "pattern": {"shape": patterns[k % len(patterns)], "fgcolor": colours, "size": 6, "fillmode": "overlay"},
-            },
-            hovertemplate=f"{readout}: %{{y:.1f}} %<extra></extra>",
-        )
-        alt.append(f"{readout} {percent(float(np.nanmean(row)))}")
-    figure.update_xaxes(
-        showgrid=False, ticks="", tickvals=list(range(columns)), ticktext=[header(j, columns) for j in range(columns)]
-    )
-    figure.update_yaxes(title_text="accuracy", **_PERCENT_AXIS)
-    figure.update_layout(margin={"b": 70}, legend={"y": -0.14})
-    after = (
-        (" after training on all tasks" if stages == 1 < columns else f" after training on {task_name(last)}")
-        if last >= 0
-        else ""
-    )
-    return describe(
-        figure,
-        title="Each task, by readout",
-        what=f"Accuracy on each task{after}; from left to right: {', '.join(found) or 'nothing measured yet'}.",
-        look_for="A task whose first bar is low and whose last is high is still in the features, but no longer "
-        "reachable by the head.",
-        how="The last measured row a(n, j) of each readout's accuracy matrix, in percent. "
-        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING),
-        alt=f"Mean over tasks{after}: {', '.join(alt) or 'nothing measured yet'}.",
     )

@@ -1,6 +1,7 @@
 """Several runs on the same axes: accuracy and forgetting over tasks, and what one matrix has that another has not.
 
-Runs differ by dash, marker and a label at the line's end, never by colour: a hue means a task.
+Runs differ by dash, marker and a label at the line's end, never by colour: a hue means a task. What forks have in
+common is drawn once: one line carries it, the others begin on it.
 """
 
 from __future__ import annotations
@@ -15,78 +16,122 @@ import plotly.graph_objects as go
 from cl_core.metrics import forgetting_over_time
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
+from dashboard.figures.forks import mark_forks
 from dashboard.figures.lines import label_ends, task_ticks
 from dashboard.figures.readings import mean_so_far
-from dashboard.theme import DIVERGING, INK, percent, points, scale, task_label
+from dashboard.lineage import Parting
+from dashboard.theme import DIVERGING, INK, percent, points, scale, task_label, task_name
 
 DASHES = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
 
-def accuracy_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
+def accuracy_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Parting] | None = None) -> go.Figure:
     """Average accuracy over the tasks seen so far, one line a run.
 
     Args:
         matrices: run label → [rows, T] percent, NaN = not measured (`readings.accuracies`).
+        forks: label of a run that shares its beginning with another → where its line begins (`lineage.partings`).
     """
     values = {label: mean_so_far(matrix) for label, matrix in matrices.items()}
-    figure, ends = _lines(values, "%", low=0.0, high=103.0)
+    figure, ends = _lines(values, "%", forks or {}, low=0.0, high=103.0)
     figure.update_yaxes(title_text="average accuracy so far", range=[0, 103], dtick=20, ticksuffix=" %")
     return describe(
         figure,
         title="Average accuracy over tasks",
-        what="One line a run: mean accuracy over the tasks seen by then.",
+        what=f"One line a run: mean accuracy over the tasks seen by then.{_parted(forks or {})}",
         look_for="A line that falls less keeps more; lines that begin apart learned the first task differently.",
         how="A_i = mean of a(i, j) over j ≤ i. The last point is the final average accuracy, the mean of all points "
         "the average incremental accuracy. A run that learns all tasks at once has one point.",
-        alt=_alt(ends, percent),
+        alt=_alt(ends, percent, forks or {}),
     )
 
 
-def forgetting_overlay(matrices: Mapping[str, np.ndarray]) -> go.Figure:
-    """Forgetting after each task, one line a run: up to the last row that was measured."""
+def forgetting_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Parting] | None = None) -> go.Figure:
+    """Forgetting after each task, one line a run: up to the last row that was measured. `forks` as above."""
     values = {label: forgetting_over_time(matrix) for label, matrix in matrices.items()}
     known = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.zeros(0)])
     low, high = min(0.0, float(known.min(initial=0.0))), max(5.0, float(known.max(initial=0.0)) * 1.08)
-    figure, ends = _lines(values, "pp", low=low, high=high)
+    figure, ends = _lines(values, "pp", forks or {}, low=low, high=high)
     figure.update_yaxes(title_text="forgetting, pp", range=[low, high])
     return describe(
         figure,
         title="Forgetting over tasks",
-        what="One line a run: how far the tasks before have fallen from their best, on average, after each task.",
+        what="One line a run: how far the tasks before have fallen from their best, on average, after each task."
+        + _parted(forks or {}),
         look_for="A line that keeps rising: every new task costs the old ones more. Below zero: old tasks got better.",
         how="F_i = mean over j < i of (max of a(k, j) over j ≤ k < i, minus a(i, j)), in percentage points. Undefined "
         "after the first task and for runs that learn all tasks at once.",
-        alt=_alt(ends, lambda v: points(v).lstrip("+")),
+        alt=_alt(ends, lambda v: points(v).lstrip("+"), forks or {}),
     )
 
 
 def _lines(
-    values: Mapping[str, np.ndarray], unit: str, *, low: float, high: float
+    values: Mapping[str, np.ndarray], unit: str, forks: Mapping[str, Parting], *, low: float, high: float
 ) -> tuple[go.Figure, list[tuple[float, float, str]]]:
     figure, ends, shorter = blank(showlegend=False), [], shortened(list(values))
     rows = max((len(v) for v in values.values()), default=1)
     for place, (label, series) in enumerate(values.items()):
+        start = forks[label].after_task - 1 if label in forks else 0  # a fork begins on the line that it leaves
         known = np.flatnonzero(np.isfinite(series))
+        known = known[known >= start]
         if not len(known):
             continue
+        begins = label in forks and int(known[0]) == start  # on a mark of the other line
         figure.add_scatter(
             x=known,
             y=series[known].astype(np.float32),
             mode="lines+markers",
             name=label,
             line={"color": INK, "width": 2, "dash": DASHES[place % len(DASHES)]},
-            marker={"symbol": MARKERS[place % len(MARKERS)], "size": 8, "color": INK},
+            marker={
+                "symbol": MARKERS[place % len(MARKERS)],
+                "size": [0 if begins else 8, *[8] * (len(known) - 1)],
+                "color": INK,
+            },
             hovertemplate=f"{escape(label)} after T%{{customdata}}: %{{y:.1f}} {unit}<extra></extra>",
             customdata=known + 1,
         )
         ends.append((float(known[-1]), float(series[known[-1]]), escape(shorter[label])))
+    _ring(figure, values, forks)
+    mark_forks(figure, (fork.after_task - 1 for fork in forks.values()), tasks=rows)
     label_ends(figure, ends, span=(low, high))
     figure.update_xaxes(
         title_text="after training on", showgrid=False, range=[-0.15, max(rows - 1, 1) + 0.15], **task_ticks(rows)
     )
     figure.update_layout(margin={"r": max(60, 20 + 7 * max((len(text) for *_, text in ends), default=0))})
     return figure, ends
+
+
+def _ring(figure: go.Figure, values: Mapping[str, np.ndarray], forks: Mapping[str, Parting]) -> None:
+    """A ring around every mark that a fork's line begins on, as far as there is a value."""
+    leaving: dict[tuple[int, float], list[str]] = {}
+    for label, fork in forks.items():
+        place = fork.after_task - 1
+        if label in values and place < len(values[label]) and np.isfinite(values[label][place]):
+            leaving.setdefault((place, float(values[label][place])), []).append(
+                f"{escape(label)} leaves {escape(fork.carrier)} after {task_name(place)}"
+            )
+    if leaving:
+        figure.add_scatter(
+            x=np.array([x for x, _ in leaving], dtype=np.int32),
+            y=np.array([y for _, y in leaving], dtype=np.float32),
+            mode="markers",
+            name="forks",
+            marker={"symbol": "circle-open", "size": 16, "color": INK, "line": {"width": 2}},
+            cliponaxis=False,  # whole where nothing was forgotten yet
+            customdata=["<br>".join(said) for said in leaving.values()],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+
+
+def _parted(forks: Mapping[str, Parting]) -> str:
+    """ " What forks share is drawn once: b leaves a after T2." """
+    told = []
+    for label, fork in forks.items():
+        why = "" if fork.parent == fork.carrier else f", which carries the past of {escape(fork.parent)} for both"
+        told.append(f"{escape(label)} leaves {escape(fork.carrier)} after {task_name(fork.after_task - 1)}{why}")
+    return f" What forks have in common is drawn once: {'; '.join(told)}." if told else ""
 
 
 def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
@@ -100,10 +145,10 @@ def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
     return {label: text if len(text) <= most else "…" + text[1 - most :] for label, text in kept.items()}
 
 
-def _alt(ends: Sequence[tuple[float, float, str]], said: Any) -> str:
-    return (
-        "Last values: " + ", ".join(f"{text} {said(y)}" for _, y, text in ends) + "." if ends else "Nothing measured."
-    )
+def _alt(ends: Sequence[tuple[float, float, str]], said: Any, forks: Mapping[str, Parting]) -> str:
+    if not ends:
+        return "Nothing measured."
+    return "Last values: " + ", ".join(f"{text} {said(y)}" for _, y, text in ends) + "." + _parted(forks)
 
 
 def matrix_difference(

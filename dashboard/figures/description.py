@@ -29,3 +29,29 @@ def describe(
         height=height, meta={"title": title, "caption": f"{what} {look_for}", "how": how, "alt": alt, "height": height}
     )
     return figure
+
+
+def nothing(
+    title: str,
+    *,
+    how: str,
+    first: str = "when the first task has been learned",
+    height: int = 340,
+    figure: go.Figure | None = None,
+) -> go.Figure:
+    """A figure of something that was not measured so far: when its first values come.
+
+    Args:
+        title, how, height: as `describe`.
+        first: when the first values come, as a clause.
+        figure: whose axes are shown; None = a blank one.
+    """
+    return describe(
+        blank() if figure is None else figure,
+        title=title,
+        what="Nothing has been measured so far.",
+        look_for=f"The first values appear {first}.",
+        how=how,
+        alt="Nothing to draw yet.",
+        height=height,
+    )

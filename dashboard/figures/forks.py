@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,12 +56,7 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
         label = branch.name if len(branch.name) <= 26 else f"…{branch.name[-25:]}"
         ends.append((float(last), float(branch.means[last]), label))
         told.append(f"{branch.name} {percent(float(branch.means[last]))} after {task_name(last)}")
-    for mark in sorted(marks):
-        figure.add_vline(x=mark, line={"dash": "dot", "width": 1, "color": INK}, layer="below")
-        figure.add_annotation(
-            x=mark, y=1, yref="y domain", text=f"fork after {task_name(mark)}", showarrow=False, xanchor="left",
-            yanchor="bottom", font={"size": 12},
-        )  # fmt: skip
+    mark_forks(figure, marks, tasks=tasks)
     label_ends(figure, ends, span=(0, 103), gap=14)
     figure.update_xaxes(
         title_text="after training on", showgrid=False, range=[-0.15, max(tasks - 1, 1) + 0.15], **task_ticks(tasks)
@@ -82,3 +77,16 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
         alt="; ".join(told) + "." if told else "No accuracy measured yet.",
         height=320,
     )
+
+
+def mark_forks(figure: go.Figure, places: Iterable[int], *, tasks: int) -> None:
+    """A dotted vertical at each task after which a fork left, counted from 0; names that would touch stand higher."""
+    level, before = 0, None
+    for place in sorted(set(places)):
+        level = level + 1 if before is not None and place - before < 0.3 * max(tasks - 1, 1) else 0
+        before = place
+        figure.add_vline(x=place, line={"dash": "dot", "width": 1, "color": INK}, layer="below")
+        figure.add_annotation(
+            x=place, y=1, yref="y domain", yshift=14 * level, text=f"fork after {task_name(place)}", showarrow=False,
+            xanchor="left", yanchor="bottom", font={"size": 12},
+        )  # fmt: skip

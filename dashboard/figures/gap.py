@@ -1,8 +1,8 @@
-"""The joint space of pictures and texts: how far apart the two clouds lie, whether pairs still find each other, and
-what becomes of tasks that have not been learned yet.
+"""The joint space of pictures and texts: how far apart the two clouds lie, and the cosines of pairs and non-pairs.
 
 Moments are "before" (task −1) and after every task. Pictures are filled circles, texts open diamonds; the hue is that
-of the task just learned, grey is before training. Cosines and lengths have no unit; accuracies and recalls are percent.
+of the task just learned, grey is before training. Cosines and lengths have no unit. What the space is good for is drawn
+in `figures.zero_shot_ability`.
 """
 
 from __future__ import annotations
@@ -14,32 +14,18 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
-from dashboard.figures.description import blank, describe
-from dashboard.figures.layer_map import colour_bar
+from cl_core.events import ModalityGapMeasured
+from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, last_of_tasks, zero_shot
-from dashboard.theme import (
-    DIVERGING,
-    INK,
-    PALE,
-    TEMPLATE,
-    faded,
-    number,
-    percent,
-    points,
-    scale,
-    task_colour,
-    task_label,
-    task_name,
-)
+from dashboard.figures.readings import last_of_tasks, task_count
+from dashboard.theme import INK, PALE, TEMPLATE, faded, number, task_colour, task_label
 
-BEFORE = -1
 TIES = 12  # pairs joined by a line
 Tasks = Sequence[dict[str, Any]]
 
-_SOURCE = "Modality gap: Liang et al., NeurIPS 2022, arXiv:2203.02053."
-_DIAMOND = "diamond-open"
+FIRST = "before training begins"  # when values come
+SOURCE = "Modality gap: Liang et al., NeurIPS 2022, arXiv:2203.02053."
+DIAMOND = "diamond-open"
 
 
 def moment(task: int, tasks: Tasks = ()) -> str:
@@ -57,24 +43,17 @@ def _colour(task: int, tasks: int) -> str:
     return INK if task < 0 else task_colour(task, tasks)
 
 
-def _count(events: Sequence[Any], tasks: Tasks) -> int:
-    return max([len(tasks), 1, *(e.clock.task + 1 for e in events)])
-
-
-def _moment_axis(tasks: int, most: int = 20) -> dict[str, Any]:
+def moment_axis(tasks: int, most: int = 20) -> dict[str, Any]:
     """A horizontal axis that begins before training and goes on task by task."""
-    ticks = task_ticks(tasks, most - 1)
     return {
         "title_text": "after training on",
         "showgrid": False,
         "range": [-1.2, max(tasks - 1, 1) + 0.2],
-        "tickangle": 0,
-        "tickvals": [BEFORE, *ticks["tickvals"]],  # type: ignore[misc]
-        "ticktext": ["before", *ticks["ticktext"]],  # type: ignore[misc]
+        **task_ticks(tasks, most - 1, before="before"),
     }
 
 
-def _line(
+def moment_line(
     events: Sequence[Any],
     values: Sequence[float],
     tasks: Tasks,
@@ -88,7 +67,7 @@ def _line(
     symbol: str = "circle",
 ) -> go.Scatter:
     """A grey line over moments whose dots have the colour of the task just learned."""
-    count = _count(events, tasks)
+    count = task_count(events, tasks)
     plain = PALE if pale else INK
     return go.Scatter(
         x=[e.clock.task for e in events],
@@ -107,20 +86,9 @@ def _line(
     )
 
 
-def _ends(events: Sequence[Any], values: Sequence[float], text: str) -> list[tuple[float, float, str]]:
+def line_end(events: Sequence[Any], values: Sequence[float], text: str) -> list[tuple[float, float, str]]:
+    """What `label_ends` writes at the end of such a line; nothing if it has no point."""
     return [(float(events[-1].clock.task), float(values[-1]), text)] if len(events) else []
-
-
-def _nothing(figure: go.Figure, title: str, height: int = 340) -> go.Figure:
-    return describe(
-        figure,
-        title=title,
-        what="Nothing has been measured so far.",
-        look_for="The first values appear before training begins.",
-        how=_SOURCE,
-        alt="Nothing to draw yet.",
-        height=height,
-    )
 
 
 def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
@@ -136,25 +104,26 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     own = [
         ("gap", lengths, {}),
         ("pictures", [e.image_mean for e in events], {"dash": "dash", "symbol": "circle"}),
-        ("texts", [e.text_mean for e in events], {"dash": "dot", "symbol": _DIAMOND}),
+        ("texts", [e.text_mean for e in events], {"dash": "dot", "symbol": DIAMOND}),
     ]
     top = 1.15 * max([0.1, *(v for _, values, _ in own for v in values)])
     ends: list[tuple[float, float, str]] = []
     for name, values, look in own:
         said = "length of the gap" if name == "gap" else f"length of the mean of {name}"
         more = {} if name == "gap" else {"pale": True, "coloured": False, "width": 1.8}
-        figure.add_trace(_line(events, values, tasks, name=name, hover=said, **look, **more), row=1, col=1)
-        ends += _ends(events, values, f"<b>{name}</b>" if name == "gap" else name)
-    figure.add_trace(_line(events, turned, tasks, name="direction", hover="cosine with the first gap"), row=1, col=2)
+        figure.add_trace(moment_line(events, values, tasks, name=name, hover=said, **look, **more), row=1, col=1)
+        ends += line_end(events, values, f"<b>{name}</b>" if name == "gap" else name)
+    turning = moment_line(events, turned, tasks, name="direction", hover="cosine with the first gap")
+    figure.add_trace(turning, row=1, col=2)
     label_ends(figure, ends, span=(0, top), pixels=220)
     known = [v for v in turned if np.isfinite(v)]
     low = min(0.0, *known) if known else 0.0
-    figure.update_xaxes(**_moment_axis(_count(events, tasks), most=9))
+    figure.update_xaxes(**moment_axis(task_count(events, tasks), most=9))
     figure.update_yaxes(range=[0, top], row=1, col=1)
     figure.update_yaxes(range=[low - 0.04 * (low < 0), 1.04], row=1, col=2)
     figure.update_layout(margin={"r": 40, "t": 44})
     if not events:
-        return _nothing(figure, title)
+        return nothing(title, how=SOURCE, first=FIRST, figure=figure)
     now = events[-1]
     told = f"Length {number(events[0].length)} {moment(events[0].clock.task)}, {number(now.length)} " + (
         f"{moment(now.clock.task, tasks)}; cosine with the first direction {number(now.direction)}."
@@ -169,7 +138,7 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
         how="$\\Delta = \\frac1n \\sum_i x_i - \\frac1n \\sum_i t_i$ over unit embeddings of held-out pictures and "
         "their captions; length $\\|\\Delta\\|_2$ (0 to 2), direction $\\cos(\\Delta_{now}, \\Delta_{before})$. With "
         "$\\mu_+, \\mu_-$ the mean cosines of pairs and non-pairs: "
-        "$\\|\\Delta\\|^2 = \\|\\bar x\\|^2 + \\|\\bar t\\|^2 - 2(\\mu_+ + (n-1)\\mu_-)/n$. " + _SOURCE,
+        "$\\|\\Delta\\|^2 = \\|\\bar x\\|^2 + \\|\\bar t\\|^2 - 2(\\mu_+ + (n-1)\\mu_-)/n$. " + SOURCE,
         alt=told,
     )
 
@@ -182,7 +151,7 @@ def _cloud(
         y=rows[:, 1].astype(np.float32),
         mode="markers",
         name=name,
-        marker={"symbol": symbol, "size": size, "color": colour, "line": {"width": 1 if symbol == _DIAMOND else 0}},
+        marker={"symbol": symbol, "size": size, "color": colour, "line": {"width": 1 if symbol == DIAMOND else 0}},
         **more,
     )
 
@@ -209,19 +178,19 @@ def two_clouds(
     now = at(measured, task)
     figure, title = blank(showlegend=True), "The two clouds"
     if now is None:
-        return _nothing(figure, title, 460)
+        return nothing(title, how=SOURCE, first=FIRST, height=460, figure=figure)
     title, first = f"The two clouds, {moment(now.clock.task, tasks)}", measured[0]
     colour, x, t = (
-        _colour(now.clock.task, _count(measured, tasks)),
+        _colour(now.clock.task, task_count(measured, tasks)),
         *(np.asarray(rows, dtype=np.float32) for rows in (now.images, now.texts)),
     )
     if first is not now:
-        for rows, name, symbol in ((first.images, "pictures", "circle"), (first.texts, "texts", _DIAMOND)):
+        for rows, name, symbol in ((first.images, "pictures", "circle"), (first.texts, "texts", DIAMOND)):
             _cloud(
                 figure, np.asarray(rows), name=f"{name} before", symbol=symbol, colour=PALE, size=5, hoverinfo="skip"
             )
     joined = np.unique(np.linspace(0, len(x) - 1, min(ties, len(x))).astype(int)) if len(x) else np.zeros(0, int)
-    for rows, name, symbol, size in ((x, "pictures", "circle", 5.5), (t, "texts", _DIAMOND, 7)):
+    for rows, name, symbol, size in ((x, "pictures", "circle", 5.5), (t, "texts", DIAMOND, 7)):
         _cloud(
             figure,
             rows,
@@ -280,7 +249,7 @@ def two_clouds(
         how="$((x_i - c) \\cdot u_1,\\ (x_i - c) \\cdot u_2)$ and the same of $t_i$, with $c$ the mean of "
         "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of what is left, all "
         "taken *before* training and kept for all later moments. "
-        "Embeddings have unit length; distance outside the plane is not seen. " + _SOURCE,
+        "Embeddings have unit length; distance outside the plane is not seen. " + SOURCE,
         alt=f"Scatter of {len(x)} pictures and {len(t)} captions {moment(now.clock.task, tasks)}; the gap is "
         f"{number(now.length)} long.",
         height=480,
@@ -294,7 +263,7 @@ def cosine_distributions(
     now = at(measured, task)
     title = "Cosines of pairs and of non-pairs"
     if now is None:
-        return _nothing(blank(), title, 420)
+        return nothing(title, how=SOURCE, first=FIRST, height=420)
     shown = [measured[0]] if measured[0] is now else [measured[0], now]
     figure = make_subplots(
         rows=len(shown),
@@ -305,7 +274,7 @@ def cosine_distributions(
     )
     figure.update_layout(template=TEMPLATE, uirevision="keep", showlegend=False)
     figure.update_annotations(font_size=13, x=0, xanchor="left", yshift=2)
-    count = _count(measured, tasks)
+    count = task_count(measured, tasks)
     used = np.flatnonzero(np.sum([np.asarray(e.positive) + np.asarray(e.negative) for e in measured], axis=0) > 1e-4)
     edges = np.asarray(now.edges, dtype=np.float32)
     low, high = (used[0], used[-1] + 1) if len(used) else (0, len(edges) - 1)
@@ -361,240 +330,4 @@ def cosine_distributions(
         "the ROC curve: the chance that a pair's cosine exceeds a non-pair's, counted exactly.",
         alt=told,
         height=420 if len(shown) > 1 else 300,
-    )
-
-
-def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """R@1 and R@5 over moments, pictures asking for captions and captions asking for pictures."""
-    events = list(last_of_tasks(measured).values())
-    figure, ends = blank(showlegend=False), []
-    for rank in ("5", "1"):
-        for field, way, dash in (
-            ("image_to_text", "picture → text", "solid"),
-            ("text_to_image", "text → picture", "dash"),
-        ):
-            values = [getattr(e, field).get(rank, np.nan) for e in events]
-            figure.add_trace(
-                _line(
-                    events,
-                    values,
-                    tasks,
-                    name=f"{way} R@{rank}",
-                    hover=f"{way} R@{rank}",
-                    dash=dash,
-                    width=2.8 if rank == "1" else 1.6,
-                    pale=rank == "5",
-                    coloured=rank == "1",
-                    symbol="circle" if field == "image_to_text" else _DIAMOND,
-                )
-            )
-            ends += _ends(events, values, f"R@{rank} {way[way.index('→') :]}")
-    label_ends(figure, ends, span=(0, 103))
-    figure.update_xaxes(**_moment_axis(_count(events, tasks), most=12))
-    figure.update_yaxes(title_text="recall", range=[0, 103], dtick=20, ticksuffix=" %")
-    figure.update_layout(margin={"r": 96})
-    if not events:
-        return _nothing(figure, "Retrieval")
-    first, now = events[0], events[-1]
-    told = "; ".join(
-        f"R@1 {way} {percent(getattr(first, field).get('1'))} → {percent(getattr(now, field).get('1'))}"
-        for field, way in (("image_to_text", "picture → text"), ("text_to_image", "text → picture"))
-    )
-    return describe(
-        figure,
-        title="Retrieval",
-        what=f"How often the right one of {now.pairs} captions is the nearest (R@1, thick) or among the five nearest "
-        f"(R@5, thin) to a picture (solid), and the other way round (dashed). {told}.",
-        look_for="Lines that fall: the joint space of the pre-training world is being used up by the tasks. One way "
-        "falling alone: only one tower lost its order.",
-        how="$R@k = \\frac{100}{n}\\,\\#\\{i : x_i \\cdot t_i$ among the $k$ largest of $x_i \\cdot t_j\\}$ over the "
-        f"{now.pairs} held-out pairs, none with the same caption; ties count against the pair. Chance: "
-        f"{percent(100 / max(now.pairs, 1), 2)} for R@1.",
-        alt=f"{told}.",
-    )
-
-
-def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """Zero-shot accuracy on the pre-training world's own classes, over moments."""
-    events = list(last_of_tasks(measured).values())
-    values = [e.general_accuracy for e in events]
-    figure = blank(showlegend=False)
-    figure.add_trace(_line(events, values, tasks, name="general", hover="general zero-shot accuracy"))
-    if events:
-        figure.add_hline(y=values[0], line={"dash": "dot", "width": 1, "color": INK})
-        label_ends(figure, _ends(events, values, f"{values[-1]:.1f} %"), span=(0, 103))
-    figure.update_xaxes(**_moment_axis(_count(events, tasks), most=12))
-    figure.update_yaxes(title_text="zero-shot accuracy", range=[0, 103], dtick=20, ticksuffix=" %")
-    figure.update_layout(margin={"r": 70})
-    if not events:
-        return _nothing(figure, "General zero-shot accuracy")
-    told = f"{percent(values[0])} {moment(events[0].clock.task)}"
-    if len(events) > 1:
-        told += f", {percent(values[-1])} {moment(events[-1].clock.task, tasks)} ({points(values[-1] - values[0])})"
-    return describe(
-        figure,
-        title="General zero-shot accuracy",
-        what=f"Held-out pictures of the world the model was pre-trained on, told apart by words alone; dotted: where "
-        f"it began. {told}.",
-        look_for="A line that falls below the dotted one: what the tasks cost the model's general ability. No task "
-        "trains on these pictures.",
-        how="$\\arg\\max_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded sentences (one per "
-        "template); percent of the general set's test pictures. Accuracy axes always run from 0 to 100 %.",
-        alt=f"{told}.",
-    )
-
-
-def lost_before_learning(measured: Sequence[AccuracyMeasured]) -> np.ndarray:
-    """[rows, T] pp: a(i, j) − zero-shot(j) for tasks j not learned yet after task i; NaN elsewhere."""
-    matrix, untrained = accuracies(measured, TASK_INCREMENTAL), zero_shot(measured)
-    if untrained is None or not matrix.size:
-        return np.zeros((0, 0))
-    rows, columns = np.indices(matrix.shape)
-    return np.where(columns > rows, matrix - untrained[: matrix.shape[1]], np.nan)
-
-
-def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> go.Figure:
-    """What training did to tasks before they were learned: a heat map of differences to the zero-shot row."""
-    table = lost_before_learning(measured)
-    table = table[np.isfinite(table).any(axis=1)] if table.size else table  # the last row has no later task
-    columns = max(table.shape[1], len(tasks), 1)
-    figure, n = blank(), len(table)
-    known = table[np.isfinite(table)]
-    most = max(5.0, float(np.abs(known).max())) if len(known) else 5.0
-    figure.add_heatmap(
-        z=table.astype(np.float32),
-        zmin=-most,
-        zmax=most,
-        zmid=0,
-        colorscale=scale(DIVERGING),
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
-        text=[["" if np.isnan(v) else f"{v:+.1f}".replace("-", "−") for v in row] for row in table],
-        texttemplate="%{text}" if columns <= 12 else "",
-        textfont={"size": 13 if columns <= 8 else 11},
-        customdata=[[f"{task_label(j, tasks)}<br>{moment(i, tasks)}" for j in range(table.shape[1])] for i in range(n)],
-        hovertemplate="%{customdata}: %{z:+.1f} pp against zero-shot<extra></extra>",
-        colorbar=colour_bar("change", " pp"),
-    )
-
-    def header(task: int) -> str:
-        return f'<span style="color:{task_colour(task, columns)}">■</span> {task_name(task)}'
-
-    figure.update_xaxes(
-        title_text="evaluated on",
-        side="top",
-        showgrid=False,
-        ticks="",
-        tickvals=list(range(columns)),
-        ticktext=[header(j) for j in range(columns)],
-        tickangle=0,
-        range=[0.5, max(columns, 2) - 0.5],  # the first task is never waited for
-    )
-    figure.update_yaxes(
-        title_text="after training on",
-        showgrid=False,
-        ticks="",
-        tickvals=list(range(n)),
-        ticktext=[header(i) for i in range(n)],
-        range=[max(n, 1) - 0.5, -0.5],
-    )
-    figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
-    if len(known):
-        i, j = np.unravel_index(np.nanargmin(table), table.shape)
-        told = (
-            f"Mean {points(float(known.mean()))}; worst: {task_label(int(j), tasks)} {points(float(table[i, j]))} "
-            + (f"{moment(int(i), tasks)}.")
-        )
-    else:
-        told = "Nothing measured yet: a task has to be learned while another one waits."
-    return describe(
-        figure,
-        title="Zero-shot lost before learning",
-        what="Rows: after training on; columns: evaluated on; percentage points against the model before any training, "
-        f"tasks not learned yet only. {told}",
-        look_for="Brown cells: training on other tasks damages what the model could do unasked; they darken down a "
-        "column where damage adds up. Blue: an earlier task helped.",
-        how="$a(i, j) - a_0(j)$ for $j > i$, with $a(i, j)$ the task-incremental accuracy on task $j$ after training "
-        "on task $i$ and $a_0(j)$ the same before any training (zero-shot). Zero is always the neutral middle.",
-        alt=f"Heat map of changes in zero-shot accuracy. {told}",
-        height=int(min(560, max(260, 110 + 52 * max(n, 1)))),
-    )
-
-
-_PARTS = (
-    ("positive", "own class", "cosine with the own class's text"),
-    ("negative", "other classes of the task", "mean cosine with the other classes' texts"),
-    ("gap", "gap ‖Δ‖ within the task", "distance of the centres"),
-)
-
-
-def domain_similarities(
-    similar: Sequence[SimilaritiesMeasured], tasks: Tasks = (), *, task: int | None = None
-) -> go.Figure:
-    """Each task's pictures against its class texts over moments, one line per task in its colour.
-
-    Args:
-        similar: the run's measurements.
-        tasks: RunStarted.tasks, for colours and names.
-        task: drawn in front; None = all alike.
-    """
-    figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.085, subplot_titles=[title for _, title, _ in _PARTS])
-    figure.update_layout(template=TEMPLATE, uirevision="keep", showlegend=False)
-    figure.update_annotations(font_size=13, yshift=10)
-    count = max(_count(similar, tasks), *(e.evaluated + 1 for e in similar)) if similar else _count(similar, tasks)
-    by_task = {j: list(last_of_tasks(e for e in similar if e.evaluated == j).values()) for j in range(count)}
-    for column, (field, _, said) in enumerate(_PARTS, start=1):
-        values = [v for e in similar if np.isfinite(v := getattr(e, field))]
-        low, high = (min(0.0, *values), max(0.0, *values)) if values else (0.0, 1.0)
-        span = (low - 0.05 * (high - low) * (low < 0), high + 0.08 * (high - low or 1))
-        ends = []
-        for j, events in by_task.items():
-            if not events:
-                continue
-            front, colour = task in (None, j), task_colour(j, count)
-            y = np.array([getattr(e, field) for e in events], dtype=np.float32)
-            learned = [e.clock.task == j for e in events]
-            figure.add_scatter(
-                x=[e.clock.task for e in events],
-                y=y,
-                mode="lines+markers",
-                name=task_label(j, tasks),
-                line={"color": colour if front else faded(colour, 0.4), "width": 2.6 if front else 1.5},
-                marker={
-                    "size": [11 if just else 5 for just in learned],
-                    "color": colour if front else faded(colour, 0.5),
-                },
-                customdata=[moment(e.clock.task, tasks) for e in events],
-                hovertemplate=f"{task_label(j, tasks)}, {said}, %{{customdata}}: %{{y:.3f}}<extra></extra>",
-                row=1,
-                col=column,
-            )
-            ends.append((float(events[-1].clock.task), float(y[-1]), task_name(j)))
-        axes = ("x", "y") if column == 1 else (f"x{column}", f"y{column}")
-        label_ends(figure, ends, span=span, pixels=240, axes=axes)
-        figure.update_yaxes(range=span, row=1, col=column)
-    figure.update_xaxes(**_moment_axis(count, most=8))
-    figure.update_layout(margin={"r": 40, "t": 44})
-    latest = [events[-1] for events in by_task.values() if events]
-    told = (
-        "Own minus other classes now: "
-        + ", ".join(f"{task_name(e.evaluated)} {number(e.positive - e.negative)}" for e in latest[:8])
-        + "."
-        if latest
-        else "Nothing has been measured so far."
-    )
-    return describe(
-        figure,
-        title="Pictures against class texts, task by task",
-        what="One line per task: mean cosine of its test pictures with their own class's text (left), with the other "
-        "classes' texts (middle), and the distance of the two centres (right); large dot: the task has just been "
-        f"learned. {told}",
-        look_for="After its large dot a line that falls on the left, or rises in the middle: the margin of that task "
-        "shrinks. Before its large dot: other tasks move it.",
-        how="$\\frac1n \\sum_i x_i \\cdot t_{y_i}$, the mean of $x_i \\cdot t_c$ over $c \\ne y_i$, and "
-        "$\\|\\bar x - \\bar t\\|_2$, over up to 60 test pictures of the task (classes in turn) and the class texts "
-        "that evaluation uses.",
-        alt=told,
-        height=350,
     )

@@ -1,10 +1,11 @@
-"""Parts that curves share: thinning, labels at line ends, dotted task boundaries."""
+"""Parts that curves share: thinning, labels at line ends, dotted task boundaries, bands, references beside dots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -187,6 +188,41 @@ def band(x0: float, x1: float, *, axis: str = "x", colour: str = PALE, opacity: 
     )
 
 
+Curve = tuple[Sequence[float] | np.ndarray, np.ndarray]  # x, y
+
+
+def spread(figure: go.Figure, low: Curve, high: Curve, *, of: str = "", **place: Any) -> None:
+    """A pale band from `low` to `high`; `of` begins the names of its edges, `place` is a subplot's row and column."""
+    for (x, y), name, fill in ((high, "most", None), (low, "least", "tonexty")):
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"width": 0.6, "color": PALE},
+            fill=fill,
+            fillcolor="rgba(128,134,144,0.16)",
+            hoverinfo="skip",
+            showlegend=False,
+            name=of + name,
+            **place,
+        )
+
+
+def reference_bars(
+    x: Sequence[float], values: Sequence[float | None], *, half: float, name: str, **more: Any
+) -> go.Scatter:
+    """A short horizontal bar at every (x, value), `half` of its width to either side; None draws none."""
+    return go.Scatter(
+        x=[v for at in x for v in (float(at) - half, float(at) + half, None)],
+        y=[v for value in values for v in (value, value, None)],
+        mode="lines",
+        name=name,
+        line={"color": INK, "width": 2},
+        hoverinfo="skip",
+        **more,
+    )
+
+
 def mark_layer(figure: go.Figure, layer: int | None, layers: int, *, axes: Sequence[str] = ("x",)) -> None:
     """A band behind the chosen layer; `axes` count layers from 0."""
     if layer is not None and layer < layers:
@@ -225,11 +261,14 @@ def layer_ticks(layers: int) -> dict[str, object]:
     }
 
 
-def task_ticks(tasks: int, most: int = 20) -> dict[str, object]:
-    """Ticks T1 … Tn for an axis that counts tasks from 0, thinned to about `most` when there are more."""
-    stride = max(1, math.ceil(tasks / most))
+def task_ticks(tasks: int, most: int = 20, *, before: str = "") -> dict[str, object]:
+    """Ticks T1 … Tn for an axis that counts tasks from 0, thinned to about `most` when there are more.
+
+    `before` is the name of one more tick at −1, the moment before any training; none if empty.
+    """
+    shown = range(0, tasks, max(1, math.ceil(tasks / most)))
     return {
         "tickangle": 0,
-        "tickvals": list(range(0, tasks, stride)),
-        "ticktext": [task_name(t) for t in range(0, tasks, stride)],
+        "tickvals": [*([-1] if before else []), *shown],
+        "ticktext": [*([before] if before else []), *(task_name(t) for t in shown)],
     }

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.events import IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured, SelectionMeasured
-from dashboard.figures.description import blank, describe
+from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import layer_map, map_height
 from dashboard.figures.lines import label_ends, task_ticks
 from dashboard.figures.readings import last_of_tasks
@@ -37,17 +37,6 @@ def _task_of(label: int, tasks: Tasks) -> int:
 def fitted_classes(measured: Sequence[MixtureFitted]) -> dict[int, MixtureFitted]:
     """Class → its mixture, in order of arrival."""
     return dict(sorted({e.label: e for e in measured}.items()))
-
-
-def _nothing(title: str) -> go.Figure:
-    return describe(
-        blank(),
-        title=title,
-        what="Nothing has been measured so far.",
-        look_for="The first values appear when the first task has been learned.",
-        how=_SOURCE,
-        alt="Nothing to draw yet.",
-    )
 
 
 def _over_tasks(tasks: int) -> dict[str, Any]:
@@ -76,7 +65,7 @@ def mixture_fit(measured: Sequence[MixtureFitted], tasks: Tasks = ()) -> go.Figu
     """Held-out density of every class under its mixture and under one Gaussian."""
     title, found = "Held-out density: mixture and one Gaussian", fitted_classes(measured)
     if not found:
-        return _nothing(title)
+        return nothing(title, how=_SOURCE)
     count, figure = max(len(tasks), 1), blank(showlegend=False)
     events, x = list(found.values()), list(range(len(found)))
     for name, values, symbol in (
@@ -127,7 +116,7 @@ def real_and_sampled(measured: Sequence[MixtureFitted], tasks: Tasks = (), *, la
     """Features of one class and draws from what is kept of it, on the first two principal axes of the real ones."""
     found = fitted_classes(measured)
     if not found:
-        return _nothing("Real and drawn features")
+        return nothing("Real and drawn features", how=_SOURCE)
     event = found.get(label, list(found.values())[-1])  # type: ignore[arg-type]
     colour = task_colour(_task_of(event.label, tasks), max(len(tasks), 1))
     name, figure = class_name(event.label, tasks), blank(legend={"orientation": "h", "y": 1.08})
@@ -166,7 +155,7 @@ def key_drift(measured: Sequence[KeysMoved], tasks: Tasks = ()) -> go.Figure:
     """What became of earlier classes' keys, how far learning took them, and how near two keys come, over tasks."""
     title, events = "Keys over tasks", list(last_of_tasks(measured).values())
     if not events:
-        return _nothing(title)
+        return nothing(title, how=_SOURCE)
     x = [e.clock.task for e in events]
     lines = (
         ("kept, least", [float(np.min(e.kept)) for e in events], {"width": 3}),
@@ -200,7 +189,7 @@ def residual_ratio(measured: Sequence[ResidualMeasured], tasks: Tasks = ()) -> g
     """What is added in each layer against what attention itself adds, layers × tasks."""
     title, events = "Added against attention's own output", list(last_of_tasks(measured).values())
     if not events:
-        return _nothing(title)
+        return nothing(title, how=_SOURCE)
     layers, count = len(events[0].ratio), max(len(tasks), events[-1].clock.task + 1)
     table = np.full((layers, count), np.nan)
     for event in events:
@@ -251,7 +240,7 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
         nearest = float(np.mean([e.nearest_mean for e in events]))
         told.append(f"{said[space]}: {percent(nearest)} of images nearest to their own class's mean")
     if not ends:
-        return _nothing(title)
+        return nothing(title, how=_SOURCE)
     low = min(0.0, *(y for _, y, _ in ends if np.isfinite(y)))
     figure.update_xaxes(**_over_tasks(max(len(tasks), x[-1] + 1)))
     figure.update_yaxes(title_text="mean cosine of two images", range=[low, 1.06])
@@ -279,7 +268,7 @@ def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> 
             by_layer.setdefault(event.layer, {})[event.clock.task] = event.accuracy
     alone = by_layer.pop(WHOLE, None)
     if alone is None or not by_layer:
-        return _nothing(title)
+        return nothing(title, how=_SOURCE)
     figure, x = blank(showlegend=False), list(alone)
     for layer, row in sorted(by_layer.items()):
         _line(figure, list(row), list(row.values()), layer_name(layer), color=PALE, width=1.4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,13 @@ from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT, head
 E = TypeVar("E", bound=Event)
 
 READOUTS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, "stored statistics", "recomputed statistics")
+READOUT_MEANING = {
+    "class-incremental": "the method's own head over all classes seen, no task id",
+    "task-incremental": "the same head, restricted to the task's own classes",
+    "stored statistics": "linear discriminant analysis with class statistics stored when each task was learned",
+    "recomputed statistics": "the same with statistics taken anew from all training images: a control",
+    "zero-shot": "the backbone before any training",
+}
 
 
 def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
@@ -108,6 +115,11 @@ def sizes(events: Sequence[Event]) -> tuple[int, int]:
         max((e.layer for e in events), default=-1) + 1,  # type: ignore[attr-defined]
         max((e.clock.task for e in events), default=-1) + 1,
     )
+
+
+def task_count(events: Iterable[Event], tasks: Sequence[Any] = ()) -> int:
+    """Tasks of the run as far as is known: those it announced (`tasks`), or those that `events` reach; at least one."""
+    return max([len(tasks), 1, *(e.clock.task + 1 for e in events)])
 
 
 def spaces(measured: Iterable[SpectrumMeasured]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.events import SelectionMeasured
-from dashboard.figures.description import blank, describe
+from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.lines import label_ends, task_ticks
 from dashboard.theme import (
@@ -31,6 +31,7 @@ from dashboard.theme import (
 
 WHOLE = -1  # the layer of a selection that serves the whole network
 Tasks = Sequence[dict[str, Any]]
+_MEASURED = "Measured on test pictures after every task."
 _MOST_ROWS = 24  # classes drawn one a row; of more, their tasks are
 _NUMBERED = 14  # columns beyond which cells hold no numbers
 
@@ -110,24 +111,13 @@ def _square(task: int, tasks: int, text: str) -> str:
     return f'<span style="color:{task_colour(task, tasks)}">■</span> {text}'
 
 
-def _nothing(title: str) -> go.Figure:
-    return describe(
-        blank(),
-        title=title,
-        what="Nothing has been measured so far.",
-        look_for="The first values appear when the first task has been learned.",
-        how="Measured on test pictures after every task.",
-        alt="Nothing to draw yet.",
-    )
-
-
 def taken_entries(
     measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE, task: int | None = None
 ) -> go.Figure:
     """True class of a picture (rows) against whose entries it took (columns)."""
     now = at(measured, layer, task)
     if now is None:
-        return _nothing("What pictures took")
+        return nothing("What pictures took", how=_MEASURED)
     shares, owners = by_owner(now)
     task_of, count = tasks_of_classes(tasks, len(shares)), max(len(tasks), now.clock.task + 1, 1)
     seen = [c for c in range(len(shares)) if np.isfinite(shares[c]).all()]
@@ -213,7 +203,7 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
     events = [e for e in of_layer(measured, layer) if e.accuracy is not None]
     title = f"Own entries found{_where(layer)}"
     if not events:
-        return _nothing(title)
+        return nothing(title, how=_MEASURED)
     count = max(len(tasks), max(e.clock.task for e in events) + 1)
     figure, ends = blank(showlegend=False), []
     shares = {e.clock.task: own_shares(e, tasks) for e in events}
@@ -285,7 +275,7 @@ def pool_use(
     """How much every entry is taken, and by whose pictures: stacked bars in the colours of the tasks."""
     now = at(measured, layer, task)
     if now is None:
-        return _nothing("Use of the pool")
+        return nothing("Use of the pool", how=_MEASURED)
     counts = 100 * np.asarray(now.counts, dtype=float)
     task_of, count = tasks_of_classes(tasks, len(counts)), max(len(tasks), now.clock.task + 1, 1)
     seen = [c for c in range(len(counts)) if np.isfinite(counts[c]).all()]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.events import ForwardTransferMeasured, SubspaceMeasured
-from cl_core.metrics import forward_transfer_over_time, rank_correlation
-from dashboard.figures.description import blank, describe
+from cl_core.events import SubspaceMeasured
+from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar, map_height
 from dashboard.figures.lines import decade_ticks, label_ends, task_ticks, thinned
+from dashboard.figures.readings import task_count
 from dashboard.theme import (
     INK,
     PALE,
@@ -24,7 +24,6 @@ from dashboard.theme import (
     layer_name,
     number,
     percent,
-    points,
     scale,
     task_colour,
     task_label,
@@ -33,7 +32,6 @@ from dashboard.theme import (
 
 Tasks = Sequence[dict[str, Any]]
 Measured = Sequence[SubspaceMeasured]
-Probed = Sequence[ForwardTransferMeasured]
 
 PARTS = {  # part → (words, colour, pattern)
     "free pre-trained": ("free, pre-trained", "#8fb5df", ""),
@@ -42,7 +40,7 @@ PARTS = {  # part → (words, colour, pattern)
     "free residual": ("free outside", "#f0d3b5", ""),
 }
 _FLOOR = 1e-5  # relative singular values below this are drawn here
-_SOURCE = "Rule: Fwd-Prompt (vision adaptation), after arXiv:2401.09181; how spaces combine is our reading."
+SOURCE = "Rule: Fwd-Prompt (vision adaptation), after arXiv:2401.09181; how spaces combine is our reading."
 
 
 def learned(measured: Measured) -> list[SubspaceMeasured]:
@@ -56,26 +54,9 @@ def reference(measured: Measured) -> SubspaceMeasured | None:
     return next((e for e in reversed(measured) if e.clock.task < 0), None)
 
 
-def _count(measured: Measured, tasks: Tasks) -> int:
-    return max([len(tasks), 1, *(e.clock.task + 1 for e in measured)])
-
-
-def _nothing(title: str, first: str = "the first task has been learned") -> go.Figure:
-    return describe(
-        blank(),
-        title=title,
-        what="Nothing has been measured so far.",
-        look_for=f"The first values appear when {first}.",
-        how=_SOURCE,
-        alt="Nothing to draw yet.",
-    )
-
-
-def _over_tasks(figure: go.Figure, tasks: int, *, before: bool = False) -> None:
-    ticks = task_ticks(tasks)
-    if before:
-        ticks |= {"tickvals": [-1, *ticks["tickvals"]], "ticktext": ["before", *ticks["ticktext"]]}  # type: ignore[misc]
-    low = -1.5 if before else -0.5
+def over_tasks(figure: go.Figure, tasks: int, *, before: bool = False) -> None:
+    """A horizontal axis of tasks, which begins before training if `before`."""
+    low, ticks = (-1.5, task_ticks(tasks, before="before")) if before else (-0.5, task_ticks(tasks))
     figure.update_xaxes(title_text="after training on", showgrid=False, range=[low, tasks - 0.5], **ticks)
 
 
@@ -83,8 +64,8 @@ def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     """Singular values of every task's input embeddings, and where the core ends; pre-training as reference."""
     title, found, known = "Input embeddings of the tasks", learned(measured), reference(measured)
     if not found:
-        return _nothing(title)
-    figure, count, ends = blank(), _count(measured, tasks), []
+        return nothing(title, how=SOURCE)
+    figure, count, ends = blank(), task_count(measured, tasks), []
     for event in [*([known] if known else []), *found]:
         first = event is known
         colour = INK if first else task_colour(event.clock.task, count)
@@ -128,7 +109,7 @@ def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         "on the task, as with patch tokens of similar pictures; then every task protects the same few directions.",
         how="Eigenvalues $\\sigma_i^2$ of $E^\\top E$, not centred, in float64; "
         "$K = \\min\\{k : \\sum_{i \\le k} \\sigma_i^2 \\ge \\epsilon \\sum_i \\sigma_i^2\\}$; effective rank "
-        f"$\\exp(-\\sum p \\ln p)$ with $p = \\sigma/\\sum\\sigma$. Pre-training: {found[0].source}. {_SOURCE}",
+        f"$\\exp(-\\sum p \\ln p)$ with $p = \\sigma/\\sum\\sigma$. Pre-training: {found[0].source}. {SOURCE}",
         alt=f"Spectra of {len(found)} tasks' input embeddings. {told}",
         height=400,
     )
@@ -148,7 +129,7 @@ def overlap_map(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     """Overlap of every two cores, pre-training included."""
     title, found = "Overlap of the tasks' cores", learned(measured)
     if not found:
-        return _nothing(title)
+        return nothing(title, how=SOURCE)
     table = overlap_matrix(measured)[1:, :-1]
     names = ["pre-training", *(task_name(t) for t in range(len(table)))]
     custom = np.full((*table.shape, 2), "", dtype=object)
@@ -191,7 +172,7 @@ def overlap_map(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         look_for="Values near 1 everywhere: tasks look alike from here, and what protects one protects all. Values at "
         "the chance level: cores have nothing in common. A pale first column: the task's input is unlike pre-training.",
         how="$O = \\|C_s^\\top C_t\\|_F^2 / \\min(K_s, K_t) = $ mean of $\\cos^2\\theta_i$ over the principal angles "
-        f"$\\theta_i$; chance $\\max(K_s, K_t)/d$. {_SOURCE}",
+        f"$\\theta_i$; chance $\\max(K_s, K_t)/d$. {SOURCE}",
         alt=f"Overlap of {len(found)} tasks' cores and pre-training. {told}",
         height=map_height(len(table)),
     )
@@ -201,8 +182,8 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     """How the directions are divided after each task."""
     title, found, known = "How the space is divided", learned(measured), reference(measured)
     if not found:
-        return _nothing(title)
-    figure, count = blank(), _count(measured, tasks)
+        return nothing(title, how=SOURCE)
+    figure, count = blank(), task_count(measured, tasks)
     drawn = [*([known] if known else []), *found]
     for part, (words, colour, pattern) in PARTS.items():
         figure.add_bar(
@@ -212,7 +193,7 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
             marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,0.5)"}},
             hovertemplate=f"{words}: %{{y:.0f}} directions<extra></extra>",
         )
-    _over_tasks(figure, count, before=known is not None)
+    over_tasks(figure, count, before=known is not None)
     figure.update_yaxes(title_text="directions", rangemode="tozero")
     figure.update_layout(barmode="stack", bargap=0.3, legend={"orientation": "h", "y": -0.25, "traceorder": "normal"})
     last, width = found[-1], sum(found[-1].budget.values())
@@ -235,7 +216,7 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         look_for="Hatched parts that grow until nothing is free: later tasks cannot move their prompts. Parts that "
         "stop growing: new tasks use what is taken already.",
         how="Inside the pre-trained space a direction counts as used (conflicting) from a cosine τ_c with a task's "
-        f"core on, outside it if a core reaches that far (occupied). {_SOURCE}",
+        f"core on, outside it if a core reaches that far (occupied). {SOURCE}",
         alt=f"Stacked bars of four parts. {told}",
         height=380,
     )
@@ -246,8 +227,8 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     title = "Where the gradients lie"
     found = [e for e in learned(measured) if e.gradient]
     if not found:
-        return _nothing(title)
-    figure, count = blank(), _count(measured, tasks)
+        return nothing(title, how=SOURCE)
+    figure, count = blank(), task_count(measured, tasks)
     x = np.float32([e.clock.task for e in found])
     for part, (words, colour, pattern) in PARTS.items():
         figure.add_bar(
@@ -265,7 +246,7 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         marker={"symbol": "line-ew", "size": 34, "color": INK, "line": {"width": 3, "color": INK}},
         hovertemplate="let through: %{y:.1f} % of ‖g‖²<extra></extra>",
     )
-    _over_tasks(figure, count)
+    over_tasks(figure, count)
     figure.update_xaxes(title_text="while training on")
     figure.update_yaxes(title_text="share of ‖g‖²", ticksuffix=" %", range=[0, 104])
     figure.update_layout(barmode="stack", bargap=0.3, legend={"orientation": "h", "y": -0.25, "traceorder": "normal"})
@@ -278,7 +259,7 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         look_for="Large hatched parts: the task asks for directions that earlier tasks use, and most of what it wants "
         "is removed.",
         how="$\\sum \\|g\\,B\\|^2 / \\sum \\|g\\|^2$ for a basis B of each part, summed over steps; let through: "
-        f"$\\sum\\|g P\\|^2/\\sum\\|g\\|^2$. Steps are projected, gradients only looked at. {_SOURCE}",
+        f"$\\sum\\|g P\\|^2/\\sum\\|g\\|^2$. Steps are projected, gradients only looked at. {SOURCE}",
         alt=f"Stacked bars of gradient shares. Let through: {told}.",
         height=380,
     )
@@ -289,8 +270,8 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     title = "Change along earlier tasks' cores"
     found = [e for e in learned(measured) if len(e.leak)]
     if not found:
-        return _nothing(title, "the second task has been learned")
-    figure, count = blank(), _count(measured, tasks)
+        return nothing(title, how=SOURCE, first="when the second task has been learned")
+    figure, count = blank(), task_count(measured, tasks)
     for old in range(max(len(e.leak) for e in found)):
         events = [e for e in found if len(e.leak) > old]
         colour, label = task_colour(old, count), task_label(old, tasks)
@@ -313,7 +294,7 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         line={"color": PALE, "width": 2, "dash": "dash"},
         hovertemplate="a random change: %{y:.3g}<extra></extra>",
     )
-    _over_tasks(figure, count)
+    over_tasks(figure, count)
     figure.update_yaxes(title_text="‖Δ C‖ / ‖Δ‖", range=[0, 1.02])
     figure.update_layout(legend={"orientation": "h", "y": -0.25})
     mean = float(np.mean(np.concatenate([e.leak for e in found])))
@@ -326,112 +307,6 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         "it: prompts move along them more than by chance.",
         how="$\\|\\Delta C_s\\|_F/\\|\\Delta\\|_F$ with Δ the change of all prompts over the task; chance "
         f"$\\sqrt{{K_s/d}}$. Small leaks do not promise that old outputs stay: attention is not an inner "
-        f"product with x. {_SOURCE}",
+        f"product with x. {SOURCE}",
         alt=f"Leak into earlier cores. {told}",
-    )
-
-
-# ---------------------------------------------------------------- forward transfer
-
-
-def probe_rows(probed: Probed) -> dict[int, np.ndarray]:
-    """Task (−1 = before any) → [T] percent of the probe on every task."""
-    return {e.clock.task: np.array(e.row, dtype=float) for e in probed}
-
-
-def forward_transfer(probed: Probed, tasks: Tasks = ()) -> go.Figure:
-    """Probe FWD after each task: what learning did for tasks still to come."""
-    title, rows = "Probe forward transfer", probe_rows(probed)
-    if -1 not in rows or len(rows) < 2:
-        return _nothing(title)
-    untrained = rows.pop(-1)
-    count = len(untrained)
-    matrix = np.full((count, count), np.nan)
-    for task, row in rows.items():
-        matrix[task] = row
-    values = forward_transfer_over_time(matrix, untrained)
-    known = np.flatnonzero(np.isfinite(values))
-    figure = blank()
-    for task in known:
-        for to_come in range(task + 1, count):
-            change = float(matrix[task, to_come] - untrained[to_come])
-            figure.add_scatter(
-                x=np.float32([task]),
-                y=np.float32([change]),
-                mode="markers",
-                showlegend=False,
-                name=task_label(to_come, tasks),
-                marker={"size": 7, "color": task_colour(to_come, count), "opacity": 0.75},
-                hovertemplate=f"{task_label(to_come, tasks)}, not learned yet: %{{y:+.1f}} pp<extra></extra>",
-            )
-    figure.add_scatter(
-        x=known.astype(np.float32),
-        y=values[known].astype(np.float32),
-        mode="lines+markers",
-        showlegend=False,
-        name="FWD",
-        line={"color": INK, "width": 2.6},
-        marker={"size": 9, "color": INK},
-        hovertemplate="mean over tasks to come: %{y:+.1f} pp<extra></extra>",
-    )
-    figure.add_hline(y=0, line={"width": 1, "color": INK})
-    _over_tasks(figure, count)
-    figure.update_yaxes(title_text="change since before training, pp")
-    told = ", ".join(f"{task_name(int(t))} {points(float(values[t]))}" for t in known) or "none measured"
-    return describe(
-        figure,
-        title=title,
-        what="Accuracy of a nearest-class-mean probe on tasks not learned yet, minus the same before training; dots: "
-        f"single tasks, line: their mean FWD. {told}.",
-        look_for="Below zero: negative transfer, learning made features worse for what is to come. Above: it helped. "
-        "Higher is better; forgetting is the other way round.",
-        how=f"Class means from {probed[-1].images_per_class} labelled images a class, features as they are then; "
-        "all classes of the stream compete. $FWD_t = \\mathrm{mean}_{i>t}(a_{t,i} - a_{0,i})$; the untouched model as "
-        "reference and the range of i are our reading. With few test images a task one image is several points.",
-        alt=f"Probe forward transfer: {told}.",
-    )
-
-
-def transfer_against_overlap(measured: Measured, probed: Probed, tasks: Tasks = ()) -> go.Figure:
-    """Does a task help or hurt those to come that resemble it?"""
-    title, rows = "Transfer against overlap", probe_rows(probed)
-    cores = {e.clock.task: e for e in learned(measured)}
-    pairs = [
-        (t, i, float(cores[i].overlap[t + 1]), float(rows[t][i] - rows[t - 1][i]))
-        for t in rows
-        if t >= 0 and t - 1 in rows
-        for i in range(t + 1, len(rows[t]))
-        if i in cores and len(cores[i].overlap) > t + 1
-    ]
-    if not pairs:
-        return _nothing(title, "the second task has been learned")
-    figure, count = blank(), _count(measured, tasks)
-    for task in sorted({t for t, *_ in pairs}):
-        mine = [pair for pair in pairs if pair[0] == task]
-        figure.add_scatter(
-            x=np.float32([p[2] for p in mine]),
-            y=np.float32([p[3] for p in mine]),
-            mode="markers",
-            name=f"while learning {task_label(task, tasks)}",
-            marker={"size": 10, "color": task_colour(task, count)},
-            customdata=[task_label(i, tasks) for _, i, *_ in mine],
-            hovertemplate="%{customdata}, still to come: %{y:+.1f} pp at overlap %{x:.2f}<extra></extra>",
-        )
-    figure.add_hline(y=0, line={"width": 1, "color": INK})
-    figure.update_xaxes(title_text="overlap O of the two cores")
-    figure.update_yaxes(title_text="change of the probe, pp")
-    figure.update_layout(legend={"orientation": "h", "y": -0.25})
-    correlation = rank_correlation([p[2] for p in pairs], [p[3] for p in pairs])
-    told = f"{len(pairs)} pairs of tasks, rank correlation {number(correlation)}."
-    return describe(
-        figure,
-        title=title,
-        what=f"Each dot: a task being learned and one still to come; the change of the probe on the second. {told}",
-        look_for="Dots that fall to the right: similar tasks are hurt more; rising: they are helped. With few pairs, "
-        "no pattern is the usual result.",
-        how="Horizontal: $O$ of the two cores, known once both have been learned; vertical: "
-        "$a_{t,i} - a_{t-1,i}$ of the nearest-class-mean probe. Spearman's rank correlation; pairs of one run are not "
-        "independent.",
-        alt=f"Scatter of probe changes against overlap. {told}",
-        height=380,
     )

@@ -12,10 +12,11 @@ from streamlit.errors import StreamlitAPIException
 from cl_core.config import ConfigError, RunConfig
 from cl_core.store import RunFolder, StoreError
 from cl_core.sweeps import Spot, Sweep, known_sweeps, load, spots, standing
-from cl_core.sweeps.frontier import OWN, differing, said, settings_of
+from cl_core.sweeps.frontier import FORK, OWN, differing, said, settings_of
 from dashboard import launch
-from dashboard.compared import Compared, meant, read, stream_of_run
-from dashboard.frame import choose, code, current, empty, go_to, literal, panel, sentence, show_run
+from dashboard.compared import Compared, meant, named, read, stream_of_run
+from dashboard.frame import begin_with, choose, code, current, empty, go_to, literal, panel, sentence, show_run
+from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
@@ -30,10 +31,18 @@ READOUTS = (JUDGED, "task-incremental", "stored statistics", "recomputed statist
 
 
 def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
-    """Up to six run names, kept in the URL as `runs` and from page to page."""
-    state = st.session_state
-    linked = [name for name in st.query_params.get_all("runs") if index.find(name)]
-    unknown = [name for name in st.query_params.get_all("runs") if name and not index.find(name)]
+    """Up to six run names, kept in the URL as `runs` (repeated, or one list with commas) and from page to page."""
+    state, spelled = st.session_state, st.query_params.get_all("runs")
+    asked = named(spelled, index)
+    linked, unknown = [name for name in asked if index.find(name)], [n for n in asked if not index.find(n)]
+    if linked and asked != spelled and state.get("_runs-spelled") != spelled:
+        state["_runs-spelled"] = spelled
+        try:
+            st.query_params["runs"] = asked
+        except StreamlitAPIException:  # bound already
+            state["runs"] = linked[:MOST]
+        else:
+            st.rerun()  # the control reads repeated keys alone, and would clear a list that it does not understand
     if not linked and (state.get("_arrived") or "runs" not in state):
         before = [name for name in state.get("_kept-runs", ()) if index.find(name)]
         state["runs"] = before or _usual(index, shown)
@@ -93,14 +102,14 @@ def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
         go_to("pages/run.py")
 
 
-def curves(matrices: dict[str, np.ndarray]) -> None:
+def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
     from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay
 
     left, right = st.columns(2)
     with left:
-        panel(accuracy_overlay, matrices, key="compare-accuracy")
+        panel(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
     with right:
-        panel(forgetting_overlay, matrices, key="compare-forgetting")
+        panel(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
 
 
 def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
@@ -141,13 +150,17 @@ def settings_table(configs: dict[str, RunConfig]) -> None:
             st.markdown("None: these runs have the same settings.")
             return
         st.dataframe(
-            {"setting": names, **{run: [said(one.get(n, OWN)) for n in names] for run, one in flat.items()}},
+            {"setting": names, **{run: [_said(one, n) for n in names] for run, one in flat.items()}},
             key="compare-settings",
             hide_index=True,
             width="stretch",
             alt=f"{len(names)} settings that differ between {len(flat)} runs",
         )
         st.caption(f"*{OWN}*: not named by the run, its method's own value or none.")
+
+
+def _said(settings: dict[str, Any], name: str) -> str:
+    return said(settings.get(name, "no run" if name == FORK else OWN))
 
 
 # ---------------------------------------------------------------- a sweep
@@ -158,7 +171,7 @@ def choose_sweep() -> Sweep | None:
     state, names = st.session_state, known_sweeps(runs_folder())
     wanted = state.get("_sweep_wanted")
     if wanted in names:
-        state["sweep"] = state.pop("_sweep_wanted")
+        begin_with("sweep", state.pop("_sweep_wanted"))
     if not names:
         return None
     chosen = choose("Sweep", "sweep", [NO_SWEEP, *names], NO_SWEEP)
@@ -277,16 +290,25 @@ def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float
         told += [f"the sweep: {literal(beside[0].stream_told)}"] if beside else []
         st.warning(
             "These runs learned different streams, so their numbers cannot be drawn over each other. Choose runs of "
-            f"one stream. {'; '.join(told)}.",
+            f"one stream{'; until then the sweep is drawn alone' if beside else ''}. {'; '.join(told)}.",
             icon=":material/difference:",
         )
+        if len({found.stream for found in beside}) == 1:
+            draw({}, beside, {}, budget, readout)
     else:
-        draw(known, beside, budget, readout)
+        origins = {name: lineage(folders[name], runs_index().own.get) for name in known}
+        draw(known, beside, origins, budget, readout)
     if len(known) > 1:
         settings_table({name: found.config for name, found in known.items()})
 
 
-def draw(known: dict[str, Compared], beside: list[Compared], budget: float | None, readout: str) -> None:
+def draw(
+    known: dict[str, Compared],
+    beside: list[Compared],
+    origins: dict[str, Lineage],
+    budget: float | None,
+    readout: str,
+) -> None:
     """The figures, for runs of one stream."""
     found = spots([(r.config, r.summary) for r in (*beside, *known.values())], readout)
     if found:
@@ -303,7 +325,7 @@ def draw(known: dict[str, Compared], beside: list[Compared], budget: float | Non
     if len(known) == 1:
         st.info("One run is chosen. Add another above to see both over each other.", icon=":material/add:")
     if matrices:
-        curves(matrices)
+        curves(matrices, partings({name: origins[name] for name in matrices}, matrices))
     if len(matrices) > 1:
         difference(matrices, known)
 

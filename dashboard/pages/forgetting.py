@@ -7,14 +7,9 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
 from cl_core.summary import ZERO_SHOT, measures
-from dashboard.figures.accuracy import (
-    accuracy_matrix,
-    accuracy_over_time,
-    learned_and_kept,
-    readout_bars,
-    readout_comparison,
-)
+from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time, learned_and_kept
 from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from dashboard.figures.readouts import readout_bars, readout_comparison
 from dashboard.frame import choose, empty, literal, not_measured, panel
 from dashboard.tail import Log
 from dashboard.theme import percent, points, task_label, task_name

@@ -19,7 +19,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import number, percent, points, task_label, task_name
-from dashboard.widgets.inspection import inspected
+from dashboard.widgets.inspection import inspected, shown_instead
 
 
 def reads_texts(method: str) -> bool:
@@ -104,7 +104,7 @@ def headline(log: Log, shown: ModalityGapMeasured) -> None:
 
 def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
     """The general set: clouds, cosines, retrieval, zero-shot accuracy."""
-    from dashboard.figures import gap
+    from dashboard.figures import gap, zero_shot_ability
 
     measured = log.events(ModalityGapMeasured)
     shown = gap.at(measured, task)
@@ -116,11 +116,7 @@ def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
         )
         return
     if task is not None and shown.clock.task != task:
-        st.info(
-            f"Nothing was measured after {task_name(task)}; shown instead: "
-            f"{literal(gap.moment(shown.clock.task, tasks))}.",
-            icon=":material/info:",
-        )
+        shown_instead(task, literal(gap.moment(shown.clock.task, tasks)))
     headline(log, shown)
     left, right = st.columns(2)
     with left:
@@ -130,14 +126,14 @@ def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
     panel(gap.gap_over_tasks, measured, tasks, key="gap-length")
     left, right = st.columns(2)
     with left:
-        panel(gap.retrieval, measured, tasks, key="gap-retrieval")
+        panel(zero_shot_ability.retrieval, measured, tasks, key="gap-retrieval")
     with right:
-        panel(gap.general_accuracy, measured, tasks, key="gap-general")
+        panel(zero_shot_ability.general_accuracy, measured, tasks, key="gap-general")
 
 
 def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
     """The run's tasks: accuracy lost before they are learned, and pictures against class texts."""
-    from dashboard.figures import gap
+    from dashboard.figures import zero_shot_ability
     from dashboard.figures.readings import zero_shot
 
     accuracies, similar = log.events(AccuracyMeasured), log.events(SimilaritiesMeasured)
@@ -148,8 +144,8 @@ def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
             "run's stream.",
             "`micro-mtil` is such a stream.",
         )
-    elif np.isfinite(gap.lost_before_learning(accuracies)).any():
-        panel(gap.zero_shot_lost, accuracies, tasks, key="gap-lost")
+    elif np.isfinite(zero_shot_ability.lost_before_learning(accuracies)).any():
+        panel(zero_shot_ability.zero_shot_lost, accuracies, tasks, key="gap-lost")
     else:
         waiting = task_label(1, tasks) if len(tasks) > 1 else task_name(1)
         with st.container(border=True, key="panel-gap-lost-empty"):
@@ -160,7 +156,7 @@ def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
                 else "This run has a single stage of training: no task waits while another is learned."
             )
     if similar:
-        panel(gap.domain_similarities, similar, tasks, task=task, key="gap-domains")
+        panel(zero_shot_ability.domain_similarities, similar, tasks, task=task, key="gap-domains")
 
 
 def show() -> None:

@@ -25,7 +25,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import layer_name, number, percent, task_label, task_name
-from dashboard.widgets.inspection import inspected
+from dashboard.widgets.inspection import inspected, shown_instead
 
 
 def nothing_yet(frame: Frame, log: Log) -> None:
@@ -165,11 +165,7 @@ def show() -> None:
     if now is None:
         return
     if task is not None and now.clock.task != task:
-        st.info(
-            f"Nothing was measured after {task_name(task)}; shown instead: after "
-            f"{literal(task_label(now.clock.task, tasks))}.",
-            icon=":material/info:",
-        )
+        shown_instead(task, f"after {literal(task_label(now.clock.task, tasks))}")
     if layer != selection.WHOLE and frame.layer != layer:
         st.info(f"Pictures take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
     headline(now, measured, tasks)

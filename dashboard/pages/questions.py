@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.config import ConfigError
-from cl_core.questions import FAMILIES, QUESTIONS, Answer, Question, answer_from, known_runs, runs_with, settings_of
+from cl_core.questions import FAMILIES, QUESTIONS, Answer, Question, answer_from, known_runs, runs_of, runs_with
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
 from dashboard.frame import choose, code, go_to, literal, sentence, show_run
@@ -180,17 +180,18 @@ def body(asked: Question, seed: int) -> None:
 
 def shelf(asked: Question, seed: int) -> None:
     """All questions by method, each with how far its runs are; a press opens one."""
-    wanted = {name: set(settings_of(each, seed=seed).values()) for name, each in QUESTIONS.items()}
+    wanted = {name: list(runs_of(each, seed=seed).values()) for name, each in QUESTIONS.items()}
     try:
-        there = runs_with(set().union(*wanted.values()), *run_folders())
+        there = runs_with((config for configs in wanted.values() for config in configs), *run_folders())
     except StoreError:
         there = {}  # said beside
-    finished = {settings for settings, (_, state) in there.items() if state == "finished"}
+    finished = {key for key, (_, state) in there.items() if state == "finished"}
     with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
             st.caption(family)
             for each in questions:
-                done, needed = len(wanted[each.name] & finished), len(wanted[each.name])
+                needed = len(wanted[each.name])
+                done = sum(config.fingerprint() in finished for config in wanted[each.name])
                 st.button(
                     literal(each.title),
                     key=f"question-pick-{each.name}",

@@ -80,6 +80,11 @@ def banner(frame: Frame, log: Log, state: str) -> None:
     match state:
         case "starting":
             st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
+        case "queued":
+            st.info(
+                f"In line: this run {literal(status.reason)}. It begins by itself, also if you close this page.",
+                icon=":material/hourglass_top:",
+            )
         case "paused":
             st.info(
                 "Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.",

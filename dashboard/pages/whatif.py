@@ -6,40 +6,15 @@ import math
 
 import streamlit as st
 
-from cl_core.config import ConfigError
-from cl_core.events import AccuracyMeasured, SpectrumMeasured, UpdateByDirection, WeightSpectrumMeasured
-from cl_core.store import RunFolder, StoreError, fork_of
-from cl_core.store import boundaries as checkpoints
-from cl_core.summary import headline_readout, matrix_of, measures
-from cl_core.whatif import (
-    RULES,
-    Boundary,
-    Threshold,
-    best,
-    boundaries,
-    own_threshold,
-    positions,
-    predict,
-    rules_for,
-    settings_of,
-    takes,
-    threshold_from,
-)
-from dashboard import launch
-from dashboard.frame import Frame, choose, code, empty, literal, not_measured, panel, show_run
+from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
+from dashboard.frame import Frame, choose, code, empty, not_measured, panel
 from dashboard.runs import runs_index
-from dashboard.tail import Log, log_of
+from dashboard.tail import log_of
 from dashboard.theme import layer_name, percent, points, task_name
-from dashboard.widgets.inspection import inspected, task_and_layer
-from dashboard.widgets.starting import can_train, say_trouble
+from dashboard.widgets.inspection import inspected, shown_instead, task_and_layer
+from dashboard.widgets.threshold_fork import judged, stored, try_it
 
 NOBODY = "none"
-FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
-
-
-def stored(log: Log) -> list[Boundary]:
-    """All boundaries of a run."""
-    return boundaries(log.events(SpectrumMeasured), log.events(WeightSpectrumMeasured), log.events(UpdateByDirection))
 
 
 def nothing_yet(frame: Frame) -> None:
@@ -209,195 +184,6 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     return [(chosen, there)]
 
 
-# ---------------------------------------------------------------- try it for real
-
-
-def why_not(frame: Frame, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
-    """(why there is no fork to make, or "", and the settings of one)."""
-    log, after = frame.log, boundary.task + 1
-    try:
-        settings = settings_of(boundary, threshold)
-    except ConfigError as error:
-        return str(error), {}
-    if own_threshold(boundary) == threshold:
-        return "this is the threshold that the run had: move it first", settings
-    plan = log.started() if log else None
-    if plan is not None and after >= plan.trained_tasks:
-        return f"no task is left to train after {task_name(boundary.task)}: choose an earlier one", settings
-    if frame.recording:
-        return "a recording has no checkpoints to go on from: start the same run live on the Run page", settings
-    if not after:
-        return "before the first task there is nothing to go on from: start a new run with this setting", settings
-    if after not in _checkpoints(folder):
-        return f"there is no checkpoint after {task_name(boundary.task)}", settings
-    return "", settings
-
-
-def _checkpoints(folder: RunFolder) -> dict:
-    try:
-        return checkpoints(folder)
-    except StoreError:
-        return {}
-
-
-def try_it(frame: Frame, boundary: Boundary, threshold: Threshold) -> None:
-    """The button that makes a fork of it."""
-    folder = runs_index().find(frame.run)
-    if folder is None or not can_train():
-        return
-    reason, settings = why_not(frame, boundary, threshold, folder)
-    said = ", ".join(f"{name}={value}" for name, value in settings.items())
-    with st.container(horizontal=True, vertical_alignment="center", key="whatif-try"):
-        st.button(
-            "Try it for real",
-            key="whatif-fork",
-            type="primary",
-            icon=":material/fork_right:",
-            disabled=bool(reason),
-            on_click=_fork,
-            args=(folder, boundary.task + 1, settings),
-            help="Trains the remaining tasks again from this boundary, with this threshold, as a new run",
-        )
-        st.caption(
-            f"Not here: {literal(reason)}."
-            if reason
-            else f"Forks {code(folder.name)} after {task_name(boundary.task)} with {code(said)} and trains the rest."
-        )
-    say_trouble("whatif")
-
-
-def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
-    st.session_state.pop("_trouble-whatif", None)
-    try:
-        made = launch.fork(folder, after_task, settings)
-        runs_index(fresh=True)
-        st.session_state["_whatif_made"] = made.name
-    except (StoreError, ConfigError) as error:
-        st.session_state["_trouble-whatif"] = str(error)
-
-
-def forks(name: str, after_task: int) -> list[RunFolder]:
-    """Forks of a run at a boundary, newest first."""
-    found = []
-    for folder in list(runs_index().own.values())[:FORKS_SHOWN]:
-        try:
-            fork = fork_of(folder)
-        except StoreError:
-            continue
-        if fork is not None and fork.parent == name and fork.after_task == after_task:
-            found.append(folder)
-    return found
-
-
-def judged(frame: Frame, boundary: Boundary) -> None:
-    """For a fork at this boundary: what was predicted, and what came."""
-    if frame.log is None or frame.run is None:
-        return
-    known = {folder.name: folder for folder in forks(frame.run, boundary.task + 1)}
-    if not known:
-        return
-    st.markdown("#### How far the prediction was off")
-    names = list(known)
-    made, name = st.session_state.get("_whatif_made"), names[0]
-    if len(names) > 1:
-        first = names.index(made) if made in names else 0
-        name = st.selectbox("Fork", names, index=first, key="whatif-fork-shown", width=320)
-    folder = known.get(name) or known[names[0]]
-    fork, log = fork_of(folder), log_of(folder)
-    log.advance()
-    changed = {key: new for key, (_, new) in fork.changed.items()}
-    said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in fork.changed.items()) or "nothing changed"
-    with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
-        st.markdown(
-            f"{code(folder.name)}, forked after {task_name(boundary.task)}: {literal(said)}; {log.status().state}"
-        )
-        if st.button("Open the fork", key="whatif-open", type="tertiary", on_click=show_run, args=(folder.name,)):
-            st.rerun()
-    elsewhere = {name for other in stored(frame.log) for name in takes(other)}
-    try:
-        threshold = threshold_from(boundary, changed, elsewhere=elsewhere)
-    except ConfigError as error:
-        st.caption(f"Not compared: {literal(str(error))}.")
-        return
-    rows = comparison(frame.log, log, boundary, threshold, changed, elsewhere)
-    from dashboard.figures.whatif import predicted_and_measured
-
-    if rows:
-        panel(predicted_and_measured, rows, key=f"whatif-judged-{folder.name}")
-    else:
-        st.caption(f"Numbers appear when {task_name(boundary.task + 1)} has been learned in the fork.")
-    accuracies(frame.log, log)
-
-
-def comparison(
-    parent: Log, fork: Log, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
-) -> list[tuple[str, float, float, float]]:
-    """(quantity, in the parent, predicted, measured in the fork) in percent, means over layers."""
-    from dashboard.figures.whatif import in_percent
-
-    own, rows = own_threshold(boundary), []
-    learned = task_name(boundary.task + 1)
-    there = best(stored(fork), boundary.space, boundary.task)
-    if there is not None and there.energies is not None and boundary.energies is not None:
-        before = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
-        expected, came = predict(boundary, threshold), predict(there, threshold)
-        for field, said in (("passed", "Share passed in"), ("interference", "Interference in")):
-            values = [
-                float(in_percent(p, boundary, field).mean()) if p is not None else math.nan
-                for p in (before, expected, came)
-            ]
-            rows.append((f"{said} {learned}", *values))
-    later = {b.task: b for b in stored(parent) if b.space == boundary.space and b.task > boundary.task}
-    for measured in (b for b in stored(fork) if b.space == boundary.space and b.task in later):
-        here = later[measured.task]
-        try:
-            moved = threshold_from(here, changed, elsewhere=elsewhere)
-        except ConfigError:
-            continue
-        shares = [100 * float(free.mean()) / here.width for free in (
-            here.recorded, predict(here, moved).nullity, measured.recorded
-        )]  # fmt: skip
-        rows.append((f"Left free after {task_name(measured.task)}", *shares))
-    return rows
-
-
-def accuracies(parent: Log, fork: Log) -> None:
-    """What no spectrum predicts: accuracy and forgetting of both, as measured."""
-    found = {"parent": _measures(parent), "fork": _measures(fork)}
-    if not all(found.values()):
-        return
-    with st.container(horizontal=True, gap="large", key="whatif-accuracy"):
-        for name, label in (
-            ("final_average_accuracy", "Final average accuracy"),
-            ("learning_accuracy", "Learning accuracy"),
-            ("forgetting", "Forgetting"),
-        ):
-            value, before = found["fork"][name], found["parent"][name]
-            if value is not None and before is not None:
-                st.metric(
-                    label,
-                    percent(value) if name != "forgetting" else points(value),
-                    points(value - before) + " against the parent",
-                    delta_color="off",
-                    width="content",
-                    help="Measured in the fork; no prediction is made of it",
-                )
-
-
-def _measures(log: Log) -> dict[str, float | None]:
-    """Measures of a run that has measured all its tasks; empty before."""
-    measured = [e for e in log.events(AccuracyMeasured) if e.clock.task >= 0]
-    if not measured:
-        return {}
-    readout = headline_readout(e.readout for e in measured)
-    rows = {e.clock.task: e.row for e in measured if e.readout == readout}
-    tasks = len(next(iter(rows.values())))
-    return measures(matrix_of(rows, tasks)) if len(rows) == tasks else {}
-
-
-# ---------------------------------------------------------------- the page
-
-
 def show() -> None:
     opened = inspected("What if", "A threshold to move appears here as soon as there is a run.", key="whatif")
     if opened is None:
@@ -414,9 +200,7 @@ def show() -> None:
     boundary = best(found, space, task)
     if boundary is None:
         boundary = best(found, space)
-        st.info(
-            f"Nothing was measured after {task_name(task)}; shown instead: {when(boundary)}.", icon=":material/info:"
-        )
+        shown_instead(task, when(boundary))
     learning = f", {task_name(boundary.task + 1)} comes next" if boundary.energies is not None else ""
     st.markdown(f":material/calculate: **{LABEL}** The spectrum {when(boundary)}{learning}.")
     if boundary.energies is None:

@@ -1,1 +1,1 @@
-"""Parts that several pages are made of. Each draws itself and keeps its state under its own key."""
+"""Parts that pages are made of. Each draws itself and keeps its state under its own key."""

@@ -18,6 +18,7 @@ from dashboard.theme import seconds, task_name
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
+    "queued": (":material/hourglass_top:", "in line for the device"),
     "running": (":material/play_circle:", "running"),
     "paused": (":material/pause_circle:", "paused"),
     "stopped": (":material/stop_circle:", "stopped"),
@@ -146,7 +147,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
             args=(log, Step(1), "stepping…"),
             help="One moment of training (a step or a measurement), then pause again",
         )
-    if state in ("running", "paused"):
+    if state in ("queued", "running", "paused"):
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
             st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")
             st.button(

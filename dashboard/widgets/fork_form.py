@@ -47,7 +47,7 @@ def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
         "Fork from after", list(places), default=max(places), required=True, key=f"fork-after-{log.name}",
         format_func=lambda task: task_name(task - 1),
     )  # fmt: skip
-    called = name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
+    name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
     after = int(after or max(places))
     left = ", ".join(task_name(task) for task in range(after, tasks))
     st.markdown(f"Everything up to {task_name(after - 1)} stays as it was trained; {left} will be trained anew.")
@@ -71,13 +71,14 @@ def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
         type="primary",
         icon=":material/fork_right:",
         on_click=_fork,
-        args=(log, after, settings, called.strip()),
+        args=(log, after, settings),
     )
     say_trouble("fork")
 
 
-def _fork(log: RunLog, after: int, settings: dict[str, Any], name: str) -> None:
+def _fork(log: RunLog, after: int, settings: dict[str, Any]) -> None:
     st.session_state.pop("_trouble-fork", None)
+    name = str(st.session_state.get("fork-name", "")).strip()  # typed last, it comes with the click itself
     try:
         made = launch.fork(log.folder, after, settings, name)
     except (StoreError, ConfigError) as error:

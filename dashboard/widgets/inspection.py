@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard.frame import Frame, current, empty, learned_at_once, select_layer, select_task, sentence
 from dashboard.tail import Log
+from dashboard.theme import task_name
 
 Choice = TypeVar("Choice")
 
@@ -39,3 +40,8 @@ def task_and_layer(log: Log, *more: Callable[[], Choice], key: str) -> tuple[int
         task, layer, others = select_task(log), select_layer(log), [control() for control in more]
     learned_at_once(log)
     return task, layer, others
+
+
+def shown_instead(task: int, instead: str) -> None:
+    """One sentence: nothing was measured after the chosen `task`, so `instead` is what is shown."""
+    st.info(f"Nothing was measured after {task_name(task)}; shown instead: {instead}.", icon=":material/info:")

@@ -22,6 +22,7 @@ from dashboard.theme import seconds
 from dashboard.widgets.starting import can_train
 
 ALONE = "none"  # no second setting is turned
+WHOLE = ("backbone", "stream", "device")  # what a run is made of, no setting of its method or training
 
 
 def sweep_form() -> None:
@@ -60,15 +61,15 @@ def sweep_form() -> None:
         "Other settings",
         key="sweep-others",
         placeholder="epochs=3 stream.tasks=3",
-        help="key=value, separated by spaces; for every run",
+        help="key=value, separated by spaces; for every run. backbone=, stream= and device= as well",
     )
     key = f"{knob}+{also}" if also != ALONE else knob
     usual = re.sub(r"[^A-Za-z0-9._]+", "-", f"{method}-{key}")
     name = st.text_input("Name", key="sweep-name", placeholder=usual, help="Its runs begin with it").strip() or usual
     try:
         grid = axis(f"{key}={','.join(part.strip() for part in values.split(',') if part.strip())}")
-        settings = tuple(others.split())
-        sweep = Sweep(name, ({"method": method},), settings, (grid,), _seeds(seeds))
+        settings, whole = _others(others)
+        sweep = Sweep(name, ({"method": method, **whole},), settings, (grid,), _seeds(seeds))
         count = len(sweep.points)
     except ConfigError as error:
         st.error(sentence(error), icon=":material/error:")
@@ -76,16 +77,19 @@ def sweep_form() -> None:
     options = ["--method", method, "--grid", f"{grid.name}={','.join(grid.values)}"]
     options += ["--seeds", ",".join(map(str, sweep.seeds)), "--workers", str(workers)]
     options += [part for setting in settings for part in ("--set", setting)]
-    st.button(
+    options += [part for key, value in whole.items() for part in (f"--{key}", value)]
+    pressed = st.button(
         f"Start the sweep of {count} run{'s' if count > 1 else ''}",
         key="sweep-start",
         type="primary",
         icon=":material/play_arrow:",
-        on_click=_start,
-        args=(name, options),
     )
+    if pressed:  # no callback: it would start what the form said before the field typed last
+        _start(name, options)
+        st.rerun()
     usual_run = PRESETS.get(resolve({"method": method}).preset)
-    about = seconds(usual_run.seconds * count / workers) if usual_run and usual_run.seconds else None
+    known = usual_run and usual_run.seconds and not whole
+    about = seconds(usual_run.seconds * count / workers) if known else None
     st.caption(
         (f"About {about} at the preset's length on idle cores. " if about else "")
         + f"In a terminal: {code(f'plastiscope sweep {shlex.join(options)} --name {name}')}"
@@ -190,6 +194,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not parts or not all(part.isdigit() for part in parts):
         raise ConfigError(f"seeds are whole numbers from 0, separated by commas, got {text!r}")
     return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _others(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Settings as --set takes them, and what has an option of its own: backbone, stream, device."""
+    parts = [(part, *part.partition("=")[::2]) for part in text.split()]
+    whole = {key: value for _, key, value in parts if key in WHOLE and value}
+    return tuple(part for part, key, value in parts if key not in WHOLE or not value), whole
 
 
 def _place(options: list[str], wanted: str) -> int:

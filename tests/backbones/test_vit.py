@@ -355,3 +355,22 @@ def test_edits_may_differ_from_image_to_image_and_do_not_leak_between_them():
         own = BlockEdit(head_shift=shift[row : row + 1], prefix=tuple(x[row : row + 1] for x in prefix))
         alone = backbone(images[row : row + 1], edits={0: own}).pooled
         torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
+
+
+def test_the_first_tokens_output_alone_is_the_first_of_all_outputs_whatever_the_edit(backbone):
+    draw = torch.Generator().manual_seed(13)
+    width, heads = backbone.width, backbone.heads
+    tokens = torch.randn(3, 7, width, generator=draw)
+    prefix = tuple(torch.randn(1, 4, width, generator=draw) for _ in "kv")
+    branch = torch.randn(width, width, generator=draw) / width**0.5
+    for edit in (
+        BlockEdit(),
+        BlockEdit(prompts=prompts_for(backbone)[1], branches={"q": branch, "v": branch}),
+        BlockEdit(prefix=prefix, head_shift=torch.ones(3, width), stream_shift=torch.ones(3, width)),
+    ):
+        whole, entering = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"})
+        first, tapped = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"}, only_first=True)
+        torch.testing.assert_close(first, whole[:, :1], rtol=1e-5, atol=1e-5)
+        assert tapped.keys() == entering.keys() and tapped["k"].shape[1] == heads
+        for kind, value in tapped.items():
+            torch.testing.assert_close(value, entering[kind], rtol=1e-5, atol=1e-5)

@@ -33,7 +33,7 @@ def training(runs: Path, *, delay: float = 0.15):
     """A stand-in for a worker plays a run into `runs/live`."""
     folder = create_run(runs, replace(Plan().config, name="live"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.recorded_runs", "work", str(folder.path), "--delay", str(delay)],
+        [sys.executable, "-m", "tests.stand_in_worker", "work", str(folder.path), "--delay", str(delay)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,

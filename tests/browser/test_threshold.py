@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import recorded_runs
-from tests.recorded_runs import LIFELIKE
+from tests.invented_run import LIFELIKE
 
 pytestmark = pytest.mark.browser
 

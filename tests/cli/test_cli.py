@@ -211,6 +211,17 @@ def test_run_trains_and_its_last_line_is_one_object_with_the_fixed_keys(say, run
     assert report["zero_shot"] is None and report["seconds"] > 0
 
 
+def test_model_and_stream_are_built_once_and_what_cannot_be_built_still_leaves_no_folder(say, runs, monkeypatch):
+    from cl_core import build as building
+
+    built, intact = [], building.Trainer
+    monkeypatch.setattr(building, "Trainer", lambda *arguments: built.append(arguments) or intact(*arguments))
+    tiny = ("--method", "sequential", "--backbone", "random-vit", "--stream", "synthetic", "--set", "epochs=1")
+    assert say("run", *tiny, "--name", "once", "--set", "stream.tasks=2")[0] == 0 and len(built) == 1
+    assert say("run", *tiny, "--name", "never", "--set", "stream.tasks=3")[0] == 2
+    assert [folder.name for folder in runs.iterdir()] == ["once"]
+
+
 def test_run_without_json_prints_the_matrix_and_the_measures_for_people(say):
     status, out, _ = say("run", "--method", "sequential", *TINY, "--name", "mine")
     assert status == 0

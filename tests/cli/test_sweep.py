@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -152,15 +151,17 @@ def test_ctrl_c_saves_what_is_in_training(tmp_path):
     assert [f.state for f in standing(load(tmp_path, "held"), tmp_path).runs] == ["stopped", "queued"]
 
 
-def test_ray_is_asked_for_by_name_and_told_of_if_it_is_missing(say):
-    if importlib.util.find_spec("ray") is not None:
-        pytest.skip("ray is installed")
+def test_ray_is_asked_for_by_name_and_told_of_if_it_is_missing(say, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     status, _, err = say("--method", "nsp2", "--engine", "ray")
     assert status == 2 and "pip install '.[ray]'" in err
 
 
-def test_the_same_sweep_on_ray(say, tmp_path):
-    pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
+def test_the_same_sweep_on_ray(say, tmp_path, monkeypatch):
+    """One node, two workers, two short runs. Ray ends with the sweep, and is told to report nothing to anybody."""
+    ray = pytest.importorskip("ray", reason="ray is not installed (extra `ray`)")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     status, out, err = say(*TINY, "--grid", "prompt_length=2,3", "--engine", "ray", "--workers", "2", "--name", "ray")
     assert status == 0 and "ports are open" in err
     assert standing(load(tmp_path, "ray"), tmp_path).finished == 2 and "prompt_length 3" in out
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0" and not ray.is_initialized()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 from streamlit.testing.v1 import AppTest
+
+from cl_core.store import RunFolder
+from dashboard.widgets.liveplot import figure_of
+from tests.recording import Moment, append
 
 PAGES = ("start", "run", "questions", "spectra", "attention", "pools", "gap", "forgetting", "whatif", "compare")
 
@@ -16,3 +23,26 @@ def words(app: AppTest) -> str:
 def foot(app: AppTest):
     """The bar at the foot of the page. AppTest lists the main area alone; this is the block beside it."""
     return app._tree.children[3]
+
+
+def drawn(app: AppTest) -> list[dict[str, Any]]:
+    """What the browser is given to draw, in the page's order: figures, and what other components show."""
+    return [figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes]
+
+
+def figures(app: AppTest) -> dict[str, dict[str, Any]]:
+    """Title → figure, in the page's order."""
+    return {f["layout"]["meta"]["title"]: f for f in drawn(app) if "title" in f.get("layout", {}).get("meta", {})}
+
+
+def numbers(app: AppTest) -> dict[str, str]:
+    """Label → value of the page's headline numbers."""
+    return {m.label: m.value for m in app.metric}
+
+
+def when_it_says(app: AppTest, folder: RunFolder, *moments: Moment) -> None:
+    """Draw the page once more, when the run it shows has said something new."""
+    append(folder, *moments)
+    time.sleep(0.3)  # longer than a status is good for
+    app.run()
+    assert not app.exception

@@ -13,9 +13,8 @@ from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunForked
 from cl_core.store import RunReader, RunWriter, StoreError, fork_of, take
 from dashboard import knobs, launch, runs
 from dashboard.tail import log_of
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, words
 
 ROWS = [
     {"name": "eta_affinity", "default": 0.97, "low": 0.0, "high": 1.0, "choices": None, "live": True, "fixed": "",
@@ -46,10 +45,6 @@ def whole(runs_folder):
             (path / "state.json").write_text(json.dumps(record))
             (path / "done").touch()
     return folder
-
-
-def titles(app):
-    return [figure_of(e.proto.bytes)["layout"]["meta"]["title"] for e in app.get("bidi_component") if e.proto.bytes]
 
 
 def test_a_living_run_offers_its_live_knobs_alone_and_turn_orders_what_was_changed(runs_folder, open_page):
@@ -109,11 +104,11 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
 def test_parent_and_fork_are_drawn_together_from_either_side(whole, open_page, monkeypatch):
     monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
-    assert "This run and its forks" not in titles(open_page("run", run="whole"))
+    assert "This run and its forks" not in figures(open_page("run", run="whole"))
     launch.fork(whole, 2, {"eta_affinity": 0.5}, "child")
     runs.runs_index(fresh=True)
     for name in ("whole", "child"):
-        assert "This run and its forks" in titles(open_page("run", run=name))
+        assert "This run and its forks" in figures(open_page("run", run=name))
 
 
 def test_a_fork_is_refused_in_one_sentence(whole, open_page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import time
@@ -12,11 +13,12 @@ import pytest
 from cl_core.store import hold
 from cl_core.sweeps import conducted_by, load
 from cl_core.sweeps.plan import save, stop_file, sweep_folder
-from dashboard import knobs, launch
-from dashboard.compared import meant, read
+from dashboard import knobs, launch, runs
+from dashboard.compared import meant, named, read
 from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
 from tests.dashboard.reading import words
+from tests.recorded_forks import forkable, forked
 from tests.recorded_runs import Plan
 from tests.recorded_sweep import softness, trade, write, write_run
 
@@ -38,7 +40,7 @@ def said(app):
 
 
 def titles(app):
-    return [figure_of(e.proto.bytes)["layout"]["meta"]["title"] for e in app.get("bidi_component") if e.proto.bytes]
+    return [figure["layout"]["meta"]["title"] for figure in map(figure_of, _drawn(app))]
 
 
 def keys(app):
@@ -109,6 +111,95 @@ def test_a_run_that_is_not_there_is_said(runs_folder, open_page):
     assert not app.exception and "`../secret`" in said(app) and app.multiselect(key="runs").value == ["here"]
 
 
+def _drawn(app):
+    return [e.proto.bytes for e in app.get("bidi_component") if e.proto.bytes]
+
+
+def lines(app, title):
+    """Name → how many points its line has, in the figure with that title."""
+    (figure,) = [f for f in map(figure_of, _drawn(app)) if f["layout"]["meta"]["title"] == title]
+    return {t["name"]: len(base64.b64decode(t["y"]["bdata"])) // 4 for t in figure["data"]}  # float32
+
+
+def test_the_past_that_a_run_shares_with_its_forks_is_drawn_once(runs_folder, open_page):
+    parent = forkable(runs_folder)
+    child = forked(parent, 2, "child", 30.0)
+    forked(child, 1, "grandchild", 50.0)
+    app = open_page("compare", run="whole")
+    app.multiselect(key="runs").set_value(["grandchild", "child", "whole"]).run()
+    assert not app.exception
+    for title in ("Average accuracy over tasks", "Forgetting over tasks"):
+        points = lines(app, title)
+        first = title.startswith("Average")  # forgetting begins at T2
+        assert points["whole"] == 2 + first and points["child"] == 2 and points["grandchild"] == 2 + first
+        assert points["forks"] == 1 + first
+    assert said(app).count("drawn once: grandchild leaves whole after T1; child leaves whole after T2.") >= 2
+
+
+def test_two_forks_without_their_parent_share_the_line_of_the_first(runs_folder, open_page):
+    parent = forkable(runs_folder)
+    forked(parent, 2, "one", 30.0)
+    forked(parent, 2, "other", 50.0)
+    app = open_page("compare", run="one")
+    app.multiselect(key="runs").set_value(["other", "one"]).run()
+    points = lines(app, "Average accuracy over tasks")
+    assert points["other"] == 3 and points["one"] == 2
+    assert "one leaves other after T2, which carries the past of whole for both" in said(app)
+
+
+def test_the_plane_holds_the_chosen_runs_and_no_others(runs_folder, open_page):
+    parent = forkable(runs_folder)
+    forked(parent, 2, "one", 30.0)
+    recorded_runs.finished(runs_folder, "another", Plan(seed=1))
+    app = open_page("compare", run="whole")
+
+    def marks():
+        (plane,) = [f for f in map(figure_of, _drawn(app)) if f["layout"]["meta"]["title"].startswith("Stability")]
+        return {run for trace in plane["data"] for run, *_ in trace.get("customdata") or () if run}
+
+    app.multiselect(key="runs").set_value(["whole", "one"]).run()
+    assert marks() == {"whole", "one"} and "no fork" in str(_drawn(app)[0])
+    table = app.dataframe[0].value
+    assert list(table[table["setting"] == "fork of"].iloc[0])[1:] == ["no run", "whole after T2"]
+    app.multiselect(key="runs").set_value(["another"]).run()  # the shown run is the same
+    assert marks() == {"another"}
+
+
+def test_runs_that_are_no_forks_are_drawn_whole(runs_folder, open_page):
+    for seed in (0, 1):
+        recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
+    app = open_page("compare", run="seed0")
+    points = lines(app, "Average accuracy over tasks")
+    assert points == {"seed0": 3, "seed1": 3} and "drawn once" not in said(app)
+
+
+@pytest.mark.parametrize("spelled", ["seed2,seed0", "seed2, seed0,", ["seed2,seed0", "seed2"]])
+def test_a_link_names_runs_in_one_list_with_commas(runs_folder, open_page, spelled):
+    for seed in range(3):
+        recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
+    app = open_page("compare", run="seed1")
+    app.query_params["runs"] = spelled
+    app.run()
+    assert not app.exception and app.multiselect(key="runs").value == ["seed2", "seed0"]
+    app.multiselect(key="runs").set_value(["seed1"]).run()
+    assert app.multiselect(key="runs").value == ["seed1"], "the list in the link does not come back"
+
+
+def test_a_list_with_a_run_that_is_not_there_shows_the_others(runs_folder, open_page):
+    recorded_runs.finished(runs_folder, "here")
+    app = open_page("compare", run="here")
+    app.query_params["runs"] = "nowhere,here,"
+    app.run()
+    assert app.multiselect(key="runs").value == ["here"] and "Not in" in said(app) and "`nowhere`" in said(app)
+
+
+def test_a_name_with_a_comma_is_itself(runs_folder):
+    recorded_runs.finished(runs_folder, "a,b")
+    recorded_runs.finished(runs_folder, "a")
+    index = runs.RunIndex(runs_folder, runs_folder / "none")
+    assert named(["a,b", "a , c", ""], index) == ["a,b", "a", "c"]
+
+
 def test_a_sweep_is_drawn_with_its_frontier_and_the_best_within_a_budget(runs_folder, open_page):
     write(runs_folder, softness())
     app = open_page("compare", sweep="softness")
@@ -119,6 +210,14 @@ def test_a_sweep_is_drawn_with_its_frontier_and_the_best_within_a_budget(runs_fo
     app.toggle(key="compare-limited").set_value(True).run()
     app.number_input(key="compare-budget").set_value(20.0).run()
     assert not app.exception and "eta_affinity+eta_mixture 0.5 learns most (80.5 ± 0.7 %)" in said(app)
+
+
+def test_a_sweep_of_another_stream_than_the_chosen_runs_is_drawn_alone(runs_folder, open_page):
+    write(runs_folder, softness())
+    recorded_runs.finished(runs_folder, "three")
+    app = open_page("compare", sweep="softness", runs=["three"])
+    assert "until then the sweep is drawn alone" in said(app) and "the sweep: split-digits, 2 tasks" in said(app)
+    assert titles(app) == ["Stability and plasticity"]
 
 
 def test_a_readout_that_was_not_measured_is_said(runs_folder, open_page):
@@ -158,7 +257,7 @@ def test_the_form_starts_the_command_that_it_shows(monkeypatch, runs_folder, ope
     app.selectbox(key="sweep-also-nsp2-eta_affinity").set_value("eta_mixture").run()
     app.text_input(key="sweep-values-nsp2-eta_affinity").set_value("0.5, 1").run()
     app.text_input(key="sweep-seeds").set_value("0,1").run()
-    app.text_input(key="sweep-others").set_value("epochs=2").run()
+    app.text_input(key="sweep-others").set_value("epochs=2 stream=synthetic device=cpu").run()
     assert app.button(key="sweep-start").label == "Start the sweep of 4 runs"
     app.number_input(key="sweep-workers").set_value(1).run()
     shown = next(c.value for c in app.caption if "In a terminal" in c.value)
@@ -170,7 +269,8 @@ def test_the_form_starts_the_command_that_it_shows(monkeypatch, runs_folder, ope
         while not (lines := launch.last_lines(log)) and time.monotonic() < end:
             time.sleep(0.05)
         options = ["--method", "nsp2", "--grid", "eta_affinity+eta_mixture=0.5,1", "--seeds", "0,1", "--workers", "1"]
-        options += ["--set", "epochs=2", "--name", "nsp2-eta_affinity-eta_mixture"]
+        options += ["--set", "epochs=2", "--stream", "synthetic", "--device", "cpu"]
+        options += ["--name", "nsp2-eta_affinity-eta_mixture"]
         assert lines == [str([*options, "--runs", str(runs_folder.resolve())])]
         assert " ".join(options) in shown
     finally:

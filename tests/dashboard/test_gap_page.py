@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from cl_core.events import KINDS
-from cl_core.store import RunWriter
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, numbers, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan
-
-
-def figures(app):
-    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
-    return {f["layout"]["meta"]["title"]: f for f in found}
 
 
 def test_a_finished_run_shows_clouds_retrieval_and_what_was_lost(runs_folder, open_page):
@@ -32,9 +23,9 @@ def test_a_finished_run_shows_clouds_retrieval_and_what_was_lost(runs_folder, op
         "Zero-shot lost before learning",
         "Pictures against class texts, task by task",
     } <= set(shown)
-    numbers = {m.label: m.value for m in app.metric}
-    assert numbers["Gap"] == "0.6, was 0.3" and numbers["Direction kept"] == "0.7"
-    assert numbers["R@1 lost"] == "30.0 pp" and numbers["General accuracy lost"] == "18.0 pp"
+    said = numbers(app)
+    assert said["Gap"] == "0.6, was 0.3" and said["Direction kept"] == "0.7"
+    assert said["R@1 lost"] == "30.0 pp" and said["General accuracy lost"] == "18.0 pp"
     assert all(m.help for m in app.metric if m.label in ("Gap", "R@1 lost", "General accuracy lost"))
 
 
@@ -42,7 +33,7 @@ def test_the_chosen_task_is_what_the_clouds_show(runs_folder, open_page):
     recorded_clip_runs.finished(runs_folder)
     app = open_page("gap", run="clip", task="T2")
     assert "The two clouds, after T2 Letters" in figures(app)
-    assert {m.label: m.value for m in app.metric}["Gap"] == "0.5, was 0.3"
+    assert numbers(app)["Gap"] == "0.5, was 0.3"
 
 
 def test_before_the_first_task_ends_the_beginning_is_shown(runs_folder, open_page):
@@ -60,13 +51,8 @@ def test_a_living_run_gains_points_as_they_are_measured(runs_folder, open_page):
     with recorded_runs.held(folder):
         app = open_page("gap", run="clip-begun")
         assert "The two clouds, before training" in figures(app)
-        writer = RunWriter(folder)
-        for moment in list(recorded_clip_runs.moments(ClipPlan()))[2:4]:
-            writer.append(moment)
-        writer.close()
-        time.sleep(0.3)
-        app.run()
-        assert not app.exception and "The two clouds, after T1 Digits" in figures(app)
+        when_it_says(app, folder, *list(recorded_clip_runs.moments(ClipPlan()))[2:4])
+        assert "The two clouds, after T1 Digits" in figures(app)
 
 
 def test_a_method_without_a_text_tower_names_those_that_have_one(runs_folder, open_page):

@@ -7,25 +7,15 @@ from dataclasses import replace
 import pytest
 
 from dashboard.frame import page_file
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import drawn, figures, words
 from tests.recorded_runs import Plan
-
-
-def figures(app) -> list[dict]:
-    """Every figure on the page, decoded."""
-    return [figure_of(element.proto.bytes) for element in app.get("bidi_component") if element.proto.bytes]
-
-
-def titles(app) -> list[str]:
-    return [figure["layout"].get("meta", {}).get("title", "") for figure in figures(app)]
 
 
 def test_spectra_draws_the_chosen_layer_space_and_task(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     app = open_page("spectra", run="finished", layer="2", task="T1", space="mixture")
-    assert "Singular values, layer 2, mixture" in titles(app)
+    assert "Singular values, layer 2, mixture" in figures(app)
     assert "After T1" in words(app) and app.segmented_control(key="space").value == "mixture"
 
 
@@ -40,7 +30,7 @@ def test_what_was_not_recorded_is_said_with_the_way_to_record_it(page, runs_fold
     recorded_runs.unmeasured(runs_folder)
     said = words(open_page(page, run="unmeasured"))
     assert "not recorded" in said and "diagnostics." in said
-    assert titles(open_page(page, run="unmeasured")) == []
+    assert not drawn(open_page(page, run="unmeasured"))
 
 
 @pytest.mark.parametrize("page", ["spectra", "attention"])
@@ -53,7 +43,7 @@ def test_a_run_that_has_not_begun_says_what_will_appear(page, runs_folder, open_
 def test_attention_compares_with_the_moment_the_task_was_learned(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     app = open_page("attention", run="finished", probe="T1", image="2", head="1", layer="3")
-    titled = {figure["layout"]["meta"]["title"]: figure for figure in figures(app)}
+    titled = figures(app)
     assert "Where the class token looks, layer 3, head 1" in titled
     said = words(app)
     assert "after T1 and after T3" in said and "The model's answer" in said
@@ -86,8 +76,8 @@ def test_a_wide_backbone_is_shown_by_selection(runs_folder, open_page):
     plan = Plan(tasks=2, epochs=1, steps=2, depth=12, heads=12, grid=14, width=64, prompts=4, probes=1)
     recorded_runs.finished(runs_folder, plan=plan)
     app = open_page("attention", run="finished", layer="12", head="12")
-    assert "Where the class token looks, layer 12, head 12" in titles(app)
-    assert "All layers, affinity" in titles(open_page("spectra", run="finished", layer="12"))
+    assert "Where the class token looks, layer 12, head 12" in figures(app)
+    assert "All layers, affinity" in figures(open_page("spectra", run="finished", layer="12"))
 
 
 def test_a_task_shared_between_pages_is_the_same_on_both(runs_folder, open_page):

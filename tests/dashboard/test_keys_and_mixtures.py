@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from cl_core.events import Clock, IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured
-from cl_core.store import RunWriter
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_pool_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, words
 from tests.recorded_pool_runs import PoolPlan
+from tests.recording import append
 
 OWN = {
     "Own class found, by the keys alone and by the layers",
@@ -18,11 +17,6 @@ OWN = {
     "Added against attention's own output",
     "Held-out density: mixture and one Gaussian",
 }
-
-
-def figures(app):
-    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
-    return {f["layout"]["meta"]["title"]: f for f in found}
 
 
 def rows(*values):
@@ -43,10 +37,7 @@ def recorded(runs, plan, *, mixtures=True):
     ]
     if mixtures:
         said += [MixtureFitted(clock, c, 5, 1.0, 0.5, points, points, points, 0.5) for c in (0, 1)]
-    writer = RunWriter(folder)
-    writer.append(said)
-    writer.append(told[-1])
-    writer.close()
+    append(folder, said, told[-1])
     return folder
 
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
 from cl_core.commands import Pause, Resume, Step, Stop
 from cl_core.config import RunConfig
-from cl_core.events import StepEnded
-from cl_core.store import StoreError, holder
+from cl_core.events import Clock, StateChanged, StepEnded
+from cl_core.store import RunWriter, StoreError, holder
 from dashboard import launch
 from dashboard.tail import log_of
+from tests import recorded_runs
 from tests.recorded_runs import ROOT, Plan, moments
 
 
 @pytest.fixture
 def stub(monkeypatch):
     """Workers play a recorded run, one moment every 30 ms; those still alive at the end are ended."""
-    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-m", "tests.recorded_runs", "work", "--delay", "0.03"))
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-m", "tests.stand_in_worker", "work", "--delay", "0.03"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield
     for child, _ in launch._CHILDREN.values():
@@ -96,3 +98,19 @@ def test_waiting_threads_sleep_and_one_core_stays_free(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert launch.environment()["OMP_WAIT_POLICY"] == "PASSIVE"
     assert launch.environment()["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_worker_that_holds_a_stopped_run_and_has_not_spoken_is_starting(stub, monkeypatch, runs_folder):
+    """Else the page of a fresh fork would read its last word, *stopped*, and look no more."""
+    silent = (
+        "import sys, time; from pathlib import Path; from cl_core.store import RunFolder, hold\n"
+        "with hold(RunFolder(Path(sys.argv[1]))): time.sleep(60)"
+    )
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", silent))
+    folder = recorded_runs.stopped(runs_folder)
+    launch.work_on(folder)
+    until(lambda: holder(folder) is not None)
+    assert state(folder) == "stopped" and launch.starting(folder)
+    with closing(RunWriter(folder)) as writer:
+        writer.append([StateChanged(Clock(1), "running")])
+    assert state(folder) == "running" and not launch.starting(folder)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
-import time
+from contextlib import closing
 
 import pytest
 
-from cl_core.store import RunReader
+from cl_core.events import Clock, StateChanged
+from cl_core.store import RunFolder, RunReader, RunWriter
 from dashboard import launch, runs
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import PAGES, foot, words
-
-
-def figures(app):
-    return {
-        (f := figure_of(e.proto.bytes))["layout"]["meta"]["title"]: f
-        for e in app.get("bidi_component")
-        if e.proto.bytes
-    }
+from tests.dashboard.reading import PAGES, figures, foot, when_it_says, words
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -97,22 +90,29 @@ def test_a_living_run_can_be_paused_and_a_paused_one_stepped(runs_folder, open_p
 
 def test_a_frozen_view_stays_while_the_run_goes_on(runs_folder, open_page):
     from cl_core.events import Clock, StepEnded
-    from cl_core.store import RunWriter
 
     folder = recorded_runs.running(runs_folder)
     with recorded_runs.held(folder):
         app = open_page("run", run="running")
         foot(app).button(key="bar-freeze").click().run()
         before = figures(app)["Losses"]
-        writer = RunWriter(folder)
-        writer.append([StepEnded(Clock(1, 0, 20), {"total": 1.0}, {}, {"prompts": 1.0}, {"prompts": 1.0}, 50.0, 0.1)])
-        writer.close()
-        time.sleep(0.25)
-        app.run()
+        step = StepEnded(Clock(1, 0, 20), {"total": 1.0}, {}, {"prompts": 1.0}, {"prompts": 1.0}, 50.0, 0.1)
+        when_it_says(app, folder, [step])
         assert figures(app)["Losses"] == before
         assert foot(app).button(key="bar-freeze").label == "1 new points waiting: catch up"
         foot(app).button(key="bar-freeze").click().run()
         assert figures(app)["Losses"] != before
+
+
+def test_a_run_in_line_says_for_whom_it_waits_and_can_be_stopped(runs_folder, open_page):
+    folder = recorded_runs.waiting(runs_folder)
+    with recorded_runs.held(folder):
+        with closing(RunWriter(folder)) as writer:
+            writer.append([StateChanged(Clock(), "queued", "waits for a free GPU; in training there: other")])
+        app = open_page("run", run="waiting")
+        assert "waits for a free GPU; in training there: other" in words(app).replace("\\", "")
+        assert "in line for the device" in words(app) + " ".join(str(m.value) for m in foot(app).markdown)
+        assert foot(app).button(key="bar-stop") is not None
 
 
 def test_start_says_what_is_missing_in_words_of_the_page(runs_folder, open_page):
@@ -133,6 +133,15 @@ def test_start_opens_on_the_recording(monkeypatch, tmp_path, runs_folder, open_p
     assert foot(app).selectbox(key="run").value == "digits"
     assert "a recording that came with Plastiscope" in words(app)
     assert sum("accuracy-matrix" in drawn.proto.body for drawn in app.get("html")) == 1
+
+
+def test_recordings_stand_in_the_order_of_their_presets_however_old_their_files_are(tmp_path):
+    for name, preset in (("c", "gnsp-micro"), ("a", ""), ("d", "nsp2-micro"), ("b", "")):
+        folder = tmp_path / "recordings" / name
+        folder.mkdir(parents=True)
+        RunFolder(folder).config_file.write_text(json.dumps({"method": "nsp2", "name": name, "preset": preset}))
+    (tmp_path / "recordings" / "b" / "config.json").write_text("{")
+    assert list(runs.RunIndex(tmp_path / "own", tmp_path / "recordings").recordings) == ["d", "c", "a", "b"]
 
 
 def test_one_press_starts_the_live_run_and_follows_it(monkeypatch, runs_folder, open_page):

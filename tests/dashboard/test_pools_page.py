@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import time
-
-from cl_core.store import RunWriter
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_pool_runs, recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, numbers, when_it_says, words
 from tests.recorded_pool_runs import PoolPlan
-
-
-def figures(app):
-    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
-    return {f["layout"]["meta"]["title"]: f for f in found}
 
 
 def test_a_finished_run_shows_what_was_taken_what_was_found_and_the_pool(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool")
     app = open_page("pools", run="pool")
     assert list(figures(app)) == ["What pictures took, after T3", "Own entries found", "Use of the pool, after T3"]
-    numbers = {m.label: m.value for m in app.metric}
-    assert numbers["Own entries found"] == "90.0 %" and numbers["Least found"] == "T1, 80.0 %"
-    assert numbers["Entries in use"].endswith("of 3") and numbers["Taken by a picture"] == "1"
-    assert all(m.help for m in app.metric if m.label in numbers)
+    said = numbers(app)
+    assert said["Own entries found"] == "90.0 %" and said["Least found"] == "T1, 80.0 %"
+    assert said["Entries in use"].endswith("of 3") and said["Taken by a picture"] == "1"
+    assert all(m.help for m in app.metric if m.label in said)
 
 
 def test_the_chosen_task_is_what_is_shown(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool")
     app = open_page("pools", run="pool", task="T2")
     assert "What pictures took, after T2" in figures(app)
-    assert {m.label: m.value for m in app.metric}["Own entries found"] == "95.0 %"
+    assert numbers(app)["Own entries found"] == "95.0 %"
 
 
 def test_a_layer_without_a_choice_gives_way_to_the_nearest_one_that_has(runs_folder, open_page):
@@ -53,13 +44,8 @@ def test_a_living_run_gains_what_is_measured(runs_folder, open_page):
     with recorded_runs.held(folder):
         app = open_page("pools", run="pool")
         assert "What pictures took, after T1" in figures(app)
-        writer = RunWriter(folder)
-        for moment in list(recorded_pool_runs.moments(PoolPlan()))[3:5]:
-            writer.append(moment)
-        writer.close()
-        time.sleep(0.3)
-        app.run()
-        assert not app.exception and "What pictures took, after T2" in figures(app)
+        when_it_says(app, folder, *list(recorded_pool_runs.moments(PoolPlan()))[3:5])
+        assert "What pictures took, after T2" in figures(app)
 
 
 def test_a_task_that_was_not_reached_gives_way_to_the_newest(runs_folder, open_page):

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from cl_core.events import Clock, ConceptorMeasured, InputsSurveyed, SpectrumMeasured, TradeOffMeasured
 from cl_core.store import RunWriter
 from dashboard.frame import page_file
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, numbers, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan
-
-
-def titles(app) -> set[str]:
-    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
-    return {f["layout"]["meta"]["title"] for f in found}
 
 
 def controls(app) -> set[str]:
@@ -27,7 +19,7 @@ def controls(app) -> set[str]:
 def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page):
     recorded_clip_runs.written(runs_folder)
     app = open_page("spectra", run="clip-written", task="T2", map="text 2 v")
-    assert titles(app) == {
+    assert figures(app).keys() == {
         "Singular values, text tower, layer 2, values",
         "How far each matrix moved, T2 Letters",
         "How the directions are divided, T2 Letters",
@@ -36,16 +28,16 @@ def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page
         "Effective rank",
         "The pre-trained principal space",
     }
-    numbers = {m.label: m.value for m in app.metric}
-    assert numbers["Principal"] == "9 of 16, 56 %" and numbers["Written to"] == "4 of 16, 25 %"
-    assert numbers["Effective rank"] == "11.5, was 10.5" and numbers["Inside the principal space"] == "2.0·10⁻⁷"
+    said = numbers(app)
+    assert said["Principal"] == "9 of 16, 56 %" and said["Written to"] == "4 of 16, 25 %"
+    assert said["Effective rank"] == "11.5, was 10.5" and said["Inside the principal space"] == "2.0·10⁻⁷"
     assert not {"family", "space", "layer"} & controls(app), "one family, and the matrix says which layer"
 
 
 def test_a_matrix_that_is_not_there_falls_back_to_the_first(runs_folder, open_page):
     recorded_clip_runs.written(runs_folder)
     app = open_page("spectra", run="clip-written", map="text 9 z")
-    assert "Singular values, image tower, layer 1, queries" in titles(app)
+    assert "Singular values, image tower, layer 1, queries" in figures(app)
 
 
 def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_page):
@@ -56,10 +48,10 @@ def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_pa
         "Directions left free",
         "Leak of the actual update, inputs of the first MLP matrix",
         "What the projection keeps of each step",
-    } <= titles(app)
+    } <= figures(app).keys()
     assert "prompt" not in words(app).lower().replace("attention and prompts", "")
     app.segmented_control(key="family").set_value("weights").run()
-    assert not app.exception and "Singular values, image tower, layer 1, queries" in titles(app)
+    assert not app.exception and "Singular values, image tower, layer 1, queries" in figures(app)
     assert "Nothing in this run keeps to them" in words(app) and "Written to" not in {m.label for m in app.metric}
     app.segmented_control(key="family").set_value("features").run()
     assert app.segmented_control(key="layer").value == "2", "the layer waits while the weights are looked at"
@@ -68,7 +60,7 @@ def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_pa
 def test_a_matrix_that_exists_once_needs_no_layer(runs_folder, open_page):
     recorded_clip_runs.protected(runs_folder)
     app = open_page("spectra", run="clip-protected", layer="1", space="image projection")
-    assert "Singular values, layer 3, class token before the image projection" in titles(app)
+    assert "Singular values, layer 3, class token before the image projection" in figures(app)
     assert "There is one such matrix" in words(app)
 
 
@@ -83,14 +75,9 @@ def test_a_living_run_gains_its_first_weights_while_one_looks(runs_folder, open_
     folder = recorded_clip_runs.record(runs_folder, "clip", plan, until=1)
     with recorded_runs.held(folder):
         app = open_page("spectra", run="clip")
-        assert "appear here when T1 has been learned" in words(app) and not titles(app)
-        writer = RunWriter(folder)
-        for moment in list(recorded_clip_runs.moments(plan))[1:4]:
-            writer.append(moment)
-        writer.close()
-        time.sleep(0.3)
-        app.run()
-        assert not app.exception and "How the directions are divided, T1 Digits" in titles(app)
+        assert "appear here when T1 has been learned" in words(app) and not figures(app)
+        when_it_says(app, folder, *list(recorded_clip_runs.moments(plan))[1:4])
+        assert "How the directions are divided, T1 Digits" in figures(app)
 
 
 def test_a_clip_run_that_measured_neither_says_how_to(runs_folder, open_page):
@@ -121,7 +108,8 @@ def test_conceptors_and_trade_offs_are_shown_where_a_run_has_them(runs_folder, o
             writer.append((cut, weighed, taken, InputsSurveyed(clock, layer, 0.4, 0.6, 0.5)))
     writer.close()
     app = open_page("spectra", run="soft", layer="2")
-    assert {"Singular values, layer 2, inputs of keys and values", "Where the trade-off cuts, layer 2"} <= titles(app)
+    cut_where = {"Singular values, layer 2, inputs of keys and values", "Where the trade-off cuts, layer 2"}
+    assert cut_where <= figures(app).keys()
     app.segmented_control(key="family").set_value("conceptors").run()
     assert not app.exception
-    assert {"Directions in use, layer 2", "Capacity taken", "Shared with the past"} <= titles(app)
+    assert {"Directions in use, layer 2", "Capacity taken", "Shared with the past"} <= figures(app).keys()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dashboard.widgets.liveplot import figure_of
 from tests import recorded_subspace_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import figures, words
 
 SPACES = {
     "Input embeddings of the tasks",
@@ -15,26 +14,21 @@ SPACES = {
 }
 
 
-def titles(app) -> set[str]:
-    found = (figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes)
-    return {f["layout"]["meta"]["title"] for f in found}
-
-
 def test_a_run_with_subspaces_shows_them_and_the_probe(runs_folder, open_page):
     recorded_subspace_runs.written(runs_folder)
     app = open_page("spectra", run="spaces")
     assert not app.exception
-    assert titles(app) == SPACES | {"Probe forward transfer", "Transfer against overlap"}
+    assert figures(app).keys() == SPACES | {"Probe forward transfer", "Transfer against overlap"}
 
 
 def test_without_a_probe_the_page_says_how_to_get_one(runs_folder, open_page):
     recorded_subspace_runs.written(runs_folder, forward=False)
     app = open_page("spectra", run="spaces")
-    assert not app.exception and titles(app) == SPACES
+    assert not app.exception and figures(app).keys() == SPACES
     assert "diagnostics.forward=true" in words(app)
 
 
 def test_a_probe_alone_is_shown_alone(runs_folder, open_page):
     recorded_subspace_runs.written(runs_folder, spaces=False)
     app = open_page("spectra", run="spaces")
-    assert not app.exception and titles(app) == {"Probe forward transfer"}
+    assert not app.exception and figures(app).keys() == {"Probe forward transfer"}

@@ -12,27 +12,14 @@ from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection
 from cl_core.store import RunFolder, RunReader, RunWriter, StoreError
 from cl_core.whatif import Threshold, best, boundaries, predict
 from dashboard import launch
-from dashboard.widgets.liveplot import figure_of
-from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import words
+from tests import invented_run, recorded_clip_runs, recorded_runs
+from tests.dashboard.reading import drawn, figures, numbers, words
 
 LABEL = "Computed from stored spectra, not retrained"
 
 
-def drawn(app) -> list[dict]:
-    return [figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes]
-
-
-def titles(app) -> set[str]:
-    return {f["layout"]["meta"]["title"] for f in drawn(app) if "layout" in f}
-
-
 def bars(app) -> dict:
     return next(f for f in drawn(app) if "steps" in f)
-
-
-def numbers(app) -> dict[str, str]:
-    return {m.label: m.value for m in app.metric}
 
 
 def boundary(folder, **where):
@@ -53,7 +40,7 @@ def test_the_newest_boundary_with_a_learned_task_is_shown_and_labelled(runs_fold
     recorded_runs.finished(runs_folder)
     app = open_page("whatif", run="finished")
     assert LABEL in words(app) and "The spectrum after T2, T3 comes next" in words(app)
-    assert titles(app) == {"At equal freedom"}  # a knee has no value to move along
+    assert figures(app).keys() == {"At equal freedom"}  # a knee has no value to move along
     assert {"Left free", "Share passed", "Interference"} <= set(numbers(app))
 
 
@@ -61,7 +48,7 @@ def test_a_moved_threshold_changes_the_numbers_to_those_of_the_prediction(runs_f
     folder = recorded_runs.finished(runs_folder)
     app = open_page("whatif", run="finished", rule="energy share")
     slider = app.select_slider(key="tau")
-    assert "Against the threshold" in titles(app)
+    assert "Against the threshold" in figures(app)
     for chosen in ("0.8", "0.99"):
         slider.set_value(chosen).run()
         assert not app.exception
@@ -114,9 +101,7 @@ def test_the_last_boundary_has_directions_and_no_update(runs_folder, open_page):
 
 
 def test_a_recording_from_before_updates_were_stored_says_so(runs_folder, open_page, monkeypatch):
-    monkeypatch.setattr(
-        recorded_runs, "_by_direction", lambda clock, plan, space: recorded_runs.TaskEnded(clock, 0.0, 0)
-    )
+    monkeypatch.setattr(invented_run, "_by_direction", lambda clock, plan, space: invented_run.TaskEnded(clock, 0.0, 0))
     recorded_runs.finished(runs_folder)
     assert "recorded before updates were stored by direction" in words(open_page("whatif", run="finished"))
 
@@ -212,7 +197,7 @@ def test_a_fork_is_judged_against_what_was_predicted(runs_folder, open_page):
     }
     folder.fork_file.write_text(json.dumps(note), "utf-8")
     app = open_page("whatif", run="finished")
-    assert "How far the prediction was off" in words(app) and "Predicted and measured" in titles(app)
+    assert "How far the prediction was off" in words(app) and "Predicted and measured" in figures(app)
     assert {"Final average accuracy", "Learning accuracy", "Forgetting"} <= set(numbers(app))
-    figure = next(f for f in drawn(app) if f.get("layout", {}).get("meta", {}).get("title") == "Predicted and measured")
+    figure = figures(app)["Predicted and measured"]
     assert [bar["name"] for bar in figure["data"]] == ["in the parent", "predicted", "measured in the fork"]

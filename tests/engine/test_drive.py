@@ -273,7 +273,6 @@ def test_a_non_finite_loss_fails_the_run_naming_task_step_and_loss_and_keeps_wha
             RuntimeError("shapes do not match\nsecond line"),
             "RuntimeError: shapes do not match (details in the run's log)",
         ),
-        (MemoryError(), "out of memory; a smaller batch_size needs less, and the last boundary is kept"),
         (ValueError(), "ValueError:  (details in the run's log)"),
     ],
 )

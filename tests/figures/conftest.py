@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("plotly", reason="plotly is not installed")
 
+from plotly.io.json import to_json_plotly
+
+from dashboard.theme import FONT
 from tests.recorded_runs import Plan, moments
 
 
@@ -33,6 +37,24 @@ def told() -> Told:
 def many() -> Told:
     """Sizes at which a wall of lines would begin: 12 layers, 12 tasks, 14 × 14 patches."""
     return Told(Plan(tasks=12, epochs=1, steps=2, depth=12, heads=2, grid=14, width=192, prompts=4, probes=1))
+
+
+def assert_complete(figures: dict[str, Any]) -> None:
+    """Every figure, by name, has its words, the template, the reader's view and arrays that travel small."""
+    for name, figure in figures.items():
+        words = figure.layout.meta
+        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height")), name
+        assert words["caption"].rstrip().endswith((".", "!")) and words["alt"].rstrip().endswith("."), name
+        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
+        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep", name
+        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800, name
+        for part in figure.data:
+            assert not any(getattr(getattr(part, axis, None), "dtype", None) == np.float64 for axis in "xyz"), name
+
+
+def trace(figure: Any, name: str) -> Any:
+    """The first trace called `name`."""
+    return next(t for t in figure.data if t.name == name)
 
 
 def spots_along(count: int) -> list[Any]:
@@ -61,13 +83,24 @@ def all_figures(told: Told) -> dict[str, Any]:
         TaskEnded,
         UpdateMeasured,
     )
-    from dashboard.figures import accuracy, attention, comparison, drift, frontier, spectra, training
+    from dashboard.figures import (
+        accuracy,
+        attention,
+        comparison,
+        drift,
+        frontier,
+        readouts,
+        room,
+        spectra,
+        training,
+        updates,
+    )
     from dashboard.figures.readings import accuracies as matrix_of
 
     plan = told[RunStarted][0]
     stages, tasks = {"stages": plan.trained_tasks}, {"tasks": len(plan.tasks)}
     accuracies, steps, spectrum = told[AccuracyMeasured], told[StepEnded], told[SpectrumMeasured]
-    compared, updates, prompts = told[AttentionCompared], told[UpdateMeasured], told[PromptsDrifted]
+    compared, changes, prompts = told[AttentionCompared], told[UpdateMeasured], told[PromptsDrifted]
     probes, looked = told[ProbesChosen][0], [e for e in compared if e.probe_task == 0]
     before, after = (attention.class_token_row(e, image=0, layer=1, head=None) for e in (looked[0], looked[-1]))
     matrix = matrix_of(accuracies)
@@ -82,8 +115,8 @@ def all_figures(told: Told) -> dict[str, Any]:
         "accuracy_matrix": accuracy.accuracy_matrix(accuracies, tasks=plan.tasks, **stages),
         "accuracy_over_time": accuracy.accuracy_over_time(accuracies, **stages),
         "learned_and_kept": accuracy.learned_and_kept(accuracies, **stages),
-        "readout_comparison": accuracy.readout_comparison(accuracies, **stages),
-        "readout_bars": accuracy.readout_bars(accuracies, **stages),
+        "readout_comparison": readouts.readout_comparison(accuracies, **stages),
+        "readout_bars": readouts.readout_bars(accuracies, **stages),
         "losses": training.losses(steps, total_steps=plan.total_steps, **tasks),
         "batch_accuracy": training.batch_accuracy(steps, total_steps=plan.total_steps, **tasks),
         "update_norms": training.update_norms(steps, total_steps=plan.total_steps),
@@ -91,10 +124,10 @@ def all_figures(told: Told) -> dict[str, Any]:
         "spectrum_decay": spectra.spectrum_decay(spectrum, layer=1, space="affinity", **tasks),
         "spectrum_facets": spectra.spectrum_facets(spectrum, space="affinity", layer=1, **tasks),
         "energy_kept": spectra.energy_kept(spectrum, layer=1, space="affinity", **tasks),
-        "nullity_map": spectra.nullity_map(spectrum, space="affinity", **tasks),
-        "directions_left": spectra.directions_left(spectrum, space="affinity", layer=1, **tasks),
-        "gains": spectra.gains(spectrum, space="mixture"),
-        "update_residual": spectra.update_residual(updates, space="affinity", **tasks),
+        "nullity_map": room.nullity_map(spectrum, space="affinity", **tasks),
+        "directions_left": room.directions_left(spectrum, space="affinity", layer=1, **tasks),
+        "gains": updates.gains(spectrum, space="mixture"),
+        "update_residual": updates.update_residual(changes, space="affinity", **tasks),
         "attention_on_image": attention.attention_on_image(
             probes.images[0],
             before,
@@ -113,5 +146,5 @@ def all_figures(told: Told) -> dict[str, Any]:
         "statistics_drift": drift.statistics_drift(prompts, **tasks),
         "prompt_statistics": drift.prompt_statistics(prompts, layer=1, **tasks),
         "prompt_paths": drift.prompt_paths(prompts, layer=1, **tasks),
-        "movement": drift.movement(updates, **tasks),
+        "movement": drift.movement(changes, **tasks),
     }

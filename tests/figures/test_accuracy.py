@@ -9,6 +9,7 @@ from cl_core.events import AccuracyMeasured, Clock
 from dashboard.figures import accuracy
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.figures.readings import accuracies, headline_of, mean_so_far, readouts, zero_shot
+from dashboard.figures.readouts import readout_bars, readout_comparison
 from dashboard.theme import task_colour
 from dashboard.widgets.headline_numbers import numbers_of
 
@@ -60,11 +61,11 @@ def test_lost_points_are_printed_signed():
 
 def test_readouts_are_told_apart_without_colour():
     both = measured() + measured([[95.0, None, None], [90.0, 96.0, None]], "task-incremental")
-    figure = accuracy.readout_comparison(both, stages=3)
+    figure = readout_comparison(both, stages=3)
     assert readouts(both) == ["class-incremental", "task-incremental"]
     assert len({trace.line.dash for trace in figure.data}) == len({trace.marker.symbol for trace in figure.data}) == 2
     assert len({trace.line.color for trace in figure.data}) == 1
-    bars = accuracy.readout_bars(both, stages=3)
+    bars = readout_bars(both, stages=3)
     assert [bar.marker.pattern.shape for bar in bars.data] == ["", "/"]
 
 

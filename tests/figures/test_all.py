@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
+import dashboard.figures
 from cl_core.events import Event
-from dashboard.theme import FONT
-from tests.figures.conftest import Told, all_figures
+from tests.figures.conftest import Told, all_figures, assert_complete
 from tests.recorded_runs import Plan
 
 
@@ -20,29 +20,8 @@ def figures(request):
     return all_figures(Told(Plan(tasks=1)) if request.param == "single" else request.getfixturevalue(request.param))
 
 
-def test_every_figure_says_what_it_is_and_what_to_look_for(figures):
-    for name, figure in figures.items():
-        words = figure.layout.meta
-        assert {"title", "caption", "how", "alt", "height"} <= set(words), name
-        assert all(str(text).strip() for text in words.values()), name
-        assert words["caption"].rstrip().endswith((".", "!")) and words["alt"].rstrip().endswith("."), name
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
-        assert 200 <= words["height"] <= 800, name
-
-
-def test_every_figure_brings_its_template_and_keeps_the_readers_view(figures):
-    for name, figure in figures.items():
-        assert figure.layout.template.layout.font.family == FONT, name
-        assert figure.layout.uirevision == "keep", name
-
-
-def test_arrays_travel_small(figures):
-    for name, figure in figures.items():
-        assert len(to_json_plotly(figure)) < 700_000, name
-        for trace in figure.data:
-            for axis in ("x", "y", "z"):
-                values = getattr(trace, axis, None)
-                assert not (isinstance(values, np.ndarray) and values.dtype == np.float64), (name, axis)
+def test_every_figure_has_its_words_template_and_small_arrays(figures):
+    assert_complete(figures)
 
 
 def test_the_same_events_give_the_same_figure(told):
@@ -51,17 +30,28 @@ def test_the_same_events_give_the_same_figure(told):
 
 
 def test_figures_need_neither_a_page_nor_torch():
+    modules = sorted(path.stem for path in Path(dashboard.figures.__file__).parent.glob("*.py"))
+    assert len(modules) > 20
     program = (
-        "import sys\n"
-        "from dashboard.figures import accuracy, attention, drift, matrix_table, spectra, training\n"
-        "from dashboard import theme\n"
+        f"import sys\nfrom dashboard.figures import {', '.join(m for m in modules if m != '__init__')}\n"
         "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
 def test_nothing_measured_yet_is_a_figure_too():
-    from dashboard.figures import accuracy, attention, comparison, drift, frontier, spectra, training
+    from dashboard.figures import (
+        accuracy,
+        attention,
+        comparison,
+        drift,
+        frontier,
+        readouts,
+        room,
+        spectra,
+        training,
+        updates,
+    )
 
     nothing: list[Event] = []
     for figure in (
@@ -72,8 +62,8 @@ def test_nothing_measured_yet_is_a_figure_too():
         accuracy.accuracy_matrix(nothing, stages=5),
         accuracy.accuracy_over_time(nothing, stages=5),
         accuracy.learned_and_kept(nothing, stages=5),
-        accuracy.readout_comparison(nothing, stages=5),
-        accuracy.readout_bars(nothing, stages=5),
+        readouts.readout_comparison(nothing, stages=5),
+        readouts.readout_bars(nothing, stages=5),
         training.losses(nothing, total_steps=10),
         training.batch_accuracy(nothing, total_steps=10),
         training.update_norms(nothing, total_steps=10),
@@ -81,10 +71,10 @@ def test_nothing_measured_yet_is_a_figure_too():
         spectra.spectrum_decay(nothing, layer=0, space="affinity"),
         spectra.spectrum_facets(nothing, space="affinity"),
         spectra.energy_kept(nothing, layer=0, space="affinity"),
-        spectra.nullity_map(nothing, space="affinity"),
-        spectra.directions_left(nothing, space="affinity", layer=0),
-        spectra.gains(nothing, space="affinity"),
-        spectra.update_residual(nothing, space="affinity"),
+        room.nullity_map(nothing, space="affinity"),
+        room.directions_left(nothing, space="affinity", layer=0),
+        updates.gains(nothing, space="affinity"),
+        updates.update_residual(nothing, space="affinity"),
         attention.consistency_by_layer(nothing, probe_task=0),
         attention.consistency_over_tasks(nothing, layer=0),
         attention.prompt_mass(nothing),

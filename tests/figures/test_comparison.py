@@ -10,6 +10,7 @@ import pytest
 from cl_core.sweeps import Spot
 from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference, shortened
 from dashboard.figures.frontier import plane
+from dashboard.lineage import Parting
 from dashboard.theme import INK, faded
 from tests.figures.conftest import spots_along
 
@@ -110,3 +111,58 @@ def test_forgetting_of_a_run_in_training_ends_at_its_last_measured_row():
     running[0, 0], running[1, :2] = 90, (80, 70)
     (line,) = [t for t in forgetting_overlay({"running": running}).data if t.name == "running"]
     assert (len(line.x), list(line.y)) == (1, [10.0])
+
+
+PARENT = np.array([[90, NAN, NAN, NAN], [80, 80, NAN, NAN], [60, 70, 80, NAN], [50, 60, 70, 80]], float)
+CHILD = np.array([[90, NAN, NAN, NAN], [80, 80, NAN, NAN], [75, 75, 75, NAN], [70, 70, 70, 70]], float)
+OTHER = np.array([[90, NAN, NAN, NAN], [80, 80, NAN, NAN], [60, 70, 80, NAN], [66, 66, 66, 66]], float)
+FORKS = {"child": Parting("parent", 2, "parent"), "other": Parting("parent", 3, "parent")}
+
+
+def drawn(figure):
+    return {t.name: (list(t.x), [round(float(y), 2) for y in t.y]) for t in figure.data}
+
+
+@pytest.mark.parametrize("overlay", [accuracy_overlay, forgetting_overlay])
+def test_what_forks_share_is_drawn_once_and_their_lines_begin_on_their_parents(overlay):
+    figure = overlay({"parent": PARENT, "child": CHILD, "other": OTHER}, FORKS)
+    lines = drawn(figure)
+    alone = drawn(overlay({"child": CHILD}))["child"]
+    assert lines["parent"] == drawn(overlay({"parent": PARENT}))["parent"], "the parent is whole"
+    assert lines["child"][0] == [1, 2, 3] and lines["other"][0] == [2, 3]
+    assert lines["child"][1] == alone[1][-3:]
+    meeting = dict(zip(*lines["parent"], strict=True))
+    assert lines["child"][1][0] == meeting[1] and lines["other"][1][0] == meeting[2]
+    assert list(next(t for t in figure.data if t.name == "child").marker.size) == [0, 8, 8], "one mark at the meeting"
+    assert lines["forks"] == ([1, 2], [meeting[1], meeting[2]]), "a ring at each fork"
+    assert [s.x0 for s in figure.layout.shapes] == [1, 2]
+    assert {"fork after T2", "fork after T3"} <= {note.text for note in figure.layout.annotations}
+    for words in (figure.layout.meta["caption"], figure.layout.meta["alt"]):
+        assert "drawn once: child leaves parent after T2; other leaves parent after T3." in words
+
+
+def test_a_sibling_that_carries_the_past_of_both_is_named():
+    figure = accuracy_overlay({"other": OTHER, "child": CHILD}, {"child": Parting("other", 2, "parent")})
+    assert drawn(figure)["other"][0] == [0, 1, 2, 3] and drawn(figure)["child"][0] == [1, 2, 3]
+    assert "child leaves other after T2, which carries the past of parent for both." in figure.layout.meta["caption"]
+
+
+def test_a_fork_after_the_first_task_has_no_forgetting_to_begin_on():
+    early = np.vstack([PARENT[:1], [[40, 60, NAN, NAN]], CHILD[2:]])
+    figure = forgetting_overlay({"parent": PARENT, "early": early}, {"early": Parting("parent", 1, "parent")})
+    lines = drawn(figure)
+    assert lines["early"][0] == [1, 2, 3] and "forks" not in lines and [s.x0 for s in figure.layout.shapes] == [0]
+    assert set(next(t for t in figure.data if t.name == "early").marker.size) == {8}
+
+
+def test_a_fork_that_has_measured_nothing_of_its_own_stands_on_its_parent():
+    young = np.full((4, 4), NAN)
+    young[:2] = PARENT[:2]
+    figure = accuracy_overlay({"parent": PARENT, "young": young}, {"young": Parting("parent", 2, "parent")})
+    assert drawn(figure)["young"] == ([1], [80.0]) and "young" in {a.text for a in figure.layout.annotations}
+
+
+def test_names_of_forks_are_text_and_nothing_else():
+    figure = accuracy_overlay({"<i>p</i>": PARENT, "<b>c</b>": CHILD}, {"<b>c</b>": Parting("<i>p</i>", 2, "<i>p</i>")})
+    ring = next(t for t in figure.data if t.name == "forks")
+    assert "<b>c" not in ring.customdata[0] and "<b>c" not in figure.layout.meta["caption"]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
 from cl_core.events import AccuracyMeasured, Clock, ModalityGapMeasured, RunStarted, SimilaritiesMeasured
-from dashboard.figures import gap
-from dashboard.theme import FONT, INK, PALE, task_colour
+from dashboard.figures import gap, zero_shot_ability
+from dashboard.theme import INK, PALE, task_colour
+from tests.figures.conftest import assert_complete, trace
 from tests.recorded_clip_runs import ClipPlan, moments
 
 
@@ -34,28 +31,16 @@ def all_of(said, task=None):
         "gap_over_tasks": gap.gap_over_tasks(measured, tasks),
         "two_clouds": gap.two_clouds(measured, tasks, task=task),
         "cosine_distributions": gap.cosine_distributions(measured, tasks, task=task),
-        "retrieval": gap.retrieval(measured, tasks),
-        "general_accuracy": gap.general_accuracy(measured, tasks),
-        "zero_shot_lost": gap.zero_shot_lost(said[AccuracyMeasured], tasks),
-        "domain_similarities": gap.domain_similarities(said[SimilaritiesMeasured], tasks, task=task),
+        "retrieval": zero_shot_ability.retrieval(measured, tasks),
+        "general_accuracy": zero_shot_ability.general_accuracy(measured, tasks),
+        "zero_shot_lost": zero_shot_ability.zero_shot_lost(said[AccuracyMeasured], tasks),
+        "domain_similarities": zero_shot_ability.domain_similarities(said[SimilaritiesMeasured], tasks, task=task),
     }
-
-
-def trace(figure, name):
-    return next(t for t in figure.data if t.name == name)
 
 
 @pytest.mark.parametrize("plan", [ClipPlan(), ClipPlan(tasks=1), ClipPlan(tasks=6, pairs=300)], ids=["3", "1", "6"])
 def test_every_figure_has_its_words_template_and_small_arrays(plan):
-    for name, figure in all_of(told(plan)).items():
-        words = figure.layout.meta
-        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height")), name
-        assert words["caption"].endswith(".") and words["alt"].endswith("."), name
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
-        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep", name
-        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800, name
-        for part in figure.data:
-            assert not any(getattr(getattr(part, a, None), "dtype", None) == np.float64 for a in "xyz"), name
+    assert_complete(all_of(told(plan)))
 
 
 def test_nothing_measured_yet_is_a_figure_too():
@@ -63,20 +48,12 @@ def test_nothing_measured_yet_is_a_figure_too():
         "gap_over_tasks": gap.gap_over_tasks([]),
         "two_clouds": gap.two_clouds([]),
         "cosine_distributions": gap.cosine_distributions([]),
-        "retrieval": gap.retrieval([]),
-        "general_accuracy": gap.general_accuracy([]),
-        "zero_shot_lost": gap.zero_shot_lost([]),
-        "domain_similarities": gap.domain_similarities([]),
+        "retrieval": zero_shot_ability.retrieval([]),
+        "general_accuracy": zero_shot_ability.general_accuracy([]),
+        "zero_shot_lost": zero_shot_ability.zero_shot_lost([]),
+        "domain_similarities": zero_shot_ability.domain_similarities([]),
     }.items():
         assert figure.layout.meta["title"] and figure.to_json(), name
-
-
-def test_figures_need_neither_a_page_nor_torch():
-    program = (
-        "import sys\nfrom dashboard.figures import gap\n"
-        "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
 def test_the_gap_begins_before_training_and_dots_have_the_colours_of_their_tasks(said):
@@ -131,20 +108,20 @@ def test_distributions_are_shares_in_percent_before_and_now(said):
 
 
 def test_retrieval_has_both_ways_and_both_ranks_on_one_scale(said):
-    figure = gap.retrieval(said[ModalityGapMeasured])
+    figure = zero_shot_ability.retrieval(said[ModalityGapMeasured])
     assert list(trace(figure, "picture → text R@1").y) == [80, 70, 60, 50]
     assert list(trace(figure, "text → picture R@5").y) == [90] * 4
     assert figure.layout.yaxis.range == (0, 103) and len(figure.data) == 4
 
 
 def test_general_accuracy_says_what_was_lost(said):
-    figure = gap.general_accuracy(said[ModalityGapMeasured])
+    figure = zero_shot_ability.general_accuracy(said[ModalityGapMeasured])
     assert list(figure.data[0].y) == [90, 84, 78, 72] and figure.layout.shapes[0].y0 == 90
     assert "−18.0 pp" in figure.layout.meta["caption"]
 
 
 def test_only_tasks_not_learned_yet_are_compared_with_zero_shot_around_a_neutral_zero(said):
-    figure = gap.zero_shot_lost(said[AccuracyMeasured], said[RunStarted][0].tasks)
+    figure = zero_shot_ability.zero_shot_lost(said[AccuracyMeasured], said[RunStarted][0].tasks)
     heat = figure.data[0]
     np.testing.assert_allclose(heat.z, [[np.nan, -5, -5], [np.nan, np.nan, -10]])
     assert heat.zmid == 0 and heat.zmin == -heat.zmax == -10
@@ -157,12 +134,12 @@ def test_a_run_in_one_stage_waits_for_no_task():
         AccuracyMeasured(Clock(), "zero-shot", [50.0, 50.0]),
         AccuracyMeasured(Clock(1, 0, 9), "task-incremental", [90.0, 80.0]),
     ]
-    assert not np.isfinite(gap.lost_before_learning(rows)).any()
-    assert "Nothing measured yet" in gap.zero_shot_lost(rows).layout.meta["caption"]
+    assert not np.isfinite(zero_shot_ability.lost_before_learning(rows)).any()
+    assert "Nothing measured yet" in zero_shot_ability.zero_shot_lost(rows).layout.meta["caption"]
 
 
 def test_each_task_has_its_line_in_each_panel_and_the_chosen_one_stands_out(said):
-    figure = gap.domain_similarities(said[SimilaritiesMeasured], said[RunStarted][0].tasks, task=1)
+    figure = zero_shot_ability.domain_similarities(said[SimilaritiesMeasured], said[RunStarted][0].tasks, task=1)
     lines = [t for t in figure.data if t.name == "T2 Letters"]
     assert [t.xaxis for t in lines] == ["x", "x2", "x3"] and len(figure.data) == 9
     np.testing.assert_allclose(lines[0].y, [0.5, 0.45, 0.6, 0.35], rtol=1e-5)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
 from cl_core.events import (
     Clock,
@@ -18,7 +14,8 @@ from cl_core.events import (
     SelectionMeasured,
 )
 from dashboard.figures import mixtures
-from dashboard.theme import FONT, task_colour
+from dashboard.theme import task_colour
+from tests.figures.conftest import assert_complete, trace
 
 PLAN = [{"name": f"T{j + 1}", "classes": [f"c{2 * j}", f"c{2 * j + 1}"], "train": 9, "test": 9} for j in range(3)]
 
@@ -79,20 +76,9 @@ def nothing():
     ]
 
 
-def trace(figure, name):
-    return next(t for t in figure.data if t.name == name)
-
-
 def test_every_figure_has_its_words_its_template_and_small_arrays():
-    for figure in [*all_of().values(), *nothing()]:
-        words = figure.layout.meta
-        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height"))
-        assert words["caption"].endswith(".") and words["alt"].endswith(".")
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split()
-        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep"
-        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800
-        for part in figure.data:
-            assert not any(getattr(getattr(part, a, None), "dtype", None) == np.float64 for a in "xyz")
+    assert_complete(all_of())
+    assert_complete({f"nothing {k}": figure for k, figure in enumerate(nothing())})
 
 
 def test_densities_stand_class_by_class_in_the_colour_of_the_task_and_gains_are_counted():
@@ -143,11 +129,3 @@ def test_the_keys_alone_stand_beside_every_layer_and_their_mean():
     assert list(trace(figure, "layer 1").y) == [90.0, 90.0]
     alone = mixtures.found_by_layer([selected(0, 0, 90.0)], PLAN)
     assert "Nothing has been measured" in alone.layout.meta["caption"], "a pool without keys of its own"
-
-
-def test_these_figures_need_neither_a_page_nor_torch():
-    program = (
-        "import sys\nfrom dashboard.figures import mixtures\n"
-        "sys.exit(any(n in sys.modules for n in ('streamlit', 'torch')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
 from cl_core.events import RunStarted, SelectionMeasured
 from dashboard.figures import selection
-from dashboard.theme import FONT, INK, task_colour
+from dashboard.theme import INK, task_colour
+from tests.figures.conftest import assert_complete
 from tests.recorded_pool_runs import PoolPlan, moments
 
 PLANS = {
@@ -41,28 +38,12 @@ def all_of(plan, task=None):
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_every_figure_has_its_words_template_and_small_arrays(plan):
-    for name, figure in all_of(plan).items():
-        words = figure.layout.meta
-        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height")), name
-        assert words["caption"].endswith(".") and words["alt"].endswith("."), name
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
-        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep", name
-        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800, name
-        for part in figure.data:
-            assert not any(getattr(getattr(part, a, None), "dtype", None) == np.float64 for a in "xyz"), name
+    assert_complete(all_of(plan))
 
 
 def test_nothing_measured_yet_is_a_figure_too():
     for figure in (selection.taken_entries([]), selection.own_entry_taken([]), selection.pool_use([])):
         assert figure.layout.meta["title"] and figure.to_json()
-
-
-def test_figures_need_neither_a_page_nor_torch():
-    program = (
-        "import sys\nfrom dashboard.figures import selection\n"
-        "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 
 def test_rows_are_classes_seen_and_columns_the_owners_of_what_they_took():

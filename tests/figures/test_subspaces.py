@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
-from dashboard.figures import subspaces
-from dashboard.theme import FONT, INK, task_colour
+from dashboard.figures import forward_transfer, subspaces
+from dashboard.theme import INK, task_colour
+from tests.figures.conftest import assert_complete, trace
 from tests.recorded_subspace_runs import PARTS, WIDTH, probe, subspace
 
 TASKS = [{"name": f"T{j + 1}"} for j in range(3)]
@@ -30,13 +28,9 @@ def all_of(measured, probed, tasks=TASKS):
         subspaces.leak_into_cores,
     )
     return {f.__name__: f(measured, tasks) for f in by_spaces} | {
-        "forward_transfer": subspaces.forward_transfer(probed, tasks),
-        "transfer_against_overlap": subspaces.transfer_against_overlap(measured, probed, tasks),
+        "forward_transfer": forward_transfer.forward_transfer(probed, tasks),
+        "transfer_against_overlap": forward_transfer.transfer_against_overlap(measured, probed, tasks),
     }
-
-
-def trace(figure, name):
-    return next(t for t in figure.data if t.name == name)
 
 
 @pytest.mark.parametrize(
@@ -45,23 +39,7 @@ def trace(figure, name):
     ids=["three tasks", "one", "twelve", "nothing", "no reference", "unmoved"],
 )
 def test_every_figure_has_its_words_template_and_small_arrays(events):
-    for name, figure in all_of(*events, tasks=[]).items():
-        words = figure.layout.meta
-        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height")), name
-        assert words["caption"].endswith(".") and words["alt"].endswith("."), name
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
-        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep", name
-        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800, name
-        for part in figure.data:
-            assert not any(getattr(getattr(part, a, None), "dtype", None) == np.float64 for a in "xyz"), name
-
-
-def test_figures_need_neither_a_page_nor_torch():
-    program = (
-        "import sys\nfrom dashboard.figures import subspaces\n"
-        "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+    assert_complete(all_of(*events, tasks=[]))
 
 
 def test_spectra_are_relative_singular_values_with_the_core_marked():
@@ -109,20 +87,20 @@ def test_leaks_stand_beside_chance_from_the_second_task_on():
 
 
 def test_forward_transfer_is_the_mean_over_tasks_to_come():
-    figure = subspaces.forward_transfer(told()[1], TASKS)
+    figure = forward_transfer.forward_transfer(told()[1], TASKS)
     np.testing.assert_allclose(trace(figure, "FWD").y, [-2, -4])
     assert [len([t for t in figure.data if t.name == f"T{j}"]) for j in (1, 2, 3)] == [0, 1, 2]
     assert "T1 −2.0 pp, T2 −4.0 pp" in figure.layout.meta["caption"]
 
 
 def test_without_a_look_before_training_there_is_no_forward_transfer():
-    assert "Nothing has been measured" in subspaces.forward_transfer([probe(0), probe(1)]).layout.meta["caption"]
+    assert "Nothing has been measured" in forward_transfer.forward_transfer([probe(0), probe(1)]).layout.meta["caption"]
 
 
 def test_pairs_of_tasks_are_drawn_at_their_overlap():
     measured, probed = told()
     probed[2] = replace(probed[2], row=[0, 0, 65.0])
-    figure = subspaces.transfer_against_overlap(measured, probed, TASKS)
+    figure = forward_transfer.transfer_against_overlap(measured, probed, TASKS)
     dots = {(float(x), float(y)) for t in figure.data for x, y in zip(t.x, t.y, strict=True)}
     rounded = {(round(x, 2), round(y, 1)) for x, y in dots}
     assert rounded == {(0.3, -2.0), (0.6, -2.0), (0.3, 7.0)}, "T1→T2, T1→T3, T2→T3"

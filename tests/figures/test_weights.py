@@ -1,30 +1,27 @@
-"""Figures of weights and of feature moments by the data in their traces."""
+"""Figures of weights by the data in their traces."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from plotly.io.json import to_json_plotly
 
-from cl_core.events import Clock, RunStarted, SpectrumMeasured, StepEnded, UpdateMeasured, WeightSpectrumMeasured
-from dashboard.figures import features, spectra, weights
-from dashboard.theme import FONT, INK, task_colour
+from cl_core.events import RunStarted, WeightSpectrumMeasured
+from dashboard.figures import weight_directions, weight_history, weights
+from dashboard.theme import INK, task_colour
+from tests.figures.conftest import assert_complete, trace
 from tests.recorded_clip_runs import ClipPlan, moments
 
 
 def told(**plan):
     events = [event for moment in moments(ClipPlan(**plan)) for event in moment]
-    kinds = (RunStarted, WeightSpectrumMeasured, SpectrumMeasured, UpdateMeasured, StepEnded)
-    return {kind: [e for e in events if isinstance(e, kind)] for kind in kinds}
+    return {kind: [e for e in events if isinstance(e, kind)] for kind in (RunStarted, WeightSpectrumMeasured)}
 
 
 @pytest.fixture(scope="module")
 def said():
-    return told(weights="r_max", features=True)
+    return told(weights="r_max")
 
 
 @pytest.fixture(scope="module")
@@ -36,47 +33,29 @@ def all_of(said, task=None):
     measured, tasks = said[WeightSpectrumMeasured], said[RunStarted][0].tasks
     drawn = {
         f.__name__: f(measured, tasks, task=task)
-        for f in (weights.direction_split, weights.change_against_principal, weights.movement_of_maps)
+        for f in (
+            weight_directions.direction_split,
+            weight_directions.change_against_principal,
+            weight_directions.movement_of_maps,
+        )
     } | {
         f.__name__: f(measured, tasks)
-        for f in (weights.effective_rank_over_tasks, weights.room_left, weights.drift_from_pretrained)
+        for f in (
+            weight_history.effective_rank_over_tasks,
+            weight_history.room_left,
+            weight_history.drift_from_pretrained,
+        )
     }
-    moment, updates = said[SpectrumMeasured], said[UpdateMeasured]
-    return drawn | {
-        "map_spectrum": weights.map_spectrum(measured, tasks, name="image.1.v", task=task),
-        "free_directions": features.free_directions(moment),
-        "leak_of_updates": features.leak_of_updates(updates, moment, space="c_fc"),
-        "kept_share": features.kept_share(said[StepEnded], moment, total_steps=12),
-    }
-
-
-def trace(figure, name):
-    return next(t for t in figure.data if t.name == name)
+    return drawn | {"map_spectrum": weights.map_spectrum(measured, tasks, name="image.1.v", task=task)}
 
 
 @pytest.mark.parametrize(
     "plan",
-    [{"weights": "r_max"}, {"weights": "rho", "tasks": 1}, {"weights": "none", "tasks": 6, "features": True}, {}],
+    [{"weights": "r_max"}, {"weights": "rho", "tasks": 1}, {"weights": "none", "tasks": 6}, {}],
     ids=["r_max", "one task", "only measured", "nothing"],
 )
 def test_every_figure_has_its_words_template_and_small_arrays(plan):
-    for name, figure in all_of(told(**plan)).items():
-        words = figure.layout.meta
-        assert all(str(words[key]).strip() for key in ("title", "caption", "how", "alt", "height")), name
-        assert words["caption"].endswith(".") and words["alt"].endswith("."), name
-        assert "nan" not in (words["caption"] + words["alt"]).lower().split(), name
-        assert figure.layout.template.layout.font.family == FONT and figure.layout.uirevision == "keep", name
-        assert len(to_json_plotly(figure)) < 700_000 and 200 <= words["height"] <= 800, name
-        for part in figure.data:
-            assert not any(getattr(getattr(part, a, None), "dtype", None) == np.float64 for a in "xyz"), name
-
-
-def test_figures_need_neither_a_page_nor_torch():
-    program = (
-        "import sys\nfrom dashboard.figures import features, weights\n"
-        "sys.exit(any(name in sys.modules for name in ('streamlit', 'torch', 'sklearn')))"
-    )
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+    assert_complete(all_of(told(**plan)))
 
 
 def test_maps_are_named_as_the_screen_counts_and_ordered_by_tower_layer_and_part(measured):
@@ -111,13 +90,13 @@ def test_what_limits_the_written_directions_is_said(bound, words):
 def test_a_map_that_did_not_move_says_so():
     found = told(weights="none")[WeightSpectrumMeasured]
     assert "did not move in T2" in weights.map_spectrum(found, name="image.0.q", task=1).layout.meta["caption"]
-    assert "No map moved in T2" in weights.change_against_principal(found, task=1).layout.meta["caption"]
-    assert not weights.change_against_principal(found, task=1).data
+    assert "No map moved in T2" in weight_directions.change_against_principal(found, task=1).layout.meta["caption"]
+    assert not weight_directions.change_against_principal(found, task=1).data
 
 
 def test_the_bars_add_up_to_the_width_and_are_hatched_by_the_active_bound(measured):
     mixed = [replace(e, bound="rho", written=7) if e.name == "image.2.q" else e for e in measured]
-    figure = weights.direction_split(mixed, task=1)
+    figure = weight_directions.direction_split(mixed, task=1)
     queries = [t for t in figure.data if t.xaxis == "x"]
     heights = {t.name: dict(zip(t.x, t.y, strict=True)) for t in queries}
     assert heights["principal"] == {0: 9, 1: 9, 2: 9}
@@ -131,7 +110,7 @@ def test_the_bars_add_up_to_the_width_and_are_hatched_by_the_active_bound(measur
 
 
 def test_leaks_stand_on_a_log_axis_beside_chance(measured):
-    figure = weights.change_against_principal(measured, task=0)
+    figure = weight_directions.change_against_principal(measured, task=0)
     left = [t for t in figure.data if t.name == "what it writes to (left)"]
     assert len(left) == 8 and len(left[0].x) == 3 and len(left[-1].x) == 2, "two towers of four parts"
     np.testing.assert_allclose(left[0].y, 2e-7, rtol=1e-5)
@@ -143,15 +122,17 @@ def test_leaks_stand_on_a_log_axis_beside_chance(measured):
 
 def test_what_is_none_is_not_drawn(measured):
     partly = [replace(e, leak_left=None) if e.name == "image.0.q" else e for e in measured]
-    left = next(t for t in weights.change_against_principal(partly).data if t.name == "what it writes to (left)")
+    left = next(
+        t for t in weight_directions.change_against_principal(partly).data if t.name == "what it writes to (left)"
+    )
     assert len(left.x) == 2
     unmoved = [replace(e, drift=None) for e in measured]
-    figure = weights.drift_from_pretrained(unmoved)
+    figure = weight_history.drift_from_pretrained(unmoved)
     assert "No map has moved" in figure.layout.meta["caption"] and {t.yaxis for t in figure.data} == {"y2"}
 
 
 def test_movement_is_a_map_of_layers_by_parts_in_percent_of_each_tower(measured):
-    image, text = weights.movement_of_maps(measured, task=2).data
+    image, text = weight_directions.movement_of_maps(measured, task=2).data
     np.testing.assert_allclose(image.z[0], [1, 2, 3, 4], rtol=1e-6)
     np.testing.assert_allclose(text.z[1], [17, 18, 19, 20], rtol=1e-6)
     assert np.isnan(text.z[2]).all() and text.text[2][0] == "", "the text tower has two layers"
@@ -159,7 +140,7 @@ def test_movement_is_a_map_of_layers_by_parts_in_percent_of_each_tower(measured)
 
 
 def test_effective_rank_begins_before_training(measured):
-    figure = weights.effective_rank_over_tasks(measured)
+    figure = weight_history.effective_rank_over_tasks(measured)
     line = trace(figure, "image, mean")
     assert list(line.x) == [-1, 0, 1, 2]
     np.testing.assert_allclose(line.y, [9.5, 10.5, 11.5, 12.5])
@@ -169,7 +150,7 @@ def test_effective_rank_begins_before_training(measured):
 
 def test_room_left_and_what_of_it_is_written_to(measured):
     scarce = [replace(e, bound="rho", written=1) if (e.name, e.clock.task) == ("text.0.q", 2) else e for e in measured]
-    figure = weights.room_left(scarce)
+    figure = weight_history.room_left(scarce)
     null, written = (t for t in figure.data if t.name == "text, mean")
     np.testing.assert_allclose(null.y, [50, 43.75, 37.5])
     np.testing.assert_allclose(written.y, [100, 100, (7 * 100 + 25) / 8])
@@ -179,78 +160,15 @@ def test_room_left_and_what_of_it_is_written_to(measured):
 
 
 def test_without_a_rule_only_null_directions_are_counted():
-    figure = weights.room_left(told(weights="none")[WeightSpectrumMeasured])
+    figure = weight_history.room_left(told(weights="none")[WeightSpectrumMeasured])
     assert {t.xaxis for t in figure.data} == {"x"} and "Nothing in this run keeps to them" in figure.layout.meta[
         "caption"
     ]
 
 
 def test_drift_from_the_pretrained_space_is_compared_with_the_first_tasks_chance(measured):
-    figure = weights.drift_from_pretrained(measured)
+    figure = weight_history.drift_from_pretrained(measured)
     np.testing.assert_allclose(trace(figure, "image, mean").y, [1e-7, 1e-6, 1e-5], rtol=1e-5)
     np.testing.assert_allclose(trace(figure, "image, a random change").y, 0.5**0.5)
     overlap = [t for t in figure.data if t.name == "image, mean"][1]
     np.testing.assert_allclose(overlap.y, [1, 0.9, 0.8], rtol=1e-6)
-
-
-# ---------------------------------------------------------------- moments of features
-
-
-def test_free_directions_of_every_kind_of_input_side_by_side(said):
-    first, second, projection = features.free_directions(said[SpectrumMeasured]).data
-    np.testing.assert_allclose(first.z[0], [75, 50, 25])
-    np.testing.assert_allclose(second.z[1], [93.75, 87.5, 81.25])
-    assert np.isnan(projection.z[:2]).all() and projection.text[0][0] == "" and projection.z[2][0] == 75
-    assert (first.name, projection.name) == ("first MLP matrix", "image projection")
-
-
-def test_leak_is_compared_with_the_spectrum_that_protected_the_task(said):
-    figure = features.leak_of_updates(said[UpdateMeasured], said[SpectrumMeasured], space="c_fc")
-    assert [t.name for t in figure.data if t.mode == "markers"] == ["T2", "T3"], "the first task has no past"
-    np.testing.assert_allclose(trace(figure, "T3").y, [0.2, 0.3, 0.4], rtol=1e-6)
-    for task, kept in ((1, 2), (2, 4)):
-        bars = [v for v in trace(figure, f"a random change, T{task + 1}").y if v is not None]
-        np.testing.assert_allclose(bars, (kept / 8) ** 0.5)
-    assert "6 of 6 lie below" in figure.layout.meta["caption"] and "AdamW" in figure.layout.meta["caption"]
-
-
-def test_a_task_whose_past_was_not_measured_has_a_dot_without_a_reference(said):
-    later = [e for e in said[SpectrumMeasured] if e.clock.task == 1]
-    assert features.protecting(later, "c_fc", 0, 1) is None
-    figure = features.leak_of_updates(said[UpdateMeasured], later, space="c_fc")
-    assert len(trace(figure, "T2").y) == 3
-    assert all(v is None for v in trace(figure, "a random change, T2").y)
-
-
-def test_kept_is_the_mean_over_matrices_with_the_least_and_the_most(said):
-    figure = features.kept_share(said[StepEnded], said[SpectrumMeasured], total_steps=12)
-    assert list(trace(figure, "mean").x) == list(range(4, 12)), "the first task projects nothing"
-    np.testing.assert_allclose(trace(figure, "mean").y, 50)
-    np.testing.assert_allclose(trace(figure, "most").y, 75)
-    np.testing.assert_allclose(trace(figure, "least").y, 25)
-    shares = [(1 - 2 / n) ** 0.5 for n in (8, 32, 8, 32, 8, 32, 8)]
-    assert trace(figure, "a random direction, T2").y[0] == pytest.approx(100 * np.mean(shares))
-
-
-def test_a_step_without_a_size_has_no_share():
-    steps = [StepEnded(Clock(1, 0, 4), {}, {}, {"a": 0.0, "b": 2.0}, {"a": 0.0, "b": 1.0}, 50.0, 0.1)]
-    assert list(features.kept_share(steps).data[-1].y) == [50]
-
-
-@pytest.mark.parametrize("space", ["c_fc", "c_proj", "proj"])
-def test_moments_of_features_are_not_called_prompts(said, space):
-    moment, updates = said[SpectrumMeasured], said[UpdateMeasured]
-    for figure in (
-        spectra.spectrum_decay(moment, layer=2, space=space),
-        spectra.spectrum_facets(moment, space=space),
-        spectra.energy_kept(moment, layer=2, space=space),
-        spectra.directions_left(moment, space=space, layer=2),
-        spectra.update_residual(updates, space=space),
-        features.leak_of_updates(updates, moment, space=space),
-    ):
-        words = figure.layout.meta
-        every = " ".join(str(words[k]) for k in ("title", "caption", "how", "alt"))
-        assert (
-            "prompt" not in every and space not in every.replace("projection", "").split() and "no words" not in every
-        )
-        assert spectra.short(space) in words["title"]

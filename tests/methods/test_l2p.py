@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
-from cl_core.methods.frozen_queries import PORTION, FrozenQueries
+from cl_core.methods.frozen_queries import KEPT_BYTES, PORTION, FrozenQueries
 from cl_core.methods.l2p import L2P, L2PConfig
 
 SMALL = {"pool": 6, "prompt_length": 2, "taken": 3}
@@ -145,7 +145,8 @@ class Counting:
     """A backbone that counts the images it is asked for."""
 
     def __init__(self, backbone):
-        self.backbone, self.pooled_width, self.passes = backbone, backbone.pooled_width, []
+        self.backbone, self.name, self.pooled_width, self.passes = backbone, backbone.name, backbone.pooled_width, []
+        self.computing_in = backbone.computing_in
 
     def __call__(self, images):
         self.passes.append(len(images))
@@ -158,6 +159,19 @@ def test_a_query_is_computed_once_and_equals_the_frozen_models_feature(backbone,
     torch.testing.assert_close(first, backbone(images).pooled, atol=1e-5, rtol=1e-5)
     assert torch.equal(query(counting, images[[3, 3, 1]].clone()), first[[3, 3, 1]])
     assert counting.passes == [PORTION] and len(query) == 5 and not first.requires_grad
+
+
+def test_a_query_is_in_full_precision_whatever_steps_are_trained_in(backbone, images):
+    whole = FrozenQueries()(backbone, images)
+    with backbone.computing_in(torch.bfloat16):
+        assert torch.equal(FrozenQueries()(backbone, images), whole)
+
+
+def test_the_bound_on_what_is_kept_is_said_once_before_training(tiny_trainer):
+    moments = list(tiny_trainer("l2p", tasks=2).run())
+    (kept,) = [event for moment in moments for event in moment if event.kind == "AnswersKept"]
+    assert kept in moments[0] and kept.model == "random-vit"
+    assert kept.images == KEPT_BYTES // (4 * 48) and kept.bytes <= KEPT_BYTES
 
 
 def test_a_query_has_the_same_bits_whatever_else_was_asked_for(backbone):

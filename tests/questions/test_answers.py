@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cl_core.presets import PRESETS
-from cl_core.questions import answered, question
+from cl_core.questions import answered, long_streams, question
 from cl_core.questions.gnsp import cut_of
-from cl_core.questions.nusa_cl import directions_left, leaks_of
+from cl_core.questions.long_streams import directions_left
+from cl_core.questions.nusa_cl import leaks_of
 from tests.recorded_question_runs import cut, gap, update, weight, write
 
 FALLING = [[90, 60], [80, 88]]  # Transfer 60, Last 84, forgetting 10, learning 89
@@ -152,9 +153,7 @@ def test_room_that_is_left_is_a_no(say):
 
 
 def test_cost_is_told_by_width_and_extrapolated_with_the_cube(say, tmp_path, monkeypatch):
-    from cl_core.questions import nusa_cl
-
-    monkeypatch.setattr(nusa_cl, "seconds_of", lambda folder: 1.0)
+    monkeypatch.setattr(long_streams, "seconds_of", lambda folder: 1.0)
     said = [weight(0, f"text.{i}.q", sigma=np.ones(128), seconds=0.004) for i in range(3)]
     said += [weight(0, f"image.{i}.q", sigma=np.ones(192), seconds=s) for i, s in enumerate((0.009, 0.0135, 0.9))]
     text = say("nusa-cost", {"nusa_cl": (said, FALLING)})
@@ -165,7 +164,7 @@ def test_cost_is_told_by_width_and_extrapolated_with_the_cube(say, tmp_path, mon
         and "extrapolated from width 192 with the cube of the width: 512: 0.26 s, 768: 0.86 s" in text
     )
     assert "on cpu, 1 thread" in text
-    monkeypatch.setattr(nusa_cl, "seconds_of", lambda folder: 100.0)
+    monkeypatch.setattr(long_streams, "seconds_of", lambda folder: 100.0)
     assert answered(question("nusa-cost"), tmp_path).text.startswith("No: decompositions take 0.9 %")
 
 

@@ -63,7 +63,7 @@ SELECTED = [
 
 def test_selection_is_read_task_by_task_with_its_own_forgetting(tmp_path):
     folder = write(tmp_path, "star-clip", "star_prompt", *SELECTED, rows=STEADY, classes=2)
-    found = selected(folder, [2, 2])
+    found = selected(folder)
     assert found.layers[0][0, 0] == pytest.approx(90) and found.layers[0][1].tolist() == pytest.approx([80, 60])
     assert np.isnan(found.layers[0][0, 1])
     assert (found.final, found.alone, found.fallen) == pytest.approx((70, 50, 10))

@@ -1,5 +1,7 @@
 """Streams deal classes and images to tasks: completely, without overlap, and the same way every time."""
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from cl_core.streams.stream import class_order, mixed_seed
 from cl_core.streams.synthetic import synthetic
 
 SMALL = Preparation(16, (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
-EMBEDDED = [name for name in STREAMS if ":" not in name and name in ("split-digits", "synthetic")]
+EMBEDDED = [name for name in STREAMS if ":" not in name and name in ("split-digits", "camouflage", "synthetic")]
 
 
 @pytest.fixture(scope="module", params=EMBEDDED)
@@ -43,6 +45,25 @@ def test_split_digits_has_1297_training_and_500_test_images_about_fifty_a_class(
     assert sum(len(task.test) for task in stream) == 500
     per_class = Counter(label for task in stream for label in task.test.labels.tolist())
     assert len(per_class) == 10 and all(48 <= count <= 52 for count in per_class.values())
+
+
+def test_the_digits_are_scikit_learns_in_its_stratified_split_and_need_no_import_of_it(monkeypatch):
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    from cl_core.streams import digits
+
+    known = load_digits()
+    _, rows = train_test_split(range(1797), test_size=500, stratify=known.target, random_state=0)
+    for there in (True, False):  # the file, and the way through scikit-learn
+        if not there:
+            monkeypatch.setattr(digits.importlib.util, "find_spec", lambda name: None)
+        pictures, labels, test = digits.real_digits(8)
+        assert torch.equal(pictures[:, 0], torch.from_numpy(known.images).float() / 16)
+        assert torch.equal(labels, torch.from_numpy(known.target).long())
+        assert set(test.nonzero()[:, 0].tolist()) == set(rows)
+    code = "import sys; from cl_core.streams import digits; digits.real_digits(8); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
 def test_split_digits_shows_the_digits_as_they_are_named():

@@ -1,0 +1,65 @@
+"""Where a backbone multiplies in fewer bits: inside its own doors, and nowhere else.
+
+    with backbone.computing_in(torch.bfloat16):
+        loss = method.loss(backbone, images, labels)
+
+Within the block, products and convolutions inside the backbone run in that type (`torch.autocast`). Weights stay as
+they are, the residual stream stays float32, and so is all that comes out. What a method does with it (logits, losses,
+keys, moments, projections of a step) is outside, so nobody else has to think of precision.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.backbones.features import Features
+
+Door = TypeVar("Door", bound=Callable[..., Any])
+
+
+class MixedPrecision(nn.Module):
+    """A module whose doors (methods marked by `door`) may run in another type than its weights have."""
+
+    _inside: torch.dtype = torch.float32
+
+    @contextlib.contextmanager
+    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
+        """float32: as if there were no such block, also within one of another type."""
+        before, self._inside = self._inside, dtype
+        try:
+            yield
+        finally:
+            self._inside = before
+
+
+def door(call: Door) -> Door:
+    """A method of a `MixedPrecision` module: runs in the type that is asked for, returns float32 (or wider)."""
+
+    @functools.wraps(call)
+    def through(self: MixedPrecision, *arguments: Any, **others: Any) -> Any:
+        if self._inside == torch.float32:
+            return call(self, *arguments, **others)
+        with torch.autocast(next(self.parameters()).device.type, dtype=self._inside):
+            found = call(self, *arguments, **others)
+        return _widened(found)
+
+    return through  # type: ignore[return-value]
+
+
+def _widened(found: Any) -> Any:
+    if isinstance(found, Tensor):
+        return found.float() if found.dtype in (torch.bfloat16, torch.float16) else found
+    if isinstance(found, Features):
+        return replace(found, pooled=_widened(found.pooled), taps=_widened(found.taps))
+    if isinstance(found, tuple):
+        return tuple(map(_widened, found))
+    if isinstance(found, dict):
+        return {name: _widened(value) for name, value in found.items()}
+    return found

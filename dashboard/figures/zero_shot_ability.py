@@ -1,0 +1,265 @@
+"""What a joint space of pictures and texts is good for: retrieval, zero-shot accuracy, and tasks not learned yet.
+
+Moments, axes and marks are those of `figures.gap`; accuracies and recalls are percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
+from dashboard.figures.accuracy import header
+from dashboard.figures.description import blank, describe, nothing
+from dashboard.figures.gap import DIAMOND, FIRST, SOURCE, Tasks, line_end, moment, moment_axis, moment_line
+from dashboard.figures.layer_map import colour_bar
+from dashboard.figures.lines import label_ends
+from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, last_of_tasks, task_count, zero_shot
+from dashboard.theme import (
+    DIVERGING,
+    INK,
+    TEMPLATE,
+    faded,
+    number,
+    percent,
+    points,
+    scale,
+    task_colour,
+    task_label,
+    task_name,
+)
+
+
+def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
+    """R@1 and R@5 over moments, pictures asking for captions and captions asking for pictures."""
+    events = list(last_of_tasks(measured).values())
+    figure, ends = blank(showlegend=False), []
+    for rank in ("5", "1"):
+        for field, way, dash in (
+            ("image_to_text", "picture → text", "solid"),
+            ("text_to_image", "text → picture", "dash"),
+        ):
+            values = [getattr(e, field).get(rank, np.nan) for e in events]
+            figure.add_trace(
+                moment_line(
+                    events,
+                    values,
+                    tasks,
+                    name=f"{way} R@{rank}",
+                    hover=f"{way} R@{rank}",
+                    dash=dash,
+                    width=2.8 if rank == "1" else 1.6,
+                    pale=rank == "5",
+                    coloured=rank == "1",
+                    symbol="circle" if field == "image_to_text" else DIAMOND,
+                )
+            )
+            ends += line_end(events, values, f"R@{rank} {way[way.index('→') :]}")
+    label_ends(figure, ends, span=(0, 103))
+    figure.update_xaxes(**moment_axis(task_count(events, tasks), most=12))
+    figure.update_yaxes(title_text="recall", range=[0, 103], dtick=20, ticksuffix=" %")
+    figure.update_layout(margin={"r": 96})
+    if not events:
+        return nothing("Retrieval", how=SOURCE, first=FIRST, figure=figure)
+    first, now = events[0], events[-1]
+    told = "; ".join(
+        f"R@1 {way} {percent(getattr(first, field).get('1'))} → {percent(getattr(now, field).get('1'))}"
+        for field, way in (("image_to_text", "picture → text"), ("text_to_image", "text → picture"))
+    )
+    return describe(
+        figure,
+        title="Retrieval",
+        what=f"How often the right one of {now.pairs} captions is the nearest (R@1, thick) or among the five nearest "
+        f"(R@5, thin) to a picture (solid), and the other way round (dashed). {told}.",
+        look_for="Lines that fall: the joint space of the pre-training world is being used up by the tasks. One way "
+        "falling alone: only one tower lost its order.",
+        how="$R@k = \\frac{100}{n}\\,\\#\\{i : x_i \\cdot t_i$ among the $k$ largest of $x_i \\cdot t_j\\}$ over the "
+        f"{now.pairs} held-out pairs, none with the same caption; ties count against the pair. Chance: "
+        f"{percent(100 / max(now.pairs, 1), 2)} for R@1.",
+        alt=f"{told}.",
+    )
+
+
+def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
+    """Zero-shot accuracy on the pre-training world's own classes, over moments."""
+    events = list(last_of_tasks(measured).values())
+    values = [e.general_accuracy for e in events]
+    figure = blank(showlegend=False)
+    figure.add_trace(moment_line(events, values, tasks, name="general", hover="general zero-shot accuracy"))
+    if events:
+        figure.add_hline(y=values[0], line={"dash": "dot", "width": 1, "color": INK})
+        label_ends(figure, line_end(events, values, f"{values[-1]:.1f} %"), span=(0, 103))
+    figure.update_xaxes(**moment_axis(task_count(events, tasks), most=12))
+    figure.update_yaxes(title_text="zero-shot accuracy", range=[0, 103], dtick=20, ticksuffix=" %")
+    figure.update_layout(margin={"r": 70})
+    if not events:
+        return nothing("General zero-shot accuracy", how=SOURCE, first=FIRST, figure=figure)
+    told = f"{percent(values[0])} {moment(events[0].clock.task)}"
+    if len(events) > 1:
+        told += f", {percent(values[-1])} {moment(events[-1].clock.task, tasks)} ({points(values[-1] - values[0])})"
+    return describe(
+        figure,
+        title="General zero-shot accuracy",
+        what=f"Held-out pictures of the world the model was pre-trained on, told apart by words alone; dotted: where "
+        f"it began. {told}.",
+        look_for="A line that falls below the dotted one: what the tasks cost the model's general ability. No task "
+        "trains on these pictures.",
+        how="$\\arg\\max_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded sentences (one per "
+        "template); percent of the general set's test pictures. Accuracy axes always run from 0 to 100 %.",
+        alt=f"{told}.",
+    )
+
+
+def lost_before_learning(measured: Sequence[AccuracyMeasured]) -> np.ndarray:
+    """[rows, T] pp: a(i, j) − zero-shot(j) for tasks j not learned yet after task i; NaN elsewhere."""
+    matrix, untrained = accuracies(measured, TASK_INCREMENTAL), zero_shot(measured)
+    if untrained is None or not matrix.size:
+        return np.zeros((0, 0))
+    rows, columns = np.indices(matrix.shape)
+    return np.where(columns > rows, matrix - untrained[: matrix.shape[1]], np.nan)
+
+
+def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> go.Figure:
+    """What training did to tasks before they were learned: a heat map of differences to the zero-shot row."""
+    table = lost_before_learning(measured)
+    table = table[np.isfinite(table).any(axis=1)] if table.size else table  # the last row has no later task
+    columns = max(table.shape[1], len(tasks), 1)
+    figure, n = blank(), len(table)
+    known = table[np.isfinite(table)]
+    most = max(5.0, float(np.abs(known).max())) if len(known) else 5.0
+    figure.add_heatmap(
+        z=table.astype(np.float32),
+        zmin=-most,
+        zmax=most,
+        zmid=0,
+        colorscale=scale(DIVERGING),
+        xgap=2,
+        ygap=2,
+        hoverongaps=False,
+        text=[["" if np.isnan(v) else f"{v:+.1f}".replace("-", "−") for v in row] for row in table],
+        texttemplate="%{text}" if columns <= 12 else "",
+        textfont={"size": 13 if columns <= 8 else 11},
+        customdata=[[f"{task_label(j, tasks)}<br>{moment(i, tasks)}" for j in range(table.shape[1])] for i in range(n)],
+        hovertemplate="%{customdata}: %{z:+.1f} pp against zero-shot<extra></extra>",
+        colorbar=colour_bar("change", " pp"),
+    )
+    figure.update_xaxes(
+        title_text="evaluated on",
+        side="top",
+        showgrid=False,
+        ticks="",
+        tickvals=list(range(columns)),
+        ticktext=[header(j, columns) for j in range(columns)],
+        tickangle=0,
+        range=[0.5, max(columns, 2) - 0.5],  # the first task is never waited for
+    )
+    figure.update_yaxes(
+        title_text="after training on",
+        showgrid=False,
+        ticks="",
+        tickvals=list(range(n)),
+        ticktext=[header(i, columns) for i in range(n)],
+        range=[max(n, 1) - 0.5, -0.5],
+    )
+    figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
+    if len(known):
+        i, j = np.unravel_index(np.nanargmin(table), table.shape)
+        told = (
+            f"Mean {points(float(known.mean()))}; worst: {task_label(int(j), tasks)} {points(float(table[i, j]))} "
+            + (f"{moment(int(i), tasks)}.")
+        )
+    else:
+        told = "Nothing measured yet: a task has to be learned while another one waits."
+    return describe(
+        figure,
+        title="Zero-shot lost before learning",
+        what="Rows: after training on; columns: evaluated on; percentage points against the model before any training, "
+        f"tasks not learned yet only. {told}",
+        look_for="Brown cells: training on other tasks damages what the model could do unasked; they darken down a "
+        "column where damage adds up. Blue: an earlier task helped.",
+        how="$a(i, j) - a_0(j)$ for $j > i$, with $a(i, j)$ the task-incremental accuracy on task $j$ after training "
+        "on task $i$ and $a_0(j)$ the same before any training (zero-shot). Zero is always the neutral middle.",
+        alt=f"Heat map of changes in zero-shot accuracy. {told}",
+        height=int(min(560, max(260, 110 + 52 * max(n, 1)))),
+    )
+
+
+_PARTS = (
+    ("positive", "own class", "cosine with the own class's text"),
+    ("negative", "other classes of the task", "mean cosine with the other classes' texts"),
+    ("gap", "gap ‖Δ‖ within the task", "distance of the centres"),
+)
+
+
+def domain_similarities(
+    similar: Sequence[SimilaritiesMeasured], tasks: Tasks = (), *, task: int | None = None
+) -> go.Figure:
+    """Each task's pictures against its class texts over moments, one line per task in its colour.
+
+    Args:
+        similar: the run's measurements.
+        tasks: RunStarted.tasks, for colours and names.
+        task: drawn in front; None = all alike.
+    """
+    figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.085, subplot_titles=[title for _, title, _ in _PARTS])
+    figure.update_layout(template=TEMPLATE, uirevision="keep", showlegend=False)
+    figure.update_annotations(font_size=13, yshift=10)
+    count = max([task_count(similar, tasks), *(e.evaluated + 1 for e in similar)])
+    by_task = {j: list(last_of_tasks(e for e in similar if e.evaluated == j).values()) for j in range(count)}
+    for column, (field, _, said) in enumerate(_PARTS, start=1):
+        values = [v for e in similar if np.isfinite(v := getattr(e, field))]
+        low, high = (min(0.0, *values), max(0.0, *values)) if values else (0.0, 1.0)
+        span = (low - 0.05 * (high - low) * (low < 0), high + 0.08 * (high - low or 1))
+        ends = []
+        for j, events in by_task.items():
+            if not events:
+                continue
+            front, colour = task in (None, j), task_colour(j, count)
+            y = np.array([getattr(e, field) for e in events], dtype=np.float32)
+            learned = [e.clock.task == j for e in events]
+            figure.add_scatter(
+                x=[e.clock.task for e in events],
+                y=y,
+                mode="lines+markers",
+                name=task_label(j, tasks),
+                line={"color": colour if front else faded(colour, 0.4), "width": 2.6 if front else 1.5},
+                marker={
+                    "size": [11 if just else 5 for just in learned],
+                    "color": colour if front else faded(colour, 0.5),
+                },
+                customdata=[moment(e.clock.task, tasks) for e in events],
+                hovertemplate=f"{task_label(j, tasks)}, {said}, %{{customdata}}: %{{y:.3f}}<extra></extra>",
+                row=1,
+                col=column,
+            )
+            ends.append((float(events[-1].clock.task), float(y[-1]), task_name(j)))
+        axes = ("x", "y") if column == 1 else (f"x{column}", f"y{column}")
+        label_ends(figure, ends, span=span, pixels=240, axes=axes)
+        figure.update_yaxes(range=span, row=1, col=column)
+    figure.update_xaxes(**moment_axis(count, most=8))
+    figure.update_layout(margin={"r": 40, "t": 44})
+    latest = [events[-1] for events in by_task.values() if events]
+    told = (
+        "Own minus other classes now: "
+        + ", ".join(f"{task_name(e.evaluated)} {number(e.positive - e.negative)}" for e in latest[:8])
+        + "."
+        if latest
+        else "Nothing has been measured so far."
+    )
+    return describe(
+        figure,
+        title="Pictures against class texts, task by task",
+        what="One line per task: mean cosine of its test pictures with their own class's text (left), with the other "
+        "classes' texts (middle), and the distance of the two centres (right); large dot: the task has just been "
+        f"learned. {told}",
+        look_for="After its large dot a line that falls on the left, or rises in the middle: the margin of that task "
+        "shrinks. Before its large dot: other tasks move it.",
+        how="$\\frac1n \\sum_i x_i \\cdot t_{y_i}$, the mean of $x_i \\cdot t_c$ over $c \\ne y_i$, and "
+        "$\\|\\bar x - \\bar t\\|_2$, over up to 60 test pictures of the task (classes in turn) and the class texts "
+        "that evaluation uses.",
+        alt=told,
+        height=350,
+    )

@@ -1,0 +1,129 @@
+"""Running out of memory: a sentence, a batch size that was tried, and a way on from what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from cl_core.config import describe
+from cl_core.engine import checkpoint, device
+from cl_core.engine.device import Memory
+from cl_core.engine.memory import fitting
+from cl_core.engine.worker import drive
+from cl_core.methods.sequential import Sequential
+from cl_core.store import create_run, fork_run
+from cl_core.summary import summarise
+
+ROOM = 12  # images whose gradients fit
+
+
+@pytest.fixture
+def new_run(tiny_config, tmp_path):
+    def make(**others):
+        config = tiny_config("sequential", **{"tasks": 2, "training": {"batch_size": 40}, **others})
+        return create_run(tmp_path, config)
+
+    return make
+
+
+def cramped(monkeypatch, error, *, from_task=0, room=ROOM):
+    """From a task on, a training loss of more than `room` images does not fit. Returns what was asked for."""
+    intact, asked = Sequential.loss, []
+
+    def loss(self, backbone, images, labels):
+        asked.append(len(images))
+        if len(images) > room and len(self.tuning.heads) > from_task:
+            raise error
+        return intact(self, backbone, images, labels)
+
+    monkeypatch.setattr(Sequential, "loss", loss)
+    monkeypatch.setattr("cl_core.engine.trainer.memory", lambda device: Memory(2**29, 2**33))
+    return asked
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_the_run_ends_with_the_batch_met_the_memory_there_is_and_a_batch_size_that_was_tried(
+    new_run, monkeypatch, error
+):
+    folder = new_run()
+    asked = cramped(monkeypatch, error)
+    ended = drive(folder)
+    assert ended.state == "failed" and asked == [40, 20, 10]
+    assert "out of memory with 40 images in task T1, step 1: cpu had 0.5 of 8.0 GiB free" in ended.reason
+    assert "loss and gradients of 10 images were tried then and fitted" in ended.reason
+    assert ended.reason.endswith("no task was finished: start anew with --set batch_size=10")
+    assert type(error).__name__ in ended.details, "what failed stays in the log"
+
+
+def test_what_was_learned_is_kept_and_a_fork_with_the_batch_size_that_was_named_goes_on_from_there(
+    new_run, monkeypatch, tmp_path
+):
+    folder = new_run()
+    cramped(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), from_task=1)
+    reason = drive(folder).reason
+    assert "in task T2, step 7" in reason
+    assert f"T1 is finished and kept: `plastiscope fork {folder.name} --after-task 1 --set batch_size=10`" in reason
+    assert [(c.boundary, c.task) for c in checkpoint.complete(folder)] == [(True, 1)]
+    made = fork_run(folder, 1, [("batch_size", 10)], describe(Sequential.Config), name="smaller")
+    assert drive(made).state == "finished"
+    matrix = summarise(made).accuracy_matrix
+    assert matrix[0] == summarise(folder).accuracy_matrix[0] and None not in matrix[1]
+
+
+def test_where_not_even_one_image_fits_no_batch_size_is_named(new_run, monkeypatch):
+    cramped(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"), room=0)
+    reason = drive(new_run()).reason
+    assert "not even one image fitted then" in reason and "batch_size" not in reason
+
+
+def test_after_the_memory_is_there_again_a_resumed_run_ends_as_an_undisturbed_one(new_run, monkeypatch):
+    whole, folder = new_run(name="whole"), new_run(name="cut")
+    drive(whole)
+    with monkeypatch.context() as patch:
+        cramped(patch, torch.OutOfMemoryError("CUDA out of memory"), from_task=1)
+        assert drive(folder).state == "failed"
+    assert drive(folder).state == "finished"
+    assert summarise(folder).accuracy_matrix == summarise(whole).accuracy_matrix
+
+
+def test_the_stage_is_named_where_no_step_failed(new_run, monkeypatch):
+    def survey(self, backbone, features, labels):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Sequential, "survey", survey)
+    reason = drive(new_run()).reason
+    assert "out of memory while looking over the training images of task T1" in reason and "batch_size" not in reason
+
+
+def test_evaluation_goes_on_in_smaller_batches_and_counts_the_same(tiny_trainer, monkeypatch):
+    whole = [e.row for m in tiny_trainer(tasks=2).run() for e in m if e.kind == "AccuracyMeasured"]
+    trainer = tiny_trainer(tasks=2)
+    intact = trainer.evaluation.features
+
+    def features(images, taps=()):
+        if len(images) > 20 and not taps:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return intact(images, taps)
+
+    monkeypatch.setattr(trainer.evaluation, "features", features)
+    trainer.evaluation.diagnostics = dataclasses.replace(trainer.evaluation.diagnostics, readout=False)
+    rows = [e.row for m in trainer.run() for e in m if e.kind == "AccuracyMeasured"]
+    assert trainer.evaluation.batch <= 20
+    assert rows == [row for place, row in enumerate(whole) if place in (0, 2, 3, 6)]
+
+
+@pytest.mark.parametrize(("room", "found"), [(100, 32), (31, 16), (1, 1), (0, 0)])
+def test_the_largest_half_that_fits_is_found(room, found):
+    def attempt(size):
+        if size > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert fitting(attempt, 64, torch.device("cpu")) == found
+
+
+def test_memory_is_said_in_gibibytes():
+    assert str(Memory(2**29, 2**33)) == "0.5 of 8.0 GiB"
+    here = device.memory(torch.device("cpu"))
+    assert here is None or 0 < here.free <= here.total

@@ -1,0 +1,288 @@
+"""An invented run of a prompt method: its plan, and its moments in the order in which an engine yields them.
+
+Numbers are made up, shapes are real. `tests.recorded_runs` records it in every state a page can meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cl_core.config import DiagnosticsConfig, RunConfig, StreamConfig, TrainingConfig
+from cl_core.events import (
+    AccuracyMeasured,
+    AttentionCompared,
+    CheckpointSaved,
+    Clock,
+    EpochEnded,
+    Event,
+    PredictionsMade,
+    ProbesChosen,
+    PromptsDrifted,
+    RunStarted,
+    SpectrumMeasured,
+    StateChanged,
+    StepEnded,
+    TaskEnded,
+    TaskStarted,
+    UpdateByDirection,
+    UpdateMeasured,
+)
+from tests.recording import ENVIRONMENT
+
+DIGITS = ("three", "seven", "zero", "one", "eight", "five", "two", "nine", "six", "four")
+READOUTS = ("class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of an invented run. Small enough for tests; `LIFELIKE` has the sizes of the micro backbone."""
+
+    method: str = "nsp2"
+    seed: int = 0
+    tasks: int = 3
+    epochs: int = 2
+    steps: int = 3  # per epoch
+    depth: int = 3
+    heads: int = 2
+    grid: int = 4
+    width: int = 16
+    prompts: int = 4
+    probes: int = 2  # images a task
+    measured: bool = True  # spectra, attention, drift and readouts as well
+
+    @property
+    def tokens(self) -> int:
+        return self.grid**2 + 1
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(
+            method=self.method,
+            preset=f"{self.method}-micro",
+            seed=self.seed,
+            stream_settings=StreamConfig(tasks=self.tasks),
+            training=TrainingConfig(epochs=self.epochs, batch_size=64),
+            diagnostics=DiagnosticsConfig() if self.measured else DiagnosticsConfig.off(),
+            settings={"prompt_length": self.prompts},
+        )
+
+
+LIFELIKE = Plan(tasks=5, epochs=5, steps=5, depth=6, heads=3, grid=4, width=192, prompts=8, probes=8)
+
+
+def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
+    """The run's moments in the order in which an engine yields them, from RunStarted to StateChanged("finished")."""
+    rng = np.random.default_rng(plan.seed)
+    prompts = rng.uniform(-1, 1, (plan.depth, plan.prompts, plan.width)).astype(np.float32)
+    learned: dict[int, np.ndarray] = {}  # class attention of each task when it had just been learned
+    strength = 0.35 if plan.method == "nsp2" else 1.0  # how far updates reach past tasks
+    step = -1
+
+    yield (
+        (_started(plan), StateChanged(Clock(), "running"), _tokens(Clock(), prompts, plan))
+        if plan.measured
+        else (_started(plan), StateChanged(Clock(), "running"))
+    )
+    for task in range(plan.tasks):
+        before = prompts.copy()
+        opening: list[Event] = [TaskStarted(Clock(task, -1, step), _classes(task), plan.epochs * plan.steps)]
+        if plan.measured:
+            opening.append(_probes(Clock(task, -1, step), plan, rng))
+        yield tuple(opening)
+        for epoch in range(plan.epochs):
+            totals = []
+            for item in range(plan.steps):
+                step += 1
+                done = (epoch * plan.steps + item) / (plan.epochs * plan.steps)
+                entropy = float(0.9 * np.exp(-4 * done) + 0.05 + 0.03 * rng.standard_normal() ** 2)
+                losses = {"cross_entropy": entropy}
+                if plan.method == "nsp2" and task:
+                    losses["norm_drift"] = float(0.02 + 0.05 * rng.random())
+                losses["total"] = sum(losses.values())
+                totals.append(losses)
+                proposed = float(0.5 + 0.3 * np.exp(-3 * done) + 0.02 * rng.standard_normal())
+                gain = 1.0 if task == 0 or plan.method != "nsp2" else 0.12
+                yield (
+                    StepEnded(
+                        Clock(task, epoch, step),
+                        losses,
+                        {"prompts": 0.05, "head": 0.01},
+                        {"prompts": proposed},
+                        {"prompts": proposed * gain},
+                        float(min(100, 55 + 45 * done + 3 * rng.standard_normal())),
+                        0.05,
+                    ),
+                )
+                prompts += (0.02 * strength * rng.standard_normal(prompts.shape)).astype(np.float32)
+            clock = Clock(task, epoch, step)
+            mean = {name: float(np.mean([t[name] for t in totals])) for name in totals[0]}
+            moment: list[Event] = [EpochEnded(clock, mean, float(60 + 38 * (epoch + 1) / plan.epochs))]
+            if plan.measured:
+                moment.append(_tokens(clock, prompts, plan))
+                moment += [_attention(clock, plan, probe, learned[probe], strength, rng) for probe in range(task)]
+            yield tuple(moment)
+
+        clock = Clock(task, plan.epochs - 1, step)
+        measured: list[Event] = [
+            TaskEnded(clock, plan.epochs * plan.steps * 0.06, 4 * plan.depth * plan.width**2 * (task + 1))
+        ]
+        if plan.measured:
+            learned[task] = _class_attention(plan, rng)
+            measured += [_attention(clock, plan, probe, learned[probe], strength, rng) for probe in range(task + 1)]
+            measured += [_update(clock, plan, layer, prompts - before, before, strength) for layer in range(plan.depth)]
+            if task:
+                measured += [_by_direction(clock, plan, space) for space in ("affinity", "mixture")]
+            if task < plan.tasks - 1:
+                measured += [
+                    _spectrum(clock, plan, layer, space)
+                    for layer in range(plan.depth)
+                    for space in ("affinity", "mixture")
+                ]
+        yield tuple(measured)
+        yield tuple(_accuracies(clock, plan, task, rng))
+        yield (CheckpointSaved(clock, f"{task + 1:06d}", boundary=True),)
+    yield (StateChanged(Clock(plan.tasks - 1, plan.epochs - 1, step), "finished"),)
+
+
+# ---------------------------------------------------------------- the invented events
+
+
+def _classes(task: int) -> list[str]:
+    return [DIGITS[(2 * task + i) % len(DIGITS)] for i in range(2)]
+
+
+def _started(plan: Plan) -> RunStarted:
+    tasks = [{"name": f"T{t + 1}", "classes": _classes(t), "train": 260, "test": 100} for t in range(plan.tasks)]
+    backbone = {
+        "name": "micro-vit",
+        "depth": plan.depth,
+        "width": plan.width,
+        "heads": plan.heads,
+        "tokens": plan.tokens,
+        "patch_grid": [plan.grid, plan.grid],
+        "parameters": 2_700_000,
+    }
+    return RunStarted(
+        Clock(),
+        tasks,
+        "class-incremental",
+        plan.tasks,
+        plan.tasks * plan.epochs * plan.steps,
+        plan.depth * plan.prompts * plan.width + 2 * plan.width,
+        backbone,
+        ENVIRONMENT,
+    )
+
+
+def _probes(clock: Clock, plan: Plan, rng: np.random.Generator) -> ProbesChosen:
+    side = 8 * plan.grid
+    y, x = np.mgrid[0:side, 0:side] / side
+    images = []
+    for _ in range(plan.probes):
+        a, b = rng.uniform(0.25, 0.75, 2)
+        ring = np.exp(-((np.hypot(x - a, y - b) - 0.22) ** 2) / 0.006)
+        images.append((255 * np.repeat(ring[..., None], 3, axis=2)).astype(np.uint8))
+    labels = np.array([2 * clock.task + i % 2 for i in range(plan.probes)], dtype=np.int16)
+    return ProbesChosen(clock, np.stack(images), labels, [_classes(clock.task)[i % 2] for i in range(plan.probes)])
+
+
+def _tokens(clock: Clock, prompts: np.ndarray, plan: Plan) -> PromptsDrifted:
+    return PromptsDrifted(
+        clock, prompts.astype(np.float16), prompts.mean(-1).astype(np.float32), prompts.std(-1).astype(np.float32)
+    )
+
+
+def _class_attention(plan: Plan, rng: np.random.Generator) -> np.ndarray:
+    logits = 1.5 * rng.standard_normal((plan.probes, plan.depth, plan.heads, plan.tokens + plan.prompts))
+    weights = np.exp(logits)
+    return (weights / weights.sum(-1, keepdims=True)).astype(np.float16)
+
+
+def _attention(
+    clock: Clock, plan: Plan, probe: int, then: np.ndarray, strength: float, rng: np.random.Generator
+) -> AttentionCompared:
+    age = clock.task - probe
+    mix = 0.0 if age == 0 else min(0.9, 0.2 * strength * age)
+    now = ((1 - mix) * then.astype(np.float32) + mix * _class_attention(plan, rng)).astype(np.float16)
+    rise = np.linspace(0.4, 1.0, plan.depth, dtype=np.float32)
+    return AttentionCompared(
+        clock,
+        probe,
+        (0.5 * mix * rise).astype(np.float32),
+        (0.8 * mix * rise).astype(np.float32),
+        (1.1 * mix * rise).astype(np.float32),
+        now[..., plan.tokens :].astype(np.float32).sum(-1).mean((0, 2)),
+        float(0.6 * mix),
+        now,
+    )
+
+
+def _spectrum(clock: Clock, plan: Plan, layer: int, space: str) -> SpectrumMeasured:
+    n = plan.width if space == "affinity" else plan.prompts
+    rank = np.arange(n, dtype=np.float32)
+    eigenvalues = (10 * np.exp(-rank / (n / 14 * (1 + 0.25 * clock.task) + 0.3 * layer)) + 1e-5).astype(np.float32)
+    nullity = max(2, int(n * (0.92 - 0.09 * clock.task - 0.01 * layer))) if n > 8 else max(2, n - 1 - clock.task)
+    share = eigenvalues / eigenvalues.sum()
+    return SpectrumMeasured(
+        clock,
+        layer,
+        space,
+        eigenvalues,
+        nullity,
+        "elbow",
+        plan.method == "nsp2",
+        float(share[: n - nullity].sum()),
+        float(np.exp(-(share * np.log(share)).sum())),
+        float(0.97 / np.sqrt(nullity) + 0.03),
+        0.03,
+    )
+
+
+def _update(
+    clock: Clock, plan: Plan, layer: int, change: np.ndarray, before: np.ndarray, strength: float
+) -> UpdateMeasured:
+    movement = float(np.linalg.norm(change[layer]) / np.linalg.norm(before[layer]))
+    if clock.task == 0:
+        return UpdateMeasured(
+            clock, layer, movement, {"affinity": None, "mixture": None}, {"affinity": None, "mixture": None}
+        )
+    return UpdateMeasured(
+        clock,
+        layer,
+        movement,
+        {"affinity": 0.1 * strength, "mixture": 0.4 * strength},
+        {"affinity": 0.13, "mixture": 0.5},
+    )
+
+
+def _by_direction(clock: Clock, plan: Plan, space: str) -> UpdateByDirection:
+    n = plan.width if space == "affinity" else plan.prompts
+    energies = np.exp(-2 * np.arange(n) / n) * (1 + np.arange(plan.depth))[:, None]
+    return UpdateByDirection(clock, space, list(range(plan.depth)), energies.astype(np.float32), "steps")
+
+
+def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -> list[Event]:
+    loss_per_task = 5.0 if plan.method == "nsp2" else 22.0
+    events: list[Event] = []
+    for readout in READOUTS if plan.measured else READOUTS[:1]:
+        ease = {
+            "class-incremental": 1.0,
+            "task-incremental": 0.3,
+            "stored statistics": 0.7,
+            "recomputed statistics": 0.4,
+        }[readout]
+        row: list[float | None] = [
+            float(np.clip(97 - 2 * j - ease * loss_per_task * (task - j) + rng.normal(), 0, 100))
+            for j in range(task + 1)
+        ]
+        events.append(AccuracyMeasured(clock, readout, row + [None] * (plan.tasks - task - 1)))
+    if plan.measured:
+        for evaluated in range(task + 1):
+            true = np.array([2 * evaluated + i % 2 for i in range(plan.probes)])
+            margin = (3 - 1.2 * (task - evaluated) * loss_per_task / 10 - np.arange(plan.probes) / 3).astype(np.float32)
+            said = np.where(margin > 0, true, 2 * task + true % 2).astype(np.int16)
+            events.append(PredictionsMade(clock, evaluated, said, margin))
+    return events
