@@ -17,8 +17,8 @@ from cl_core.questions import QUESTIONS, Question, answer_from, finished_runs
 HEAD = """\
 # Answers
 
-What `plastiscope ask` printed for each of the [questions](questions.md), which says how every verdict is computed. One seed, the
-embedded models and streams, on a processor. Made from the finished runs by `python -m bench.answers`, not by hand.
+What `plastiscope ask` printed for each of the [questions](questions.md), which says how every verdict is computed. One
+seed, the embedded models and streams, on a processor. Made from the finished runs by `python -m bench.answers`.
 """
 
 
