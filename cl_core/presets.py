@@ -251,6 +251,12 @@ PRESETS: dict[str, Preset] = {
             {**_CAMOUFLAGE, "method": "ewc", "settings": {**_LONG_PROMPTS, "stiffness": 1e5}},
         ),
         Preset(
+            "replay-camouflage",
+            "Replay on camouflaged shapes",
+            "The same prompts and heads, trained on 200 stored pictures of the past as well.",
+            {**_CAMOUFLAGE, "method": "replay", "settings": _LONG_PROMPTS},
+        ),
+        Preset(
             "dualprompt-camouflage",
             "DualPrompt on camouflaged shapes",
             "Shared prefixes, and one entry for each pair of shapes that test pictures find by frozen features.",

@@ -138,6 +138,10 @@ STREAMS = {
         "cl_core.streams.digits:split_digits",
         "scikit-learn's handwritten digits, two classes a task, class order by seed",
     ),
+    "camouflage": Entry(
+        "cl_core.streams.camouflage:camouflage",
+        "ten drawn shapes that only the direction of their stripes tells from the ground: here adapting features pays",
+    ),
     "synthetic": Entry(
         "cl_core.streams.synthetic:synthetic", "coloured bars drawn in memory; for tests and a first look"
     ),

@@ -64,12 +64,8 @@ class FwdPromptConfig(KeyedPromptConfig):
         help="where steps may go from the second task on; random: a random space as large as `both` leaves (control)",
     )
     energy: float = knob(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
-    reuse: float = knob(
-        0.7, low=0.0, high=1.01, live=True, help="τ_c: a direction of V counts as used from this cosine on"
-    )
-    tolerance: float = knob(
-        0.1, low=0.0, high=1.0, live=True, help="parts of a core outside V shorter than this are left free"
-    )
+    reuse: float = knob(0.7, low=0.0, high=1.01, live=True, help="τ_c: cosine that makes a direction of V a used one")
+    tolerance: float = knob(0.1, low=0.0, high=1.0, live=True, help="shorter parts of a core outside V are left free")
     pretrained_weight: float = knob(
         1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside V (both)"
     )
