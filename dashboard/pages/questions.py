@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from cl_core.config import ConfigError
+from cl_core.config import ConfigError, RunConfig
 from cl_core.questions import FAMILIES, QUESTIONS, Answer, Question, answer_from, known_runs, runs_of, runs_with
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
@@ -178,26 +179,26 @@ def body(asked: Question, seed: int) -> None:
     answer_panel(asked, known)
 
 
-def shelf(asked: Question, seed: int) -> None:
-    """All questions by method, each with how far its runs are; a press opens one."""
-    wanted = {name: list(runs_of(each, seed=seed).values()) for name, each in QUESTIONS.items()}
-    try:
-        there = runs_with((config for configs in wanted.values() for config in configs), *run_folders())
-    except StoreError:
-        there = {}  # said beside
-    finished = {key for key, (_, state) in there.items() if state == "finished"}
+@functools.lru_cache(8)
+def wanted(seed: int) -> Mapping[str, Mapping[str, RunConfig]]:
+    """Question → label → settings of that run."""
+    return {name: runs_of(each, seed=seed) for name, each in QUESTIONS.items()}
+
+
+def shelf(asked: Question, seed: int, finished: set[str]) -> None:
+    """All questions by method, each with how many of its runs are `finished` (by their settings); a press opens one."""
     with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
             st.caption(family)
             for each in questions:
-                needed = len(wanted[each.name])
-                done = sum(config.fingerprint() in finished for config in wanted[each.name])
+                needed = [config.fingerprint() for config in wanted(seed)[each.name].values()]
+                done = sum(settings in finished for settings in needed)
                 st.button(
                     literal(each.title),
                     key=f"question-pick-{each.name}",
                     type="secondary" if each.name == asked.name else "tertiary",
-                    icon=ANSWERED if done == needed else PARTLY if done else OPEN,
-                    help=f"{each.name}: {done} of {needed} runs finished",
+                    icon=ANSWERED if done == len(needed) else PARTLY if done else OPEN,
+                    help=f"{each.name}: {done} of {len(needed)} runs finished",
                     on_click=st.session_state.update,
                     kwargs={"question": each.name},
                 )
@@ -214,7 +215,12 @@ def show() -> None:
                     "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
                 )
             )
-        shelf(asked, seed)
+        try:
+            configs = [config for runs in wanted(seed).values() for config in runs.values()]
+            there = runs_with(configs, *run_folders())
+        except (StoreError, ConfigError):
+            there = {}  # said beside
+        shelf(asked, seed, {settings for settings, (_, state) in there.items() if state == "finished"})
         st.caption(
             f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
             "Recordings that came with Plastiscope count."
@@ -222,10 +228,8 @@ def show() -> None:
     with right:
         st.markdown(f"#### {literal(asked.title)}")
         st.markdown(literal(asked.why))
-        try:
-            busy = _busy(asked, known_runs(asked, *run_folders(), seed=seed))
-        except (StoreError, ConfigError):
-            busy = False  # said below
+        mine = {label: c.fingerprint() for label, c in wanted(seed)[asked.name].items()}
+        busy = _busy(asked, {label: there[settings] for label, settings in mine.items() if settings in there})
         st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
 
 

@@ -84,7 +84,8 @@ def test_a_stopped_run_ends_the_asking_and_is_gone_on_with(say, tiny, tmp_path, 
 
     real = worker.drive
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "drive", lambda folder, on_moment, asked: real(folder, on_moment, lambda: True))
+        stopped = lambda folder, on_moment, asked, **more: real(folder, on_moment, lambda: True, **more)
+        patch.setattr(worker, "drive", stopped)
         status, out, err = say("tiny", "--device", "cpu", "--json")
     assert status == 0 and "plastiscope ask tiny --seed 0" in err and "run 2 of 2" not in err
     assert json.loads(out)["state"] == "stopped" and json.loads(out)["missing"] == ["one", "two"]

@@ -74,17 +74,18 @@ def test_only_the_inside_of_the_backbone_is_narrow(name, seeded):
     images = torch.randn(4, 3, 16, 16, generator=seeded(0)).to(name)
     seen = []
     backbone.vit.blocks[0].mlp.fc1.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
-    whole = backbone(images, taps=(("q", 0), ("output", 1)))
+    taps = (("q", 0), ("output", 1))
+    whole = backbone(images, taps=taps)
     with backbone.computing_in(torch.bfloat16):
-        narrow = backbone(images, taps=(("q", 0), ("output", 1)))
+        narrow = backbone(images, taps=taps)
         product = narrow.pooled @ narrow.pooled.mT
         with backbone.computing_in(torch.float32):
-            again = backbone(images)
+            again = backbone(images, taps=taps)
     assert seen == [torch.float32, torch.bfloat16, torch.float32]
     assert {narrow.pooled.dtype, product.dtype, *(value.dtype for value in narrow.taps.values())} == {torch.float32}
     assert torch.equal(again.pooled, whole.pooled) and not torch.equal(narrow.pooled, whole.pooled)
     torch.testing.assert_close(narrow.pooled, whole.pooled, atol=0.05, rtol=0.05)
-    assert torch.equal(backbone(images).pooled, whole.pooled), "after the block all is as before"
+    assert torch.equal(backbone(images, taps=taps).pooled, whole.pooled), "after the block all is as before"
 
 
 @pytest.mark.parametrize("name", DEVICES)
