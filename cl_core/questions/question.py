@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, nearest
-from cl_core.presets import resolve
+from cl_core.presets import PRESETS, resolve
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 
@@ -28,12 +28,27 @@ class Question:
     why: str  # why it is asked and how the runs decide it
     runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
     answer: Callable[[Mapping[str, RunFolder]], str]  # finished runs by label, at least one → one paragraph
-    seconds: float | None = None  # of all runs together, on two idle cores; None: not measured
     unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long all runs take together on two idle cores, from what their presets were measured to take for as
+        many tasks; None where one was not measured."""
+        spent = [_seconds(record) for _, record in self.runs]
+        return None if None in spent else sum(s for s in spent if s is not None)
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(label for label, _ in self.runs)
+
+
+def _seconds(record: Mapping[str, Any]) -> float | None:
+    named = PRESETS.get(record.get("preset", ""))
+    if named is None or named.seconds is None:
+        return None
+    asked, usual = (of.get("stream_settings", {}).get("tasks", 0) for of in (record, named.config))
+    same = "stream" not in record or record["stream"] == named.config["stream"]
+    return named.seconds * (asked / usual if same and asked and usual else 1)
 
 
 @dataclass(frozen=True)

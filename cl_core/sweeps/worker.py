@@ -6,6 +6,7 @@ Importing this module needs no torch: a process that only hands out work stays s
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import multiprocessing
@@ -82,6 +83,8 @@ def warm_up(configs: Sequence[dict[str, Any]]) -> None:
                 load(tables[kind], name, kind)
     _WARM.update(wanted)
     gc.freeze()  # what was imported stays: the collection behind each run passes over it, and takes no 0.2 s any more
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)  # or libraries report at the end of the process that they were never let go
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cl_core.config import ConfigError, configured
-from cl_core.presets import resolve
+from cl_core.presets import PRESETS, resolve
 from cl_core.questions import QUESTIONS, answered, config_of, finished_runs, known_runs, question
 from cl_core.registry import METHODS, load
 from cl_core.store import RunWriter, create_run
@@ -53,6 +53,14 @@ def test_an_unknown_question_or_run_is_refused_with_the_nearest():
         question("nusa-roh")
     with pytest.raises(ConfigError, match=r"unknown run of question nusa-rho 'rho 0.96'; .* Did you mean rho 0.95?"):
         config_of(question("nusa-rho"), "rho 0.96")
+
+
+def test_how_long_a_question_takes_is_what_its_presets_took_for_as_many_tasks(monkeypatch):
+    took = PRESETS["nusa-cl-micro"].seconds
+    assert question(PAIR).seconds == 2 * took
+    assert question("nusa-rho").seconds == pytest.approx(5 * took * 2 / 6), "two tasks of the preset's six"
+    monkeypatch.setitem(PRESETS, "nusa-cl-micro", replace(PRESETS["nusa-cl-micro"], seconds=None))
+    assert question(PAIR).seconds is None
 
 
 def test_only_finished_runs_with_exactly_these_settings_count(tmp_path):
