@@ -182,22 +182,22 @@ def attention_on_image(
             ),
         ],
     )
-    figure.update_xaxes(title_text="itself, then prompts", title_standoff=4, row=2)
+    figure.update_xaxes(title_text="itself, then prompts" if prompts else "itself", title_standoff=4, row=2)
     figure.update_yaxes(showgrid=False, ticks="", row=2, range=[2.5, -0.5], tickvals=[0, 1, 2], ticktext=titles[1:])
     figure.update_layout(margin={"l": 8, "r": 72, "t": 34, "b": 48})
     moved = 0.5 * float(np.abs(difference).sum())
     paid = [float(m[tokens:].sum()) for m in maps]
     which = "mean over heads" if head is None else f"head {head + 1}"
-    facts = (
-        f"Moved: {percent(moved)} of the attention. To prompts: {percent(paid[0])} before, {percent(paid[1])} after "
-        f"({points(paid[1] - paid[0])})."
-    )
+    facts = f"Moved: {percent(moved)} of the attention."
+    if prompts:
+        change = points(paid[1] - paid[0])
+        facts += f" To prompts: {percent(paid[0])} before, {percent(paid[1])} after ({change})."
     return describe(
         figure,
         title=f"Where the class token looks, {layer_name(layer)}, {which}",
         what=f"One probe image of {task_name(probe_task)}: the class token's attention per patch {moments[0]} and "
-        f"{moments[1]}, and the difference; the strips below show what goes to the token itself and to each prompt, "
-        f"in percent, on colour scales of their own. {facts}",
+        f"{moments[1]}, and the difference; the strips below show what goes to the token itself"
+        f"{' and to each prompt' if prompts else ''}, in percent, on colour scales of their own. {facts}",
         look_for="Orange: patches it has stopped looking at; blue: patches it looks at more. An old image whose map "
         "stays the same is protected in this layer.",
         how="One row of the attention matrix, that of the class token: softmax over all image tokens and prompts, "
@@ -230,7 +230,7 @@ def consistency_by_layer(
         cols=2,
         shared_yaxes=True,
         horizontal_spacing=0.09,
-        subplot_titles=["this layer's prompts alone", "end to end"],
+        subplot_titles=["this layer alone", "end to end"],
     )
     figure.update_layout(template=TEMPLATE, uirevision="keep")
     figure.update_annotations(font_size=13)
@@ -280,8 +280,8 @@ def consistency_by_layer(
         "before it. The axis does not reach 100 %.",
         how="$\\mathrm{TV} = \\frac12 \\sum_j |S^{now}_{nj} - S^{then}_{nj}|$ for each query $n$ over all keys $j$ "
         "(image tokens and prompts), mean over probe images, heads and queries, in percent: 0 = same, 100 = "
-        "disjoint. *This layer's prompts alone* feeds the layer the inputs stored when the task had been learned, so "
-        "that only its own prompts act; *end to end* runs the whole model.",
+        "disjoint. *This layer alone* feeds the layer the inputs stored when the task had been learned, so that only "
+        "what was learned in it since makes a difference; *end to end* runs the whole model.",
         alt=f"Attention moved on images of {task_name(probe_task)}, end to end: "
         f"{', '.join(alt) or 'nothing measured yet'}.",
         height=340,

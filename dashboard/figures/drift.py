@@ -262,8 +262,8 @@ def _short(value: float) -> str:
     return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}"
 
 
-def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> go.Figure:
-    """Layers × tasks: net change of the prompts relative to their size."""
+def movement(updates: Sequence[UpdateMeasured], *, of: str = "prompts", tasks: int | None = None) -> go.Figure:
+    """Layers × tasks: net change of what a method trains (`of`: "prompts" or "weights") relative to its size."""
     layers, last = sizes(updates)
     tasks = max(tasks or 1, last)
     table = 100 * layer_task_table(updates, "movement", layers=layers, tasks=tasks)
@@ -288,10 +288,10 @@ def movement(updates: Sequence[UpdateMeasured], *, tasks: int | None = None) -> 
     )
     return describe(
         figure,
-        title="How far the prompts moved",
-        what=f"Net change of each layer's prompts over a task, relative to their size before it.{note}",
+        title=f"How far the {of} moved",
+        what=f"Net change of each layer's {of} over a task, relative to their size before it.{note}",
         look_for="Pale columns after the first: updates are held small; layers that stay dark carry the new tasks.",
-        how="$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the prompts after "
+        how=f"$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the {of} after "
         "and before the task. Steps that cancel do not count.",
         alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
         height=map_height(layers),

@@ -164,9 +164,11 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
     with right:
         panel(attention.consistency_over_tasks, compared, layer=layer, tasks=tasks, key="attention-tasks")
     left, right = st.columns([3, 2])
-    with left:
-        panel(attention.prompt_mass, compared, tasks=tasks, layer=layer, key="attention-mass", height=340)
-    with right:
+    prompted = any(share > 0 for e in compared for share in e.prompt_mass)
+    if prompted:
+        with left:
+            panel(attention.prompt_mass, compared, tasks=tasks, layer=layer, key="attention-mass", height=340)
+    with right if prompted else left:
         panel(attention.feature_drift, compared, tasks=tasks, key="attention-features")
 
 
@@ -176,7 +178,8 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
 
     drifted, updates, plan = log.events(PromptsDrifted), log.events(UpdateMeasured), log.started()
     tasks = len(plan.tasks) if plan else None
-    st.markdown("#### Prompts")
+    has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
+    st.markdown("#### Prompts" if has_prompts else "#### Change of the weights")
     if not drifted and not updates:
         if log.config is not None and not log.config.diagnostics.drift:
             not_measured(
@@ -220,7 +223,7 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
         with right:
             panel(drift.statistics_drift, drifted, tasks=tasks, key="prompt-statistics-map")
     else:
-        panel(drift.movement, updates, tasks=tasks, key="prompt-movement")
+        panel(drift.movement, updates, of="prompts" if has_prompts else "weights", tasks=tasks, key="prompt-movement")
 
 
 def show() -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from cl_core import assets
 from cl_core.events import Clock, StateChanged
 from cl_core.store import RunFolder, RunReader, RunWriter
 from dashboard import launch, runs
@@ -133,6 +134,15 @@ def test_start_opens_on_the_recording(monkeypatch, tmp_path, runs_folder, open_p
     assert foot(app).selectbox(key="run").value == "digits"
     assert "a recording that came with Plastiscope" in words(app)
     assert sum("accuracy-matrix" in drawn.proto.body for drawn in app.get("html")) == 1
+
+
+def test_a_method_without_prompts_is_not_said_to_have_any(monkeypatch, runs_folder, open_page):
+    monkeypatch.setattr(runs, "recordings_folder", assets.recordings_folder)
+    said = words(open_page("attention", run="gnsp-micro-mtil"))
+    assert "Change of the weights" in said and "How far the weights moved" in said
+    assert "To prompts" not in said and "Attention paid to prompts" not in said
+    said = words(open_page("attention", run="nsp2-split-digits"))
+    assert "Change of the weights" not in said and "Attention paid to prompts" in said and "To prompts" in said
 
 
 def test_recordings_stand_in_the_order_of_their_presets_however_old_their_files_are(tmp_path):
