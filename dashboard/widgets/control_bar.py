@@ -42,7 +42,9 @@ def control_bar(*, follow: bool) -> None:
             choose_run(runs_index())
         frame = current()
         st.session_state["_drawn"] = drawn_from(frame)
-        interval = 1.0 if frame.live else None
+        # A run that waits has no worker yet, or one that has not spoken: it may begin any moment, from anywhere.
+        awaited = frame.live or (frame.whole_log is not None and state_of(frame) == "waiting")
+        interval = 1.0 if awaited else None
         st.fragment(_bar, run_every=interval, key="control-bar-fragment")(follow)
 
 

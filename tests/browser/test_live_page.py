@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_core.store import create_run, holder
+from cl_core.store import RunFolder, create_run, holder
 from dashboard.theme import GROUNDS, contrast
 from tests import recorded_runs
 from tests.recorded_runs import ROOT, Plan
@@ -32,6 +32,13 @@ CELLS = """(() => {
 def training(runs: Path, *, delay: float = 0.15):
     """A stand-in for a worker plays a run into `runs/live`."""
     folder = create_run(runs, replace(Plan().config, name="live"))
+    with working(folder, delay=delay):
+        yield folder
+
+
+@contextmanager
+def working(folder: RunFolder, *, delay: float):
+    """A stand-in for a worker plays a run into a folder."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.stand_in_worker", "work", str(folder.path), "--delay", str(delay)],
         cwd=ROOT,
@@ -39,7 +46,7 @@ def training(runs: Path, *, delay: float = 0.15):
         stdin=subprocess.DEVNULL,
     )
     try:
-        yield folder
+        yield
     finally:
         process.kill()
         process.wait()
@@ -174,3 +181,11 @@ def test_the_server_ends_and_the_run_goes_on(page, server):
         server.process.terminate()
         server.process.wait(20)
         assert holder(folder) is not None
+
+
+def test_a_page_opened_before_the_worker_has_begun_finds_it(page, server):
+    folder = create_run(server.runs, replace(Plan().config, name="live"))
+    look_at(page, f"{server.url}/run?run=live")
+    page.get_by_text("not begun").first.wait_for()
+    with working(folder, delay=0.4):
+        page.get_by_role("button", name="Pause").wait_for()
