@@ -49,12 +49,12 @@ import torch
 
 from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
 from bench.meters import Spread, add_options, apply_options, held_bytes, peak_bytes, timed
-from cl_core.build import check, choose_device, choose_precision
+from cl_core.build import build, choose_device, new_backbone, new_stream
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
 from cl_core.engine.trainer import Moment, Trainer
 from cl_core.events import StepEnded
 from cl_core.presets import resolve
-from cl_core.registry import BACKBONES, METHODS, STREAMS, load, lookup
+from cl_core.registry import BACKBONES, METHODS, load, lookup
 from cl_core.streams.stream import Batch, Task
 
 ON_CUDA = {"vit": "timm:vit_base_patch16_224@random", "clip": "open_clip:ViT-B-16@random"}
@@ -62,22 +62,9 @@ WARM, WEIGHED = 2, 3  # steps that warm caches and threads; the step whose memor
 REPEATS = 3  # of the end of a task; medians of them
 LATE = 2.0  # a task's first step of more than so many times its second has prepared something
 
-shared = functools.cache(lambda name: load(BACKBONES, name, "backbone")())
-
-
-@functools.lru_cache(4)
-def stream_of(name: str, settings: Any, preparation: Any, seed: int) -> Any:
-    return load(STREAMS, name, "stream")(settings, preparation, seed)
-
-
-def assembled(config: RunConfig) -> Trainer:
-    """As `cl_core.build.build`, but trainers share models and streams: one is needed several times."""
-    kind, settings = check(config)
-    device, backbone = choose_device(config.device), shared(config.backbone)
-    stream = stream_of(config.stream, config.stream_settings, backbone.preparation, config.seed)
-    beside = [shared(settings.companion).to(device)] if kind.companion else []
-    method = kind(settings, backbone, config.seed, *beside)
-    return Trainer(config, stream, backbone, method, device, choose_precision(config.precision, device))
+# A method is measured in several trainers, and one model and stream serve them all.
+shared = functools.cache(new_backbone)
+stream_of = functools.lru_cache(4)(new_stream)
 
 
 def config_of(method: str, device: str, backbones: dict[str, str], settings: Sequence[str] = ()) -> RunConfig:
@@ -101,7 +88,7 @@ class Course:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.trainer = assembled(self.config)
+        self.trainer = build(self.config, shared, stream_of)
         if self.state is not None:
             self.trainer.restore(copy.deepcopy(self.state))
         self.moments: Iterator[Moment] = self.trainer.run()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from cl_core.config import ConfigError, RunConfig, configured
+from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, configured
 from cl_core.engine.device import choose_device, choose_precision
 from cl_core.engine.trainer import Trainer
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, load, lookup
+from cl_core.streams.stream import TaskStream
 
 
 def check(config: RunConfig) -> tuple[type, Any]:
@@ -41,12 +43,27 @@ def _fitting(family: str) -> str:
     return ", ".join(named + [scheme.form for scheme in SCHEMES["backbone"].values() if scheme.needs == family])
 
 
-def build(config: RunConfig) -> Trainer:
-    """A trainer at the beginning of the run that `config` describes. Raises ConfigError in one sentence."""
+def new_backbone(name: str) -> Any:
+    return load(BACKBONES, name, "backbone")()
+
+
+def new_stream(name: str, settings: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+    return load(STREAMS, name, "stream")(settings, preparation, seed)
+
+
+def build(
+    config: RunConfig,
+    backbone_of: Callable[[str], Any] = new_backbone,
+    stream_of: Callable[[str, StreamConfig, Preparation, int], TaskStream] = new_stream,
+) -> Trainer:
+    """A trainer at the beginning of the run that `config` describes. Raises ConfigError in one sentence.
+
+    Trainers built together may share frozen models and streams: pass functions that give out what there is already.
+    """
     kind, settings = check(config)  # first: cheap, and most often wrong
     device = choose_device(config.device)
-    backbone = load(BACKBONES, config.backbone, "backbone")()
-    stream = load(STREAMS, config.stream, "stream")(config.stream_settings, backbone.preparation, config.seed)
-    beside = [load(BACKBONES, settings.companion, "backbone")().to(device)] if kind.companion else []
+    backbone = backbone_of(config.backbone)
+    stream = stream_of(config.stream, config.stream_settings, backbone.preparation, config.seed)
+    beside = [backbone_of(settings.companion).to(device)] if kind.companion else []
     method = kind(settings, backbone, config.seed, *beside)
     return Trainer(config, stream, backbone, method, device, choose_precision(config.precision, device))

@@ -94,8 +94,7 @@ class Trainer:
         )
         self._pictures = probes
         method.meet(stream, self.backbone)
-        joint = method.trains_on_all
-        self.feed = Feed((stream, self.curriculum) if joint else (stream,), device)
+        self.feed = Feed((stream, self.curriculum), device)
         self.stepper = Stepper(method, self.backbone, precision, proposals=self.diagnostics.spectra)
         self.evaluation = Evaluation(stream, self.backbone, method, self.feed, self.diagnostics, precision)
         self.gap = ModalityGap(stream) if self.diagnostics.gap else None

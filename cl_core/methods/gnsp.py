@@ -112,8 +112,8 @@ class GNSP(ClipMethod):
         for layer in self.layers:
             name = layer.parameter
             projector = tail_projector(self.moments[name], self.config.rho, basis=self.moments.basis(name))
-            self._projectors[layer.parameter] = projector
-            self._maps[f"clip.{layer.parameter.replace('.', '/')}"] = self._map(layer, projector)
+            self._projectors[name] = projector
+            self._maps[f"clip.{name.replace('.', '/')}"] = self._map(layer, projector)
 
     def _map(self, layer: Layer, projector: Tensor) -> Callable[[Tensor], Tensor]:
         if self.config.project == "shrink":

@@ -126,8 +126,9 @@ class PromptMoments(nn.Module):
         if int(self.tasks):
             for space, update in (("affinity", change), ("mixture", change.mT)):
                 moment = getattr(self, space)
-                residual[space] = condition_residual(update, moment).tolist()
-                isotropic[space] = isotropic_residual(moment).tolist()
+                top = spectrum(moment)[..., 0]
+                residual[space] = condition_residual(update, moment, top=top).tolist()
+                isotropic[space] = isotropic_residual(moment, top=top).tolist()
         for layer in range(self.layers):
             yield UpdateMeasured(
                 clock,

@@ -121,15 +121,17 @@ class SplitLora(KeyValueMethod):
     def _updates(self, clock: Clock, update: Tensor) -> list[Event]:
         """Against what was protected until now; nothing was before the second task."""
         said: list[Event] = []
+        if int(self.tasks):
+            (values, vectors), cuts = eigenbasis(self.moment), self.cuts()
         for layer, change in enumerate(update.double().flatten(1, 2)):  # [2d, d]
             residual: dict[str, float | None] = {SPACE: None}
             isotropic, leak = dict(residual), dict(residual)
             if int(self.tasks):
-                moment = self.moment[layer]
-                major = eigenbasis(moment)[1][:, : self.cuts()[layer]]
-                isotropic[SPACE] = float(isotropic_residual(moment))
+                moment, top = self.moment[layer], values[layer, 0]
+                major = vectors[layer][:, : cuts[layer]]
+                isotropic[SPACE] = float(isotropic_residual(moment, top=top))
                 if change.any():
-                    residual[SPACE] = float(condition_residual(change, moment))
+                    residual[SPACE] = float(condition_residual(change, moment, top=top))
                     leak[SPACE] = float((change @ major).norm() / change.norm())
             found = self.merged[layer].flatten(0, 1) + self._pretrained[layer].to(change.device)
             movement = float(change.norm() / found.double().norm())

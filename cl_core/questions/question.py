@@ -99,16 +99,24 @@ def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
     return looks and (want.readout_control != "every" or have.readout_control == "every")
 
 
-def runs_with(wanted: Iterable[RunConfig], *folders: Path) -> dict[str, tuple[RunFolder, str]]:
+Courses = Mapping[str, Mapping[str, RunConfig]]  # course → fingerprint → wanted configuration
+
+
+def courses_of(wanted: Iterable[RunConfig]) -> Courses:
+    """What `runs_with` looks for; worth keeping where it looks often."""
+    courses: dict[str, dict[str, RunConfig]] = {}
+    for config in wanted:
+        courses.setdefault(_course(config), {})[config.fingerprint()] = config
+    return courses
+
+
+def runs_with(courses: Courses, *folders: Path) -> dict[str, tuple[RunFolder, str]]:
     """Fingerprint of a wanted configuration → (run, state) of a run below the folders that went the same course and
     measured as much, in any state.
 
     Of several a finished one is taken, else the newest of the first folder that has one. What cannot be read is passed
     over.
     """
-    courses: dict[str, dict[str, RunConfig]] = {}
-    for config in wanted:
-        courses.setdefault(_course(config), {})[config.fingerprint()] = config
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in (run for runs in folders for run in list_runs(runs)):
         try:
@@ -133,8 +141,9 @@ def known_runs(
 ) -> dict[str, tuple[RunFolder, str]]:
     """Label → (run, state) of the question's runs below the folders, in any state; see `runs_with`."""
     wanted = runs_of(question, seed=seed, device=device)
-    found = runs_with(wanted.values(), *folders)
-    return {label: found[c.fingerprint()] for label, c in wanted.items() if c.fingerprint() in found}
+    keys = {label: config.fingerprint() for label, config in wanted.items()}
+    found = runs_with(courses_of(wanted.values()), *folders)
+    return {label: found[key] for label, key in keys.items() if key in found}
 
 
 def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:

@@ -64,7 +64,7 @@ def layer_map(
         high: end of the colour scale, which begins at zero.
     """
     figure = blank()
-    figure.add_trace(_cells(table, text, high, hover=hover, customdata=custom, colorbar=colour_bar(bar, suffix)))
+    figure.add_trace(cells(table, text, high, hover=hover, customdata=custom, colorbar=colour_bar(bar, suffix)))
     _axes(figure, *table.shape, across=across)
     return figure
 
@@ -80,13 +80,13 @@ def layer_maps(
     figure.update_annotations(font_size=13, yshift=26)
     for column, ((title, table), text) in enumerate(zip(tables.items(), texts, strict=True), start=1):
         shown = {"colorbar": colour_bar(bar), "showscale": column == len(tables)}
-        figure.add_trace(_cells(table, text, high, hover=hover, size=11, name=title, **shown), row=1, col=column)
+        figure.add_trace(cells(table, text, high, hover=hover, size=11, name=title, **shown), row=1, col=column)
         _axes(figure, *table.shape, most=8, col=column)
     figure.update_layout(margin={"t": 76})
     return figure
 
 
-def _cells(
+def cells(
     table: np.ndarray, text: list[list[str]] | None, high: float, *, hover: str, size: int = 12, **named: Any
 ) -> go.Heatmap:
     return go.Heatmap(

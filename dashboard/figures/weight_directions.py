@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import WeightSpectrumMeasured
 from dashboard.figures.description import describe, nothing
-from dashboard.figures.layer_map import colour_bar, layer_rows, map_height
+from dashboard.figures.layer_map import cells, colour_bar, layer_rows, map_height
 from dashboard.figures.lines import decade_ticks, layer_ticks, reference_bars
 from dashboard.figures.readings import task_count
 from dashboard.figures.weights import (
@@ -35,11 +35,9 @@ from dashboard.figures.weights import (
 from dashboard.theme import (
     INK,
     PALE,
-    SEQUENTIAL,
     TEMPLATE,
     faded,
     number,
-    scale,
     task_colour,
     task_label,
 )
@@ -283,25 +281,18 @@ def movement_of_maps(measured: Measured, tasks: Tasks = (), *, task: int | None 
             if at.tower == tower:
                 table[at.block, parts.index(at.part)] = 100 * event.movement
                 custom[at.block][parts.index(at.part)] = [option(name), words(name)]
-        figure.add_heatmap(
-            z=table,
-            zmin=0,
-            zmax=highest,
-            colorscale=scale(SEQUENTIAL),
-            xgap=2,
-            ygap=2,
-            hoverongaps=False,
-            text=[["" if np.isnan(v) else f"{v:.2g}" for v in row] for row in table],
-            texttemplate="%{text}",
-            textfont={"size": 12 if deepest <= 8 else 10},
+        shown = cells(
+            table,
+            [["" if np.isnan(v) else f"{v:.2g}" for v in row] for row in table],
+            highest,
+            hover="%{customdata[1]}: moved by %{z:.3g} % of its size<extra></extra>",
+            size=12 if deepest <= 8 else 10,
             customdata=custom,
-            hovertemplate="%{customdata[1]}: moved by %{z:.3g} % of its size<extra></extra>",
             name=tower_name(tower),
             showscale=col == len(towers),
             colorbar=colour_bar("moved", " %"),
-            row=1,
-            col=col,
         )
+        figure.add_trace(shown, row=1, col=col)
         figure.update_xaxes(
             side="top",
             showgrid=False,

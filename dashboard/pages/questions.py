@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from cl_core.config import ConfigError, RunConfig
-from cl_core.questions import FAMILIES, QUESTIONS, Answer, Question, answer_from, known_runs, runs_of, runs_with
+from cl_core.config import ConfigError
+from cl_core.questions import (
+    FAMILIES,
+    QUESTIONS,
+    Answer,
+    Courses,
+    Question,
+    answer_from,
+    courses_of,
+    known_runs,
+    runs_of,
+    runs_with,
+)
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
 from dashboard.frame import choose, code, go_to, literal, sentence, show_run
@@ -179,19 +189,22 @@ def body(asked: Question, seed: int) -> None:
     answer_panel(asked, known)
 
 
-@functools.lru_cache(8)
-def wanted(seed: int) -> Mapping[str, Mapping[str, RunConfig]]:
-    """Question → label → settings of that run."""
-    return {name: runs_of(each, seed=seed) for name, each in QUESTIONS.items()}
+@st.cache_resource(show_spinner=False, max_entries=8)
+def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
+    """Question → label → fingerprint of that run's settings, and how to find them all. Kept from one drawing to the
+    next: a page's own module is run anew each time."""
+    runs = {name: runs_of(each, seed=seed) for name, each in QUESTIONS.items()}
+    keys = {name: {label: c.fingerprint() for label, c in each.items()} for name, each in runs.items()}
+    return keys, courses_of(config for each in runs.values() for config in each.values())
 
 
-def shelf(asked: Question, seed: int, finished: set[str]) -> None:
+def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[str]) -> None:
     """All questions by method, each with how many of its runs are `finished` (by their settings); a press opens one."""
     with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
             st.caption(family)
             for each in questions:
-                needed = [config.fingerprint() for config in wanted(seed)[each.name].values()]
+                needed = keys[each.name].values()
                 done = sum(settings in finished for settings in needed)
                 st.button(
                     literal(each.title),
@@ -215,12 +228,12 @@ def show() -> None:
                     "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
                 )
             )
+        keys, courses = wanted(seed)
         try:
-            configs = [config for runs in wanted(seed).values() for config in runs.values()]
-            there = runs_with(configs, *run_folders())
+            there = runs_with(courses, *run_folders())
         except (StoreError, ConfigError):
             there = {}  # said beside
-        shelf(asked, seed, {settings for settings, (_, state) in there.items() if state == "finished"})
+        shelf(asked, keys, {settings for settings, (_, state) in there.items() if state == "finished"})
         st.caption(
             f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
             "Recordings that came with Plastiscope count."
@@ -228,8 +241,8 @@ def show() -> None:
     with right:
         st.markdown(f"#### {literal(asked.title)}")
         st.markdown(literal(asked.why))
-        mine = {label: c.fingerprint() for label, c in wanted(seed)[asked.name].items()}
-        busy = _busy(asked, {label: there[settings] for label, settings in mine.items() if settings in there})
+        mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
+        busy = _busy(asked, mine)
         st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
 
 
