@@ -5,6 +5,7 @@ A name from a URL is looked up here, never joined to a folder.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -43,11 +44,16 @@ class RunIndex:
 
 def _place(recording: RunFolder) -> tuple[int, str]:
     """Recordings stand in the order of their presets: when their files were written depends on how they came here."""
+    return _preset_place(recording.path), recording.name
+
+
+@functools.cache
+def _preset_place(recording: Path) -> int:
+    """Read once: what travels with the program stays as it is, and the index is made anew every second."""
     try:
-        preset = recording.config().preset
-    except StoreError:
-        preset = ""
-    return (list(PRESETS).index(preset) if preset in PRESETS else len(PRESETS)), recording.name
+        return list(PRESETS).index(RunFolder(recording).config().preset)
+    except (StoreError, ValueError):  # a damaged file; no preset of ours
+        return len(PRESETS)
 
 
 MOST_RELATED = 6  # a run and five forks fit one figure
