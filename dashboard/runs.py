@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cl_core.assets import recordings_folder
 from cl_core.presets import PRESETS
-from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
+from cl_core.store import HELD, Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
@@ -136,7 +136,7 @@ def summary(folder: RunFolder) -> Summary:
         _stamp(folder.database.with_name(name)) for name in ("events.db", "events.db-wal", "config.json", "worker.lock")
     )
     known = _SUMMARIES.get(folder.path)
-    if known and known[0] == stamp and known[1].state not in ("queued", "running", "paused", "waiting"):
+    if known and known[0] == stamp and known[1].state not in (*HELD, "waiting"):
         return known[1]
     reader = RunReader(folder)
     try:

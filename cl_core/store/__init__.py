@@ -3,12 +3,13 @@
 from cl_core.store.checkpoints import Checkpoint, complete
 from cl_core.store.fork import Fork, boundaries, fork_of, fork_run, forked_settings, in_force, turned
 from cl_core.store.inbox import discard, send, take
-from cl_core.store.reader import RunReader, RunStatus, StoredEvent
+from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
 from cl_core.store.recording import record
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, holder, list_runs, write_atomically
 from cl_core.store.writer import RunWriter
 
 __all__ = [
+    "HELD",
     "Checkpoint",
     "Fork",
     "RunFolder",

@@ -21,6 +21,9 @@ class DamagedEvent(StoreError):
     """One event cannot be decoded; those after it can."""
 
 
+HELD = ("queued", "running", "paused")  # states in which a process holds the run
+
+
 @dataclass(frozen=True)
 class StoredEvent:
     """An event as it was stored: its place in the order, its time (seconds, UTC) and the event itself."""
@@ -46,7 +49,7 @@ class RunStatus:
 
     @property
     def live(self) -> bool:
-        return self.state in ("queued", "running", "paused") or (self.state == "waiting" and self.pid is not None)
+        return self.state in HELD or (self.state == "waiting" and self.pid is not None)
 
     @property
     def resumable(self) -> bool:
@@ -136,7 +139,7 @@ class RunReader:
         if changed is None:
             return RunStatus("waiting", "", moved, pid)
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
-        if state in ("queued", "running", "paused") and pid is None:
+        if state in HELD and pid is None:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.config import ConfigError
-from cl_core.store import StoreError, hold
+from cl_core.store import HELD, StoreError, hold
 from cl_core.sweeps.engine import Engine
 from cl_core.sweeps.plan import Sweep, conducted_by, save, stop_file, sweep_folder
-from cl_core.sweeps.standing import LIVE, Found, standing
+from cl_core.sweeps.standing import Found, standing
 from cl_core.sweeps.worker import Outcome, Work
 
 BEAT = 0.5  # seconds between looks at the stop file and at the clock
@@ -77,7 +77,7 @@ def conduct(
 
 def _left(sweep: Sweep, runs: Path) -> list[Found]:
     """What is neither finished nor in somebody's hands."""
-    held = ("finished", *LIVE)  # a run may be queued for its device; a point without a run is in nobody's hands
+    held = ("finished", *HELD)  # a run may be queued for its device; a point without a run is in nobody's hands
     return [found for found in standing(sweep, runs).runs if found.folder is None or found.state not in held]
 
 

@@ -12,8 +12,6 @@ from cl_core.events import RunStarted
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 from cl_core.sweeps.plan import Point, Sweep
 
-LIVE = ("queued", "running", "paused")
-
 
 @dataclass(frozen=True)
 class Found:

@@ -21,7 +21,7 @@ from cl_core.questions import (
     runs_of,
     runs_with,
 )
-from cl_core.store import RunFolder, StoreError
+from cl_core.store import HELD, RunFolder, StoreError
 from dashboard import launch
 from dashboard.frame import choose, code, go_to, literal, sentence, show_run
 from dashboard.progress import progress
@@ -31,7 +31,6 @@ from dashboard.theme import seconds, task_name
 from dashboard.widgets.control_bar import STATES
 
 BEAT = 2.0  # seconds between looks while runs are trained
-LIVE = ("starting", "queued", "running", "paused")
 FIRST = "nsp2-baseline"  # a part of its answer comes with the recordings
 SHELF = 620  # px: what lies below is reached by scrolling inside
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
@@ -57,7 +56,7 @@ def run_rows(asked: Question, known: Known) -> None:
                 on_click=_show,
                 args=(folder.name,),
             )
-            st.markdown(f"{icon} {word}{_stand(folder) if state in LIVE else ''}")
+            st.markdown(f"{icon} {word}{_stand(folder) if state in HELD else ''}")
             if pressed:
                 go_to("pages/run.py")
 
@@ -167,7 +166,7 @@ def _answer(name: str, runs: tuple[tuple[str, str, int], ...]) -> Answer:
 
 def _busy(asked: Question, known: Known) -> bool:
     """Whether runs of the question are being trained, by a worker of this server or by anybody else."""
-    return launch.asking(runs_folder(), asked.name) or any(state in LIVE for _, state in known.values())
+    return launch.asking(runs_folder(), asked.name) or any(state in HELD for _, state in known.values())
 
 
 def body(asked: Question, seed: int) -> None:

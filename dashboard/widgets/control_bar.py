@@ -8,7 +8,7 @@ import streamlit as st
 
 from cl_core.commands import Command, Pause, Resume, Step, Stop
 from cl_core.events import CommandRefused, KnobTurned, StateChanged, StepEnded
-from cl_core.store import RunStatus, StoreError
+from cl_core.store import HELD, RunStatus, StoreError
 from dashboard import launch
 from dashboard.frame import Frame, choose_run, current, sentence
 from dashboard.progress import Progress, progress
@@ -149,7 +149,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
             args=(log, Step(1), "stepping…"),
             help="One moment of training (a step or a measurement), then pause again",
         )
-    if state in ("queued", "running", "paused"):
+    if state in HELD:
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
             st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")
             st.button(
