@@ -198,7 +198,7 @@ def figures() -> None:
             _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
     left, right = st.columns(2)
     with left, st.container(key="run-norms-place"):
-        if steps and any(event.proposed_norm for event in steps[-5:]):
+        if any(event.proposed_norm for event in steps):
             panel(update_norms, steps, total_steps=total, key="run-norms", height=300, live=True)
         elif not steps:
             _later("What gets through of each step", "It appears with the first step.")
