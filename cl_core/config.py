@@ -137,6 +137,18 @@ class TrainingConfig:
     warm_up: int = knob(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
     milestones: tuple = knob((), help="epochs (from 0) at which the learning rate falls by `decay`")
     decay: float = knob(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
+    auto_augment: str = knob(
+        "none",
+        choices=("none", "cifar10", "imagenet"),
+        help="training pictures are changed by one of AutoAugment's policies",
+    )
+    random_crop: float = knob(
+        1.0,
+        low=0.01,
+        high=1.0,
+        help="smallest share of a picture's area that is cut out and enlarged, each time another (1: whole pictures)",
+    )
+    flip: bool = knob(False, help="half of the training pictures are mirrored, each time others")
 
     def __post_init__(self) -> None:
         check_knobs(self)

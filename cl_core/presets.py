@@ -83,10 +83,10 @@ _MICRO_CLIP = {
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
-# The authors' settings on the real thing. Departures of this engine: no augmentation; a fixed number of steps becomes
-# whole epochs.
+# The authors' settings on the real thing. Departure of this engine: a fixed number of steps becomes whole epochs.
 _CIFAR = {
     **_PAPER,
+    "training": {**_PAPER["training"], "auto_augment": "cifar10", "random_crop": 0.08},
     "backbone": "timm:vit_base_patch16_224.augreg_in21k",
     "stream": "cifar100",
     "stream_settings": {"tasks": 10},
@@ -345,7 +345,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-cifar100-10",
             "NSP² on CIFAR-100, ten tasks, ViT-B/16",
-            "The authors' settings on their model and data, without their augmentation.",
+            "The authors' settings on their model and data, with their augmentation.",
             {**_CIFAR, "method": "nsp2"},
             needs=_NEEDS_CIFAR,
             expect="published: final 91.74 ± 0.63, forgetting 3.28 ± 0.45 (three seeds)",
@@ -353,7 +353,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-cifar100-20",
             "NSP² on CIFAR-100, twenty tasks, ViT-B/16",
-            "The authors' settings for twenty tasks, without their augmentation.",
+            "The authors' settings for twenty tasks, with their augmentation.",
             {
                 **_CIFAR,
                 "method": "nsp2",
@@ -366,13 +366,19 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "star-prompt-cifar100",
             "STAR-Prompt on CIFAR-100, ten tasks, ViT-B/16 and CLIP ViT-L/14",
-            "The release's documented values, without augmentation, inputs normalised as the ViT's weights expect.",
+            "The release's documented values, crops and mirror images, inputs normalised as the ViT's weights expect.",
             {
                 **_CIFAR,
                 "method": "star_prompt",
                 "backbone": "timm:vit_base_patch16_224.augreg2_in21k_ft_in1k",
                 "settings": {"companion": "open_clip:ViT-L-14/openai"},
-                "training": {"epochs": 20, "batch_size": 128, "schedule": "quarter cosine"},
+                "training": {
+                    "epochs": 20,
+                    "batch_size": 128,
+                    "schedule": "quarter cosine",
+                    "random_crop": 0.08,
+                    "flip": True,
+                },
                 "seed": 1993,
             },
             needs=_NEEDS_CIFAR.replace("augreg_in21k", "augreg2_in21k_ft_in1k") + "; OpenAI's CLIP ViT-L/14 as well",
@@ -401,7 +407,7 @@ PRESETS: dict[str, Preset] = {
                 "method": "gnsp",
                 "settings": {"rate": 2e-5},
                 "stream_settings": {"references": "data/imagenet/train"},
-                "training": {"epochs": 1, "batch_size": 64, "schedule": "cosine", "warm_up": 100},
+                "training": {"epochs": 1, "batch_size": 64, "schedule": "cosine", "warm_up": 100, "random_crop": 0.9},
             },
             needs=_NEEDS_MTIL + "; ImageNet's training set as class folders in ./data/imagenet/train",
             expect="its own numbers were not among what we could read; ZSCL on the same tasks: Transfer 68.1, Average "

@@ -8,8 +8,9 @@ order, is the same in all three.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cl_core.engine.device import memory
+from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Batch, Split, Task, TaskStream
 
 SHARE = 0.25  # of what is free on the device once the models are there; activations need the rest
@@ -39,19 +41,29 @@ class Feed:
         self._moved: dict[int, tuple[Split, Split]] = {}  # id of a split → itself, so that the id stays its, and a copy
 
     def batches(
-        self, task: Task, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0
+        self,
+        task: Task,
+        size: int,
+        *,
+        seed: int,
+        epoch: int,
+        repeats: int = 1,
+        start: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> Iterator[Batch]:
         """Shuffled training batches of one epoch, from batch number `start`, as `Task.batches` has them."""
+        order = {"seed": seed, "epoch": epoch, "repeats": repeats, "start": start}
         if self.way == "loaded":
-            portions = task.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start)
-            return self._loaded(task, task.train, portions)
-        return self._here(task).batches(size, seed=seed, epoch=epoch, repeats=repeats, start=start)
+            prepared = task.preparing(augmentation, seed=seed, epoch=epoch)
+            return self._loaded(task.train, task.portions(size, **order), prepared, start)
+        return self._here(task).batches(size, **order, augmentation=augmentation)
 
     def ordered(self, task: Task, split: str, size: int) -> Iterator[Batch]:
         """Batches of "train" or "test" in stored order, each image once, as `Task.ordered` has them."""
         if self.way == "loaded":
             part = {"train": task.train, "test": task.test}[split]
-            return self._loaded(task, part, (slice(start, start + size) for start in range(0, len(part), size)))
+            portions = (slice(start, start + size) for start in range(0, len(part), size))
+            return self._loaded(part, portions, lambda item, pictures: task.prepare(pictures))
         return self._here(task).ordered(split, size)
 
     def _here(self, task: Task) -> Task:
@@ -65,17 +77,25 @@ class Feed:
             self._moved[id(split)] = split, split.to(self.device)
         return self._moved[id(split)][1]
 
-    def _loaded(self, task: Task, split: Split, portions: Iterable[Tensor | slice]) -> Iterator[Batch]:
-        """Gathered by one thread, in order, `AHEAD` batches before they are used."""
+    def _loaded(
+        self,
+        split: Split,
+        portions: Iterable[Tensor | slice],
+        prepared: Callable[[int, Tensor], Tensor],
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """Gathered by one thread, in order, `AHEAD` batches before they are used; changed and scaled on the device."""
 
         def gathered(rows: Tensor | slice) -> tuple[Tensor, Tensor]:
             pictures, labels = split.pictures[rows], split.labels[rows]
             pin = self.device.type == "cuda"
             return (pictures.pin_memory(), labels.pin_memory()) if pin else (pictures, labels)
 
+        numbers = itertools.count(start)
+
         def sent(found: Future[tuple[Tensor, Tensor]]) -> Batch:
             pictures, labels = (part.to(self.device, non_blocking=True) for part in found.result())
-            return Batch(task.prepare(pictures), labels)
+            return Batch(prepared(next(numbers), pictures), labels)
 
         waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(1, "gathers batches") as loader:

@@ -45,6 +45,7 @@ from cl_core.events import (
     TaskStarted,
 )
 from cl_core.methods.method import Method
+from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Batch, Task, TaskStream, mixed_seed
 
 Moment = tuple[Event, ...]
@@ -94,7 +95,7 @@ class Trainer:
         )
         self._pictures = probes
         method.meet(stream, self.backbone)
-        self.feed = Feed((stream, self.curriculum), device)
+        self.feed, self.augmentation = Feed((stream, self.curriculum), device), Augmentation.of(config.training)
         self.stepper = Stepper(method, self.backbone, precision, proposals=self.diagnostics.spectra)
         self.evaluation = Evaluation(stream, self.backbone, method, self.feed, self.diagnostics, precision)
         self.gap = ModalityGap(stream) if self.diagnostics.gap else None
@@ -194,6 +195,7 @@ class Trainer:
                 epoch=epoch,
                 repeats=training.repeats,
                 start=self.cursor.item,
+                augmentation=self.augmentation,
             )
             for batch in batches:
                 moment: list[Event] = [self._step(batch)]

@@ -1,10 +1,11 @@
 """What a frozen model says of images, computed once an image and kept under the image's content.
 
-A stream without augmentation shows the same images in every epoch, and test images after every task. What is kept is no
-state of a run: a resumed run computes what it needs anew. That it then finds the same numbers takes two things. Images
-are recognised by their content, not by where they come from; and they pass through the model in portions of one fixed
-size, filled up with zeros, because a matrix product of another height rounds differently: the arithmetic of one image
-does not depend on which others were missing too.
+A stream without augmentation shows the same images in every epoch, and test images after every task. With it, training
+images are new each time: they are computed each time, and push the oldest answers out. What is kept is no state of a
+run: a resumed run computes what it needs anew. That it then finds the same numbers takes two things. Images are
+recognised by their content, not by where they come from; and they pass through the model in portions of one fixed size,
+filled up with zeros, because a matrix product of another height rounds differently: the arithmetic of one image does
+not depend on which others were missing too.
 
 On a GPU, where equal bits are not promised, all that is missing passes at once, and images are recognised by a sum over
 their bits (`teacher_table`): only the sums are copied, not the images.

@@ -10,7 +10,8 @@ learned before it, M prompts in each of L blocks.
 The model is that of `sequential`: prompts are all that tasks share and go on training, so they are all that the
 distillation holds back. Departures: heads of earlier tasks stay as they are (the paper goes on training them), and the
 new head is not warmed up first, so that α = 0 is `sequential` bit for bit. All old classes stand in one softmax, as
-they will at test time; there is no factor T². Training images are not augmented, so the teacher is asked once a task.
+they will at test time; there is no factor T². The teacher is asked once a task, and again for images that augmentation
+has changed.
 """
 
 from __future__ import annotations

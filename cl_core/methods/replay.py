@@ -9,7 +9,8 @@ Shapes: B places in the buffer, b images a batch, C classes seen.
 
 x', x'' are two draws. z is divided by the training loss's temperature τ. Classes that came after x'' was kept have no
 z'' and are left out of the mean. Every image of every batch is offered to the buffer, in all epochs, as the releases
-do: one may be kept twice, and the present task is in the buffer too.
+do: one may be kept twice, and the present task is in the buffer too. The buffer keeps images as they were trained on;
+the releases keep them as they were before augmentation and change them anew at every draw.
 
 The model is that of `sequential`, but heads of earlier tasks go on being trained, by the buffer alone. Who competes:
 `rivals="replayed"` lets all classes seen compete for images of the buffer, while the batch's cross-entropy is masked

@@ -3,8 +3,8 @@
 One path is a class-incremental stream. Several are a multi-domain stream, a task each, whose test pictures come with
 their domain. `class_folders` says what may lie there and what is refused; here classes are dealt to tasks.
 
-Pictures stay uint8, at the backbone's size or smaller if all are smaller. Training sees them as evaluation does: no
-augmentation.
+Pictures stay uint8, at the backbone's size or smaller if all are smaller. Training sees them as evaluation does unless
+`training` asks for augmentation, which then starts from the stored picture.
 """
 
 from __future__ import annotations

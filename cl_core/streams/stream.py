@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.streams.augmentation import Augmentation
 
 MULTI_DOMAIN = "multi-domain task-incremental"
 
@@ -114,10 +115,33 @@ class Task:
         """Batches in one epoch; the last, shorter one is kept."""
         return -(-len(self.train) * repeats // size)
 
-    def batches(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Batch]:
+    def batches(
+        self,
+        size: int,
+        *,
+        seed: int,
+        epoch: int,
+        repeats: int = 1,
+        start: int = 0,
+        augmentation: Augmentation | None = None,
+    ) -> Iterator[Batch]:
         """Shuffled training batches of one epoch, from batch number `start`."""
-        for rows in self.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start):
-            yield Batch(self.prepare(self.train.pictures[rows]), self.train.labels[rows])
+        prepared = self.preparing(augmentation, seed=seed, epoch=epoch)
+        portions = self.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start)
+        for item, rows in enumerate(portions, start):
+            yield Batch(prepared(item, self.train.pictures[rows]), self.train.labels[rows])
+
+    def preparing(self, augmentation: Augmentation | None, *, seed: int, epoch: int) -> Callable[[int, Tensor], Tensor]:
+        """(number of a batch, its pictures) → images for the backbone. Same (seed, task, epoch, number) → same
+        changes."""
+        if augmentation is None:
+            return lambda item, pictures: self.prepare(pictures)
+
+        def changed(item: int, pictures: Tensor) -> Tensor:
+            drawn = mixed_seed(seed, "augmentation", self.index, epoch, item)
+            return self.prepare(augmentation(pictures, self.preparation.size, drawn))
+
+        return changed
 
     def portions(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Tensor]:
         """Rows of the training images that make up each batch, where these images lie.

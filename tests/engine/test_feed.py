@@ -7,11 +7,13 @@ import torch
 
 from cl_core.config import Preparation
 from cl_core.engine.feed import AHEAD, SHARE, Feed
+from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Split, Task, TaskStream
 
 from .elsewhere import DEVICE, Elsewhere
 
 CPU = torch.device("cpu")
+CHANGED = Augmentation("cifar10", 0.3, True)
 DEVICES = [CPU, *([torch.device("cuda")] if torch.cuda.is_available() else [])]
 
 
@@ -50,6 +52,10 @@ def test_every_way_gives_the_same_images_in_the_same_order(way, device, stream):
             feed.batches(task, 5, seed=3, epoch=1, repeats=2, start=4),
             task.batches(5, seed=3, epoch=1, repeats=2, start=4),
         ),
+        (
+            feed.batches(task, 5, seed=3, epoch=1, start=2, augmentation=CHANGED),
+            task.batches(5, seed=3, epoch=1, start=2, augmentation=CHANGED),
+        ),
         (feed.ordered(task, "train", 7), task.ordered("train", 7)),
         (feed.ordered(task, "test", 4), task.ordered("test", 4)),
     ):
@@ -66,9 +72,13 @@ def test_a_small_stream_is_moved_once_and_as_it_is_stored(stream):
         first, again = (feed._here(task) for _ in range(2))
         assert first.train is again.train and first.test is again.test
         assert first.train.pictures.device == DEVICE and first.train.pictures.dtype == torch.uint8
-        found = torch.cat([batch.images.cpu() for batch in feed.batches(task, 5, seed=0, epoch=0)])
-    wanted = torch.cat([batch.images for batch in task.batches(5, seed=0, epoch=0)])
-    torch.testing.assert_close(found, wanted)
+        plain, changed = (
+            torch.cat([batch.images.cpu() for batch in feed.batches(task, 5, seed=0, epoch=0, augmentation=how)])
+            for how in (None, CHANGED)
+        )
+    for found, how in ((plain, None), (changed, CHANGED)):
+        wanted = torch.cat([batch.images for batch in task.batches(5, seed=0, epoch=0, augmentation=how)])
+        torch.testing.assert_close(found, wanted)
 
 
 def test_a_stream_is_resident_up_to_a_share_of_what_is_free_and_counts_once_however_often_it_is_named(stream):

@@ -93,13 +93,15 @@ def smallest_backbone(method):
 
 @pytest.fixture(scope="module")
 def config_of(tiny_config):
-    """Two steps an epoch, two epochs a task; five tasks for a method's own settings, two for a variant of them."""
+    """Two steps an epoch, two epochs a task; five tasks for a method's own settings, two for a variant of them, whose
+    pictures are shown each time a little differently."""
 
     def make(case, **others):
         method, settings = case
-        sizes = {"tasks": 2, "training": {"batch_size": 50}} if settings else {"tasks": 5}
+        changed = {"random_crop": 0.5, "flip": True} if settings else {}
+        sizes = {"tasks": 2, "training": {"batch_size": 50, **changed}} if settings else {"tasks": 5}
         if needs_clip(case):
-            sizes |= {"stream": "synthetic-domains", "tasks": 2, "training": {"batch_size": 50}}
+            sizes |= {"stream": "synthetic-domains", "tasks": 2, "training": {"batch_size": 50, **changed}}
         return tiny_config(
             method,
             settings={**SHORTENED.get(method, {}), **settings},
