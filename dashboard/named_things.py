@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl_core.config import StreamConfig
+from cl_core.config import StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 
 PATIENCE = 120.0  # seconds
 SAMPLES = 6  # pictures a task
+AUGMENTATION = ("auto_augment", "random_crop", "flip")  # settings of training that change what its pictures look like
 
 
 def about_backbone(name: str, batch_size: int) -> dict[str, Any]:
@@ -23,14 +24,18 @@ def about_backbone(name: str, batch_size: int) -> dict[str, Any]:
     return _told(["backbones", name, "--json", "--batch-size", str(batch_size)], name)
 
 
-def samples_of(name: str, settings: StreamConfig, seed: int) -> dict[str, Any]:
-    """Tasks, their classes and a few pictures of each, and what could not be used. Raises StoreError."""
+def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:
+    """Tasks, their classes and a few pictures of each, as they are and as training may show them, and what could not
+    be used. Raises StoreError."""
     changed = {
         key: value
         for key, value in vars(settings).items()
         if key == "tasks" or value != getattr(StreamConfig, key)  # defaults need no words
     }
     told = [part for key, value in changed.items() for part in ("--set", f"stream.{key}={_toml(value)}")]
+    for key in AUGMENTATION:
+        if (value := getattr(training, key)) != getattr(TrainingConfig, key):
+            told += ["--set", f"training.{key}={_toml(value)}"]
     return _told(["streams", name, "--json", "--samples", str(SAMPLES), "--seed", str(seed), *told], name)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from cl_core.at_hand import memory_needed
 from cl_core.cli.options import add_download, let_download
-from cl_core.config import Preparation, RunConfig, StreamConfig
+from cl_core.config import Preparation, RunConfig, StreamConfig, TrainingConfig
 from cl_core.registry import BACKBONES, STREAMS, Scheme, imported, load, lookup
 
 SAMPLE_SIDE = 64  # pixels; also where a stream is looked at without a backbone
@@ -28,7 +28,13 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "backbones":
         parser.add_argument("--batch-size", type=int, default=64, help="for the estimate of memory (default: 64)")
         return
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="stream.KEY; may be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="stream.KEY, or training.KEY for samples as training shows them; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--samples", type=int, default=0, metavar="N", help="with --json: N pictures of each task, reading no more"
@@ -73,7 +79,8 @@ def _backbone_lines(record: dict[str, Any]) -> list[str]:
 
 def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
     name, entry = lookup(STREAMS, arguments.name, "stream")
-    config = RunConfig("sequential").with_overrides(arguments.set).stream_settings
+    whole = RunConfig("sequential").with_overrides(arguments.set)
+    config = whole.stream_settings
     samples = max(0, arguments.samples)
     if samples and isinstance(entry, Scheme):
         config = _sampled(config, samples)
@@ -81,7 +88,7 @@ def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
     stream = load(STREAMS, name, "stream")(config, preparation, arguments.seed)
     tasks = [
         {"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)}
-        | ({"pictures": _samples(t, samples)} if samples and t.index < SAMPLED_TASKS else {})
+        | ({"pictures": _samples(t, samples, whole.training)} if samples and t.index < SAMPLED_TASKS else {})
         for t in stream
     ]
     return {"name": name, "scenario": stream.scenario, "tasks": tasks, "skipped": list(stream.skipped)}
@@ -93,22 +100,33 @@ def _sampled(config: StreamConfig, samples: int) -> StreamConfig:
     return replace(config, per_class=few, per_class_test=1, evaluate_on="test")
 
 
-def _samples(task: Any, count: int) -> list[dict[str, str]]:
-    """The first training pictures, classes in turn, as PNG in base64 with the names of their classes."""
+def _samples(task: Any, count: int, training: TrainingConfig) -> list[dict[str, str]]:
+    """The first training pictures, classes in turn, as PNG in base64 with the names of their classes; with augmentation
+    also "changed", one way in which training may show it."""
     import numpy as np
-    from PIL import Image
 
+    from cl_core.streams.augmentation import Augmentation
+
+    augmentation, size = Augmentation.of(training), task.preparation.size
     labels = task.train.labels.numpy()
     starts = np.searchsorted(labels, labels)  # pictures lie class by class
     shown = []
     for row in np.lexsort((labels, np.arange(len(labels)) - starts))[:count]:
-        picture = task.prepare(task.train.pictures[row : row + 1])[0].clamp(0, 1)
-        array = (picture * 255).round().byte().permute(1, 2, 0).numpy()
-        file = io.BytesIO()
-        Image.fromarray(array).save(file, "PNG")
-        name = task.names[int(labels[row]) - task.classes.start]
-        shown.append({"class": name, "png": base64.b64encode(file.getvalue()).decode()})
+        stored = task.train.pictures[row : row + 1]
+        sample = {"class": task.names[int(labels[row]) - task.classes.start], "png": _png(task.prepare(stored))}
+        if augmentation is not None:
+            sample["changed"] = _png(task.prepare(augmentation(stored, size, int(row))))
+        shown.append(sample)
     return shown
+
+
+def _png(images: Any) -> str:
+    """The first of images [n, 3, S, S] in 0..1, in base64."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray((images[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def _stream_lines(record: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.config import RunConfig, StreamConfig
+from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 from dashboard.frame import literal, sentence
 from dashboard.named_things import about_backbone, samples_of
@@ -32,7 +32,7 @@ def preview(config: RunConfig) -> None:
         st.warning(sentence(str(error)), icon=":material/inventory_2:")
     try:
         with st.spinner(f"Looking at {config.stream}…"):
-            told = _samples(config.stream, config.stream_settings, config.seed)
+            told = _samples(config.stream, config.stream_settings, config.training, config.seed)
     except StoreError as error:
         st.warning(sentence(str(error)), icon=":material/broken_image:")
         return
@@ -53,7 +53,7 @@ def backbone_line(told: dict[str, Any]) -> None:
 
 
 def task_rows(told: dict[str, Any]) -> None:
-    """A row of pictures a task, each under its class."""
+    """A row of pictures a task, each above its class; with augmentation, below them how training may show them."""
     tasks = told["tasks"]
     for index, task in enumerate(tasks):
         if "pictures" not in task:
@@ -64,6 +64,11 @@ def task_rows(told: dict[str, Any]) -> None:
         with st.container(horizontal=True, key=f"preview-{index}"):
             for picture in task["pictures"]:
                 st.image(base64.b64decode(picture["png"]), caption=literal(picture["class"]), width=80)
+        if any("changed" in picture for picture in task["pictures"]):
+            st.caption("The same, as training may show them: each time another way.")
+            with st.container(horizontal=True, key=f"preview-changed-{index}"):
+                for picture in task["pictures"]:
+                    st.image(base64.b64decode(picture["changed"]), width=80)
 
 
 def skipped_files(count: int, files: list[str]) -> None:
@@ -85,5 +90,5 @@ def _backbone(name: str, batch_size: int) -> dict[str, Any]:
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
-def _samples(name: str, settings: StreamConfig, seed: int) -> dict[str, Any]:
-    return samples_of(name, settings, seed)
+def _samples(name: str, settings: StreamConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:
+    return samples_of(name, settings, training, seed)

@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from cl_core.config import StreamConfig
+from cl_core.config import StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 from dashboard import named_things
 from dashboard.named_things import about_backbone, samples_of
@@ -27,18 +27,35 @@ def pictures(tmp_path):
 
 def test_samples_of_a_folder_come_from_a_process_of_their_own(pictures):
     settings = StreamConfig(tasks=2, classes=("green, light", "red"), class_names=("red=deep red",))
-    told = samples_of(f"folder:{pictures}", settings, 0)
+    told = samples_of(f"folder:{pictures}", settings, TrainingConfig(), 0)
     assert [task["classes"] for task in told["tasks"]] == [["green, light"], ["deep red"]]
     for task, channel in zip(told["tasks"], (1, 0), strict=True):
         shown = Image.open(io.BytesIO(base64.b64decode(task["pictures"][0]["png"])))
         pixel = shown.getpixel((20, 20))
         assert pixel[channel] > 240 and sum(pixel) < 260
+        assert "changed" not in task["pictures"][0]
     assert told["skipped"] == ["red/notes.png: not a picture, whatever it is called"]
+
+
+def test_with_augmentation_samples_come_also_as_training_may_show_them(tmp_path):
+    half = Image.new("RGB", (12, 12), (0, 0, 250))
+    half.paste((250, 0, 0), (0, 0, 6, 12))  # red on the left
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            half.save(tmp_path / name / f"{i}.png")
+    told = samples_of(f"folder:{tmp_path}", StreamConfig(tasks=1), TrainingConfig(flip=True), 0)
+    red = {True: 0, False: 0}  # on the left still, or on the right
+    for picture in told["tasks"][0]["pictures"]:
+        as_it_is, changed = (Image.open(io.BytesIO(base64.b64decode(picture[k]))) for k in ("png", "changed"))
+        assert as_it_is.getpixel((10, 30))[0] > 240
+        red[changed.getpixel((10, 30))[0] > 240] += 1
+    assert red[True] and red[False]
 
 
 def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures):
     with pytest.raises(StoreError, match="2 classes, which do not divide into 5 equal tasks"):
-        samples_of(f"folder:{pictures}", StreamConfig(), 0)
+        samples_of(f"folder:{pictures}", StreamConfig(), TrainingConfig(), 0)
 
 
 def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
@@ -64,3 +81,8 @@ def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
     page = words(app)
     assert "2.7 million parameters" in page and "seven, two" in page
     assert "weights are not on this machine" in page.lower() and "a.png: broken" in page
+    assert "as training may show them" not in page
+    picture["changed"] = picture["png"]
+    preview._samples.clear()
+    app.run()
+    assert "as training may show them" in words(app)
