@@ -526,6 +526,7 @@ class RunFailed(Event):
 
     reason: str  # one sentence naming the thing, the value and the way out
     details: str = field(default="")  # the traceback, for the log view
+    fits: int = field(default=0)  # where memory did not do: images a batch that were tried then and went through
 
 
 KINDS: dict[str, type[Event]] = {

@@ -74,11 +74,12 @@ class Drive:
             with self.turn or Turn(choose_device(self.folder.config().device), self.sharing) as turn:
                 return self._train() if self._wait(turn) else self._end_as_stopped("it had not come to its turn")
         except Exception as error:
-            reason, details = in_one_sentence(error), traceback.format_exc()
+            reason, details, fits = in_one_sentence(error), traceback.format_exc(), 0
             if isinstance(error, OutOfMemory):
-                reason = f"{reason}; {self._way_out(error)}"
+                reason, fits = f"{reason}; {self._way_out(error)}", error.fits or 0
             with contextlib.suppress(StoreError):  # the disk may be what failed
-                self.writer.append([RunFailed(self.clock, reason, details), StateChanged(self.clock, "failed", reason)])
+                failed = RunFailed(self.clock, reason, details, fits)
+                self.writer.append([failed, StateChanged(self.clock, "failed", reason)])
             return Ended("failed", reason, details)
 
     def _wait(self, turn: Turn) -> bool:

@@ -28,6 +28,7 @@ from dashboard.widgets.headline_numbers import headline_numbers
 from dashboard.widgets.knob_panel import knob_panel
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.preview import skipped_files
+from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
 
@@ -125,7 +126,10 @@ def failure(frame: Frame, log: Log) -> None:
     where = f" at {task_name(stand.task)}, step {stand.step}" if stand.task >= 0 else " before the first task"
     st.error(f"**Failed{where}.** {sentence(reason)}", icon=":material/error:")
     _kept(log)
-    resume_here(frame)
+    with st.container(horizontal=True, key="run-ways-on"):
+        resume_here(frame)
+        if failed and failed.fits and log.config is not None and not frame.recording:
+            smaller_batch(log, log.config, failed.fits)
     with st.expander("Last lines of the log", key="run-log"):
         lines = launch.log_tail(log.folder)
         st.code("\n".join(lines) or "The worker wrote nothing.", language=None, wrap_lines=True)

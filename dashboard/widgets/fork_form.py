@@ -10,13 +10,12 @@ from cl_core.changes import changeable
 from cl_core.config import ConfigError
 from cl_core.store import Checkpoint, StoreError, boundaries, in_force
 from dashboard import launch
-from dashboard.frame import Frame, sentence, show_run
+from dashboard.frame import Frame, sentence
 from dashboard.knobs import knobs_of
-from dashboard.runs import runs_index
 from dashboard.tail import RunLog
 from dashboard.theme import task_name
 from dashboard.widgets.knob_inputs import knob_inputs
-from dashboard.widgets.starting import can_train, say_trouble
+from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 
 def fork_form(frame: Frame) -> None:
@@ -77,13 +76,6 @@ def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
 
 
 def _fork(log: RunLog, after: int, settings: dict[str, Any]) -> None:
-    st.session_state.pop("_trouble-fork", None)
     name = str(st.session_state.get("fork-name", "")).strip()  # typed last, it comes with the click itself
-    try:
-        made = launch.fork(log.folder, after, settings, name)
-    except (StoreError, ConfigError) as error:
-        st.session_state["_trouble-fork"] = str(error)  # what `say_trouble` says
-        return
-    runs_index(fresh=True)
-    st.session_state["fork-open"] = False
-    show_run(made.name)
+    if begin_run("fork", lambda: launch.fork(log.folder, after, settings, name)):
+        st.session_state["fork-open"] = False

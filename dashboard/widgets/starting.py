@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from cl_core.config import ConfigError
 from cl_core.presets import resolve
-from cl_core.store import StoreError
+from cl_core.store import RunFolder, StoreError
 from dashboard import launch
 from dashboard.frame import sentence, show_run
 from dashboard.runs import runs_folder, runs_index
@@ -23,22 +24,29 @@ def can_train() -> bool:
     return False
 
 
-def start_run(record: dict[str, Any], place: str) -> bool:
-    """Make a run folder and a worker for `record`, and show that run; call from a widget's callback.
+def start_run(record: dict[str, Any], place: str) -> RunFolder | None:
+    """A new run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
+    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)))
+
+
+def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -> RunFolder | None:
+    """Make a run folder with a worker on it, and show that run; call from a widget's callback. None: it failed.
 
     Args:
-        record: settings as `cl_core.presets.resolve` takes them.
         place: where a failure is said (`say_trouble`).
+        make: makes it; raises StoreError or ConfigError in one sentence.
+        show: go over to the new run; else stay.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:
-        folder = launch.start(runs_folder(), resolve(record))
+        folder = make()
     except (StoreError, ConfigError) as error:
         st.session_state[f"_trouble-{place}"] = str(error)
-        return False
+        return None
     runs_index(fresh=True)
-    show_run(folder.name)
-    return True
+    if show:
+        show_run(folder.name)
+    return folder
 
 
 def say_trouble(place: str) -> bool:

@@ -27,7 +27,7 @@ from dashboard.frame import Frame, code, literal, panel, show_run
 from dashboard.runs import runs_index
 from dashboard.tail import Log, log_of
 from dashboard.theme import percent, points, task_name
-from dashboard.widgets.starting import can_train, say_trouble
+from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
 
@@ -92,13 +92,9 @@ def try_it(frame: Frame, boundary: Boundary, threshold: Threshold) -> None:
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
-    st.session_state.pop("_trouble-whatif", None)
-    try:
-        made = launch.fork(folder, after_task, settings)
-        runs_index(fresh=True)
+    made = begin_run("whatif", lambda: launch.fork(folder, after_task, settings), show=False)
+    if made is not None:
         st.session_state["_whatif_made"] = made.name
-    except (StoreError, ConfigError) as error:
-        st.session_state["_trouble-whatif"] = str(error)
 
 
 def forks(name: str, after_task: int) -> list[RunFolder]:

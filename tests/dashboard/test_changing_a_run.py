@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from cl_core.commands import TurnKnob
-from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunForked
+from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunFailed, RunForked, StateChanged
 from cl_core.store import RunReader, RunWriter, StoreError, fork_of, take
 from dashboard import knobs, launch, runs
 from dashboard.tail import log_of
 from tests import recorded_runs
 from tests.dashboard.reading import figures, words
+from tests.invented_run import Plan
 
 ROWS = [
     {"name": "eta_affinity", "default": 0.97, "low": 0.0, "high": 1.0, "choices": None, "live": True, "fixed": "",
@@ -36,7 +38,11 @@ def quick_knobs(monkeypatch):
 @pytest.fixture
 def whole(runs_folder):
     """A finished run of three tasks with a checkpoint after each."""
-    folder = recorded_runs.finished(runs_folder, "whole")
+    return with_boundaries(recorded_runs.finished(runs_folder, "whole"))
+
+
+def with_boundaries(folder):
+    """What its events say was saved, as checkpoints that hold nothing."""
     with closing(RunReader(folder)) as reader:
         for task, stored in enumerate(reader.since(kinds=(CheckpointSaved.__name__,))):
             path = folder.checkpoints / f"{stored.seq:08d}"
@@ -117,6 +123,49 @@ def test_a_fork_is_refused_in_one_sentence(whole, open_page):
     app.text_input(key="fork-name").set_value("whole").run()
     app.button(key="fork-now").click().run()
     assert not app.exception and "is taken" in words(app)
+
+
+@pytest.fixture
+def cramped(runs_folder):
+    """`cramped(until)`: a run whose memory did not do after so many moments; batches of 16 were tried and fitted."""
+
+    def make(until):
+        said = RunFailed(Clock(1, 0, 7), "out of memory with 64 images", "Traceback", fits=16)
+        ending = (said, StateChanged(Clock(1, 0, 7), "failed", said.reason))
+        return with_boundaries(recorded_runs.record(runs_folder, "cramped", until=until, then=ending))
+
+    return make
+
+
+def test_where_memory_did_not_do_a_button_forks_after_the_last_task_with_batches_that_fit(
+    cramped, open_page, monkeypatch
+):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
+    cramped(1 + recorded_runs.moments_a_task(Plan()) + 3)
+    app = open_page("run", run="cramped")
+    assert app.button(key="smaller-batch").label == "Fork from after T1 with batches of 16"
+    app.button(key="smaller-batch").click().run()
+    assert not app.exception
+    fork = fork_of(runs.runs_index(fresh=True).own[app.session_state["run"]])
+    assert (fork.parent, fork.after_task) == ("cramped", 1)
+    assert {key: new for key, (_, new) in fork.changed.items()} == {"batch_size": 16}
+
+
+def test_where_no_task_was_finished_it_starts_anew_with_batches_that_fit(cramped, open_page, monkeypatch):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
+    before = cramped(3).config()
+    app = open_page("run", run="cramped")
+    assert app.button(key="smaller-batch").label == "Start anew with batches of 16"
+    app.button(key="smaller-batch").click().run()
+    assert not app.exception and app.session_state["run"] != "cramped"
+    made = runs.runs_index(fresh=True).own[app.session_state["run"]].config()
+    assert made.training == replace(before.training, batch_size=16) and made.settings == before.settings
+
+
+def test_a_run_that_failed_for_another_reason_offers_no_smaller_batch(runs_folder, open_page):
+    recorded_runs.failed(runs_folder)
+    app = open_page("run", run="failed")
+    assert "became NaN" in words(app) and not [b for b in app.button if b.key == "smaller-batch"]
 
 
 def test_a_run_without_checkpoints_offers_no_fork(runs_folder, open_page):

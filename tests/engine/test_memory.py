@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cl_core.engine.device import Memory
 from cl_core.engine.memory import fitting
 from cl_core.engine.worker import drive
 from cl_core.methods.sequential import Sequential
-from cl_core.store import create_run, fork_run
+from cl_core.store import RunReader, create_run, fork_run
 from cl_core.summary import summarise
 
 ROOM = 12  # images whose gradients fit
@@ -55,6 +56,9 @@ def test_the_run_ends_with_the_batch_met_the_memory_there_is_and_a_batch_size_th
     assert "loss and gradients of 10 images were tried then and fitted" in ended.reason
     assert ended.reason.endswith("no task was finished: start anew with --set batch_size=10")
     assert type(error).__name__ in ended.details, "what failed stays in the log"
+    with closing(RunReader(folder)) as reader:
+        (said,) = (stored.event for stored in reader.since(kinds=("RunFailed",)))
+    assert said.fits == 10, "and a page can offer it"
 
 
 def test_what_was_learned_is_kept_and_a_fork_with_the_batch_size_that_was_named_goes_on_from_there(
@@ -112,6 +116,59 @@ def test_evaluation_goes_on_in_smaller_batches_and_counts_the_same(tiny_trainer,
     rows = [e.row for m in trainer.run() for e in m if e.kind == "AccuracyMeasured"]
     assert trainer.evaluation.batch <= 20
     assert rows == [row for place, row in enumerate(whole) if place in (0, 2, 3, 6)]
+
+
+def test_statistics_are_recomputed_in_smaller_batches_too(tiny_trainer, monkeypatch):
+    told = lambda trainer: [e.row for m in trainer.run() for e in m if e.kind == "AccuracyMeasured"]
+    whole, trainer, sizes = told(tiny_trainer(tasks=2)), tiny_trainer(tasks=2), []
+    intact = trainer.evaluation._recomputed
+
+    def cramped(learned):
+        """Room for 20 images, while statistics are recomputed only."""
+        sizes.append(trainer.evaluation.batch)
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.evaluation, "features", features)
+            return intact(learned)
+
+    def features(images, taps=(), seen=trainer.evaluation.features):
+        if len(images) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return seen(images, taps)
+
+    monkeypatch.setattr(trainer.evaluation, "_recomputed", cramped)
+    assert told(trainer) == whole
+    assert sizes == [250, 125, 62, 31, 15] and trainer.evaluation.batch == 15
+
+
+def test_what_images_take_from_a_pool_is_counted_in_smaller_batches_too(tiny_trainer, monkeypatch):
+    def told(room):
+        trainer = tiny_trainer("dualprompt", tasks=2, training={"epochs": 1})
+        intact, said = trainer.method.selection, []
+
+        def selection(backbone, images):
+            if len(images) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return intact(backbone, images)
+
+        monkeypatch.setattr(trainer.method, "selection", selection)
+        for moment in trainer.run():
+            said += [(e.layer, e.counts.tolist(), e.accuracy) for e in moment if e.kind == "SelectionMeasured"]
+        return said, trainer.evaluation.batch
+
+    (whole, usual), (said, smaller) = told(1000), told(20)
+    assert said == whole and len(whole) == 2 and (usual, smaller) == (250, 15)
+
+
+def test_where_not_even_one_image_fits_evaluation_ends(tiny_trainer, monkeypatch):
+    evaluation = tiny_trainer(tasks=2).evaluation
+
+    def features(images, taps=()):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(evaluation, "features", features)
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluation._portioned(lambda: evaluation._recomputed([0]))
+    assert evaluation.batch == 1
 
 
 @pytest.mark.parametrize(("room", "found"), [(100, 32), (31, 16), (1, 1), (0, 0)])
