@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.diagnostics.landing import copied
 from cl_core.events import Clock, ForwardTransferMeasured
 from cl_core.streams.stream import Split, TaskStream
 
@@ -41,7 +42,7 @@ class ForwardProbe:
     @torch.no_grad()
     def measure(self, method: Any, backbone: Any, clock: Clock, device: torch.device) -> list[ForwardTransferMeasured]:
         started = time.perf_counter()
-        known, asked = (self._features(method, backbone, part, device) for part in (self._known, self._asked))
+        known, asked = copied([self._features(method, backbone, part, device) for part in (self._known, self._asked)])
         means = torch.stack([known[self._known.labels == c].mean(dim=0) for c in range(self.classes)])
         right = (asked @ F.normalize(means, dim=1).mT).argmax(dim=1) == self._asked.labels
         tasks = self._task_of[self._asked.labels]
@@ -49,12 +50,12 @@ class ForwardProbe:
         return [ForwardTransferMeasured(clock, row, IMAGES_PER_CLASS["train"], time.perf_counter() - started)]
 
     def _features(self, method: Any, backbone: Any, part: Split, device: torch.device) -> Tensor:
-        """Unit features [n, d] on the processor."""
+        """Unit features [n, d]."""
         found = [
             method.features(backbone, self._prepare(pictures).to(device)).pooled
             for pictures in part.pictures.split(BATCH)
         ]
-        return F.normalize(torch.cat(found), dim=1).cpu()
+        return F.normalize(torch.cat(found), dim=1)
 
 
 def _first_of_each(splits: list[Split], classes: int, count: int) -> Split:

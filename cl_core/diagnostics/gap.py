@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cl_core.diagnostics import joint_space
 from cl_core.diagnostics.joint_space import Array
+from cl_core.diagnostics.landing import copied
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
 from cl_core.streams.stream import General, Task, TaskStream
 
@@ -45,19 +47,24 @@ class ModalityGap:
         if read is None:
             return []
         method.prepare_classifier(backbone)
-        class_texts = _numbers(method.class_texts)
-        said: list[Event] = [] if general is None else [self._general(method, backbone, general, _numbers(read), clock)]
-        said += [
-            self._task(method, backbone, task, class_texts[task.classes.start : task.classes.stop], clock)
-            for task in self.stream
-            if task.words is not None
-        ]
+        tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
+        shown = [chosen.pictures for _, chosen in tasks]
+        if general is not None:
+            shown = [general.pairs.pictures, general.test.pictures, *shown]
+        found = [read, method.class_texts, *(self._look(method, backbone, pictures) for pictures in shown)]
+        read, texts, *seen = (values.numpy() for values in copied([values.double() for values in found]))
+        said: list[Event] = []
+        if general is not None:
+            pairs, tested, *seen = seen
+            said.append(self._general(general, pairs, tested, read, clock))
+        for (task, chosen), x in zip(tasks, seen, strict=True):
+            labels = (chosen.labels - task.classes.start).numpy()
+            said.append(_task(task, x, texts[task.classes.start : task.classes.stop], labels, clock))
         return said
 
-    def _general(self, method: Any, backbone: Any, general: General, read: Array, clock: Clock) -> Event:
-        """`read`: embeddings of the captions, then of all sentences of all general classes."""
-        x = self._look(method, backbone, general.pairs.pictures)
-        tested = self._look(method, backbone, general.test.pictures)
+    def _general(self, general: General, x: Array, tested: Array, read: Array, clock: Clock) -> Event:
+        """x [n, e] of the pairs' pictures, `tested` of the general test pictures. `read`: embeddings of the captions,
+        then of all sentences of all general classes."""
         t, classes = read[: len(general.pairs)], _ensemble(read[len(general.pairs) :], len(general.words.phrases))
         gap = joint_space.gap_vector(x, t)
         if not self._first:
@@ -89,21 +96,13 @@ class ModalityGap:
             ((t - first["centre"]) @ first["axes"].T).astype(np.float16),
         )
 
-    def _task(self, method: Any, backbone: Any, task: Task, texts: Array, clock: Clock) -> Event:
-        """`texts` [c, e]: the task's classes as evaluation reads them."""
-        chosen = task.probes(PICTURES)
-        x = self._look(method, backbone, chosen.pictures)
-        labels = (chosen.labels - task.classes.start).numpy()
-        positive, negative = joint_space.class_similarities(x, texts, labels)
-        return SimilaritiesMeasured(clock, task.index, positive, negative, joint_space.modality_gap(x, texts))
-
-    def _look(self, method: Any, backbone: Any, pictures: Tensor) -> Array:
+    def _look(self, method: Any, backbone: Any, pictures: Tensor) -> Tensor:
         """Unit embeddings [n, e] of pictures [n, 3, S, S] in 0..1."""
         device = next(backbone.parameters()).device
         seen = [
             method.features(backbone, self.stream[0].prepare(part).to(device)).pooled for part in pictures.split(BATCH)
         ]
-        return _numbers(F.normalize(torch.cat(seen), dim=1))
+        return F.normalize(torch.cat(seen), dim=1)
 
     # ------------------------------------------------------------ state
 
@@ -121,5 +120,7 @@ def _ensemble(sentences: Array, classes: int) -> Array:
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
-def _numbers(values: Tensor) -> Array:
-    return values.double().cpu().numpy()
+def _task(task: Task, x: Array, texts: Array, labels: NDArray[np.int64], clock: Clock) -> Event:
+    """`texts` [c, e]: the task's classes as evaluation reads them; `labels` [n] of the pictures x, from 0 on."""
+    positive, negative = joint_space.class_similarities(x, texts, labels)
+    return SimilaritiesMeasured(clock, task.index, positive, negative, joint_space.modality_gap(x, texts))

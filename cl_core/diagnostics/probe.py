@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,12 +85,12 @@ class Probe(nn.Module):
         return AttentionCompared(
             clock,
             task,
-            _numbers(_variation(local, then["attention"])),
-            _numbers(_variation(now["attention"], then["attention"])),
-            _numbers(drift),
-            _numbers(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1)),
-            float(1 - torch.cosine_similarity(pooled, then["pooled"]).mean()),
-            _numbers(now["attention"][:, :, :, 0].transpose(0, 1), np.float16),
+            _variation(local, then["attention"]).float(),
+            _variation(now["attention"], then["attention"]).float(),
+            drift.float(),
+            now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float(),
+            1 - torch.cosine_similarity(pooled, then["pooled"]).mean(),
+            now["attention"][:, :, :, 0].transpose(0, 1).half(),
         )
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
@@ -99,7 +98,7 @@ class Probe(nn.Module):
         true = scores.gather(1, labels[:, None])[:, 0]
         others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         predicted = scores.argmax(dim=1) + rivals.start
-        return PredictionsMade(clock, task, _numbers(predicted, np.int16), _numbers(true - others))
+        return PredictionsMade(clock, task, predicted.short(), (true - others).float())
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -112,7 +111,3 @@ def _stacked(parts: list[Tensor]) -> Tensor:
 def _variation(now: Tensor, then: Tensor) -> Tensor:
     """[L, n, H, N, K] twice → [L]."""
     return 0.5 * (now - then).abs().sum(dim=-1).flatten(1).mean(dim=1)
-
-
-def _numbers(values: Tensor, dtype: Any = np.float32) -> np.ndarray:
-    return values.detach().cpu().numpy().astype(dtype)

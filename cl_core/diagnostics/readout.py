@@ -13,6 +13,8 @@ so both readouts share it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -32,9 +34,10 @@ class ClassStatistics(nn.Module):
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Take in features [B, d] with class ids [B] (Chan's update of mean and scatter, exact for any order of
         batches)."""
-        features = features.to(self.means)
-        for label in labels.unique():
-            rows = features[labels == label]
+        found = labels.cpu()  # a GPU is waited for once a batch, not at every class
+        classes, sizes = found.unique(return_counts=True)
+        ordered = features.to(self.means)[found.argsort(stable=True).to(features.device)]
+        for label, rows in zip(classes.tolist(), ordered.split(sizes.tolist()), strict=True):
             count, mean = len(rows), rows.mean(dim=0)
             before, shift = self.counts[label], mean - self.means[label]
             total = before + count
@@ -43,9 +46,9 @@ class ClassStatistics(nn.Module):
             self.means[label] += shift * (count / total)
             self.counts[label] = total
 
-    def classify(self, features: Tensor, classes: range | None = None) -> Tensor:
-        """Scores [B, C] of features [B, d], of `classes` or of all; classes without images score −∞. Raises ValueError
-        before anything was added."""
+    def classifier(self) -> Callable[..., Tensor]:
+        """Of features [B, d], and of `classes` or all, the scores [B, C]; classes without images score −∞. Solved once,
+        for the statistics as they are. Raises ValueError before anything was added."""
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]
@@ -53,6 +56,14 @@ class ClassStatistics(nn.Module):
         covariance = (1 - SHRINKAGE) * within
         covariance.diagonal().add_(SHRINKAGE * within.trace() / width + 1e-12)
         weights = torch.linalg.solve(covariance, self.means.mT)  # [d, C]
-        scores = features.to(self.means) @ weights - 0.5 * (self.means.mT * weights).sum(dim=0)
-        scores = scores.masked_fill(self.counts == 0, -torch.inf)
-        return scores if classes is None else scores[:, classes.start : classes.stop]
+        offsets, unseen = 0.5 * (self.means.mT * weights).sum(dim=0), self.counts == 0
+
+        def scores(features: Tensor, classes: range | None = None) -> Tensor:
+            found = (features.to(weights) @ weights - offsets).masked_fill(unseen, -torch.inf)
+            return found if classes is None else found[:, classes.start : classes.stop]
+
+        return scores
+
+    def classify(self, features: Tensor, classes: range | None = None) -> Tensor:
+        """`classifier` for a single batch."""
+        return self.classifier()(features, classes)

@@ -27,12 +27,12 @@ def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
     Returns:
         [B] bool; False where nothing is an image's own.
     """
-    owner = torch.as_tensor(owners, device=weights.device)
-    groups = owner[owner >= 0].unique()
-    if not len(groups):
+    groups = sorted({owner for owner in owners if owner >= 0})
+    if not groups:
         return torch.zeros(len(weights), dtype=torch.bool, device=weights.device)
-    totals = weights @ (owner[:, None] == groups).to(weights)  # [B, G]
-    mine = own[:, None] == groups
+    group = torch.tensor(groups)
+    totals = weights @ (torch.as_tensor(owners)[:, None] == group).to(weights)  # [B, G]
+    mine = own[:, None] == group.to(own.device)
     taken = totals.masked_fill(~mine, 0).sum(dim=1)
     return mine.any(dim=1) & (taken > totals.masked_fill(mine, -torch.inf).amax(dim=1))
 
@@ -65,15 +65,15 @@ class SelectionTally:
 
     def events(self, clock: Clock) -> list[Event]:
         """One event a layer; classes without images have NaN in their row."""
-        images = float(self._images.sum())
+        images = self._images.sum()
         return [
             SelectionMeasured(
                 clock,
                 layer,
                 self._said[layer].of,
-                (sums / self._images[:, None]).float().cpu().numpy(),
+                (sums / self._images[:, None]).float(),
                 list(self._said[layer].owners),
-                100 * int(self._own[layer]) / images if self._said[layer].of else None,
+                100 * self._own[layer] / images if self._said[layer].of else None,
             )
             for layer, sums in sorted(self._sums.items())
         ]

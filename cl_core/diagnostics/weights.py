@@ -39,17 +39,20 @@ class WeightWatch(nn.Module):
         if not weights:
             return []
         rule, said, spread = method.weight_rule(), [], {}
-        for name, now in weights.items():
-            key, pretrained = name.replace(".", "_"), backbone.map_weight(name)
-            before = getattr(self, key, pretrained)
-            first = self._principal(name, pretrained, rule.rho)
-            event, energies = _compare(clock, name, pretrained.double(), first, before.double(), now.double(), rule)
+        pretrained = {name: backbone.map_weight(name) for name in weights}
+        before = {name: getattr(self, _key(name), weight) for name, weight in pretrained.items()}
+        differs = [[(now != then[name]).any() for then in (before, pretrained)] for name, now in weights.items()]
+        differs = torch.stack([torch.stack(found) for found in differs]).tolist()  # read together: it is waited for
+        for (name, now), (moved, strayed) in zip(weights.items(), differs, strict=True):
+            first = self._principal(name, pretrained[name], rule.rho)
+            matrices = (weight.double() for weight in (pretrained[name], before[name], now))
+            event, energies = _compare(clock, name, *matrices, first, rule, moved, strayed)
             said.append(event)
             tower, block, part = name.split(".")
             spread.setdefault(f"{tower}.{part}", {})[int(block)] = energies
-            self.register_buffer(key, now.detach().clone())
+            self.register_buffer(_key(name), now.detach().clone())
         for space, found in spread.items():
-            stacked = torch.stack(list(found.values())).float().cpu().numpy()
+            stacked = torch.stack(list(found.values())).float()
             said.append(UpdateByDirection(clock, space, list(found), stacked, "net change"))
         return said
 
@@ -60,10 +63,23 @@ class WeightWatch(nn.Module):
         return self._pretrained[name, rho]
 
 
+def _key(name: str) -> str:
+    return name.replace(".", "_")
+
+
 def _compare(
-    clock: Clock, name: str, pretrained: Tensor, u_first: Tensor, before: Tensor, now: Tensor, rule: Any
+    clock: Clock,
+    name: str,
+    pretrained: Tensor,
+    before: Tensor,
+    now: Tensor,
+    u_first: Tensor,
+    rule: Any,
+    moved: bool,
+    strayed: bool,
 ) -> tuple[Event, Tensor]:
-    """`u_first` [out, k_0]: the pre-trained principal directions. Also [d] energies of the change by direction."""
+    """`u_first` [out, k_0]: the pre-trained principal directions. `moved`: now ≠ before; `strayed`: now ≠ pretrained.
+    Also [d] energies of the change by direction."""
     started = time.perf_counter()
     u, sigma, vh = singular_directions(before)
     seconds = time.perf_counter() - started
@@ -71,29 +87,29 @@ def _compare(
     d, (k, written, bound) = len(sigma), weight_split(sigma, rule.rho, rule.r_max)
     k_first = u_first.shape[1]
     change, total = now - before, now - pretrained
-    moved = float(change.norm())
+    size = change.norm()
     entries = (u.mT @ change @ vh.mT).square()  # [d, d]; (i, j) counts with the more used of its two directions
     energies = entries.triu().sum(dim=1) + entries.tril(-1).sum(dim=0)
     event = WeightSpectrumMeasured(
         clock,
         name,
-        sigma.float().cpu().numpy(),
-        after.float().cpu().numpy(),
+        sigma.float(),
+        after.float(),
         rule.rho,
         k,
         written,
         bound if rule.used else "none",
         rule.used,
-        float(effective_rank(after)),
-        float(effective_rank(sigma)),
-        float((u[:, :k].mT @ change).norm()) / moved if moved else None,
-        float((change @ vh[:k].mT).norm()) / moved if moved else None,
+        effective_rank(after),
+        effective_rank(sigma),
+        (u[:, :k].mT @ change).norm() / size if moved else None,
+        (change @ vh[:k].mT).norm() / size if moved else None,
         (k / d) ** 0.5,
-        float((u_first.mT @ total).norm() / total.norm()) if total.norm() else None,
-        float((u_first.mT @ u[:, :k]).square().sum()) / min(k_first, k),
-        moved / float(before.norm()),
+        (u_first.mT @ total).norm() / total.norm() if strayed else None,
+        (u_first.mT @ u[:, :k]).square().sum() / min(k_first, k),
+        size / before.norm(),
         # Only what lay in the tail can rise past σ_k: the first k values of an untouched spectrum do not.
-        int((after > sigma[k - 1] * (1 + 1e-6)).sum()) - int((sigma > sigma[k - 1] * (1 + 1e-6)).sum()),
+        (after > sigma[k - 1] * (1 + 1e-6)).sum() - (sigma > sigma[k - 1] * (1 + 1e-6)).sum(),
         seconds,
     )
     return event, energies

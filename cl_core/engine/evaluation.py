@@ -72,9 +72,10 @@ class Evaluation:
         else:
             readouts = {"class-incremental": self.method.classify}
             if self.reads_statistics:
-                readouts["stored statistics"] = self.statistics.classify
+                readouts["stored statistics"] = self.statistics.classifier()
                 if self.diagnostics.readout_control == "every" or last:
-                    readouts["recomputed statistics"] = self._recomputed(learned).classify
+                    recomputed = self._portioned(lambda: self._recomputed(learned))
+                    readouts["recomputed statistics"] = recomputed.classifier()
             readouts["task-incremental"] = self.method.classify
         return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts, learned, seen).items()]
 
@@ -87,14 +88,7 @@ class Evaluation:
         """What the test images of all tasks learned so far take from the method's pools."""
         if not self.diagnostics.selection:
             return []
-        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
-        for index in learned:
-            for batch in self.feed.ordered(self.stream[index], "test", self.batch):
-                chosen = self.method.selection(self.backbone, batch.images)
-                if not chosen:
-                    return []
-                tally.add(chosen, batch.labels)
-        return tally.events(clock)
+        return self._portioned(lambda: self._tallied(learned)).events(clock)
 
     def _rows(self, readouts: Readouts, learned: list[int], seen: range) -> dict[str, list[float | None]]:
         """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
@@ -102,25 +96,27 @@ class Evaluation:
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
         self.method.prepare_classifier(self.backbone)
         asked = list(range(len(self.stream))) if self.stream.task_is_known else learned
-        counts = torch.stack([self._right(index, readouts, seen) for index in asked]).tolist()
+        counts = [self._portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
+        counts = torch.stack(counts).tolist()
         for index, right in zip(asked, counts, strict=True):
             for name, count in zip(readouts, right, strict=True):
                 rows[name][index] = 100 * count / len(self.stream[index].test)
         return rows
 
-    def _right(self, index: int, readouts: Readouts, seen: range) -> Tensor:
-        """Test images of a task that each readout gets right: [readouts] int64, on the device. Where memory does not
-        do, in batches half as large from here on: a row does not depend on how images are portioned."""
+    def _portioned(self, work: Callable[[], Any]) -> Any:
+        """What `work` makes of images in batches of `self.batch`. Where memory does not do, once more in batches half
+        as large, and so from here on: what is counted and added up does not depend on how images are portioned."""
         while True:
             try:
-                return self._counted(index, readouts, seen)
+                return work()
             except OUT_OF_MEMORY:
                 if self.batch == 1:
                     raise
             self.batch = max(1, self.batch // 2)
             let_go(self.feed.device)
 
-    def _counted(self, index: int, readouts: Readouts, seen: range) -> Tensor:
+    def _right(self, index: int, readouts: Readouts, seen: range) -> Tensor:
+        """Test images of a task that each readout gets right: [readouts] int64, on the device."""
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
@@ -135,6 +131,17 @@ class Evaluation:
         """Class statistics of all tasks learned so far, with the features as they are now."""
         statistics = self.fresh_statistics()
         for index in learned:
-            for batch in self.feed.ordered(self.stream[index], "train", BATCH):
+            for batch in self.feed.ordered(self.stream[index], "train", self.batch):
                 statistics.add(self.features(batch.images).pooled, batch.labels)
         return statistics
+
+    def _tallied(self, learned: list[int]) -> SelectionTally:
+        """What test images take; nothing where the method has no pool."""
+        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
+        for index in learned:
+            for batch in self.feed.ordered(self.stream[index], "test", self.batch):
+                chosen = self.method.selection(self.backbone, batch.images)
+                if not chosen:
+                    return tally
+                tally.add(chosen, batch.labels)
+        return tally

@@ -23,6 +23,7 @@ from torch import nn
 from cl_core.config import DiagnosticsConfig, RunConfig
 from cl_core.diagnostics.forward import ForwardProbe
 from cl_core.diagnostics.gap import ModalityGap
+from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.probe import Probe
 from cl_core.diagnostics.weights import WeightWatch
 from cl_core.engine.device import OUT_OF_MEMORY, memory
@@ -44,6 +45,7 @@ from cl_core.events import (
     TaskEnded,
     TaskStarted,
 )
+from cl_core.linalg.checks import asked_together
 from cl_core.methods.method import Method
 from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Batch, Task, TaskStream, mixed_seed
@@ -111,7 +113,7 @@ class Trainer:
         """Moments from the cursor on, until the last task has been measured."""
         while self.cursor.stage != "end":
             try:
-                yield from getattr(self, f"_{self.cursor.stage}")()
+                yield from _on_the_processor(getattr(self, f"_{self.cursor.stage}")())
             except OUT_OF_MEMORY:  # said below, where what the error keeps alive is gone
                 details, left = traceback.format_exc(), memory(self.device)
             else:
@@ -297,7 +299,7 @@ class Trainer:
         if prompts is None:
             return []
         means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
-        return [PromptsDrifted(clock, prompts.half().cpu().numpy(), means.cpu().numpy(), spreads.cpu().numpy())]
+        return [PromptsDrifted(clock, prompts.half(), means, spreads)]
 
     def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
         if not self.diagnostics.attention:
@@ -386,3 +388,14 @@ class Trainer:
             self.optimiser = self.method.optimiser()
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
+
+
+def _on_the_processor(moments: Iterator[Moment]) -> Iterator[Moment]:
+    """Moments with nothing in them that lies on a device: what their events hold, and what was asked of values on the
+    way, is read once a moment, when all of it has been queued."""
+    while True:
+        with asked_together():
+            moment = next(moments, None)
+        if moment is None:
+            return
+        yield landed(moment)

@@ -10,7 +10,7 @@ Reference: Jaeger, Controlling Recurrent Neural Networks by Conceptors, 2014, ar
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import descending, few_threads, symmetric
+from cl_core.linalg.checks import descending, few_threads, refuse, symmetric
 from cl_core.linalg.spectra import eigenbasis
 
 ZERO = 1e-12  # an eigenvalue below this is outside the range: 1/s would be noise
@@ -36,8 +36,7 @@ def conceptor(moment: Tensor, aperture: float | Tensor) -> Tensor:
     """
     matrix = symmetric(moment)
     size = torch.as_tensor(aperture, dtype=torch.float64, device=matrix.device)
-    if not (size > 0).all():
-        raise ValueError(f"aperture must be positive, got {size.tolist()}")
+    refuse(~(size > 0).all(), lambda: ValueError(f"aperture must be positive, got {size.tolist()}"))
     values, vectors = eigenbasis(matrix)
     return _composed(values / (values + size[..., None] ** -2), vectors).to(moment.dtype)
 
@@ -152,7 +151,7 @@ def fitted_aperture(spectrum: Tensor, aperture: Tensor, share: float, *, factor:
         raise ValueError(f"share must lie in [0, 1), got {share:g}; no finite aperture lets everything through")
     values = descending(spectrum).clamp(min=0)
     size = torch.as_tensor(aperture, dtype=torch.float64, device=values.device).expand(values.shape[:-1]).clone()
-    if not (size > 0).all():
+    if not (size > 0).all():  # asked at once, wherever it lies: from zero the search would not end
         raise ValueError(f"aperture must be positive, got {size.tolist()}")
     energy = values.sum(dim=-1)
     while True:

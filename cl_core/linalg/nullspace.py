@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import counts, floating, share, symmetric
+from cl_core.linalg.checks import counts, floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, elbow_nullity, spectrum, tail_energy_cut
 
 
@@ -146,8 +146,8 @@ def projector_gains(nullity: int | Tensor, eta: float) -> tuple[Tensor, Tensor]:
         ValueError: if η lies outside [0, 1] or a nullity is negative.
     """
     eta, free = share(eta, "eta"), torch.as_tensor(nullity).double()
-    if (free < 0).any():
-        raise ValueError(f"nullity must be at least 0, got {torch.as_tensor(nullity).tolist()}")
+    negative = lambda: ValueError(f"nullity must be at least 0, got {torch.as_tensor(nullity).tolist()}")
+    refuse((free < 0).any(), negative)
     protected = torch.full_like(free, 1 - eta)
     return torch.where(free > 0, eta / free.clamp(min=1).sqrt() + protected, torch.nan), protected
 

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import as_count, descending, few_threads, floating, share, symmetric
+from cl_core.linalg.checks import as_count, descending, few_threads, floating, refuse, share, symmetric
 
 SMOOTHING_SIGMA = 10.0  # positions
 SMOOTHED_FROM = 128  # spectra shorter than this are read raw and untrimmed
@@ -365,10 +365,10 @@ def _curvature(values: Tensor) -> Tensor:
 
 
 def _nullity_of(values: Tensor, nullity: int | Tensor) -> Tensor:
-    numbers = torch.as_tensor(nullity, device=values.device)
-    if (numbers < 0).any() or (numbers > values.shape[-1]).any():
-        raise ValueError(f"nullity must lie in [0, {values.shape[-1]}], got {numbers.tolist()}")
-    return numbers.expand(values.shape[:-1])
+    numbers, bound = torch.as_tensor(nullity), f"nullity must lie in [0, {values.shape[-1]}], got"
+    wrong = ((numbers < 0) | (numbers > values.shape[-1])).any()
+    refuse(wrong, lambda: ValueError(f"{bound} {numbers.tolist()}"))
+    return numbers.to(values.device).expand(values.shape[:-1])
 
 
 def _rounding(spectrum: Tensor) -> float:

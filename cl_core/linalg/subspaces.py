@@ -11,7 +11,7 @@ Division of a space between what was learned before all tasks and what tasks too
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import floating, share, symmetric
+from cl_core.linalg.checks import floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, energy_rank
 
 _FLOOR = 1e-8  # cosines and lengths at rounding level are no directions
@@ -207,6 +207,6 @@ def _orthonormal(basis: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} must be [..., d, p] with p ≤ d, directions in columns, got shape {list(basis.shape)}")
     left, sizes, _ = torch.linalg.svd(basis.double(), full_matrices=False)
     limit = basis.shape[-2] * torch.finfo(basis.dtype).eps * sizes[..., :1]
-    if (sizes <= limit).any():
-        raise ValueError(f"the columns of {name} must be independent; drop the ones that repeat others")
+    complaint = lambda: ValueError(f"the columns of {name} must be independent; drop the ones that repeat others")
+    refuse((sizes <= limit).any(), complaint)
     return left

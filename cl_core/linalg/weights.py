@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import few_threads
+from cl_core.linalg.checks import few_threads, refuse
 from cl_core.linalg.spectra import energy_rank
 
 
@@ -41,8 +41,10 @@ def singular_directions(weight: Tensor) -> SingularDirections:
     Raises:
         ValueError: if it is not a matrix or not finite.
     """
-    if weight.dim() != 2 or not torch.isfinite(weight).all():
-        raise ValueError(f"a weight must be a finite matrix [out, in], got shape {list(weight.shape)}")
+    wrong = f"a weight must be a finite matrix [out, in], got shape {list(weight.shape)}"
+    if weight.dim() != 2:
+        raise ValueError(wrong)
+    refuse(~torch.isfinite(weight).all(), lambda: ValueError(wrong))
     with few_threads(weight):
         return SingularDirections(*torch.linalg.svd(weight.detach().double(), full_matrices=False))
 

@@ -54,7 +54,7 @@ class AlignedHead(nn.Module):
 
     def align(
         self, mixtures: GaussianMixtures | None, *, rate: float = 0.0, epochs: int = 0, batch: int = 1
-    ) -> dict[str, list[float]]:
+    ) -> dict[str, list[Tensor]]:
         """A new copy, balanced by draws from the mixtures; None: as it was trained. Mean loss per epoch."""
         weight = torch.cat(list(self.weights)).detach().clone().requires_grad_()
         bias = torch.cat(list(self.biases)).detach().clone().requires_grad_()
@@ -68,7 +68,7 @@ class AlignedHead(nn.Module):
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                parts.append(float(loss.detach()))
+                parts.append(loss.detach().double())
             means.append(sum(parts) / len(parts))
         self.weight, self.bias = weight.detach(), bias.detach()
         self.aligned.fill_(len(bias))

@@ -92,19 +92,19 @@ class ClassKeys(nn.Module):
                 losses = self.rebalance(model, mixtures, classes)
                 self.freeze(model, classes)
                 said.append(StageEnded(clock, "replay into the keys", losses, time.perf_counter() - started))
-        return [*said, KeysMoved(clock, *(values.float().cpu().numpy() for values in self.moved(model)))]
+        return [*said, KeysMoved(clock, *(values.float() for values in self.moved(model)))]
 
     def embed(self, model: Any, words: Tensor, classes: range) -> Tensor:
         """k of words [c, m]: [c, d], unit rows."""
         return model.encode_text(self.texts[classes.start : classes.stop], replaced={1: words})
 
-    def learn(self, model: Any, z: Tensor, labels: Tensor, classes: range) -> dict[str, list[float]]:
+    def learn(self, model: Any, z: Tensor, labels: Tensor, classes: range) -> dict[str, list[Tensor]]:
         """Words of the current classes from unit embeddings z [n, d] of their images. Mean losses per epoch."""
         c, words = self.config, self.words[classes.start : classes.stop].clone().requires_grad_()
         old, targets = self.words[: classes.start], labels - classes.start
         optimiser = torch.optim.SGD([words], lr=c.key_rate)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "learning keys", classes.start))
-        said: dict[str, list[float]] = {"cross_entropy": [], "orthogonality": []}
+        said: dict[str, list[Tensor]] = {"cross_entropy": [], "orthogonality": []}
         for _ in range(c.key_epochs):
             parts = []
             for rows in torch.randperm(len(z), generator=generator).split(c.stage_batch):
@@ -114,13 +114,13 @@ class ClassKeys(nn.Module):
                 optimiser.zero_grad()
                 sum(losses).backward()
                 optimiser.step()
-                parts.append([float(loss.detach()) for loss in losses])
+                parts.append([loss.detach().double() for loss in losses])
             for name, values in zip(said, zip(*parts, strict=True), strict=True):
                 said[name].append(sum(values) / len(values))
         self.words[classes.start : classes.stop] = words.detach()
         return said
 
-    def rebalance(self, model: Any, mixtures: GaussianMixtures, classes: range) -> dict[str, list[float]]:
+    def rebalance(self, model: Any, mixtures: GaussianMixtures, classes: range) -> dict[str, list[Tensor]]:
         """Words of the current classes (`moving`: of all) against all classes begun. Mean loss per epoch."""
         c, seen = self.config, range(classes.stop)
         free = seen if self.moving else classes
@@ -137,7 +137,7 @@ class ClassKeys(nn.Module):
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                parts.append(float(loss.detach()))
+                parts.append(loss.detach().double())
             means.append(sum(parts) / len(parts))
         self.words[free.start :] = words.detach()
         return {"cross_entropy": means}

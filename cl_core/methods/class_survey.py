@@ -8,7 +8,6 @@ Shapes: n images, B of a batch, D width of the features, L blocks, N tokens, c c
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,8 +58,8 @@ class ClassSurvey:
         """What can be seen: intra-class likeness, what the method adds in each block, and how well mixtures fit."""
         said: list[Event] = [intra_class(clock, "features", torch.cat(self._pooled), torch.cat(self._labels), classes)]
         if self._norms:
-            added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float().cpu()
-            said.append(ResidualMeasured(clock, (added / bare).numpy(), (added / entering).numpy()))
+            added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float()
+            said.append(ResidualMeasured(clock, added / bare, added / entering))
         if mixtures is not None:
             said += [mixture_fit(clock, label, self.of(label), mixtures, seed + label) for label in classes]
         return said
@@ -77,8 +76,9 @@ def intra_class(clock: Clock, space: str, x: Tensor, labels: Tensor, classes: ra
     cosines = means @ means.mT
     between = (cosines.sum(dim=1) - cosines.diagonal()) / (len(classes) - 1)  # NaN for a single class
     nearest = (x @ F.normalize(means, dim=1).mT).argmax(dim=1) == targets
-    numbers = (values.float().cpu().numpy() for values in (length, within, between))
-    return IntraClassMeasured(clock, space, *numbers, 100 * float(nearest.double().mean()))
+    return IntraClassMeasured(
+        clock, space, length.float(), within.float(), between.float(), 100 * nearest.double().mean()
+    )
 
 
 def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures, seed: int) -> MixtureFitted:
@@ -88,19 +88,18 @@ def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures,
         held[:] = True
     learned = x[~held] if (~held).any() else x
     densities = [
-        float(fitted(learned, count, seed).log_density(x[held]).mean()) / x.shape[1]
-        for count in (mixtures.components, 1)
+        fitted(learned, count, seed).log_density(x[held]).mean() / x.shape[1] for count in (mixtures.components, 1)
     ]
     generator, count = torch.Generator().manual_seed(seed), min(len(x), SHOWN)
     centre = x.double().mean(dim=0)
     _, sizes, axes = torch.linalg.svd(x.double() - centre, full_matrices=False)
     axes = axes[:2] * torch.where(axes[:2].sum(dim=1) < 0, -1.0, 1.0)[:, None]  # a sign that does not depend on luck
 
-    def seen(rows: Tensor) -> np.ndarray:
+    def seen(rows: Tensor) -> Tensor:
         flat = (rows.double() - centre) @ axes.mT
-        return F.pad(flat, (0, 2 - flat.shape[1])).half().cpu().numpy()
+        return F.pad(flat, (0, 2 - flat.shape[1])).half()
 
-    share = float(sizes[:2].square().sum() / sizes.square().sum().clamp_min(1e-30))
+    share = sizes[:2].square().sum() / sizes.square().sum().clamp_min(1e-30)
     kept = mixtures[label]
     return MixtureFitted(
         clock, label, len(kept.weights), *densities, seen(x[:count]), seen(kept.draw(count, generator)),

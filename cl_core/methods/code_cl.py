@@ -116,7 +116,7 @@ class CodeCL(KeyValueMethod):
         coming, _ = self.fitted(sums / rows)
         common = capacity(conceptor_and(self.past, coming)) / capacity(self.past)
         return [
-            InputsSurveyed(clock, layer, float(size), float(shared), SHARED)
+            InputsSurveyed(clock, layer, size, shared, SHARED)
             for layer, (size, shared) in enumerate(zip(capacity(coming), common, strict=True))
         ]
 
@@ -133,10 +133,10 @@ class CodeCL(KeyValueMethod):
             ConceptorMeasured(
                 clock,
                 layer,
-                spectrum(self.past[layer]).float().cpu().numpy(),
-                float(capacity(self.past[layer])),
-                float(capacity(own[layer])),
-                float(aperture[layer]),
+                spectrum(self.past[layer]).float(),
+                capacity(self.past[layer]),
+                capacity(own[layer]),
+                aperture[layer],
                 self.config.threshold,
             )
             for layer in range(len(own))

@@ -164,9 +164,9 @@ class EmbeddingSpaces(nn.Module):
         change: Tensor | None = None,
     ) -> SubspaceMeasured:
         values = spectrum(moment / moment.trace().clamp(min=torch.finfo(moment.dtype).tiny))
-        angles = np.full((len(others), core.shape[1]), np.nan, dtype=np.float32)
+        angles = core.new_full((len(others), core.shape[1]), torch.nan, dtype=torch.float32)
         for place, other in enumerate(others):
-            found = principal_angles(core, other).float().cpu().numpy()
+            found = principal_angles(core, other)
             angles[place, : len(found)] = found
         ranks = np.array([other.shape[1] for other in others], dtype=np.float32)
         told = change is not None and float(self.shares.sum()) > 0
@@ -174,20 +174,22 @@ class EmbeddingSpaces(nn.Module):
         return SubspaceMeasured(
             clock,
             layer,
-            values.float().cpu().numpy(),
+            values.float(),
             rule.energy,
             core.shape[1],
-            float(effective_rank(values.sqrt())),
-            np.array([float(subspace_overlap(core, other)) for other in others], dtype=np.float32),
+            effective_rank(values.sqrt()),
+            _row([subspace_overlap(core, other) for other in others]),
             np.maximum(ranks, core.shape[1]) / np.float32(self.width),
             angles,
             self.budget(),
-            dict(zip(PARTS, (self.shares / self.shares.sum()).tolist(), strict=True)) if told else {},
-            float(self.passed / self.shares.sum()) if told else None,
-            np.array([float((moved @ c).norm() / moved.norm()) for c in others[1:]], dtype=np.float32)
-            if moved is not None and moved.norm() > 0
-            else np.zeros(0, np.float32),
+            dict(zip(PARTS, self.shares / self.shares.sum(), strict=True)) if told else {},
+            self.passed / self.shares.sum() if told else None,
+            _row([(moved @ c).norm() / moved.norm() for c in others[1:]] if moved is not None and moved.any() else []),
             np.sqrt(ranks[1:] / np.float32(self.width)),
             rule.projection,
             source,
         )
+
+
+def _row(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).float() if values else torch.zeros(0)

@@ -116,15 +116,15 @@ class InputMoments(nn.Module):
             for layer in layers:
                 name, space = layer.parameter, layer.space
                 change = layer.input_last(after[name].double() - before[name].double())
-                moved += float(change.square().sum())
-                size += float(before[name].double().square().sum())
+                moved += change.square().sum()
+                size += before[name].double().square().sum()
                 if name not in projectors:
                     continue
                 top = self.basis(name)[0][0]
-                isotropic[space] = float(isotropic_residual(self[name], top=top))
+                isotropic[space] = isotropic_residual(self[name], top=top)
                 if change.any():
-                    residual[space] = float(condition_residual(change, self[name], top=top))
-                    leak[space] = float((change - change @ projectors[name].double()).norm() / change.norm())
+                    residual[space] = condition_residual(change, self[name], top=top)
+                    leak[space] = (change - change @ projectors[name].double()).norm() / change.norm()
             yield UpdateMeasured(clock, block, (moved / size) ** 0.5, residual, isotropic, leak)
 
     def directions(
@@ -148,7 +148,7 @@ class InputMoments(nn.Module):
             for layer in layers:
                 update = layer.input_last(wanted[layer.parameter].double())
                 energies.append((update @ self.basis(layer.parameter)[1]).square().sum(dim=0))
-            stacked = torch.stack(energies).float().cpu().numpy()
+            stacked = torch.stack(energies).float()
             yield UpdateByDirection(clock, space, [layer.block for layer in layers], stacked, source)
 
     def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
@@ -162,12 +162,12 @@ class InputMoments(nn.Module):
                 clock,
                 layer.block,
                 layer.space,
-                values.cpu().numpy(),
+                values,
                 nullity,
                 f"tail {rho:g}",
                 project in ("gradient", "update"),
-                float(protected_energy(values, nullity)),
-                float(effective_rank(values)),
+                protected_energy(values, nullity),
+                effective_rank(values),
                 free,
                 protected,
             )

@@ -174,7 +174,8 @@ class Method(nn.Module, abc.ABC):
         once)."""
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
-        """Fold the survey into what is kept; with `measure`, say what can be seen in it."""
+        """Fold the survey into what is kept; with `measure`, say what can be seen in it. Where an event wants an array
+        or a number, a tensor does: what a moment's events hold is copied from a GPU together."""
         return []
 
     def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:

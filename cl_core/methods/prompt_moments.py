@@ -15,7 +15,7 @@ matrices, up to a factor).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -97,21 +97,20 @@ class PromptMoments(nn.Module):
         """One event a layer and space. `nullities[space]` [L] by `rules[space]`; `gains[space]` (free, protected) [L]
         each."""
         for space in SPACES:
-            values = spectrum(getattr(self, space))  # [L, n]
-            for layer in range(self.layers):
-                nullity, (free, protected) = int(nullities[space][layer]), gains[space]
+            values, (free, protected) = spectrum(getattr(self, space)), gains[space]  # values [L, n]
+            for layer, nullity in enumerate(nullities[space].tolist()):
                 yield SpectrumMeasured(
                     clock,
                     layer,
                     space,
-                    values[layer].float().cpu().numpy(),
+                    values[layer].float(),
                     nullity,
                     rules[space],
                     used[space],
-                    float(protected_energy(values[layer], nullity)),
-                    float(effective_rank(values[layer])),
-                    float(free[layer]),
-                    float(protected[layer]),
+                    protected_energy(values[layer], nullity),
+                    effective_rank(values[layer]),
+                    free[layer],
+                    protected[layer],
                 )
 
     def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
@@ -121,19 +120,19 @@ class PromptMoments(nn.Module):
         """
         change = (after - before).double()
         movement = change.flatten(1).norm(dim=1) / before.double().flatten(1).norm(dim=1)
-        residual: dict[str, list[float | None]] = {space: [None] * self.layers for space in SPACES}
-        isotropic = {space: list(values) for space, values in residual.items()}
+        residual: dict[str, Sequence[Tensor | None]] = {space: [None] * self.layers for space in SPACES}
+        isotropic = dict(residual)
         if int(self.tasks):
             for space, update in (("affinity", change), ("mixture", change.mT)):
                 moment = getattr(self, space)
                 top = spectrum(moment)[..., 0]
-                residual[space] = condition_residual(update, moment, top=top).tolist()
-                isotropic[space] = isotropic_residual(moment, top=top).tolist()
+                residual[space] = condition_residual(update, moment, top=top)
+                isotropic[space] = isotropic_residual(moment, top=top)
         for layer in range(self.layers):
             yield UpdateMeasured(
                 clock,
                 layer,
-                float(movement[layer]),
+                movement[layer],
                 {s: residual[s][layer] for s in SPACES},
                 {s: isotropic[s][layer] for s in SPACES},
             )
@@ -156,4 +155,4 @@ class PromptMoments(nn.Module):
         for space, update in sides.items():
             _, vectors = eigenbasis(getattr(self, space))
             energies = (update @ vectors).square().sum(dim=-2)  # [L, n]
-            yield UpdateByDirection(clock, space, list(range(self.layers)), energies.float().cpu().numpy(), source)
+            yield UpdateByDirection(clock, space, list(range(self.layers)), energies.float(), source)

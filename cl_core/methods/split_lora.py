@@ -124,17 +124,17 @@ class SplitLora(KeyValueMethod):
         if int(self.tasks):
             (values, vectors), cuts = eigenbasis(self.moment), self.cuts()
         for layer, change in enumerate(update.double().flatten(1, 2)):  # [2d, d]
-            residual: dict[str, float | None] = {SPACE: None}
+            residual: dict[str, Tensor | None] = {SPACE: None}
             isotropic, leak = dict(residual), dict(residual)
             if int(self.tasks):
                 moment, top = self.moment[layer], values[layer, 0]
                 major = vectors[layer][:, : cuts[layer]]
-                isotropic[SPACE] = float(isotropic_residual(moment, top=top))
+                isotropic[SPACE] = isotropic_residual(moment, top=top)
                 if change.any():
-                    residual[SPACE] = float(condition_residual(change, moment, top=top))
-                    leak[SPACE] = float((change @ major).norm() / change.norm())
+                    residual[SPACE] = condition_residual(change, moment, top=top)
+                    leak[SPACE] = (change @ major).norm() / change.norm()
             found = self.merged[layer].flatten(0, 1) + self._pretrained[layer].to(change.device)
-            movement = float(change.norm() / found.double().norm())
+            movement = change.norm() / found.double().norm()
             said.append(UpdateMeasured(clock, layer, movement, residual, isotropic, leak))
         return said
 
@@ -149,18 +149,17 @@ class SplitLora(KeyValueMethod):
                     clock,
                     layer,
                     SPACE,
-                    eigenvalues.float().cpu().numpy(),
+                    eigenvalues.float(),
                     nullity,
                     f"trade-off α = {alpha:g}",
                     True,
-                    float(protected_energy(eigenvalues, nullity)),
-                    float(effective_rank(eigenvalues)),
+                    protected_energy(eigenvalues, nullity),
+                    effective_rank(eigenvalues),
                     1.0,
                     0.0,
                 )
             )
-            terms = (term[layer].float().cpu().numpy() for term in (loss, gain))
-            said.append(TradeOffMeasured(clock, layer, SPACE, *terms, cut))
+            said.append(TradeOffMeasured(clock, layer, SPACE, loss[layer].float(), gain[layer].float(), cut))
         return said
 
     def kept_bytes(self) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.probe import Probe
 from cl_core.events import Clock
 
@@ -26,7 +27,8 @@ def trainer(tiny_trainer):
 
 def look(trainer, tasks=(0, 1)):
     """(compared, predicted) by evaluated task, as things stand."""
-    events = trainer.probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7), lambda task: range(4))
+    looked = trainer.probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7), lambda task: range(4))
+    events = landed(looked)
     compared = {e.probe_task: e for e in events if e.kind == "AttentionCompared"}
     predicted = {e.evaluated: e for e in events if e.kind == "PredictionsMade"}
     assert set(compared) == set(predicted) == set(tasks)

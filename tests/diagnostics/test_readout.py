@@ -6,6 +6,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cl_core.diagnostics.readout import SHRINKAGE, ClassStatistics
+from tests.engine.elsewhere import DEVICE, Elsewhere
 
 
 @pytest.fixture
@@ -83,3 +84,19 @@ def test_statistics_keep_their_size_and_travel_as_state(drawn):
 def test_nothing_can_be_classified_before_anything_was_told():
     with pytest.raises(ValueError, match="no class statistics yet"):
         ClassStatistics(3, 2).classify(torch.zeros(1, 2))
+
+
+def test_on_a_device_a_batch_is_waited_for_once_however_many_classes_it_holds(drawn):
+    features, labels, new = drawn
+    here = told(features, labels, size=40)
+    with Elsewhere() as device:
+        there = ClassStatistics(4, 7).to(DEVICE)
+        for part, classes in zip(features.split(40), labels.split(40), strict=True):
+            there.add(part.to(DEVICE), classes.to(DEVICE))
+        assert len(device.waits) == 3
+        scores = there.classifier()
+        for batch in new.split(10):
+            scores(batch.to(DEVICE))
+        assert len(device.waits) == 4, "whether anything was told, once"
+        for name, value in there.state_dict().items():
+            assert torch.equal(value.cpu(), here.state_dict()[name]), name

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cl_core.config import DiagnosticsConfig
+from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.selection import SelectionTally, own_share
 from cl_core.events import Clock
 from cl_core.methods.method import Selection
@@ -20,7 +21,7 @@ def test_counts_are_shares_of_each_classs_images_and_accuracy_is_of_all_images()
     tally = SelectionTally(TASK_OF)
     tally.add([Selection(-1, "task", [0, 1], one_hot(0, 1, 1, of=2))], torch.tensor([0, 0, 2]))
     tally.add([Selection(-1, "task", [0, 1], one_hot(0, of=2))], torch.tensor([2]))
-    (event,) = tally.events(Clock(1, 0, 9))
+    (event,) = landed(tally.events(Clock(1, 0, 9)))
     np.testing.assert_allclose(event.counts, [[0.5, 0.5], [np.nan] * 2, [0.5, 0.5], [np.nan] * 2])
     assert event.counts.dtype == np.float32
     assert (event.layer, event.of, event.owners, event.accuracy) == (-1, "task", [0, 1], 50.0)
@@ -29,14 +30,14 @@ def test_counts_are_shares_of_each_classs_images_and_accuracy_is_of_all_images()
 def test_entries_of_classes_are_compared_with_the_class():
     tally = SelectionTally(TASK_OF)
     tally.add([Selection(2, "class", [3, 2, 0], one_hot(0, 1, 1, of=3))], torch.tensor([3, 2, 3]))
-    (event,) = tally.events(Clock())
+    (event,) = landed(tally.events(Clock()))
     assert event.accuracy == pytest.approx(200 / 3) and event.layer == 2
 
 
 def test_entries_that_belong_to_nobody_have_counts_but_no_accuracy():
     tally = SelectionTally(TASK_OF)
     tally.add([Selection(-1, "", [-1] * 3, torch.tensor([[1.0, 1, 0], [0, 1, 1]]))], torch.tensor([1, 1]))
-    (event,) = tally.events(Clock())
+    (event,) = landed(tally.events(Clock()))
     assert event.accuracy is None
     np.testing.assert_allclose(event.counts[1], [0.5, 1, 0.5])
 
@@ -45,7 +46,7 @@ def test_each_layer_has_its_event_in_order():
     tally = SelectionTally(TASK_OF)
     for labels in (torch.tensor([0]), torch.tensor([2])):
         tally.add([Selection(layer, "task", [0, 1], one_hot(layer, of=2)) for layer in (1, 0)], labels)
-    assert [(e.layer, e.accuracy) for e in tally.events(Clock())] == [(0, 50.0), (1, 50.0)]
+    assert [(e.layer, e.accuracy) for e in landed(tally.events(Clock()))] == [(0, 50.0), (1, 50.0)]
 
 
 def test_a_mixture_goes_to_the_owner_with_the_largest_sum_not_the_largest_entry():

@@ -152,7 +152,7 @@ def test_what_images_take_from_a_pool_is_counted_in_smaller_batches_too(tiny_tra
 
         monkeypatch.setattr(trainer.method, "selection", selection)
         for moment in trainer.run():
-            said += [(e.layer, e.counts.tolist(), e.accuracy) for e in moment if e.kind == "SelectionMeasured"]
+            said += [(e.layer, e.counts.tobytes(), e.accuracy) for e in moment if e.kind == "SelectionMeasured"]
         return said, trainer.evaluation.batch
 
     (whole, usual), (said, smaller) = told(1000), told(20)
