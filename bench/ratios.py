@@ -217,8 +217,9 @@ class Steps:
         """Peaks of one step of each floor, what it holds included."""
         for name, work in self.work.items():
             self.floors[name].optimiser.zero_grad()
+            held = held_bytes([self.floors[name]], self.device, [self.course.trainer.stream])  # gradients: in the peak
             peak, _ = peak_bytes(work, self.device)
-            self.peaks[name] = peak + held_bytes([self.floors[name]], self.device, [self.course.trainer.stream])
+            self.peaks[name] = held + peak
 
     def take(self, found: dict[str, tuple[float, Any]], place: str) -> None:
         """Count one round, if the step in it was nothing but a full step."""
@@ -263,8 +264,9 @@ def measured(config: RunConfig, pairs: int = 15, repeats: int = REPEATS) -> Row:
             in_turn(work, turn)
         elif turn == WEIGHED:
             off.trainer.optimiser.zero_grad()  # what it frees was allocated before, which the record cannot see
+            held = off.held(off.trainer.optimiser)
             peak, _ = peak_bytes(lambda: next(off.moments), device)
-            steps.peaks["step"] = peak + off.held(off.trainer.optimiser)
+            steps.peaks["step"] = held + peak
             next(on.moments)
             steps.weigh()
         elif steps.enough:

@@ -1,5 +1,4 @@
-"""Which models are at hand without asking the network, and what one will need: cache folders are looked at, nothing is
-imported that trains.
+"""Which models are at hand without asking the network: cache folders are looked at, nothing is imported that trains.
 
 The hub's cache holds `models--ORG--NAME/snapshots/REVISION/FILE`. Its folder is HF_HUB_CACHE, else HF_HOME/hub, else
 XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. Weights that timm once fetched by address lie in
@@ -9,10 +8,9 @@ TORCH_HOME/hub/checkpoints (else ~/.cache/torch/hub/checkpoints).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 DOWNLOAD = (
     "PLASTISCOPE_DOWNLOAD"  # 1: what is named and missing may be fetched; otherwise nothing goes over the network
@@ -98,17 +96,3 @@ def models_at_hand() -> list[AtHand]:
         if file is not None:
             found.append(AtHand(f"open_clip:hf-hub:{repository}", file, file.stat().st_size))
     return found
-
-
-def memory_needed(sizes: Mapping[str, Any], batch_size: int) -> int:
-    """Estimated bytes of the frozen weights and of what one training step keeps for its backward pass, in float32.
-
-    `sizes` is a backbone's `describe()`. Per block, image and token, about 4 × 18 bytes a channel: inputs of both
-    norms, queries, keys, values, their mixture and two MLP activations of four times the width. Pictures held in
-    memory, the optimiser and what a method stores come on top.
-    """
-    kept = ACTIVATIONS * sizes["tokens"] * sizes["width"] * sizes["depth"]
-    return int(4 * sizes["parameters"] + 4 * batch_size * kept)
-
-
-ACTIVATIONS = 18  # floats that a block keeps per token and channel

@@ -21,6 +21,7 @@ class Entry:
     target: str
     about: str
     needs: str = ""  # a backbone family, where not every one serves
+    holds: str = ""  # of a method: "module:function" that says what it has in memory during a step (`cl_core.estimate`)
 
 
 @dataclass(frozen=True)
@@ -38,83 +39,116 @@ METHODS = {
         "cl_core.methods.sequential:Sequential",
         "deep prompts trained on one task after the other, nothing protected: the forgetting reference",
         "vit",
+        holds="cl_core.estimate:deep_prompts",
     ),
     "joint": Entry(
-        "cl_core.methods.joint:Joint", "the same prompts trained on all tasks at once: the upper reference", "vit"
+        "cl_core.methods.joint:Joint",
+        "the same prompts trained on all tasks at once: the upper reference",
+        "vit",
+        holds="cl_core.estimate:deep_prompts",
     ),
     "nsp2": Entry(
-        "cl_core.methods.nsp2:NSP2", "prompt updates projected to where past tasks are not looking (NSP²)", "vit"
+        "cl_core.methods.nsp2:NSP2",
+        "prompt updates projected to where past tasks are not looking (NSP²)",
+        "vit",
+        holds="cl_core.estimate:projected_prompts",
     ),
     "fwd_prompt": Entry(
         "cl_core.methods.fwd_prompt:FwdPrompt",
         "a prompt pool learned where past inputs are not, and where pre-training was (Fwd-Prompt, vision adaptation)",
         "vit",
+        holds="cl_core.estimate:joined_prompts_and_moments",
     ),
     "lwf": Entry(
-        "cl_core.methods.lwf:LwF", "prompts held back by what the old heads used to say of new images (LwF)", "vit"
+        "cl_core.methods.lwf:LwF",
+        "prompts held back by what the old heads used to say of new images (LwF)",
+        "vit",
+        holds="cl_core.estimate:deep_prompts",
     ),
-    "ewc": Entry("cl_core.methods.ewc:EWC", "prompts tied to where earlier tasks' likelihood needs them (EWC)", "vit"),
+    "ewc": Entry(
+        "cl_core.methods.ewc:EWC",
+        "prompts tied to where earlier tasks' likelihood needs them (EWC)",
+        "vit",
+        holds="cl_core.estimate:deep_prompts",
+    ),
     "replay": Entry(
-        "cl_core.methods.replay:Replay", "prompts trained on a few stored images of the past as well (ER, DER++)", "vit"
+        "cl_core.methods.replay:Replay",
+        "prompts trained on a few stored images of the past as well (ER, DER++)",
+        "vit",
+        holds="cl_core.estimate:rehearsed_prompts",
     ),
     "split_lora": Entry(
         "cl_core.methods.split_lora:SplitLora",
         "low-rank changes of keys and values where past inputs are weak, the cut by a trade-off (SplitLoRA)",
         "vit",
+        holds="cl_core.estimate:key_value_changes",
     ),
     "code_cl": Entry(
         "cl_core.methods.code_cl:CodeCL",
         "keys and values change as far as conceptors of past inputs leave them free (CODE-CL)",
         "vit",
+        holds="cl_core.estimate:key_value_changes",
     ),
     "l2p": Entry(
         "cl_core.methods.l2p:L2P",
         "each image takes the prompts whose keys are nearest to it, from one pool (L2P)",
         "vit",
+        holds="cl_core.estimate:joined_prompts",
     ),
     "dualprompt": Entry(
         "cl_core.methods.dualprompt:DualPrompt",
         "prompts shared by all tasks, and an entry per task that test images find by its key (DualPrompt)",
         "vit",
+        holds="cl_core.estimate:chosen_prefixes",
     ),
     "coda_prompt": Entry(
         "cl_core.methods.coda_prompt:CodaPrompt",
         "prompts mixed by attention from components that every task adds to (CODA-Prompt)",
         "vit",
+        holds="cl_core.estimate:mixed_prefixes",
     ),
     "star_prompt": Entry(
         "cl_core.methods.star_prompt:StarPrompt",
         "a frozen CLIP picks the class whose vectors are added inside a frozen ViT; heads balanced by mixtures "
         "(STAR-Prompt)",
         "vit",
+        holds="cl_core.estimate:class_vectors",
     ),
     "zero_shot": Entry(
-        "cl_core.methods.zero_shot:ZeroShot", "CLIP as pre-trained, nothing learned: the lower reference", "clip"
+        "cl_core.methods.zero_shot:ZeroShot",
+        "CLIP as pre-trained, nothing learned: the lower reference",
+        "clip",
+        holds="cl_core.estimate:nothing",
     ),
     "finetune": Entry(
         "cl_core.methods.finetune:Finetune",
         "all of CLIP fine-tuned on one task after the other: the forgetting reference",
         "clip",
+        holds="cl_core.estimate:whole_clip",
     ),
     "lora_sequential": Entry(
         "cl_core.methods.lora_sequential:LoraSequential",
         "low-rank branches on CLIP's attention, merged after each task, nothing protected",
         "clip",
+        holds="cl_core.estimate:merged_branches",
     ),
     "nusa_cl": Entry(
         "cl_core.methods.nusa_cl:NusaCL",
         "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
         "clip",
+        holds="cl_core.estimate:null_space_branches",
     ),
     "mg_clip": Entry(
         "cl_core.methods.mg_clip:MgClip",
         "trains only until the modality gap moves, then adds a classifier in image space (MG-CLIP)",
         "clip",
+        holds="cl_core.estimate:lasting_branches",
     ),
     "gnsp": Entry(
         "cl_core.methods.gnsp:GNSP",
         "gradients of CLIP's image MLPs projected to where past tasks' features carry little energy (GNSP)",
         "clip",
+        holds="cl_core.estimate:projected_mlps",
     ),
 }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cl_core.config import StreamConfig, TrainingConfig
+from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 
 PATIENCE = 120.0  # seconds
@@ -19,9 +19,13 @@ SAMPLES = 6  # pictures a task
 AUGMENTATION = ("auto_augment", "random_crop", "flip")  # settings of training that change what its pictures look like
 
 
-def about_backbone(name: str, batch_size: int) -> dict[str, Any]:
-    """Sizes, estimated memory, and where the weights are or what is missing. Raises StoreError in one sentence."""
-    return _told(["backbones", name, "--json", "--batch-size", str(batch_size)], name)
+def about_backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
+    """Sizes, estimated memory of the method's steps, and where the weights are or what is missing; `texts`: classes a
+    task, where they are known. Raises StoreError in one sentence."""
+    asked = ["backbones", config.backbone, "--json", "--batch-size", str(config.training.batch_size)]
+    asked += ["--method", config.method, *(["--texts", str(texts)] if texts else [])]
+    asked += [part for key, value in config.settings.items() for part in ("--set", f"{key}={_toml(value)}")]
+    return _told(asked, config.backbone)
 
 
 def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ ROOMS = {
     "assets": set(),
     "at_hand": set(),
     "config": {"events", "commands"},
+    "estimate": set(),
     "events": {"config", "commands"},
     "commands": {"config", "events"},
     "changes": {"config"},
@@ -51,18 +52,18 @@ VOCABULARIES = {
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
 }
-DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "questions", "sweeps", "whatif"}
+DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "estimate", "questions", "sweeps", "whatif"}
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
-    "assets", "at_hand", "changes", "config", "events", "commands", "presets", "registry", "metrics", "store",
-    "summary", "questions",
+    "assets", "at_hand", "changes", "config", "estimate", "events", "commands", "presets", "registry", "metrics",
+    "store", "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},
     "open_clip": {"cl_core/backbones/clip.py", "cl_core/backbones/open_clip_models.py",
                   "cl_core/pretraining/micro_clip.py"},
-    "torchvision": {"cl_core/streams/cifar100.py"},
+    "torchvision": {"cl_core/streams/cifar100.py", "cl_core/streams/augmentation.py"},
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """`plastiscope backbones NAME` and `streams NAME`: what one of them is, before a run is started.
 
-A backbone: its sizes, the memory that a step would need, and where its weights are or what is missing. Nothing is
-loaded. A stream: its tasks, and what could not be used; with `--samples`, only so many pictures a task are read.
+A backbone: its sizes, an estimate of the memory that a step would need (with `--method`, of that method), and where its
+weights are or what is missing. Nothing is loaded. A stream: its tasks, and what could not be used; with `--samples`,
+only so many pictures a task are read.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from cl_core.at_hand import memory_needed
+from cl_core.build import check
 from cl_core.cli.options import add_download, let_download
-from cl_core.config import Preparation, RunConfig, StreamConfig, TrainingConfig
-from cl_core.registry import BACKBONES, STREAMS, Scheme, imported, load, lookup
+from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, TrainingConfig
+from cl_core.estimate import USUAL_TEXTS, in_words, memory_needed
+from cl_core.presets import starting_point
+from cl_core.registry import BACKBONES, METHODS, STREAMS, Scheme, imported, load, lookup
 
 SAMPLE_SIDE = 64  # pixels; also where a stream is looked at without a backbone
 SAMPLED_TASKS = 24  # more are not shown
@@ -27,6 +30,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     add_download(parser)
     if command == "backbones":
         parser.add_argument("--batch-size", type=int, default=64, help="for the estimate of memory (default: 64)")
+        parser.add_argument("--method", help="for the estimate: what this one holds besides")
+        parser.add_argument("--texts", type=int, default=USUAL_TEXTS, help="for the estimate: classes a task")
+        parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method")
         return
     parser.add_argument(
         "--set",
@@ -54,27 +60,54 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _backbone(arguments: argparse.Namespace) -> dict[str, Any]:
-    name, entry = lookup(BACKBONES, arguments.name, "backbone")
-    if isinstance(entry, Scheme):
+    name, _ = lookup(BACKBONES, arguments.name, "backbone")
+    if arguments.set and not arguments.method:
+        raise ConfigError("--set changes settings of a method here: name it with --method")
+    told = _of_method(name, arguments) if arguments.method else {}
+    sizes = _sizes(name, arguments.download)
+    parts = memory_needed(sizes, max(1, arguments.batch_size), texts=max(1, arguments.texts), **told)
+    known = told.get("facts") is not None
+    return {**sizes, "name": name, "memory": sum(parts.values()), "parts": parts, "method_counted": known}
+
+
+def _sizes(name: str, download: bool = False) -> dict[str, Any]:
+    """What a backbone says of itself, where its weights are, and what is missing; fetched if that is allowed."""
+    name, entry = lookup(BACKBONES, name, "backbone")
+    if not isinstance(entry, Scheme):
+        return {**load(BACKBONES, name, "backbone")().describe(), "missing": ""}
+    sizes = imported(entry.plan)(name.partition(":")[2])
+    if sizes["missing"] and download:
+        load(BACKBONES, name, "backbone")()  # fetches them
         sizes = imported(entry.plan)(name.partition(":")[2])
-        if sizes["missing"] and arguments.download:
-            load(BACKBONES, name, "backbone")()  # fetches them
-            sizes = imported(entry.plan)(name.partition(":")[2])
-    else:
-        sizes = {**load(BACKBONES, name, "backbone")().describe(), "missing": ""}
-    return {**sizes, "name": name, "memory": memory_needed(sizes, max(1, arguments.batch_size))}
+    return sizes
+
+
+def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
+    method, entry = lookup(METHODS, arguments.method, "method")
+    config = replace(starting_point(method, backbone), backbone=backbone).with_overrides(arguments.set)
+    kind, settings = check(config)
+    return {
+        "facts": imported(entry.holds) if entry.holds else None,
+        "settings": vars(settings),
+        "companion": _sizes(settings.companion) if kind.companion else None,
+    }
 
 
 def _backbone_lines(record: dict[str, Any]) -> list[str]:
     return [
         f"{record['name']}: {record['parameters'] / 1e6:.1f} M parameters, {record['depth']} blocks of width "
         f"{record['width']}, {record['tokens']} tokens, pictures of {record['image_size']}×{record['image_size']}",
-        f"about {record['memory'] / 1e9:.2g} GB for the weights and one training step",
+        in_words(record["parts"], record["method_counted"], _size),
         record["missing"]
         or (
             f"weights: {record['file']} ({record['bytes'] / 1e6:.0f} MB)" if record.get("file") else "nothing to fetch"
         ),
     ]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2g} GB" if count >= 1e9 else f"{count / 1e6:.2g} MB"
 
 
 def _stream(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.methods.method import Loss, Method
 from cl_core.streams.stream import TaskStream
 
+TEXTS = 512  # sentences a pass where nothing is trained
+
 
 @dataclass(frozen=True)
 class ClipConfig:
@@ -88,8 +90,9 @@ class ClipMethod(Method, abc.ABC):
 
     @torch.no_grad()
     def prepare_classifier(self, backbone: Any) -> None:
-        """One forward pass of the text tower for all sentences of all classes."""
-        sentences = backbone.encode_text(torch.cat(self._ensembles), adaptation=self.adaptation())
+        """The text tower once over all sentences of all classes, `TEXTS` at a time: MTIL has some ten thousand."""
+        adaptation, portions = self.adaptation(), torch.cat(self._ensembles).split(TEXTS)
+        sentences = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in portions])
         means = [part.mean(dim=0) for part in sentences.split([len(e) for e in self._ensembles])]
         self._class_texts = F.normalize(torch.stack(means), dim=1)
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
+from cl_core.estimate import in_words
 from cl_core.store import StoreError
 from dashboard.frame import literal, sentence
 from dashboard.named_things import about_backbone, samples_of
@@ -25,29 +26,33 @@ def preview(config: RunConfig) -> None:
         help="Size and memory of the backbone, and a few pictures of each task; nothing is fetched",
     ):
         return
-    try:
-        with st.spinner(f"Looking at {config.backbone}…"):
-            backbone_line(_backbone(config.backbone, config.training.batch_size))
-    except StoreError as error:
-        st.warning(sentence(str(error)), icon=":material/inventory_2:")
+    told, failed, texts = None, "", None
     try:
         with st.spinner(f"Looking at {config.stream}…"):
             told = _samples(config.stream, config.stream_settings, config.training, config.seed)
+        texts = max((len(task["classes"]) for task in told["tasks"]), default=None)
     except StoreError as error:
-        st.warning(sentence(str(error)), icon=":material/broken_image:")
+        failed = sentence(str(error))
+    try:
+        with st.spinner(f"Looking at {config.backbone}…"):
+            backbone_lines(_backbone(config, texts))
+    except StoreError as error:
+        st.warning(sentence(str(error)), icon=":material/inventory_2:")
+    if told is None:
+        st.warning(failed, icon=":material/broken_image:")
         return
     task_rows(told)
     skipped_files(len(told["skipped"]), told["skipped"])
 
 
-def backbone_line(told: dict[str, Any]) -> None:
-    """Sizes in one line, and what is missing if anything is."""
+def backbone_lines(told: dict[str, Any]) -> None:
+    """Sizes, the estimate of memory, and what is missing if anything is."""
     st.caption(
         f"{literal(told['name'])}: {told['parameters'] / 1e6:.1f} million parameters, {told['depth']} blocks of width "
-        f"{told['width']}, {told['tokens']} tokens, pictures of {told['image_size']} pixels a side. About "
-        f"{megabytes(told['memory'])} for the weights and one training step; held pictures come on top."
+        f"{told['width']}, {told['tokens']} tokens, pictures of {told['image_size']} pixels a side."
         + (f" Weights at hand: {megabytes(told['bytes'])}." if told.get("bytes") else "")
     )
+    st.caption(sentence(in_words(told["parts"], told["method_counted"], megabytes)))
     if told["missing"]:
         st.warning(sentence(told["missing"]), icon=":material/inventory_2:")
 
@@ -85,8 +90,8 @@ def skipped_files(count: int, files: list[str]) -> None:
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
-def _backbone(name: str, batch_size: int) -> dict[str, Any]:
-    return about_backbone(name, batch_size)
+def _backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
+    return about_backbone(config, texts)
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)

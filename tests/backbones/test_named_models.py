@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from cl_core import at_hand
-from cl_core.at_hand import memory_needed, models_at_hand
+from cl_core.at_hand import models_at_hand
 from cl_core.backbones import open_clip_models, timm_models, weight_files
 from cl_core.backbones.vit import ViTBackbone
 from cl_core.config import ConfigError, Preparation
+from cl_core.estimate import ON_THE_WAY, PROMPTED, memory_needed
 from cl_core.registry import BACKBONES, load, lookup
 
 
@@ -315,9 +316,14 @@ def test_the_estimate_of_memory_grows_with_the_batch_and_covers_what_a_step_keep
     weights = {p.untyped_storage().data_ptr() for p in backbone.parameters()}
     measured = sum(size for place, (size, _) in kept.items() if place not in weights)
     sizes = backbone.describe()
-    estimated = memory_needed(sizes, 4) - memory_needed(sizes, 0)
-    assert measured <= estimated <= 2 * measured
-    assert memory_needed(sizes, 0) == 4 * sizes["parameters"]
+    parts = memory_needed(sizes, 4)
+    assert parts["backbone"] == 4 * sizes["parameters"] and "training" not in parts
+    assert measured <= parts["activations"] <= 1.5 * measured
+    assert memory_needed(sizes, 12)["activations"] == 3 * parts["activations"]
+    assert memory_needed(sizes, 0) == {"backbone": parts["backbone"]}
+    # of a block alone: without gradients on their way
+    own = parts["activations"] * PROMPTED * sizes["depth"] / (PROMPTED * sizes["depth"] + ON_THE_WAY)
+    assert 0.9 <= own / measured <= 1.25
 
 
 def test_a_cache_that_is_not_there_is_empty(empty_cache):

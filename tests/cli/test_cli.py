@@ -99,7 +99,11 @@ def test_a_backbone_and_a_stream_are_described_before_a_run(say, tmp_path):
     status, out, _ = say("backbones", "timm:vit_tiny_patch16_224@random", "--json")
     told = json.loads(out)
     assert (status, told["width"], told["tokens"], told["missing"]) == (0, 192, 197, "")
-    assert told["memory"] > 4 * told["parameters"] > 0
+    assert told["memory"] > 4 * told["parameters"] > 0 and not told["method_counted"]
+    status, out, _ = say("backbones", "random-clip", "--method", "finetune", "--set", "towers=text")
+    assert status == 0 and "the copy that is trained" in out and "by an estimate" in out
+    status, _, error = say("backbones", "random-clip", "--set", "towers=text")
+    assert status == 2 and "name it with --method" in error
     status, out, error = say(
         "run", "--method", "sequential", "--backbone", "random-vit", "--stream", f"folder:{tmp_path / 'birds'}",
         "--set", "stream.tasks=2", "--set", "epochs=1", "--runs", tmp_path / "runs", "--name", "birds", "--json",

@@ -2,11 +2,12 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from cl_core.config import StreamConfig, TrainingConfig
+from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 from dashboard import named_things
 from dashboard.named_things import about_backbone, samples_of
@@ -61,7 +62,18 @@ def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures):
 def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(named_things, "PATIENCE", 0.01)
     with pytest.raises(StoreError, match="took longer than"):
-        about_backbone("micro-vit", 64)
+        about_backbone(RunConfig("nsp2"), 2)
+
+
+def test_the_estimate_of_memory_knows_the_method_and_its_settings():
+    config = RunConfig("lora_sequential", backbone="random-clip", settings={"rank": 4})
+    few, many = (about_backbone(config, texts) for texts in (2, 200))
+    wide = about_backbone(replace(config, settings={"rank": 16}), 2)
+    assert few["method_counted"] and few["memory"] == sum(few["parts"].values())
+    assert many["parts"]["activations"] > few["parts"]["activations"]
+    assert wide["parts"]["training"] == 4 * few["parts"]["training"]
+    with pytest.raises(StoreError, match="cannot use backbone random-clip"):
+        about_backbone(RunConfig("nsp2", backbone="random-clip"), 2)
 
 
 def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
@@ -71,8 +83,15 @@ def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
     tasks = [{"name": "T1", "classes": ["seven", "two"], "train": 6, "test": 2, "pictures": [picture]}]
     stream = {"name": "split-digits", "scenario": "class-incremental", "tasks": tasks, "skipped": ["a.png: broken"]}
     sizes = {"parameters": 2.7e6, "depth": 6, "width": 192, "tokens": 17, "image_size": 32, "memory": 1e8}
+    sizes |= {"parts": {"backbone": 11_000_000, "activations": 68_000_000}, "method_counted": True}
+    asked = []
     missing = "the weights are not on this machine"
-    monkeypatch.setattr(preview, "about_backbone", lambda name, batch: {"name": name, **sizes, "missing": missing})
+
+    def told(config, texts):
+        asked.append((config.backbone, texts))
+        return {"name": config.backbone, **sizes, "missing": missing}
+
+    monkeypatch.setattr(preview, "about_backbone", told)
     monkeypatch.setattr(preview, "samples_of", lambda *_: stream)
     app = open_page("run")
     assert missing not in words(app), "nothing is asked before somebody wants to look"
@@ -80,6 +99,8 @@ def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
     assert not app.exception
     page = words(app)
     assert "2.7 million parameters" in page and "seven, two" in page
+    assert "about 79.0 MB, by an estimate" in page.replace("\\", "") and "68.0 MB for activations" in page
+    assert asked == [("micro-vit", 2)], "two classes a task are two texts"
     assert "weights are not on this machine" in page.lower() and "a.png: broken" in page
     assert "as training may show them" not in page
     picture["changed"] = picture["png"]
