@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from cl_core.events import Event, KnobTurned
-from cl_core.presets import PRESETS
 from dashboard import launch
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.tail import Log, RunLog, log_of
@@ -28,7 +27,7 @@ from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
 HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
-FEW = 12  # choices that still fit into one row of buttons
+FEW = 11  # choices that still fit into one row of buttons
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,9 @@ def _depth(log: Log) -> int:
 def settle_run(index: RunIndex) -> None:
     """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
+    if wanted := state.pop("_next", None):
+        state.update(wanted)
+        _another_run()
     if asked is not None and index.find(asked) is None:
         index = runs_index(fresh=True)
     if asked is not None and index.find(asked) is None:
@@ -147,6 +149,28 @@ def show_run(name: str) -> None:
     _another_run()
 
 
+def carry(choices: Mapping[str, str | Sequence[str]]) -> None:
+    """Shared choices that the next page begins with, as if its URL named them. Call from a widget's callback.
+
+    A link with these in its query does not do: a run that is chosen already stays in the URL beside the new one.
+    """
+    for key, value in choices.items():
+        if key == "run":
+            show_run(str(value))
+        else:
+            st.session_state[f"_kept-{key}"] = value if isinstance(value, str) else list(value)
+
+
+def show_next(name: str, *, closed: str) -> None:
+    """Draw the page anew with `name` as the chosen run and the switch `closed` off.
+
+    For a button that is asked while the page is drawn. A callback runs before that, with the arguments that the page
+    had before the field typed last was sent: what is typed and at once confirmed would be lost.
+    """
+    st.session_state["_next"] = {"run": name, closed: False}
+    st.rerun()
+
+
 def default_run(index: RunIndex) -> str | None:
     """The newest run with a living worker, else the first recording, else the newest run."""
     for name, folder in list(index.own.items())[:5]:
@@ -171,14 +195,8 @@ def say_unknown_run() -> None:
 
 
 def run_title(log: Log) -> str:
-    """What a run is called above a page: its preset's title, or method and stream; Markdown-safe."""
-    config = log.config
-    if config is None:
-        return literal(log.name)
-    named = PRESETS.get(config.preset)
-    if named is not None and named.config.get("method") == config.method:
-        return literal(named.title)
-    return literal(f"{config.method} on {config.stream}")
+    """What a run is called above a page; Markdown-safe."""
+    return literal(log.title)
 
 
 def select_task(log: Log | None) -> int | None:

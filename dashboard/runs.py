@@ -56,6 +56,23 @@ def _preset_place(recording: Path) -> int:
         return len(PRESETS)
 
 
+def holding(index: RunIndex, kind: str, *, most: int = 3, looked_at: int = 30) -> list[str]:
+    """Names of at most `most` runs that have an event of this kind: the newest own ones, then recordings."""
+    found: list[str] = []
+    for folder in [*list(index.own.values())[:looked_at], *index.recordings.values()]:
+        if len(found) == most:
+            break
+        reader = RunReader(folder)
+        try:
+            if folder.name not in found and reader.latest(kind) is not None:
+                found.append(folder.name)
+        except (StoreError, ValueError, TypeError, KeyError):
+            continue
+        finally:
+            reader.close()
+    return found
+
+
 MOST_RELATED = 6  # a run and five forks fit one figure
 
 

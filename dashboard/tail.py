@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from cl_core.config import RunConfig
 from cl_core.events import KINDS, AccuracyMeasured, Event, RunForked, RunStarted, StateChanged, TaskEnded
+from cl_core.presets import PRESETS
 from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
 from cl_core.store.reader import DamagedEvent
 
@@ -61,6 +62,17 @@ class Log(abc.ABC):
     @property
     def path(self) -> Path:
         return self.folder.path
+
+    @property
+    def title(self) -> str:
+        """What a run is called: its preset's title, or method and stream, as plain text."""
+        config = self.config
+        if config is None:
+            return self.name
+        named = PRESETS.get(config.preset)
+        if named is not None and named.config.get("method") == config.method:
+            return named.title
+        return f"{config.method} on {config.stream}"
 
     def latest(self, kind: type[Kind]) -> Kind | None:
         """The newest event of a kind, without its place in the order; None if there is none."""

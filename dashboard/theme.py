@@ -36,6 +36,8 @@ CLEAR = "rgba(0,0,0,0)"
 
 SEQUENTIAL = ("#e3ecf7", "#bcd2ec", "#8fb5df", "#5c94d0", "#2f72bb", "#17549a", "#0d3a74", "#08264f")
 DIVERGING = ("#8a3b04", "#c2651a", "#e6a063", "#f0d3b5", "#ececee", "#bcd2ec", "#7ba6da", "#2f72bb", "#0d3a74")
+# On the dark ground: the same two hues, zero a shade above the ground, the ends bright.
+DIVERGING_DARK = ("#f8bb88", "#d9883f", "#a4601f", "#5f4430", "#2b2f33", "#31506f", "#3a76b5", "#73abe6", "#b4d5fa")
 
 FONT = '"Source Sans", "Source Sans 3", "Source Sans Pro", system-ui, sans-serif'
 
@@ -132,6 +134,13 @@ def points(value: float | None) -> str:
     return (f"{value:+.1f} pp".replace("-", "−") if round(value, 1) else "0.0 pp") if _known(value) else MISSING
 
 
+def signed(value: float | None, digits: int = 1) -> str:
+    """+3.2, −3.2, 0.0: a difference in a cell, whose unit stands beside the scale; nothing where it is unknown."""
+    if not _known(value):
+        return ""
+    return f"{value:+.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
+
+
 def spread(values: list[float]) -> str:
     """Mean ± sample standard deviation with the number of seeds, in percent; one seed: the value alone."""
     known = [v for v in values if _known(v)]
@@ -178,6 +187,7 @@ def number(value: float | None) -> str:
 _AXIS: dict[str, Any] = {
     "gridcolor": GRID,
     "zeroline": False,
+    "zerolinecolor": "rgba(128,128,128,0.5)",  # where a figure draws one
     "linecolor": "rgba(128,128,128,0.5)",
     "ticks": "outside",
     "ticklen": 4,

@@ -30,6 +30,7 @@ from dashboard.theme import (
 )
 
 CONVENTION = "Rows: after training on; columns: evaluated on."
+NAMED = 8  # columns of the matrix that carry a task's own name; of more, rows alone do
 PERCENT_AXIS = {"range": [0, 103], "dtick": 20, "ticksuffix": " %"}
 
 
@@ -95,7 +96,10 @@ def accuracy_matrix(
         ticks="",
         constrain="domain",
         tickvals=list(range(0, columns, stride)),
-        ticktext=[header(j, columns, tasks, between="<br>") for j in range(0, columns, stride)],
+        ticktext=[
+            header(j, columns, tasks if columns <= NAMED else (), between="<br>") for j in range(0, columns, stride)
+        ],
+        tickangle=0,
         range=[-0.5, max(columns, 1) - 0.5],
     )
     figure.update_yaxes(
@@ -222,7 +226,8 @@ def accuracy_over_time(
         )
         ends.append((float(known[-1]), float(means[known[-1]]), f"<b>mean {means[known[-1]]:.1f}</b>"))
     label_ends(figure, ends if columns <= 12 else ends[:1] + ends[-2:], span=(0, 103), gap=14)
-    ticks = task_ticks(rows, before="" if untrained is None else "zero-shot")
+    before = "" if untrained is None else "zero-shot"
+    ticks = task_ticks(rows, most=NAMED if before and rows > NAMED else 20, before=before)
     start = -0.15 if untrained is None else -1.15
     figure.update_xaxes(title_text="after training on", showgrid=False, range=[start, max(rows - 1, 1) + 0.15], **ticks)
     figure.update_yaxes(title_text="accuracy", **PERCENT_AXIS)

@@ -83,7 +83,7 @@ def attention_on_image(
         rows=2,
         cols=5,
         row_heights=[0.72, 0.28],
-        column_widths=[1, 1, 1, 0.22, 1],
+        column_widths=[1, 1, 1, 0.34, 1],
         vertical_spacing=0.05,
         horizontal_spacing=0.02,
         subplot_titles=[*titles, ""],
@@ -174,7 +174,7 @@ def attention_on_image(
         tickfont={"size": 11},
         tickvals=["itself", *label],
         ticktext=[
-            "self",
+            "self" if prompts else "",
             *(
                 [str(m + 1) for m in range(prompts)]
                 if prompts <= 16

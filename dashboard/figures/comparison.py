@@ -17,10 +17,11 @@ from cl_core.metrics import forgetting_over_time
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
 from dashboard.figures.forks import mark_forks
+from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.lines import label_ends, task_ticks
 from dashboard.figures.readings import mean_so_far
 from dashboard.lineage import Parting
-from dashboard.theme import DIVERGING, INK, percent, points, scale, task_label, task_name
+from dashboard.theme import DIVERGING, INK, percent, points, scale, signed, task_label, task_name
 
 DASHES = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -176,10 +177,11 @@ def matrix_difference(
         hoverongaps=False,
         xgap=2,
         ygap=2,
-        texttemplate="" if columns > 20 else "%{z:+.1f}" if columns <= 10 else "%{z:+.0f}",
+        text=[[signed(v, 1 if columns <= 10 else 0) for v in row] for row in difference],
+        texttemplate="%{text}" if columns <= 20 else "",
         customdata=told,
         hovertemplate="%{customdata[0]} after training on %{customdata[1]}: %{z:+.1f} pp<extra></extra>",
-        colorbar={"title": {"text": "pp"}, "outlinewidth": 0, "thickness": 12},
+        colorbar=colour_bar("difference", " pp"),
     )
     stride = max(1, max(rows, columns) // 20)
     figure.update_xaxes(
@@ -207,8 +209,8 @@ def matrix_difference(
         title="Difference of the two matrices",
         what=f"{escape(names[0])} minus {escape(names[1])}, percentage points. Rows: after training on; columns: "
         "evaluated on. Neutral is zero; an empty cell was not measured in both.",
-        look_for="Blue: the first run knows that task better at that moment; brown: the second does. A diagonal of one "
-        "colour is a difference in learning, a last row of one colour a difference in keeping.",
+        look_for="Blue: the first run knows that task better at that moment; orange: the second does. A diagonal of "
+        "one colour is a difference in learning, a last row of one colour a difference in keeping.",
         how="a(i, j) of the first run − a(i, j) of the second. The scale reaches the largest absolute difference, at "
         "least 5 pp, and is the same on both sides of zero. With different seeds the classes of a task may differ.",
         alt=f"{names[0]} is higher in {more} cells and lower in {less}"

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from cl_core.sweeps import Spot, best_within, frontier
 from cl_core.sweeps.frontier import spread
 from dashboard.figures.description import blank, describe
+from dashboard.figures.labels import Box, place_labels
 from dashboard.theme import INK, PALE, faded, percent, points
 
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -34,17 +35,16 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
     figure = blank(showlegend=False)
     lines = list(dict.fromkeys(spot.line for spot in spots))
     for place, line in enumerate(lines):
-        _line(figure, [s for s in spots if s.line == line], best, place, len(spots) <= LABELLED, named=len(lines) > 1)
+        _line(figure, [s for s in spots if s.line == line], best, place)
     if budget is not None:
         _budget(figure, budget, chosen)
-    if len(lines) > 1:
-        _name_lines(figure, spots, lines)
     low, high = _range([v for s in spots for v in s.learning])
     high = min(high, 100 + 0.08 * (100 - low))  # nothing lies above 100 %; room for a mark there
     left, right = _range([v for s in spots for v in s.forgetting] + ([budget] if budget is not None else []))
     figure.update_xaxes(title_text="forgetting, percentage points (less = more stable)", range=[left, right])
     figure.update_yaxes(title_text="learning accuracy (plasticity)", ticksuffix=" %", range=[low, high])
     figure.update_layout(margin={"r": 60, "t": 36})
+    unnamed = _name(figure, spots, lines, (left, right), (low, high))
     seeds = sorted({seed for spot in spots for seed in spot.seeds})
     many = any(len(spot.seeds) > 1 for spot in spots)
     return describe(
@@ -54,6 +54,7 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
             f"Large marks: one setting each, mean{' ± sd' if many else ''} over seed{'s' if many else ''} "
             f"{', '.join(map(str, seeds))}; small marks: its runs. "
             + (f"Beside them: {escape(spots[0].knob)}. " if spots[0].knob and any(s.value for s in spots) else "")
+            + ("Marks without a name have it under the pointer. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."
             if spots
@@ -72,8 +73,8 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
     )
 
 
-def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, labelled: bool, named: bool) -> None:
-    """One line of spots; `named`: its name is written beside it, so a spot without a value needs none."""
+def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int) -> None:
+    """One line of spots: the path, the runs, and a mark for every mean."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
         figure.add_scatter(
@@ -97,7 +98,7 @@ def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, lab
             hovertemplate="%{customdata[1]}<br>run %{customdata[0]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
             "<extra></extra>",
         )
-    for rank, spot in enumerate(line):
+    for spot in line:
         shown = INK if spot in best else faded(INK, _FADED)
         bars = {
             f"error_{axis}": {"type": "data", "array": [sd], "color": shown, "thickness": 1, "width": 3}
@@ -107,12 +108,9 @@ def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int, lab
         figure.add_scatter(
             x=np.array([spot.instability.mean], np.float32),
             y=np.array([spot.plasticity.mean], np.float32),
-            mode="markers+text" if labelled else "markers",
+            mode="markers",
             name=spot.label,
             marker={"symbol": symbol, "size": 12, "color": shown},
-            text=[escape(spot.value or ("" if named else spot.label))],
-            textposition="top right" if rank % 2 == 0 else "bottom right",  # neighbours keep apart
-            textfont={"size": 12},
             customdata=[[spot.runs[0] if len(spot.runs) == 1 else "", spot.label]],
             hovertemplate=f"<b>{escape(spot.label)}</b>{'' if spot in best else ', dominated'}<br>"
             f"learning {spot.plasticity} %, forgetting {spot.instability} pp<br>final average accuracy "
@@ -143,21 +141,43 @@ def _budget(figure: go.Figure, budget: float, chosen: Spot | None) -> None:
         )
 
 
-def _name_lines(figure: go.Figure, spots: list[Spot], lines: list[str]) -> None:
-    """Each line's name below its last spot."""
-    for line in lines:
-        last = [s for s in spots if s.line == line][-1]
-        figure.layout.annotations += (
+def _name(
+    figure: go.Figure, spots: list[Spot], lines: list[str], x: tuple[float, float], y: tuple[float, float]
+) -> bool:
+    """Values beside their marks, and where there are several lines the name of each beside its last mark, in bold;
+    whether a mark is left without."""
+    places = [(spot.instability.mean, spot.plasticity.mean) for spot in spots]
+    known = [all(map(np.isfinite, place)) for place in places]
+    values = [
+        (spot.value or ("" if len(lines) > 1 else spot.label)) if len(spots) <= LABELLED else "" for spot in spots
+    ]
+    last = {spot.line: spot for spot in spots}
+    names = [spot.line if len(lines) > 1 and last[spot.line] is spot else "" for spot in spots]
+    paths = [
+        [place for spot, place, there in zip(spots, places, known, strict=True) if there and spot.line == line]
+        for line in lines
+    ]
+    taken: list[Box] = []
+    unnamed = len(spots) > LABELLED
+    for texts, weight in ((values, 400), (names, 650)):
+        marks = [(*place, text) for place, text, there in zip(places, texts, known, strict=True) if there]
+        labels, left_out = place_labels(marks, x=x, y=y, taken=taken, paths=paths)
+        figure.layout.annotations += tuple(
             go.layout.Annotation(
-                x=last.instability.mean,
-                y=last.plasticity.mean,
-                text=escape(line),
+                x=label.x,
+                y=label.y,
+                text=escape(label.text),
                 showarrow=False,
-                yanchor="top",
-                yshift=-12,
-                font={"size": 12, "weight": 650},
-            ),
+                xanchor=label.xanchor,
+                yanchor="middle",
+                xshift=label.right,
+                yshift=label.up,
+                font={"size": 12, "weight": weight},
+            )
+            for label in labels
         )
+        unnamed = unnamed or bool(left_out)
+    return unnamed
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

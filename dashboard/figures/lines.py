@@ -264,9 +264,11 @@ def layer_ticks(layers: int) -> dict[str, object]:
 def task_ticks(tasks: int, most: int = 20, *, before: str = "") -> dict[str, object]:
     """Ticks T1 … Tn for an axis that counts tasks from 0, thinned to about `most` when there are more.
 
-    `before` is the name of one more tick at −1, the moment before any training; none if empty.
+    `before` is the name of one more tick at −1, the moment before any training; none if empty. It takes the room of
+    T1 where ticks are thinned.
     """
-    shown = range(0, tasks, max(1, math.ceil(tasks / most)))
+    stride = max(1, math.ceil(tasks / most))
+    shown = range(stride - 1 if before else 0, tasks, stride)
     return {
         "tickangle": 0,
         "tickvals": [*([-1] if before else []), *shown],

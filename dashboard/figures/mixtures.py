@@ -238,7 +238,7 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
         ends.append(_line(figure, x, within, f"{said[space]}, same class", **look))
         ends.append(_line(figure, x, between, f"{said[space]}, other class", **look, dash="dot"))
         nearest = float(np.mean([e.nearest_mean for e in events]))
-        told.append(f"{said[space]}: {percent(nearest)} of images nearest to their own class's mean")
+        told.append(f"{said[space]} {percent(nearest)}")
     if not ends:
         return nothing(title, how=_SOURCE)
     low = min(0.0, *(y for _, y, _ in ends if np.isfinite(y)))
@@ -250,13 +250,14 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
         figure,
         title=title,
         what="Mean cosine of two images of one class (solid) and of two classes of the task (dotted), for the frozen "
-        f"model whose embedding chooses (thick) and for the features the head reads. {'; '.join(told)}.",
+        f"model whose embedding chooses (thick) and for the features the head reads. Images nearest to "
+        f"their own class's mean: {'; '.join(told)}.",
         look_for="A wide space between solid and dotted: one key can stand for the whole class. Lines close together: "
         "images of other classes are as near as one's own.",
         how="$(n R^2 - 1) / (n - 1)$ with $R = \\|\\overline{z}\\|$ over a class's $n$ unit embeddings is the mean "
         "cosine of two of its images; between classes $\\overline{z}_c \\cdot \\overline{z}_{c'}$. Training images of "
         "the task, its own classes only. " + _SOURCE,
-        alt=f"Lines over tasks. {'; '.join(told)}.",
+        alt=f"Lines over tasks. Images nearest to their own class's mean: {'; '.join(told)}.",
     )
 
 

@@ -88,7 +88,7 @@ def free_directions(measured: Sequence[SpectrumMeasured], *, tasks: int | None =
         for event in found:
             widths[event.layer, event.clock.task] = len(event.eigenvalues)
         shares = tables[button(space)] = 100 * counts / widths
-        texts.append([["" if np.isnan(s) else f"{s:.0f} %" for s in row] for row in shares] if tasks <= 8 else None)
+        texts.append([["" if np.isnan(s) else f"{s:.0f}" for s in row] for row in shares] if tasks <= 8 else None)
         newest = [e for e in found if e.clock.task == found[-1].clock.task]
         least = min(newest, key=lambda e: e.nullity / len(e.eigenvalues))
         scarcest.append(f"{short(space)}, {layer_name(least.layer)}: {counted(least.nullity, len(least.eigenvalues))}")
@@ -104,7 +104,8 @@ def free_directions(measured: Sequence[SpectrumMeasured], *, tasks: int | None =
     return describe(
         figure,
         title="Directions left free",
-        what=f"Share of directions that the cut leaves to the next task, for every layer after every task. {told}",
+        what="Share of directions that the cut leaves to the next task, in percent, for every layer after every task. "
+        f"{told}",
         look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. Empty: "
         "not measured, or no such matrix in that layer.",
         how="Nullity $R$ = number of directions to the right of the cut, in percent of the width $n$. The rule that "

@@ -34,6 +34,7 @@ Tasks = Sequence[dict[str, Any]]
 _MEASURED = "Measured on test pictures after every task."
 _MOST_ROWS = 24  # classes drawn one a row; of more, their tasks are
 _NUMBERED = 14  # columns beyond which cells hold no numbers
+_LETTERS = 52  # across all columns, if their names are to stand side by side
 
 
 def layers(measured: Sequence[SelectionMeasured]) -> list[int]:
@@ -107,8 +108,8 @@ def _class_name(c: int, tasks: Tasks) -> str:
     return names[c] if c < len(names) else f"class {c + 1}"
 
 
-def _square(task: int, tasks: int, text: str) -> str:
-    return f'<span style="color:{task_colour(task, tasks)}">■</span> {text}'
+def _square(task: int, tasks: int, text: str, between: str = " ") -> str:
+    return f'<span style="color:{task_colour(task, tasks)}">■</span>{between}{text}'
 
 
 def taken_entries(
@@ -130,11 +131,13 @@ def taken_entries(
         table = np.stack([np.mean([shares[c] for c in seen if task_of[c] == t], axis=0) for t in found])
         rows = [_square(t, count, task_name(t)) for t in found]
         names = [task_label(t, tasks) for t in found]
+    longest = max((len(_class_name(o, tasks)) for o in owners), default=0) if now.of == "class" else 0
+    upright = longest * len(owners) <= _LETTERS
     if now.of == "task":
         columns = [_square(o, count, task_name(o)) for o in owners]
         entries = [f"entries of {task_label(o, tasks)}" for o in owners]
     elif now.of == "class":
-        columns = [_square(task_of[o], count, _class_name(o, tasks)) for o in owners]
+        columns = [_square(task_of[o], count, _class_name(o, tasks), "<br>" if upright else " ") for o in owners]
         entries = [f"entry of {_class_name(o, tasks)}" for o in owners]
     else:
         columns = [f"P{e + 1}" for e in range(len(owners))]
@@ -162,7 +165,7 @@ def taken_entries(
         side="top",
         showgrid=False,
         ticks="",
-        tickangle=0,
+        tickangle=0 if upright else -60,
         tickvals=list(range(0, width, step)),
         ticktext=columns[::step],
         range=[-0.5, width - 0.5],

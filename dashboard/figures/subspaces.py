@@ -34,10 +34,10 @@ Tasks = Sequence[dict[str, Any]]
 Measured = Sequence[SubspaceMeasured]
 
 PARTS = {  # part → (words, colour, pattern)
-    "free pre-trained": ("free, pre-trained", "#8fb5df", ""),
-    "conflicting": ("conflicting: pre-trained and used", "#17549a", "/"),
+    "free pre-trained": ("free, pre-trained", "rgba(47,114,187,0.45)", ""),
+    "conflicting": ("conflicting: pre-trained and used", "#2f72bb", "/"),
     "occupied": ("occupied outside", "#c2651a", "/"),
-    "free residual": ("free outside", "#f0d3b5", ""),
+    "free residual": ("free outside", "rgba(194,101,26,0.35)", ""),
 }
 _FLOOR = 1e-5  # relative singular values below this are drawn here
 SOURCE = "Rule: Fwd-Prompt (vision adaptation), after arXiv:2401.09181; how spaces combine is our reading."
@@ -178,6 +178,11 @@ def overlap_map(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     )
 
 
+def hatched(pattern: str) -> dict[str, str]:
+    """Pale strokes over the bar's own colour."""
+    return {"shape": pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.6)"}
+
+
 def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     """How the directions are divided after each task."""
     title, found, known = "How the space is divided", learned(measured), reference(measured)
@@ -190,7 +195,7 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
             x=np.float32([e.clock.task for e in drawn]),
             y=np.float32([e.budget[part] for e in drawn]),
             name=words,
-            marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,0.5)"}},
+            marker={"color": colour, "pattern": hatched(pattern)},
             hovertemplate=f"{words}: %{{y:.0f}} directions<extra></extra>",
         )
     over_tasks(figure, count, before=known is not None)
@@ -235,7 +240,7 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
             x=x,
             y=np.float32([100 * e.gradient[part] for e in found]),
             name=words,
-            marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,0.5)"}},
+            marker={"color": colour, "pattern": hatched(pattern)},
             hovertemplate=f"{words}: %{{y:.1f}} % of ‖g‖²<extra></extra>",
         )
     figure.add_scatter(
@@ -243,7 +248,7 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         y=np.float32([100 * (e.kept or 0.0) for e in found]),
         mode="markers",
         name="let through",
-        marker={"symbol": "line-ew", "size": 34, "color": INK, "line": {"width": 3, "color": INK}},
+        marker={"symbol": "diamond-wide", "size": 13, "color": INK, "line": {"width": 2, "color": "#ffffff"}},
         hovertemplate="let through: %{y:.1f} % of ‖g‖²<extra></extra>",
     )
     over_tasks(figure, count)
@@ -255,7 +260,7 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         figure,
         title=title,
         what="Energy of the prompts' gradients over a task's steps, divided among the parts as they were while it was "
-        f"learned; dashes: what the projection lets through: {told}.",
+        f"learned; diamonds: what the projection lets through: {told}.",
         look_for="Large hatched parts: the task asks for directions that earlier tasks use, and most of what it wants "
         "is removed.",
         how="$\\sum \\|g\\,B\\|^2 / \\sum \\|g\\|^2$ for a basis B of each part, summed over steps; let through: "
@@ -289,9 +294,10 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     figure.add_scatter(
         x=np.float32([e.clock.task for e in found]),
         y=np.float32(chance),
-        mode="lines",
+        mode="lines+markers",  # the mark shows where there is one point alone
         name="a random change",
         line={"color": PALE, "width": 2, "dash": "dash"},
+        marker={"symbol": "line-ew", "size": 22, "line": {"width": 2, "color": INK}},
         hovertemplate="a random change: %{y:.3g}<extra></extra>",
     )
     over_tasks(figure, count)

@@ -116,7 +116,7 @@ def against_threshold(boundary: Boundary, threshold: Threshold, *, layer: int | 
     marks = [(here, "solid")]
     if mine is not None:
         marks.append((min(range(len(steps)), key=lambda i: abs(steps[i] - mine)), "dot"))
-    shown = sorted({round(i * (len(steps) - 1) / 4) for i in range(5)})
+    shown = round_ticks(steps)
     figure = _side_by_side(
         traces,
         [said for _, said in FIELDS],
@@ -292,7 +292,7 @@ def _side_by_side(
     for place, title in enumerate(titles):
         name, start = str(place + 1) if place else "", place * width
         layout[f"xaxis{name}"] = {
-            **axis,
+            **(axis if len(titles) < 3 or place == len(titles) // 2 else _untitled(axis)),
             "domain": [start, start + width - 0.08],
             "anchor": f"y{name}",
             "showgrid": False,
@@ -327,6 +327,22 @@ def _side_by_side(
     return go.Figure(traces, {"template": TEMPLATE, "uirevision": "keep", **layout})
 
 
+def round_ticks(steps: Sequence[float], most: int = 6) -> list[int]:
+    """Positions of the slider to print below an axis: both ends, and between them the shortest numbers that lie
+    furthest from those printed already."""
+    shown = [0, len(steps) - 1] if len(steps) > 1 else list(range(len(steps)))
+    apart = max(1, (len(steps) - 1) // most)
+    for _, place in sorted((len(tick(value)), place) for place, value in enumerate(steps)):
+        if all(abs(place - other) >= apart for other in shown):
+            shown.append(place)
+    return sorted(shown)
+
+
+def _untitled(axis: dict[str, object]) -> dict[str, object]:
+    """Of three small plots the middle one alone names their axis: on a narrow page the names would run together."""
+    return {key: value for key, value in axis.items() if key != "title"}
+
+
 def _with(steps: list[float], value: float) -> list[float]:
     return sorted({*steps, value}) if math.isfinite(value) else steps
 
@@ -338,13 +354,14 @@ def _mean(values: np.ndarray) -> float:
 
 def slider_table(boundary: Boundary, threshold: Threshold, steps: Sequence[float]) -> dict[str, list]:
     """What the browser needs to let bars follow the pointer: at each of P steps, counts left free [P][L], and shares
-    in percent [P][L] with one decimal (None = unknown)."""
+    in percent [P][L] with one decimal (None = unknown); `means`: of each field over the layers, [P]."""
     many = predict(boundary, threshold, values=list(steps))
-    shares = {
-        field: [[_rounded(value) for value in row] for row in in_percent(many, boundary, field)]
-        for field, _ in FIELDS[1:]
+    values = {field: in_percent(many, boundary, field) for field, _ in FIELDS}
+    return {
+        "nullity": many.nullity.tolist(),
+        **{field: [[_rounded(value) for value in row] for row in values[field]] for field, _ in FIELDS[1:]},
+        "means": {field: [_rounded(_mean(row)) for row in rows] for field, rows in values.items()},
     }
-    return {"nullity": many.nullity.tolist(), **shares}
 
 
 def now(boundary: Boundary, threshold: Threshold) -> list[dict[str, object]]:

@@ -27,6 +27,7 @@ from dashboard.theme import (
     percent,
     points,
     scale,
+    signed,
     task_colour,
     task_label,
     task_name,
@@ -139,7 +140,7 @@ def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> g
         xgap=2,
         ygap=2,
         hoverongaps=False,
-        text=[["" if np.isnan(v) else f"{v:+.1f}".replace("-", "−") for v in row] for row in table],
+        text=[[signed(v) for v in row] for row in table],
         texttemplate="%{text}" if columns <= 12 else "",
         textfont={"size": 13 if columns <= 8 else 11},
         customdata=[[f"{task_label(j, tasks)}<br>{moment(i, tasks)}" for j in range(table.shape[1])] for i in range(n)],
@@ -167,9 +168,9 @@ def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> g
     figure.update_layout(margin={"l": 70, "r": 20, "t": 64, "b": 16})
     if len(known):
         i, j = np.unravel_index(np.nanargmin(table), table.shape)
-        told = (
-            f"Mean {points(float(known.mean()))}; worst: {task_label(int(j), tasks)} {points(float(table[i, j]))} "
-            + (f"{moment(int(i), tasks)}.")
+        worst = f"{task_label(int(j), tasks)} {points(float(table[i, j]))} {moment(int(i), tasks)}"
+        told = f"Mean {points(float(known.mean()))}; " + (
+            f"worst: {worst}." if table[i, j] <= -0.05 else "nothing lost."
         )
     else:
         told = "Nothing measured yet: a task has to be learned while another one waits."
@@ -178,8 +179,8 @@ def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> g
         title="Zero-shot lost before learning",
         what="Rows: after training on; columns: evaluated on; percentage points against the model before any training, "
         f"tasks not learned yet only. {told}",
-        look_for="Brown cells: training on other tasks damages what the model could do unasked; they darken down a "
-        "column where damage adds up. Blue: an earlier task helped.",
+        look_for="Orange cells: training on other tasks damages what the model could do unasked; they grow stronger "
+        "down a column where damage adds up. Blue: an earlier task helped.",
         how="$a(i, j) - a_0(j)$ for $j > i$, with $a(i, j)$ the task-incremental accuracy on task $j$ after training "
         "on task $i$ and $a_0(j)$ the same before any training (zero-shot). Zero is always the neutral middle.",
         alt=f"Heat map of changes in zero-shot accuracy. {told}",

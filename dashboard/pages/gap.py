@@ -19,7 +19,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import number, percent, points, task_label, task_name
-from dashboard.widgets.inspection import inspected, shown_instead
+from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
 
 
 def reads_texts(method: str) -> bool:
@@ -35,6 +35,7 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         not_measured(
             "This method has no text tower, so there is no gap to measure.", f"Methods that have one: {having}."
         )
+        offer_runs(ModalityGapMeasured, key="gap")
     elif config is not None and not config.diagnostics.gap:
         not_measured(
             "The joint space was not measured in this run.",

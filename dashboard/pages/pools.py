@@ -25,7 +25,7 @@ from dashboard.frame import (
 )
 from dashboard.tail import Log
 from dashboard.theme import layer_name, number, percent, task_label, task_name
-from dashboard.widgets.inspection import inspected, shown_instead
+from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
 
 
 def nothing_yet(frame: Frame, log: Log) -> None:
@@ -41,6 +41,7 @@ def nothing_yet(frame: Frame, log: Log) -> None:
             "This method has no pool of prompts to pick from.",
             "`plastiscope methods` says in a line what each method does.",
         )
+        offer_runs(SelectionMeasured, key="pools")
     elif frame.live:
         empty(
             "If this method picks from a pool, what test pictures take appears here when the first task has been "

@@ -22,7 +22,7 @@ from cl_core.registry import METHODS
 from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, panel, select_task
 from dashboard.tail import Log
 from dashboard.theme import task_name
-from dashboard.widgets.inspection import inspected, task_and_layer
+from dashboard.widgets.inspection import inspected, offer_runs, task_and_layer
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.weight_spectra import weights
 
@@ -80,6 +80,7 @@ def nothing_yet(frame: Frame, log: Log) -> None:
             "Prompt methods and methods that protect features have them with `diagnostics.spectra` on, methods that "
             "change a CLIP model's weights with `diagnostics.weights` on.",
         )
+        offer_runs(SpectrumMeasured, key="spectra")
 
 
 def subspaces(log: Log) -> None:

@@ -6,12 +6,13 @@ import math
 
 import streamlit as st
 
+from cl_core.events import SpectrumMeasured
 from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
 from dashboard.frame import Frame, choose, code, empty, not_measured, panel
 from dashboard.runs import runs_index
 from dashboard.tail import log_of
 from dashboard.theme import layer_name, percent, points, task_name
-from dashboard.widgets.inspection import inspected, shown_instead, task_and_layer
+from dashboard.widgets.inspection import inspected, offer_runs, shown_instead, task_and_layer
 from dashboard.widgets.threshold_fork import judged, stored, try_it
 
 NOBODY = "none"
@@ -33,6 +34,7 @@ def nothing_yet(frame: Frame) -> None:
             "Methods that protect directions have them with `--set diagnostics.spectra=true` (moments) or "
             "`--set diagnostics.weights=true` (weights), both on by default.",
         )
+        offer_runs(SpectrumMeasured, key="whatif")
 
 
 def spelled(space: str) -> str:
@@ -123,8 +125,9 @@ def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
         st.markdown("**Directions left free, layer by layer**")
         thresholdbars(record, key=f"bars-{threshold.rule}", on_choose=chosen)
         st.caption(
-            f"{LABEL} Drag: the bars follow the pointer; the figures below follow when you let go. Bar: directions "
-            f"left free, the rest is protected; dotted: as the run had it. {said_of(boundary)}"
+            LABEL
+            + (" Drag: the bars follow the pointer; the figures below follow when you let go." if steps else "")
+            + f" Bar: directions left free, the rest is protected; dotted: as the run had it. {said_of(boundary)}"
         )
 
 

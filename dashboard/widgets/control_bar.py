@@ -198,7 +198,7 @@ def pending(log: RunLog) -> str | None:
 
 
 def give_order(log: RunLog, command: Command, word: str) -> None:
-    """Send a command to the run's worker; the bar says `word` until it answers. Call from a widget's callback."""
+    """Send a command to the run's worker; the bar says `word` until it answers."""
     st.session_state.pop("_refused", None)
     log.advance(force=True)
     try:

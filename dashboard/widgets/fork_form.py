@@ -10,7 +10,7 @@ from cl_core.changes import changeable
 from cl_core.config import ConfigError
 from cl_core.store import Checkpoint, StoreError, boundaries, in_force
 from dashboard import launch
-from dashboard.frame import Frame, sentence
+from dashboard.frame import Frame, literal, sentence, show_next
 from dashboard.knobs import knobs_of
 from dashboard.tail import RunLog
 from dashboard.theme import task_name
@@ -46,7 +46,7 @@ def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
         "Fork from after", list(places), default=max(places), required=True, key=f"fork-after-{log.name}",
         format_func=lambda task: task_name(task - 1),
     )  # fmt: skip
-    name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
+    called = name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
     after = int(after or max(places))
     left = ", ".join(task_name(task) for task in range(after, tasks))
     st.markdown(f"Everything up to {task_name(after - 1)} stays as it was trained; {left} will be trained anew.")
@@ -62,20 +62,16 @@ def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
     st.markdown("Training")
     changed = knob_inputs(training, vars(config.training), f"fork-training-{log.name}-{after}")
     settings |= {f"training.{key}": value for key, value in changed.items()}
-    if not settings:
-        st.caption("With nothing changed the fork repeats its parent exactly, on the same processor.")
-    st.button(
-        f"Fork from after {task_name(after - 1)}",
-        key="fork-now",
-        type="primary",
-        icon=":material/fork_right:",
-        on_click=_fork,
-        args=(log, after, settings),
+    said = ", ".join(f"{key.removeprefix('training.')} = {value}" for key, value in settings.items())
+    st.caption(  # always a line: the button below must not move while it is pressed
+        f"Changed: {literal(said)}."
+        if settings
+        else "With nothing changed the fork repeats its parent exactly, on the same processor."
     )
+    if st.button(
+        f"Fork from after {task_name(after - 1)}", key="fork-now", type="primary", icon=":material/fork_right:"
+    ):
+        made = begin_run("fork", lambda: launch.fork(log.folder, after, settings, called.strip()), show=False)
+        if made:
+            show_next(made.name, closed="fork-open")
     say_trouble("fork")
-
-
-def _fork(log: RunLog, after: int, settings: dict[str, Any]) -> None:
-    name = str(st.session_state.get("fork-name", "")).strip()  # typed last, it comes with the click itself
-    if begin_run("fork", lambda: launch.fork(log.folder, after, settings, name)):
-        st.session_state["fork-open"] = False

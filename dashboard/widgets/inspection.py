@@ -7,7 +7,19 @@ from typing import TypeVar
 
 import streamlit as st
 
-from dashboard.frame import Frame, current, empty, learned_at_once, select_layer, select_task, sentence
+from cl_core.events import Event
+from dashboard.frame import (
+    Frame,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    select_layer,
+    select_task,
+    sentence,
+    show_run,
+)
+from dashboard.runs import holding, runs_index
 from dashboard.tail import Log
 from dashboard.theme import task_name
 
@@ -40,6 +52,16 @@ def task_and_layer(log: Log, *more: Callable[[], Choice], key: str) -> tuple[int
         task, layer, others = select_task(log), select_layer(log), [control() for control in more]
     learned_at_once(log)
     return task, layer, others
+
+
+def offer_runs(kind: type[Event], *, key: str) -> None:
+    """Where a run lacks what a page shows: up to three that have it, a button each. Below the sentence that says so."""
+    names = holding(runs_index(), kind.__name__)
+    if names:
+        with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-others"):
+            st.markdown("Runs that have it:", width="content")
+            for name in names:
+                st.button(literal(name), key=f"{key}-show-{name}", on_click=show_run, args=(name,))
 
 
 def shown_instead(task: int, instead: str) -> None:

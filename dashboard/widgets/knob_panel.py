@@ -45,15 +45,9 @@ def _panel() -> None:
             return
         st.markdown("A new value acts from the next step on. The run is saved first; every curve marks the place.")
         changed = knob_inputs(rows, config.settings, f"turn-{log.name}", sliders=True)
-        st.button(
-            "Turn",
-            key="turn-now",
-            type="primary",
-            icon=":material/tune:",
-            disabled=not changed or pending(log) is not None,
-            on_click=_turn,
-            args=(log, changed),
-        )
+        busy = not changed or pending(log) is not None
+        if st.button("Turn", key="turn-now", type="primary", icon=":material/tune:", disabled=busy):
+            _turn(log, changed)  # no callback: it would send what the panel said before the field typed last
         for event in done[-5:]:
             st.caption(
                 f"Turned in {task_name(event.clock.task)}, before step {event.clock.step + 1}: "

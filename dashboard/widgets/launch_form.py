@@ -11,7 +11,7 @@ from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, StreamConf
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, lookup
 from cl_core.store import StoreError
-from dashboard.frame import literal, sentence
+from dashboard.frame import literal, sentence, show_next
 from dashboard.knobs import knobs_of
 from dashboard.theme import seconds
 from dashboard.widgets.knob_inputs import knob_inputs
@@ -58,9 +58,10 @@ def launch_form() -> None:
             st.caption(
                 f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory."
             )
-        st.button(
-            "Start", key="launch-start", type="primary", icon=":material/play_arrow:", on_click=_start, args=(record,)
-        )
+        if st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:"):
+            made = start_run(record, "launch", show=False)
+            if made:
+                show_next(made.name, closed="new-run")
         say_trouble("launch")
 
 
@@ -172,8 +173,3 @@ def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         [row for row in describe(StreamConfig) if row["name"] != "tasks"], vars(usual.stream_settings), "stream"
     )
     return settings, training, diagnostics, stream
-
-
-def _start(record: dict[str, Any]) -> None:
-    if start_run(record, "launch"):
-        st.session_state["new-run"] = False

@@ -5,6 +5,20 @@ const library = () => window.__plotly ??= new Promise((ok, no) => {
 
 const ink = node => getComputedStyle(node).getPropertyValue('--st-text-color').trim() || '#31333f';
 
+const isDark = node => {                               // light text: the page's ground is dark
+  const style = new Option().style; style.color = ink(node);
+  return (style.color.match(/\d+/g) || [0, 0, 0]).slice(0, 3).reduce((sum, part) => sum + +part, 0) > 384; };
+
+const onGround = (traces, dark) => traces.map(trace =>   // a difference's zero is the colour of the ground
+  dark && trace.meta?.dark ? { ...trace, colorscale: trace.meta.dark } : trace);
+
+async function dress(P, box) {                         // light and dark follow at once
+  const signed = box.data.flatMap((trace, n) => trace.meta?.dark ? [n] : []);
+  await P.relayout(box, { 'font.color': box.__ink });
+  if (signed.length) {
+    const drawn = onGround(box.__figure.data, isDark(box));
+    await P.restyle(box, { colorscale: signed.map(n => drawn[n].colorscale) }, signed); } }
+
 function download(name, type, text) {
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([text], { type })); link.download = name; link.click();
@@ -51,7 +65,7 @@ export default function ({ data, parentElement, setStateValue }) {
     const clear = 'rgba(0,0,0,0)';
     Object.assign(figure.layout, { paper_bgcolor: clear, plot_bgcolor: clear, autosize: true,
       font: { ...figure.layout.font, color: ink(box) } });
-    await P.react(box, figure.data, figure.layout, { responsive: true, displaylogo: false,
+    await P.react(box, onGround(figure.data, isDark(box)), figure.layout, { responsive: true, displaylogo: false,
       modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d'] });
     frame.querySelector('.liveplot-wait')?.remove();
     if (!box.__wired) {
@@ -66,8 +80,8 @@ export default function ({ data, parentElement, setStateValue }) {
         const button = document.createElement('button');
         button.type = 'button'; button.textContent = label; button.title = say; button.setAttribute('aria-label', say);
         button.onclick = act; save.append(button); }
-      new MutationObserver(() => { const now = ink(box);                 // light and dark follow at once
-        if (box.__ink !== now && box.isConnected) { box.__ink = now; P.relayout(box, { 'font.color': now }); } })
+      new MutationObserver(() => { const now = ink(box);
+        if (box.__ink !== now && box.isConnected) { box.__ink = now; dress(P, box); } })
         .observe(document.querySelector('.stApp') || document.body, { attributes: true }); }
     box.dataset.drawn = 1 + +(box.dataset.drawn || 0);
   }, () => { const wait = frame.querySelector('.liveplot-wait');

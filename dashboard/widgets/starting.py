@@ -24,18 +24,18 @@ def can_train() -> bool:
     return False
 
 
-def start_run(record: dict[str, Any], place: str) -> RunFolder | None:
+def start_run(record: dict[str, Any], place: str, *, show: bool = True) -> RunFolder | None:
     """A new run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
-    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)))
+    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)), show=show)
 
 
 def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -> RunFolder | None:
-    """Make a run folder with a worker on it, and show that run; call from a widget's callback. None: it failed.
+    """Make a run folder with a worker on it, and show that run. None: it failed.
 
     Args:
         place: where a failure is said (`say_trouble`).
         make: makes it; raises StoreError or ConfigError in one sentence.
-        show: go over to the new run; else stay.
+        show: go over to the new run, from a widget's callback; else stay, or follow with `frame.show_next`.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:

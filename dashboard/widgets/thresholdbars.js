@@ -1,6 +1,5 @@
 const shown = value => value == null ? '–' : value.toFixed(1) + ' %';
-const mean = row => { const known = row.filter(v => v != null);
-  return known.length ? known.reduce((a, b) => a + b, 0) / known.length : null; };
+const mean = row => row.reduce((a, b) => a + b, 0) / row.length;
 const part = (tag, name, parent) => { const node = document.createElement(tag); node.className = name; parent.append(node); return node; };
 
 function build(box, d) {                               // the rows, once per shape of the data
@@ -26,8 +25,8 @@ function draw(box, at) {                               // numbers come ready fro
   const fill = (row, count, was, p, f, said) => {
     row.fill.style.width = 100 * count / d.width + '%'; row.was.style.left = 100 * was / d.width + '%';
     row.free.textContent = said; row.passed.textContent = shown(p); row.felt.textContent = shown(f); };
-  const average = mean(free);
-  fill(box.__rows[0], average, mean(d.recorded), mean(passed), mean(felt), (100 * average / d.width).toFixed(1) + ' %');
+  const means = d.means;                               // so that they are the numbers above, to the last digit
+  fill(box.__rows[0], mean(free), mean(d.recorded), means.passed[at], means.interference[at], shown(means.nullity[at]));
   free.forEach((count, i) => fill(box.__rows[i + 1], count, d.recorded[i], passed[i], felt[i],
     count + ' of ' + d.width + (count === d.recorded[i] ? '' : ', was ' + d.recorded[i])));
   box.dataset.at = at; box.dataset.draws = 1 + +(box.dataset.draws || 0); }
@@ -39,14 +38,17 @@ export default function ({ data, parentElement, setStateValue }) {
   box.__data = d; box.__say = setStateValue;           // handlers are attached once: they read the newest from the node
   const input = box.__input;
   box.querySelector('.threshold-says').textContent = d.says;
+  input.hidden = d.steps.length < 2;                   // a knee cannot be moved
   input.max = d.steps.length - 1; input.setAttribute('aria-label', d.says);
-  if (!box.__held) input.value = d.at;                 // while the pointer is down the reader's hand decides
+  const waits = box.__asked != null && box.__asked !== d.steps[d.at] && Date.now() - box.__when < 3000;
+  if (!box.__held && !waits) { input.value = d.at; box.__asked = null; }   // until the server has caught up the reader's hand decides
   draw(box, Math.min(+input.value, d.steps.length - 1));
   if (!box.__wired) {
     box.__wired = true;
     input.addEventListener('pointerdown', () => { box.__held = true; });
     input.addEventListener('input', () => draw(box, +input.value));
     input.addEventListener('change', () => { box.__held = false;
-      box.__say('chosen', { step: box.__data.steps[+input.value], move: Date.now() }); });
+      box.__asked = box.__data.steps[+input.value]; box.__when = Date.now();
+      box.__say('chosen', { step: box.__asked, move: box.__when }); });
     for (const end of ['pointerup', 'pointercancel']) input.addEventListener(end, () => { box.__held = false; }); }
 }

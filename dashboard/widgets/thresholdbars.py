@@ -1,8 +1,8 @@
 """A threshold one can drag: bars per layer follow the pointer in the browser, the server hears the value on release.
 
 A slider of Streamlit's own reports only when it is let go. Here everything the bars can show travels with the page
-(some hundred positions × layers), so a drag asks the server for nothing. Beside it stands a plain slider with the same
-positions, for keyboards, tests and browsers in which the component does not run.
+(some hundred positions × layers), so a drag asks the server for nothing. The plain slider with the same positions,
+which the page draws as well and the URL is bound to, is shown only where the component does not run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _mount = st.components.v2.component(
     js=_HERE.with_suffix(".js").read_text("utf-8"),
     isolate_styles=False,
 )
-HEAD, ROW = 118, 24  # pixels
+HEAD, SLIDER, ROW = 66, 40, 24  # pixels
 
 
 def thresholdbars(record: dict[str, Any], *, key: str, on_choose: Callable[[str], None]) -> None:
@@ -30,7 +30,7 @@ def thresholdbars(record: dict[str, Any], *, key: str, on_choose: Callable[[str]
 
     Args:
         record: steps (texts), at (index), says, layers (names), width, recorded [L], nullity, passed, interference
-            [P][L].
+            [P][L], means (of the three, in percent, [P]).
         key: one per place.
         on_choose: called with the chosen step's text before the page is drawn again.
     """
@@ -43,6 +43,6 @@ def thresholdbars(record: dict[str, Any], *, key: str, on_choose: Callable[[str]
     _mount(
         data=json.dumps(record, separators=(",", ":")).encode(),
         key=key,
-        height=HEAD + ROW * (len(record["layers"]) + 1),
+        height=HEAD + SLIDER * (len(record["steps"]) > 1) + ROW * (len(record["layers"]) + 1),
         on_chosen_change=chosen,
     )

@@ -15,11 +15,16 @@ DRAWS = f"+document.querySelector('{SHOWN}').dataset.draws"
 
 def test_bars_follow_the_pointer_without_the_server(server, page):
     recorded_runs.finished(server.runs, plan=LIFELIKE)
+    page.goto(f"{server.url}/whatif?run=finished&rule=knee")
+    page.locator(SHOWN).wait_for()
+    assert page.locator(".threshold-input").is_hidden(), "a knee cannot be moved"
     sent = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(1)))
     page.goto(f"{server.url}/whatif?run=finished&rule=energy+share")
     page.locator(SHOWN).wait_for()
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 2")
+    assert page.locator(".threshold-input").is_visible()
+    assert page.locator(".st-key-tau").is_hidden(), "one slider is enough"
     page.wait_for_timeout(1500)  # what a fresh page still has to say
     handle = page.locator(".threshold-input").bounding_box()
     middle = handle["y"] + handle["height"] / 2

@@ -97,6 +97,7 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
     assert "prompt length" not in {w.label for w in app.number_input}
     app.number_input(key="fork-whole-2-eta_affinity").set_value(0.5).run()
     app.number_input(key="fork-training-whole-2-epochs").set_value(4).run()
+    assert "Changed: eta_affinity = 0.5, epochs = 4." in words(app).replace("\\", "")
     app.text_input(key="fork-name").set_value("child").run()
     app.button(key="fork-now").click().run()
     assert not app.exception

@@ -55,6 +55,17 @@ def test_a_living_run_gains_points_as_they_are_measured(runs_folder, open_page):
         assert "The two clouds, after T1 Digits" in figures(app)
 
 
+def test_a_run_without_a_gap_leads_to_those_that_have_one(runs_folder, open_page):
+    recorded_runs.finished(runs_folder)
+    recorded_clip_runs.finished(runs_folder)
+    app = open_page("gap", run="finished")
+    offered = [b.key for b in app.button if (b.key or "").startswith("gap-show-")]
+    assert offered[0] == "gap-show-clip" and "gap-show-finished" not in offered and len(offered) <= 3
+    app.button(key="gap-show-clip").click().run()
+    assert not app.exception and app.session_state["run"] == "clip"
+    assert "Retrieval" in figures(app)
+
+
 def test_a_method_without_a_text_tower_names_those_that_have_one(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     said = words(open_page("gap", run="finished"))

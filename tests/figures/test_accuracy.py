@@ -7,11 +7,12 @@ import pytest
 
 from cl_core.events import AccuracyMeasured, Clock
 from dashboard.figures import accuracy
+from dashboard.figures.lines import task_ticks
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.figures.readings import accuracies, headline_of, mean_so_far, readouts, zero_shot
 from dashboard.figures.readouts import readout_bars, readout_comparison
+from dashboard.headline import numbers_of
 from dashboard.theme import task_colour
-from dashboard.widgets.headline_numbers import numbers_of
 
 ROWS = [[90.0, None, None], [60.0, 95.0, None], [45.0, 70.0, 98.0]]
 
@@ -146,3 +147,9 @@ def test_the_numbers_of_a_run_follow_from_what_was_measured():
     together = accuracies([AccuracyMeasured(Clock(2, 4, 99), "class-incremental", [80.0, 85.0, 90.0])])
     assert [value for _, value, _ in numbers_of(together)] == ["85.0 %", "–", "–"]  # nothing earlier to compare with
     assert [value for _, value, _ in numbers_of(np.full((0, 0), np.nan))] == ["–"] * 3
+
+
+def test_thinned_ticks_leave_room_for_the_moment_before_training():
+    assert task_ticks(3, before="zero-shot")["ticktext"] == ["zero-shot", "T1", "T2", "T3"]
+    assert task_ticks(12, most=8, before="zero-shot")["ticktext"] == ["zero-shot", "T2", "T4", "T6", "T8", "T10", "T12"]
+    assert task_ticks(12, most=8)["ticktext"][0] == "T1"

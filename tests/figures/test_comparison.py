@@ -28,7 +28,8 @@ def test_a_mark_is_the_mean_with_the_deviation_of_its_seeds():
     assert list(found) == ["eta 0", "eta 1", "eta 2", "eta 3"]
     assert (found["eta 1"].x[0], found["eta 1"].y[0]) == (18.5, 88.5)
     assert found["eta 1"].error_x.array[0] == pytest.approx(0.5**0.5) == found["eta 1"].error_y.array[0]
-    assert found["eta 1"].text[0] == "1"
+    notes = {a.text: (a.x, a.y) for a in plane(spots_along(4)).layout.annotations}
+    assert notes["1"] == (18.5, 88.5) and set(notes) == {"0", "1", "2", "3"}
 
 
 def test_the_sweep_is_a_path_in_order_of_the_knob_and_every_run_is_a_small_mark():
@@ -59,8 +60,8 @@ def test_the_best_within_the_budget_is_ringed_and_said():
 
 def test_one_run_has_no_bars_and_methods_differ_by_dash_and_marker():
     one = [
-        Spot(f"{m} {v}", m, str(v), (f"{m}{v}",), (0,), (80.0 + v,), (10.0 + v,), (60.0,))
-        for m in ("nsp2", "sequential")
+        Spot(f"{m} {v}", m, str(v), (f"{m}{v}",), (0,), (start + v,), (10.0 + v,), (60.0,))
+        for m, start in (("nsp2", 80.0), ("sequential", 70.0))
         for v in (0, 1)
     ]
     figure = plane(one)
@@ -69,6 +70,21 @@ def test_one_run_has_no_bars_and_methods_differ_by_dash_and_marker():
     marks = [t for t in figure.data if t.name == "nsp2 0"]
     assert marks[0].error_x.array is None and marks[0].customdata[0][0] == "nsp20"
     assert {"nsp2", "sequential"} <= {a.text for a in figure.layout.annotations}
+
+
+def single(name, learning, forgetting):
+    return Spot(name, name, "", (name,), (0,), (learning,), (forgetting,), (60.0,))
+
+
+def test_marks_that_coincide_are_named_together_and_far_ones_apart():
+    figure = plane(
+        [single("a", 80.0, 10.0), single("b", 80.0, 10.0), single("c", 80.02, 10.1), single("d", 60.0, 40.0)]
+    )
+    assert {a.text for a in figure.layout.annotations} == {"a, b, c", "d"}
+    assert "under the pointer" not in figure.layout.meta["caption"]
+    crowd = plane([single(f"method {i}", 80.0, 10.0) for i in range(7)] + [single("d", 60.0, 40.0)])
+    assert {"method 0, method 1, method 2, method 3, 3 more", "d"} == {a.text for a in crowd.layout.annotations}
+    assert "under the pointer" in crowd.layout.meta["caption"]
 
 
 def test_overlays_hold_the_average_and_what_was_forgotten_by_then():

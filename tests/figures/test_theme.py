@@ -79,6 +79,32 @@ def test_scales_are_light_at_low_and_neutral_in_the_middle():
     assert np.hypot(middle[1], middle[2]) < 0.01 and len(theme.DIVERGING) % 2 == 1
 
 
+@pytest.mark.parametrize(("colours", "ground", "outwards"), [(theme.DIVERGING, 0, -1), (theme.DIVERGING_DARK, 1, 1)])
+def test_zero_is_near_the_ground_and_both_signs_leave_it_alike(colours, ground, outwards):
+    half = len(colours) // 2
+    assert len(colours) == 2 * half + 1
+    assert 1.1 < theme.contrast(colours[half], theme.GROUNDS[ground]) < 1.5, "quiet, and not an empty cell"
+    assert min(theme.contrast(end, theme.GROUNDS[ground]) for end in (colours[0], colours[-1])) > 6
+    lightness = np.array([oklab(colour)[0] for colour in colours])
+    assert (outwards * np.diff(lightness[half:]) > 0).all() and (outwards * np.diff(lightness[half::-1]) > 0).all()
+    assert np.abs(lightness - lightness[::-1]).max() < 0.11, "as strong on either side"
+    middle = oklab(colours[half])
+    assert np.hypot(middle[1], middle[2]) < 0.01
+
+
+def test_a_difference_carries_the_scale_of_the_dark_page_and_nothing_else_does():
+    from dashboard.figures.comparison import matrix_difference
+    from dashboard.figures.layer_map import layer_map
+    from dashboard.widgets.liveplot import figure_of, to_bytes
+
+    cells = np.array([[1.0, np.nan], [2.0, 3.0]])
+    (trace,) = figure_of(to_bytes(matrix_difference(cells, cells[::-1], names=("a", "b")), file="x"))["data"]
+    assert trace["meta"] == {"dark": theme.scale(theme.DIVERGING_DARK)}
+    assert trace["colorscale"] == theme.scale(theme.DIVERGING), "what is saved stays on white"
+    plain = layer_map(cells, None, across="task", hover="", bar="", high=3)
+    assert "meta" not in figure_of(to_bytes(plain, file="x"))["data"][0]
+
+
 def test_a_task_keeps_its_colour_and_many_tasks_follow_an_ordered_ramp():
     assert theme.task_colour(3, 5) == theme.task_colour(3, 10) == theme.TASK_COLOURS[3]
     ramp = [theme.task_colour(task, 20) for task in range(20)]
@@ -95,6 +121,10 @@ def test_a_task_keeps_its_colour_and_many_tasks_follow_an_ordered_ramp():
         (theme.points(-3.21), "−3.2 pp"),
         (theme.points(0.01), "0.0 pp"),
         (theme.points(2.0), "+2.0 pp"),
+        (theme.signed(-0.04), "0.0"),
+        (theme.signed(-3.21), "−3.2"),
+        (theme.signed(3.6, 0), "+4"),
+        (theme.signed(float("nan")), ""),
         (theme.directions(212, 768), "212 of 768, 28 %"),
         (theme.seconds(0.43), "0.4 s"),
         (theme.seconds(59.9), "1:00 min"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from cl_core.whatif import Threshold, best, boundaries, positions, predict
 from dashboard.figures.whatif import (
     against_threshold,
     at_equal_freedom,
+    in_percent,
     now,
     predicted_and_measured,
+    round_ticks,
     slider_table,
     tick,
 )
@@ -65,6 +68,22 @@ def test_what_is_unknown_is_left_out_and_said(bare):
     table = slider_table(bare, Threshold("free", 0.5), [0.5])
     assert table["passed"] == [[None] * 3] and table["nullity"] == [[8, 8, 8]]
     assert now(bare, Threshold("free", 0.5))[0]["Share passed %"] is None
+
+
+def test_means_are_those_above_the_bars_to_the_last_digit(boundary):
+    threshold = Threshold("energy", 0.9)
+    table, predicted = slider_table(boundary, threshold, [0.9]), predict(boundary, threshold)
+    for field in ("nullity", "passed", "interference"):
+        assert table["means"][field] == [round(float(in_percent(predicted, boundary, field).mean()), 1)]
+
+
+@pytest.mark.parametrize("rule", ["energy", "tail", "free"])
+def test_an_axis_prints_its_ends_and_short_numbers_that_keep_apart(rule):
+    steps = positions(rule)
+    shown = round_ticks(steps)
+    assert shown[0] == 0 and shown[-1] == len(steps) - 1 and 4 <= len(shown) <= 7
+    assert max(len(tick(steps[i])) for i in shown) <= 4
+    assert min(b - a for a, b in pairwise(shown)) >= len(steps) // 8
 
 
 def test_a_knee_has_one_position(boundary):

@@ -1,0 +1,127 @@
+"""Labels beside marks in a plane: marks that nearly coincide are named together, the others where there is room.
+
+A figure does not know how wide it will be drawn; distances are judged as on a narrow page, and only grow on a wide one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+SIZE = (620.0, 340.0)  # pixels of the plot that distances are judged by
+NEAR = 14.0  # pixels between two marks that are named together
+MARK = 8.0  # half a mark's side, pixels
+LETTER, HEIGHT = 6.4, 15.0  # of the labels' type, pixels
+SPARE = 48.0  # pixels beyond the plot that a label may reach into its margin
+WORDS = 4  # named together at most; of more, how many
+
+Box = tuple[float, float, float, float]  # left, right, bottom, top
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label: the data point it hangs on, and where it stands beside it, in pixels, right and up."""
+
+    x: float
+    y: float
+    text: str
+    xanchor: str
+    right: float
+    up: float
+
+
+def place_labels(
+    marks: Sequence[tuple[float, float, str]],
+    *,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    taken: list[Box] | None = None,
+    paths: Sequence[Sequence[tuple[float, float]]] = (),
+) -> tuple[list[Label], list[str]]:
+    """Labels for `marks`, as many as there is room for, and the texts that found none.
+
+    Args:
+        marks: (x, y, text) in data units; an empty text takes room and is not named.
+        x, y: ranges of the axes.
+        taken: boxes in pixels that are occupied already; those of new labels are added.
+        paths: lines in data units, which labels cross where there is no better place.
+    """
+    taken = [] if taken is None else taken
+
+    def pixels(a: float, b: float) -> tuple[float, float]:
+        return (a - x[0]) / (x[1] - x[0]) * SIZE[0], (b - y[0]) / (y[1] - y[0]) * SIZE[1]
+
+    places = [pixels(a, b) for a, b, _ in marks]
+    drawn = [dot for path in paths for dot in _dotted([pixels(*point) for point in path])]
+    found: list[Label] = []
+    left_out: list[str] = []
+    for group in _near(places):
+        names = list(dict.fromkeys(marks[i][2] for i in group if marks[i][2]))
+        if not names:
+            continue
+        text = ", ".join(names[:WORDS]) + (f", {len(names) - WORDS} more" if len(names) > WORDS else "")
+        left_out += names[WORDS:]
+        own = [places[i] for i in group]
+        hung = group[-1]
+        others = [_square(place) for i, place in enumerate(places) if i not in group] + taken
+        free = [
+            (box, xanchor)
+            for box, xanchor in _candidates(own, LETTER * len(text))
+            if _inside(box) and not any(_meet(box, other) for other in others)
+        ]
+        if not free:
+            left_out += names[:WORDS]
+            continue
+        box, xanchor = min(free, key=lambda place: sum(_meet(place[0], dot) for dot in drawn))
+        taken.append(box)
+        edge = {"left": box[0], "right": box[1]}.get(xanchor, (box[0] + box[1]) / 2)
+        right, up = edge - places[hung][0], (box[2] + box[3]) / 2 - places[hung][1]
+        found.append(Label(*marks[hung][:2], text, xanchor, round(right, 1), round(up, 1)))
+    return found, left_out
+
+
+def _near(places: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Indices in groups: whoever is near to one of a group belongs to it; in the order of the marks."""
+    group = list(range(len(places)))
+    for i, j in combinations(range(len(places)), 2):
+        if (places[i][0] - places[j][0]) ** 2 + (places[i][1] - places[j][1]) ** 2 <= NEAR**2:
+            group = [group[i] if g == group[j] else g for g in group]
+    return [[i for i, g in enumerate(group) if g == wanted] for wanted in dict.fromkeys(group)]
+
+
+def _candidates(own: Sequence[tuple[float, float]], width: float) -> list[tuple[Box, str]]:
+    """Boxes around the marks `own`, the usual place first."""
+    left, right = min(p[0] for p in own) - MARK, max(p[0] for p in own) + MARK
+    low, high = min(p[1] for p in own), max(p[1] for p in own)
+    centre, middle = (left + right) / 2, (low + high) / 2
+    found = []
+    for bottom in (high, low - HEIGHT, middle - HEIGHT / 2):
+        found.append(((right, right + width, bottom, bottom + HEIGHT), "left"))
+        found.append(((left - width, left, bottom, bottom + HEIGHT), "right"))
+    for bottom in (high + MARK, low - MARK - HEIGHT):
+        found.append(((centre - width / 2, centre + width / 2, bottom, bottom + HEIGHT), "center"))
+    return found
+
+
+def _dotted(path: Sequence[tuple[float, float]], every: float = 6.0) -> list[Box]:
+    """A line as small boxes along it."""
+    found = []
+    for (a, b), (c, d) in pairwise(path):
+        count = max(1, round(((c - a) ** 2 + (d - b) ** 2) ** 0.5 / every))
+        for k in range(count + 1):
+            at, up = a + (c - a) * k / count, b + (d - b) * k / count
+            found.append((at - 1, at + 1, up - 1, up + 1))
+    return found
+
+
+def _square(place: tuple[float, float]) -> Box:
+    return (place[0] - MARK, place[0] + MARK, place[1] - MARK, place[1] + MARK)
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
+
+
+def _inside(box: Box) -> bool:
+    return box[0] >= -SPARE and box[1] <= SIZE[0] + SPARE and box[2] >= 0 and box[3] <= SIZE[1] + HEIGHT
