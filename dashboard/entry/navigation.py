@@ -25,6 +25,7 @@ st.html("""<style>
   .stApp button[data-variant="segmented_control"][data-selected] { color: inherit; }
   @media (max-width: 900px) { [data-testid="stColumn"]:has([class*="st-key-panel-"]) { min-width: 100%; } }
   .stMainBlockContainer h2 { padding-top: 0; }
+  .stApp .stHorizontalBlock { row-gap: .9rem; }
 </style>""")
 chosen = st.navigation(
     [
@@ -38,6 +39,7 @@ chosen = st.navigation(
         st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
         st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
+        st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
     ],
     position="top",
 )

@@ -33,6 +33,7 @@ LISTED = 30  # runs in the list, newest first
 BEAT = 0.9  # seconds between rows while playing
 LIVE = "nsp2-micro"  # what *Start live run* starts
 BESIDE = "sequential-micro"  # the comparison offered with it
+LESSON = "forgetting"  # offered to who is new; by name: the lessons themselves bring all figures along
 
 
 def matrix_panel(frame: Frame, log: Log) -> None:
@@ -141,6 +142,21 @@ def start_panel() -> None:
         go_to("pages/run.py")
 
 
+def first_lesson() -> None:
+    """The way to the lessons, at the first of them."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown("New to this?", width="content")
+        pressed = st.button(
+            "Begin with a lesson",
+            key="start-lesson",
+            icon=":material/school:",
+            help="What forgetting is, on this page's kind of matrix; about ten minutes",
+            on_click=lambda: st.session_state.update(_lesson=(LESSON, 1)),
+        )
+    if pressed:
+        go_to("pages/learn.py")
+
+
 def run_list() -> None:
     """All runs, newest first; choosing one makes it the run that every page shows."""
     index = runs_index()
@@ -215,6 +231,7 @@ def show() -> None:
         if frame.log is not None and not frame.log.trouble:
             about_run(frame, frame.log)
         start_panel()
+        first_lesson()
     run_list()
 
 

@@ -11,7 +11,19 @@ from cl_core.store import RunFolder
 from dashboard.widgets.liveplot import figure_of
 from tests.recording import Moment, append
 
-PAGES = ("start", "run", "questions", "spectra", "attention", "pools", "gap", "forgetting", "whatif", "compare")
+PAGES = (
+    "start",
+    "run",
+    "questions",
+    "spectra",
+    "attention",
+    "pools",
+    "gap",
+    "forgetting",
+    "whatif",
+    "compare",
+    "learn",
+)
 
 
 def words(app: AppTest) -> str:
