@@ -43,6 +43,7 @@ ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {
 }  # a method is met through the registry table
 ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods", "questions"}
 ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
+ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
@@ -52,12 +53,12 @@ VOCABULARIES = {
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
 }
-DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "estimate", "questions", "sweeps", "whatif"}
+DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "estimate", "export", "questions", "sweeps", "whatif"}
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
-    "assets", "at_hand", "changes", "config", "estimate", "events", "commands", "presets", "registry", "metrics",
-    "store", "summary", "questions",
+    "assets", "at_hand", "changes", "config", "estimate", "events", "commands", "export", "presets", "registry",
+    "metrics", "store", "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},
@@ -218,12 +219,12 @@ def import_without_torch(*names):
 def test_pages_store_and_command_line_import_without_torch():
     there = [
         f"cl_core.{room}"
-        for room in ("store", "questions", "sweeps", "whatif", "cli")
+        for room in ("store", "export", "questions", "sweeps", "whatif", "cli")
         if (ROOT / "cl_core" / room / "__init__.py").is_file()
     ]
     if (ROOT / "dashboard").is_dir():
         scripts = sorted((ROOT / "dashboard").glob("*.py")) + sorted((ROOT / "dashboard" / "pages").glob("*.py"))
-        drawn_by = [name for name, path in modules("dashboard") if path.parent.name in {"figures", "widgets"}]
+        drawn_by = [name for name, path in modules("dashboard") if path.parent.name in {"figures", "report", "widgets"}]
         assert scripts and drawn_by, "the dashboard is there, but none of its modules was found"
         there += [str(path) for path in scripts] + [name.removesuffix(".__init__") for name in drawn_by]
     assert there, "none of the modules that must open without torch exists"

@@ -14,7 +14,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from cl_core.build import check
 from cl_core.cli.options import add_download, let_download
 from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, TrainingConfig
 from cl_core.estimate import USUAL_TEXTS, in_words, memory_needed
@@ -84,6 +83,8 @@ def _sizes(name: str, download: bool = False) -> dict[str, Any]:
 
 def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
+    from cl_core.build import check  # brings torch, which listings do without
+
     method, entry = lookup(METHODS, arguments.method, "method")
     config = replace(starting_point(method, backbone), backbone=backbone).with_overrides(arguments.set)
     kind, settings = check(config)

@@ -8,16 +8,20 @@ from pathlib import Path
 
 from cl_core.cli.options import add_runs
 from cl_core.config import ConfigError
+from cl_core.store import unpack
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     if command == "open":
-        parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder of runs, or one run")
+        parser.add_argument(
+            "folder", nargs="?", type=Path, metavar="DIR", help="folder of runs, one run, or a recording (.zip)"
+        )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--port", type=int, help="default: 8501, or the next free one")
     add_runs(parser)
-    parser.epilog = f"example: plastiscope {command} --port 8600 --no-browser"
+    file = "recording.zip " if command == "open" else ""
+    parser.epilog = f"example: plastiscope {command} {file}--port 8600 --no-browser"
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -29,8 +33,10 @@ def execute(arguments: argparse.Namespace) -> int:
     runs, start = arguments.runs, None
     if arguments.command == "open" and arguments.folder is not None:
         runs = arguments.folder
-        if not runs.is_dir():
-            raise ConfigError(f"{runs} is not a folder; name a folder of runs")
-        if (runs / "config.json").is_file():  # one run: open its neighbours, look at it
+        if runs.is_file():  # a recording somebody handed over: it becomes a run beside one's own
+            runs, start = arguments.runs, unpack(runs, arguments.runs).name
+        elif not runs.is_dir():
+            raise ConfigError(f"{runs} is not a folder; name a folder of runs, or a recording made by `export`")
+        elif (runs / "config.json").is_file():  # one run: open its neighbours, look at it
             runs, start = runs.resolve().parent, runs.resolve().name
     return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start))

@@ -3,6 +3,7 @@
 from cl_core.store.checkpoints import Checkpoint, complete
 from cl_core.store.fork import Fork, boundaries, fork_of, fork_run, forked_settings, in_force, turned
 from cl_core.store.inbox import discard, send, take
+from cl_core.store.packing import pack, unpack
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
 from cl_core.store.recording import record
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, holder, list_runs, write_atomically
@@ -30,9 +31,11 @@ __all__ = [
     "holder",
     "in_force",
     "list_runs",
+    "pack",
     "record",
     "send",
     "take",
     "turned",
+    "unpack",
     "write_atomically",
 ]

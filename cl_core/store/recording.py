@@ -24,6 +24,8 @@ def record(folder: RunFolder, target: Path) -> RunFolder:
     target.mkdir(parents=True)
     made = RunFolder(target)
     shutil.copyfile(folder.config_file, made.config_file)
+    if folder.fork_file.is_file():
+        shutil.copyfile(folder.fork_file, made.fork_file)
     with closing(sqlite3.connect(f"{folder.database.resolve().as_uri()}?mode=ro", uri=True)) as database:
         database.execute("VACUUM INTO ?", (str(made.database),))
     if folder.arrays.is_dir():

@@ -40,6 +40,7 @@ chosen = st.navigation(
         st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
+        st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
     ],
     position="top",
 )

@@ -23,6 +23,7 @@ PAGES = (
     "whatif",
     "compare",
     "learn",
+    "export",
 )
 
 

@@ -1,0 +1,19 @@
+"""A run to take away: its measurements as tables and arrays, with what they mean. From the store alone, no torch."""
+
+from cl_core.export.files import data_files, guard, leaf, manifest, zipped
+from cl_core.export.names_only import known_paths, names_only
+from cl_core.export.tables import LISTINGS, Table, events_of, tables
+
+__all__ = [
+    "LISTINGS",
+    "Table",
+    "data_files",
+    "events_of",
+    "guard",
+    "known_paths",
+    "leaf",
+    "manifest",
+    "names_only",
+    "tables",
+    "zipped",
+]

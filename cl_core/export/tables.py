@@ -1,0 +1,467 @@
+"""A run's events as tables: one row a measurement, or one row a place on an axis (layer, class, …) of it.
+
+Counted from 1, as on the screen: tasks, epochs, steps, layers, classes, images. 0 in `task` is before training, in
+`layer` the network as a whole. A value that was not measured is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from cl_core.events import (
+    AccuracyMeasured,
+    AttentionCompared,
+    ConceptorMeasured,
+    EpochEnded,
+    EpochsChosen,
+    Event,
+    ForwardTransferMeasured,
+    InputsSurveyed,
+    IntraClassMeasured,
+    KeysMoved,
+    KnobTurned,
+    MixtureFitted,
+    ModalityGapMeasured,
+    PredictionsMade,
+    ProbesChosen,
+    PromptsDrifted,
+    ResidualMeasured,
+    RunStarted,
+    SelectionMeasured,
+    SimilaritiesMeasured,
+    SpectrumMeasured,
+    StageEnded,
+    StepEnded,
+    SubspaceMeasured,
+    TaskEnded,
+    TradeOffMeasured,
+    UpdateMeasured,
+    WeightSpectrumMeasured,
+)
+from cl_core.store import RunFolder, RunReader
+
+Events = Mapping[type[Event], Sequence[Any]]
+Row = dict[str, Any]
+
+COUNTED = {"layer", "probe_task", "evaluated", "label"}  # fields that count from 0 in events
+SHORT = {"losses": "loss", "learning_rates": "learning_rate", "label": "class", "evaluated": "evaluated_task"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows as they are written."""
+
+    file: str
+    about: str
+    kind: type[Event]  # whose glossary explains the columns
+    columns: list[str]
+    rows: list[Row]
+
+    def text(self) -> str:
+        """The table as CSV (RFC 4180, UTF-8, numbers with a point)."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows([_cell(row.get(name)) for name in self.columns] for row in self.rows)
+        return out.getvalue()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How events of one kind become a table."""
+
+    file: str
+    kind: type[Event]
+    about: str
+    fields: tuple[str, ...] = ()  # a column each; one that holds a dict becomes a column per key: loss_total
+    lengths: tuple[tuple[str, str], ...] = ()  # (field, column): how long the field is
+    along: str = ""  # axis of `each`: a row per place on it
+    each: tuple[str, ...] = ()  # one-dimensional fields along the axis
+    clock: tuple[str, ...] = ("task",)
+    rows: Callable[[Events], Iterable[Row]] | None = None  # where the rows are no plain list of fields
+
+
+def tables(events: Events) -> list[Table]:
+    """Tables of what was measured, and of nothing else."""
+    found = []
+    for listing in LISTINGS:
+        if events.get(listing.kind):
+            rows = list(listing.rows(events) if listing.rows else _listed(listing, events[listing.kind]))
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+            if rows:
+                found.append(Table(listing.file, listing.about, listing.kind, columns, rows))
+    return found
+
+
+def events_of(folder: RunFolder) -> dict[type[Event], list[Any]]:
+    """All that a run has said, by kind, oldest first. Raises StoreError."""
+    found: dict[type[Event], list[Any]] = {}
+    with closing(RunReader(folder)) as reader:
+        for stored in reader.since():
+            found.setdefault(type(stored.event), []).append(stored.event)
+    return found
+
+
+def class_names(events: Events) -> list[str]:
+    """Names of all classes in order of arrival."""
+    plans = events.get(RunStarted, ())
+    return [str(name) for task in (plans[-1].tasks if plans else ()) for name in task.get("classes", ())]
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _listed(listing: Listing, events: Sequence[Any]) -> Iterable[Row]:
+    for event in events:
+        head = _clock(event, listing.clock)
+        for name in listing.fields:
+            head.update(_field(name, getattr(event, name)))
+        head.update({column: len(getattr(event, name)) for name, column in listing.lengths})
+        if not listing.along:
+            yield head
+            continue
+        for place in range(max(len(getattr(event, name)) for name in listing.each)):
+            yield {**head, listing.along: place + 1, **{name: getattr(event, name)[place] for name in listing.each}}
+
+
+def _clock(event: Event, parts: Iterable[str]) -> Row:
+    return {part: getattr(event.clock, part) + 1 for part in parts}
+
+
+def _field(name: str, value: Any) -> Row:
+    label = SHORT.get(name, name)
+    if isinstance(value, dict):
+        return {f"{label}_{key}": part for key, part in value.items()}
+    return {label: value + 1 if name in COUNTED and value is not None else value}
+
+
+def _accuracy(events: Events) -> Iterable[Row]:
+    plans = events.get(RunStarted, ())
+    tasks = plans[-1].tasks if plans else []
+    for event in events[AccuracyMeasured]:
+        for j, percent in enumerate(event.row):
+            if percent is not None:
+                told = tasks[j] if j < len(tasks) else {}
+                yield {
+                    "readout": event.readout,
+                    "after_task": event.clock.task + 1,
+                    "evaluated_task": j + 1,
+                    "evaluated_name": told.get("name", ""),
+                    "evaluated_classes": "; ".join(map(str, told.get("classes", ()))),
+                    "percent": percent,
+                }
+
+
+def _forward(events: Events) -> Iterable[Row]:
+    for event in events[ForwardTransferMeasured]:
+        for j, percent in enumerate(event.row):
+            yield {"after_task": event.clock.task + 1, "evaluated_task": j + 1, "percent": percent}
+
+
+def _predictions(events: Events) -> Iterable[Row]:
+    names, probes = class_names(events), {event.clock.task: event for event in events.get(ProbesChosen, ())}
+
+    def name(k: int) -> str:
+        return names[k] if 0 <= k < len(names) else ""
+
+    for event in events[PredictionsMade]:
+        labels = probes[event.evaluated].labels if event.evaluated in probes else None
+        for i, (predicted, margin) in enumerate(zip(event.predicted, event.margin, strict=True)):
+            true = int(labels[i]) if labels is not None and i < len(labels) else None
+            yield {
+                "task": event.clock.task + 1,
+                "evaluated_task": event.evaluated + 1,
+                "image": i + 1,
+                "true_class": None if true is None else true + 1,
+                "true_name": "" if true is None else name(true),
+                "predicted_class": int(predicted) + 1,
+                "predicted_name": name(int(predicted)),
+                "margin": margin,
+            }
+
+
+def _prompts(events: Events) -> Iterable[Row]:
+    """A row a prompt and moment; its distance from where it stood when this task began, ‖p − p_then‖."""
+    then, task, newest = None, None, None
+    for event in events[PromptsDrifted]:
+        if event.clock.task != task:
+            task, then = event.clock.task, newest
+        newest = np.asarray(event.prompts, dtype=np.float32)
+        moved = None
+        if then is not None and then.shape == newest.shape:
+            moved = np.linalg.norm(newest - then, axis=-1)
+        for layer, means in enumerate(event.means):
+            for m, mean in enumerate(means):
+                yield {
+                    **_clock(event, ("task", "epoch")),
+                    "layer": layer + 1,
+                    "prompt": m + 1,
+                    "mean": mean,
+                    "standard_deviation": event.deviations[layer][m],
+                    "moved_this_task": None if moved is None else moved[layer][m],
+                }
+
+
+def _subspaces(events: Events) -> Iterable[Row]:
+    for event in events[SubspaceMeasured]:
+        head = {**_clock(event, ("task",)), "layer": event.layer + 1}
+        for other, (overlap, chance) in enumerate(zip(event.overlap, event.chance, strict=True)):
+            row = {**head, "other_task": other, "overlap": overlap, "chance": chance}
+            if other and len(event.leak) == len(event.overlap) - 1:
+                row |= {"leak": event.leak[other - 1], "leak_chance": event.leak_chance[other - 1]}
+            yield row
+
+
+def _stages(events: Events) -> Iterable[Row]:
+    for event in events[StageEnded]:
+        for part, values in event.losses.items():
+            for epoch, value in enumerate(values):
+                head = {**_clock(event, ("task",)), "stage": event.stage, "epoch": epoch + 1, "part": part}
+                yield {**head, "loss": value, "stage_seconds": event.seconds}
+
+
+def _rehearsal(events: Events) -> Iterable[Row]:
+    for event in events[EpochsChosen]:
+        for epoch, (similarity, positive) in enumerate(zip(event.similarity, event.positive, strict=True)):
+            head = {"chosen_epochs": event.epochs, "threshold": event.threshold, "rehearsed_epochs": epoch}
+            yield {**head, "similarity": similarity, "positive": positive}
+
+
+LISTINGS: tuple[Listing, ...] = (
+    Listing(
+        "accuracy.csv",
+        AccuracyMeasured,
+        "every measured cell of every accuracy matrix, in percent; after_task 0 = before training",
+        rows=_accuracy,
+    ),
+    Listing(
+        "forward_transfer.csv",
+        ForwardTransferMeasured,
+        "accuracy of an untrained probe on every task, also those to come, in percent",
+        rows=_forward,
+    ),
+    Listing(
+        "predictions.csv",
+        PredictionsMade,
+        "what was answered for each probe image after each task, and by what margin",
+        rows=_predictions,
+    ),
+    Listing(
+        "steps.csv",
+        StepEnded,
+        "every optimiser step: losses, learning rates, size of the step before and after projection",
+        ("losses", "learning_rates", "proposed_norm", "applied_norm", "batch_accuracy", "seconds"),
+        clock=("task", "epoch", "step"),
+    ),
+    Listing(
+        "epochs.csv", EpochEnded, "means over each epoch", ("losses", "batch_accuracy"), clock=("task", "epoch", "step")
+    ),
+    Listing("tasks.csv", TaskEnded, "time and memory of each task", ("seconds", "kept_bytes")),
+    Listing("stages.csv", StageEnded, "losses of stages outside the optimiser steps", rows=_stages),
+    Listing("rehearsal.csv", EpochsChosen, "how the number of epochs was found", rows=_rehearsal),
+    Listing(
+        "spectra.csv",
+        SpectrumMeasured,
+        "one row a spectrum of a second moment; its eigenvalues are in spectra.npz",
+        (
+            "layer",
+            "space",
+            "nullity",
+            "rule",
+            "used",
+            "protected_energy",
+            "effective_rank",
+            "gain_free",
+            "gain_protected",
+        ),
+        lengths=(("eigenvalues", "directions"),),
+    ),
+    Listing(
+        "updates.csv",
+        UpdateMeasured,
+        "how far each layer moved in a task, and how much of it lies where past tasks look",
+        ("layer", "movement", "residual", "isotropic", "leak"),
+    ),
+    Listing(
+        "weights.csv",
+        WeightSpectrumMeasured,
+        "one row a weight matrix; its singular values are in spectra.npz",
+        tuple(f.name for f in fields(WeightSpectrumMeasured) if f.name not in ("clock", "before", "after")),
+        lengths=(("before", "directions"),),
+    ),
+    Listing(
+        "subspaces.csv",
+        SubspaceMeasured,
+        "one row a task's core of input embeddings (task 0: pre-training); its eigenvalues are in spectra.npz",
+        ("layer", "energy", "rank", "effective_rank", "budget", "gradient", "kept", "projection", "source"),
+        lengths=(("eigenvalues", "directions"),),
+    ),
+    Listing(
+        "subspace_overlaps.csv",
+        SubspaceMeasured,
+        "overlap of a task's core with each earlier one (other_task 0: pre-training), and the change along it",
+        rows=_subspaces,
+    ),
+    Listing(
+        "conceptors.csv",
+        ConceptorMeasured,
+        "one row a conceptor; its eigenvalues are in spectra.npz",
+        ("layer", "capacity", "own", "aperture", "threshold"),
+    ),
+    Listing("trade_offs.csv", TradeOffMeasured, "where stability and plasticity meet", ("layer", "space", "protected")),
+    Listing(
+        "inputs_surveyed.csv",
+        InputsSurveyed,
+        "what a coming task's inputs share with the past",
+        ("layer", "capacity", "shared", "threshold"),
+    ),
+    Listing(
+        "attention_consistency.csv",
+        AttentionCompared,
+        "how far attention on old tasks' probe images has moved, layer by layer",
+        ("probe_task", "feature_drift"),
+        along="layer",
+        each=("total_variation_local", "total_variation", "output_drift", "prompt_mass"),
+        clock=("task", "epoch", "step"),
+    ),
+    Listing(
+        "prompt_drift.csv",
+        PromptsDrifted,
+        "mean, spread and way of every prompt token, epoch by epoch",
+        rows=_prompts,
+    ),
+    Listing(
+        "selection.csv",
+        SelectionMeasured,
+        "how often pictures found their own entries; the shares of all entries are in selection.npz",
+        ("layer", "of", "accuracy"),
+    ),
+    Listing(
+        "keys.csv",
+        KeysMoved,
+        "how far each class's key has moved",
+        along="class",
+        each=("kept", "learned", "nearest"),
+    ),
+    Listing(
+        "class_likeness.csv",
+        IntraClassMeasured,
+        "how alike images of one class look; class counts within the task",
+        ("space", "nearest_mean"),
+        along="class",
+        each=("concentration", "within", "between"),
+    ),
+    Listing(
+        "residuals.csv", ResidualMeasured, "how much is added in each layer", along="layer", each=("ratio", "stream")
+    ),
+    Listing(
+        "mixtures.csv",
+        MixtureFitted,
+        "how well stored mixtures stand for the features of a class",
+        ("label", "components", "mixture", "gaussian", "shown"),
+    ),
+    Listing(
+        "gap.csv",
+        ModalityGapMeasured,
+        "pictures and captions in the joint space after every task (0: before training)",
+        (
+            "length",
+            "direction",
+            "image_mean",
+            "text_mean",
+            "paired_distance",
+            "positive_mean",
+            "negative_mean",
+            "separation",
+            "auc",
+            "linear_probe",
+            "image_to_text",
+            "text_to_image",
+            "pairs",
+            "general_accuracy",
+        ),
+    ),
+    Listing(
+        "similarities.csv",
+        SimilaritiesMeasured,
+        "pictures of each task against the texts of its classes",
+        ("evaluated", "positive", "negative", "gap"),
+    ),
+    Listing(
+        "settings_turned.csv",
+        KnobTurned,
+        "settings changed while the run was going",
+        ("name", "old", "new"),
+        clock=("task", "epoch", "step"),
+    ),
+)
+"""A file a line: what a run may leave behind. Files of kinds that a run did not measure are not written."""
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def spectra(events: Events) -> dict[str, np.ndarray]:
+    """Eigenvalues, singular values and what lies along them, under names such as moments/T1/layer3/affinity."""
+    found: dict[str, np.ndarray] = {}
+    for kind, family, parts in _SPECTRA:
+        for event in events.get(kind, ()):
+            place = [family, f"T{event.clock.task + 1}"]
+            place += [f"layer{event.layer + 1}"] if hasattr(event, "layer") else []
+            place += [str(getattr(event, name)).replace("/", "_") for name in ("space", "name") if hasattr(event, name)]
+            for part in parts:
+                found["/".join([*place, part])] = np.asarray(getattr(event, part))
+    return found
+
+
+_SPECTRA: tuple[tuple[type[Event], str, tuple[str, ...]], ...] = (
+    (SpectrumMeasured, "moments", ("eigenvalues",)),
+    (WeightSpectrumMeasured, "weights", ("before", "after")),
+    (SubspaceMeasured, "subspaces", ("eigenvalues", "angles")),
+    (ConceptorMeasured, "conceptors", ("eigenvalues",)),
+    (TradeOffMeasured, "trade-offs", ("stability_loss", "plasticity_gain")),
+)
+
+
+def selection(events: Events) -> dict[str, np.ndarray]:
+    """[C, E] shares of the entries that classes take, and whose the entries are: names such as T1/layer3/counts."""
+    found: dict[str, np.ndarray] = {}
+    for event in events.get(SelectionMeasured, ()):
+        place = f"T{event.clock.task + 1}/layer{event.layer + 1}"
+        found[f"{place}/counts"] = np.asarray(event.counts)
+        found[f"{place}/owners"] = np.asarray(event.owners, dtype=np.int64) + 1
+    return found
+
+
+def prompts(events: Events) -> dict[str, np.ndarray]:
+    """[L, M, d] prompt tokens at every stored moment, under names such as T1/epoch2 (T0: before training)."""
+    return {
+        f"T{event.clock.task + 1}/epoch{event.clock.epoch + 1}": np.asarray(event.prompts)
+        for event in events.get(PromptsDrifted, ())
+    }
+
+
+ARRAYS: dict[str, tuple[str, Callable[[Events], dict[str, np.ndarray]]]] = {
+    "spectra.npz": (
+        "eigenvalues (= squared singular values) of moments and conceptors, singular values of weights, and what "
+        "belongs to each of them; keys FAMILY/TASK/LAYER/SPACE/PART",
+        spectra,
+    ),
+    "selection.npz": ("[class, entry] share of what pictures took; owners: class or task, 0 = nobody's", selection),
+    "prompts.npz": ("[layer, prompt, channel] prompt tokens, float16, as stored after every epoch", prompts),
+}
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell says it: nothing for what was not measured, the shortest text that gives the number back."""
+    if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
+        return ""
+    return str(value)

@@ -1,0 +1,60 @@
+"""The numbers a run is judged by, as texts. No streamlit: the page and the report both read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cl_core.summary import measures
+from dashboard.theme import percent, points
+
+Number = tuple[str, str, str]  # name, value as read, what it is
+_Column = tuple[str, str, Callable[[float | None], str], str]
+
+
+def _fall(value: float | None) -> str:
+    return points(value).lstrip("+")
+
+
+LEARNED: tuple[_Column, ...] = (
+    ("Final average accuracy", "final_average_accuracy", percent, "Mean of the newest row of the matrix"),
+    (
+        "Learning accuracy",
+        "learning_accuracy",
+        percent,
+        "Mean of the diagonal: each task when just learned (plasticity)",
+    ),
+    (
+        "Forgetting",
+        "forgetting",
+        _fall,
+        "Mean fall of earlier tasks from their best, in percentage points (stability = little of it); defined from the "
+        "second task on",
+    ),
+)
+FROM_THE_START: tuple[_Column, ...] = (
+    (
+        "Transfer",
+        "transfer",
+        percent,
+        "Accuracy on tasks before they are learned, above the diagonal: mean of each column, then over columns",
+    ),
+    ("Average", "average", percent, "Mean of all cells measured after training: all tasks, all times"),
+    ("Last", "last", percent, "Mean of the newest row, over all tasks"),
+)
+MORE: tuple[_Column, ...] = (
+    ("Average incremental accuracy", "average_incremental_accuracy", percent, "Mean over rows of the row means"),
+    ("Backward transfer", "backward_transfer", points, "Mean of a(n, j) − a(j, j): below zero where later tasks hurt"),
+)
+
+
+def numbers_of(matrix: np.ndarray) -> list[Number]:
+    """Name, value and meaning of the numbers for `matrix` ([rows, T] percent, NaN = not measured).
+
+    Transfer, Average, Last where tasks are also evaluated before they are learned; else final average accuracy,
+    learning accuracy and forgetting.
+    """
+    found = measures(matrix.tolist()) if matrix.size else {}
+    columns = LEARNED if found.get("transfer") is None else FROM_THE_START
+    return [(name, text(found.get(key)), meaning) for name, key, text, meaning in columns]

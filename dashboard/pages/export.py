@@ -1,0 +1,194 @@
+"""Export: the chosen run to take away, as one page, as numbers, or as a recording; and recordings of others brought in.
+
+Nothing is made before it is asked for; the server reads what the store holds.
+"""
+
+from __future__ import annotations
+
+import io
+
+import streamlit as st
+
+from cl_core.store import StoreError, unpack
+from dashboard.frame import Frame, code, current, empty, literal, sentence, show_run
+from dashboard.runs import runs_folder, runs_index
+from dashboard.tail import RunLog
+from dashboard.theme import megabytes
+
+LIBRARY = 4.9e6  # bytes of the plotting library in a report
+LARGEST = 200  # MB that the server takes from a browser
+
+
+def report_file(log: RunLog) -> bytes:
+    """The report, as it is when the button is pressed."""
+    from dashboard.report import report
+
+    log.advance(force=True)
+    return report(log).encode()
+
+
+def data_file(log: RunLog) -> bytes:
+    """All tables and arrays as one ZIP."""
+    from cl_core.export import data_files, leaf, zipped
+
+    return zipped(data_files(log.folder), f"{leaf(log.folder)}-data")
+
+
+def recording_file(log: RunLog) -> bytes:
+    """The run without its checkpoints as one ZIP."""
+    from cl_core.store import pack
+
+    out = io.BytesIO()
+    pack(log.folder, out)
+    return out.getvalue()
+
+
+def stored_bytes(log: RunLog) -> int:
+    """What events and arrays take on disk."""
+    files = [log.folder.database, *log.folder.arrays.glob("*.npy")]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def offers(frame: Frame, log: RunLog) -> None:
+    """The three files, each with what it holds."""
+    stored, so_far = stored_bytes(log), ", so far" if frame.live else ""
+    report, data, recording = st.columns(3)
+    with report, st.container(border=True, key="panel-export-report", height="stretch"):
+        st.markdown(f"**Report (HTML){so_far}**")
+        st.caption(
+            "One file with every figure below, the numbers, what they mean, and all settings. It opens in any browser, "
+            "in light and dark, prints on A4, and asks no network for anything. Folders are named, never where they "
+            f"lie. About {megabytes(LIBRARY + 0.5 * stored)}."
+        )
+        st.download_button(
+            "Report (HTML)",
+            lambda: report_file(log),
+            file_name=f"{log.name}.html",
+            mime="text/html",
+            key="export-report",
+            icon=":material/description:",
+            type="primary",
+            on_click="ignore",
+        )
+    with data, st.container(border=True, key="panel-export-data", height="stretch"):
+        st.markdown(f"**Data (ZIP){so_far}**")
+        st.caption(
+            "Accuracies, every step, spectra, drift and whatever else was measured as CSV and `.npz`, settings and "
+            "summary as JSON, and a README with formulas, conventions and the seed. At most about "
+            f"{megabytes(max(stored, 2e4))}."
+        )
+        st.download_button(
+            "Data (ZIP)",
+            lambda: data_file(log),
+            file_name=f"{log.name}-data.zip",
+            mime="application/zip",
+            key="export-data",
+            icon=":material/table:",
+            on_click="ignore",
+        )
+    with recording, st.container(border=True, key="panel-export-recording", height="stretch"):
+        st.markdown("**Recording (ZIP)**")
+        st.caption(
+            "The run itself without its checkpoints: another Plastiscope shows everything of it, but cannot train it "
+            "further. It keeps settings and messages as they are, folders of this machine included. At most about "
+            f"{megabytes(max(stored, 2e4))}."
+        )
+        held = frame.live or log.status().pid is not None
+        st.download_button(
+            "Recording (ZIP)",
+            lambda: recording_file(log),
+            file_name=f"{log.name}.zip",
+            mime="application/zip",
+            key="export-recording",
+            icon=":material/movie:",
+            on_click="ignore",
+            disabled=held,
+            help="A recording is made of a run that no process holds: stop it, or let it finish" if held else None,
+        )
+
+
+def preview(frame: Frame, log: RunLog) -> None:
+    """What the report will hold: sections and what is in them."""
+    from dashboard.report import contents, facts
+
+    st.markdown("#### What the report holds" + (" so far" if frame.live else ""))
+    found = contents(log)
+    head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
+    lines = [f"- **{section.title}**: " + "; ".join(part.title for part in parts) for section, parts in found]
+    st.markdown("\n".join([head, *lines, "- **Settings**: all, with what differs from the preset or the default"]))
+    if not found:
+        st.caption("No figure yet: the first ones come with the first step.")
+    for said in facts.warnings(log):
+        st.caption(f":material/info: {literal(said)}")
+
+
+def elsewhere(log: RunLog) -> None:
+    """The same in a terminal, and single figures."""
+    st.caption(
+        f"In a terminal: `plastiscope report {_word(log.name)}` and `plastiscope export {_word(log.name)}`, with "
+        "`--figures svg` also every figure as a file (needs the extra `export` and Chrome or Chromium). On every page "
+        "each figure saves itself as SVG, PNG or CSV."
+    )
+
+
+def _word(name: str) -> str:
+    return name.replace("`", "'") if name.replace("-", "").replace("_", "").replace(".", "").isalnum() else "RUN"
+
+
+def bring_in() -> None:
+    """Recordings that others made."""
+    with st.expander("Import a recording", icon=":material/upload_file:", key="export-import"):
+        st.caption(
+            f"A ZIP made here or by `plastiscope export RUN --recording`, up to {LARGEST} MB; larger ones with "
+            f"`plastiscope open FILE.zip`. It becomes a run in {code(runs_folder())}. Files of any other kind are "
+            "refused."
+        )
+        given = st.file_uploader("Recording (ZIP)", type="zip", key="export-file", max_upload_size=LARGEST)
+        if given is not None:
+            st.button("Import", key="export-take", on_click=take, args=(given,), type="primary")
+        said = st.session_state.pop("_imported", None)
+        if said is not None:
+            (st.success if said[0] else st.error)(sentence(said[1]))
+
+
+def take(given: io.BytesIO) -> None:
+    """Unpack what was handed over and show it."""
+    try:
+        folder = unpack(given, runs_folder())
+    except StoreError as error:
+        st.session_state["_imported"] = (False, str(error))
+        return
+    runs_index(fresh=True)
+    st.session_state["_imported"] = (True, f"{folder.name} is here now, and is the run shown")
+    show_run(folder.name)
+
+
+def show() -> None:
+    frame = current()
+    log = frame.whole_log
+    st.markdown("## Export")
+    if log is None:
+        empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
+        bring_in()
+        return
+    st.caption(f"{code(log.name)}, {literal(log.title)}: to take home.")
+    if log.trouble:
+        st.error(sentence(log.trouble), icon=":material/broken_image:")
+    if log.config is None:
+        st.markdown("A run whose settings cannot be read is not exported; the file to look at is named above.")
+    elif log.started() is None:
+        empty(
+            f"Nothing has been measured in {code(log.name)} yet; its report, data and recording are made here as soon "
+            "as it trains.",
+            "Follow the run",
+            page="pages/run.py",
+            key="export-empty",
+        )
+    else:
+        offers(frame, log)
+        preview(frame, log)
+        elsewhere(log)
+    bring_in()
+
+
+show()

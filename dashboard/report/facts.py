@@ -1,0 +1,376 @@
+"""What a report says in words and numbers: who was trained on what, how it ended, its settings, what to be careful of.
+
+Texts of a run's files are cut to names here (`cl_core.export.names_only`); escaping is the page's business.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cl_core import metrics
+from cl_core.config import DiagnosticsConfig, RunConfig, StreamConfig, TrainingConfig, describe
+from cl_core.events import (
+    AccuracyMeasured,
+    KnobTurned,
+    PicturesSkipped,
+    RunForked,
+    RunStarted,
+    TaskEnded,
+)
+from cl_core.export import known_paths, names_only
+from cl_core.presets import PRESETS
+from cl_core.registry import METHODS
+from cl_core.store import RunReader, StoreError
+from cl_core.summary import ZERO_SHOT, measures
+from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
+from dashboard.headline import FROM_THE_START, LEARNED, MORE
+from dashboard.tail import Log
+from dashboard.theme import seconds, task_label, task_name
+
+Pairs = list[tuple[str, str]]
+LISTED = 20  # skipped pictures named one by one
+
+
+def private(log: Log, value: Any) -> Any:
+    """`value` without the folders of the machine that trained."""
+    return names_only(value, known_paths(log.config, log.path.resolve(), Path(log.path)))
+
+
+def unfinished(log: Log) -> bool:
+    """Whether numbers may still change: the run goes on, or could."""
+    return log.status().state != "finished"
+
+
+# ---------------------------------------------------------------- head
+
+
+def about(log: Log) -> Pairs:
+    """Name and value of what identifies the run."""
+    config, plan, status = log.config, log.started(), log.status()
+    told: Pairs = [("Run", log.path.resolve().name)]
+    if config is not None:
+        entry = METHODS.get(config.method)
+        told.append(("Method", config.method + (f": {entry.about}" if entry else "")))
+        told.append(("Backbone", private(log, config.backbone) + _sizes(plan)))
+        told.append(("Stream", private(log, config.stream) + _length(plan)))
+        told.append(("Seed", f"{config.seed} (class order, initial values, draws, batches)"))
+        told.append(("Preset", config.preset or "none"))
+    told.append(("State", _state(log)))
+    told += [("Parent", sentence) for sentence in [_parent(log)] if sentence]
+    if plan is not None:
+        told.append(("Trained on", _machine(plan)))
+    started = log.of(RunStarted)
+    if started:
+        worked = ""
+        with suppress(StoreError, ValueError, TypeError), closing(RunReader(log.folder)) as reader:
+            worked = f", {seconds(reader.worked_seconds())} at work"
+        told.append(("Started", moment(started[0].time) + worked))
+    if status.moved:
+        told.append(("Last event", moment(status.moved)))
+    return told
+
+
+def moment(when: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))
+
+
+def _state(log: Log) -> str:
+    status = log.status()
+    reason = f" ({private(log, status.reason)})" if status.reason else ""
+    return status.state + reason
+
+
+def _parent(log: Log) -> str:
+    forked = log.latest(RunForked)
+    if forked is not None:
+        parent, after, changed = forked.parent, forked.after_task, forked.changed
+    elif log.config is not None and log.config.parent:
+        parent, after, changed = log.config.parent, log.config.fork_task, {}
+    else:
+        return ""
+    told = ", ".join(f"{name} {old} → {new}" for name, (old, new) in private(log, changed).items())
+    return f"fork of {parent} after T{after}: {told or 'nothing changed'}. Up to there it is its parent's."
+
+
+def _sizes(plan: RunStarted | None) -> str:
+    if plan is None:
+        return ""
+    said = [f"{plan.backbone[k]} {name}" for k, name in (("depth", "blocks"), ("width", "wide")) if k in plan.backbone]
+    if plan.backbone.get("parameters"):
+        said.append(f"{plan.backbone['parameters'] / 1e6:.1f} M parameters")
+    return f" ({', '.join([*said, f'{plan.trainable_parameters:,} trained'.replace(',', ' ')])})"
+
+
+def _length(plan: RunStarted | None) -> str:
+    if plan is None:
+        return ""
+    stages = "all at once" if plan.trained_tasks == 1 < len(plan.tasks) else "one after the other"
+    return f", {plan.scenario}, {_counted(len(plan.tasks), 'task')} {stages}, {plan.total_steps} steps"
+
+
+def _machine(plan: RunStarted) -> str:
+    told = plan.environment
+    names = [str(told[k]) for k in ("device", "device_name", "precision") if told.get(k)]
+    versions = [f"{k} {told[k]}" for k in ("python", "torch", "plastiscope") if told.get(k)]
+    threads = [_counted(int(told["threads"]), "thread")] if str(told.get("threads") or "").isdigit() else []
+    return ", ".join([*dict.fromkeys(names), *threads, *versions])
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def classes(log: Log) -> list[tuple[str, str, str]]:
+    """(task, its classes, training and test images) of every task."""
+    plan = log.started()
+    return [
+        (
+            task_label(i, plan.tasks),
+            ", ".join(map(str, task.get("classes", ()))),
+            f"{task.get('train', '?')} / {task.get('test', '?')}",
+        )
+        for i, task in enumerate(plan.tasks if plan else ())
+    ]
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number read off the matrix that the run is judged by."""
+
+    name: str
+    value: str
+    formula: str  # its definition, as the code that computes it states it
+
+
+def matrix_of(log: Log) -> np.ndarray:
+    """The matrix as it is drawn: a row for every stage of training, measured or not."""
+    plan = log.started()
+    return accuracies(log.events(AccuracyMeasured), rows=plan.trained_tasks if plan else None)
+
+
+def numbers(log: Log) -> list[Measure]:
+    """Every measure that is defined for this run, those it is judged by first."""
+    matrix = accuracies(log.events(AccuracyMeasured))
+    found = measures(matrix.tolist()) if matrix.size else {}
+    order = (*FROM_THE_START, *LEARNED) if found.get("transfer") is not None else (*LEARNED, *FROM_THE_START)
+    return [
+        Measure(name, text(found[key]), definition(key))
+        for name, key, text, _ in (*order, *MORE)
+        if found.get(key) is not None and not (key == "last" and found.get("transfer") is None)
+    ]
+
+
+def definition(key: str) -> str:
+    """The measure's definition in `cl_core.metrics`, without its arguments."""
+    told = inspect.getdoc(getattr(metrics, key)) or ""
+    return told.split("\nArgs:")[0].strip()
+
+
+def readout_table(log: Log) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: every readout with what it is and its measures; empty where there is one readout alone."""
+    measured = log.events(AccuracyMeasured)
+    found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
+    if len(found) < 2:
+        return [], []
+    columns = [
+        (name, key, text)
+        for name, key, text, _ in (*LEARNED, *MORE)
+        if any(numbers[key] is not None for numbers in found.values())
+    ]
+    rows = [
+        [readout, READOUT_MEANING.get(readout, ""), *(text(numbers[key]) for _, key, text in columns)]
+        for readout, numbers in found.items()
+    ]
+    return ["Readout", "What it is", *(name for name, *_ in columns)], rows
+
+
+def judged_by(log: Log) -> str:
+    readout = headline_of(log.events(AccuracyMeasured))
+    return f"{readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}"
+
+
+def matrix_rows(log: Log) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """Heads of the columns, and (head, percent) of every row; the row before training first where it was measured."""
+    matrix, before, plan = matrix_of(log), zero_shot(log.events(AccuracyMeasured)), log.started()
+    tasks = plan.tasks if plan else []
+    width = matrix.shape[1] or (len(before) if before is not None else 0)
+    rows = [(ZERO_SHOT, list(before))] if before is not None else []
+    joint = plan is not None and plan.trained_tasks == 1 < len(plan.tasks)
+    for i, row in enumerate(matrix if matrix.shape[1] else []):
+        rows.append(("all tasks" if joint else task_name(i), list(row)))
+    return [task_label(j, tasks) for j in range(width)], rows
+
+
+# ---------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, and whether it is what nobody chose."""
+
+    name: str
+    value: str
+    usual: str  # what it would be otherwise
+    source: str  # "preset" or "default": what `usual` is
+    about: str
+
+    @property
+    def differs(self) -> bool:
+        return self.value != self.usual and self.usual != ""
+
+
+def settings(log: Log, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
+    """(group, settings) of the run, with the preset's value or else the default beside each.
+
+    Args:
+        knobs: the method's settings as `config.describe` gives them; without them only those that were named.
+    """
+    config = log.config
+    if config is None:
+        return []
+    named = PRESETS.get(config.preset)
+    base = RunConfig.from_dict(dict(named.config)) if named else None
+    same = base is not None and base.method == config.method
+    own = [
+        _setting(
+            log,
+            row["name"],
+            config.settings.get(row["name"], row.get("default")),
+            base.settings[row["name"]] if same and row["name"] in base.settings else row.get("default"),
+            "preset" if same and row["name"] in base.settings else "default",
+            row.get("help", ""),
+        )
+        for row in (knobs or [{"name": name} for name in config.settings])
+    ]
+    groups = [("Method", own)] if own else []
+    for title, key, kind in (
+        ("Training", "training", TrainingConfig),
+        ("Stream", "stream_settings", StreamConfig),
+        ("Measured besides accuracy", "diagnostics", DiagnosticsConfig),
+    ):
+        named_there = dict(named.config).get(key, {}) if named else {}
+        usual, help_of = getattr(base, key) if base else kind(), {row["name"]: row["help"] for row in describe(kind)}
+        rows = [
+            _setting(
+                log,
+                f.name,
+                getattr(getattr(config, key), f.name),
+                getattr(usual, f.name),
+                "preset" if f.name in named_there else "default",
+                help_of[f.name],
+            )
+            for f in fields(kind)
+        ]
+        if key == "stream_settings":  # those of pictures from disk mean nothing elsewhere
+            disk = set(config.stream_settings.of_disk())
+            from_disk = config.stream.partition(":")[0] in ("folder", "cifar100")
+            always = {"tasks", "order", "evaluate_on"}
+            rows = [row for row in rows if from_disk or row.name in always or row.name in disk]
+        groups.append((title, rows))
+    return groups
+
+
+def _setting(log: Log, name: str, value: Any, usual: Any, source: str, about: str) -> Setting:
+    return Setting(name, private(log, spelled(value)), private(log, spelled(usual)), source, about)
+
+
+def spelled(value: Any) -> str:
+    """A setting as a person writes it; "" for one that is not known."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(spelled(part) for part in value) or "none"
+    if isinstance(value, (int, float)):
+        return f"{value:g}" if abs(value) < 1e6 else str(value)
+    return str(value) or "none"
+
+
+# ---------------------------------------------------------------- what to be careful of
+
+
+def warnings(log: Log) -> list[str]:
+    """Sentences about what the numbers of this run do not say."""
+    return [sentence for part in (_ended, _cells, _at_once, _turned, _skipped, _unreadable) for sentence in part(log)]
+
+
+def _ended(log: Log) -> Iterable[str]:
+    status, plan, learned = log.status(), log.started(), log.tasks_ended()
+    if status.state == "finished":
+        return
+    of = f"{learned} of {_counted(plan.trained_tasks, 'task')} learned" if plan else "no task begun"
+    words = {
+        "running": "This run is still in training",
+        "queued": "This run waits for its device",
+        "paused": "This run is paused",
+        "stopped": "This run was stopped early",
+        "failed": "This run failed",
+        "gone": "The process that trained this run has gone",
+        "waiting": "This run has not begun",
+    }.get(status.state, "This run cannot be read in full")
+    why = f", {private(log, status.reason)}" if status.state == "failed" and status.reason else ""
+    yield f"{words}: {of}{why}. Numbers and figures are those so far."
+
+
+def _cells(log: Log) -> Iterable[str]:
+    plan, matrix = log.started(), matrix_of(log)
+    if plan is None or not matrix.shape[1]:
+        if plan is not None and log.tasks_ended() == 0:
+            return
+        yield "No accuracy was measured in this run."
+        return
+    joint = plan.trained_tasks == 1 < len(plan.tasks)
+    seen = [len(row) if joint else i + 1 for i, row in enumerate(matrix)]
+    missing = sum(int(np.isnan(row[:n]).sum()) for row, n in zip(matrix, seen, strict=True))
+    if missing:
+        yield (
+            f"{missing} of {sum(seen)} cells of the accuracy matrix (tasks learned by then) were not measured; they "
+            "are empty, and no number counts them as zero."
+        )
+
+
+def _at_once(log: Log) -> Iterable[str]:
+    plan = log.started()
+    if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
+        yield "All tasks were learned at once: nothing was learned earlier that could be forgotten."
+
+
+def _turned(log: Log) -> Iterable[str]:
+    for event in log.events(KnobTurned):
+        when = f"from step {event.clock.step + 1} on (in {task_name(max(event.clock.task, 0))})"
+        yield f"The setting {event.name} was turned from {spelled(event.old)} to {spelled(event.new)} {when}."
+
+
+def _skipped(log: Log) -> Iterable[str]:
+    skipped = log.latest(PicturesSkipped)
+    if skipped is None:
+        return
+    named = [str(private(log, file)) for file in skipped.files[:LISTED]]
+    more = f" and {skipped.count - len(named)} more" if skipped.count > len(named) else ""
+    count = _counted(skipped.count, "file")
+    yield f"{count} of the stream could not be used and were left out: {'; '.join(named)}{more}."
+
+
+def _unreadable(log: Log) -> Iterable[str]:
+    if log.trouble:
+        yield str(private(log, log.trouble))
+
+
+def not_recorded(log: Log) -> list[str]:
+    """Measurements that this run was told to leave out."""
+    config = log.config
+    if config is None or not log.of(TaskEnded):
+        return []
+    return [row["name"] for row in describe(DiagnosticsConfig) if getattr(config.diagnostics, row["name"]) is False]
