@@ -231,18 +231,21 @@ PRESETS: dict[str, Preset] = {
             "All camouflaged shapes at once",
             "What prompts can gain over frozen features where a shape is told by the direction of its stripes alone.",
             {**_CAMOUFLAGE, "method": "joint", "settings": _LONG_PROMPTS},
+            seconds=39,
         ),
         Preset(
             "frozen-camouflage",
             "Frozen features on camouflaged shapes",
             "No prompts: what the pre-trained features say of shapes without an edge in light or colour.",
             {**_CAMOUFLAGE, "method": "sequential", "settings": {**_LONG_PROMPTS, "prompt_length": 0}},
+            seconds=23,
         ),
         Preset(
             "sequential-camouflage",
             "Plain prompt tuning on camouflaged shapes",
             "Two shapes at a time, nothing protected: is the gain of the first tasks still there at the end?",
             {**_CAMOUFLAGE, "method": "sequential", "settings": _LONG_PROMPTS},
+            seconds=38,
         ),
         Preset(
             "nsp2-camouflage",
@@ -253,18 +256,21 @@ PRESETS: dict[str, Preset] = {
                 "method": "nsp2",
                 "settings": {**_LONG_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5},
             },
+            seconds=40,
         ),
         Preset(
             "ewc-camouflage",
             "EWC on camouflaged shapes",
             "The same prompts, tied to where earlier shapes need them by springs of measured stiffness.",
             {**_CAMOUFLAGE, "method": "ewc", "settings": {**_LONG_PROMPTS, "stiffness": 1e5}},
+            seconds=50,
         ),
         Preset(
             "replay-camouflage",
             "Replay on camouflaged shapes",
             "The same prompts and heads, trained on 200 stored pictures of the past as well.",
             {**_CAMOUFLAGE, "method": "replay", "settings": _LONG_PROMPTS},
+            seconds=61,
         ),
         Preset(
             "dualprompt-camouflage",
@@ -275,6 +281,7 @@ PRESETS: dict[str, Preset] = {
                 "method": "dualprompt",
                 "settings": {"rate": 0.03, "head_rate": 0.01, "temperature": 1.0},
             },
+            seconds=38,
         ),
         Preset(
             "split-lora-camouflage",
@@ -285,6 +292,7 @@ PRESETS: dict[str, Preset] = {
                 "method": "split_lora",
                 "settings": {**_KEYS_VALUES, "rank": 32, "rate": 0.01, "temperature": 1.0},
             },
+            seconds=48,
         ),
         Preset(
             "nusa-cl-micro",
