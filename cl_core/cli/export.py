@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError
 from cl_core.export import data_files, guard, leaf, manifest
@@ -46,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    folder = find_run(arguments.runs, arguments.run)
+    folder = find_run(arguments.runs, arguments.run, recordings_folder())
     folder.config()  # what is damaged or newer is refused before anything is written
     if arguments.command == "report":
         return _report(folder, arguments)

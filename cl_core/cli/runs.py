@@ -12,6 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from cl_core.assets import recordings_folder
 from cl_core.cli.changes import turned_in_words
 from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
 from cl_core.commands import Pause, Stop
@@ -71,7 +72,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    folder = find_run(arguments.runs, arguments.run)
+    folder = find_run(arguments.runs, arguments.run, recordings_folder())
     summary, fork, turns = summarise(folder), fork_of(folder), turned(folder)
     if arguments.json:
         own = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError, parse_value
 from cl_core.events import Event
@@ -58,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    folder = find_run(arguments.runs, arguments.run)
+    folder = find_run(arguments.runs, arguments.run, recordings_folder())
     found = stored(folder)
     if not found:
         raise ConfigError(

@@ -133,8 +133,11 @@ def list_runs(runs: Path) -> list[RunFolder]:
     return [RunFolder(path) for _, path in sorted(found, reverse=True)]
 
 
-def find_run(runs: Path, name: str) -> RunFolder:
-    """The run called `name` below `runs`: its full name, an unambiguous beginning or end, or a path to a run folder."""
+def find_run(runs: Path, name: str, recordings: Path | None = None) -> RunFolder:
+    """The run called `name` below `runs`: its full name, an unambiguous beginning or end, or a path to a run folder.
+
+    `recordings`: a folder where a full name counts as well, for commands that only read.
+    """
     direct = Path(name)
     if (direct / "config.json").is_file():
         return RunFolder(direct)
@@ -147,6 +150,8 @@ def find_run(runs: Path, name: str) -> RunFolder:
         raise StoreError(
             f"{name!r} fits {len(matches)} runs: {', '.join(f.name for f in matches[:5])}; write more of the name"
         )
+    if recordings is not None and name in (recorded := {f.name: f for f in list_runs(recordings)}):
+        return recorded[name]
     listed = ", ".join(f.name for f in known[:5])
     raise StoreError(f"no run {name!r} in {runs}; " + (f"newest: {listed}" if known else "there are no runs yet"))
 

@@ -118,3 +118,18 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(command, run, senten
 def test_help_has_an_example(command, say):
     status, told, _ = say(command, "--help")
     assert status == 0 and f"example: plastiscope {command}" in told
+
+
+@pytest.mark.parametrize("command", ["show", "report", "whatif"])
+def test_a_recording_is_found_by_its_name_where_a_command_only_reads(command, say, tmp_path):
+    out = ("--out", tmp_path / "r.html") if command == "report" else ()
+    status, told, _ = say(command, "nsp2-split-digits", *out)
+    assert status == 0 and "nsp2-split-digits" in told
+    status, _, said = say(command, "nsp2-split", *out)
+    assert status != 0 and "no run 'nsp2-split'" in said, "no abbreviations: recordings are no runs of one's own"
+
+
+def test_a_run_of_ones_own_comes_before_a_recording_of_that_name(runs, say):
+    folder = recorded_runs.finished(runs, "nsp2-split-digits")
+    assert json.loads(say("show", "nsp2-split-digits", "--json")[1])["folder"] == str(folder.path)
+    assert say("resume", "sequential-split-digits")[0] != 0, "and nothing that trains takes a recording"
