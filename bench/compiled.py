@@ -39,7 +39,7 @@ import torch._inductor.utils
 from torch import Tensor, nn
 
 from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
-from bench.meters import Spread, add_options, apply_options, timed
+from bench.meters import Spread, add_options, apply_options, table, timed
 from bench.ratios import ON_CUDA, Course, config_of
 from cl_core.build import choose_device
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
@@ -237,9 +237,7 @@ def main() -> None:
         sys.exit(str(error))
     except Exception as error:  # a compiler that is missing or fails, an operation that cannot be compiled
         sys.exit(why_not(error))
-    print(f"| {' | '.join(HEADER)} |\n" + "|---" * len(HEADER) + "|")
-    for row in found:
-        print(f"| {' | '.join(row.cells())} |")
+    print("\n".join(table(HEADER, (row.cells() for row in found))))
     print(f"\na run of this preset makes {steps_of_a_run(config):,} steps; load {os.getloadavg()[0]:.1f}")
 
 

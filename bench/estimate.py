@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.meters import peak_bytes
+from bench.meters import peak_bytes, table
 from bench.ratios import ON_CUDA, Course, config_of, shared
 from cl_core.build import check, choose_device
 from cl_core.config import ConfigError, RunConfig
@@ -102,13 +101,6 @@ def weighed(config: RunConfig) -> Weighed:
     return result
 
 
-def table(rows: Iterator[Weighed]) -> Iterator[str]:
-    yield f"| {' | '.join(HEADER)} |"
-    yield "|---" * len(HEADER) + "|"
-    for row in rows:
-        yield f"| {' | '.join(row.cells())} |"
-
-
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--methods", help="default: all that say what they hold")
@@ -128,7 +120,7 @@ def main() -> None:
         sys.exit(str(error))
     backbones = {**(ON_CUDA if device.type == "cuda" else {}), **chosen}
     configs = (config_of(name, arguments.device, backbones, arguments.set) for name in names)
-    for line in table(map(weighed, configs)):
+    for line in table(HEADER, (weighed(config).cells() for config in configs)):
         print(line, flush=True)
     print(f"\n{device}, load {os.getloadavg()[0]:.1f}")
 

@@ -12,7 +12,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -62,6 +62,14 @@ def apply_options(arguments: argparse.Namespace) -> str:
         torch.set_num_threads(arguments.threads or 1)
     counted = "processor time" if arguments.processor else "by the clock"
     return f"torch {torch.__version__}, {torch.get_num_threads()} threads, {counted}, load {os.getloadavg()[0]:.1f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of a Markdown table, each as soon as its row is there."""
+    yield f"| {' | '.join(header)} |"
+    yield "|---" * len(header) + "|"
+    for cells in rows:
+        yield f"| {' | '.join(cells)} |"
 
 
 def settle(device: torch.device) -> None:

@@ -48,7 +48,7 @@ from typing import Any
 import torch
 
 from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
-from bench.meters import Spread, add_options, apply_options, held_bytes, peak_bytes, timed
+from bench.meters import Spread, add_options, apply_options, held_bytes, peak_bytes, table, timed
 from cl_core.build import build, choose_device, new_backbone, new_stream
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
 from cl_core.engine.trainer import Moment, Trainer
@@ -369,13 +369,6 @@ def whole(config: RunConfig) -> dict[str, float]:
     return {name: run.seconds for name, run in runs.items()}
 
 
-def table(rows: Iterator[Row]) -> Iterator[str]:
-    yield f"| {' | '.join(HEADER)} |"
-    yield "|---" * len(HEADER) + "|"
-    for row in rows:
-        yield f"| {' | '.join(row.cells())} |"
-
-
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--methods", help="default: all")
@@ -415,7 +408,7 @@ def main() -> None:
             for kind, seconds in spent.items():
                 print(f"{name}, diagnostics {kind}: {seconds:.1f} s, ÷ none {seconds / least:.3f}", flush=True)
     else:
-        for line in table(rows()):
+        for line in table(HEADER, (row.cells() for row in rows())):
             print(line, flush=True)
     print(f"\n{time.perf_counter() - started:.0f} s, load {os.getloadavg()[0]:.1f}")
     if failed:

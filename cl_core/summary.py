@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +14,16 @@ from cl_core.store import RunFolder, RunReader
 
 CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
 ZERO_SHOT = "zero-shot"  # the row before training
+MEASURES = (  # of a matrix, as `cl_core.metrics` names them
+    "final_average_accuracy",
+    "average_incremental_accuracy",
+    "learning_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "transfer",
+    "average",
+    "last",
+)
 
 
 @dataclass(frozen=True)
@@ -65,18 +77,13 @@ def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[floa
 
 def measures(matrix: list[list[float | None]]) -> dict[str, float | None]:
     """All measures of one matrix; None where one is undefined: what compares rows, if only the last was measured."""
-    names = (
-        "final_average_accuracy",
-        "average_incremental_accuracy",
-        "learning_accuracy",
-        "forgetting",
-        "backward_transfer",
-        "transfer",
-        "average",
-        "last",
-    )
-    computed = {name: float(getattr(metrics, name)(matrix)) for name in names}
+    computed = {name: float(getattr(metrics, name)(matrix)) for name in MEASURES}
     return {name: value if math.isfinite(value) else None for name, value in computed.items()}
+
+
+def definition(measure: str) -> str:
+    """What a measure is and its formula: its docstring in `cl_core.metrics`, without the arguments."""
+    return re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(getattr(metrics, measure)) or "")[0].strip()
 
 
 def summarise(folder: RunFolder) -> Summary:

@@ -17,25 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from cl_core import __version__, metrics
+from cl_core import __version__
 from cl_core.config import ConfigError
 from cl_core.events import Event, RunStarted
 from cl_core.export.names_only import known_paths, names_only
 from cl_core.export.tables import ARRAYS, Events, Table, events_of, tables
 from cl_core.store import RunFolder, StoreError, fork_of, in_force, turned, write_atomically
-from cl_core.summary import summarise
+from cl_core.summary import MEASURES, definition, summarise
 
 MANIFEST = "export.json"  # what an export wrote: nothing else in its folder is ever overwritten
-MEASURES = (
-    metrics.final_average_accuracy,
-    metrics.average_incremental_accuracy,
-    metrics.learning_accuracy,
-    metrics.forgetting,
-    metrics.backward_transfer,
-    metrics.transfer,
-    metrics.average,
-    metrics.last,
-)
 
 CONVENTIONS = """\
 CSV files are UTF-8 with commas and a decimal point; the first line names the columns. A value that was not measured is
@@ -157,16 +147,11 @@ def _readme(run: str, summary: dict[str, Any], made: list[Table], stored: list[t
         "-------------------------------------------------------------------------------------------------------------",
     ]
     for measure in MEASURES:
-        lines += [f"{measure.__name__}", _indented(definition(measure)), ""]
+        lines += [measure, _indented(definition(measure)), ""]
     lines += ["What the columns mean", "---------------------"]
     for table in made:
         lines += [table.file, _indented(glossary(table.kind)), ""]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def definition(measure: Any) -> str:
-    """What a measure is and its formula: its docstring without the arguments."""
-    return re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(measure) or "")[0].strip()
 
 
 def glossary(kind: type[Event]) -> str:

@@ -24,6 +24,8 @@ from dashboard.lessons.lesson import (
     against,
     course,
     listed,
+    matrix_of,
+    of_gap,
 )
 from dashboard.theme import number, percent, points, task_name, task_title
 
@@ -87,18 +89,8 @@ def _zero(runs: Recordings):
     return accuracy_matrix(measured, stages=runs.stages(FINE_TUNED), tasks=runs.tasks(FINE_TUNED))
 
 
-def _matrix(run: str):
-    return lambda runs: accuracy_matrix(
-        runs.events(run, AccuracyMeasured), stages=runs.stages(run), tasks=runs.tasks(run)
-    )
-
-
 def _lost(runs: Recordings):
     return zero_shot_lost(runs.events(FINE_TUNED, AccuracyMeasured), runs.tasks(FINE_TUNED))
-
-
-def _of_gap(function, run: str):
-    return lambda runs: function(runs.events(run, ModalityGapMeasured), runs.tasks(run))
 
 
 LESSON = Lesson(
@@ -128,7 +120,7 @@ LESSON = Lesson(
             "*not yet* learned: what the model can still do unasked. The second figure subtracts the row before "
             "training. On average these cells change by {damage_mean}; worst hit is {damage} after {damage_after}, "
             "{damage_size}.",
-            (Drawing(_matrix(FINE_TUNED), (FINE_TUNED,)), Drawing(_lost, (FINE_TUNED,))),
+            (Drawing(matrix_of(FINE_TUNED), (FINE_TUNED,)), Drawing(_lost, (FINE_TUNED,))),
             "The mean over what lies above the diagonal, column by column, is called *Transfer*. Here it is "
             "{transfer}. What does one compare it with?",
             "With zero-shot on the same domains, {transfer_zero}: {first} is left out, because nothing comes before "
@@ -143,8 +135,8 @@ LESSON = Lesson(
             "direction turns (cosine {direction} with where it began). Finding the right text for a picture, first "
             "try, {recall_course}.",
             (
-                Drawing(_of_gap(gap_over_tasks, FINE_TUNED), (FINE_TUNED,)),
-                Drawing(_of_gap(retrieval, FINE_TUNED), (FINE_TUNED,)),
+                Drawing(of_gap(gap_over_tasks, FINE_TUNED), (FINE_TUNED,)),
+                Drawing(of_gap(retrieval, FINE_TUNED), (FINE_TUNED,)),
             ),
             "Is a longer gap bad in itself?",
             "No. It can grow while every picture still finds its text. Retrieval and zero-shot accuracy say whether it "
@@ -158,7 +150,7 @@ LESSON = Lesson(
             "inputs use and holds on to pairs of the first world. It learns {learning_against} of each new domain "
             "({learning_other}, not {learning}) and ends at {last_other}, not {last}. The gap ends at {length_other}; "
             "accuracy on the first world's own classes {general_other}.",
-            (Drawing(_matrix(GRADIENTS), (GRADIENTS,)), Drawing(_of_gap(general_accuracy, GRADIENTS), (GRADIENTS,))),
+            (Drawing(matrix_of(GRADIENTS), (GRADIENTS,)), Drawing(of_gap(general_accuracy, GRADIENTS), (GRADIENTS,))),
             "Is that a fair comparison?",
             "Fair in that only the method differs; unfair in that the rate suits GNSP. Fine-tuning at a rate chosen "
             "for it ends much closer, in this project's tables. Give every method its own best settings before you "

@@ -12,7 +12,6 @@ from cl_core.metrics import (
     learning_accuracy,
 )
 from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time, learned_and_kept
-from dashboard.figures.comparison import matrix_difference
 from dashboard.lessons.lesson import (
     ALIKE,
     PLAIN,
@@ -26,6 +25,8 @@ from dashboard.lessons.lesson import (
     called,
     course,
     listed,
+    matrix_of,
+    protection_minus_none,
 )
 from dashboard.theme import percent, task_name
 
@@ -83,25 +84,12 @@ def _first_rows(runs: Recordings):
     return accuracy_matrix(measured, stages=runs.stages(PLAIN), tasks=runs.tasks(PLAIN))
 
 
-def _whole(runs: Recordings):
-    return accuracy_matrix(runs.events(PLAIN, AccuracyMeasured), stages=runs.stages(PLAIN), tasks=runs.tasks(PLAIN))
-
-
 def _lines(runs: Recordings):
     return accuracy_over_time(runs.events(PLAIN, AccuracyMeasured), stages=runs.stages(PLAIN), tasks=runs.tasks(PLAIN))
 
 
 def _kept(runs: Recordings):
     return learned_and_kept(runs.events(PLAIN, AccuracyMeasured), stages=runs.stages(PLAIN))
-
-
-def _difference(runs: Recordings):
-    return matrix_difference(
-        runs.accuracies(PROTECTED),
-        runs.accuracies(PLAIN),
-        names=("protected", "plain"),
-        tasks=runs.tasks(PLAIN),
-    )
 
 
 LESSON = Lesson(
@@ -131,7 +119,7 @@ LESSON = Lesson(
             "picture of T1 was shown again: what changed is the model. Colours run from pale, 0 %, to dark, 100 %, so "
             "a column that pales downwards is being forgotten. Cells above the diagonal are empty, because those "
             "digits had not been learned yet.",
-            (Drawing(_whole, (PLAIN,)),),
+            (Drawing(matrix_of(PLAIN), (PLAIN,)),),
             "Look at every column from its diagonal cell to the last row. Which task lost most, and did any lose "
             "nothing?",
             "{worst} lost most: it {worst_course}. {best} lost least: it {best_course}.",
@@ -173,7 +161,7 @@ LESSON = Lesson(
             "forgetting is {forgetting_protected} points instead of {forgetting}, its learning accuracy "
             "{learning_protected} instead of {learning}. The figure is its matrix minus the plain one, cell by cell: "
             "blue, the protected run is better there; orange, the plain one.",
-            (Drawing(_difference, (PROTECTED, PLAIN)),),
+            (Drawing(protection_minus_none, (PROTECTED, PLAIN)),),
             "Which of the two runs knows more digits at the end?",
             "{who_knows_more}: {final_protected} against {final}. A run that learns nothing forgets nothing; never "
             "read forgetting without learning accuracy beside it.",

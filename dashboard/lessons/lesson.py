@@ -16,9 +16,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.config import RunConfig
-from cl_core.events import AccuracyMeasured, Event
+from cl_core.events import AccuracyMeasured, Event, ModalityGapMeasured
+from dashboard.figures.accuracy import accuracy_matrix
+from dashboard.figures.comparison import matrix_difference
 from dashboard.figures.lines import decade_ticks
 from dashboard.figures.readings import accuracies
+from dashboard.figures.readouts import readout_comparison
 from dashboard.runs import runs_index
 from dashboard.tail import RunLog, log_of
 from dashboard.theme import percent, task_name, task_title
@@ -128,7 +131,31 @@ class Lesson:
     steps: tuple[Step, ...]
 
 
-# ---------------------------------------------------------------- figures to be compared by eye
+# ---------------------------------------------------------------- figures that several lessons show
+
+
+def matrix_of(run: str, readout: str | None = None) -> Callable[[Recordings], go.Figure]:
+    """The accuracy matrix of `run` by a readout; None: the one that it is judged by."""
+    return lambda runs: accuracy_matrix(
+        runs.events(run, AccuracyMeasured), readout=readout, stages=runs.stages(run), tasks=runs.tasks(run)
+    )
+
+
+def protection_minus_none(runs: Recordings) -> go.Figure:
+    """The matrix of the protected run minus that of the plain one."""
+    return matrix_difference(
+        runs.accuracies(PROTECTED), runs.accuracies(PLAIN), names=("protected", "plain"), tasks=runs.tasks(PLAIN)
+    )
+
+
+def readouts_of(run: str) -> Callable[[Recordings], go.Figure]:
+    """All readouts of `run` over its tasks."""
+    return lambda runs: readout_comparison(runs.events(run, AccuracyMeasured), stages=runs.stages(run))
+
+
+def of_gap(figure: Callable[..., go.Figure], run: str) -> Callable[[Recordings], go.Figure]:
+    """A figure of the joint space of pictures and texts, of `run`."""
+    return lambda runs: figure(runs.events(run, ModalityGapMeasured), runs.tasks(run))
 
 
 def beside(draw: Callable[[Recordings, str], go.Figure], run: str, other: str) -> Callable[[Recordings], go.Figure]:

@@ -6,9 +6,8 @@ import numpy as np
 
 from cl_core.events import AccuracyMeasured
 from cl_core.metrics import final_average_accuracy
-from dashboard.figures.accuracy import accuracy_matrix
 from dashboard.figures.readings import CLASS_INCREMENTAL, TASK_INCREMENTAL
-from dashboard.figures.readouts import readout_bars, readout_comparison
+from dashboard.figures.readouts import readout_bars
 from dashboard.lessons.lesson import (
     PLAIN,
     PROTECTED,
@@ -19,6 +18,8 @@ from dashboard.lessons.lesson import (
     Step,
     against,
     course,
+    matrix_of,
+    readouts_of,
 )
 from dashboard.theme import percent, task_name
 
@@ -53,20 +54,10 @@ def facts(runs: Recordings) -> dict[str, str]:
     }
 
 
-def _lines(run: str):
-    return lambda runs: readout_comparison(runs.events(run, AccuracyMeasured), stages=runs.stages(run))
-
-
 def _bars(runs: Recordings):
     shown = (CLASS_INCREMENTAL, TASK_INCREMENTAL)
     measured = [e for e in runs.events(PLAIN, AccuracyMeasured) if e.readout in shown]
     return readout_bars(measured, stages=runs.stages(PLAIN))
-
-
-def _stored(runs: Recordings):
-    return accuracy_matrix(
-        runs.events(PLAIN, AccuracyMeasured), readout=STORED, stages=runs.stages(PLAIN), tasks=runs.tasks(PLAIN)
-    )
 
 
 LESSON = Lesson(
@@ -98,7 +89,7 @@ LESSON = Lesson(
             "how features spread; later pick the digit whose mean is nearest, given that spread (linear discriminant "
             "analysis). With what was *stored* at the time, T1 {stored_first} after a single further task, and at the "
             "end the mean over tasks is {stored}.",
-            (Drawing(_stored, (PLAIN,)),),
+            (Drawing(matrix_of(PLAIN, STORED), (PLAIN,)),),
             "The stored means have not changed. What has?",
             "The features. The same picture is now sent to another place, and the old means no longer fit. This is "
             "what people mean by *feature drift*.",
@@ -110,7 +101,7 @@ LESSON = Lesson(
             "Now take the means *anew*, from all training pictures, with the network as it is at the end: "
             "{recomputed}. Read with fresh means, the features still know nearly everything; read with the stored "
             "ones, {stored}. So hardly anything was destroyed: it moved out of the old reader's reach.",
-            (Drawing(_lines(PLAIN), (PLAIN,)),),
+            (Drawing(readouts_of(PLAIN), (PLAIN,)),),
             "Why may nobody report the recomputed number as the method's accuracy?",
             "It looks at training pictures of old tasks, which the method is not allowed to keep. It is a control: it "
             "says what is still in the features, not what the method can do with them.",
@@ -123,7 +114,7 @@ LESSON = Lesson(
             "{task_protected}, stored statistics {stored_protected}, recomputed {recomputed_protected}. Against "
             "the plain run its own head knows {class_between}; by stored statistics it is {stored_between}. The "
             "features stayed nearer to where they were, and the heads still compete.",
-            (Drawing(_lines(PROTECTED), (PROTECTED,)),),
+            (Drawing(readouts_of(PROTECTED), (PROTECTED,)),),
             "You may improve one part of this run: the features or the head. Which would raise the class-incremental "
             "accuracy more?",
             "The head. By stored statistics the same features read {stored_protected} without keeping one picture, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cl_core.events import AccuracyMeasured
 from cl_core.metrics import (
     average,
     average_incremental_accuracy,
@@ -14,10 +13,20 @@ from cl_core.metrics import (
     learning_accuracy,
     transfer,
 )
-from dashboard.figures.accuracy import accuracy_matrix
-from dashboard.figures.comparison import accuracy_overlay, matrix_difference
-from dashboard.figures.readouts import readout_comparison
-from dashboard.lessons.lesson import PLAIN, PROTECTED, WEIGHTS, Drawing, Lesson, Link, Recordings, Step
+from dashboard.figures.comparison import accuracy_overlay
+from dashboard.lessons.lesson import (
+    PLAIN,
+    PROTECTED,
+    WEIGHTS,
+    Drawing,
+    Lesson,
+    Link,
+    Recordings,
+    Step,
+    matrix_of,
+    protection_minus_none,
+    readouts_of,
+)
 from dashboard.theme import percent, points
 
 
@@ -68,24 +77,8 @@ def facts(runs: Recordings) -> dict[str, str]:
     return found
 
 
-def _domains(runs: Recordings):
-    return accuracy_matrix(
-        runs.events(WEIGHTS, AccuracyMeasured), stages=runs.stages(WEIGHTS), tasks=runs.tasks(WEIGHTS)
-    )
-
-
 def _overlay(runs: Recordings):
     return accuracy_overlay({"protected": runs.accuracies(PROTECTED), "plain": runs.accuracies(PLAIN)})
-
-
-def _difference(runs: Recordings):
-    return matrix_difference(
-        runs.accuracies(PROTECTED), runs.accuracies(PLAIN), names=("protected", "plain"), tasks=runs.tasks(PLAIN)
-    )
-
-
-def _control(runs: Recordings):
-    return readout_comparison(runs.events(PLAIN, AccuracyMeasured), stages=runs.stages(PLAIN))
 
 
 LESSON = Lesson(
@@ -102,7 +95,7 @@ LESSON = Lesson(
             "round, and where every cell is measured, as on CLIP streams, nothing in its shape gives that away. "
             "Compute forgetting from this matrix: {forgetting} points. From the same numbers turned over: "
             "{turned_forgetting}. Transfer: {transfer}, turned over {turned_transfer}.",
-            (Drawing(_domains, (WEIGHTS,)),),
+            (Drawing(matrix_of(WEIGHTS), (WEIGHTS,)),),
             "Nobody labelled the axes. How can you tell which way this one runs?",
             "Look along the diagonal. A task jumps when it is trained on and mostly stays up afterwards: in this "
             "orientation that jump runs down a column, in the other along a row. Better still: label the axes.",
@@ -129,7 +122,7 @@ LESSON = Lesson(
             "The column of T1 has {pictures} test pictures, so its {cell} at the end has a standard error of "
             "{cell_error} points: other pictures of the same digits could easily have given as much more or less. The "
             "two runs' final averages differ by {difference}, with a standard error of about {noise} points.",
-            (Drawing(_difference, (PROTECTED, PLAIN)),),
+            (Drawing(protection_minus_none, (PROTECTED, PLAIN)),),
             "Is the difference of the final averages real?",
             "As far as the pictures go, {verdict}. And pictures are the smaller part: both runs are seed {seed}, one "
             "order of the digits, one set of first prompts. Other seeds move final accuracy by several points. Train "
@@ -143,7 +136,7 @@ LESSON = Lesson(
             "A number means something beside another. By stored statistics the plain run reads {stored}: has the "
             "network lost the digits? The control, statistics recomputed at the end, reads {recomputed}: no, they "
             "moved. Without that second line one would have told the wrong story.",
-            (Drawing(_control, (PLAIN,)),),
+            (Drawing(readouts_of(PLAIN), (PLAIN,)),),
             "Somebody claims that projecting into the null space prevents forgetting. Which runs do you ask for?",
             "The same without projection. Steps shrunk as much, but in no direction (is it the direction?). The same "
             "number of *random* directions (is it the choice?). Frozen features with a good reader (is there anything "

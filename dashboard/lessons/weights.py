@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cl_core.events import AccuracyMeasured, ModalityGapMeasured, WeightSpectrumMeasured
+from cl_core.events import ModalityGapMeasured, WeightSpectrumMeasured
 from cl_core.metrics import forgetting, last
-from dashboard.figures.accuracy import accuracy_matrix
 from dashboard.figures.gap import gap_over_tasks
 from dashboard.figures.weight_directions import change_against_principal
 from dashboard.figures.weight_history import room_left
@@ -21,6 +20,8 @@ from dashboard.lessons.lesson import (
     Step,
     beside,
     course,
+    matrix_of,
+    of_gap,
 )
 from dashboard.theme import number, percent, task_title
 
@@ -97,16 +98,6 @@ def _room(runs: Recordings):
     return room_left(runs.events(WEIGHTS, WeightSpectrumMeasured), runs.tasks(WEIGHTS))
 
 
-def _matrix(runs: Recordings):
-    return accuracy_matrix(
-        runs.events(WEIGHTS, AccuracyMeasured), stages=runs.stages(WEIGHTS), tasks=runs.tasks(WEIGHTS)
-    )
-
-
-def _gap(runs: Recordings):
-    return gap_over_tasks(runs.events(WEIGHTS, ModalityGapMeasured), runs.tasks(WEIGHTS))
-
-
 LESSON = Lesson(
     "weights",
     "Weights that stay out of the way",
@@ -162,7 +153,7 @@ LESSON = Lesson(
             "forgets {forgetting} points instead of {forgetting_tuned}, ends at {last} instead of {last_tuned}, and "
             "accuracy on the first world's own classes {general_course}; under this fine-tuning it "
             "{general_tuned}.",
-            (Drawing(_matrix, (WEIGHTS,)), Drawing(_gap, (WEIGHTS,))),
+            (Drawing(matrix_of(WEIGHTS), (WEIGHTS,)), Drawing(of_gap(gap_over_tasks, WEIGHTS), (WEIGHTS,))),
             "The gap between pictures and texts still goes from {length_before} to {length} (fine-tuning: "
             "{length_tuned}). How can that be, if nothing principal was touched?",
             "A direction in which a *weight* is weak may still carry what old *inputs* need. Staying out of the "

@@ -6,6 +6,7 @@ Nothing is made before it is asked for; the server reads what the store holds.
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import streamlit as st
 
@@ -52,59 +53,57 @@ def stored_bytes(log: RunLog) -> int:
 def offers(frame: Frame, log: RunLog) -> None:
     """The three files, each with what it holds."""
     stored, so_far = stored_bytes(log), ", so far" if frame.live else ""
+    held = frame.live or log.status().pid is not None
     report, data, recording = st.columns(3)
-    with report, st.container(border=True, key="panel-export-report", height="stretch"):
-        st.markdown(f"**Report (HTML){so_far}**")
-        st.caption(
+    with report:
+        offer(
+            "Report (HTML)",
             "One file with every figure below, the numbers, what they mean, and all settings. It opens in any browser, "
             "in light and dark, prints on A4, and asks no network for anything. Folders are named, never where they "
-            f"lie. About {megabytes(LIBRARY + 0.5 * stored)}."
-        )
-        st.download_button(
-            "Report (HTML)",
-            lambda: report_file(log),
+            f"lie. About {megabytes(LIBRARY + 0.5 * stored)}.",
+            so_far,
+            data=lambda: report_file(log),
             file_name=f"{log.name}.html",
             mime="text/html",
             key="export-report",
             icon=":material/description:",
             type="primary",
-            on_click="ignore",
         )
-    with data, st.container(border=True, key="panel-export-data", height="stretch"):
-        st.markdown(f"**Data (ZIP){so_far}**")
-        st.caption(
+    with data:
+        offer(
+            "Data (ZIP)",
             "Accuracies, every step, spectra, drift and whatever else was measured as CSV and `.npz`, settings and "
             "summary as JSON, and a README with formulas, conventions and the seed. At most about "
-            f"{megabytes(max(stored, 2e4))}."
-        )
-        st.download_button(
-            "Data (ZIP)",
-            lambda: data_file(log),
+            f"{megabytes(max(stored, 2e4))}.",
+            so_far,
+            data=lambda: data_file(log),
             file_name=f"{log.name}-data.zip",
             mime="application/zip",
             key="export-data",
             icon=":material/table:",
-            on_click="ignore",
         )
-    with recording, st.container(border=True, key="panel-export-recording", height="stretch"):
-        st.markdown("**Recording (ZIP)**")
-        st.caption(
+    with recording:
+        offer(
+            "Recording (ZIP)",
             "The run itself without its checkpoints: another Plastiscope shows everything of it, but cannot train it "
             "further. It keeps settings and messages as they are, folders of this machine included. At most about "
-            f"{megabytes(max(stored, 2e4))}."
-        )
-        held = frame.live or log.status().pid is not None
-        st.download_button(
-            "Recording (ZIP)",
-            lambda: recording_file(log),
+            f"{megabytes(max(stored, 2e4))}.",
+            data=lambda: recording_file(log),
             file_name=f"{log.name}.zip",
             mime="application/zip",
             key="export-recording",
             icon=":material/movie:",
-            on_click="ignore",
             disabled=held,
             help="A recording is made of a run that no process holds: stop it, or let it finish" if held else None,
         )
+
+
+def offer(label: str, about: str, so_far: str = "", *, key: str, **button: Any) -> None:
+    """A card: what a file holds, and the button that makes it; nothing is built before it is pressed."""
+    with st.container(border=True, key=f"panel-{key}", height="stretch"):
+        st.markdown(f"**{label}{so_far}**")
+        st.caption(about)
+        st.download_button(label, key=key, on_click="ignore", **button)
 
 
 def preview(frame: Frame, log: RunLog) -> None:

@@ -5,7 +5,6 @@ Texts of a run's files are cut to names here (`cl_core.export.names_only`); esca
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from cl_core import metrics
 from cl_core.config import DiagnosticsConfig, RunConfig, StreamConfig, TrainingConfig, describe
 from cl_core.events import (
     AccuracyMeasured,
@@ -29,7 +27,7 @@ from cl_core.export import known_paths, names_only
 from cl_core.presets import PRESETS
 from cl_core.registry import METHODS
 from cl_core.store import RunReader, StoreError
-from cl_core.summary import ZERO_SHOT, measures
+from cl_core.summary import ZERO_SHOT, definition, measures
 from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
 from dashboard.headline import FROM_THE_START, LEARNED, MORE
 from dashboard.tail import Log
@@ -169,12 +167,6 @@ def numbers(log: Log) -> list[Measure]:
         for name, key, text, _ in (*order, *MORE)
         if found.get(key) is not None and not (key == "last" and found.get("transfer") is None)
     ]
-
-
-def definition(key: str) -> str:
-    """The measure's definition in `cl_core.metrics`, without its arguments."""
-    told = inspect.getdoc(getattr(metrics, key)) or ""
-    return told.split("\nArgs:")[0].strip()
 
 
 def readout_table(log: Log) -> tuple[list[str], list[list[str]]]:

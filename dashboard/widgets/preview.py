@@ -11,7 +11,7 @@ from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.estimate import in_words
 from cl_core.store import StoreError
 from dashboard.frame import literal, sentence
-from dashboard.named_things import about_backbone, samples_of
+from dashboard.named_things import AUGMENTATION, about_backbone, samples_of
 from dashboard.theme import megabytes, task_label
 
 FRESH = 60.0  # seconds after which a folder is looked at again
@@ -19,7 +19,8 @@ NAMED = 12  # classes said per task
 
 
 def preview(config: RunConfig) -> None:
-    """A switch, and what it shows. Nothing is read, fetched or built before it is on."""
+    """A switch, and what it shows. Nothing is read, fetched or built before it is on, nor asked again because of a
+    setting that the answer does not depend on: each asking is a process of its own."""
     if not st.toggle(
         "Look first",
         key="launch-look",
@@ -29,13 +30,16 @@ def preview(config: RunConfig) -> None:
     told, failed, texts = None, "", None
     try:
         with st.spinner(f"Looking at {config.stream}…"):
-            told = _samples(config.stream, config.stream_settings, config.training, config.seed)
+            shown = TrainingConfig(**{key: getattr(config.training, key) for key in AUGMENTATION})
+            told = _samples(config.stream, config.stream_settings, shown, config.seed)
         texts = max((len(task["classes"]) for task in told["tasks"]), default=None)
     except StoreError as error:
         failed = sentence(str(error))
     try:
         with st.spinner(f"Looking at {config.backbone}…"):
-            backbone_lines(_backbone(config, texts))
+            sized = TrainingConfig(batch_size=config.training.batch_size)
+            asked = RunConfig(config.method, config.backbone, settings=config.settings, training=sized)
+            backbone_lines(_backbone(asked, texts))
     except StoreError as error:
         st.warning(sentence(str(error)), icon=":material/inventory_2:")
     if told is None:

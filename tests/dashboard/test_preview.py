@@ -107,3 +107,24 @@ def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
     preview._samples.clear()
     app.run()
     assert "as training may show them" in words(app)
+
+
+def test_what_the_answers_do_not_depend_on_asks_nothing_anew(monkeypatch, open_page):
+    asked = []
+    sizes = {"parameters": 1e6, "depth": 6, "width": 192, "tokens": 17, "image_size": 32, "missing": ""}
+    sizes |= {"parts": {"backbone": 1e8, "activations": 1e7}, "method_counted": True}
+    stream = {"name": "split-digits", "scenario": "class-incremental", "tasks": [], "skipped": []}
+    monkeypatch.setattr(
+        preview, "about_backbone", lambda config, texts: asked.append("model") or {"name": config.backbone, **sizes}
+    )
+    monkeypatch.setattr(preview, "samples_of", lambda *_: asked.append("stream") or stream)
+    preview._samples.clear()
+    preview._backbone.clear()
+    app = open_page("run")
+    app.toggle(key="launch-look").set_value(True).run()
+    assert sorted(asked) == ["model", "stream"]
+    epochs = next(field for field in app.number_input if field.label == "Epochs")
+    epochs.set_value(7).run()
+    assert not app.exception and sorted(asked) == ["model", "stream"], "longer training looks no different"
+    app.number_input(key="launch-seed").set_value(5).run()
+    assert sorted(asked) == ["model", "stream", "stream"], "another seed deals other classes to the same model"
