@@ -12,13 +12,14 @@ import difflib
 import json
 import math
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from cl_core.untrusted import parse_toml, read_text
 
 FORMAT = 1  # of a run folder; raised when an older program could misread it
 
@@ -370,10 +371,10 @@ class RunConfig:
         """The table in a TOML file, unchecked (`presets.resolve` completes and checks it). `[stream_settings]` etc. as
         in to_dict."""
         try:
-            return tomllib.loads(Path(path).read_text("utf-8"))
+            return parse_toml(read_text(Path(path)))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
@@ -430,6 +431,6 @@ def _as_floats(value: Any) -> Any:
 def parse_value(text: str) -> Any:
     """A setting as written on a command line: TOML where it parses (1, 0.5, true, [3, 4]), else the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except (ValueError, KeyError):
         return text

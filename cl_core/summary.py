@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cl_core import metrics
-from cl_core.store import RunFolder, RunReader
+from cl_core.store import RunFolder, RunReader, StoreError
 
 CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
 ZERO_SHOT = "zero-shot"  # the row before training
@@ -89,21 +90,24 @@ def definition(measure: str) -> str:
 def summarise(folder: RunFolder) -> Summary:
     """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read."""
     config, reader = folder.config(), RunReader(folder)
-    try:
-        status, started = reader.status(), reader.latest("RunStarted")
+    with contextlib.closing(reader), reader.snapshot() as status:
+        started = reader.latest("RunStarted")
         tasks = len(started.event.tasks) if started else 0
         rows: dict[str, dict[int, list[float | None]]] = {}
         zero_shot = None
         for stored in reader.since(kinds=("AccuracyMeasured",)):
             event = stored.event
+            if len(event.row) != tasks or event.clock.task >= tasks:
+                raise StoreError(
+                    f"run {folder.name} has {tasks} tasks, and a row of {len(event.row)} accuracies after task "
+                    f"{event.clock.task + 1}; its events are damaged"
+                )
             if event.readout == ZERO_SHOT:
                 zero_shot = event.row
             else:
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
         seconds = reader.worked_seconds()
-        device = started.event.environment["device"] if started else config.device
-    finally:
-        reader.close()
+        device = started.event.environment.get("device", config.device) if started else config.device
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
     headline = matrices.pop(headline_readout(matrices), matrix_of({}, tasks))
     numbers = (

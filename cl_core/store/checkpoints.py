@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.store.run import RunFolder, StoreError
+from cl_core.untrusted import read_json
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def complete(folder: RunFolder) -> list[Checkpoint]:
     found = []
     for done in sorted(folder.checkpoints.glob("*/done")):
         try:
-            record = json.loads((done.parent / "state.json").read_text("utf-8"))
+            record = read_json(done.parent / "state.json")
             found.append(Checkpoint(done.parent, record["seq"], record["boundary"], record["task"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise damaged(done.parent, error) from error

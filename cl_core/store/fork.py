@@ -23,6 +23,7 @@ from cl_core.store.checkpoints import Checkpoint, complete
 from cl_core.store.reader import RunReader
 from cl_core.store.run import RunFolder, StoreError, create_run, write_atomically
 from cl_core.store.writer import RunWriter
+from cl_core.untrusted import read_json
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,12 @@ class Fork:
 def fork_of(folder: RunFolder) -> Fork | None:
     """Where this run left its parent; None if it is no fork. Raises StoreError if the note is damaged."""
     try:
-        return Fork(**json.loads(folder.fork_file.read_text("utf-8")))
+        fork = Fork(**read_json(folder.fork_file))
+        pairs = fork.changed.values() if isinstance(fork.changed, dict) else [None]
+        types = [type(value) for value in (fork.parent, fork.after_task, fork.seq)]
+        if types != [str, int, int] or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise ValueError("its parent, task, place or changes have another type")
+        return fork
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

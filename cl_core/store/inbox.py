@@ -10,6 +10,9 @@ import time
 
 from cl_core.commands import Command, parse
 from cl_core.store.run import RunFolder, StoreError
+from cl_core.untrusted import read_json
+
+MOST_BYTES = 100_000  # of a command
 
 
 def send(folder: RunFolder, command: Command) -> None:
@@ -44,7 +47,7 @@ def take(folder: RunFolder) -> list[Command | str]:
     for name in names:
         path = folder.inbox / name
         try:
-            taken.append(parse(json.loads(path.read_text("utf-8"))))
+            taken.append(parse(read_json(path, MOST_BYTES)))
         except ValueError as error:
             taken.append(str(error))
         except OSError:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.config import ConfigError, RunConfig
+from cl_core.untrusted import read_json
 
 try:
     import fcntl
@@ -81,7 +82,7 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The run's settings. Raises StoreError if they are missing, damaged or newer than this program."""
         try:
-            record = json.loads(self.config_file.read_text("utf-8"))
+            record = read_json(self.config_file)
             if not isinstance(record, dict):
                 raise ConfigError("it does not hold an object")
             return RunConfig.from_dict(record)
@@ -124,7 +125,7 @@ def list_runs(runs: Path) -> list[RunFolder]:
     found = []
     try:
         for path in Path(runs).iterdir():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # no run, or deleted while we look
+            with contextlib.suppress(OSError):  # no run, deleted while we look, or a link that leads nowhere or back
                 found.append(((path / "config.json").stat().st_mtime_ns, path))
     except FileNotFoundError:
         return []
