@@ -83,3 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that went away
+        where = f": {error.filename}" if error.filename else ""
+        print(f"plastiscope: {error.strerror or error}{where}", file=sys.stderr)
+        return 1

@@ -38,6 +38,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         return
     if command != "list":
         parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
+    if command == "resume":
+        parser.add_argument(
+            "--after-task",
+            type=int,
+            metavar="N",
+            help="go on from the checkpoint after task N instead of the newest, 0: from the beginning; what the run "
+            "stored later is forgotten (for a run whose newest checkpoint or events are damaged)",
+        )
     add_runs(parser)
     add_json(parser)
 
@@ -97,7 +105,8 @@ def _resume(arguments: argparse.Namespace) -> int:
     from cl_core.cli.run import train
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return train(find_run(arguments.runs, arguments.run), as_json=arguments.json)
+    folder = find_run(arguments.runs, arguments.run)
+    return train(folder, as_json=arguments.json, after_task=arguments.after_task)
 
 
 def _stop(arguments: argparse.Namespace) -> int:

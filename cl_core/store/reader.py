@@ -195,6 +195,16 @@ class RunReader:
             return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
         return RunStatus(state, reason, moved, pid)
 
+    def count(self, below: int) -> tuple[int, int]:
+        """(how many rows lie below seq `below`, the last of them; 0 = none)."""
+        rows = self._query("SELECT count(*), coalesce(max(seq), 0) FROM events WHERE seq < ?", (below,))
+        return rows[0] if rows else (0, 0)
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file, or ""; reads all of it."""
+        rows = self._query("PRAGMA quick_check(1)")
+        return "" if not rows or rows[0][0] == "ok" else str(rows[0][0])
+
     def rows(self, until: int) -> list[tuple[Any, ...]]:
         """Rows up to seq `until` as they are stored, for a copy."""
         return self._query("SELECT * FROM events WHERE seq <= ? ORDER BY seq", (until,))
