@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cl_core.untrusted import parse_toml, read_text
+from cl_core.untrusted import parse_toml, printable, read_text
 
+MOST_NAME = 200  # bytes of a run's name; file systems take 255
 FORMAT = 1  # of a run folder; raised when an older program could misread it
 
 
@@ -333,6 +334,10 @@ class RunConfig:
         check_knobs(self)
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be a whole number from 0 to {2**32 - 1}, got {self.seed}")
+        if self.fork_task < 0:
+            raise ConfigError(f"fork_task is a number of tasks from 0, got {self.fork_task}")
+        for field_name in ("group", "parent"):  # its own name: where a folder is made of it
+            _check_plain(field_name, getattr(self, field_name))
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
@@ -352,10 +357,12 @@ class RunConfig:
         """From a decoded config.json or TOML table; every unknown key is refused by name."""
         record = dict(record)
         version = record.pop("format", FORMAT)
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is int and version < 1:
+            raise ConfigError(f"format must be a whole number from 1 to {FORMAT}, got {version}")
+        if type(version) is not int or version > FORMAT:
             raise ConfigError(
-                f"this run was written by a newer Plastiscope (format {version}; this one reads up to {FORMAT}): "
-                "update Plastiscope to open it"
+                f"this run was written by a newer Plastiscope (format {printable(version, 40)}; this one reads up to "
+                f"{FORMAT}): update Plastiscope to open it"
             )
         for section, kind in SECTIONS.items():
             if section in record:
@@ -397,6 +404,15 @@ class RunConfig:
                     raise ConfigError(nearest(name, current, f"setting of {section}"))
                 config = replace(config, **{section: configured(SECTIONS[section], {**current, name: value}, section)})
         return config
+
+
+def _check_plain(field_name: str, text: str) -> None:
+    """Raises ConfigError where the name of a run or of a group could lead elsewhere, or is longer than one may be."""
+    if any(c in "/\\" or not c.isprintable() for c in text) or text.startswith("."):
+        shown = printable(text, 80)
+        raise ConfigError(f"{field_name} is a plain name, without slashes or a leading dot, got {shown!r}")
+    if len(os.fsencode(text)) > MOST_NAME:
+        raise ConfigError(f"{field_name} has at most {MOST_NAME} bytes, got {len(os.fsencode(text))}")
 
 
 def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:

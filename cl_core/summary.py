@@ -52,13 +52,14 @@ class Summary:
     last: float | None
     readouts: dict[str, list[list[float | None]]]  # further matrices by readout: task-incremental, stored statistics, …
     reason: str = ""
+    readout: str = CLASS_INCREMENTAL  # whose accuracies `accuracy_matrix` holds
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "readout"}
 
     def reported(self) -> dict[str, Any]:
         """What `plastiscope run --json` prints: its keys are fixed."""
-        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason")}
+        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason", "readout")}
 
 
 def headline_readout(readouts: Iterable[str]) -> str:
@@ -109,7 +110,8 @@ def summarise(folder: RunFolder) -> Summary:
         seconds = reader.worked_seconds()
         device = started.event.environment.get("device", config.device) if started else config.device
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
-    headline = matrices.pop(headline_readout(matrices), matrix_of({}, tasks))
+    judged = headline_readout(matrices)
+    headline = matrices.pop(judged, matrix_of({}, tasks))
     numbers = (
         measures(headline) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]]))
     )
@@ -128,4 +130,5 @@ def summarise(folder: RunFolder) -> Summary:
         **numbers,
         readouts=matrices,
         reason=status.reason,
+        readout=judged,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.assets import recordings_folder
-from cl_core.cli.options import add_json, add_runs
+from cl_core.cli.options import add_json, add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.export import data_files, guard, leaf, manifest
 from cl_core.store import RunFolder, StoreError, find_run, pack, write_atomically
@@ -27,9 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it, or its folder")
     if command == "report":
-        parser.add_argument("--out", type=Path, metavar="FILE.html", help="default: the run's name, here")
+        parser.add_argument("--out", type=named_path, metavar="FILE.html", help="default: the run's name, here")
     else:
-        parser.add_argument("--out", type=Path, metavar="DIR", help="default: the run's name and -export, here")
+        parser.add_argument("--out", type=named_path, metavar="DIR", help="default: the run's name and -export, here")
         parser.add_argument(
             "--figures",
             choices=("svg", "png", "none"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from pathlib import Path
 
-from cl_core.cli.options import add_runs
+from cl_core.cli.options import add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.store import unpack
 
@@ -15,7 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     if command == "open":
         parser.add_argument(
-            "folder", nargs="?", type=Path, metavar="DIR", help="folder of runs, one run, or a recording (.zip)"
+            "folder", nargs="?", type=named_path, metavar="DIR", help="folder of runs, one run, or a recording (.zip)"
         )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--port", type=int, help="default: 8501, or the next free one")

@@ -12,10 +12,17 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_core.cli.options import accuracy_table, add_download, add_json, add_runs, headline, let_download
+from cl_core.cli.options import (
+    accuracy_table,
+    add_download,
+    add_json,
+    add_runs,
+    headline,
+    let_download,
+    named_path,
+)
 from cl_core.config import RunConfig
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError, create_run
@@ -29,7 +36,11 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings in a file; options below win over it"
+        "config",
+        nargs="?",
+        type=named_path,
+        metavar="CONFIG.toml",
+        help="settings in a file; options below win over it",
     )
     parser.add_argument("--method", help="see `plastiscope methods`")
     parser.add_argument("--backbone", help="default: micro-vit")

@@ -10,11 +10,10 @@ import signal
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from cl_core.assets import recordings_folder
 from cl_core.cli.changes import turned_in_words
-from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.cli.options import accuracy_table, add_json, add_runs, headline, named_path
 from cl_core.commands import Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
@@ -34,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     parser.epilog = f"example: {EXAMPLES[command]}"
     if command == "work":
-        parser.add_argument("folder", type=Path)
+        parser.add_argument("folder", type=named_path)
         return
     if command != "list":
         parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
@@ -149,6 +148,6 @@ def _work(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda n, _frame: asked.append(n))
     ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked), orders_since=STARTED)
     if ended.state == "failed":
-        print(ended.details or ended.reason, file=sys.stderr)
+        print(f"plastiscope: {ended.reason}", file=sys.stderr)
         return 1
     return 0

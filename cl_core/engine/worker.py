@@ -88,6 +88,8 @@ class Drive:
             reason, details, fits = in_one_sentence(error), traceback.format_exc(), 0
             if isinstance(error, OutOfMemory):
                 reason, fits = f"{reason}; {self._way_out(error)}", error.fits or 0
+            with contextlib.suppress(OSError), self.folder.log.open("a", encoding="utf-8") as log:
+                log.write(details)
             with contextlib.suppress(StoreError):  # the disk may be what failed
                 failed = RunFailed(self.clock, reason, details, fits)
                 self.writer.append([failed, StateChanged(self.clock, "failed", reason)])

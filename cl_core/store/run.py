@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cl_core.config import ConfigError, RunConfig
+from cl_core.config import MOST_NAME, ConfigError, RunConfig
 from cl_core.untrusted import printable, read_json
 
 try:
@@ -32,7 +32,6 @@ except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _HELD: dict[str, int] = {}  # lock file → pid: closing any descriptor of it in its owner would drop the lock
-MOST_NAME = 200  # bytes; file systems take 255
 _FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 
 

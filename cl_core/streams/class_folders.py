@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import os
 import unicodedata
 import warnings
@@ -25,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cl_core.config import ConfigError, StreamConfig
+from cl_core.untrusted import read_json
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
 TEST_NAMES = ("test", "val", "validation", "valid")
@@ -211,7 +211,7 @@ def _json(file: Path, otherwise: Any) -> Any:
     if not file.is_file():
         return otherwise
     try:
-        return json.loads(file.read_text("utf-8"))
+        return read_json(file)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {shown(str(file))}: {error}") from error
 
