@@ -86,9 +86,10 @@ def execute(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
     let_download(arguments)
     config = configuration(arguments)
+    first = not arguments.runs.exists()
     folder = create_run(arguments.runs, config)  # first: killed from here on, the run can be resumed
     with contextlib.ExitStack() as opened:
-        with _kept_if_it_can_be_built(folder):
+        with _kept_if_it_can_be_built(folder, first):
             from cl_core.build import build, check  # torch from here on
             from cl_core.engine.device import Turn, choose_device
 
@@ -99,8 +100,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _kept_if_it_can_be_built(folder: RunFolder) -> Iterator[None]:
-    """What cannot be built leaves no folder behind; what was interrupted meanwhile can be resumed."""
+def _kept_if_it_can_be_built(folder: RunFolder, first: bool) -> Iterator[None]:
+    """What cannot be built leaves no folder behind, nor that of the runs if this is the first; what was interrupted
+    meanwhile can be resumed."""
     try:
         yield
     except KeyboardInterrupt:
@@ -108,6 +110,9 @@ def _kept_if_it_can_be_built(folder: RunFolder) -> Iterator[None]:
         raise
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
+        if first:
+            with contextlib.suppress(OSError):  # somebody else's run is there by now
+                folder.path.parent.rmdir()
         raise
 
 
