@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cl_core.method_defaults import method_defaults
 from cl_core.untrusted import parse_toml, printable, read_text
 
 MOST_NAME = 200  # bytes of a run's name; file systems take 255
@@ -59,11 +61,17 @@ def nearest(name: str, known: Iterable[str], what: str) -> str:
 
 def check_knobs(config: Any) -> None:
     """Check every `knob` of a dataclass instance against its type, bounds and choices. Raises ConfigError."""
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     for f in dataclasses.fields(config):
         value, meta = getattr(config, f.name), f.metadata
         _check_type(f.name, value, hints[f.name])
         check_value(f.name, value, meta)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types that a dataclass declares; looking them up takes longer than checking values against them."""
+    return typing.get_type_hints(kind)
 
 
 def check_value(name: str, value: Any, meta: Mapping[str, Any]) -> None:
@@ -342,11 +350,20 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
 
-    def fingerprint(self) -> str:
-        """The settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same setting.
+    def completed(self) -> RunConfig:
+        """The same with every setting of the method, those that nobody named at their defaults."""
+        return replace(self, settings={**method_defaults(self.method), **_underscored(self.settings)})
 
-        A setting that came later is left out at its default, so that earlier runs keep their text."""
-        record = self.to_dict()
+    def own_settings(self) -> dict[str, Any]:
+        """Settings of the method that are not at their defaults."""
+        usual = method_defaults(self.method)
+        own = _underscored(self.settings)
+        return {name: value for name, value in own.items() if name not in usual or usual[name] != value}
+
+    def fingerprint(self) -> str:
+        """The complete settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same
+        setting."""
+        record = self.completed().to_dict()
         del record["format"], record["name"]
         if record["precision"] == "auto":
             del record["precision"]
@@ -434,6 +451,10 @@ def place_of(key: str) -> tuple[str, str]:
             raise ConfigError(nearest(section, ("training", "diagnostics", "stream", "settings"), "section"))
         return section, name
     return ("training" if key in {f.name for f in dataclasses.fields(TrainingConfig)} else "settings"), key
+
+
+def _underscored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in settings.items()}
 
 
 def _as_floats(value: Any) -> Any:

@@ -27,9 +27,11 @@ class TooDeep(ValueError):
 def parse_json(text: str | bytes) -> Any:
     """The value that `text` spells. Raises ValueError, also for what is nested too deeply."""
     try:
-        return _shallow(json.loads(text))
+        value = json.loads(text)
     except RecursionError:
         raise TooDeep(DEEP) from None
+    opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    return value if opened <= MOST_LEVELS else _shallow(value)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

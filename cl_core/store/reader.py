@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import re
@@ -211,9 +210,13 @@ class RunReader:
 
     def worked_seconds(self) -> float:
         """Wall time between events, without what passed before a (re)start: pauses and the days before a resume."""
-        rows = self._query("SELECT time, kind = 'StateChanged' AND body LIKE '%\"running\"%' FROM events ORDER BY seq")
-        rows = [row for row in rows if _is_time(row[0])]
-        return sum(later[0] - earlier[0] for earlier, later in itertools.pairwise(rows) if not later[1])
+        rows = self._query(  # looks at few rows: all of them would be read from the disk for nothing
+            "SELECT total((SELECT time FROM events ORDER BY seq DESC LIMIT 1) - (SELECT time FROM events ORDER BY seq "
+            "LIMIT 1)), (SELECT total(began.time - (SELECT before.time FROM events AS before WHERE before.seq < "
+            "began.seq ORDER BY before.seq DESC LIMIT 1)) FROM events AS began WHERE began.kind = 'StateChanged' AND "
+            "began.body LIKE '%\"running\"%')"
+        )
+        return float(rows[0][0] - rows[0][1]) if rows else 0.0
 
     def close(self) -> None:
         if self._db is not None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from cl_core.config import MOST_NAME, ConfigError, RunConfig
+from cl_core.method_defaults import as_first_written
 from cl_core.untrusted import printable, read_json
 
 try:
@@ -87,7 +88,7 @@ class RunFolder:
             record = read_json(self.config_file)
             if not isinstance(record, dict):
                 raise ConfigError("it does not hold an object")
-            return RunConfig.from_dict(record)
+            return RunConfig.from_dict(as_first_written(record))
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} is not a run: it has no config.json") from error
         except OSError as error:
@@ -103,7 +104,8 @@ class RunFolder:
 
 
 def create_run(runs: Path, config: RunConfig) -> RunFolder:
-    """A fresh folder below `runs` holding `config`; its name is time, method and four random characters."""
+    """A fresh folder below `runs` holding `config`, every setting written out; its name is time, method and four random
+    characters."""
     name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
     if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
         raise StoreError(f"a run's name is a plain folder name, got {printable(name, 80)!r}")
@@ -119,7 +121,7 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
     try:
         folder.inbox.mkdir()
         folder.checkpoints.mkdir()
-        write_atomically(folder.config_file, json.dumps(config.to_dict(), indent=1).encode())
+        write_atomically(folder.config_file, json.dumps(config.completed().to_dict(), indent=1).encode())
     except OSError as error:
         shutil.rmtree(folder.path, ignore_errors=True)  # without settings it would be no run
         raise _unwritable(runs, error) from error

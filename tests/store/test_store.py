@@ -422,7 +422,7 @@ def test_somebody_elses_run_with_its_lock_file_opens_where_nothing_can_be_writte
 
 
 def test_a_run_keeps_its_settings(folder):
-    assert folder.config() == CONFIG and folder.name == "one"
+    assert folder.config() == CONFIG.completed() and folder.name == "one"
     assert folder.size() == folder.config_file.stat().st_size
 
 
