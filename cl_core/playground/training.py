@@ -88,7 +88,7 @@ class Laboratory:
         sizes = [PIXELS, *[config.width] * config.depth, CLASSES]
         self.network = Network(sizes, [c.seed for c in configs], config.activation)
         self.rule: Rule = rule_for(configs, self.network)
-        self.moments = [np.zeros((len(configs), d, d)) for d in sizes[:-1]]  # Σ x xᵀ of all old tasks' inputs
+        self.second_moments = [np.zeros((len(configs), d, d)) for d in sizes[:-1]]  # Σ x xᵀ of all old tasks' inputs
         self.seen = 0  # images those are sums over
         self._of_seed = np.array([self.seeds.index(c.seed) for c in configs])
 
@@ -112,7 +112,7 @@ class Laboratory:
         images = self._stacked([self.streams[seed][task].images for seed in self.seeds])
         inputs, _ = self.network.forward(images)
         self.rule.end_task(task, inputs, self.shown(task))
-        for moment, rows in zip(self.moments, inputs):
+        for moment, rows in zip(self.second_moments, inputs):
             moment += rows.swapaxes(-1, -2) @ rows
         self.seen += images.shape[1]
 
@@ -146,7 +146,7 @@ class Laboratory:
         """Accuracies on all tasks so far, free directions and spectra, of every network."""
         rows = self.accuracies(task)
         free = self.rule.free()
-        spectra = [eigen_descending(moment / self.seen)[0] for moment in self.moments]
+        spectra = [eigen_descending(moment / self.seen)[0] for moment in self.second_moments]
         return [
             TaskOutcome(
                 task,
