@@ -269,7 +269,7 @@ class Recorded(Laboratory):
                 residual = float(np.sqrt((values * along).sum() / (max(size, 1e-30) ** 2 * largest)))
                 isotropic = float(np.sqrt(values.sum() / (len(values) * largest)))
                 leak = self.leak(layer, change)
-                asked.append(((vectors.T @ self.asked[layer][0]) ** 2).sum(-1))
+                asked.append(((vectors.T @ self.asked[layer]) ** 2).sum(-1))
             yield UpdateMeasured(
                 clock,
                 layer,
