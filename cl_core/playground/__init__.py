@@ -9,7 +9,7 @@ training.py   the loop, task after task; `frontier` for a row of thresholds × s
 recording.py  a trained network as an ordinary run
 """
 
-from cl_core.playground.settings import PlaygroundConfig, Strength, strength_of
+from cl_core.playground.settings import PlaygroundConfig, Strength, at_strength, slider_of, strength_of
 from cl_core.playground.training import Laboratory, Outcome, TaskOutcome, train, train_bank
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "PlaygroundConfig",
     "Strength",
     "TaskOutcome",
+    "at_strength",
+    "slider_of",
     "strength_of",
     "train",
     "train_bank",

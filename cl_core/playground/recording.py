@@ -35,12 +35,12 @@ from cl_core.events import (
 )
 from cl_core.playground.algebra import effective_rank, eigen_descending
 from cl_core.playground.network import cross_entropy
-from cl_core.playground.settings import PlaygroundConfig
+from cl_core.playground.settings import PROJECTIONS, PlaygroundConfig
 from cl_core.playground.streams import NAMES, SIDE
-from cl_core.playground.training import ALL_SEEN, DOMAIN, Laboratory
+from cl_core.playground.training import ALL_SEEN, DOMAIN, Laboratory, TaskOutcome, one_thread
 from cl_core.store import RunFolder, RunWriter, create_run, hold
 
-BACKBONE, SPACE = "mlp", "inputs"
+BACKBONE, SPACE, PRESET = "mlp", "inputs", "playground"
 PROBES = 6  # images of each task that Forgetting follows
 KEPT = ("rule", "stream", "tasks", "seed", "epochs", "batch_size")  # said elsewhere in a RunConfig
 
@@ -54,7 +54,7 @@ def run_config(config: PlaygroundConfig, name: str = "") -> RunConfig:
         seed=config.seed,
         device="cpu",
         name=name,
-        preset="playground",
+        preset=PRESET,
         settings={key: value for key, value in config.settings().items() if key not in KEPT},
         stream_settings=StreamConfig(tasks=config.tasks),
         training=TrainingConfig(epochs=config.epochs, batch_size=config.batch_size),
@@ -81,13 +81,35 @@ def keep(config: PlaygroundConfig, runs: Path, name: str = "") -> RunFolder:
     """Train `config` and write it as a finished run below `runs`. Raises StoreError in one sentence."""
     folder = create_run(runs, run_config(config, name))
     try:
-        with hold(folder), contextlib.closing(RunWriter(folder)) as writer:
+        with one_thread(), hold(folder), contextlib.closing(RunWriter(folder)) as writer:
             for moment in Recorded(config).moments():
                 writer.append(moment)
     except BaseException:  # half a run would look like one that was trained
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return folder
+
+
+def spectrum_events(config: PlaygroundConfig, outcome: TaskOutcome, clock: Clock) -> Iterator[SpectrumMeasured]:
+    """Spectra of every layer's old inputs after a task, with the directions that the rule leaves free there."""
+    projects = config.rule in PROJECTIONS
+    for layer, (values, free) in enumerate(zip(outcome.spectra, outcome.free)):
+        nullity = round(free * len(values))
+        protected = projects and not (config.stream == "split-digits" and layer == config.layers - 1)
+        multiple = config.rule == "adam-nscl" and config.nscl_cut == "multiple"
+        yield SpectrumMeasured(
+            clock,
+            layer,
+            SPACE,
+            values.astype(np.float32),
+            nullity,
+            f"multiple {config.nscl_multiple:g}" if multiple else f"energy {config.energies[layer]:g}",
+            protected,
+            float(values[: len(values) - nullity].sum() / max(values.sum(), 1e-30)),
+            effective_rank(values),
+            1.0,
+            0.0 if protected else 1.0,
+        )
 
 
 class Recorded(Laboratory):
@@ -130,7 +152,7 @@ class Recorded(Laboratory):
                     for readout, row in sorted(outcome.rows.items())
                 ),
                 *self.predictions(clock, task),
-                *self.spectra(clock, outcome.free),
+                *spectrum_events(config, outcome, clock),
                 *self.updates(clock, before, after, spectra),
             ]
         yield [StateChanged(clock, "finished")]
@@ -176,12 +198,12 @@ class Recorded(Laboratory):
         self.steps.append(
             StepEnded(
                 Clock(self.clock.task, self.clock.epoch, self.step),
-                {"cross_entropy": loss, "total": loss},
+                {"cross_entropy": _short(loss), "total": _short(loss)},
                 {"weights": rate},
                 _norms(proposed),
                 _norms(applied),
-                right,
-                now - self.moved,
+                _short(right),
+                _short(now - self.moved),
             )
         )
         self.moved, self.step = now, self.step + 1
@@ -221,33 +243,6 @@ class Recorded(Laboratory):
             others[np.arange(len(labels)), labels] = -np.inf
             margin = np.clip(own - others.max(-1), -1e6, 1e6)
             yield PredictionsMade(clock, old, scores.argmax(-1).astype(np.int16), margin.astype(np.float32))
-
-    def spectra(self, clock: Clock, free: list[float]) -> Iterator[Event]:
-        """Of the mean of x xᵀ over all old tasks' inputs; how many directions the rule leaves free there."""
-        uses = self.config.rule in ("gpm", "sgp", "adam-nscl")
-        for layer, moment in enumerate(self.second_moments):
-            values, _ = eigen_descending(moment[0] / self.seen)
-            nullity = round(free[layer] * len(values))
-            protected = uses and layer in self.rule.protected_layers
-            yield SpectrumMeasured(
-                clock,
-                layer,
-                SPACE,
-                values.astype(np.float32),
-                nullity,
-                self.spelled_rule(layer),
-                protected,
-                float(values[: len(values) - nullity].sum() / max(values.sum(), 1e-30)),
-                effective_rank(values),
-                1.0,
-                0.0 if protected else 1.0,
-            )
-
-    def spelled_rule(self, layer: int) -> str:
-        config = self.config
-        if config.rule == "adam-nscl" and config.nscl_cut == "multiple":
-            return f"multiple {config.nscl_multiple:g}"
-        return f"energy {config.energies[layer]:g}"
 
     def updates(
         self,
@@ -298,7 +293,12 @@ class Recorded(Laboratory):
 
 
 def _norms(steps: list[np.ndarray]) -> dict[str, float]:
-    return {f"layer {layer + 1}": float(np.linalg.norm(step)) for layer, step in enumerate(steps)}
+    return {f"layer {layer + 1}": _short(np.linalg.norm(step)) for layer, step in enumerate(steps)}
+
+
+def _short(value: float) -> float:
+    """Five significant digits: two thousand steps are stored, and no figure shows more."""
+    return float(f"{float(value):.5g}")
 
 
 def _bytes(value: object) -> int:

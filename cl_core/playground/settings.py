@@ -18,6 +18,7 @@ RULES = {
     "replay": "a few stored images of old tasks in every step",
     "joint": "every task trained together with all earlier ones: the upper reference",
 }
+PROJECTIONS = ("gpm", "sgp", "adam-nscl")  # rules that protect directions
 STREAMS = {
     "permuted-digits": "the same ten digits, pixels shuffled differently in every task",
     "rotated-digits": "the same ten digits, turned further in every task",
@@ -35,10 +36,11 @@ class Strength:
     label: str
     positions: tuple[float, ...]
     usual: float
+    frontier: tuple[float, ...]  # those that "Draw the frontier" trains
 
     def text(self, value: float) -> str:
         """A position as the slider, the URL and the tables spell it."""
-        return f"{value:g}"
+        return str(int(value)) if value == int(value) else f"{value:g}"
 
 
 ENERGY = Strength(
@@ -47,8 +49,9 @@ ENERGY = Strength(
     (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.88, 0.9, 0.92, 0.93, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985,
      0.99, 0.995, 0.999, 1.0),
     0.95,
+    (0, 0.5, 0.7, 0.8, 0.88, 0.92, 0.95, 0.97, 0.985, 0.995),
 )  # fmt: skip
-STRENGTHS: dict[str, Strength | None] = {
+_STRENGTHS: dict[str, Strength | None] = {
     "none": None,
     "joint": None,
     "gpm": ENERGY,
@@ -59,11 +62,23 @@ STRENGTHS: dict[str, Strength | None] = {
         "Penalty on moving important weights (λ)",
         (0, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 10_000, 100_000),
         1,
+        (0, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 1000),
     ),
     "replay": Strength(
-        "images", "Images of old tasks kept in all", (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000), 200
+        "images",
+        "Images of old tasks kept in all",
+        (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
+        200,
+        (0, 20, 100, 500, 2000),
     ),
 }
+MULTIPLE = Strength(
+    "nscl_multiple",
+    "Eigenvalues up to this multiple of the smallest are called zero (a)",
+    (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000, 100_000),
+    10,
+    (1, 5, 10, 50, 100, 500, 1000, 10_000),
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,7 @@ class PlaygroundConfig:
         0.95, help="ε, share of old inputs' energy that is protected: one number, or one a layer"
     )
     energy_growth: float = knob(0.0, low=0.0, high=0.1, help="ε grows by this after every task, up to 1 (the paper's)")
-    sgp_alpha: float = knob(10.0, low=0.0, high=1000.0, help="α of SGP's importance (0: linear, ∞: GPM)")
+    sgp_alpha: float = knob(10.0, low=0.0, high=1e9, help="α of SGP's importance (0: linear, ∞: GPM)")
     nscl_cut: str = knob(
         "energy",
         choices=("energy", "multiple"),
@@ -145,16 +160,23 @@ class PlaygroundConfig:
         return configured(cls, settings, "the playground")
 
 
+def slider_of(config: PlaygroundConfig) -> Strength | None:
+    """The setting that the slider moves; None for a rule without one."""
+    if config.rule == "adam-nscl" and config.nscl_cut == "multiple":
+        return MULTIPLE
+    return _STRENGTHS[config.rule]
+
+
 def strength_of(config: PlaygroundConfig) -> float | None:
-    """Where the rule's slider stands; None for a rule without one, or where every layer has its own ε."""
-    strength = STRENGTHS[config.rule]
-    value = None if strength is None else getattr(config, strength.setting)
+    """Where the slider stands; None for a rule without one, or where every layer has its own ε."""
+    slider = slider_of(config)
+    value = None if slider is None else getattr(config, slider.setting)
     return None if isinstance(value, tuple) else value
 
 
 def at_strength(config: PlaygroundConfig, value: float) -> PlaygroundConfig:
-    """The same settings with the rule's slider at `value`. Raises ConfigError for a rule without one."""
-    strength = STRENGTHS[config.rule]
-    if strength is None:
+    """The same settings with the slider at `value`. Raises ConfigError for a rule without one."""
+    slider = slider_of(config)
+    if slider is None:
         raise ConfigError(f"rule {config.rule!r} has no strength to choose")
-    return dataclasses.replace(config, **{strength.setting: int(value) if strength.setting == "images" else value})
+    return dataclasses.replace(config, **{slider.setting: int(value) if slider.setting == "images" else float(value)})

@@ -6,6 +6,7 @@ instead of N small ones. Each network comes out as if it had been trained alone,
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
@@ -194,11 +195,20 @@ def _joined(tasks: list[Task]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return columns[0] if len(columns) == 1 else tuple(np.concatenate(column) for column in zip(*columns))  # type: ignore[return-value]
 
 
+def one_thread() -> contextlib.AbstractContextManager[object]:
+    """Products of matrices this small are slower on several threads, and equal bits need an equal number of them."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
 def banks(configs: Sequence[PlaygroundConfig]) -> list[list[int]]:
     """Places of `configs` that can be trained side by side: alike but for seed and strength, with equal batches."""
     found: dict[object, list[int]] = {}
     for place, config in enumerate(configs):
-        neutral = {"energy": 0.0, "ewc_lambda": 0.0} | ({} if config.stream == "split-digits" else {"seed": 0})
+        neutral = {"energy": 0.0, "ewc_lambda": 0.0, "nscl_multiple": 1.0} | (
+            {} if config.stream == "split-digits" else {"seed": 0}
+        )
         found.setdefault(dataclasses.replace(config, **neutral), []).append(place)
     return list(found.values())
 
@@ -211,8 +221,10 @@ def train_bank(configs: Sequence[PlaygroundConfig]) -> Iterator[tuple[int, TaskO
     for places in banks(configs):
         laboratory = Laboratory([configs[place] for place in places])
         for task in range(laboratory.config.tasks):
-            laboratory.learn(task)
-            yield from zip(places, laboratory.measure(task))
+            with one_thread():
+                laboratory.learn(task)
+                outcomes = laboratory.measure(task)
+            yield from zip(places, outcomes)
 
 
 def train(configs: Sequence[PlaygroundConfig]) -> list[Outcome]:
