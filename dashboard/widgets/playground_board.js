@@ -96,6 +96,8 @@ function axis(root, { x0, x1, y0, y1 }, marks, along, place, spelled) {
 const path = points => points.map(([x, y], i) => (i ? 'L' : 'M') + x.toFixed(1) + ' ' + y.toFixed(1)).join(' ');
 
 function drawProfile(box, d, at, found, hidden) {              // three lines over the slider: learned, final, forgotten
+  box.__profile.style.display = d.texts.length < 2 ? 'none' : '';
+  if (d.texts.length < 2) return;
   const root = box.__profile, width = Math.max(box.clientWidth || 800, 280), height = 170;
   root.replaceChildren(); root.setAttribute('viewBox', `0 0 ${width} ${height}`); root.style.height = height + 'px';
   const inset = 10, x = i => inset + i * (width - 2 * inset) / Math.max(d.texts.length - 1, 1), y = v => 12 + (100 - v) * (height - 24) / 100;
