@@ -10,7 +10,7 @@ from cl_core.config import ConfigError
 from cl_core.events import Clock
 from cl_core.playground.frontier import neutral, points, row_of, text_of
 from cl_core.playground.recording import spectrum_events
-from cl_core.playground.settings import ACTIVATIONS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
+from cl_core.playground.settings import ACTIVATIONS, DEPTHS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
 from dashboard.frame import describe_panel, go_to, literal, sentence
 from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
@@ -31,6 +31,12 @@ USUAL = PlaygroundConfig()
 PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without it
 LOOK = 0.4  # seconds between looks while it waits
 REMEMBERED = 40  # positions of the trail
+SWITCHES = ("bylayer", "predict")
+CONTROLS = (
+    *("protect", "digits", "tasks", "similarity", "seed", "depth", "width", "activation", "rate", "epochs", "batch"),
+    *("cut", "alpha", "growth", "epsilon", "lambda", "images", "multiple", *SWITCHES),
+    *(f"eps{layer}" for layer in range(1, DEPTHS[1] + 2)),
+)  # as the URL names them
 BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -132,25 +138,26 @@ def strength_key(config: PlaygroundConfig) -> str:
     return names[slider.setting] if slider else ""
 
 
+def _usual(key: str, **default: Any) -> dict[str, Any]:
+    """A control's default, unless another page sent a value along: Streamlit takes one of the two."""
+    return {} if key in st.session_state.get("_playground_sent", ()) else default
+
+
 def _named(label: str, key: str, titles: dict[str, str], usual: str, help: str = "", *, width: int) -> str:
     """A choice by title; the URL holds the title."""
     keys = {title: name for name, title in titles.items()}
-    chosen = st.selectbox(
-        label, list(keys), index=list(keys).index(titles[usual]), key=key, help=help or None, width=width, **BOUND
-    )
+    default = _usual(key, index=list(keys).index(titles[usual]))
+    chosen = st.selectbox(label, list(keys), key=key, help=help or None, width=width, **default, **BOUND)
     return keys.get(chosen, usual)
 
 
 def _number(label: str, key: str, usual: int, low: int, high: int, help: str = "") -> int:
-    return int(
-        st.number_input(
-            label, min_value=low, max_value=high, value=usual, step=1, key=key, help=help or None, width=120, **BOUND
-        )
-    )
+    return int(st.number_input(label, low, high, usual, step=1, key=key, help=help or None, width=120, **BOUND))
 
 
 def _position(label: str, key: str, texts: list[str], usual: str, help: str = "") -> str:
-    return str(st.select_slider(label, texts, value=usual, key=key, help=help or None, width=240, **BOUND))
+    default = _usual(key, value=usual)
+    return str(st.select_slider(label, texts, key=key, help=help or None, width=240, **default, **BOUND))
 
 
 # ---------------------------------------------------------------- the board
@@ -315,11 +322,18 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
                 go_to(f"pages/{page}.py")
 
 
+def arrive_with() -> None:
+    """Settings that another page sent along, as if the URL named them."""
+    state = st.session_state
+    for key in CONTROLS:
+        if (value := state.pop(f"_kept-{key}", None)) is not None:
+            state[key] = value == "true" if key in SWITCHES else value
+            state.setdefault("_playground_sent", set()).add(key)
+
+
 def reset() -> None:
     """All controls at their defaults, and no trail."""
-    names = ("protect", "digits", "tasks", "similarity", "seed", "depth", "width", "activation", "rate", "epochs")
-    more = ("batch", "cut", "alpha", "growth", "bylayer", "predict", "epsilon", "lambda", "images", "multiple")
-    for key in (*names, *more, *(f"eps{layer}" for layer in range(1, 6)), "_playground_trail", "_playground_kept"):
+    for key in (*CONTROLS, "_playground_trail", "_playground_kept", "_playground_sent"):
         st.session_state.pop(key, None)
     st.query_params.clear()
 
@@ -348,6 +362,7 @@ def show() -> None:
         "Ten small tasks, one network, one threshold. Move the slider: when you let go, the whole stream is trained "
         "for real. Somewhere between forgetting everything and learning nothing lies a best value."
     )
+    arrive_with()
     try:
         config, predict = controls()
     except ConfigError as error:

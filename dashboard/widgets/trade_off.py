@@ -6,7 +6,7 @@ import streamlit as st
 
 from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig, at_strength
-from dashboard.frame import go_to
+from dashboard.frame import carry, go_to
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
 PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
@@ -55,4 +55,4 @@ def trade_off() -> bool:
 def _carry() -> None:
     """The Playground opens at the slider's place."""
     if PLACE in st.session_state:
-        st.session_state["epsilon"] = st.session_state[PLACE]
+        carry({"epsilon": st.session_state[PLACE]})
