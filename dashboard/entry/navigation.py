@@ -34,6 +34,7 @@ st.html("""<style>
 chosen = st.navigation(
     [
         st.Page(page_file("pages/start.py"), title="Start", icon=":material/home:", default=True),
+        st.Page(page_file("pages/playground.py"), title="Playground", icon=":material/toys:"),
         st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
         st.Page(page_file("pages/questions.py"), title="Questions", icon=":material/help_center:"),
         st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
@@ -52,7 +53,8 @@ arrive(chosen.title)
 settle_run(runs_index())
 # In a new tab the bar waits for the matrix.
 picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
-if not picture_first:
+own_runs = chosen.title != "Playground"  # that page trains networks of its own
+if own_runs and not picture_first:
     control_bar(follow=chosen.title != "Run")
 with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
     say_unknown_run()

@@ -28,6 +28,7 @@ from dashboard.theme import MISSING, percent, points, seconds
 from dashboard.widgets.control_bar import STATES, state_of
 from dashboard.widgets.headline_numbers import headline_numbers
 from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.trade_off import trade_off
 
 LISTED = 30  # runs in the list, newest first
 BEAT = 0.9  # seconds between rows while playing
@@ -209,6 +210,7 @@ def run_list() -> None:
 def show() -> None:
     frame = current()
     st.markdown("## Watch a model learn, task after task")
+    trade_off()
     left, right = st.columns([3, 2], gap="large")
     with left:
         if frame.log is not None and frame.log.trouble:
