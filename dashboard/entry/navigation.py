@@ -25,6 +25,10 @@ st.html("""<style>
   .stApp button[data-variant="segmented_control"][data-selected] { color: inherit; }
   @media (max-width: 900px) { [data-testid="stColumn"]:has([class*="st-key-panel-"]) { min-width: 100%; } }
   .stMainBlockContainer h2 { padding-top: 0; }
+  .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }
+  .stApp [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid; outline-offset: -1px; }
+  .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
+  .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
 </style>""")
 chosen = st.navigation(

@@ -101,7 +101,7 @@ def subspaces(log: Log) -> None:
         with right:
             panel(subspaces.gradient_parts, measured, tasks, key="subspaces-gradient")
         panel(subspaces.leak_into_cores, measured, tasks, key="subspaces-leak")
-    st.markdown("#### Tasks still to come")
+    st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
             "What learning did for tasks to come was not measured in this run.",
