@@ -8,6 +8,7 @@ import pytest
 
 from cl_core.playground import PlaygroundConfig, train
 from dashboard.playground_page import frontier_page
+from tests.browser.conftest import violations
 
 pytestmark = pytest.mark.browser
 
@@ -112,6 +113,7 @@ def test_the_exported_page_works_without_a_server(page, tmp_path):
     page.keyboard.press("End")
     seen.add((state(page, "at"), page.inner_text(".pg-sentence"), page.inner_text(".pg-panel-free")))
     assert {at for at, *_ in seen} == {"0", "0.9", "0.999"} and len({free for *_, free in seen}) == 3
+    assert violations(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
