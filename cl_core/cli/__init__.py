@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cl_core import __version__
+from cl_core.untrusted import printable
 
 # command → (module with configure(parser) and execute(arguments) -> int, one line)
 COMMANDS = {
@@ -50,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"plastiscope {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     named = next((a for a in arguments if not a.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        from cl_core.config import nearest
+
+        known = [name for name, (_, about) in COMMANDS.items() if about]
+        print(f"plastiscope: {printable(nearest(named, known, 'command'), 4000)}", file=sys.stderr)
+        return 2
+    chosen = parser
     for name, (module, about) in COMMANDS.items():
         described = {"help": about} if about else {}
         child = commands.add_parser(
@@ -57,18 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if name == named:
             import_module(module).configure(child)
-    parsed = parser.parse_args(arguments)
+            chosen = child
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command itself
     from cl_core.config import ConfigError
     from cl_core.store import StoreError
 
     try:
         return int(import_module(COMMANDS[parsed.command][0]).execute(parsed))
-    except ConfigError as error:
-        print(f"plastiscope: {error}", file=sys.stderr)
-        return 2
-    except StoreError as error:
-        print(f"plastiscope: {error}", file=sys.stderr)
-        return 1
+    except (ConfigError, StoreError) as error:
+        print(f"plastiscope: {printable(error, 4000)}", file=sys.stderr)  # names in it may come from elsewhere
+        return 2 if isinstance(error, ConfigError) else 1
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
             raise
@@ -84,3 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that went away
+        where = f": {error.filename}" if error.filename else ""
+        print(f"plastiscope: {printable(f'{error.strerror or error}{where}')}", file=sys.stderr)
+        return 1

@@ -10,11 +10,10 @@ import signal
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from cl_core.assets import recordings_folder
 from cl_core.cli.changes import turned_in_words
-from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.cli.options import accuracy_table, add_json, add_runs, headline, named_path
 from cl_core.commands import Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
@@ -34,10 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     parser.epilog = f"example: {EXAMPLES[command]}"
     if command == "work":
-        parser.add_argument("folder", type=Path)
+        parser.add_argument("folder", type=named_path)
         return
     if command != "list":
         parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
+    if command == "resume":
+        parser.add_argument(
+            "--after-task",
+            type=int,
+            metavar="N",
+            help="go on from the checkpoint after task N instead of the newest, 0: from the beginning; what the run "
+            "stored later is forgotten (for a run whose newest checkpoint or events are damaged)",
+        )
     add_runs(parser)
     add_json(parser)
 
@@ -97,7 +104,8 @@ def _resume(arguments: argparse.Namespace) -> int:
     from cl_core.cli.run import train
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return train(find_run(arguments.runs, arguments.run), as_json=arguments.json)
+    folder = find_run(arguments.runs, arguments.run)
+    return train(folder, as_json=arguments.json, after_task=arguments.after_task)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -140,6 +148,6 @@ def _work(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda n, _frame: asked.append(n))
     ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked), orders_since=STARTED)
     if ended.state == "failed":
-        print(ended.details or ended.reason, file=sys.stderr)
+        print(f"plastiscope: {ended.reason}", file=sys.stderr)
         return 1
     return 0

@@ -24,6 +24,7 @@ from cl_core.export.names_only import known_paths, names_only
 from cl_core.export.tables import ARRAYS, Events, Table, events_of, tables
 from cl_core.store import RunFolder, StoreError, fork_of, in_force, turned, write_atomically
 from cl_core.summary import MEASURES, definition, summarise
+from cl_core.untrusted import read_json
 
 MANIFEST = "export.json"  # what an export wrote: nothing else in its folder is ever overwritten
 
@@ -112,7 +113,7 @@ def manifest(folder: Path, run: str, files: Iterable[str]) -> None:
 def _earlier(folder: Path) -> dict[str, Any]:
     """The note of an earlier export; an empty one where there is none, or somebody else's file of that name."""
     with suppress(OSError, ValueError):
-        record = json.loads((folder / MANIFEST).read_text("utf-8"))
+        record = read_json(folder / MANIFEST)
         if isinstance(record, dict) and isinstance(record.get("files"), list) and "run" in record:
             return record
     return {"run": None, "files": []}
