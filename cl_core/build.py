@@ -17,6 +17,8 @@ def check(config: RunConfig) -> tuple[type, Any]:
 
     Raises ConfigError in one sentence.
     """
+    if config.trained_elsewhere:
+        raise ConfigError(config.why_it_ends_here(config.name or "of this folder"))
     method_name, entry = lookup(METHODS, config.method, "method")
     backbone_name, backbone_entry = lookup(BACKBONES, config.backbone, "backbone")
     lookup(STREAMS, config.stream, "stream")

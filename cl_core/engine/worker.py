@@ -243,9 +243,11 @@ def drive(
         sharing: runs that may train on one GPU at a time; the others wait.
 
     Raises:
-        StoreError: if it is held already, cannot be written, or is finished.
+        StoreError: if it is held already, cannot be written, is finished, or was trained elsewhere.
     """
-    folder.config()  # a damaged or newer run is refused before anything is touched
+    config = folder.config()  # a damaged or newer run is refused before anything is touched
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     with hold(folder), contextlib.closing(RunReader(folder)) as reader:
         if reader.status().state == "finished":
             raise StoreError(f"run {folder.name} is finished; there is nothing left to train")
