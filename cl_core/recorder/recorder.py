@@ -122,6 +122,7 @@ class Recorder:
         self._projected: list[Inputs] = []
         self._projecting: tuple[Any, ...] = ()
         self._task, self._step, self._epoch = -1, -1, 0
+        self._newest_epoch = 0  # the newest step's: `_epoch` is one more when an epoch has been ended
         self._ended = 0
         self._closed = False
         self._buffer: list[StepEnded] = []
@@ -185,6 +186,7 @@ class Recorder:
             self._say_epoch()
             self._epoch = epoch
         self._step += 1
+        self._newest_epoch = self._epoch
         parts = {name: _scalar(value) for name, value in (losses or {}).items()}
         if loss is not None:
             parts["total"] = _scalar(loss)
@@ -213,7 +215,7 @@ class Recorder:
         if self._ended >= len(self.tasks):
             raise ValueError(f"all {len(self.tasks)} tasks have ended; name more with tasks=[…]")
         self._expect(task)
-        self._task, self._epoch, self._totals = self._ended, 0, {}
+        self._task, self._epoch, self._newest_epoch, self._totals = self._ended, 0, 0, {}
         self._begun = self._stepped = time.perf_counter()
         self._write(TaskStarted(self._clock(-1), list(self.tasks[self._task].get("classes", [])), steps))
         self._sample()
@@ -258,7 +260,7 @@ class Recorder:
         started = time.perf_counter()
         self._flush()
         self._say_epoch()
-        clock = self._clock()
+        clock = self._clock(self._newest_epoch)
         if observe is not None:
             self._observe(observe)
         for watched in self._watch.thin():

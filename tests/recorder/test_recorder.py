@@ -86,6 +86,7 @@ def test_a_recorded_loop_is_a_finished_run_with_its_numbers(tmp_path):
     assert [e.clock.step for e in steps] == list(range(24)) and {e.clock.task for e in steps} == {0, 1}
     assert [e.clock.epoch for e in steps[:8]] == [0] * 4 + [1] * 4
     assert steps[0].losses["total"] > steps[11].losses["total"] > 0 and steps[0].learning_rates == {"group 1": 0.01}
+    assert {e.clock.epoch for e in events(folder.path, "TaskEnded")} == {2}
     means = events(folder.path, "EpochEnded")
     assert len(means) == 6
     assert means[0].losses["total"] == pytest.approx(np.mean([e.losses["total"] for e in steps[:4]]))
