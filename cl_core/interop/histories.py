@@ -3,7 +3,8 @@ Hugging Face's trainer_state.json.
 
 Such logs know no tasks. A metric's name tells the task it was evaluated on: `--accuracy "val_acc/task{task}"`, or a
 name that is known (Avalanche's), or one with acc and a number in it. When it was evaluated tells the task that was
-trained: as many evaluations as tasks are the rows in order, otherwise `--ends` names the steps at which tasks ended.
+trained: `--ends` names the steps at which tasks ended. Where every task was a training of its own (Lightning's
+version_0, version_1, …; a folder of event files each), the folder above is read: its trainings in order are the tasks.
 """
 
 from __future__ import annotations
@@ -33,17 +34,23 @@ from cl_core.interop.result import (
     text_of,
 )
 
-Curves = dict[str, list[tuple[int, float]]]  # name → (step, value), in order of writing
+Curves = dict[str, list[tuple[int, float]]]  # name → (step, value), in order of steps
+Trainings = list[tuple[str, Curves]]  # by name, in order
 
 LOSSES = ("loss", "train_loss", "train/loss", "training_loss", "train_loss_step", "train_loss_epoch", "Loss/train")
 ACCURACY = re.compile(r"acc", re.IGNORECASE)
 
 
-def result_of(curves: Curves, program: str, path: Path, asked: Asked, notes: list[str]) -> Result:
-    """Curves as a run. Raises ConfigError where names or steps leave open what belongs to which task."""
-    found, told = _columns(curves, asked)
+def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, notes: list[str]) -> Result:
+    """One training over all tasks, or one a task, as a run. Raises ConfigError where names or steps leave open what
+    belongs to which task."""
+    whole: Curves = {}
+    for _, curves in trainings:
+        for name, curve in curves.items():
+            whole.setdefault(name, []).extend(curve)
+    found, told = _columns(whole, asked)
     if not found:
-        named = ", ".join(sorted(curves)[:12]) or "none"
+        named = ", ".join(sorted(whole)[:12]) or "none"
         raise ConfigError(
             f"no accuracy of a task was found among the metrics of {path.name} ({named}); name one with --accuracy, "
             'with {task} for the number: --accuracy "val_acc/task{task}"'
@@ -51,16 +58,17 @@ def result_of(curves: Curves, program: str, path: Path, asked: Asked, notes: lis
     labels = _labels(found)
     scenario = scenario_of(asked, told, notes, path.name)
     numbers = sorted(labels)
-    cells: dict[tuple[int, int], float] = {}
-    ends, first = _ends(found, len(numbers), asked, path, notes)
-    for number in numbers:
-        for step, value in found[labels[number]]:
-            if (row := _row_of(step, ends, first)) is not None and math.isfinite(value):
-                cells[row, numbers.index(number)] = value
+    trainings = [(name, curves) for name, curves in trainings if set(curves) & set(found)]
+    if len(trainings) > 1:
+        cells, losses = _one_a_task(trainings, [labels[n] for n in numbers], asked, notes)
+    else:
+        cells, losses = _one_for_all(trainings[0][1], [labels[n] for n in numbers], asked, path, notes)
     notes.append(f"Accuracy of a task: {labels[numbers[0]]} to {labels[numbers[-1]]}.")
     cells = in_percent(cells, asked, notes)
     rows, before = matrix(cells, len(numbers), scenario, asked, notes)
-    losses = _losses(curves, ends, asked, notes)
+    named = _loss_name(whole, asked)
+    if losses:
+        notes.append(f"Training loss: {named}.")
     return Result(
         program,
         path.name,
@@ -70,8 +78,52 @@ def result_of(curves: Curves, program: str, path: Path, asked: Asked, notes: lis
         before,
         losses,
         notes=notes,
-        unread=sorted(set(curves) - set(found))[:50],
+        unread=sorted(set(whole) - set(found) - {named})[:50],
     )
+
+
+def _one_for_all(
+    curves: Curves, metrics: list[str], asked: Asked, path: Path, notes: list[str]
+) -> tuple[dict[tuple[int, int], float], list[Loss]]:
+    """Cells and losses of one training: a row is the last value up to where its task ended."""
+    found = {name: curves.get(name, []) for name in metrics}
+    ends, first = _ends(found, len(metrics), asked, path, notes)
+    cells: dict[tuple[int, int], float] = {}
+    for on, name in enumerate(metrics):
+        for step, value in found[name]:
+            if (row := _row_of(step, ends, first)) is not None and math.isfinite(value):
+                cells[row, on] = value
+    losses = []
+    for step, value in curves.get(_loss_name(curves, asked), []):
+        if (row := _row_of(step, ends, first)) is not None and math.isfinite(value):
+            losses.append(Loss(step, max(row, 0), value))
+    return cells, losses
+
+
+def _one_a_task(
+    trainings: Trainings, metrics: list[str], asked: Asked, notes: list[str]
+) -> tuple[dict[tuple[int, int], float], list[Loss]]:
+    """Cells and losses of trainings that are the tasks in order: a row is the last value of its training."""
+    names = [name for name, _ in trainings]
+    if len(names) > len(metrics):
+        raise ConfigError(
+            f"{len(names)} trainings were found ({', '.join(names[:6])}{', …' if len(names) > 6 else ''}) for "
+            f"{len(metrics)} tasks; name the folder of one of them, with --ends, or one that holds a training a task"
+        )
+    if asked.ends:
+        raise ConfigError(f"--ends is for one training; {', '.join(names[:6])} are {len(names)}: name one of them")
+    notes.append(f"A training a task, in order: {', '.join(names)}; the last value of each counts.")
+    cells: dict[tuple[int, int], float] = {}
+    losses: list[Loss] = []
+    for row, (_, curves) in enumerate(trainings):
+        for on, metric in enumerate(metrics):
+            values = [value for _, value in curves.get(metric, []) if math.isfinite(value)]
+            if values:
+                cells[row, on] = values[-1]
+        start = losses[-1].step + 1 if losses else 0
+        curve = curves.get(_loss_name(curves, asked), [])
+        losses += [Loss(start + step, row, value) for step, value in curve if math.isfinite(value)]
+    return cells, losses
 
 
 def _columns(curves: Curves, asked: Asked) -> tuple[Curves, str]:
@@ -116,24 +168,23 @@ def _labels(found: Mapping[str, object]) -> dict[int, str]:
 def _ends(found: Curves, tasks: int, asked: Asked, path: Path, notes: list[str]) -> tuple[list[int], int]:
     """Steps at which rows were evaluated, and the row of the first of them (−1: before training)."""
     if asked.ends:
-        if len(asked.ends) != tasks:
+        if len(asked.ends) > tasks:
             raise ConfigError(f"--ends names {len(asked.ends)} steps, {tasks} tasks were evaluated")
-        notes.append(
-            f"Tasks ended at steps {', '.join(map(str, asked.ends))}, as asked for; the last value up to there counts."
-        )
+        listed = ", ".join(map(str, asked.ends))
+        notes.append(f"Tasks ended at steps {listed}, as asked for; the last value up to there counts.")
         return list(asked.ends), 0
     steps = sorted({step for curve in found.values() for step, _ in curve})
-    if len(steps) == tasks:
-        notes.append(f"{tasks} evaluations for {tasks} tasks: one after each task, in order.")
-        return steps, 0
-    if len(steps) == tasks + 1 and steps[0] == 0:
-        notes.append(
-            "The first of the evaluations, at step 0, is before training; the others follow the tasks in order."
-        )
-        return steps, -1
+    if all(avalanche.NAME.fullmatch(name) for name in found):  # Avalanche evaluates between experiences
+        if len(steps) <= tasks:
+            notes.append("An evaluation after each experience, as Avalanche does it.")
+            return steps, 0
+        if len(steps) == tasks + 1 and steps[0] == 0:
+            notes.append("The evaluation at step 0 is before training; the others follow the experiences.")
+            return steps, -1
     raise ConfigError(
-        f"{path.name} holds {len(steps)} evaluations for {tasks} tasks (steps {', '.join(map(str, steps[:12]))}"
-        f"{', …' if len(steps) > 12 else ''}); say at which steps tasks ended with --ends"
+        f"{path.name} holds {len(steps)} evaluations of {tasks} tasks (at steps {', '.join(map(str, steps[:12]))}"
+        f"{', …' if len(steps) > 12 else ''}) and does not say which of them ended a task: name their steps with "
+        "--ends (where every task was a training of its own, name the folder that holds them)"
     )
 
 
@@ -142,15 +193,10 @@ def _row_of(step: int, ends: list[int], first: int) -> int | None:
     return next((i + first for i, end in enumerate(ends) if step <= end), None)
 
 
-def _losses(curves: Curves, ends: list[int], asked: Asked, notes: list[str]) -> list[Loss]:
+def _loss_name(curves: Curves, asked: Asked) -> str:
     if asked.loss and asked.loss not in curves:
         raise ConfigError(f"there is no metric {asked.loss!r}; there are {', '.join(sorted(curves)[:12])}")
-    name = asked.loss or next((name for name in LOSSES if name in curves), "")
-    if not name:
-        return []
-    notes.append(f"Training loss: {name}.")
-    rows = [(step, _row_of(step, ends, 0), value) for step, value in curves[name]]
-    return [Loss(step, min(row, len(ends) - 1), v) for step, row, v in rows if row is not None and math.isfinite(v)]
+    return asked.loss or next((name for name in LOSSES if name in curves), "")
 
 
 # ---------------------------------------------------------------- where curves come from
@@ -174,16 +220,21 @@ def tensorboard_files(path: Path) -> list[Path]:
 
 
 def tensorboard(path: Path, asked: Asked) -> Result:
-    """One event file, or all of a folder together (a folder of one training)."""
-    curves: Curves = {}
+    """One event file, a folder of them (one training), or a folder of such folders (a training each)."""
+    groups: dict[Path, list[Path]] = {}
     for file in tensorboard_files(path):
-        for record in event_records(bytes_of(file), file.name):
-            try:
-                _scalars(record, curves)
-            except (ValueError, struct.error, UnicodeDecodeError):
-                continue  # a record of another kind
-    notes = ["Read as TensorBoard's event files: scalars only."]
-    return result_of(_sorted(curves), "TensorBoard", path, asked, notes)
+        groups.setdefault(file.parent, []).append(file)
+    trainings: Trainings = []
+    for folder in sorted(groups, key=natural):
+        curves: Curves = {}
+        for file in groups[folder]:
+            for record in event_records(bytes_of(file), file.name):
+                try:
+                    _scalars(record, curves)
+                except (ValueError, struct.error, UnicodeDecodeError):
+                    continue  # a record of another kind
+        trainings.append((folder.name, _sorted(curves)))
+    return result_of(trainings, "TensorBoard", path, asked, ["Read as TensorBoard's event files: scalars only."])
 
 
 def _scalars(record: bytes, curves: Curves) -> None:
@@ -233,7 +284,7 @@ def wandb(path: Path, asked: Asked) -> Result:
         except (ValueError, UnicodeDecodeError):
             continue
     notes = ["Read as an offline file of W&B: the history of numbers."]
-    return result_of(_sorted(curves), "Weights & Biases", files[0], asked, notes)
+    return result_of([(files[0].name, _sorted(curves))], "Weights & Biases", files[0], asked, notes)
 
 
 def _history(data: bytes, number: int, curves: Curves) -> None:
@@ -257,32 +308,45 @@ def _history(data: bytes, number: int, curves: Curves) -> None:
             curves.setdefault(key, []).append((step, float(value)))
 
 
-def lightning_file(path: Path) -> Path | None:
-    file = path / "metrics.csv" if path.is_dir() else path
-    if file.name != "metrics.csv" or not file.is_file():
-        return None
-    with file.open("rb") as opened:
-        return file if "step" in opened.readline().decode("utf-8", "replace").strip().split(",") else None
+def lightning_files(path: Path) -> list[Path]:
+    """metrics.csv itself, of a version_N folder, or of all version_N folders in order."""
+    if path.is_file():
+        found = [path] if path.name == "metrics.csv" else []
+    elif (path / "metrics.csv").is_file():
+        found = [path / "metrics.csv"]
+    else:
+        found = sorted(path.glob("version_*/metrics.csv"), key=natural)
+    return [file for file in found if "step" in _first_line(file).split(",")]
+
+
+def _first_line(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.readline(10_000).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def lightning(path: Path, asked: Asked) -> Result:
-    """lightning_logs/version_N/metrics.csv: a line a logging, empty where a metric was not logged."""
-    file = lightning_file(path)
-    assert file is not None
-    curves: Curves = {}
-    for line in csv.DictReader(io.StringIO(text_of(file))):
-        try:
-            step = int(float(line["step"] or 0))
-        except (TypeError, ValueError):
-            continue
-        for name, cell in line.items():
-            if name in ("step", "epoch", None) or not isinstance(cell, str) or not cell.strip():
-                continue
+    """lightning_logs/version_N/metrics.csv (a line a logging, empty where a metric was not logged), or the folder of
+    several versions."""
+    trainings: Trainings = []
+    for file in lightning_files(path):
+        curves: Curves = {}
+        for line in csv.DictReader(io.StringIO(text_of(file))):
             try:
-                curves.setdefault(name, []).append((step, float(cell)))
-            except ValueError:
+                step = int(float(line["step"] or 0))
+            except (TypeError, ValueError):
                 continue
-    return result_of(_sorted(curves), "Lightning", file, asked, ["Read as Lightning's CSVLogger writes it."])
+            for name, cell in line.items():
+                if name in ("step", "epoch", None) or not isinstance(cell, str) or not cell.strip():
+                    continue
+                try:
+                    curves.setdefault(name, []).append((step, float(cell)))
+                except ValueError:
+                    continue
+        trainings.append((file.parent.name, _sorted(curves)))
+    return result_of(trainings, "Lightning", path, asked, ["Read as Lightning's CSVLogger writes it."])
 
 
 def hugging_face_file(path: Path) -> Path | None:
@@ -313,7 +377,12 @@ def hugging_face(path: Path, asked: Asked) -> Result:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file.name} is no state of a Hugging Face Trainer ({error!r})") from error
     notes = ["Read as the log_history of a Hugging Face Trainer."]
-    return result_of(_sorted(curves), "Hugging Face Trainer", file, asked, notes)
+    return result_of([(file.name, _sorted(curves))], "Hugging Face Trainer", file, asked, notes)
+
+
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """A key that puts version_10 after version_9."""
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)) if p]
 
 
 def _sorted(curves: Curves) -> Curves:

@@ -27,7 +27,9 @@ FORMATS: dict[str, Format] = {
     "facil": Format("FACIL: acc_tag-….txt, acc_taw-….txt or their folder", facil.fits, facil.read),
     "wandb": Format("W&B offline: run-ID.wandb", lambda p: bool(histories.wandb_files(p)), histories.wandb),
     "lightning": Format(
-        "Lightning: metrics.csv", lambda p: histories.lightning_file(p) is not None, histories.lightning
+        "Lightning: metrics.csv or a folder of version_N",
+        lambda p: bool(histories.lightning_files(p)),
+        histories.lightning,
     ),
     "trainer": Format(
         "Hugging Face Trainer: trainer_state.json",

@@ -17,6 +17,7 @@ from cl_core.summary import summarise
 
 TASK = Asked(scenario="task-incremental")
 CLASS = Asked(scenario="class-incremental")
+ENDS = Asked(scenario="task-incremental", ends=(100, 200))
 ROWS = [[97.0, None, None], [80.0, 95.0, None], [61.0, 77.0, 93.0]]
 
 
@@ -271,12 +272,11 @@ def tfevents(curves=CURVES, form="simple"):
 def test_tensorboards_scalars_up_to_where_the_file_breaks_off(tmp_path, form):
     file = tmp_path / "events.out.tfevents.1.host"
     file.write_bytes(tfevents(form=form) + event_record(b"\x08\x01")[:9])
-    result = read(tmp_path, TASK)
+    with pytest.raises(ConfigError, match=r"2 evaluations of 2 tasks \(at steps 100, 200\).*--ends"):
+        read(tmp_path, TASK)  # they may be epochs
+    result = read(tmp_path, ENDS)
     assert rows_of(result) == [pytest.approx([97.0, 10.0], rel=1e-6), pytest.approx([61.0, 93.0], rel=1e-6)]
-    assert [(loss.step, loss.task) for loss in result.losses] == [(100, 0), (200, 1)] and result.unread == [
-        "lr",
-        "train_loss",
-    ]
+    assert [(loss.step, loss.task) for loss in result.losses] == [(100, 0), (200, 1)] and result.unread == ["lr"]
     file.write_bytes(b"not one" * 10)
     with pytest.raises(ConfigError, match="no TensorBoard event file"):
         read(file, TASK)
@@ -298,17 +298,30 @@ def test_wandbs_offline_file_over_many_blocks(tmp_path):
     data = wandb_file(records)
     assert list(wandb_records(data, "x")) == records
     assert list(wandb_records(data[:-3], "x")) == records[:-1]
-    (tmp_path / "run-abc.wandb").write_bytes(data[:-1] + data[-1:])
-    assert rows_of(read(tmp_path, TASK)) == [[97.0, 10.0], [61.0, 93.0]]
+    (tmp_path / "run-abc.wandb").write_bytes(data)
+    assert rows_of(read(tmp_path, ENDS)) == [[97.0, 10.0], [61.0, 93.0]]
 
 
 def test_lightnings_csv_and_the_steps_at_which_tasks_ended(tmp_path):
     lines = ["epoch,step,train_loss,val_acc/task0,val_acc/task1", "0,49,0.9,,", "0,50,,0.5,0.0", "1,100,,0.97,0.1"]
     put(tmp_path, "version_0/metrics.csv", "\n".join([*lines, "2,200,,0.61,0.93"]))
-    with pytest.raises(ConfigError, match=r"3 evaluations for 2 tasks .*--ends"):
+    with pytest.raises(ConfigError, match=r"3 evaluations of 2 tasks .*--ends"):
         read(tmp_path / "version_0", TASK)
     result = read(tmp_path / "version_0", Asked("task-incremental", ends=(100, 200)))
     assert rows_of(result) == [[97.0, 10.0], [61.0, 93.0]] and result.losses[0].value == 0.9
+
+
+def test_trainings_of_one_task_each_are_the_rows_in_natural_order(tmp_path):
+    head = "epoch,step,train_loss,val_acc/task0,val_acc/task1"
+    for version, last in ((9, "1,4,,0.97,0.1"), (10, "1,4,,0.61,0.93")):
+        lines = [head, "0,1,0.9,,", "0,2,,0.5,0.5", "1,3,0.8,,", last]
+        put(tmp_path, f"logs/version_{version}/metrics.csv", "\n".join(lines))
+    result = read(tmp_path / "logs", TASK)
+    assert rows_of(result) == [[97.0, 10.0], [61.0, 93.0]]
+    assert [(loss.step, loss.task) for loss in result.losses] == [(1, 0), (3, 0), (5, 1), (7, 1)]
+    put(tmp_path, "logs/version_11/metrics.csv", f"{head}\n1,4,,0.2,0.2")
+    with pytest.raises(ConfigError, match=r"3 trainings were found .* for 2 tasks"):
+        read(tmp_path / "logs", TASK)
 
 
 def test_hugging_faces_newest_checkpoint(tmp_path):
@@ -318,17 +331,17 @@ def test_hugging_faces_newest_checkpoint(tmp_path):
     put(tmp_path, "checkpoint-20/trainer_state.json", json.dumps(record))
     record["log_history"].append({"step": 200, "eval_acc_1": 0.61, "eval_acc_2": 0.93})
     put(tmp_path, "checkpoint-100/trainer_state.json", json.dumps(record))
-    assert rows_of(read(tmp_path, TASK)) == [[97.0, 10.0], [61.0, 93.0]]
+    assert rows_of(read(tmp_path, ENDS)) == [[97.0, 10.0], [61.0, 93.0]]
 
 
 def test_metrics_that_name_no_task_are_listed(tmp_path):
     put(tmp_path, "metrics.csv", "epoch,step,accuracy\n0,1,0.5\n")
     with pytest.raises(ConfigError, match=r"metrics of metrics.csv \(accuracy\); name one with --accuracy"):
-        read(tmp_path, TASK)
+        read(tmp_path / "metrics.csv", TASK)
     put(tmp_path, "metrics.csv", "step,val_acc_0,val_acc_1,top5_acc_0,top5_acc_1\n0,1,1,1,1\n1,1,1,1,1\n")
     with pytest.raises(ConfigError, match="several metrics could be"):
         read(tmp_path, TASK)
-    result = read(tmp_path, Asked("task-incremental", accuracy="val_acc_{task}", scale="percent"))
+    result = read(tmp_path, Asked("task-incremental", accuracy="val_acc_{task}", scale="percent", ends=(0, 1)))
     assert rows_of(result) == [[1.0, 1.0], [1.0, 1.0]]
 
 
