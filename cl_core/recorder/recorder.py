@@ -75,6 +75,8 @@ class Recorder:
         features: name of the module whose input is the feature of a probe; None: the last watched module.
         answer: (model, batch) → logits [n, classes], labels [n]; None: batches are (inputs, labels).
         optimizer: its learning rates are recorded.
+        keep_future: keep accuracies on tasks not learned yet also in a class-incremental run, whose model cannot answer
+            with their classes; otherwise they are neither evaluated nor stored.
         total_steps: steps of all tasks together, if known: the page shows progress then.
         method, stream, backbone, seed, settings: what the run is called and listed with. `settings` are plain values.
 
@@ -99,6 +101,7 @@ class Recorder:
         features: str | None = None,
         answer: Answer | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        keep_future: bool = False,
         total_steps: int = 0,
         method: str = "recorded",
         stream: str = "own data",
@@ -115,6 +118,7 @@ class Recorder:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.tasks = _tasks(tasks)
         self.model, self.energy, self.every, self.scenario = model, energy, every, scenario
+        self._future = keep_future or scenario != "class-incremental"
         self.seconds = 0.0  # spent in the recorder so far, evaluation not counted
         self.evaluation_seconds = 0.0
         self._answer = answer or logits_and_labels
@@ -414,11 +418,13 @@ class Recorder:
         """[T] percent. Evaluates what is to be evaluated."""
         row: list[float | None] = [None] * len(self.tasks)
         given = {self._index(task): float(value) for task, value in _items(accuracies) if value is not None}
+        learned = len(self.tasks) if self._future or self._task < 0 else self._task + 1
         for task, value in _in_percent(given, scale).items():
-            row[task] = value
+            row[task] = value if task < learned else None
         started = time.perf_counter()
         for task, loader in _items(evaluate):
-            row[self._index(task)] = accuracy(self.model, loader, self._answer)
+            if (place := self._index(task)) < learned:
+                row[place] = accuracy(self.model, loader, self._answer)
         self.evaluation_seconds += time.perf_counter() - started
         return row
 

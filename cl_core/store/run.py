@@ -18,10 +18,11 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cl_core.config import ConfigError, RunConfig
+from cl_core.registry import plugins_of
 
 try:
     import fcntl
@@ -104,6 +105,8 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
     name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
     if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
         raise StoreError(f"a run's name is a plain folder name, got {name!r}")
+    if not config.trained_elsewhere and (brought := plugins_of(config.method, config.stream, config.backbone)):
+        config = replace(config, plugins=brought)
     folder = RunFolder(Path(runs) / name)
     try:
         folder.path.mkdir(parents=True)

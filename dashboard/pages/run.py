@@ -14,6 +14,7 @@ from cl_core.events import (
     StepEnded,
     TaskEnded,
 )
+from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
 from dashboard.figures.readings import accuracies
@@ -309,6 +310,11 @@ def show() -> None:
             )
         if log.config is not None and log.config.origin:
             st.caption(f"Not trained by Plastiscope: {literal(log.config.origin)}.")
+        if log.config is not None and log.config.plugins and log.config.method not in METHODS:
+            st.caption(
+                f"Method {code(log.config.method)} comes from the plug-in {literal(', '.join(log.config.plugins))}, "
+                "which is not loaded here: `plastiscope open --plugin FILE.py` resumes and forks it."
+            )
         say_parent(log)
         if log.trouble:
             st.error(sentence(log.trouble), icon=":material/broken_image:")

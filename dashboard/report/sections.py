@@ -214,6 +214,11 @@ def _let_through(log: Log) -> Figures:
         yield kept_share(log.events(StepEnded), log.events(SpectrumMeasured), total_steps=_steps(log))
 
 
+def _timed(log: Log) -> bool:
+    """Whether the seconds of a task are known; those of imported results are not."""
+    return any(event.seconds is not None for event in log.events(TaskEnded))
+
+
 def _time(log: Log) -> Figures:
     from dashboard.figures.training import time_and_memory
 
@@ -468,7 +473,7 @@ SECTIONS: tuple[Section, ...] = (
                 _let_through,
                 lambda log: any(event.proposed_norm for event in log.events(StepEnded)),
             ),
-            Part("Time and memory", TaskEnded, _time),
+            Part("Time and memory", TaskEnded, _time, _timed),
         ),
     ),
     Section(

@@ -146,7 +146,7 @@ def test_projected_steps_leave_old_inputs_alone_and_the_old_task_known(tmp_path)
     start = network()
     optimizer = torch.optim.Adam(start.parameters(), 1e-2)
     train(start, optimizer, 0)
-    moved = [float(((m[0].weight.detach() - start[0].weight) @ inputs.mT).norm()) for m in (plain, kept)]
+    moved = [float(((m[0].weight.detach() - start[0].weight.detach()) @ inputs.mT).norm()) for m in (plain, kept)]
     assert moved[1] < 0.15 * moved[0]
     steps = events(tmp_path / "kept", "StepEnded")
     assert not steps[0].proposed_norm and 0 < steps[-1].applied_norm["0"] < steps[-1].proposed_norm["0"]
@@ -301,6 +301,14 @@ def test_accuracies_computed_elsewhere_and_rows_of_other_readouts(tmp_path):
     assert summary.accuracy_matrix == [[93.1, None], [80.0, None]] and summary.zero_shot == [25.0, 30.0]
     assert summary.readouts["task-incremental"][1] == [99.0, 98.0]
     assert events(tmp_path / "mine", "StepEnded")[0].losses == {"ce": 1.0, "penalty": 0.5, "total": 1.5}
+
+
+@pytest.mark.parametrize("keep, future", [(False, None), (True, 5.0)])
+def test_a_class_incremental_row_ends_at_the_diagonal_unless_asked_otherwise(tmp_path, keep, future):
+    recorder = Recorder(tmp_path / "mine", network(), tasks=2, modules=(), keep_future=keep)
+    recorder.end_task(0, accuracies=[90.0, 5.0], evaluate=None if keep else {1: []})
+    assert summarise(recorder.folder).accuracy_matrix[0] == [90.0, future]
+    recorder.close()
 
 
 @pytest.mark.parametrize(
