@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, TaskEnded, UpdateMeasured
+from cl_core.events import (
+    AttentionCompared,
+    FeaturesCompared,
+    PredictionsMade,
+    ProbesChosen,
+    PromptsDrifted,
+    TaskEnded,
+    UpdateMeasured,
+)
 from dashboard.frame import FEW, Frame, code, empty, literal, not_measured, panel
 from dashboard.tail import Log
 from dashboard.theme import number, task_name
@@ -128,6 +136,11 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
 
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
+    if not compared and (moved := log.events(FeaturesCompared)):
+        plan = log.started()
+        st.markdown("Attention was not recorded in this run; how far the features of probe images moved was.")
+        panel(attention.feature_drift, moved, tasks=len(plan.tasks) if plan else None, key="attention-features")
+        return
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
             not_measured(
