@@ -315,12 +315,16 @@ class RunConfig:
     `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset`
     names where unnamed settings came from. A fork names its `parent` run and the number of tasks (`fork_task`) that
     were trained there, under the parent's settings; these here hold from then on.
+
+    `origin` says where a run comes from that was not trained by Plastiscope ("recorded from a training loop", "imported
+    from …"); its `method`, `backbone` and `stream` are then names only, its `seed` may be unknown (None), and it cannot
+    be resumed or forked. `plugins` names the plug-in files or packages that the run was started with.
     """
 
     method: str
     backbone: str = "micro-vit"
     stream: str = "split-digits"
-    seed: int = 0
+    seed: int | None = 0
     device: str = "auto"
     precision: str = knob(
         "auto",
@@ -333,6 +337,8 @@ class RunConfig:
     preset: str = ""
     parent: str = ""
     fork_task: int = 0
+    origin: str = ""
+    plugins: tuple = ()
     settings: dict = field(default_factory=dict)
     stream_settings: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -340,12 +346,26 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_knobs(self)
-        if not 0 <= self.seed < 2**32:
+        if self.seed is None and not self.origin:
+            raise ConfigError("seed must be a whole number, got nothing; only a run trained elsewhere may lack one")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be a whole number from 0 to {2**32 - 1}, got {self.seed}")
         if self.fork_task < 0:
             raise ConfigError(f"fork_task is a number of tasks from 0, got {self.fork_task}")
         for field_name in ("group", "parent"):  # its own name: where a folder is made of it
             _check_plain(field_name, getattr(self, field_name))
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the run only tells what another program trained: nothing here can go on with it."""
+        return bool(self.origin)
+
+    def why_it_ends_here(self, name: str) -> str:
+        """One sentence for whoever wants to resume or fork the run `name` that was trained elsewhere."""
+        return (
+            f"run {name} was {self.origin}: Plastiscope did not train it and has no state to go on from; continue it "
+            "in the program that trained it"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
@@ -365,8 +385,9 @@ class RunConfig:
         setting."""
         record = self.completed().to_dict()
         del record["format"], record["name"]
-        if record["precision"] == "auto":
-            del record["precision"]
+        for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
+            if record[later] == usual:
+                del record[later]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod

@@ -37,7 +37,7 @@ class Summary:
     method: str
     backbone: str
     stream: str
-    seed: int
+    seed: int | None  # None: not known, of a run that was trained elsewhere
     device: str
     seconds: float
     accuracy_matrix: list[list[float | None]]  # rows = after training on, columns = evaluated on

@@ -65,6 +65,9 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
 
 def work_on(folder: RunFolder) -> None:
     """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
+    config = folder.config()
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
     if holder(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")

@@ -70,12 +70,15 @@ def _list(arguments: argparse.Namespace) -> int:
         print(f"{'run':<34} {'state':<9} {'method':<12} {'stream':<14} {'seed':>4} {'final':>6} {'forgot':>6}")
         for row in rows:
             final, forgot = (f"{v:.1f}" if v is not None else "–" for v in (row.final_average_accuracy, row.forgetting))
-            print(
-                f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {row.seed:>4} {final:>6} {forgot:>6}"
-            )
+            named = f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {_seed(row.seed):>4}"
+            print(f"{named} {final:>6} {forgot:>6}")
     for sentence in unreadable:
         print(f"plastiscope: {sentence}", file=sys.stderr)
     return 0
+
+
+def _seed(seed: int | None) -> str:
+    return "–" if seed is None else str(seed)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -90,7 +93,9 @@ def _show(arguments: argparse.Namespace) -> int:
         print(json.dumps({**summary.to_dict(), **own}))
         return 0
     print(f"{summary.run}: {summary.state}" + (f" ({summary.reason})" if summary.reason else ""))
-    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}")
+    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {_seed(summary.seed)}")
+    if origin := folder.config().origin:
+        print(origin)
     if fork:
         changes = ", ".join(f"{name} {old} → {new}" for name, (old, new) in fork.changed.items()) or "nothing changed"
         print(f"fork of {fork.parent} after T{fork.after_task}: {changes}")

@@ -279,10 +279,12 @@ def drive(
         after_task: go on from the checkpoint after so many tasks instead of the newest; what came later is forgotten.
 
     Raises:
-        StoreError: if it is held already, cannot be written, is finished, or events that its checkpoint covers are
-            missing; nothing is changed then.
+        StoreError: if it is held already, cannot be written, is finished, was trained elsewhere, or events that its
+            checkpoint covers are missing; nothing is changed then.
     """
-    folder.config()  # a damaged or newer run is refused before anything is touched
+    config = folder.config()  # a damaged or newer run is refused before anything is touched
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     with hold(folder):
         finished = False
         with contextlib.closing(RunReader(folder)) as reader, contextlib.suppress(StoreError):  # damaged: said below

@@ -114,7 +114,9 @@ def _link(file: Path, target: Path) -> None:
 
 def _boundary(folder: RunFolder, after_task: int) -> Checkpoint:
     """The checkpoint after `after_task` tasks. Raises StoreError that says which there are."""
-    folder.config()  # a damaged or newer run is refused first
+    config = folder.config()  # a damaged or newer run is refused first
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     known = boundaries(folder)
     with contextlib.closing(RunReader(folder)) as reader:
         started = reader.latest("RunStarted")

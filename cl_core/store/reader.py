@@ -53,6 +53,7 @@ class RunStatus:
     reason: str
     moved: float  # time of the last event, seconds UTC; 0 = none yet
     pid: int | None
+    trained_elsewhere: bool = False  # recorded or imported: there is nothing to resume
 
     @property
     def live(self) -> bool:
@@ -60,6 +61,8 @@ class RunStatus:
 
     @property
     def resumable(self) -> bool:
+        if self.trained_elsewhere:
+            return False
         return self.state in ("stopped", "failed", "gone") or (self.state == "waiting" and self.pid is None)
 
 
@@ -69,6 +72,7 @@ class RunReader:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._db: sqlite3.Connection | None = None
+        self._elsewhere: bool | None = None
 
     def _connection(self) -> sqlite3.Connection | None:
         if self._db is None:
@@ -191,8 +195,16 @@ class RunReader:
             return RunStatus("waiting", "", moved, pid)
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in HELD and pid is None:
-            return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
-        return RunStatus(state, reason, moved, pid)
+            state, reason = "gone", "the training process has gone; what was measured is kept"
+        return RunStatus(state, reason, moved, pid, self._trained_elsewhere())
+
+    def _trained_elsewhere(self) -> bool:
+        if self._elsewhere is None:
+            try:
+                self._elsewhere = self.folder.config().trained_elsewhere
+            except StoreError:  # said by whoever shows the settings
+                self._elsewhere = False
+        return self._elsewhere
 
     def count(self, below: int) -> tuple[int, int]:
         """(how many rows lie below seq `below`, the last of them; 0 = none)."""

@@ -19,12 +19,13 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from cl_core.config import MOST_NAME, ConfigError, RunConfig
 from cl_core.method_defaults import as_first_written
+from cl_core.registry import plugins_of
 from cl_core.untrusted import printable, read_json
 
 try:
@@ -111,6 +112,8 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
         raise StoreError(f"a run's name is a plain folder name, got {printable(name, 80)!r}")
     if len(os.fsencode(name)) > MOST_NAME:
         raise StoreError(f"a run's name has at most {MOST_NAME} bytes, got {len(os.fsencode(name))}")
+    if not config.trained_elsewhere and (brought := plugins_of(config.method, config.stream, config.backbone)):
+        config = replace(config, plugins=brought)
     folder = RunFolder(Path(runs) / name)
     try:
         folder.path.mkdir(parents=True)
