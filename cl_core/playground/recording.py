@@ -1,7 +1,7 @@
 """A playground network as an ordinary run: trained once more, to the same bits, with everything said on the way.
 
-The run's method is `playground-` and the rule, its backbone `mlp`, its stream that of the playground. It is finished when
-it appears and has no checkpoints, so it cannot be resumed or forked. All pages that have its events show it.
+The run's method is `playground-` and the rule, its backbone `mlp`, its stream the playground's. It is finished when it
+appears and has no checkpoints, so it cannot be resumed or forked. All pages that have its events show it.
 """
 
 from __future__ import annotations
