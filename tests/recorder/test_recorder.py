@@ -224,6 +224,16 @@ def test_inputs_of_an_evaluation_are_not_taken_for_training(tmp_path):
     recorder.close()
 
 
+def test_inputs_that_are_not_finite_are_left_out_and_said(tmp_path):
+    model = network()
+    recorder = Recorder(tmp_path / "mine", model, tasks=1, modules=["0"], every=1)
+    model(torch.full((20, WIDTH), float("nan")))
+    recorder.step(loss=float("nan"))
+    with pytest.warns(UserWarning, match="inputs of 0 were not finite"):
+        recorder.end_task(0, accuracies=[50.0])
+    assert summarise(recorder.folder).state == "finished" and not events(tmp_path / "mine", "SpectrumMeasured")
+
+
 def test_every_says_which_steps_are_looked_at(tmp_path):
     model = network()
     recorder = Recorder(tmp_path / "mine", model, tasks=1, every=3)
