@@ -357,6 +357,12 @@ def test_settings_that_cannot_be_meant_are_refused_before_a_folder_is_made(tmp_p
     assert not (tmp_path / "mine").exists()
 
 
+def test_a_method_that_is_called_as_one_of_ours_gets_none_of_its_settings(tmp_path):
+    recorder = Recorder(tmp_path / "mine", network(), tasks=1, method="nsp2", settings={"lr": 0.1})
+    recorder.close()
+    assert recorder.folder.config().settings == {"lr": 0.1}
+
+
 def test_a_taken_folder_is_not_written_into(tmp_path):
     Recorder(tmp_path / "mine", network(), tasks=1).close()
     with pytest.raises(StoreError, match="exists already; record into another folder"):
