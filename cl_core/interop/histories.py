@@ -203,6 +203,8 @@ def _loss_name(curves: Curves, asked: Asked) -> str:
 
 
 def bytes_of(path: Path) -> bytes:
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file")
     try:
         if path.stat().st_size > LARGEST:
             raise ConfigError(
