@@ -21,11 +21,11 @@ import numpy as np
 from cl_core import __version__
 from cl_core.config import ConfigError
 from cl_core.store import StoreError
+from dashboard.figures.plot_json import browser_record
 from dashboard.report import facts
 from dashboard.report.sections import contents, figures
 from dashboard.report.text import html_of, inline
 from dashboard.tail import Log
-from dashboard.theme import DIVERGING, DIVERGING_DARK, scale
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -100,13 +100,9 @@ def figure_json(figure: go.Figure) -> str:
     """The figure as JSON that may stand inside a script element. Links are text: Plotly would make them of names."""
     from plotly.io.json import to_json_plotly
 
-    record = figure.to_plotly_json()
-    signed = [list(stop) for stop in scale(DIVERGING)]
-    for trace in record["data"]:
-        if [list(stop) for stop in trace.get("colorscale") or ()] == signed:
-            trace["meta"] = {"dark": scale(DIVERGING_DARK)}
-    layout = {key: value for key, value in record["layout"].items() if key != "meta"}
-    text = _LINK.sub("&lt;", to_json_plotly({"data": record["data"], "layout": layout}))
+    record = browser_record(figure)
+    record["layout"].pop("meta", None)
+    text = _LINK.sub("&lt;", to_json_plotly(record))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -65,8 +65,7 @@ export default function ({ data, parentElement, setStateValue }) {
     const clear = 'rgba(0,0,0,0)';
     Object.assign(figure.layout, { paper_bgcolor: clear, plot_bgcolor: clear, autosize: true,
       font: { ...figure.layout.font, color: ink(box) } });
-    await P.react(box, onGround(figure.data, isDark(box)), figure.layout, { responsive: true, displaylogo: false,
-      modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d'] });
+    await P.react(box, onGround(figure.data, isDark(box)), figure.layout, figure.config);
     frame.querySelector('.liveplot-wait')?.remove();
     if (!box.__wired) {
       box.__wired = true;

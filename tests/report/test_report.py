@@ -123,6 +123,8 @@ def test_a_report_holds_what_was_measured_and_no_more(name, tmp_path, monkeypatc
     assert not re.search(r"\\[a-zA-Z]{2,}", page.text), "a formula was not understood"
     assert all(value.startswith("#") for _, value in page.places)
     assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
+    assert not re.search(r"https?:|//[a-z0-9-]+\.[a-z]", text, re.I), "an address of another host"
+    assert all(f["config"]["showSendToCloud"] is False and not f["config"]["plotlyServerURL"] for f in page.drawn)
     measured = log.events(AccuracyMeasured)
     for number, value, _ in numbers_of(accuracies(measured)):
         if value != "–":
