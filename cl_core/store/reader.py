@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -98,6 +99,21 @@ class RunReader:
             raise StoreError(
                 f"{self.folder.database} is damaged ({error}); config and checkpoints beside it are untouched"
             ) from error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is asked within is answered from one state of the file, however much is written meanwhile. Ask for
+        `status` first: it looks whether the run is held before it begins to read."""
+        connection = self._connection()
+        if connection is None:
+            yield
+            return
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):  # closed within, or damaged: there is nothing to end
+                connection.execute("ROLLBACK")
 
     def generation(self) -> int:
         """Rises when rows were taken back (a resume after a kill): a reader that kept rows starts afresh then."""

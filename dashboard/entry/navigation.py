@@ -13,7 +13,7 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import arrive, page_file, say_unknown_run, settle_run
+from dashboard.frame import arrive, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.runs import runs_index
 from dashboard.widgets.control_bar import control_bar
 
@@ -37,6 +37,7 @@ chosen = st.navigation(
         st.Page(page_file("pages/pools.py"), title="Prompt pools", icon=":material/grain:"),
         st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
         st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
+        st.Page(page_file("pages/measurements.py"), title="All measurements", icon=":material/dataset:"),
         st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
@@ -48,10 +49,11 @@ arrive(chosen.title)
 settle_run(runs_index())
 # In a new tab the bar waits for the matrix.
 picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
-if not picture_first:
-    control_bar(follow=chosen.title != "Run")
-with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
-    say_unknown_run()
-chosen.run()
-if picture_first:
-    control_bar(follow=True)
+with one_moment():
+    if not picture_first:
+        control_bar(follow=chosen.title != "Run")
+    with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
+        say_unknown_run()
+    chosen.run()
+    if picture_first:
+        control_bar(follow=True)

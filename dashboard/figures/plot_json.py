@@ -5,6 +5,7 @@ The tools send nothing anywhere. Plotly's own default offers *Share chart…*, w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from dashboard.theme import DIVERGING, DIVERGING_DARK, scale
@@ -22,6 +23,9 @@ CONFIG: dict[str, Any] = {
 }
 
 
+_LINK = re.compile(r"(?:<|\\u003c)(?=(?:/|\\u002f)?a\b)", re.I)  # as JSON may spell it
+
+
 def browser_record(figure: go.Figure) -> dict[str, Any]:
     """`data`, `layout` and `config` for `Plotly.react`.
 
@@ -34,3 +38,10 @@ def browser_record(figure: go.Figure) -> dict[str, Any]:
         if [list(stop) for stop in trace.get("colorscale") or ()] == signed:
             trace["meta"] = {"dark": scale(DIVERGING_DARK)}
     return {"data": record["data"], "layout": dict(record["layout"]), "config": CONFIG}
+
+
+def browser_json(record: dict[str, Any]) -> str:
+    """A record as JSON. Links are text in it: Plotly would make them of names in titles, labels and hover texts."""
+    from plotly.io.json import to_json_plotly
+
+    return _LINK.sub("&lt;", to_json_plotly(record))

@@ -177,8 +177,7 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
         return []
-    log = log_of(folder)
-    log.advance()
+    log = log_of(folder).snapshot()
     found = stored(log)
     there = best(found, boundary.space) or best(found)
     if there is None or there.energies is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.figures.plot_json import browser_record
+from dashboard.figures.plot_json import browser_json, browser_record
 
 BUTTONS = 30  # pixels below the figure, for the row that saves it
 
@@ -32,8 +32,6 @@ _mount = st.components.v2.component(
 
 def to_bytes(figure: Any, *, file: str, height: int | None = None) -> bytes:
     """`figure` (a Plotly figure) as the component reads it. Of its words, title and alternative text travel."""
-    from plotly.io.json import to_json_plotly
-
     record = browser_record(figure)
     layout = record["layout"]
     words = layout.get("meta") or {}
@@ -41,7 +39,7 @@ def to_bytes(figure: Any, *, file: str, height: int | None = None) -> bytes:
     if height:
         layout["height"] = height
     layout.setdefault("uirevision", "keep")
-    return to_json_plotly(record).encode()
+    return browser_json(record).encode()
 
 
 def liveplot(

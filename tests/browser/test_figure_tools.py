@@ -37,8 +37,7 @@ def test_no_figure_of_a_page_or_report_offers_an_upload(server, page, tmp_path):
     page.goto(f"{server.url}/run?run=finished")
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
     assert_nothing_leaves(page, ".liveplot")
-    log = RunLog(folder)
-    log.advance(force=True)
+    log = RunLog(folder).snapshot(force=True)
     file = tmp_path / "report.html"
     file.write_text(report(log, knobs=[]), "utf-8")
     page.goto(file.as_uri())

@@ -20,6 +20,7 @@ PAGES = (
     "pools",
     "gap",
     "forgetting",
+    "measurements",
     "whatif",
     "compare",
     "learn",
