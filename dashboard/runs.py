@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.assets import recordings_folder
+from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
 from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, holder, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
@@ -53,7 +54,8 @@ def _place(recording: RunFolder) -> tuple[int, str]:
 def _preset_place(recording: Path) -> int:
     """Read once: what travels with the program stays as it is, and the index is made anew every second."""
     try:
-        return list(PRESETS).index(RunFolder(recording).config().preset)
+        preset = RunFolder(recording).config().preset
+        return -1 if preset == KEPT_PRESET else list(PRESETS).index(preset)
     except (StoreError, ValueError):  # a damaged file; no preset of ours
         return len(PRESETS)
 

@@ -14,6 +14,7 @@ from cl_core import __version__
 COMMANDS = {
     "demo": ("cl_core.cli.pages", "open the dashboard on the bundled recording; a live run is one click away"),
     "open": ("cl_core.cli.pages", "open the dashboard on a folder of runs"),
+    "playground": ("cl_core.cli.playground", "train small networks on whole task streams in seconds"),
     "run": ("cl_core.cli.run", "train in this process, with a progress bar"),
     "ask": ("cl_core.cli.ask", "answer a question: train the runs it needs, then compute what they say"),
     "sweep": ("cl_core.cli.sweep", "train a grid of settings × methods × seeds with several workers"),

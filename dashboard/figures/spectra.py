@@ -35,6 +35,7 @@ SPACES = {
     "c_proj": "inputs of the second MLP matrix of a layer",
     "proj": "class token before the image projection, after the last layer",
     "kv": "inputs of the key and value matrices of a layer (after its first LayerNorm)",
+    "inputs": "what a layer is fed",
 }
 PROMPT_SPACES = ("affinity", "mixture")
 _SHORT = {
@@ -71,6 +72,8 @@ def _moment(space: str) -> str:
     """How the second moment of a space comes about, for *How is this computed?*."""
     if space in PROMPT_SPACES:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far"
+    if space == "inputs":
+        return "$C = \\mathrm{mean}(x\\,x^\\top)$ over the layer's inputs $x$, training images of all tasks so far"
     if space == "kv":
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, all tokens of all tasks so far"
     return (

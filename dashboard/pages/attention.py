@@ -63,7 +63,10 @@ def images_part(log: Snapshot, task: int | None, layer: int) -> None:
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
         for i, picture in enumerate(found.images):
             st.image(
-                picture, width=56, caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1)
+                picture,
+                width=56,
+                caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1),
+                alt=f"Probe image {i + 1} of {task_name(probe)}",
             )
     mine = {e.clock.task: e for e in compared if e.probe_task == probe}
     after_task = max(mine) if task is None else task
@@ -103,7 +106,7 @@ def attention_part(frame: Frame, log: Snapshot, task: int | None, layer: int) ->
     from dashboard.figures.readings import compared_later
 
     compared = log.events(AttentionCompared)
-    st.markdown("#### Attention on old images")
+    st.markdown("### Attention on old images")
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
             not_measured(
@@ -152,7 +155,7 @@ def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
     """Where the prompt tokens went."""
     drifted, updates = log.events(PromptsDrifted), log.events(UpdateMeasured)
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
-    st.markdown("#### Prompts" if has_prompts else "#### Change of the weights")
+    st.markdown("### Prompts" if has_prompts else "### Change of the weights")
     if not drifted and not updates:
         if log.config is not None and not log.config.diagnostics.drift:
             not_measured(

@@ -110,7 +110,7 @@ def preview(frame: Frame, log: Snapshot) -> None:
     from dashboard.figures.catalogue import SECTIONS, contents
     from dashboard.report import facts
 
-    st.markdown("#### What the report holds" + (" so far" if frame.live else ""))
+    st.markdown("### What the report holds" + (" so far" if frame.live else ""))
     found = contents(log)
     head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
     lines = [f"- **{SECTIONS[key]}**: " + "; ".join(literal(part.title) for part in parts) for key, parts in found]

@@ -60,7 +60,7 @@ def show() -> None:
             st.markdown("It holds no numbers that could be drawn.")
     else:
         st.markdown("Every measurement of this run has a figure on one of the other pages.")
-    st.markdown("#### Events of this run")
+    st.markdown("### Events of this run")
     table(log)
 
 

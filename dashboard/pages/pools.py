@@ -115,7 +115,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
         return
     from dashboard.figures import mixtures
 
-    st.markdown("#### Keys and mixtures")
+    st.markdown("### Keys and mixtures")
     left, right = st.columns(2)
     with left:
         show_figure("found-by-layer", log)

@@ -98,7 +98,7 @@ def subspaces(log: Snapshot) -> None:
         with right:
             show_figure("gradient-parts", log)
         show_figure("leak-into-cores", log)
-    st.markdown("#### Tasks still to come")
+    st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
             "What learning did for tasks to come was not measured in this run.",

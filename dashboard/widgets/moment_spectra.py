@@ -143,7 +143,7 @@ def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts:
         show("spectrum-facets", layer=layer, task=shown.clock.task)
     if any(event.space == space for event in log.events(TradeOffMeasured)):
         show("trade-off", layer=layer, task=shown.clock.task)
-    st.markdown("#### Effect of the projection on updates")
+    st.markdown("### Effect of the projection on updates")
     updates_part(log, space, prompts=prompts)
     if prompts:
         show("gains", task=shown.clock.task)

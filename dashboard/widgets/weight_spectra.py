@@ -78,6 +78,6 @@ def weights(log: Snapshot, task: int | None, name: str) -> None:
         show_figure("movement-of-maps", log, task=chosen, height=400, on_pick=pick_map)
     show_figure("direction-split", log, task=chosen, on_pick=pick_map)
     show_figure("change-against-principal", log, task=chosen, on_pick=pick_map)
-    st.markdown("#### From task to task")
+    st.markdown("### From task to task")
     for figure in ("room-left", "effective-rank", "drift-from-pretrained"):
         show_figure(figure, log)

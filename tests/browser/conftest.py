@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -56,20 +57,23 @@ class Server:
     process: subprocess.Popen
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def serving(folder: Path, program: str) -> Iterator[Server]:
+    """A server that looks at `folder`/runs.
+
+    Args:
+        folder: where it is started: not the checkout, settings must come from the program and not from its folder.
+        program: Python that serves at `port`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    runs, log = tmp_path / "runs", tmp_path / "server.log"
+    runs, log = folder / "runs", folder / "server.log"
     runs.mkdir()
-    program = (
-        f"from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port={port}, browser=False)"
-    )
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,  # not the checkout: settings must come from the program, not from the folder one is in
+            [sys.executable, "-c", f"port = {port}\n{program}"],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -93,6 +97,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+DASHBOARD = "from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port=port, browser=False)"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, DASHBOARD) as running:
+        yield running
 
 
 @pytest.fixture
