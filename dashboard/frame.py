@@ -233,21 +233,19 @@ def choose(
         slider: options are positions in an order.
     """
     state, kept = st.session_state, f"_kept-{key}"
-    linked = st.query_params.get(key) in options
-    if not linked and (state.get("_arrived") or state.get(key) not in options):
+    if st.query_params.get(key) not in options and (state.get("_arrived") or state.get(key) not in options):
         # The way to a page cuts the URL, and with it the control, back to its default: hand over what was chosen.
         before = state.get(kept)
         begin_with(key, before if before in options else default, write=spell_out or before not in (None, default))
     elif key in state and state[key] not in options:
         state[key] = default
+    shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
     if slider:
-        chosen = st.select_slider(label, options, key=key, bind="query-params", persist_state="session")
+        chosen = st.select_slider(label, options, value=default, **shared)
     elif len(options) <= FEW:
-        chosen = st.segmented_control(
-            label, options, key=key, required=True, bind="query-params", persist_state="session"
-        )
+        chosen = st.segmented_control(label, options, default=default, required=True, **shared)
     else:
-        chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=180)
+        chosen = st.selectbox(label, options, index=options.index(default), width=180, **shared)
     state[kept] = chosen or default
     return chosen or default
 

@@ -48,7 +48,7 @@ def parts(events: Sequence[Event]) -> list[str]:
     """Names of what can be drawn of these events: "gain", or "gain (affinity)" where they are told apart by a text."""
     groups = list(dict.fromkeys(map(_group, events)))[:MOST_GROUPS]
     names = [f.name for f in dataclasses.fields(events[0]) if f.name not in ("clock", "layer")]
-    found = [name for name in names if any(_numbers(getattr(event, name)) is not None for event in events)]
+    found = [name for name in names if any(_known(getattr(event, name)) for event in events)]
     return [f"{name} ({group})" if group else name for name in found for group in groups]
 
 
@@ -122,6 +122,10 @@ def _numbers(value: Any) -> dict[str, float] | None:
         pairs = (("", value),)
     found = {str(key): _number(item) for key, item in pairs}
     return found if found and None not in found.values() else None  # type: ignore[return-value]
+
+
+def _known(value: Any) -> bool:
+    return any(map(np.isfinite, (_numbers(value) or {}).values()))
 
 
 def _number(value: Any) -> float | None:

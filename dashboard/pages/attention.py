@@ -5,23 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, UpdateMeasured
-from dashboard.frame import FEW, Frame, code, empty, literal, not_measured, show_figure
+from dashboard.frame import Frame, choose, code, empty, literal, not_measured, show_figure
 from dashboard.tail import Snapshot
 from dashboard.theme import number, task_name
 from dashboard.widgets.inspection import inspected, task_and_layer
 
 ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
-
-
-def choice(label: str, key: str, options: list[str], default: str) -> str:
-    """A control of this page, kept in the URL; a row of buttons while there are few options."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default
-    shared = {"key": key, "bind": "query-params", "persist_state": "session"}
-    if len(options) <= FEW:
-        return st.segmented_control(label, options, required=True, **shared) or default
-    return st.selectbox(label, options, width=140, **shared) or default
 
 
 def answers(log: Snapshot, probe: int, image: int) -> str:
@@ -55,11 +45,11 @@ def images_part(log: Snapshot, task: int | None, layer: int) -> None:
     plan = log.started()
     heads = int(plan.backbone.get("heads", 1)) if plan else 1
     with st.container(horizontal=True, gap="large", key="attention-controls"):
-        probe = int(choice("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
+        probe = int(choose("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
         found = probes[probe]
-        image = int(choice("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
-        head = choice("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
-        against = choice("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
+        image = int(choose("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
+        head = choose("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
+        against = choose("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
         for i, picture in enumerate(found.images):
             st.image(

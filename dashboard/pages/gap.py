@@ -95,7 +95,7 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
             f"{percent(first.general_accuracy)} before, {percent(shown.general_accuracy)} at this moment",
         )
         st.metric(
-            "Told apart by a line",
+            "Linear separability of images and texts",
             percent(shown.linear_probe),
             width="content",
             help="How often a logistic regression tells held-out pictures from texts (5-fold cross-validation): 100 % "

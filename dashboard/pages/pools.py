@@ -100,7 +100,7 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
         )
         if not mixed(now):
             st.metric(
-                "Taken by a picture",
+                "Prompts selected per image",
                 number(float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))),
                 width="content",
                 help="Entries each picture takes whole",

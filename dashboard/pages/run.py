@@ -88,7 +88,7 @@ def banner(frame: Frame, log: Snapshot, state: str) -> None:
             )
         case "paused":
             st.info(
-                "Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.",
+                "Paused. *Resume* or *Step* in the bar below; nothing is lost if you close this page.",
                 icon=":material/pause_circle:",
             )
         case "stopped":

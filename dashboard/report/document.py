@@ -213,7 +213,7 @@ def _light(early: bool) -> str:
 
 def _readouts(log: Snapshot) -> str:
     head, rows = facts.readout_table(log)
-    return f"<h3>Who reads the features out</h3>{_table(head, rows, 'Numbers of each readout')}" if rows else ""
+    return f"<h3>Readouts of the same features</h3>{_table(head, rows, 'Numbers of each readout')}" if rows else ""
 
 
 def _tasks(log: Snapshot) -> str:

@@ -24,7 +24,7 @@ STATES = {  # state → icon and word
     "stopped": (":material/stop_circle:", "stopped"),
     "finished": (":material/check_circle:", "finished"),
     "failed": (":material/error:", "failed"),
-    "gone": (":material/person_off:", "worker gone"),
+    "gone": (":material/person_off:", "training process died"),
     "waiting": (":material/hourglass_empty:", "not begun"),
     "unreadable": (":material/broken_image:", "unreadable"),
 }
@@ -131,7 +131,7 @@ def _transport(frame: Frame, log: Snapshot, state: str, status: RunStatus) -> No
         )
     if state == "paused":
         st.button(
-            "Go on",
+            "Resume",
             key="bar-resume",
             icon=":material/play_arrow:",
             shortcut="Space",

@@ -20,7 +20,9 @@ from dashboard.widgets.knob_inputs import knob_inputs
 def knob_panel(frame: Frame) -> None:
     """A switch, and below it the live knobs of the running method. Draw it only while a worker listens."""
     if frame.recording or not st.toggle(
-        "Turn a knob", key="turn-open", help="Change a threshold or a weight of the method while it trains"
+        "Change settings while training",
+        key="turn-open",
+        help="Change a threshold or a weight of the method while it trains",
     ):
         return
     st.fragment(_panel, run_every=1.0, key="turn-fragment")()

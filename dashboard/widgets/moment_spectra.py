@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cl_core.events import SpectrumMeasured, StepEnded, TradeOffMeasured, UpdateMeasured
-from dashboard.frame import not_measured, show_figure
+from dashboard.frame import choose, not_measured, show_figure
 from dashboard.tail import Snapshot
 from dashboard.theme import directions, layer_name, number, percent, task_name
 from dashboard.widgets.inspection import shown_instead
@@ -20,14 +20,7 @@ def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
 
     found = {button(space): space for space in spaces(measured)}
     first = next(iter(found))
-    if st.session_state.get("space") not in found:
-        st.session_state["space"] = first
-    if len(found) < 2:
-        return found[first]
-    chosen = st.segmented_control(
-        label, list(found), key="space", required=True, bind="query-params", persist_state="session"
-    )
-    return found[chosen or first]
+    return found[choose(label, "space", list(found), first) if len(found) > 1 else first]
 
 
 def pick_cell(point: dict[str, Any]) -> None:
@@ -63,7 +56,7 @@ def headline(shown: SpectrumMeasured) -> None:
 
 
 def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
-    """Where the updates went, and how much of each step got through."""
+    """Updates inside the protected space, and how much of each step got through."""
     updates, plan = log.events(UpdateMeasured), log.started()
     if any(event.leak.get(space) is not None for event in updates):
         show_figure("leak-of-updates", log, key=f"leak-of-updates-{space}", space=space)

@@ -26,7 +26,7 @@ from dashboard import launch
 from dashboard.frame import Frame, code, literal, panel, show_run
 from dashboard.runs import runs_index
 from dashboard.tail import Log, Snapshot, log_of
-from dashboard.theme import percent, points, task_name
+from dashboard.theme import change, percent, points, task_name
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
@@ -204,8 +204,8 @@ def accuracies(parent: Log, fork: Log) -> None:
             if value is not None and before is not None:
                 st.metric(
                     label,
-                    percent(value) if name != "forgetting" else points(value),
-                    points(value - before) + " against the parent",
+                    percent(value) if name != "forgetting" else points(value).lstrip("+"),
+                    change(value - before) + " against the parent",
                     delta_color="off",
                     width="content",
                     help="Measured in the fork; no prediction is made of it",

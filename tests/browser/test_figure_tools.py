@@ -32,11 +32,18 @@ def assert_nothing_leaves(page, selector: str) -> None:
     assert page.evaluate(ADDRESSES) == []
 
 
-def test_no_figure_of_a_page_or_report_offers_an_upload(server, page, tmp_path):
+def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page, tmp_path):
     folder = recorded_runs.finished(server.runs)
     page.goto(f"{server.url}/run?run=finished")
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
     assert_nothing_leaves(page, ".liveplot")
+    with page.expect_download() as download:
+        page.locator(".st-key-run-matrix-place").get_by_role("button", name="Save the drawn numbers as CSV").click()
+    download.value.save_as(tmp_path / "matrix.csv")
+    rows = [line.split(",") for line in (tmp_path / "matrix.csv").read_text("utf-8").splitlines()]
+    cells = {(x, y): z for _, x, y, z in rows[1:] if z}
+    assert ("T1", "T1") in cells and ("T1", "T3") in cells and not any(x.isdigit() for x, _ in cells)
+    assert "NaN" not in (tmp_path / "matrix.csv").read_text("utf-8"), "a value that was not measured is empty"
     log = RunLog(folder).snapshot(force=True)
     file = tmp_path / "report.html"
     file.write_text(report(log, knobs=[]), "utf-8")
