@@ -17,6 +17,13 @@ def check(config: RunConfig) -> tuple[type, Any]:
 
     Raises ConfigError in one sentence.
     """
+    if config.trained_elsewhere:
+        raise ConfigError(config.why_it_ends_here(config.name or "of this folder"))
+    if config.plugins and (missing := _not_loaded(config)):
+        raise ConfigError(
+            f"{missing} comes from the plug-in {', '.join(config.plugins)}, which is not loaded; name it with --plugin "
+            "FILE.py or in PLASTISCOPE_PLUGINS"
+        )
     method_name, entry = lookup(METHODS, config.method, "method")
     backbone_name, backbone_entry = lookup(BACKBONES, config.backbone, "backbone")
     lookup(STREAMS, config.stream, "stream")
@@ -35,6 +42,18 @@ def check(config: RunConfig) -> tuple[type, Any]:
             )
     choose_precision(config.precision, choose_device(config.device))
     return kind, settings
+
+
+def _not_loaded(config: RunConfig) -> str:
+    """What the run needs and nobody has brought, in words; "" if all is there."""
+    for what, table, name in (
+        ("method", METHODS, config.method),
+        ("stream", STREAMS, config.stream),
+        ("backbone", BACKBONES, config.backbone),
+    ):
+        if ":" not in name and name not in table and name.replace("-", "_") not in {k.replace("-", "_") for k in table}:
+            return f"{what} {name}"
+    return ""
 
 
 def _fitting(family: str) -> str:

@@ -34,7 +34,6 @@ from cl_core.store.reader import DamagedEvent
 
 Kind = TypeVar("Kind", bound=Event)
 
-ROW_ERRORS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)  # of a row that was stored, then damaged
 MOST_DAMAGED = 200  # rows passed over before a file is given up
 MOST_LOGS = 64  # runs whose events stay in memory
 
@@ -251,7 +250,6 @@ class RunLog(Log):
         self._config_trouble = ""
         self._events_trouble = ""
         self._config_seen: int | None = None
-        self._status: tuple[float, RunStatus] | None = None
         self._now = self._taken(RunStatus("waiting", "", 0.0, None))
 
     def snapshot(self, *, force: bool = False) -> Snapshot:
@@ -291,36 +289,34 @@ class RunLog(Log):
         """The newest event's place in the order."""
         return self._now.seq
 
-    def status(self) -> RunStatus:
-        """The run's state alone, asked of the store at most five times a second; its events are not read for it."""
-        with self._lock:
-            now = time.monotonic()
-            if self._status is None or now - self._status[0] > self.PATIENCE:
-                self._status = (now, self._ask_status())
-            return self._status[1]
+    def status(self, *, fresh: bool = False) -> RunStatus:
+        """The run's state at the last `advance`, so that it is never newer than the events; `fresh`: advance first."""
+        if fresh or not self._looked:
+            self.advance()
+        return self._now.status()
 
     def forget_status(self) -> None:
-        """Ask the store at the next `status` or `snapshot`: a command has just been sent."""
-        self._status = None
+        """Look again at the next `advance` or `snapshot`: a command has just been sent."""
         self._looked = 0.0
 
     # ------------------------------------------------------------ reading, under the lock
 
     def _look(self) -> None:
-        """State and events, read as the file was at one moment."""
+        """State and events, as the file was at one moment."""
         self._read_config()
         if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
             self._identity = identity
             self._reader.close()
             self._start_afresh()
+        newer = "newer Plastiscope" in self._config_trouble  # that format's events might be misread
         try:
-            with self._reader.transaction():
-                status = self._ask_status()
-                if "newer Plastiscope" not in self._config_trouble:  # a newer format's events might be misread
+            with self._reader.snapshot() as status:
+                if not newer:
                     self._read_events()
         except StoreError as error:
-            status, self._events_trouble = self._unreadable(str(error)), str(error)
-        self._status = (time.monotonic(), status)
+            status, self._events_trouble = RunStatus("unreadable", str(error), 0.0, None), str(error)
+            if not newer:
+                self._salvage()
         self._now = self._taken(status)
 
     def _taken(self, status: RunStatus) -> Snapshot:
@@ -334,17 +330,6 @@ class RunLog(Log):
             config=self._config,
             trouble=self._config_trouble or self._events_trouble,
         )
-
-    def _ask_status(self) -> RunStatus:
-        try:
-            return self._reader.status()
-        except StoreError as error:
-            return self._unreadable(str(error))
-        except ROW_ERRORS:
-            return self._unreadable(f"{self.folder.database.name} holds rows that cannot be read")
-
-    def _unreadable(self, reason: str) -> RunStatus:
-        return RunStatus("unreadable", reason, 0.0, None)
 
     def _read_config(self) -> None:
         try:
@@ -361,15 +346,11 @@ class RunLog(Log):
         self._reading = next(_READINGS)
 
     def _read_events(self) -> None:
-        try:
-            generation = self._reader.generation()
-            if generation != self._generation:
-                self._start_afresh()
-                self._generation = generation
-            self._events_trouble = self._take_rows()
-        except StoreError as error:
-            self._events_trouble = str(error)
-            self._salvage()
+        generation = self._reader.generation()
+        if generation != self._generation:
+            self._start_afresh()
+            self._generation = generation
+        self._events_trouble = self._take_rows()
 
     def _identify(self) -> tuple[int, ...] | None:
         try:
@@ -385,23 +366,24 @@ class RunLog(Log):
 
     def _take_rows(self) -> str:
         """Append new rows. Those that cannot be decoded are passed over and counted; returns a sentence about them."""
-        while True:
-            try:
-                for stored in self._reader.since(self._seq):
-                    self._add(stored)
-                return (
-                    f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
-                    if self._damaged
-                    else ""
-                )
-            except DamagedEvent as error:
-                self._damage = str(error)
-            except ROW_ERRORS as error:
-                self._damage = f"a row of {self.folder.database.name} is damaged ({type(error).__name__})"
+
+        def pass_over(seq: int, error: DamagedEvent) -> None:
+            self._seq, self._damage = seq, str(error)
             self._damaged += 1
-            self._seq += 1
             if self._damaged >= MOST_DAMAGED:
-                return f"{self._damaged} events of this run cannot be read, the rest was not tried: {self._damage}"
+                raise error
+
+        if self._damaged < MOST_DAMAGED:
+            try:
+                for stored in self._reader.since(self._seq, damaged=pass_over):
+                    self._add(stored)
+            except DamagedEvent:
+                pass  # too many
+        if self._damaged >= MOST_DAMAGED:
+            return f"{self._damaged} events of this run cannot be read, the rest was not tried: {self._damage}"
+        if self._damaged:
+            return f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
+        return ""
 
     def _salvage(self) -> None:
         """A file damaged in places may still give up some kinds of events."""
@@ -410,7 +392,7 @@ class RunLog(Log):
         for name in KINDS:
             try:
                 found = list(self._reader.since(0, (name,)))
-            except (StoreError, *ROW_ERRORS):
+            except StoreError:
                 continue
             for stored in found:
                 self._add(stored)

@@ -47,6 +47,9 @@ ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods"
 ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
+ROOMS["plugins"] = {"config", "registry"}
+ROOMS["recorder"] = {"config", "diagnostics", "engine", "events", "linalg", "store", "summary"}  # a loop is the user's
+ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 

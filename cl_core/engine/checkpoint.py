@@ -2,53 +2,86 @@
 
     checkpoints/<seq>/state.safetensors  state.json  done
 
-A folder without `done` was cut off in writing and is never read. `seq` is the last event that belongs to the
+`done` holds the SHA-256 of state.json, which holds that of the tensors. A folder without `done` was cut off in writing
+and is never read. `seq` is the last event that belongs to the
 checkpoint: resuming takes later rows back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cl_core.store import RunFolder, StoreError, write_atomically
 from cl_core.store.checkpoints import Checkpoint, complete, damaged
+from cl_core.store.run import flush
+from cl_core.untrusted import read_json
 
-__all__ = ["Checkpoint", "complete", "load", "save"]
+__all__ = ["Checkpoint", "complete", "load", "random_state", "restore_random_state", "save"]
 
 
-def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) -> Checkpoint:
-    """Write a checkpoint covering events up to `seq`; non-boundary ones before it are removed. Raises StoreError."""
+def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool, rows: int | None = None) -> Checkpoint:
+    """Write a checkpoint covering events up to `seq`, `rows` of them stored by now; non-boundary ones before it are
+    removed. Raises StoreError with nothing left of it."""
     path = folder.checkpoints / f"{seq:08d}"
     tensors: dict[str, Tensor] = {}
-    record = {"seq": seq, "boundary": boundary, "task": state["cursor"]["task"], "state": _flatten(state, "", tensors)}
+    flat = _flatten(state, "", tensors)
+    if not folder.config_file.is_file():  # else the folder would come to be again, as something that is no run
+        raise StoreError(f"cannot write checkpoint {path}: the folder of run {folder.name} is gone")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path / "state.safetensors")
-        write_atomically(path / "state.json", json.dumps(record).encode())
-        write_atomically(path / "done", b"")
-        for older in complete(folder):
-            if not older.boundary and older.seq < seq:
-                shutil.rmtree(older.path, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write checkpoint {path}: {error.strerror or error}; earlier checkpoints are safe"
-        ) from error
-    return Checkpoint(path, seq, boundary, record["task"])
+        weights = path / "state.safetensors"
+        save_file(tensors, weights)
+        flush(weights)
+        task, total = state["cursor"]["task"], _sum(weights)
+        record = {"seq": seq, "boundary": boundary, "task": task, "rows": rows, "tensors": total, "state": flat}
+        text = json.dumps(record).encode()
+        write_atomically(path / "state.json", text, durable=True)
+        write_atomically(path / "done", f"{hashlib.sha256(text).hexdigest()}\n".encode(), durable=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StoreError(f"cannot write checkpoint {path}: {said}; earlier checkpoints are safe") from error
+    for older in complete(folder, readable=True):
+        if not older.boundary and older.seq < seq:
+            shutil.rmtree(older.path, ignore_errors=True)
+    return Checkpoint(path, seq, boundary, task, rows, total)
 
 
 def load(checkpoint: Checkpoint) -> dict[str, Any]:
     """The state that `save` was given. Raises StoreError if a file is damaged."""
     try:
-        tensors = load_file(checkpoint.path / "state.safetensors")
-        return _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
+        weights = checkpoint.path / "state.safetensors"
+        if checkpoint.tensors and checkpoint.tensors != _sum(weights):
+            raise ValueError("state.safetensors has changed since it was written")
+        return _unflatten(read_json(checkpoint.path / "state.json")["state"], load_file(weights))
     except Exception as error:  # safetensors raises its own kinds for damaged files
         raise damaged(checkpoint.path, error) from error
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of the device's own random numbers (dropout draws from them); empty for the CPU, whose state the
+    trainer keeps."""
+    return {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+
+
+def restore_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    """Put the device's random numbers where `random_state` found them. A run that goes on elsewhere draws others."""
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

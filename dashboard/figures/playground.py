@@ -58,12 +58,14 @@ def threshold_profile(found: Sequence[Point], *, label: str = "ε, energy kept f
             )
         ]
         told = (
-            f"Best: {best['text']}, final {percent(best['after'][-1]['final'])}; at {found[0]['text']} "
-            f"{percent(found[0]['after'][-1]['final'])}, at {found[-1]['text']} "
-            f"{percent(found[-1]['after'][-1]['final'])}."
+            f"Final accuracy is {percent(best['after'][-1]['final'])} at {best['text']}, the best; "
+            f"{percent(found[0]['after'][-1]['final'])} at {found[0]['text']} and "
+            f"{percent(found[-1]['after'][-1]['final'])} at {found[-1]['text']}."
         )
     seeds = len(found[0]["seeds"]) if found else 0
-    figure.update_xaxes(title=label, tickvals=list(places), ticktext=[point["text"] for point in found], tickangle=0)
+    every = max(1, len(found) // 9)
+    ticks = sorted({*range(0, len(found), every), len(found) - 1}) if found else []
+    figure.update_xaxes(title=label, tickvals=ticks, ticktext=[found[i]["text"] for i in ticks], tickangle=0)
     figure.update_yaxes(title="percent", range=[0, 102])
     return describe(
         figure,

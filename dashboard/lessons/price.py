@@ -9,7 +9,7 @@ from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig
 from dashboard.figures.playground import room_of_similar_tasks, threshold_profile
 from dashboard.figures.room import free_directions
-from dashboard.lessons.lesson import Drawing, Guess, Lesson, Link, RecordingMissing, Recordings, Step, matrix_of
+from dashboard.lessons.lesson import Drawing, Lesson, Link, RecordingMissing, Recordings, Step, matrix_of
 from dashboard.theme import percent
 from dashboard.widgets.playground_board import layer_names, recorded_points
 
@@ -122,13 +122,12 @@ LESSON = Lesson(
             "everything: there the network learns {learned_everything} of each task, because hardly any step is "
             "allowed, and forgets {forgotten_everything}.",
             (Drawing(_profile, ()),),
-            "Both ends are poor: {final_nothing} and {final_everything} in the end. What does the best threshold "
-            "reach?",
+            "Both ends are poor: {final_nothing} and {final_everything} in the end. Where is the best threshold, and "
+            "is its lead more than chance?",
             "{final_best} ± {sd_best} at ε = {best}: {learned_best} learned, {forgotten_best} forgotten. Its lead over "
             "both ends is {sure}. To its left the network forgets, to its right it cannot learn.",
             (Link("Find it yourself", PAGE, (("predict", "true"),)),),
             terms=("energy-threshold", "plasticity", "stability"),
-            guess=Guess("Final average accuracy at the best threshold", lambda runs: end(top(), "final")),
         ),
         Step(
             "Room that runs out",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, UpdateMeasured
+from cl_core.events import (
+    AttentionCompared,
+    FeaturesCompared,
+    PredictionsMade,
+    ProbesChosen,
+    PromptsDrifted,
+    UpdateMeasured,
+)
 from dashboard.frame import Frame, choose, code, empty, literal, not_measured, show_figure
 from dashboard.tail import Snapshot
 from dashboard.theme import number, task_name
@@ -97,6 +104,10 @@ def attention_part(frame: Frame, log: Snapshot, task: int | None, layer: int) ->
 
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
+    if not compared and log.count(FeaturesCompared):
+        st.markdown("Attention was not recorded in this run; how far the features of probe images moved was.")
+        show_figure("recorded-feature-drift", log)
+        return
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
             not_measured(

@@ -223,9 +223,9 @@ def lesson_page(lesson: Lesson, number: int) -> None:
             key = f"lesson-{lesson.name}-{number}-{index}"
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
                 st.markdown(f"**{f'{drawing.of}: ' if drawing.of else ''}{literal(words['title'])}**")
-                st.caption(
-                    f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {' and '.join(map(code, drawing.runs))}"
-                )
+                if drawing.runs:
+                    named = " and ".join(map(code, drawing.runs))
+                    st.caption(f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {named}")
                 liveplot(figure, key=key, height=words["height"])
                 describe_panel(words, key=key)
 

@@ -16,6 +16,7 @@ from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.widgets.playground_board import board_record, layer_names, playground_board, positions, recorded_points
+from dashboard.widgets.projection_plane import projection_plane
 
 RULE_TITLES = {
     "gpm": "GPM",
@@ -379,8 +380,17 @@ def show() -> None:
         st.error(sentence(job.trouble))
     open_jobs = actions(config, job)
     follow([*open_jobs, *([job] if job is not None else [])])
-    if job is not None and job.done and not job.trouble:
-        spectra(config, job)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        if job is not None and job.done and not job.trouble:
+            spectra(config, job)
+    with right, st.container(border=True, key="panel-playground-plane", gap="xsmall"):
+        st.markdown("**What one projection does**")
+        projection_plane(key="playground-plane")
+        st.caption(
+            "Two inputs of a layer instead of many, an invented cloud. Drag the arrow, move ε: what the old inputs use "
+            "is taken out of the new task's gradient."
+        )
 
 
 show()

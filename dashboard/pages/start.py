@@ -110,7 +110,8 @@ def about_run(frame: Frame, log: Log) -> None:
     st.markdown(f"### {run_title(log)}")
     st.markdown(
         f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
-        + (f", seed {config.seed}." if config else ".")
+        + (f", seed {config.seed}" if config and config.seed is not None else "")
+        + (f", {literal(config.origin)}." if config and config.origin else ".")
     )
     if matrix.size:
         headline_numbers(matrix, so_far=frame.live)

@@ -83,7 +83,7 @@ def figure_html(figure: go.Figure, number: int, run: str) -> str:
     file = re.sub(r"[^\w.-]+", "-", f"{run}-{number:02d}-{title}".lower()).strip("-")
     return f"""
 <figure id="figure-{number}">
-<h4>{inline(title)}</h4>
+<h3>{inline(title)}</h3>
 <div class="plot" data-title="{escape(title)}" data-file="{escape(file)}">
 <div class="place" role="figure" aria-label="{alt}" style="min-height:{int(words["height"])}px"></div>
 <script type="application/json">{figure_json(figure)}</script>

@@ -69,11 +69,15 @@ function build(box, d) {
   box.__play = button('play', 'Play', () => box.__running ? halt(box) : play(box));
   button('one', 'One task', () => { halt(box); show(box, Math.min(box.__shown + 1, box.__data.tasks.length)); });
   button('reset', 'Reset', () => { halt(box); show(box, 0); });
+  const speed = box.__speed = html('select', 'pg-button pg-speed', steps);
+  speed.setAttribute('aria-label', 'Speed of Play');
+  for (const [name, wait] of [['slow', 1500], ['normal', 700], ['fast', 250]]) { const option = html('option', '', speed, name); option.value = wait; option.selected = wait === 700; }
   box.__count = html('span', 'pg-said pg-count', steps);
   const panels = html('div', 'pg-panels', box);
   const panel = (name, title) => { const node = html('figure', 'pg-panel pg-panel-' + name, panels);
     html('figcaption', 'pg-label', node, title); return svg('svg', { role: 'img' }, node); };
-  box.__matrix = panel('matrix', 'Accuracy: row = after training on, column = evaluated on');
+  box.__other = d.other ? panel('other', d.other.title) : null;
+  box.__matrix = panel('matrix', d.other ? 'Protected: the same at the slider\'s threshold' : 'Accuracy: row = after training on, column = evaluated on');
   box.__free = panel('free', 'Free directions of each layer, after each task');
   box.__plane = panel('plane', 'Plasticity (up) against forgetting (right)');
   box.__plane.tabIndex = -1;
@@ -122,10 +126,24 @@ function drawProfile(box, d, at, found, hidden) {              // three lines ov
   root.setAttribute('aria-label', 'Final average accuracy, learning accuracy and forgetting over the slider\'s positions');
 }
 
-function drawMatrix(box, d, point, shown, hidden) {
-  const root = box.__matrix, tasks = d.tasks.length, left = 30, top = 22, side = 300;
-  const cell = (side - left) / tasks;
+const pictures = new Map();                                   // pixels → data address, drawn once
+function picture(pixels) {
+  const key = pixels.join();
+  if (!pictures.has(key)) {
+    const canvas = document.createElement('canvas'), side = Math.sqrt(pixels.length); canvas.width = canvas.height = side;
+    const image = canvas.getContext('2d').createImageData(side, side);
+    pixels.forEach((v, i) => image.data.set([v, v, v, 255], 4 * i));
+    canvas.getContext('2d').putImageData(image, 0, 0); pictures.set(key, canvas.toDataURL());
+  }
+  return pictures.get(key);
+}
+
+function drawMatrix(root, d, point, shown, hidden) {
+  const tasks = d.tasks.length, left = 30, side = 300, cell = (side - left) / tasks;
+  const shows = d.tasks.every(task => task.image), thumb = Math.min(cell - 2, 22), top = 22 + (shows ? thumb + 3 : 0);
   root.replaceChildren(); root.setAttribute('viewBox', `0 0 ${side} ${side - left + top}`);
+  if (shows) d.tasks.forEach((task, i) => { const node = svg('image', { href: picture(task.image), x: left + (i + 0.5) * cell - thumb / 2, y: 20, width: thumb, height: thumb, class: 'pg-thumb' }, root);
+    svg('title', {}, node, `What ${task.name} shows: ${task.about}`); });
   d.tasks.forEach((task, i) => {
     const every = tasks > 12 && i % 2 ? '' : task.name;
     svg('text', { x: left + (i + 0.5) * cell, y: 14, class: 'pg-tick', 'text-anchor': 'middle', fill: task.colour }, root, every);
@@ -216,6 +234,10 @@ function sentence(box, d, found, shown) {
   const top = texts.length > 2 ? texts.reduce((a, b) => last(b) > last(a) ? b : a) : null;
   const best = top && shown === d.tasks.length ? ` Best so far: ${d.short} = ${top} ends at ${percent(last(top))}.` : '';
   const guess = box.__guess ? ` Your mark was ${pp(Math.hypot(box.__guess.x - now.forgetting, box.__guess.y - now.learning))} away.` : '';
+  if (d.other) {
+    const plain = d.other.point.after[shown - 1];
+    return `After ${shown} of ${d.tasks.length} tasks: the unprotected network stands at ${percent(plain.final)} on average, the protected one (${d.short} = ${point.text}) at ${percent(now.final)}. ${d.tasks[0].name} is down to ${percent(d.other.point.matrix[shown - 1][0])} without protection, ${percent(point.matrix[shown - 1][0])} with it.${room}${best}`;
+  }
   return `After ${shown} of ${d.tasks.length} tasks: learned ${percent(now.learning)}, forgotten ${pp(now.forgetting)}, ${percent(now.final)} on average now.${room}${best}${guess}`;
 }
 
@@ -231,7 +253,8 @@ function draw(box) {
   box.__numbers.forgetting.textContent = hidden ? '?' : pp(now?.forgetting);
   box.__count.textContent = `${shown} of ${d.tasks.length} tasks`;
   drawProfile(box, d, at, found, hidden);
-  drawMatrix(box, d, found.point, shown, hidden);
+  drawMatrix(box.__matrix, d, found.point, shown, hidden);
+  if (box.__other) drawMatrix(box.__other, d, d.other.point, shown, false);
   drawFree(box, d, found.point, shown, hidden);
   drawPlane(box, d, found, shown, hidden);
   box.__sentence.textContent = hidden ? 'Where will this network end? Mark it on the plane, then see.' : sentence(box, d, found, shown);
@@ -247,7 +270,7 @@ function play(box) {
   if (box.__shown >= box.__data.tasks.length) show(box, 0);
   box.__play.textContent = 'Pause';
   box.__running = setInterval(() => { if (!box.isConnected) return halt(box);
-    show(box, box.__shown + 1); if (box.__shown >= box.__data.tasks.length) halt(box); }, 600);
+    show(box, box.__shown + 1); if (box.__shown >= box.__data.tasks.length) halt(box); }, +box.__speed.value);
 }
 
 function place(box, event) {                                  // a prediction on the plane
@@ -265,7 +288,7 @@ const guessing = box => box.__data.predict && !box.__guess;
 export default function mount({ data, parentElement, setStateValue }) {
   const box = parentElement.querySelector('.playground'), d = JSON.parse(typeof data === 'string' ? data : new TextDecoder().decode(data));
   box.__id ??= 'pg-' + Math.random().toString(36).slice(2);
-  const shape = JSON.stringify([d.label, d.texts]), before = box.__data;
+  const shape = JSON.stringify([d.label, d.texts, d.other?.title]), before = box.__data;
   if (box.__shape !== shape) { box.__shape = shape; build(box, d); box.__wired = false; box.__shown = d.tasks.length; }
   if (before && (before.tasks.length !== d.tasks.length)) box.__shown = d.tasks.length;
   if (!before || before.asked !== d.asked || before.predict !== d.predict) box.__guess = null;

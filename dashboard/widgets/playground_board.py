@@ -17,6 +17,7 @@ import streamlit as st
 from cl_core.assets import assets_folder
 from cl_core.playground.frontier import neutral, point, stored, text_of
 from cl_core.playground.settings import PlaygroundConfig, slider_of, strength_of
+from cl_core.playground.streams import NAMES, tasks_of
 from cl_core.playground.training import Outcome
 from dashboard.theme import ground_of, task_colour, task_name
 
@@ -49,6 +50,7 @@ def board_record(
     waiting: str = "",
     predict: bool = False,
     trains: bool = True,
+    beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the board is drawn from.
 
@@ -62,6 +64,7 @@ def board_record(
         waiting: a sentence while there is nothing to show.
         predict: hide the outcome until the reader has placed a mark.
         trains: whether letting go of the slider trains.
+        beside: a point whose matrix is shown beside that of the slider: {"title", "point"}.
     """
     slider, fixed = slider_of(config), strength_of(config) is None
     texts = [text_of(config)] if fixed else positions(config)
@@ -72,7 +75,11 @@ def board_record(
         "texts": texts,
         "at": texts.index(here),
         "layers": layer_names(config),
-        "tasks": [{"name": task_name(t), "colour": task_colour(t, config.tasks)} for t in range(config.tasks)],
+        "tasks": [
+            {"name": task_name(t), "colour": task_colour(t, config.tasks), **shown}
+            for t, shown in enumerate(_thumbnails(config.stream, config.tasks, config.similarity, config.seed))
+        ],
+        "other": dict(beside) if beside is not None else None,
         "live": point([live], here) if live is not None and live.tasks else None,
         "points": {} if fixed else {p["text"]: p for p in (_point(outcome) for outcome in trained) if p},
         "stored": {} if fixed else {p["text"]: p for p in stored if p["text"] in texts},
@@ -83,6 +90,19 @@ def board_record(
         "predict": predict,
         "trains": trains,
     }
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _thumbnails(stream: str, tasks: int, similarity: float, seed: int) -> list[dict[str, Any]]:
+    """The first test image of every task in grey values 0 to 255, and its class; empty where the digits are missing."""
+    try:
+        shown = tasks_of(PlaygroundConfig(stream=stream, tasks=tasks, similarity=similarity), seed)
+    except (ImportError, OSError):  # an installation that only looks at recordings
+        return [{} for _ in range(tasks)]
+    return [
+        {"image": (255 * task.test_images[0]).astype(int).tolist(), "about": NAMES[task.test_labels[0]]}
+        for task in shown
+    ]
 
 
 def positions(config: PlaygroundConfig) -> list[str]:

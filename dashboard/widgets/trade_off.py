@@ -30,7 +30,9 @@ def trade_off() -> bool:
             "Move the slider and watch what it costs."
         )
         playground_board(
-            board_record(config, stored=found, trains=False),
+            board_record(
+                config, stored=found, trains=False, beside={"title": "Unprotected (ε = 0)", "point": found[0]}
+            ),
             key="trade-off",
             on_choose=lambda text: state.update({PLACE: text}),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import socket
@@ -121,3 +122,22 @@ def page(browser):
     context.close()
     assert errors == []
     assert foreign <= {"127.0.0.1", "", None}
+
+
+# The inside of a drawn figure is hidden from assistive technology and would take axe most of its time.
+_FOUND = """async only => (await axe.run({ exclude: [['.main-svg']] }, {
+    resultTypes: ['violations'],
+    ...(only ? { runOnly: [only] } : { rules: { 'target-size': { enabled: true } } }),
+  })).violations.filter(v => ['serious', 'critical'].includes(v.impact) || v.id === 'heading-order')
+    .flatMap(v => v.nodes.map(n => `${v.id} (${v.impact}): ${n.html.slice(0, 200)} ${n.failureSummary}`))"""
+
+
+def violations(page, only: str | None = None) -> list[str]:
+    """What axe-core calls serious or critical on a page, and headings out of order.
+
+    Args:
+        only: name of one rule; None = all.
+    """
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(gzip.decompress((Path(__file__).parent / "data" / "axe.min.js.gz").read_bytes()).decode())
+    return page.evaluate(_FOUND, only)

@@ -8,6 +8,7 @@ import pytest
 
 from cl_core.playground import PlaygroundConfig, train
 from dashboard.playground_page import frontier_page
+from tests.browser.conftest import violations
 
 pytestmark = pytest.mark.browser
 
@@ -112,5 +113,29 @@ def test_the_exported_page_works_without_a_server(page, tmp_path):
     page.keyboard.press("End")
     seen.add((state(page, "at"), page.inner_text(".pg-sentence"), page.inner_text(".pg-panel-free")))
     assert {at for at, *_ in seen} == {"0", "0.9", "0.999"} and len({free for *_, free in seen}) == 3
+    assert violations(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_start_opens_on_the_trade_off_and_plays_two_matrices(server, page):
+    page.goto(server.url)
+    page.locator(BOARD).wait_for()
+    assert state(page, "kind") == "stored" and "the unprotected network stands at" in page.inner_text(".pg-sentence")
+    page.locator(".pg-reset").click()
+    page.locator(".pg-speed").select_option("fast")
+    page.locator(".pg-play").click()
+    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '4'")
+    page.locator(".pg-play").click()  # pause
+    shown = int(state(page, "shown"))
+    plain, held = (page.locator(f".pg-panel-{name} text.pg-cell").all_text_contents() for name in ("other", "matrix"))
+    assert len(plain) == len(held) == shown * (shown + 1) // 2 and plain != held
+    page.wait_for_timeout(600)
+    assert int(state(page, "shown")) == shown
+    page.locator(".pg-input").focus()
+    page.keyboard.press("Home")
+    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.at === '0'")
+    page.get_by_role("button", name="Train it yourself").click()
+    page.wait_for_url("**/playground**")
+    trained(page)
+    assert state(page, "at") == "0", "the Playground opens where the slider stood"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dashboard.widgets.projection_plane import example_points, html, projection_picture, says
-from tests.browser.conftest import serving
+from tests.browser.conftest import serving, violations
 
 pytestmark = pytest.mark.browser
 
@@ -155,13 +155,15 @@ def test_a_finger_and_the_keyboard_turn_the_arrow(address, browser):
 
 def test_two_planes_in_a_file_move_without_a_server(tmp_path, browser):
     file, points = tmp_path / "planes.html", np.array([[3.0, 1.0], [2.0, 1.5], [4.0, 1.0], [0.5, 2.0]])
-    file.write_text(f"<!doctype html><meta charset=utf-8><body>{html()}{html(points, [1, 0], energy=0.99)}", "utf-8")
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Planes</title>'
+    file.write_text(f"{head}<body>{html()}{html(points, [1, 0], energy=0.99)}", "utf-8")
     context = browser.new_context(offline=True)
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(file.as_uri())
     assert page.locator(DRAWN).count() == 2
+    assert violations(page) == []
     agrees(state(page))
     second = page.locator(".plane-says").nth(1)
     was = second.inner_text()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured, StateChanged, StepEnded, TaskEnded
-from cl_core.store import RunWriter
+from cl_core.store import RunReader, RunWriter, hold
 from dashboard import tail
 from dashboard.tail import RunLog, log_of
 from tests import recorded_runs
@@ -69,6 +70,31 @@ def test_a_run_that_appears_later_is_found(runs_folder):
     assert log.tasks_ended() == Plan().tasks
 
 
+def test_a_final_state_is_never_told_before_the_last_rows(runs_folder, monkeypatch):
+    """The worker commits between a page's look at the rows and its look at the state."""
+    folder = recorded_runs.waiting(runs_folder)
+    *first, last = moments(Plan())
+    with contextlib.closing(RunWriter(folder)) as writer, hold(folder):
+        writer.append([StateChanged(Clock(), "running")])
+        for moment in first:
+            writer.append(moment)
+        log, since = RunLog(folder), RunReader.since
+
+        def then_the_end(reader, *arguments, **others):
+            yield from since(reader, *arguments, **others)
+            monkeypatch.undo()
+            writer.append(last)
+            writer.append([StateChanged(Clock(), "finished")])
+
+        monkeypatch.setattr(RunReader, "since", then_the_end)
+        monkeypatch.setattr(RunLog, "PATIENCE", 0.0)
+        log.advance()
+        seen = log.seq
+        assert log.status().live  # the page goes on refreshing, and reads once more
+        log.advance(force=True)
+        assert log.status().state == "finished" and log.seq > seen
+
+
 def test_one_log_serves_all_viewers(runs_folder):
     folder = recorded_runs.finished(runs_folder)
     assert log_of(folder) is log_of(type(folder)(folder.path / ".." / folder.name))
@@ -130,28 +156,6 @@ def test_a_snapshot_stays_as_it_was_while_the_run_goes_on(runs_folder):
     rewound = log.snapshot(force=True)
     assert rewound.count(StepEnded) == 2 and before.events(StepEnded) == steps
     assert rewound.key(TaskEnded) != before.key(TaskEnded), "rows taken back make it another reading"
-
-
-def test_state_and_events_are_of_one_moment_whatever_is_written_between_the_two(runs_folder, monkeypatch):
-    """The last rows of a run, committed when its state has just been read: not half of them."""
-    folder = recorded_runs.running(runs_folder)
-    log = RunLog(folder)
-    with recorded_runs.held(folder):
-        before = log.snapshot(force=True)
-        asked = log._reader.status
-
-        def written_after():
-            status = asked()
-            end = Clock(2, 1, 99)
-            append(folder, [StepEnded(end, {}, {}, {}, {}, 0.0, 0.1), StateChanged(end, "finished")])
-            return status
-
-        monkeypatch.setattr(log._reader, "status", written_after)
-        during = log.snapshot(force=True)
-        assert during.status().state == "running" and during.seq == before.seq
-        monkeypatch.setattr(log._reader, "status", asked)
-        after = log.snapshot(force=True)
-        assert after.status().state == "finished" and after.latest(StepEnded).clock.step == 99
 
 
 def test_a_column_is_asked_once_per_event_for_all_snapshots(runs_folder):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cl_core.config import RunConfig
-from cl_core.events import KINDS, AccuracyMeasured, Clock, Event, RunStarted, StateChanged, StepEnded
+from cl_core.events import KINDS, AccuracyMeasured, Clock, Event, FeaturesCompared, RunStarted, StateChanged, StepEnded
 from cl_core.store import RunFolder, RunStatus, StoredEvent
 from dashboard.figures import catalogue, generic
 from dashboard.figures.catalogue import FIGURES, SECTIONS, Figure, contents, figures_of, in_report, unclaimed
@@ -31,7 +31,9 @@ RUNS = {
 @pytest.fixture(scope="module")
 def snapshots(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    return {name: RunLog(make(runs)).snapshot(force=True) for name, make in RUNS.items()}
+    found = {name: RunLog(make(runs)).snapshot(force=True) for name, make in RUNS.items()}
+    moved = [StoredEvent(t + 1, 0.0, FeaturesCompared(Clock(t), 0, 0.1 * t, 0.2 * t)) for t in range(4)]
+    return {**found, "recorded": Snapshot.holding(RunFolder(runs / "recorded"), moved)}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -91,7 +93,7 @@ class SharpnessMeasured(Event):
     layer: int
     space: str
     curvature: float
-    nothing: object = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
