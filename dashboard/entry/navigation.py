@@ -42,11 +42,11 @@ chosen = st.navigation(
         st.Page(page_file("pages/pools.py"), title="Prompt pools", icon=":material/grain:"),
         st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
         st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
-        st.Page(page_file("pages/measurements.py"), title="All measurements", icon=":material/dataset:"),
         st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
         st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
+        st.Page(page_file("pages/measurements.py"), title="All measurements", icon=":material/dataset:"),
     ],
     position="top",
 )
