@@ -170,7 +170,7 @@ def show() -> None:
         empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
         bring_in()
         return
-    st.caption(f"{code(log.name)}, {literal(log.title)}: export this run.")
+    st.caption(f"This exports {code(log.name)}, {literal(log.title)}.")
     if log.trouble:
         st.error(sentence(log.trouble), icon=":material/broken_image:")
     if log.config is None:

@@ -32,7 +32,5 @@ def test_on_the_way_back_every_control_says_what_the_address_says_and_the_page_b
         page.go_back()
         page.wait_for_function(AGREE)
     assert "/spectra" in page.url
-    page.go_back()
-    page.wait_for_function(AGREE)
     page.go_forward()
     page.wait_for_function(AGREE)
