@@ -47,7 +47,8 @@ def current() -> dict[str, Any]:
     run = RunConfig("any").to_dict()
     for name in ("format", "method", "settings"):
         del run[name]
-    methods = {name: load(METHODS, name, "method").Config for name in METHODS}
+    ours = [name for name, entry in METHODS.items() if not entry.origin]  # a plug-in's come and go
+    methods = {name: load(METHODS, name, "method").Config for name in ours}
     return {
         "run": run,
         "methods": {name: {r["name"]: r["default"] for r in describe(c)} for name, c in methods.items()},
