@@ -46,7 +46,13 @@ chosen = st.navigation(
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
         st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
-        st.Page(page_file("pages/measurements.py"), title="All measurements", icon=":material/dataset:"),
+        # Reached from Export: one entry more in the bar would hide Learn.
+        st.Page(
+            page_file("pages/measurements.py"),
+            title="All measurements",
+            icon=":material/dataset:",
+            visibility="hidden",
+        ),
     ],
     position="top",
 )

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from cl_core.store import StoreError, unpack
-from dashboard.frame import Frame, code, current, empty, literal, sentence, show_run
+from dashboard.frame import Frame, code, current, empty, go_to, literal, sentence, show_run
 from dashboard.runs import runs_folder, runs_index
 from dashboard.tail import Snapshot, log_of
 from dashboard.theme import megabytes
@@ -115,6 +115,8 @@ def preview(frame: Frame, log: Snapshot) -> None:
     head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
     lines = [f"- **{SECTIONS[key]}**: " + "; ".join(literal(part.title) for part in parts) for key, parts in found]
     st.markdown("\n".join([head, *lines, "- **Settings**: all, with what differs from the preset or the default"]))
+    if st.button("All measurements of this run", key="export-measurements", icon=":material/dataset:"):
+        go_to("pages/measurements.py")
     if not found:
         st.caption("No figure yet: the first ones come with the first step.")
     for said in facts.warnings(log):
