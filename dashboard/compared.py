@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import streamlit as st
 
 from cl_core.config import RunConfig
 from cl_core.store import RunFolder, RunReader, StoreError, in_force
 from cl_core.summary import Summary, summarise
 from cl_core.sweeps.frontier import said, settings_of
-from dashboard.runs import RunIndex
+from dashboard.runs import RunIndex, stamp_of
 
 
 @dataclass(frozen=True)
@@ -43,31 +44,20 @@ class Compared:
         return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
 
 
-_KNOWN: dict[Path, tuple[tuple[int, ...], Compared]] = {}
-
-
 def read(folder: RunFolder) -> Compared | None:
     """A run to compare, remembered until its files change; None if it cannot be read."""
-    stamp = tuple(
-        _stamp(path) for path in (folder.database, folder.database.with_name("events.db-wal"), folder.config_file)
-    )
-    known = _KNOWN.get(folder.path)
-    if known is None or known[0] != stamp:
-        try:
-            with closing(RunReader(folder)) as reader:
-                plan = reader.latest("RunStarted")
-            found = Compared(in_force(folder), summarise(folder), plan.event.tasks if plan else ())  # type: ignore[attr-defined]
-        except (StoreError, ValueError, TypeError, KeyError):
-            return None
-        known = _KNOWN[folder.path] = stamp, found
-    return known[1]
+    return _read(str(folder.path), stamp_of(folder))
 
 
-def _stamp(path: Path) -> int:
+@st.cache_resource(show_spinner=False, max_entries=500)
+def _read(path: str, stamp: tuple[int, ...]) -> Compared | None:
+    folder = RunFolder(Path(path))
     try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
+        with closing(RunReader(folder)) as reader:
+            plan = reader.latest("RunStarted")
+        return Compared(in_force(folder), summarise(folder), plan.event.tasks if plan else ())  # type: ignore[attr-defined]
+    except (StoreError, ValueError, TypeError, KeyError):
+        return None
 
 
 def named(spelled: Sequence[str], index: RunIndex) -> list[str]:

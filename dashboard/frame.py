@@ -2,16 +2,14 @@
 
 frame = current()                          run, log, task, layer, live
 select_task(frame.log); select_layer(frame.log)        controls whose value follows the reader from page to page
-panel(some_figure, events, key="decay")    figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
+show_figure("losses", frame.log)         figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,10 @@ from typing import Any
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
-from cl_core.events import Event, KnobTurned
 from dashboard import launch
+from dashboard.markdown import code, literal, sentence, without_links  # noqa: F401  (pages take them from here)
 from dashboard.runs import RunIndex, runs_folder, runs_index
-from dashboard.tail import Log, RunLog, log_of
+from dashboard.tail import Log, Snapshot, log_of
 from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
@@ -36,39 +34,48 @@ class Frame:
 
     runs: Path
     run: str | None
-    log: Log | None  # as it was at the freeze, while the view is frozen
+    log: Snapshot | None  # as it was at the freeze, while the view is frozen
+    whole_log: Snapshot | None  # including what a frozen view holds back
     task: int | None
     layer: int
     live: bool  # new events may still come
     frozen: bool
     recording: bool  # travels with the program; cannot be continued
 
-    @property
-    def whole_log(self) -> RunLog | None:
-        """The run including what a frozen view holds back."""
-        folder = runs_index().find(self.run)
-        return log_of(folder) if folder else None
-
 
 def current() -> Frame:
-    """The frame as it is now; safe to call in a fragment."""
+    """What is looked at: while a page is drawn the same run at the same moment, in a fragment the newest."""
+    held = st.session_state.get("_held")
+    return held if held is not None and held.run == st.session_state.get("run") else _look()
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """Within, everything is drawn from one snapshot of the run: the bar, the page and its figures agree."""
+    st.session_state["_held"] = _look()
+    try:
+        yield
+    finally:
+        st.session_state.pop("_held", None)
+
+
+def _look() -> Frame:
     state, index = st.session_state, runs_index()
     run = state.get("run")
     folder = index.find(run)
     if folder is None:
-        return Frame(runs_folder(), None, None, None, 0, False, False, False)
-    log = log_of(folder)
-    log.advance()
-    status = log.status()
+        return Frame(runs_folder(), None, None, None, None, 0, False, False, False)
+    whole = log_of(folder).snapshot()
     frozen = state.get("_frozen") if (state.get("_frozen") or ("",))[0] == run else None
-    shown: Log = log.until(frozen[1]) if frozen else log
+    shown = whole.until(frozen[1]) if frozen else whole
     return Frame(
         runs_folder(),
         run,
         shown,
+        whole,
         _task(state.get("task")),
         _layer(state.get("layer"), shown),
-        status.live or launch.starting(folder),
+        whole.status().live or launch.starting(folder),
         frozen is not None,
         index.is_recording(folder.name),
     )
@@ -226,21 +233,19 @@ def choose(
         slider: options are positions in an order.
     """
     state, kept = st.session_state, f"_kept-{key}"
-    linked = st.query_params.get(key) in options
-    if not linked and (state.get("_arrived") or state.get(key) not in options):
+    if st.query_params.get(key) not in options and (state.get("_arrived") or state.get(key) not in options):
         # The way to a page cuts the URL, and with it the control, back to its default: hand over what was chosen.
         before = state.get(kept)
         begin_with(key, before if before in options else default, write=spell_out or before not in (None, default))
     elif key in state and state[key] not in options:
         state[key] = default
+    shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
     if slider:
-        chosen = st.select_slider(label, options, key=key, bind="query-params", persist_state="session")
+        chosen = st.select_slider(label, options, value=default, **shared)
     elif len(options) <= FEW:
-        chosen = st.segmented_control(
-            label, options, key=key, required=True, bind="query-params", persist_state="session"
-        )
+        chosen = st.segmented_control(label, options, default=default, required=True, **shared)
     else:
-        chosen = st.selectbox(label, options, key=key, bind="query-params", persist_state="session", width=180)
+        chosen = st.selectbox(label, options, index=options.index(default), width=180, **shared)
     state[kept] = chosen or default
     return chosen or default
 
@@ -266,26 +271,44 @@ def head_start() -> None:
 # ---------------------------------------------------------------- figures and empty places
 
 
-class _Drawn:
-    """Figures already turned into bytes, for all viewers: one entry a key, as long as the run has said nothing new."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.kept, self.guard = most, OrderedDict[Any, tuple[bytes, dict[str, Any]]](), threading.Lock()
-
-    def get(self, key: Any, make: Callable[[], tuple[bytes, dict[str, Any]]]) -> tuple[bytes, dict[str, Any]]:
-        with self.guard:
-            if key in self.kept:
-                self.kept.move_to_end(key)
-                return self.kept[key]
-        made = make()
-        with self.guard:
-            self.kept[key] = made
-            while len(self.kept) > self.most:
-                self.kept.popitem(last=False)
-        return made
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _drawn(key: tuple[Any, ...], _draw: Callable[[], tuple[bytes, dict[str, Any]]]) -> tuple[bytes, dict[str, Any]]:
+    """A figure as bytes and its words, made once for all viewers; `key` says all that it is drawn from."""
+    return _draw()
 
 
-_DRAWN = _Drawn(64)
+def show_figure(
+    figure_id: str,
+    run: Snapshot,
+    *,
+    key: str | None = None,
+    height: int | None = None,
+    on_pick: Callable[[dict[str, Any]], None] | None = None,
+    **controls: Any,
+) -> dict[str, Any] | None:
+    """A figure of the catalogue with its words: title, figure, caption, *How is this computed?*, saving.
+
+    Args:
+        figure_id: an entry of `dashboard.figures.catalogue`.
+        run: what it is drawn from.
+        key: the place's name, one per place (None = the figure's id); the reader's zoom belongs to it.
+        height: pixels; None = what the figure wants.
+        on_pick: called with a clicked point.
+        controls: what the reader has chosen, as the entry names it.
+
+    Returns:
+        The last clicked point (trace, i, x, y, z, custom), or None.
+    """
+    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+
+    from dashboard.figures.catalogue import figure_of
+
+    figure, key = figure_of(run, figure_id), key or figure_id
+    drawn, words = _drawn(
+        (key, height, figure.key(run, controls)),
+        lambda: _ready(figure.drawn(run, controls), f"{run.name}-{key}", height),
+    )
+    return _place(drawn, words, key=key, on_pick=on_pick)
 
 
 def panel(
@@ -293,73 +316,57 @@ def panel(
     *args: Any,
     key: str,
     height: int | None = None,
-    live: bool = False,
     on_pick: Callable[[dict[str, Any]], None] | None = None,
     border: bool = True,
     **named: Any,
 ) -> dict[str, Any] | None:
-    """A figure with its words: title, figure, caption, *How is this computed?*, saving.
+    """A figure of more than one run's events (a comparison, a prediction); otherwise as `show_figure`.
 
     Args:
         figure_function: gives a Plotly figure whose `layout.meta` holds its words (`figures.description`).
         args, named: what it is called with.
-        key: the panel's name; one per place. The reader's zoom belongs to it.
-        height: pixels; None = what the figure wants.
-        live: drawn every second by a fragment: the figure is built once per revision of the run for all viewers.
-        on_pick: called with a clicked point.
         border: draw a frame around the panel.
-
-    Returns:
-        The last clicked point (trace, i, x, y, z, custom), or None.
     """
-    from dashboard.figures.lines import mark_turned
-    from dashboard.widgets.liveplot import liveplot, to_bytes
+    import pandas  # noqa: F401  (as above)
 
-    frame = current()
+    run = st.session_state.get("run") or "run"
+    drawn, words = _ready(figure_function(*args, **named), f"{run}-{key}", height)
+    return _place(drawn, words, key=key, on_pick=on_pick, border=border)
 
-    def make() -> tuple[bytes, dict[str, Any]]:
-        import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
 
-        figure = figure_function(*args, **named)
-        if frame.log is not None and args and isinstance(args[0], list) and isinstance((args[0] or [0])[0], Event):
-            turned = frame.log.events(KnobTurned)  # the figure is drawn from this run's events
-            if turned:
-                mark_turned(figure, turned)
-        words = dict(figure.layout.meta or {})
-        words["height"] = height or words.get("height") or figure.layout.height or 340
-        return to_bytes(figure, file=f"{frame.run or 'run'}-{key}", height=words["height"]), words
+def _ready(figure: Any, file: str, height: int | None) -> tuple[bytes, dict[str, Any]]:
+    from dashboard.widgets.liveplot import to_bytes
 
-    if live and frame.log is not None:
-        drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, frame.task, frame.layer), make)
-    elif frame.log is not None and all(map(_of_the_run, args)) and _plain(named):
-        drawn, words = _DRAWN.get((frame.log.path, frame.log.revision, key, height, *sorted(named.items())), make)
-    else:
-        drawn, words = make()
+    words = dict(figure.layout.meta or {})
+    words["height"] = height or words.get("height") or figure.layout.height or 340
+    return to_bytes(figure, file=file, height=words["height"]), words
+
+
+def _place(
+    drawn: bytes,
+    words: dict[str, Any],
+    *,
+    key: str,
+    on_pick: Callable[[dict[str, Any]], None] | None,
+    border: bool = True,
+) -> dict[str, Any] | None:
+    from dashboard.widgets.liveplot import liveplot
+
     with st.container(border=border, key=f"panel-{key}", gap="xsmall"):
         if words.get("title"):
-            st.markdown(f"**{words['title']}**")
+            st.markdown(f"**{literal(words['title'])}**")
         point = liveplot(drawn, key=key, height=words["height"], on_pick=on_pick)
         describe_panel(words, key=key)
     return point
 
 
-def _of_the_run(argument: Any) -> bool:
-    """Whether this argument changes with the shown run's revision alone: its events."""
-    return isinstance(argument, list) and all(isinstance(item, Event) for item in argument[:1])
-
-
-def _plain(named: dict[str, Any]) -> bool:
-    """Whether these arguments, with the run's events, say all that a figure is drawn from."""
-    return all(value is None or isinstance(value, (str, int, float, bool)) for value in named.values())
-
-
 def describe_panel(words: dict[str, Any], *, key: str) -> None:
     """The caption and *How is this computed?* of a figure."""
     if words.get("caption"):
-        st.caption(words["caption"])
+        st.caption(literal(words["caption"]))
     if words.get("how"):
         with st.popover("How is this computed?", type="tertiary", icon=":material/function:", key=f"how-{key}"):
-            st.markdown(words["how"])
+            st.markdown(without_links(words["how"]))
 
 
 def learned_at_once(log: Log) -> None:
@@ -376,7 +383,7 @@ def not_measured(what: str, how_to_record: str) -> None:
 
 
 def empty(
-    sentence: str,
+    text: str,
     button: str | None = None,
     *,
     on_click: Callable[[], None] | None = None,
@@ -388,7 +395,7 @@ def empty(
     The button calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
     """
     with st.container(border=True, key=f"panel-{key}", horizontal_alignment="center"):
-        st.markdown(sentence)
+        st.markdown(text)
         if button and page:
             if st.button(button, key=f"{key}-button", type="primary"):
                 go_to(page)
@@ -404,19 +411,3 @@ def page_file(page: str) -> Path:
 def go_to(page: str) -> None:
     """Switch to `page`. The empty mapping matters: without it Streamlit refuses while a widget is bound to the URL."""
     st.switch_page(page_file(page), query_params={})
-
-
-def code(text: Any) -> str:
-    """Text from a run or a URL as literal Markdown: no link or picture can hide in it."""
-    return "`" + str(text).replace("`", "'").replace("\n", " ") + "`"
-
-
-def sentence(text: Any) -> str:
-    """A message of the store or a worker as a sentence of the page."""
-    words = str(text).strip()
-    return literal(words[:1].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")
-
-
-def literal(text: Any) -> str:
-    """Text from a run inside a sentence: signs that Markdown would read are escaped."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]()<>#+!|~$:" else sign for sign in str(text).replace("\n", " "))

@@ -10,7 +10,7 @@ from cl_core.store import RunFolder, find_run
 from dashboard.report import ours
 from dashboard.report import report as report_of
 from dashboard.runs import run_folders
-from dashboard.tail import RunLog
+from dashboard.tail import RunLog, Snapshot
 
 
 def report(run: Any, file: str | Path) -> Path:
@@ -29,11 +29,9 @@ def report(run: Any, file: str | Path) -> Path:
     return target
 
 
-def _log(run: Any) -> RunLog:
+def _log(run: Any) -> Snapshot:
     folder = getattr(run, "folder", run)
     if not isinstance(folder, RunFolder):
         folder = find_run(run_folders()[0], str(folder), run_folders()[1])
     folder.config()
-    log = RunLog(folder)
-    log.advance(force=True)
-    return log
+    return RunLog(folder).snapshot(force=True)

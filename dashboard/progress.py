@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from cl_core.events import StateChanged, StepEnded, TaskStarted
-from dashboard.tail import Log
+from dashboard.tail import Log, Snapshot
 
 ENOUGH = 5  # steps before an estimate is worth reading
 RECENT = 100  # steps whose mean time counts
@@ -28,36 +30,48 @@ class Progress:
         return min(1.0, self.step / self.steps) if self.steps else 0.0
 
 
-def progress(log: Log) -> Progress:
+def progress(log: Snapshot) -> Progress:
     """Progress of a run.
 
     Time left = steps left × recent step time + tasks left × what a finished task spent outside its steps (measuring,
     evaluating, saving), pauses left out. Before a task has been finished, the pace so far stands for both.
     """
-    plan, steps, starts = log.started(), log.of(StepEnded), log.of(TaskStarted)
+    plan, starts, steps = log.started(), log.of(TaskStarted), log.count(StepEnded)
     if plan is None:
         return Progress(-1, log.tasks(), 0, 0, None)
-    done = max((s.event.clock.step for s in steps[-1:]), default=-1) + 1
+    done = int(log.column(StepEnded, _step)[-1]) + 1 if steps else 0
     task = len(starts) - 1  # stages begun: a joint run has one, whose clock shows the last task
     left = max(0, plan.total_steps - done)
-    if len(steps) < ENOUGH:
+    if steps < ENOUGH:
         return Progress(task, plan.trained_tasks, done, plan.total_steps, None)
 
-    recent = steps[-RECENT:]
-    pace = sum(s.event.seconds for s in recent) / len(recent)
+    spent = log.column(StepEnded, _seconds)
+    by_task = np.bincount(log.column(StepEnded, _task).astype(int), weights=spent, minlength=len(plan.tasks))
+    pace = float(spent[-RECENT:].mean())
     idle = _pauses(log)
     outside = []
     for first, second in pairwise(starts):
         wall = second.time - first.time - _overlap(idle, first.time, second.time)
-        within = sum(s.event.seconds for s in steps if s.event.clock.task == first.event.clock.task)
-        outside.append(max(0.0, wall - within))
+        outside.append(max(0.0, wall - float(by_task[first.event.clock.task])))
     if outside:
         tasks_left = plan.trained_tasks - len(outside)
         seconds = left * pace + tasks_left * sum(outside) / len(outside)
     else:
-        begun, now = starts[0].time if starts else steps[0].time, steps[-1].time
-        seconds = left * max(pace, (now - begun - _overlap(idle, begun, now)) / len(steps))
+        begun, now = starts[0].time if starts else log.of(StepEnded)[0].time, log.of(StepEnded)[-1].time
+        seconds = left * max(pace, (now - begun - _overlap(idle, begun, now)) / steps)
     return Progress(task, plan.trained_tasks, done, plan.total_steps, seconds)
+
+
+def _step(event: StepEnded) -> float:
+    return event.clock.step
+
+
+def _task(event: StepEnded) -> float:
+    return event.clock.task
+
+
+def _seconds(event: StepEnded) -> float:
+    return event.seconds
 
 
 def _pauses(log: Log) -> list[tuple[float, float]]:

@@ -11,10 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import streamlit as st
+
 from cl_core.assets import recordings_folder
 from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
-from cl_core.store import HELD, Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
+from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, holder, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
@@ -95,8 +97,15 @@ def family(index: RunIndex, name: str | None) -> list[tuple[RunFolder, Fork | No
 
 
 def _fork(folder: RunFolder) -> Fork | None:
+    """A fork says once and for all where it came from; a run that says nothing is no fork."""
+    stamp = _modified(folder.fork_file)
+    return _read_fork(folder.path, stamp) if stamp else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_fork(path: Path, stamp: int) -> Fork | None:
     try:
-        return fork_of(folder)
+        return fork_of(RunFolder(path))
     except StoreError:
         return None
 
@@ -146,17 +155,14 @@ class Summary:
     trouble: str = ""
 
 
-_SUMMARIES: dict[Path, tuple[tuple[int, ...], Summary]] = {}
-
-
 def summary(folder: RunFolder) -> Summary:
     """A run in one line, read from its accuracies alone; remembered until its files change."""
-    stamp = tuple(
-        _stamp(folder.database.with_name(name)) for name in ("events.db", "events.db-wal", "config.json", "worker.lock")
-    )
-    known = _SUMMARIES.get(folder.path)
-    if known and known[0] == stamp and known[1].state not in (*HELD, "waiting"):
-        return known[1]
+    return _summary(str(folder.path), stamp_of(folder, "worker.lock"), holder(folder))
+
+
+@st.cache_resource(show_spinner=False, max_entries=1000)
+def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
+    folder = RunFolder(Path(path))
     reader = RunReader(folder)
     try:
         config = folder.config()
@@ -170,7 +176,7 @@ def summary(folder: RunFolder) -> Summary:
     judged = headline_readout(event.readout for event in measured)
     rows = {event.clock.task: event.row for event in measured if event.readout == judged}
     numbers = measures(matrix_of(rows, len(next(iter(rows.values()))))) if rows else {}
-    found = Summary(
+    return Summary(
         folder.name,
         config.method,
         config.stream,
@@ -184,11 +190,15 @@ def summary(folder: RunFolder) -> Summary:
         numbers.get("forgetting"),
         numbers.get("transfer"),
     )
-    _SUMMARIES[folder.path] = stamp, found
-    return found
 
 
-def _stamp(path: Path) -> int:
+def stamp_of(folder: RunFolder, *more: str) -> tuple[int, ...]:
+    """Differs whenever the run's events or settings do; `more`: files below its folder that count as well."""
+    files = ("events.db", "events.db-wal", "config.json", *more)
+    return tuple(_modified(folder.database.with_name(name)) for name in files)
+
+
+def _modified(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -22,7 +22,7 @@ from dashboard import guard
 HOST = "127.0.0.1"
 FIRST_PORT = 8501  # tried first when nobody names a port
 # Modules loaded ahead.
-FIGURES = ("matrix_table", "accuracy", "training", "spectra", "room", "updates", "attention", "drift")
+FIGURES = ("matrix_table", "catalogue")
 SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot loosen them
     "server.address": HOST,
     "server.headless": True,

@@ -1,28 +1,33 @@
-"""What a run has said so far, kept in memory once for all viewers and brought up to date row by row.
+"""What a run has recorded so far, kept in memory once for all viewers and brought up to date row by row.
 
-    log = log_of(folder)       the same object for every tab of this server
-    log.advance()              reads rows that are new and the state that belongs to them, as of one moment; starts
-                               afresh when rows were taken back or the file was replaced
-    log.status()               that state; never newer than the rows. `fresh=True` advances first
-    log.of(StepEnded)          decoded events of one kind with their places, oldest first; log.events(StepEnded): bare
+    log = log_of(folder)         the same object for every tab of this server
+    now = log.snapshot()         events, state and settings as they are now: one state of the file, and it stays
+    now.of(StepEnded)            events of one kind with their places, oldest first; now.events(StepEnded): bare
+    now.key(StepEnded)           differs from another snapshot's unless both hold the same events of these kinds
 
-A run that cannot be read does not raise here: `log.trouble` is the sentence to show, and what was read before stays.
+A run that cannot be read does not raise here: `now.trouble` is the sentence to show, and what was read before stays.
 """
 
 from __future__ import annotations
 
 import abc
 import bisect
+import copy
+import itertools
 import os
 import threading
 import time
-from collections import defaultdict
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from cl_core.config import RunConfig
-from cl_core.events import KINDS, AccuracyMeasured, Event, RunForked, RunStarted, StateChanged, TaskEnded
+from cl_core.events import KINDS, AccuracyMeasured, Event, KnobTurned, RunForked, RunStarted, StateChanged, TaskEnded
 from cl_core.presets import PRESETS
 from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
 from cl_core.store.reader import DamagedEvent
@@ -30,20 +35,49 @@ from cl_core.store.reader import DamagedEvent
 Kind = TypeVar("Kind", bound=Event)
 
 MOST_DAMAGED = 200  # rows passed over before a file is given up
+MOST_LOGS = 64  # runs whose events stay in memory
+
+_READINGS = itertools.count(1)  # every reading of a run from its first row has a number of its own
+
+
+class _Rows:
+    """Events of one kind, in order. Only ever appended to, so any first n of them stay what they are."""
+
+    def __init__(self) -> None:
+        self.stored: list[StoredEvent] = []
+        self.events: list[Event] = []
+        self.columns: dict[Callable[[Any], float], array[float]] = {}
+        self.guard = threading.Lock()
+
+    def add(self, stored: StoredEvent) -> None:
+        self.stored.append(stored)
+        self.events.append(stored.event)
+
+    def column(self, value: Callable[[Any], float], count: int) -> np.ndarray:
+        with self.guard:
+            known = self.columns.setdefault(value, array("d"))
+            known.extend(value(event) for event in self.events[len(known) : count])
+            return np.array(known[:count])
+
+
+_NONE = _Rows()
 
 
 class Log(abc.ABC):
-    """What pages read: events by kind, state, settings. A whole run, or a run up to a moment (`until`)."""
+    """What pages and figures read of a run: events by kind, state, settings."""
 
     folder: RunFolder
-    revision: int  # differs whenever `of` would answer differently
 
     @abc.abstractmethod
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
         """Stored events of one kind, oldest first."""
 
     @abc.abstractmethod
-    def status(self, *, fresh: bool = False) -> RunStatus:
+    def events(self, kind: type[Kind]) -> list[Kind]:
+        """Events of one kind, oldest first, without their places in the order: what figures take."""
+
+    @abc.abstractmethod
+    def status(self) -> RunStatus:
         """What the run is doing."""
 
     @property
@@ -77,12 +111,8 @@ class Log(abc.ABC):
 
     def latest(self, kind: type[Kind]) -> Kind | None:
         """The newest event of a kind, without its place in the order; None if there is none."""
-        found = self.of(kind)
-        return found[-1].event if found else None  # type: ignore[return-value]
-
-    def events(self, kind: type[Kind]) -> list[Kind]:
-        """Events of one kind, oldest first, without their places in the order: what figures take."""
-        return [stored.event for stored in self.of(kind)]  # type: ignore[misc]
+        found = self.events(kind)
+        return found[-1] if found else None
 
     def started(self) -> RunStarted | None:
         """The run's plan; in a fork with the number of steps that it has."""
@@ -99,23 +129,119 @@ class Log(abc.ABC):
     def tasks_ended(self) -> int:
         return len({stored.event.clock.task for stored in self.of(TaskEnded)})
 
+    def turned(self) -> list[KnobTurned]:
+        """Settings changed during this run itself, not in the run it was forked from."""
+        forked = self.of(RunForked)
+        since = forked[-1].seq if forked else 0
+        return [stored.event for stored in self.of(KnobTurned) if stored.seq > since]  # type: ignore[misc]
+
     def milestones(self) -> int:
         """Counts what inspection figures show: rises with rows measured at task ends, not with every step."""
         return len(self.of(TaskEnded)) + len(self.of(AccuracyMeasured)) + len(self.of(StateChanged))
 
 
+class Snapshot(Log):
+    """A run at one moment. Never changes; costs a few numbers, because it shares its rows with later ones."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        rows: Mapping[type[Event], _Rows],
+        counts: Mapping[type[Event], int],
+        *,
+        reading: int,
+        seq: int,
+        status: RunStatus,
+        config: RunConfig | None,
+        trouble: str,
+    ) -> None:
+        self.folder, self.seq, self.reading = folder, seq, reading
+        self._rows, self._counts = rows, counts
+        self._status, self._config, self._trouble = status, config, trouble
+        self._open: tuple[type[Event], ...] | None = None  # kinds that may be read; None: all
+
+    @classmethod
+    def holding(cls, folder: RunFolder, stored: list[StoredEvent], config: RunConfig | None = None) -> Snapshot:
+        """A snapshot of these events alone."""
+        rows: dict[type[Event], _Rows] = {}
+        for item in stored:
+            rows.setdefault(type(item.event), _Rows()).add(item)
+        counts = {kind: len(found.events) for kind, found in rows.items()}
+        return cls(folder, rows, counts, reading=next(_READINGS), seq=stored[-1].seq if stored else 0,
+                   status=RunStatus("finished", "", 0.0, None), config=config, trouble="")  # fmt: skip
+
+    def count(self, kind: type[Event]) -> int:
+        if self._open is not None and kind not in self._open:
+            raise LookupError(f"{kind.__name__} is read, but is not among the kinds named: {self._open}")
+        return self._counts.get(kind, 0)
+
+    def only(self, *kinds: type[Event]) -> Snapshot:
+        """This snapshot for a reader that has named what it reads: another kind raises LookupError."""
+        found = copy.copy(self)
+        found._open = kinds
+        return found
+
+    def kinds(self) -> list[type[Event]]:
+        """Kinds of which there is an event."""
+        return [kind for kind, count in self._counts.items() if count]
+
+    def key(self, *kinds: type[Event]) -> tuple[Any, ...]:
+        """Equal for two snapshots only if they hold the same events of these kinds, and the same settings."""
+        return self.reading, *(self.count(kind) for kind in kinds)
+
+    def of(self, kind: type[Kind]) -> list[StoredEvent]:
+        return self._rows.get(kind, _NONE).stored[: self.count(kind)]
+
+    def events(self, kind: type[Kind]) -> list[Kind]:
+        return self._rows.get(kind, _NONE).events[: self.count(kind)]  # type: ignore[return-value]
+
+    def column(self, kind: type[Kind], value: Callable[[Kind], float]) -> np.ndarray:
+        """[events] `value` of every event of a kind. Each is asked once for all snapshots, so a long run costs no more
+        at every look; `value` must be a named function."""
+        return self._rows.get(kind, _NONE).column(value, self.count(kind))
+
+    def status(self) -> RunStatus:
+        return self._status
+
+    @property
+    def config(self) -> RunConfig | None:
+        return self._config
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def until(self, seq: int) -> Snapshot:
+        """This run as it stood when `seq` was its newest event; its state is that of now."""
+        counts = {
+            kind: bisect.bisect_right(self._rows[kind].stored, seq, 0, count, key=lambda stored: stored.seq)
+            for kind, count in self._counts.items()
+        }
+        return Snapshot(
+            self.folder,
+            self._rows,
+            counts,
+            reading=self.reading,
+            seq=min(seq, self.seq),
+            status=self._status,
+            config=self._config,
+            trouble=self._trouble,
+        )
+
+
 class RunLog(Log):
-    """All that one run has said. Shared by threads; `advance` may be called as often as one likes."""
+    """All that one run has recorded, as far as it has been read. Shared by threads; `advance` may be called as often
+    as one likes. Read from it through `snapshot`: two questions to the log itself may be answered at two moments."""
 
     PATIENCE = 0.2  # seconds within which a second `advance` does not look again
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.revision = 0
         self._lock = threading.Lock()
         self._reader = RunReader(folder)
-        self._events: dict[type[Event], list[StoredEvent]] = defaultdict(list)
+        self._rows: dict[type[Event], _Rows] = {}
         self._seq = 0
+        self._reading = next(_READINGS)
         self._damaged, self._damage = 0, ""
         self._generation = 0
         self._looked = 0.0
@@ -124,29 +250,12 @@ class RunLog(Log):
         self._config_trouble = ""
         self._events_trouble = ""
         self._config_seen: int | None = None
-        self._status: RunStatus | None = None
+        self._now = self._taken(RunStatus("waiting", "", 0.0, None))
 
-    def of(self, kind: type[Kind]) -> list[StoredEvent]:
-        with self._lock:
-            return list(self._events.get(kind, ()))
-
-    @property
-    def config(self) -> RunConfig | None:
-        return self._config
-
-    @property
-    def trouble(self) -> str:
-        """One sentence about what cannot be read; empty when all is well."""
-        return self._config_trouble or self._events_trouble
-
-    @property
-    def seq(self) -> int:
-        """The newest event's place in the order."""
-        return self._seq
-
-    def until(self, seq: int) -> LogUntil:
-        """This run as it stood when `seq` was its newest event."""
-        return LogUntil(self, seq)
+    def snapshot(self, *, force: bool = False) -> Snapshot:
+        """The run as it is now (at most `PATIENCE` old)."""
+        self.advance(force=force)
+        return self._now
 
     def advance(self, *, force: bool = False) -> bool:
         """Read what is new. True if anything changed."""
@@ -155,25 +264,72 @@ class RunLog(Log):
             if not force and now - self._looked < self.PATIENCE:
                 return False
             self._looked = now
-            before = self.revision
-            self._read_config()
-            self._read_events()
-            return self.revision != before
+            before, live = (self._reading, self._seq), self._now.status().live
+            self._look()
+            if live and not self._now.status().live:  # the page looks no more: what came after its last word?
+                self._look()
+            return (self._reading, self._seq) != before
+
+    def of(self, kind: type[Kind]) -> list[StoredEvent]:
+        return self._now.of(kind)
+
+    def events(self, kind: type[Kind]) -> list[Kind]:
+        return self._now.events(kind)
+
+    @property
+    def config(self) -> RunConfig | None:
+        return self._now.config
+
+    @property
+    def trouble(self) -> str:
+        return self._now.trouble
+
+    @property
+    def seq(self) -> int:
+        """The newest event's place in the order."""
+        return self._now.seq
 
     def status(self, *, fresh: bool = False) -> RunStatus:
-        """The run's state at the last `advance`, so that it is never newer than the events: a page that stops at a
-        final state has the last rows. `fresh`: advance first (at most five times a second)."""
-        if fresh or self._status is None:
-            self.advance(force=self._status is None)
-        found = self._status
-        return RunStatus("waiting", "", 0.0, None) if found is None else found
+        """The run's state at the last `advance`, so that it is never newer than the events; `fresh`: advance first."""
+        if fresh or not self._looked:
+            self.advance()
+        return self._now.status()
 
     def forget_status(self) -> None:
-        """Ask the store at the next `advance` or `status`: a command has just been sent."""
-        self._status = None
+        """Look again at the next `advance` or `snapshot`: a command has just been sent."""
         self._looked = 0.0
 
     # ------------------------------------------------------------ reading, under the lock
+
+    def _look(self) -> None:
+        """State and events, as the file was at one moment."""
+        self._read_config()
+        if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
+            self._identity = identity
+            self._reader.close()
+            self._start_afresh()
+        newer = "newer Plastiscope" in self._config_trouble  # that format's events might be misread
+        try:
+            with self._reader.snapshot() as status:
+                if not newer:
+                    self._read_events()
+        except StoreError as error:
+            status, self._events_trouble = RunStatus("unreadable", str(error), 0.0, None), str(error)
+            if not newer:
+                self._salvage()
+        self._now = self._taken(status)
+
+    def _taken(self, status: RunStatus) -> Snapshot:
+        return Snapshot(
+            self.folder,
+            self._rows,
+            {kind: len(rows.events) for kind, rows in self._rows.items()},
+            reading=self._reading,
+            seq=self._seq,
+            status=status,
+            config=self._config,
+            trouble=self._config_trouble or self._events_trouble,
+        )
 
     def _read_config(self) -> None:
         try:
@@ -187,29 +343,14 @@ class RunLog(Log):
             self._config, self._config_trouble = self.folder.config(), ""
         except StoreError as error:
             self._config, self._config_trouble = None, str(error)
-        self.revision += 1
+        self._reading = next(_READINGS)
 
     def _read_events(self) -> None:
-        if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
-            self._identity = identity
-            self._reader.close()
+        generation = self._reader.generation()
+        if generation != self._generation:
             self._start_afresh()
-        newer = "newer Plastiscope" in self._config_trouble  # that format's events might be misread
-        try:
-            with self._reader.snapshot() as status:
-                self._status = status
-                if newer:
-                    return
-                generation = self._reader.generation()
-                if generation != self._generation:
-                    self._start_afresh()
-                    self._generation = generation
-                self._events_trouble = self._take_rows()
-        except StoreError as error:
-            self._events_trouble = str(error)
-            self._status = RunStatus("unreadable", str(error), 0.0, None)
-            if not newer:
-                self._salvage()
+            self._generation = generation
+        self._events_trouble = self._take_rows()
 
     def _identify(self) -> tuple[int, ...] | None:
         try:
@@ -219,9 +360,9 @@ class RunLog(Log):
         return found.st_dev, found.st_ino, int(self.folder.lock.exists())
 
     def _start_afresh(self) -> None:
-        self._events.clear()
+        self._rows = {}  # snapshots keep the old one
         self._seq, self._damaged, self._damage = 0, 0, ""
-        self.revision += 1
+        self._reading = next(_READINGS)
 
     def _take_rows(self) -> str:
         """Append new rows. Those that cannot be decoded are passed over and counted; returns a sentence about them."""
@@ -235,9 +376,7 @@ class RunLog(Log):
         if self._damaged < MOST_DAMAGED:
             try:
                 for stored in self._reader.since(self._seq, damaged=pass_over):
-                    self._events[type(stored.event)].append(stored)
-                    self._seq = stored.seq
-                    self.revision += 1
+                    self._add(stored)
             except DamagedEvent:
                 pass  # too many
         if self._damaged >= MOST_DAMAGED:
@@ -256,39 +395,14 @@ class RunLog(Log):
             except StoreError:
                 continue
             for stored in found:
-                self._events[type(stored.event)].append(stored)
-                self._seq = max(self._seq, stored.seq)
-        self.revision += bool(self._seq)
+                self._add(stored)
+
+    def _add(self, stored: StoredEvent) -> None:
+        self._rows.setdefault(type(stored.event), _Rows()).add(stored)
+        self._seq = max(self._seq, stored.seq)
 
 
-class LogUntil(Log):
-    """A run as it stood at an earlier moment: what a frozen page and the replay show."""
-
-    def __init__(self, log: RunLog, seq: int) -> None:
-        self.log, self.limit = log, seq
-        self.folder = log.folder
-
-    @property
-    def revision(self) -> int:  # type: ignore[override]
-        return -1 - min(self.limit, self.log.seq)  # never equal to a whole log's
-
-    @property
-    def config(self) -> RunConfig | None:
-        return self.log.config
-
-    @property
-    def trouble(self) -> str:
-        return self.log.trouble
-
-    def of(self, kind: type[Kind]) -> list[StoredEvent]:
-        found = self.log.of(kind)
-        return found[: bisect.bisect_right(found, self.limit, key=lambda stored: stored.seq)]
-
-    def status(self, *, fresh: bool = False) -> RunStatus:
-        return self.log.status(fresh=fresh)
-
-
-_LOGS: dict[Path, RunLog] = {}
+_LOGS: OrderedDict[Path, RunLog] = OrderedDict()  # those looked at last stand at the end
 _GUARD = threading.Lock()
 
 
@@ -296,6 +410,7 @@ def log_of(folder: RunFolder) -> RunLog:
     """The one RunLog of a run in this process."""
     path = folder.path.resolve()
     with _GUARD:
-        if path not in _LOGS:
-            _LOGS[path] = RunLog(folder)
-        return _LOGS[path]
+        log = _LOGS[path] = _LOGS.pop(path, None) or RunLog(folder)
+        if len(_LOGS) > MOST_LOGS:
+            _LOGS.popitem(last=False)
+        return log

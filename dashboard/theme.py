@@ -134,6 +134,11 @@ def points(value: float | None) -> str:
     return (f"{value:+.1f} pp".replace("-", "−") if round(value, 1) else "0.0 pp") if _known(value) else MISSING
 
 
+def change(value: float | None) -> str:
+    """-3.2 pp, as a metric's change: its arrow follows a plain hyphen, not the minus sign."""
+    return points(value).replace("−", "-")
+
+
 def signed(value: float | None, digits: int = 1) -> str:
     """+3.2, −3.2, 0.0: a difference in a cell, whose unit stands beside the scale; nothing where it is unknown."""
     if not _known(value):

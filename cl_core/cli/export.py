@@ -147,9 +147,7 @@ def _reports() -> Any:
 
 def _log(folder: RunFolder) -> Any:
     _reports()
-    log = import_module("dashboard.tail").RunLog(folder)
-    log.advance(force=True)
-    return log
+    return import_module("dashboard.tail").RunLog(folder).snapshot(force=True)
 
 
 def _write(target: Path, content: bytes) -> None:

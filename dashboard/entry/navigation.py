@@ -13,7 +13,7 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import arrive, page_file, say_unknown_run, settle_run
+from dashboard.frame import arrive, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.runs import runs_index
 from dashboard.widgets.control_bar import control_bar
 
@@ -46,6 +46,13 @@ chosen = st.navigation(
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
         st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
+        # Reached from Export: one entry more in the bar would hide Learn.
+        st.Page(
+            page_file("pages/measurements.py"),
+            title="All measurements",
+            icon=":material/dataset:",
+            visibility="hidden",
+        ),
     ],
     position="top",
 )
@@ -54,10 +61,11 @@ settle_run(runs_index())
 # In a new tab the bar waits for the matrix.
 picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
 own_runs = chosen.title != "Playground"  # that page trains networks of its own
-if own_runs and not picture_first:
-    control_bar(follow=chosen.title != "Run")
-with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
-    say_unknown_run()
-chosen.run()
-if picture_first:
-    control_bar(follow=True)
+with one_moment():
+    if own_runs and not picture_first:
+        control_bar(follow=chosen.title != "Run")
+    with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
+        say_unknown_run()
+    chosen.run()
+    if picture_first:
+        control_bar(follow=True)

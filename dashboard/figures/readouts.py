@@ -51,7 +51,7 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
     figure.update_layout(margin={"r": 190})
     return describe(
         figure,
-        title="Who reads the features",
+        title="Readouts of the same features",
         what="Mean accuracy over the tasks seen so far, by readout; all look at the same features.",
         look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
         "recomputed statistics: features that moved away from what was stored.",

@@ -158,7 +158,7 @@ def directions_left(
     figure.update_layout(margin={"r": 110})
     return describe(
         figure,
-        title=f"How fast the room runs out, {short(space)}",
+        title=f"Free directions over tasks, {short(space)}",
         what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are "
         "the chosen, the lowest and the highest.",
         look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned "

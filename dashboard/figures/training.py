@@ -213,7 +213,7 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
     passed = ", ".join(parts)
     return describe(
         figure,
-        title="What gets through of each step",
+        title="Update size before and after projection",
         what="Size of the step the optimiser proposes (dotted) and of the step that is applied (solid), all "
         f"projected parameters together, log axis. Applied over proposed, median: {passed or 'not measured'}.",
         look_for="A gap that opens at a task boundary is the price of protection; at the same size nothing is "

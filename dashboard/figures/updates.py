@@ -96,7 +96,7 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
     )
     return describe(
         figure,
-        title=f"Where the updates went, {short(space)}",
+        title=f"Updates inside the protected space, {short(space)}",
         what=f"Dots: share (root mean square) of a task's net {'prompt ' if prompts else ''}update along directions "
         f"past tasks use; grey bars: a random direction. {summary[0].upper() + summary[1:]}.",
         look_for="Dots well below their bar: the update avoided what past tasks use. On the bar: no better than "

@@ -142,7 +142,7 @@ def room_left(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     panels = [("null directions", lambda e: 100 * (1 - e.principal / len(e.before)))]
     if ruled:
         panels.append(("written to", lambda e: 100 * e.written / (most or len(e.before))))
-    title, told = "How fast the room runs out", []
+    title, told = "Free directions over tasks", []
     for col, (said, value) in enumerate(panels, start=1):
         ends, top = [], 100.0
         for tower in towers:

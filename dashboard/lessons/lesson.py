@@ -23,7 +23,7 @@ from dashboard.figures.lines import decade_ticks
 from dashboard.figures.readings import accuracies
 from dashboard.figures.readouts import readout_comparison
 from dashboard.runs import runs_index
-from dashboard.tail import RunLog, log_of
+from dashboard.tail import Snapshot, log_of
 from dashboard.theme import percent, task_name, task_title
 
 Kind = TypeVar("Kind", bound=Event)
@@ -40,13 +40,12 @@ class RecordingMissing(Exception):
 class Recordings:
     """The runs that travel with the program, by name. Read once for all viewers (`dashboard.tail`)."""
 
-    def log(self, name: str) -> RunLog:
+    def log(self, name: str) -> Snapshot:
         """The whole recording; raises RecordingMissing."""
         folder = runs_index().recordings.get(name)
         if folder is None:
             raise RecordingMissing(f"this lesson reads the recording {name}, which did not come with this copy")
-        log = log_of(folder)
-        log.advance()
+        log = log_of(folder).snapshot()
         if log.trouble:
             raise RecordingMissing(f"this lesson reads the recording {name}, which cannot be read: {log.trouble}")
         return log

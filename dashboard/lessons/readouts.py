@@ -105,7 +105,7 @@ LESSON = Lesson(
             "Why may nobody report the recomputed number as the method's accuracy?",
             "It looks at training pictures of old tasks, which the method is not allowed to keep. It is a control: it "
             "says what is still in the features, not what the method can do with them.",
-            links=(Link("Who reads the features", "pages/forgetting.py", (("run", PLAIN),)),),
+            links=(Link("Readouts of the same features", "pages/forgetting.py", (("run", PLAIN),)),),
             terms=("readout",),
         ),
         Step(

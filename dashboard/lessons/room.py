@@ -221,7 +221,9 @@ LESSON = Lesson(
             "The softness η of this run is {eta}. What would the dots do at one, and what would it cost?",
             "At one, protected directions let nothing pass, and the dots fall towards zero. The new task then loses "
             "everything that it wanted there. The next lesson moves exactly this.",
-            links=(Link("Where the updates went", "pages/spectra.py", (("run", PROTECTED), ("layer", "1"))),),
+            links=(
+                Link("Updates inside the protected space", "pages/spectra.py", (("run", PROTECTED), ("layer", "1"))),
+            ),
             terms=("softness", "interference"),
         ),
         Step(

@@ -10,11 +10,10 @@ from cl_core.events import (
     PredictionsMade,
     ProbesChosen,
     PromptsDrifted,
-    TaskEnded,
     UpdateMeasured,
 )
-from dashboard.frame import FEW, Frame, code, empty, literal, not_measured, panel
-from dashboard.tail import Log
+from dashboard.frame import Frame, choose, code, empty, literal, not_measured, show_figure
+from dashboard.tail import Snapshot
 from dashboard.theme import number, task_name
 from dashboard.widgets.inspection import inspected, task_and_layer
 
@@ -22,17 +21,7 @@ ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
 
 
-def choice(label: str, key: str, options: list[str], default: str) -> str:
-    """A control of this page, kept in the URL; a row of buttons while there are few options."""
-    if st.session_state.get(key) not in options:
-        st.session_state[key] = default
-    shared = {"key": key, "bind": "query-params", "persist_state": "session"}
-    if len(options) <= FEW:
-        return st.segmented_control(label, options, required=True, **shared) or default
-    return st.selectbox(label, options, width=140, **shared) or default
-
-
-def answers(log: Log, probe: int, image: int) -> str:
+def answers(log: Snapshot, probe: int, image: int) -> str:
     """One sentence: what the model says of one probe image after each task."""
     plan = log.started()
     names = [str(name) for part in (plan.tasks if plan else []) for name in part.get("classes", [])]
@@ -49,10 +38,8 @@ def answers(log: Log, probe: int, image: int) -> str:
     return "The model's answer: " + "; ".join(said) + "." if said else ""
 
 
-def images_part(log: Log, task: int | None, layer: int) -> None:
+def images_part(log: Snapshot, task: int | None, layer: int) -> None:
     """One probe image: attention before, after, difference."""
-    from dashboard.figures.attention import attention_on_image, class_token_row
-
     compared = log.events(AttentionCompared)
     probes = {e.clock.task: e for e in log.events(ProbesChosen)}
     known = sorted({e.probe_task for e in compared if e.probe_task in probes})
@@ -65,11 +52,11 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
     plan = log.started()
     heads = int(plan.backbone.get("heads", 1)) if plan else 1
     with st.container(horizontal=True, gap="large", key="attention-controls"):
-        probe = int(choice("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
+        probe = int(choose("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
         found = probes[probe]
-        image = int(choice("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
-        head = choice("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
-        against = choice("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
+        image = int(choose("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
+        head = choose("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
+        against = choose("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
         for i, picture in enumerate(found.images):
             st.image(
@@ -97,49 +84,29 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
         )
         return
     which = None if head == ALL_HEADS else int(head) - 1
-    before, after = (class_token_row(mine[t], image=image, layer=layer, head=which) for t in (before_task, after_task))
     grid = tuple(plan.backbone.get("patch_grid", ())) if plan else ()
-    if len(grid) != 2 or grid[0] * grid[1] + 1 > len(after):
+    if len(grid) != 2 or grid[0] * grid[1] + 1 > mine[after_task].class_attention.shape[-1]:
         not_measured(
             "This backbone's tokens do not form a grid of patches, so they cannot be laid over the image.",
             "The figures below do not need one.",
         )
         return
-    ended = {event.clock.task for event in log.events(TaskEnded)}
-    moments = tuple(
-        f"after {task_name(t)}" if t in ended else f"in {task_name(t)}, so far" for t in (before_task, after_task)
-    )
-    if before_task == after_task:
-        moments = (moments[0], f"{moments[1]}, the same")
-    panel(
-        attention_on_image,
-        found.images[image],
-        before,
-        after,
-        grid=grid,
-        layer=layer,
-        head=which,
-        probe_task=probe,
-        moments=moments,
-        name=str(found.names[image]) if image < len(found.names) else "",
-        key="attention-image",
-    )
+    chosen = {"probe": probe, "image": image, "layer": layer, "head": which}
+    show_figure("attention-on-image", log, **chosen, before=before_task, after=after_task)
     said = answers(log, probe, image)
     if said:
         st.caption(said + " Margin: logit of the true class minus the best other.")
 
 
-def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None:
+def attention_part(frame: Frame, log: Snapshot, task: int | None, layer: int) -> None:
     """Images first, then the layers' consistency."""
-    from dashboard.figures import attention
     from dashboard.figures.readings import compared_later
 
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
-    if not compared and (moved := log.events(FeaturesCompared)):
-        plan = log.started()
+    if not compared and log.count(FeaturesCompared):
         st.markdown("Attention was not recorded in this run; how far the features of probe images moved was.")
-        panel(attention.feature_drift, moved, tasks=len(plan.tasks) if plan else None, key="attention-features")
+        show_figure("recorded-feature-drift", log)
         return
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
@@ -157,7 +124,6 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
         return
     images_part(log, task, layer)
     plan = log.started()
-    tasks = len(plan.tasks) if plan else None
     later = compared_later(compared)
     if not later:
         if plan is not None and plan.trained_tasks == 1:
@@ -174,26 +140,21 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
     probe = probe if any(e.probe_task == probe for e in later) else later[0].probe_task
     left, right = st.columns([3, 2])
     with left:
-        panel(
-            attention.consistency_by_layer, compared, probe_task=probe, tasks=tasks, layer=layer, key="attention-layers"
-        )
+        show_figure("consistency-by-layer", log, probe=probe, layer=layer)
     with right:
-        panel(attention.consistency_over_tasks, compared, layer=layer, tasks=tasks, key="attention-tasks")
+        show_figure("consistency-over-tasks", log, layer=layer)
     left, right = st.columns([3, 2])
     prompted = any(share > 0 for e in compared for share in e.prompt_mass)
     if prompted:
         with left:
-            panel(attention.prompt_mass, compared, tasks=tasks, layer=layer, key="attention-mass", height=340)
+            show_figure("prompt-mass", log, layer=layer, height=340)
     with right if prompted else left:
-        panel(attention.feature_drift, compared, tasks=tasks, key="attention-features")
+        show_figure("feature-drift", log)
 
 
-def prompts_part(frame: Frame, log: Log, layer: int) -> None:
+def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
     """Where the prompt tokens went."""
-    from dashboard.figures import drift
-
-    drifted, updates, plan = log.events(PromptsDrifted), log.events(UpdateMeasured), log.started()
-    tasks = len(plan.tasks) if plan else None
+    drifted, updates = log.events(PromptsDrifted), log.events(UpdateMeasured)
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
     st.markdown("### Prompts" if has_prompts else "### Change of the weights")
     if not drifted and not updates:
@@ -222,24 +183,17 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
                 key="common-start",
                 help="On: how far and where each prompt went. Off: where each prompt is.",
             )
-            panel(
-                drift.prompt_paths,
-                drifted,
-                layer=layer,
-                tasks=tasks,
-                common_start=together,
-                key=f"prompt-paths-{together}",
-            )
+            show_figure("prompt-paths", log, key=f"prompt-paths-{together}", layer=layer, common_start=together)
         with right:
             if updates:
-                panel(drift.movement, updates, tasks=tasks, key="prompt-movement")
+                show_figure("movement", log)
         left, right = st.columns(2)
         with left:
-            panel(drift.prompt_statistics, drifted, layer=layer, tasks=tasks, key="prompt-statistics")
+            show_figure("prompt-statistics", log, layer=layer)
         with right:
-            panel(drift.statistics_drift, drifted, tasks=tasks, key="prompt-statistics-map")
+            show_figure("statistics-drift", log)
     else:
-        panel(drift.movement, updates, of="prompts" if has_prompts else "weights", tasks=tasks, key="prompt-movement")
+        show_figure("movement", log)
 
 
 def show() -> None:

@@ -23,7 +23,7 @@ from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 MOST = 6  # runs over each other: more dashes than that cannot be told apart
 BEAT = 2.0  # seconds between looks at a sweep in training
 NO_SWEEP = "none"
-JUDGED = "as each run is judged"
+JUDGED = "run default"
 READOUTS = (JUDGED, "task-incremental", "stored statistics", "recomputed statistics")
 
 

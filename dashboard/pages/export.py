@@ -11,31 +11,30 @@ from typing import Any
 import streamlit as st
 
 from cl_core.store import StoreError, unpack
-from dashboard.frame import Frame, code, current, empty, literal, sentence, show_run
+from dashboard.frame import Frame, code, current, empty, go_to, literal, sentence, show_run
 from dashboard.runs import runs_folder, runs_index
-from dashboard.tail import RunLog
+from dashboard.tail import Snapshot, log_of
 from dashboard.theme import megabytes
 
 LIBRARY = 4.9e6  # bytes of the plotting library in a report
 LARGEST = 200  # MB that the server takes from a browser
 
 
-def report_file(log: RunLog) -> bytes:
+def report_file(log: Snapshot) -> bytes:
     """The report, as it is when the button is pressed."""
     from dashboard.report import report
 
-    log.advance(force=True)
-    return report(log).encode()
+    return report(log_of(log.folder).snapshot(force=True)).encode()
 
 
-def data_file(log: RunLog) -> bytes:
+def data_file(log: Snapshot) -> bytes:
     """All tables and arrays as one ZIP."""
     from cl_core.export import data_files, leaf, zipped
 
     return zipped(data_files(log.folder), f"{leaf(log.folder)}-data")
 
 
-def recording_file(log: RunLog) -> bytes:
+def recording_file(log: Snapshot) -> bytes:
     """The run without its checkpoints as one ZIP."""
     from cl_core.store import pack
 
@@ -44,13 +43,13 @@ def recording_file(log: RunLog) -> bytes:
     return out.getvalue()
 
 
-def stored_bytes(log: RunLog) -> int:
+def stored_bytes(log: Snapshot) -> int:
     """What events and arrays take on disk."""
     files = [log.folder.database, *log.folder.arrays.glob("*.npy")]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def offers(frame: Frame, log: RunLog) -> None:
+def offers(frame: Frame, log: Snapshot) -> None:
     """The three files, each with what it holds."""
     stored, so_far = stored_bytes(log), ", so far" if frame.live else ""
     held = frame.live or log.status().pid is not None
@@ -106,22 +105,25 @@ def offer(label: str, about: str, so_far: str = "", *, key: str, **button: Any) 
         st.download_button(label, key=key, on_click="ignore", **button)
 
 
-def preview(frame: Frame, log: RunLog) -> None:
+def preview(frame: Frame, log: Snapshot) -> None:
     """What the report will hold: sections and what is in them."""
-    from dashboard.report import contents, facts
+    from dashboard.figures.catalogue import SECTIONS, contents
+    from dashboard.report import facts
 
     st.markdown("### What the report holds" + (" so far" if frame.live else ""))
     found = contents(log)
     head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
-    lines = [f"- **{section.title}**: " + "; ".join(part.title for part in parts) for section, parts in found]
+    lines = [f"- **{SECTIONS[key]}**: " + "; ".join(literal(part.title) for part in parts) for key, parts in found]
     st.markdown("\n".join([head, *lines, "- **Settings**: all, with what differs from the preset or the default"]))
+    if st.button("All measurements of this run", key="export-measurements", icon=":material/dataset:"):
+        go_to("pages/measurements.py")
     if not found:
         st.caption("No figure yet: the first ones come with the first step.")
     for said in facts.warnings(log):
         st.caption(f":material/info: {literal(said)}")
 
 
-def elsewhere(log: RunLog) -> None:
+def elsewhere(log: Snapshot) -> None:
     """The same in a terminal, and single figures."""
     st.caption(
         f"In a terminal: `plastiscope report {_word(log.name)}` and `plastiscope export {_word(log.name)}`, with "
@@ -170,7 +172,7 @@ def show() -> None:
         empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
         bring_in()
         return
-    st.caption(f"{code(log.name)}, {literal(log.title)}: to take home.")
+    st.caption(f"This exports {code(log.name)}, {literal(log.title)}.")
     if log.trouble:
         st.error(sentence(log.trouble), icon=":material/broken_image:")
     if log.config is None:

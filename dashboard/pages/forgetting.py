@@ -7,11 +7,9 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
 from cl_core.summary import ZERO_SHOT, measures
-from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time, learned_and_kept
 from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
-from dashboard.figures.readouts import readout_bars, readout_comparison
-from dashboard.frame import choose, empty, literal, not_measured, panel
-from dashboard.tail import Log
+from dashboard.frame import choose, empty, literal, not_measured, show_figure
+from dashboard.tail import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.widgets.inspection import inspected
 
@@ -53,7 +51,9 @@ def _open_cell(point: dict[str, object]) -> None:
     )  # type: ignore[arg-type]
 
 
-def cell(log: Log, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:
+def cell(
+    log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int
+) -> None:
     """What one cell says, and the probe images that were lost there."""
     if after < 0:
         value = untrained[on] if untrained is not None else np.nan
@@ -96,7 +96,7 @@ def cell(log: Log, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray |
     lost_images(log, plan, after, on)
 
 
-def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
+def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     """Probe images of a task that were right when it had been learned and are wrong now."""
     probes = next((e for e in log.events(ProbesChosen) if e.clock.task == on), None)
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
@@ -151,7 +151,7 @@ def _class(names: list[str], identity: int) -> str:
     return names[int(identity)] if 0 <= int(identity) < len(names) else f"class {int(identity) + 1}"
 
 
-def numbers(log: Log, live: bool) -> None:
+def numbers(log: Snapshot, live: bool) -> None:
     """The run's numbers for every readout in a table."""
     measured = log.events(AccuracyMeasured)
     found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
@@ -206,26 +206,19 @@ def show() -> None:
             after, on = cell_choice(matrix, untrained)
             cell(log, plan, matrix, untrained, after, on)
     with left:
-        panel(
-            accuracy_matrix,
-            measured,
-            stages=plan.trained_tasks,
-            tasks=plan.tasks,
-            key="forgetting-matrix",
-            on_pick=None if joint else _open_cell,
-        )
+        show_figure("accuracy-matrix", log, on_pick=None if joint else _open_cell)
     left, right = st.columns(2)
     if not joint:
         with left:
-            panel(learned_and_kept, measured, stages=plan.trained_tasks, key="forgetting-kept")
+            show_figure("learned-and-kept", log)
         with right:
-            panel(accuracy_over_time, measured, stages=plan.trained_tasks, tasks=plan.tasks, key="forgetting-time")
+            show_figure("accuracy-over-time", log)
     if len(readouts(measured)) > 1:
         left, right = st.columns(2)
         with left:
-            panel(readout_comparison, measured, stages=plan.trained_tasks, key="forgetting-readouts")
+            show_figure("readout-comparison", log)
         with right:
-            panel(readout_bars, measured, stages=plan.trained_tasks, key="forgetting-bars")
+            show_figure("readout-bars", log)
     elif headline_of(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
         not_measured(
             "Other readouts were not recorded.",

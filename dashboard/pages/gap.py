@@ -14,10 +14,10 @@ from dashboard.frame import (
     learned_at_once,
     literal,
     not_measured,
-    panel,
     select_task,
+    show_figure,
 )
-from dashboard.tail import Log
+from dashboard.tail import Snapshot
 from dashboard.theme import number, percent, points, task_label, task_name
 from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
 
@@ -27,7 +27,7 @@ def reads_texts(method: str) -> bool:
     return method not in METHODS or METHODS[method].needs != "vit"
 
 
-def nothing_yet(frame: Frame, log: Log) -> None:
+def nothing_yet(frame: Frame, log: Snapshot) -> None:
     """Why nothing was measured, in one sentence."""
     config = log.config
     if config is not None and not reads_texts(config.method):
@@ -55,7 +55,7 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         )
 
 
-def headline(log: Log, shown: ModalityGapMeasured) -> None:
+def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
     """The chosen moment against the first, in five numbers."""
     from dashboard.figures.gap import moment
 
@@ -95,7 +95,7 @@ def headline(log: Log, shown: ModalityGapMeasured) -> None:
             f"{percent(first.general_accuracy)} before, {percent(shown.general_accuracy)} at this moment",
         )
         st.metric(
-            "Told apart by a line",
+            "Linear separability of images and texts",
             percent(shown.linear_probe),
             width="content",
             help="How often a logistic regression tells held-out pictures from texts (5-fold cross-validation): 100 % "
@@ -103,12 +103,11 @@ def headline(log: Log, shown: ModalityGapMeasured) -> None:
         )
 
 
-def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
+def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     """The general set: clouds, cosines, retrieval, zero-shot accuracy."""
-    from dashboard.figures import gap, zero_shot_ability
+    from dashboard.figures import gap
 
-    measured = log.events(ModalityGapMeasured)
-    shown = gap.at(measured, task)
+    shown = gap.at(log.events(ModalityGapMeasured), task)
     if shown is None:
         st.info(
             "This run's stream has no pictures and captions of the pre-training world; a stream that has them is "
@@ -121,18 +120,18 @@ def joint_space(log: Log, task: int | None, tasks: list[dict]) -> None:
     headline(log, shown)
     left, right = st.columns(2)
     with left:
-        panel(gap.two_clouds, measured, tasks, task=shown.clock.task, key="gap-clouds")
+        show_figure("two-clouds", log, task=shown.clock.task)
     with right:
-        panel(gap.cosine_distributions, measured, tasks, task=shown.clock.task, key="gap-cosines", height=480)
-    panel(gap.gap_over_tasks, measured, tasks, key="gap-length")
+        show_figure("cosine-distributions", log, task=shown.clock.task, height=480)
+    show_figure("gap-over-tasks", log)
     left, right = st.columns(2)
     with left:
-        panel(zero_shot_ability.retrieval, measured, tasks, key="gap-retrieval")
+        show_figure("retrieval", log)
     with right:
-        panel(zero_shot_ability.general_accuracy, measured, tasks, key="gap-general")
+        show_figure("general-accuracy", log)
 
 
-def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
+def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     """The run's tasks: accuracy lost before they are learned, and pictures against class texts."""
     from dashboard.figures import zero_shot_ability
     from dashboard.figures.readings import zero_shot
@@ -146,18 +145,18 @@ def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
             "`micro-mtil` is such a stream.",
         )
     elif np.isfinite(zero_shot_ability.lost_before_learning(accuracies)).any():
-        panel(zero_shot_ability.zero_shot_lost, accuracies, tasks, key="gap-lost")
+        show_figure("zero-shot-lost", log)
     else:
         waiting = task_label(1, tasks) if len(tasks) > 1 else task_name(1)
         with st.container(border=True, key="panel-gap-lost-empty"):
             st.markdown("**Zero-shot lost before learning**")
             st.markdown(
-                f"Appears when {task_label(0, tasks)} has been learned while {waiting} still waits."
+                f"Appears when {literal(task_label(0, tasks))} has been learned while {literal(waiting)} still waits."
                 if (plan := log.started()) is None or plan.trained_tasks > 1
                 else "This run has a single stage of training: no task waits while another is learned."
             )
     if similar:
-        panel(zero_shot_ability.domain_similarities, similar, tasks, task=task, key="gap-domains")
+        show_figure("domain-similarities", log, task=task)
 
 
 def show() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cl_core.presets import PRESETS
-from dashboard.frame import carry, code, describe_panel, go_to, sentence
+from dashboard.frame import carry, code, describe_panel, go_to, literal, sentence
 from dashboard.lessons import LESSONS
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
@@ -206,7 +206,7 @@ def lesson_page(lesson: Lesson, number: int) -> None:
     head(lesson, number)
     step = lesson.steps[number - 1]
     try:
-        stamp = tuple(RUNS.log(name).revision for name in lesson.runs)
+        stamp = tuple(RUNS.log(name).reading for name in lesson.runs)
         facts, drawn = told(lesson.name, stamp), pictures(lesson.name, number, stamp)
     except RecordingMissing as missing:
         st.info(sentence(missing), icon=":material/visibility_off:")
@@ -222,7 +222,7 @@ def lesson_page(lesson: Lesson, number: int) -> None:
         for index, (drawing, (figure, words)) in enumerate(zip(step.drawings, drawn, strict=True)):
             key = f"lesson-{lesson.name}-{number}-{index}"
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
-                st.markdown(f"**{f'{drawing.of}: ' if drawing.of else ''}{words['title']}**")
+                st.markdown(f"**{f'{drawing.of}: ' if drawing.of else ''}{literal(words['title'])}**")
                 if drawing.runs:
                     named = " and ".join(map(code, drawing.runs))
                     st.caption(f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {named}")

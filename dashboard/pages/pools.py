@@ -19,16 +19,16 @@ from dashboard.frame import (
     learned_at_once,
     literal,
     not_measured,
-    panel,
     select_layer,
     select_task,
+    show_figure,
 )
-from dashboard.tail import Log
+from dashboard.tail import Snapshot
 from dashboard.theme import layer_name, number, percent, task_label, task_name
 from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
 
 
-def nothing_yet(frame: Frame, log: Log) -> None:
+def nothing_yet(frame: Frame, log: Snapshot) -> None:
     """Why nothing was measured, in one sentence."""
     config = log.config
     if config is not None and not config.diagnostics.selection:
@@ -57,7 +57,7 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         )
 
 
-def chosen_layer(log: Log, measured: list[SelectionMeasured]) -> int:
+def chosen_layer(log: Snapshot, measured: list[SelectionMeasured]) -> int:
     """The layer that is shown: the reader's, or the nearest one that picks."""
     from dashboard.figures.selection import layers
 
@@ -100,14 +100,14 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
         )
         if not mixed(now):
             st.metric(
-                "Taken by a picture",
+                "Prompts selected per image",
                 number(float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))),
                 width="content",
                 help="Entries each picture takes whole",
             )
 
 
-def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
+def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
     """What a method with fixed keys and stored mixtures has measured of itself; nothing where there are none."""
     moved, likeness = log.events(KeysMoved), log.events(IntraClassMeasured)
     added, fits = log.events(ResidualMeasured), log.events(MixtureFitted)
@@ -118,12 +118,12 @@ def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
     st.markdown("### Keys and mixtures")
     left, right = st.columns(2)
     with left:
-        panel(mixtures.found_by_layer, log.events(SelectionMeasured), tasks, key="pools-by-layer")
-        panel(mixtures.class_likeness, likeness, tasks, key="pools-likeness")
+        show_figure("found-by-layer", log)
+        show_figure("class-likeness", log)
     with right:
-        panel(mixtures.key_drift, moved, tasks, key="pools-keys")
+        show_figure("key-drift", log)
         if added:
-            panel(mixtures.residual_ratio, added, tasks, key="pools-added")
+            show_figure("residual-ratio", log)
     if fits:
         known = mixtures.fitted_classes(fits)
         label = st.selectbox(
@@ -136,9 +136,9 @@ def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
         )
         left, right = st.columns(2)
         with left:
-            panel(mixtures.mixture_fit, fits, tasks, key="pools-fit")
+            show_figure("mixture-fit", log)
         with right:
-            panel(mixtures.real_and_sampled, fits, tasks, label=label, key="pools-drawn")
+            show_figure("real-and-sampled", log, label=label)
 
 
 def show() -> None:
@@ -172,16 +172,16 @@ def show() -> None:
     headline(now, measured, tasks)
     left, right = st.columns(2) if now.of else (st.container(), st.container())
     with left:
-        panel(selection.taken_entries, measured, tasks, layer=layer, task=now.clock.task, key="pools-taken")
+        show_figure("selected-entries", log, layer=layer, task=now.clock.task)
     with right:
         if now.of:
-            panel(selection.own_entry_taken, measured, tasks, layer=layer, key="pools-own")
+            show_figure("own-entry", log, layer=layer)
     if not now.of:
         not_measured(
             "Entries of this pool belong to nobody, so no choice is right or wrong.",
             "Where entries stand for tasks or classes, own entries found are drawn here.",
         )
-    panel(selection.pool_use, measured, tasks, layer=layer, task=now.clock.task, key="pools-use")
+    show_figure("pool-use", log, layer=layer, task=now.clock.task)
     keys_and_mixtures(log, tasks)
 
 

@@ -52,7 +52,7 @@ def run_rows(asked: Question, known: Known) -> None:
                 key=f"question-open-{asked.name}-{label}",
                 type="tertiary",
                 icon=":material/monitoring:",
-                help=f"Open {folder.name} on the Run page",
+                help=f"Open {literal(folder.name)} on the Run page",
                 on_click=_show,
                 args=(folder.name,),
             )
@@ -68,8 +68,7 @@ def _show(name: str) -> None:
 
 def _stand(folder: RunFolder) -> str:
     """Where a living run is: task, step, time left."""
-    log = log_of(folder)
-    log.advance()
+    log = log_of(folder).snapshot()
     stand = progress(log)
     if stand.task < 0:
         return ""

@@ -18,10 +18,10 @@ from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
 from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence
+from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence, show_figure
 from dashboard.progress import progress
 from dashboard.runs import family, runs_index
-from dashboard.tail import Log, log_of
+from dashboard.tail import Log, Snapshot, log_of
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
@@ -33,7 +33,7 @@ from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
 
-def timeline(log: Log, state: str) -> None:
+def timeline(log: Snapshot, state: str) -> None:
     """One chip a task in its colour: learned, in training, to come."""
     plan, stand = log.started(), progress(log)
     if plan is None:
@@ -68,7 +68,7 @@ def timeline(log: Log, state: str) -> None:
     task_timeline(chips, key="run-timeline")
 
 
-def banner(frame: Frame, log: Log, state: str) -> None:
+def banner(frame: Frame, log: Snapshot, state: str) -> None:
     """One sentence on how the run stands, and what can be done next; nothing while it simply runs."""
     status = log.status()
     refused = log.events(CommandRefused)
@@ -89,7 +89,7 @@ def banner(frame: Frame, log: Log, state: str) -> None:
             )
         case "paused":
             st.info(
-                "Paused. *Go on* or *Step* in the bar below; nothing is lost if you close this page.",
+                "Paused. *Resume* or *Step* in the bar below; nothing is lost if you close this page.",
                 icon=":material/pause_circle:",
             )
         case "stopped":
@@ -120,7 +120,7 @@ def _because(reason: str) -> str:
     return f" ({literal(reason)})" if reason else ""
 
 
-def failure(frame: Frame, log: Log) -> None:
+def failure(frame: Frame, log: Snapshot) -> None:
     """Cause, last lines of the log, what survived, what to do."""
     failed, status, stand = log.latest(RunFailed), log.status(), progress(log)
     reason = failed.reason if failed else status.reason or "the worker ended with an error"
@@ -161,9 +161,6 @@ def results(log: Log, state: str) -> None:
 
 def figures() -> None:
     """The live figures. Drawn every second while new events come."""
-    from dashboard.figures.accuracy import accuracy_matrix, accuracy_over_time
-    from dashboard.figures.training import losses, update_norms
-
     frame = current()
     log = frame.log
     if log is None:
@@ -181,44 +178,28 @@ def figures() -> None:
             st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
         return
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
-    first, total, tasks = task_name(0), plan.total_steps, len(plan.tasks)
+    first = task_name(0)
     left, right = st.columns(2)
     with left, st.container(key="run-losses-place"):
         if steps:
-            panel(losses, steps, tasks=tasks, total_steps=total, key="run-losses", height=320, live=True)
+            show_figure("losses", log, key="run-losses", height=320)
         else:
             ended = state in ("finished", "stopped", "failed", "gone")
             _later("Losses", "This run holds no losses." if ended else "The first point appears with the first step.")
     with right, st.container(key="run-matrix-place"):
         if measured:
-            panel(
-                accuracy_matrix,
-                measured,
-                stages=plan.trained_tasks,
-                tasks=plan.tasks,
-                key="run-matrix",
-                height=320,
-                live=True,
-            )
+            show_figure("accuracy-matrix", log, key="run-matrix", height=320)
         else:
             _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
     left, right = st.columns(2)
     with left, st.container(key="run-norms-place"):
         if any(event.proposed_norm for event in steps):
-            panel(update_norms, steps, total_steps=total, key="run-norms", height=300, live=True)
+            show_figure("update-norms", log, key="run-norms", height=300)
         elif not steps and state not in ("finished", "stopped", "failed", "gone"):
-            _later("What gets through of each step", "It appears with the first step.")
+            _later("Update size before and after projection", "It appears with the first step.")
     with right, st.container(key="run-tasks-place"):
         if plan.trained_tasks > 1 and measured:
-            panel(
-                accuracy_over_time,
-                measured,
-                stages=plan.trained_tasks,
-                tasks=plan.tasks,
-                key="run-tasks",
-                height=300,
-                live=True,
-            )
+            show_figure("accuracy-over-time", log, key="run-tasks", height=300)
         elif plan.trained_tasks > 1:
             _later("Accuracy of each task over time", f"The first point appears when {first} has been learned.")
     with st.container(key="run-forks-place"):
@@ -233,8 +214,7 @@ def relatives(frame: Frame, stages: int) -> None:
 
     branches = []
     for folder, fork in family(runs_index(), frame.run):
-        log = log_of(folder)
-        log.advance()
+        log = log_of(folder).snapshot()
         means = mean_so_far(accuracies(log.events(AccuracyMeasured)))
         branches.append(
             Branch(folder.name, means, fork.after_task, _changes(fork)) if fork else Branch(folder.name, means)

@@ -19,8 +19,8 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from cl_core.registry import METHODS
-from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, panel, select_task
-from dashboard.tail import Log
+from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, select_task, show_figure
+from dashboard.tail import Snapshot
 from dashboard.theme import task_name
 from dashboard.widgets.inspection import inspected, offer_runs, task_and_layer
 from dashboard.widgets.moment_spectra import choose_space, moments
@@ -30,7 +30,7 @@ PROMPTS, FEATURES, WEIGHTS, SUBSPACES = "prompts", "features", "weights", "task 
 CONCEPTORS = "conceptors"
 
 
-def families(log: Log) -> list[str]:
+def families(log: Snapshot) -> list[str]:
     """What this run has spectra of."""
     from dashboard.figures.readings import spaces
     from dashboard.figures.spectra import PROMPT_SPACES
@@ -54,7 +54,7 @@ def works_on_prompts(method: str) -> bool:
     return method not in METHODS or METHODS[method].needs == "vit"
 
 
-def nothing_yet(frame: Frame, log: Log) -> None:
+def nothing_yet(frame: Frame, log: Snapshot) -> None:
     """Why there is no spectrum, in one sentence."""
     config = log.config
     asked = config is None or config.diagnostics.spectra or config.diagnostics.weights
@@ -83,24 +83,21 @@ def nothing_yet(frame: Frame, log: Log) -> None:
         offer_runs(SpectrumMeasured, key="spectra")
 
 
-def subspaces(log: Log) -> None:
+def subspaces(log: Snapshot) -> None:
     """What tasks take of the space of input embeddings, and what learning did for tasks to come."""
-    from dashboard.figures import forward_transfer, subspaces
-
-    measured, probed, plan = log.events(SubspaceMeasured), log.events(ForwardTransferMeasured), log.started()
-    tasks = list(plan.tasks) if plan else []
+    measured, probed = log.count(SubspaceMeasured), log.count(ForwardTransferMeasured)
     if measured:
         left, right = st.columns([3, 2])
         with left:
-            panel(subspaces.embedding_spectra, measured, tasks, key="subspaces-spectra")
+            show_figure("embedding-spectra", log)
         with right:
-            panel(subspaces.overlap_map, measured, tasks, key="subspaces-overlap")
+            show_figure("overlap-map", log)
         left, right = st.columns(2)
         with left:
-            panel(subspaces.space_budget, measured, tasks, key="subspaces-budget")
+            show_figure("space-budget", log)
         with right:
-            panel(subspaces.gradient_parts, measured, tasks, key="subspaces-gradient")
-        panel(subspaces.leak_into_cores, measured, tasks, key="subspaces-leak")
+            show_figure("gradient-parts", log)
+        show_figure("leak-into-cores", log)
     st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
@@ -108,36 +105,25 @@ def subspaces(log: Log) -> None:
             "Start one with `--set diagnostics.forward=true`.",
         )
         return
-    if not measured:
-        panel(forward_transfer.forward_transfer, probed, tasks, key="subspaces-forward")
-        return
-    left, right = st.columns(2)
+    left, right = st.columns(2) if measured else (st.container(), None)
     with left:
-        panel(forward_transfer.forward_transfer, probed, tasks, key="subspaces-forward")
-    with right:
-        panel(forward_transfer.transfer_against_overlap, measured, probed, tasks, key="subspaces-transfer")
+        show_figure("forward-transfer", log)
+    if right is not None:
+        with right:
+            show_figure("transfer-against-overlap", log)
 
 
-def conceptors(log: Log, task: int | None, layer: int) -> None:
+def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
     """How far past tasks have taken the directions of a layer's inputs."""
-    from dashboard.figures import conceptors
-
-    measured, surveyed, plan = log.events(ConceptorMeasured), log.events(InputsSurveyed), log.started()
-    tasks = len(plan.tasks) if plan else None
     left, right = st.columns([3, 2])
     with left:
-        until = [e for e in measured if task is None or e.clock.task <= task]
-        panel(conceptors.directions_in_use, until or measured, layer=layer, tasks=tasks, key="conceptors-use")
+        show_figure("directions-in-use", log, layer=layer, task=task)
     with right:
-        panel(conceptors.capacity_over_tasks, measured, layer=layer, tasks=tasks, key="conceptors-capacity")
-    if surveyed:
-        panel(conceptors.shared_with_the_past, surveyed, tasks=tasks, key="conceptors-shared")
-    steps = log.events(StepEnded)
-    if any(event.proposed_norm for event in steps):
-        from dashboard.figures.training import update_norms
-
-        total = plan.total_steps if plan else None
-        panel(update_norms, steps, total_steps=total, key="conceptors-norms", height=340)
+        show_figure("capacity-over-tasks", log, layer=layer)
+    if log.count(InputsSurveyed):
+        show_figure("shared-with-the-past", log)
+    if any(event.proposed_norm for event in log.events(StepEnded)):
+        show_figure("update-norms", log, height=340)
 
 
 def show() -> None:

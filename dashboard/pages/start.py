@@ -137,7 +137,7 @@ def start_panel() -> None:
             args=({"preset": LIVE}, "start"),
         )
         second = st.button(
-            "The same, nothing protected", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
+            "Start the unprotected baseline", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
         )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
         st.caption("A run is training now; a second one shares the processor with it, and both take longer.")

@@ -11,7 +11,7 @@ from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, posi
 from dashboard.frame import Frame, choose, code, empty, not_measured, panel
 from dashboard.runs import runs_index
 from dashboard.tail import log_of
-from dashboard.theme import layer_name, percent, points, task_name
+from dashboard.theme import change, layer_name, percent, task_name
 from dashboard.widgets.inspection import inspected, offer_runs, shown_instead, task_and_layer
 from dashboard.widgets.threshold_fork import judged, stored, try_it
 
@@ -154,7 +154,7 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
         for field, (label, note) in notes.items():
             value, before = mean(now, field), mean(then, field) if then is not None else math.nan
             differs = math.isfinite(value - before) and round(abs(value - before), 1) > 0
-            moved = points(value - before) + " against the run" if differs else None
+            moved = change(value - before) + " against the run" if differs else None
             st.metric(label, percent(value), moved, delta_color="off", width="content", help=note)
         if boundary.kind == "moments" and threshold.scale != "plain":
             gain = now.mean("gain")
@@ -173,12 +173,13 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     options = [NOBODY, *(n for n in index.names if n != name)][:200]
     if len(options) < 2:
         return []
-    chosen = st.selectbox("Beside it", options, key="whatif-beside", help="Another run on the same axis", width=320)
+    chosen = st.selectbox(
+        "Compare with run", options, key="whatif-beside", help="Another run on the same axis", width=320
+    )
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
         return []
-    log = log_of(folder)
-    log.advance()
+    log = log_of(folder).snapshot()
     found = stored(log)
     there = best(found, boundary.space) or best(found)
     if there is None or there.energies is None:

@@ -21,11 +21,11 @@ import numpy as np
 from cl_core import __version__
 from cl_core.config import ConfigError
 from cl_core.store import StoreError
+from dashboard.figures.catalogue import SECTIONS, contents, in_report
+from dashboard.figures.plot_json import browser_json, browser_record
 from dashboard.report import facts
-from dashboard.report.sections import contents, figures
 from dashboard.report.text import html_of, inline
-from dashboard.tail import Log
-from dashboard.theme import DIVERGING, DIVERGING_DARK, scale
+from dashboard.tail import Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,11 +34,10 @@ GENERATOR = "Plastiscope report"  # by which a file is known as ours
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
-_LINK = re.compile(r"(?:<|\\u003c)(?=(?:/|\\u002f)?a\b)", re.I)  # as JSON may spell it
 _HERE = Path(__file__).parent
 
 
-def report(log: Log, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str:
+def report(log: Snapshot, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str:
     """The run as one HTML page.
 
     Args:
@@ -48,10 +47,10 @@ def report(log: Log, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str
     known = _knobs(log) if knobs is None else knobs
     title = facts.private(log, log.title)
     chapters, drawn, listed = [], 0, []
-    for section, parts in contents(log):
+    for key, parts in contents(log):
         inside, names, said = [], [], ""
         for part in parts:
-            made = list(figures(log, part))
+            made = list(in_report(log, part))
             if made and part.note not in ("", said):
                 said = part.note
                 inside.append(f'<p class="quiet">{escape(part.note)}</p>')
@@ -60,8 +59,8 @@ def report(log: Log, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str
                 inside.append(figure_html(figure, drawn, log.path.resolve().name))
                 names.append((f"figure-{drawn}", figure.layout.meta["title"]))
         if names:
-            chapters.append(f'<section id="{section.key}"><h2>{escape(section.title)}</h2>{"".join(inside)}</section>')
-            listed.append((section.key, section.title, names))
+            chapters.append(f'<section id="{key}"><h2>{escape(SECTIONS[key])}</h2>{"".join(inside)}</section>')
+            listed.append((key, SECTIONS[key], names))
     body = "\n".join(
         (
             _head(log, title),
@@ -97,17 +96,10 @@ def figure_html(figure: go.Figure, number: int, run: str) -> str:
 
 
 def figure_json(figure: go.Figure) -> str:
-    """The figure as JSON that may stand inside a script element. Links are text: Plotly would make them of names."""
-    from plotly.io.json import to_json_plotly
-
-    record = figure.to_plotly_json()
-    signed = [list(stop) for stop in scale(DIVERGING)]
-    for trace in record["data"]:
-        if [list(stop) for stop in trace.get("colorscale") or ()] == signed:
-            trace["meta"] = {"dark": scale(DIVERGING_DARK)}
-    layout = {key: value for key, value in record["layout"].items() if key != "meta"}
-    text = _LINK.sub("&lt;", to_json_plotly({"data": record["data"], "layout": layout}))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    """The figure as JSON that may stand inside a script element."""
+    record = browser_record(figure)
+    record["layout"].pop("meta", None)
+    return browser_json(record).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 # ---------------------------------------------------------------- parts of the page
@@ -143,7 +135,7 @@ def _library() -> str:
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
-def _head(log: Log, title: str) -> str:
+def _head(log: Snapshot, title: str) -> str:
     told = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts.about(log)
     )
@@ -166,7 +158,7 @@ def _navigation(listed: list[tuple[str, str, list[tuple[str, str]]]]) -> str:
     return f'<nav aria-label="Contents"><h2>Contents</h2><ol>{"".join(items)}</ol></nav>'
 
 
-def _summary(log: Log) -> str:
+def _summary(log: Snapshot) -> str:
     parts = ['<section id="numbers"><h2>In numbers</h2>']
     cautions = facts.warnings(log)
     if cautions:
@@ -196,7 +188,7 @@ def _defined(text: str) -> str:
     )
 
 
-def _matrix(log: Log) -> str:
+def _matrix(log: Snapshot) -> str:
     heads, rows = facts.matrix_rows(log)
     if not rows:
         return ""
@@ -219,12 +211,12 @@ def _light(early: bool) -> str:
     return ' class="before"' if early else ""
 
 
-def _readouts(log: Log) -> str:
+def _readouts(log: Snapshot) -> str:
     head, rows = facts.readout_table(log)
-    return f"<h3>Who reads the features out</h3>{_table(head, rows, 'Numbers of each readout')}" if rows else ""
+    return f"<h3>Readouts of the same features</h3>{_table(head, rows, 'Numbers of each readout')}" if rows else ""
 
 
-def _tasks(log: Log) -> str:
+def _tasks(log: Snapshot) -> str:
     rows = [list(row) for row in facts.classes(log)]
     return (
         f"<details data-print><summary>Tasks and their classes</summary>"
@@ -246,7 +238,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> st
     )
 
 
-def _settings(log: Log, knobs: Sequence[Mapping[str, Any]]) -> str:
+def _settings(log: Snapshot, knobs: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         '<section id="settings"><h2>Settings</h2>',
         "<p>Marked with a dot and in bold: what differs from the preset or, where that says nothing, from the default; "
@@ -281,7 +273,7 @@ def _foot() -> str:
     )
 
 
-def _knobs(log: Log) -> Sequence[Mapping[str, Any]]:
+def _knobs(log: Snapshot) -> Sequence[Mapping[str, Any]]:
     """The method's settings, asked of a process of its own; none where training is not installed."""
     from dashboard.knobs import knobs_of
 

@@ -30,19 +30,19 @@ from cl_core.store import RunReader, StoreError
 from cl_core.summary import ZERO_SHOT, definition, measures
 from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
 from dashboard.headline import FROM_THE_START, LEARNED, MORE
-from dashboard.tail import Log
+from dashboard.tail import Snapshot
 from dashboard.theme import seconds, task_label, task_name
 
 Pairs = list[tuple[str, str]]
 LISTED = 20  # skipped pictures named one by one
 
 
-def private(log: Log, value: Any) -> Any:
+def private(log: Snapshot, value: Any) -> Any:
     """`value` without the folders of the machine that trained."""
     return names_only(value, known_paths(log.config, log.path.resolve(), Path(log.path)))
 
 
-def unfinished(log: Log) -> bool:
+def unfinished(log: Snapshot) -> bool:
     """Whether numbers may still change: the run goes on, or could."""
     return log.status().state != "finished"
 
@@ -50,7 +50,7 @@ def unfinished(log: Log) -> bool:
 # ---------------------------------------------------------------- head
 
 
-def about(log: Log) -> Pairs:
+def about(log: Snapshot) -> Pairs:
     """Name and value of what identifies the run."""
     config, plan, status = log.config, log.started(), log.status()
     told: Pairs = [("Run", log.path.resolve().name)]
@@ -85,13 +85,13 @@ def moment(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))
 
 
-def _state(log: Log) -> str:
+def _state(log: Snapshot) -> str:
     status = log.status()
     reason = f" ({private(log, status.reason)})" if status.reason else ""
     return status.state + reason
 
 
-def _parent(log: Log) -> str:
+def _parent(log: Snapshot) -> str:
     forked = log.latest(RunForked)
     if forked is not None:
         parent, after, changed = forked.parent, forked.after_task, forked.changed
@@ -131,7 +131,7 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def classes(log: Log) -> list[tuple[str, str, str]]:
+def classes(log: Snapshot) -> list[tuple[str, str, str]]:
     """(task, its classes, training and test images) of every task."""
     plan = log.started()
     return [
@@ -156,13 +156,13 @@ class Measure:
     formula: str  # its definition, as the code that computes it states it
 
 
-def matrix_of(log: Log) -> np.ndarray:
+def matrix_of(log: Snapshot) -> np.ndarray:
     """The matrix as it is drawn: a row for every stage of training, measured or not."""
     plan = log.started()
     return accuracies(log.events(AccuracyMeasured), rows=plan.trained_tasks if plan else None)
 
 
-def numbers(log: Log) -> list[Measure]:
+def numbers(log: Snapshot) -> list[Measure]:
     """Every measure that is defined for this run, those it is judged by first."""
     matrix = accuracies(log.events(AccuracyMeasured))
     found = measures(matrix.tolist()) if matrix.size else {}
@@ -174,7 +174,7 @@ def numbers(log: Log) -> list[Measure]:
     ]
 
 
-def readout_table(log: Log) -> tuple[list[str], list[list[str]]]:
+def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
     """Header and rows: every readout with what it is and its measures; empty where there is one readout alone."""
     measured = log.events(AccuracyMeasured)
     found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
@@ -192,12 +192,12 @@ def readout_table(log: Log) -> tuple[list[str], list[list[str]]]:
     return ["Readout", "What it is", *(name for name, *_ in columns)], rows
 
 
-def judged_by(log: Log) -> str:
+def judged_by(log: Snapshot) -> str:
     readout = headline_of(log.events(AccuracyMeasured))
     return f"{readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}"
 
 
-def matrix_rows(log: Log) -> tuple[list[str], list[tuple[str, list[float]]]]:
+def matrix_rows(log: Snapshot) -> tuple[list[str], list[tuple[str, list[float]]]]:
     """Heads of the columns, and (head, percent) of every row; the row before training first where it was measured."""
     matrix, before, plan = matrix_of(log), zero_shot(log.events(AccuracyMeasured)), log.started()
     tasks = plan.tasks if plan else []
@@ -227,7 +227,7 @@ class Setting:
         return self.value != self.usual and self.usual != ""
 
 
-def settings(log: Log, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
+def settings(log: Snapshot, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
     """(group, settings) of the run, with the preset's value or else the default beside each.
 
     Args:
@@ -280,7 +280,7 @@ def settings(log: Log, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[st
     return groups
 
 
-def _setting(log: Log, name: str, value: Any, usual: Any, source: str, about: str) -> Setting:
+def _setting(log: Snapshot, name: str, value: Any, usual: Any, source: str, about: str) -> Setting:
     return Setting(name, private(log, spelled(value)), private(log, spelled(usual)), source, about)
 
 
@@ -300,12 +300,12 @@ def spelled(value: Any) -> str:
 # ---------------------------------------------------------------- what to be careful of
 
 
-def warnings(log: Log) -> list[str]:
+def warnings(log: Snapshot) -> list[str]:
     """Sentences about what the numbers of this run do not say."""
     return [sentence for part in (_ended, _cells, _at_once, _turned, _skipped, _unreadable) for sentence in part(log)]
 
 
-def _ended(log: Log) -> Iterable[str]:
+def _ended(log: Snapshot) -> Iterable[str]:
     status, plan, learned = log.status(), log.started(), log.tasks_ended()
     if status.state == "finished":
         return
@@ -323,7 +323,7 @@ def _ended(log: Log) -> Iterable[str]:
     yield f"{words}: {of}{why}. Numbers and figures are those so far."
 
 
-def _cells(log: Log) -> Iterable[str]:
+def _cells(log: Snapshot) -> Iterable[str]:
     plan, matrix = log.started(), matrix_of(log)
     if plan is None or not matrix.shape[1]:
         if plan is not None and log.tasks_ended() == 0:
@@ -340,19 +340,19 @@ def _cells(log: Log) -> Iterable[str]:
         )
 
 
-def _at_once(log: Log) -> Iterable[str]:
+def _at_once(log: Snapshot) -> Iterable[str]:
     plan = log.started()
     if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
         yield "All tasks were learned at once: nothing was learned earlier that could be forgotten."
 
 
-def _turned(log: Log) -> Iterable[str]:
+def _turned(log: Snapshot) -> Iterable[str]:
     for event in log.events(KnobTurned):
         when = f"from step {event.clock.step + 1} on (in {task_name(max(event.clock.task, 0))})"
         yield f"The setting {event.name} was turned from {spelled(event.old)} to {spelled(event.new)} {when}."
 
 
-def _skipped(log: Log) -> Iterable[str]:
+def _skipped(log: Snapshot) -> Iterable[str]:
     skipped = log.latest(PicturesSkipped)
     if skipped is None:
         return
@@ -362,12 +362,12 @@ def _skipped(log: Log) -> Iterable[str]:
     yield f"{count} of the stream could not be used and were left out: {'; '.join(named)}{more}."
 
 
-def _unreadable(log: Log) -> Iterable[str]:
+def _unreadable(log: Snapshot) -> Iterable[str]:
     if log.trouble:
         yield str(private(log, log.trouble))
 
 
-def not_recorded(log: Log) -> list[str]:
+def not_recorded(log: Snapshot) -> list[str]:
     """Measurements that this run was told to leave out."""
     config = log.config
     if config is None or config.trained_elsewhere or not log.of(TaskEnded):

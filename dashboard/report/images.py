@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboard.report.sections import contents, figures
-from dashboard.tail import Log
+from dashboard.figures.catalogue import contents, in_report
+from dashboard.tail import Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,12 +31,12 @@ def unavailable() -> str:
     return ""
 
 
-def named(log: Log) -> dict[str, go.Figure]:
+def named(log: Snapshot) -> dict[str, go.Figure]:
     """File name without its ending → figure, numbered as in the report, dressed for paper."""
     found: dict[str, go.Figure] = {}
     for _, parts in contents(log):
         for part in parts:
-            for figure in figures(log, part):
+            for figure in in_report(log, part):
                 title = re.sub(r"[^\w-]+", "-", str(figure.layout.meta["title"]).lower()).strip("-")
                 found[f"{len(found) + 1:02d}-{title}"] = for_paper(figure)
     return found

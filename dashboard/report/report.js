@@ -7,13 +7,12 @@ const ink = dark => dark ? '#e6eef0' : '#1b2a30';
 const figureOf = box => JSON.parse(box.querySelector('script').textContent);
 
 function draw(box, dark = night.matches, width) {
-  const { data, layout } = figureOf(box), place = box.querySelector('.place');
+  const { data, layout, config } = figureOf(box), place = box.querySelector('.place');
   for (const trace of data) if (dark && trace.meta?.dark) trace.colorscale = trace.meta.dark;
   layout.font = { ...layout.font, color: ink(dark) };
   Object.assign(layout, width ? { width, autosize: false } : { autosize: true });
   delete layout.meta;
-  Plotly.react(place, data, layout, { responsive: !width, displaylogo: false, staticPlot: false,
-    modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d'] });
+  Plotly.react(place, data, layout, { ...config, responsive: !width });
   box.dataset.drawn = width || place.clientWidth; }
 
 function save(box, format) {                              // on white with dark text, its title above

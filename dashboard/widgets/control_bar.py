@@ -13,7 +13,7 @@ from dashboard import launch
 from dashboard.frame import Frame, choose_run, current, sentence
 from dashboard.progress import Progress, progress
 from dashboard.runs import runs_index
-from dashboard.tail import RunLog
+from dashboard.tail import Snapshot, log_of
 from dashboard.theme import seconds, task_name
 
 STATES = {  # state → icon and word
@@ -24,7 +24,7 @@ STATES = {  # state → icon and word
     "stopped": (":material/stop_circle:", "stopped"),
     "finished": (":material/check_circle:", "finished"),
     "failed": (":material/error:", "failed"),
-    "gone": (":material/person_off:", "worker gone"),
+    "gone": (":material/person_off:", "training process died"),
     "waiting": (":material/hourglass_empty:", "not begun"),
     "unreadable": (":material/broken_image:", "unreadable"),
 }
@@ -83,7 +83,7 @@ def _bar(follow: bool) -> None:
             _say_and_offer(frame, log)
 
 
-def _say_and_offer(frame: Frame, log: RunLog) -> None:
+def _say_and_offer(frame: Frame, log: Snapshot) -> None:
     state, status = state_of(frame), log.status()
     stand = progress(log)
     icon, word = STATES.get(state, (":material/help:", state))
@@ -116,7 +116,7 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
     return " · estimating time left" if left is None else f" · {seconds(max(1.0, left))} left"
 
 
-def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None:
+def _transport(frame: Frame, log: Snapshot, state: str, status: RunStatus) -> None:
     """Buttons that fit the state."""
     waiting = pending(log) is not None
     if state == "running":
@@ -131,7 +131,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
         )
     if state == "paused":
         st.button(
-            "Go on",
+            "Resume",
             key="bar-resume",
             icon=":material/play_arrow:",
             shortcut="Space",
@@ -186,11 +186,11 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
         )
 
 
-def _answers(log: RunLog) -> int:
+def _answers(log: Snapshot) -> int:
     return len(log.of(StateChanged)) + len(log.of(CommandRefused)) + len(log.of(KnobTurned))
 
 
-def pending(log: RunLog) -> str | None:
+def pending(log: Snapshot) -> str | None:
     """'pausing…' from the press of the button until the worker answers."""
     asked = st.session_state.get("_asked")
     if asked and asked[0] == str(log.path) and asked[2] == _answers(log) and time.time() - asked[3] < 30:
@@ -198,19 +198,18 @@ def pending(log: RunLog) -> str | None:
     return None
 
 
-def give_order(log: RunLog, command: Command, word: str) -> None:
+def give_order(log: Snapshot, command: Command, word: str) -> None:
     """Send a command to the run's worker; the bar says `word` until it answers."""
     st.session_state.pop("_refused", None)
-    log.advance(force=True)
     try:
         launch.order(log.folder, command)
     except StoreError as error:
         st.session_state["_refused"] = str(error)
         return
-    st.session_state["_asked"] = (str(log.path), word, _answers(log), time.time())
+    st.session_state["_asked"] = (str(log.path), word, _answers(log_of(log.folder).snapshot(force=True)), time.time())
 
 
-def _go_on(log: RunLog) -> None:
+def _go_on(log: Snapshot) -> None:
     st.session_state.pop("_refused", None)
     try:
         launch.work_on(log.folder)

@@ -12,7 +12,7 @@ from cl_core.store import Checkpoint, StoreError, boundaries, in_force
 from dashboard import launch
 from dashboard.frame import Frame, literal, sentence, show_next
 from dashboard.knobs import knobs_of
-from dashboard.tail import RunLog
+from dashboard.tail import Snapshot
 from dashboard.theme import task_name
 from dashboard.widgets.knob_inputs import knob_inputs
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
@@ -43,7 +43,7 @@ def fork_form(frame: Frame) -> None:
                 _form(log, places, plan.trained_tasks)
 
 
-def _form(log: RunLog, places: dict[int, Checkpoint], tasks: int) -> None:
+def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     where, name = st.columns([2, 2])
     after = where.segmented_control(
         "Fork from after", list(places), default=max(places), required=True, key=f"fork-after-{log.name}",

@@ -8,10 +8,10 @@ import streamlit as st
 
 from cl_core.commands import TurnKnob
 from cl_core.config import ConfigError
-from cl_core.store import StoreError, in_force, turned
+from cl_core.store import StoreError
 from dashboard.frame import Frame, current, literal, sentence
 from dashboard.knobs import knobs_of
-from dashboard.tail import RunLog
+from dashboard.tail import Snapshot
 from dashboard.theme import task_name
 from dashboard.widgets.control_bar import give_order, pending
 from dashboard.widgets.knob_inputs import knob_inputs
@@ -24,7 +24,9 @@ def knob_panel(frame: Frame) -> None:
         st.caption("This run is recorded from a custom training loop: its settings are changed there.")
         return
     if frame.recording or not st.toggle(
-        "Turn a knob", key="turn-open", help="Change a threshold or a weight of the method while it trains"
+        "Change settings while training",
+        key="turn-open",
+        help="Change a threshold or a weight of the method while it trains",
     ):
         return
     st.fragment(_panel, run_every=1.0, key="turn-fragment")()
@@ -32,12 +34,12 @@ def knob_panel(frame: Frame) -> None:
 
 def _panel() -> None:
     log = current().whole_log
-    if log is None:
+    if log is None or log.config is None:
         return
+    config, done = log.config, log.turned()
+    settings = {**config.settings, **{event.name: event.new for event in done}}
     try:
-        config = in_force(log.folder)
-        rows = [row for row in knobs_of(config.method) if row["live"]]
-        done = turned(log.folder)
+        rows = [row for row in knobs_of(log.config.method) if row["live"]]
     except (StoreError, ConfigError) as error:
         st.warning(sentence(error))
         return
@@ -48,7 +50,7 @@ def _panel() -> None:
             )
             return
         st.markdown("A new value acts from the next step on. The run is saved first; every curve marks the place.")
-        changed = knob_inputs(rows, config.settings, f"turn-{log.name}", sliders=True)
+        changed = knob_inputs(rows, settings, f"turn-{log.name}", sliders=True)
         busy = not changed or pending(log) is not None
         if st.button("Turn", key="turn-now", type="primary", icon=":material/tune:", disabled=busy):
             _turn(log, changed)  # no callback: it would send what the panel said before the field typed last
@@ -59,6 +61,6 @@ def _panel() -> None:
             )
 
 
-def _turn(log: RunLog, changed: dict[str, Any]) -> None:
+def _turn(log: Snapshot, changed: dict[str, Any]) -> None:
     for name, value in changed.items():
         give_order(log, TurnKnob(name, value), "turning…")

@@ -24,15 +24,23 @@ function download(name, type, text) {
   link.href = URL.createObjectURL(new Blob([text], { type })); link.download = name; link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000); }
 
-function table(box) {                                  // every drawn point: trace, x, y and, for maps, z
-  const quote = v => v == null ? '' : /[",\n]/.test(v) ? '"' + String(v).replaceAll('"', '""') + '"' : String(v);
+const counted = axis => {                              // ticks that count from 1: "T1" or "layer 1" stands at 0
+  const plain = text => String(text).replace(/<[^>]*>|■/g, '').trim();
+  const first = (axis?.ticktext || []).map((text, i) => [/^(\D*)(\d+)\b/.exec(plain(text)), axis.tickvals[i]])
+    .find(([found, value]) => found && +found[2] === value + 1);
+  return value => first && Number.isInteger(value) && value >= 0 ? first[0][1] + (value + 1) : value; };
+
+function table(box) {                                  // every drawn point: trace, x, y and, for maps, z; unknown: empty
+  const quote = v => v == null || Number.isNaN(v) ? '' : /[",\n]/.test(v) ? '"' + String(v).replaceAll('"', '""') + '"' : String(v);
   const rows = [['trace', 'x', 'y', 'z']];
   box._fullData.forEach((trace, n) => {
     const name = trace.name || trace.type + ' ' + (n + 1), at = (list, i) => list && list.length ? list[i] : i;
+    const [across, up] = ['x', 'y'].map(k => counted(box._fullLayout[(trace[k + 'axis'] || k).replace(k, k + 'axis')]));
+    const add = (x, y, z) => rows.push([name, across(x), up(y), z]);
     if (trace.z && trace.z.length && trace.z[0] && trace.z[0].length != null)
-      trace.z.forEach((row, j) => Array.from(row).forEach((z, i) => rows.push([name, at(trace.x, i), at(trace.y, j), z])));
-    else { const n = Math.max(trace.x ? trace.x.length : 0, trace.y ? trace.y.length : 0);
-      for (let i = 0; i < n; i++) rows.push([name, at(trace.x, i), at(trace.y, i), '']); } });
+      trace.z.forEach((row, j) => Array.from(row).forEach((z, i) => add(at(trace.x, i), at(trace.y, j), z)));
+    else for (let i = 0; i < Math.max(trace.x?.length || 0, trace.y?.length || 0); i++)
+      add(at(trace.x, i), at(trace.y, i), ''); });
   return rows.map(row => row.map(quote).join(',')).join('\n') + '\n'; }
 
 function picture(P, box, format) {                     // on white with dark text, its title above: fit for paper
@@ -65,8 +73,7 @@ export default function ({ data, parentElement, setStateValue }) {
     const clear = 'rgba(0,0,0,0)';
     Object.assign(figure.layout, { paper_bgcolor: clear, plot_bgcolor: clear, autosize: true,
       font: { ...figure.layout.font, color: ink(box) } });
-    await P.react(box, onGround(figure.data, isDark(box)), figure.layout, { responsive: true, displaylogo: false,
-      modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d'] });
+    await P.react(box, onGround(figure.data, isDark(box)), figure.layout, figure.config);
     frame.querySelector('.liveplot-wait')?.remove();
     quiet(box);
     if (!box.__wired) {

@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.theme import DIVERGING, DIVERGING_DARK, scale
+from dashboard.figures.plot_json import browser_json, browser_record
 
 BUTTONS = 30  # pixels below the figure, for the row that saves it
 
@@ -31,25 +31,15 @@ _mount = st.components.v2.component(
 
 
 def to_bytes(figure: Any, *, file: str, height: int | None = None) -> bytes:
-    """`figure` (a Plotly figure) as the component reads it. Of its words, title and alternative text travel.
-
-    A map of differences carries the scale for the dark page with it: its zero is the colour of the ground on either,
-    and the browser, which alone knows the page's ground, chooses.
-    """
-    record = figure.to_plotly_json()
-    signed = [list(stop) for stop in scale(DIVERGING)]
-    for trace in record["data"]:
-        if [list(stop) for stop in trace.get("colorscale") or ()] == signed:
-            trace["meta"] = {"dark": scale(DIVERGING_DARK)}
-    layout = dict(record["layout"])
+    """`figure` (a Plotly figure) as the component reads it. Of its words, title and alternative text travel."""
+    record = browser_record(figure)
+    layout = record["layout"]
     words = layout.get("meta") or {}
     layout["meta"] = {"title": words.get("title", ""), "alt": words.get("alt", ""), "file": file}
     if height:
         layout["height"] = height
     layout.setdefault("uirevision", "keep")
-    from plotly.io.json import to_json_plotly
-
-    return to_json_plotly({"data": record["data"], "layout": layout}).encode()
+    return browser_json(record).encode()
 
 
 def liveplot(

@@ -6,9 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.events import RunStarted, SpectrumMeasured, StepEnded, TradeOffMeasured, UpdateMeasured
-from dashboard.frame import not_measured, panel
-from dashboard.tail import Log
+from cl_core.events import SpectrumMeasured, StepEnded, TradeOffMeasured, UpdateMeasured
+from dashboard.frame import choose, not_measured, show_figure
+from dashboard.tail import Snapshot
 from dashboard.theme import directions, layer_name, number, percent, task_name
 from dashboard.widgets.inspection import shown_instead
 
@@ -20,14 +20,7 @@ def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
 
     found = {button(space): space for space in spaces(measured)}
     first = next(iter(found))
-    if st.session_state.get("space") not in found:
-        st.session_state["space"] = first
-    if len(found) < 2:
-        return found[first]
-    chosen = st.segmented_control(
-        label, list(found), key="space", required=True, bind="query-params", persist_state="session"
-    )
-    return found[chosen or first]
+    return found[choose(label, "space", list(found), first) if len(found) > 1 else first]
 
 
 def pick_cell(point: dict[str, Any]) -> None:
@@ -62,22 +55,18 @@ def headline(shown: SpectrumMeasured) -> None:
         )
 
 
-def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | None, *, prompts: bool) -> None:
-    """Where the updates went, and how much of each step got through."""
-    from dashboard.figures.training import update_norms
-    from dashboard.figures.updates import kept_share, leak_of_updates, update_residual
-
-    updates, steps, measured = log.events(UpdateMeasured), log.events(StepEnded), log.events(SpectrumMeasured)
-    total = plan.total_steps if plan else None
+def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
+    """Updates inside the protected space, and how much of each step got through."""
+    updates, plan = log.events(UpdateMeasured), log.started()
     if any(event.leak.get(space) is not None for event in updates):
-        panel(leak_of_updates, updates, measured, space=space, tasks=tasks, key=f"spectra-leak-{space}")
+        show_figure("leak-of-updates", log, key=f"leak-of-updates-{space}", space=space)
     left, right = st.columns(2)
     with left:
         if any(event.residual.get(space) is not None for event in updates):
-            panel(update_residual, updates, space=space, tasks=tasks, key=f"spectra-residual-{space}")
+            show_figure("update-residual", log, key=f"update-residual-{space}", space=space)
         else:
             with st.container(border=True, key="panel-residual-empty"):
-                st.markdown("**Where the updates went**")
+                st.markdown("**Updates inside the protected space**")
                 st.markdown(
                     "This run has a single stage of training: there is no past task that an update could touch."
                     if plan is not None and plan.trained_tasks == 1
@@ -85,24 +74,21 @@ def updates_part(log: Log, plan: RunStarted | None, space: str, tasks: int | Non
                     "runs whose method keeps a moment of past tasks."
                 )
     with right:
-        if not any(event.proposed_norm for event in steps):
+        if not any(event.proposed_norm for event in log.events(StepEnded)):
             not_measured(
                 "This run did not store the size of its updates.", "Runs whose method projects its updates do."
             )
-        elif not prompts:
-            panel(kept_share, steps, measured, total_steps=total, key="spectra-kept", height=340)
         else:
-            panel(update_norms, steps, total_steps=total, key="spectra-norms", height=340)
+            show_figure("update-norms" if prompts else "kept-share", log, height=340)
 
 
-def moments(log: Log, task: int | None, layer: int, space: str, *, prompts: bool) -> None:
+def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts: bool) -> None:
     """Everything this page draws of a second moment's spectra."""
-    from dashboard.figures import room, spectra, updates
+    from dashboard.figures import spectra
     from dashboard.figures.layer_map import map_height
     from dashboard.figures.readings import sizes, spaces
 
-    measured, plan = log.events(SpectrumMeasured), log.started()
-    tasks = len(plan.tasks) if plan else None
+    measured = log.events(SpectrumMeasured)
     shown_as = spectra.button(space)
     st.caption(f"*{shown_as[:1].upper() + shown_as[1:]}*: {spectra.meaning(space)}.")
     there = {event.layer for event in measured if event.space == space}
@@ -121,19 +107,15 @@ def moments(log: Log, task: int | None, layer: int, space: str, *, prompts: bool
     if task is not None and shown.clock.task != task:
         shown_instead(task, f"after {task_name(shown.clock.task)}")
     headline(shown)
+
+    def show(figure: str, **chosen: Any) -> None:
+        show_figure(figure, log, key=f"{figure}-{space}", space=space, **chosen)
+
     left, right = st.columns([3, 2])
     with left:
-        panel(
-            spectra.spectrum_decay,
-            measured,
-            layer=layer,
-            space=space,
-            task=shown.clock.task,
-            tasks=tasks,
-            key=f"spectra-decay-{space}",
-        )
+        show("spectrum-decay", layer=layer, task=shown.clock.task)
     with right:
-        panel(spectra.energy_kept, measured, layer=layer, space=space, tasks=tasks, key=f"spectra-energy-{space}")
+        show("energy-kept", layer=layer)
     mine = [event for event in measured if event.space not in spectra.PROMPT_SPACES]
     found = spaces(mine)
 
@@ -145,43 +127,16 @@ def moments(log: Log, task: int | None, layer: int, space: str, *, prompts: bool
     left, right = st.columns(2)
     with left:
         if not prompts:
-            panel(room.free_directions, mine, tasks=tasks, key="spectra-free", on_pick=pick)
+            show_figure("free-directions", log, on_pick=pick)
         else:
-            panel(
-                room.nullity_map,
-                measured,
-                space=space,
-                tasks=tasks,
-                key=f"spectra-nullity-{space}",
-                on_pick=pick_cell,
-            )
+            show("nullity-map", on_pick=pick_cell)
     with right:
-        panel(
-            room.directions_left,
-            measured,
-            space=space,
-            layer=layer,
-            tasks=tasks,
-            key=f"spectra-left-{space}",
-            height=map_height(sizes(spectra.of(measured, space=space))[0]),
-        )
+        show("directions-left", layer=layer, height=map_height(sizes(spectra.of(measured, space=space))[0]))
     if len(there) != 1:
-        panel(
-            spectra.spectrum_facets,
-            measured,
-            space=space,
-            task=shown.clock.task,
-            tasks=tasks,
-            layer=layer,
-            key=f"spectra-all-{space}",
-        )
-    weighed = log.events(TradeOffMeasured)
-    if any(event.space == space for event in weighed):
-        from dashboard.figures.conceptors import trade_off
-
-        chosen = {"space": space, "layer": layer, "task": shown.clock.task}
-        panel(trade_off, weighed, tasks=tasks, key=f"spectra-weigh-{space}", **chosen)
-    st.markdown("### What became of the updates")
-    updates_part(log, plan, space, tasks, prompts=prompts)
+        show("spectrum-facets", layer=layer, task=shown.clock.task)
+    if any(event.space == space for event in log.events(TradeOffMeasured)):
+        show("trade-off", layer=layer, task=shown.clock.task)
+    st.markdown("### Effect of the projection on updates")
+    updates_part(log, space, prompts=prompts)
     if prompts:
-        panel(updates.gains, measured, space=space, task=shown.clock.task, key=f"spectra-gains-{space}")
+        show("gains", task=shown.clock.task)

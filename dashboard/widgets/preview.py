@@ -22,7 +22,7 @@ def preview(config: RunConfig) -> None:
     """A switch, and what it shows. Nothing is read, fetched or built before it is on, nor asked again because of a
     setting that the answer does not depend on: each asking is a process of its own."""
     if not st.toggle(
-        "Look first",
+        "Preview model and data",
         key="launch-look",
         help="Size and memory of the backbone, and a few pictures of each task; nothing is fetched",
     ):

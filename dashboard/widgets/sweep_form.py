@@ -40,7 +40,7 @@ def sweep_form() -> None:
         st.info("The settings of this method could not be read.", icon=":material/error:")
         return
     also = columns[2].selectbox(
-        "Turned with it",
+        "Linked setting",
         [ALONE, *(name for name in names if name != knob)],
         key=f"sweep-also-{method}-{knob}",
         help="A second setting that takes the same values",
@@ -119,7 +119,7 @@ def sweep_progress(sweep: Sweep, now: Standing, workers: int) -> bool:
             help="Saves what is in training; it goes on later from exactly there",
         )
     elif now.finished < count:
-        st.markdown(f"{now.finished} of {count} runs are finished; nobody works on the others.")
+        st.markdown(f"{now.finished} of {count} runs are finished; the rest are not running.")
         if can_train():
             st.button(
                 f"Train the {count - now.finished} that are left",

@@ -25,16 +25,24 @@ from cl_core.whatif import (
 from dashboard import launch
 from dashboard.frame import Frame, code, literal, panel, show_run
 from dashboard.runs import runs_index
-from dashboard.tail import Log, log_of
-from dashboard.theme import percent, points, task_name
+from dashboard.tail import Log, Snapshot, log_of
+from dashboard.theme import change, percent, points, task_name
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
 
 
-def stored(log: Log) -> list[Boundary]:
+def stored(log: Snapshot) -> list[Boundary]:
     """All boundaries of a run."""
-    return boundaries(log.events(SpectrumMeasured), log.events(WeightSpectrumMeasured), log.events(UpdateByDirection))
+    return _stored(log.key(*_BOUNDARY), log)
+
+
+_BOUNDARY = (SpectrumMeasured, WeightSpectrumMeasured, UpdateByDirection)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _stored(key: tuple[int, ...], _log: Snapshot) -> list[Boundary]:
+    return boundaries(*(_log.events(kind) for kind in _BOUNDARY))
 
 
 def why_not(frame: Frame, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
@@ -124,8 +132,7 @@ def judged(frame: Frame, boundary: Boundary) -> None:
         first = names.index(made) if made in names else 0
         name = st.selectbox("Fork", names, index=first, key="whatif-fork-shown", width=320)
     folder = known.get(name) or known[names[0]]
-    fork, log = fork_of(folder), log_of(folder)
-    log.advance()
+    fork, log = fork_of(folder), log_of(folder).snapshot()
     changed = {key: new for key, (_, new) in fork.changed.items()}
     said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in fork.changed.items()) or "nothing changed"
     with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
@@ -197,8 +204,8 @@ def accuracies(parent: Log, fork: Log) -> None:
             if value is not None and before is not None:
                 st.metric(
                     label,
-                    percent(value) if name != "forgetting" else points(value),
-                    points(value - before) + " against the parent",
+                    percent(value) if name != "forgetting" else points(value).lstrip("+"),
+                    change(value - before) + " against the parent",
                     delta_color="off",
                     width="content",
                     help="Measured in the fork; no prediction is made of it",

@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from cl_core.events import WeightSpectrumMeasured
-from dashboard.frame import panel
-from dashboard.tail import Log
+from dashboard.frame import literal, show_figure
+from dashboard.tail import Snapshot
 from dashboard.theme import directions, number, percent, task_name
 from dashboard.widgets.inspection import shown_instead
 
@@ -59,37 +59,25 @@ def headline(shown: WeightSpectrumMeasured) -> None:
         )
 
 
-def weights(log: Log, task: int | None, name: str) -> None:
+def weights(log: Snapshot, task: int | None, name: str) -> None:
     """Everything this page draws of the weights' own singular values."""
-    from dashboard.figures import weight_directions, weight_history, weights
+    from dashboard.figures import weights
 
-    measured, plan = log.events(WeightSpectrumMeasured), log.started()
-    tasks = list(plan.tasks) if plan else []
+    measured = log.events(WeightSpectrumMeasured)
     chosen = weights.newest_task(measured, task)
     if task is not None and chosen != task:
         shown_instead(task, f"after {task_name(chosen)}")
     shown = weights.after(measured, chosen).get(name)
-    st.caption(f"*{weights.option(name).capitalize()}*: {weights.words(name)}.")
+    st.caption(f"*{literal(weights.option(name).capitalize())}*: {literal(weights.words(name))}.")
     if shown is not None:
         headline(shown)
     left, right = st.columns(2)
     with left:
-        panel(weights.map_spectrum, measured, tasks, name=name, task=chosen, key="weights-map")
+        show_figure("map-spectrum", log, name=name, task=chosen)
     with right:
-        panel(
-            weight_directions.movement_of_maps,
-            measured,
-            tasks,
-            task=chosen,
-            key="weights-movement",
-            height=400,
-            on_pick=pick_map,
-        )
-    panel(weight_directions.direction_split, measured, tasks, task=chosen, key="weights-split", on_pick=pick_map)
-    panel(
-        weight_directions.change_against_principal, measured, tasks, task=chosen, key="weights-change", on_pick=pick_map
-    )
+        show_figure("movement-of-maps", log, task=chosen, height=400, on_pick=pick_map)
+    show_figure("direction-split", log, task=chosen, on_pick=pick_map)
+    show_figure("change-against-principal", log, task=chosen, on_pick=pick_map)
     st.markdown("### From task to task")
-    panel(weight_history.room_left, measured, tasks, key="weights-room")
-    panel(weight_history.effective_rank_over_tasks, measured, tasks, key="weights-rank")
-    panel(weight_history.drift_from_pretrained, measured, tasks, key="weights-drift")
+    for figure in ("room-left", "effective-rank", "drift-from-pretrained"):
+        show_figure(figure, log)

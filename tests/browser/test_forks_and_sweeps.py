@@ -113,7 +113,7 @@ def test_a_sweep_started_on_the_page_finishes_into_a_frontier_and_another_is_sto
     form.get_by_role("button", name="Start the sweep of 2 runs").click()
     page.wait_for_url("**/compare?*sweep=long*")
     page.get_by_role("button", name="Stop the sweep").click()
-    page.get_by_text("0 of 2 runs are finished; nobody works on the others", exact=False).wait_for()
+    page.get_by_text("0 of 2 runs are finished; the rest are not running", exact=False).wait_for()
     assert conducted_by(server.runs, "long") is None
     page.get_by_role("button", name="Train the 2 that are left").wait_for()
     assert {f.state for f in standing(load(server.runs, "long"), server.runs).runs} <= {"stopped", "queued"}

@@ -177,7 +177,7 @@ def test_a_chosen_segment_is_legible(page, server, scheme):
 
 
 def test_the_server_ends_and_the_run_goes_on(page, server):
-    with training(server.runs, delay=0.3) as folder:
+    with training(server.runs, delay=1.0) as folder:
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 1")
         server.process.terminate()

@@ -21,8 +21,7 @@ INKS = """[...document.querySelectorAll('.place')].map(e => e.layout.font.color)
 
 
 def test_a_report_draws_itself_from_a_file_and_asks_for_nothing(tmp_path, browser):
-    log = RunLog(recorded_runs.finished(tmp_path))
-    log.advance(force=True)
+    log = RunLog(recorded_runs.finished(tmp_path)).snapshot(force=True)
     file = tmp_path / "report.html"
     file.write_text(report(log, knobs=[]), "utf-8")
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light", offline=True)

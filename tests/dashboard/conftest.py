@@ -19,7 +19,7 @@ ENTRY = Path(frame.__file__).parent / "entry" / "navigation.py"
 @pytest.fixture(autouse=True)
 def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of an earlier test is remembered, no recording travels along, and no test starts a real worker."""
-    for kept in (tail._LOGS, runs._INDEX, runs._SUMMARIES, launch._CHILDREN):
+    for kept in (tail._LOGS, runs._INDEX, launch._CHILDREN):
         kept.clear()
     monkeypatch.setattr(frame, "HEAD_START", 0.0)
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")

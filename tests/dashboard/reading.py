@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ PAGES = (
     "pools",
     "gap",
     "forgetting",
+    "measurements",
     "whatif",
     "compare",
     "learn",
@@ -28,9 +30,10 @@ PAGES = (
 
 
 def words(app: AppTest) -> str:
-    """All that the page says, as one text."""
+    """All that the page says, as a browser shows it: without the signs that keep names from being markup."""
     kinds = ("markdown", "caption", "error", "warning", "info", "success", "code", "metric")
-    return "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in getattr(app, kind))
+    said = "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in getattr(app, kind))
+    return re.sub(r"\\([^A-Za-z0-9\s])", r"\1", said).replace("\N{WORD JOINER}", "")
 
 
 def foot(app: AppTest):

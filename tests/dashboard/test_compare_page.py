@@ -232,7 +232,7 @@ def test_a_half_finished_sweep_says_how_far_it_is_and_why_runs_failed(runs_folde
     write_run(runs_folder, second, [], "failed", "loss became NaN")
     save(softness(), runs_folder)
     app = open_page("compare", sweep="softness")
-    assert "1 of 6 runs are finished; nobody works on the others" in said(app) and "loss became NaN" in said(app)
+    assert "1 of 6 runs are finished; the rest are not running" in said(app) and "loss became NaN" in said(app)
     assert app.button(key="sweep-resume").label == "Train the 5 that are left"
 
 

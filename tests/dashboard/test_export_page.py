@@ -7,7 +7,7 @@ import io
 import pytest
 
 from cl_core.store import pack, unpack
-from dashboard.report.sections import contents
+from dashboard.figures.catalogue import SECTIONS, contents
 from dashboard.tail import RunLog
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_runs
 from tests.dashboard.reading import words
@@ -22,10 +22,9 @@ def test_a_finished_run_offers_three_files_and_says_what_is_in_them(runs_folder,
     app = open_page("export", run="finished")
     assert [e.proto.label for e in downloads(app)] == ["Report (HTML)", "Data (ZIP)", "Recording (ZIP)"]
     assert not any(e.proto.disabled for e in downloads(app))
-    said, log = words(app), RunLog(folder)
-    log.advance(force=True)
-    for section, parts in contents(log):
-        assert f"**{section.title}**: " + "; ".join(part.title for part in parts) in said
+    said = words(app).replace("\\", "")
+    for section, parts in contents(RunLog(folder).snapshot(force=True)):
+        assert f"**{SECTIONS[section]}**: " + "; ".join(part.title for part in parts) in said
     assert "**Weights**" not in said and "so far" not in said
 
 

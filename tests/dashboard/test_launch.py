@@ -38,10 +38,7 @@ def until(truth, seconds=20.0):
 
 
 def state(folder):
-    log = log_of(folder)
-    log.forget_status()
-    log.advance(force=True)
-    return log.status().state
+    return log_of(folder).snapshot(force=True).status().state
 
 
 def test_a_started_run_trains_to_its_end(stub, runs_folder):

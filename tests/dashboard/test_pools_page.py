@@ -13,7 +13,7 @@ def test_a_finished_run_shows_what_was_taken_what_was_found_and_the_pool(runs_fo
     assert list(figures(app)) == ["What pictures took, after T3", "Own entries found", "Use of the pool, after T3"]
     said = numbers(app)
     assert said["Own entries found"] == "90.0 %" and said["Least found"] == "T1, 80.0 %"
-    assert said["Entries in use"].endswith("of 3") and said["Taken by a picture"] == "1"
+    assert said["Entries in use"].endswith("of 3") and said["Prompts selected per image"] == "1"
     assert all(m.help for m in app.metric if m.label in said)
 
 

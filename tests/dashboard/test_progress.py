@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 
 from cl_core.events import Clock, RunStarted, StateChanged, StepEnded, TaskStarted
-from cl_core.store import StoredEvent
+from cl_core.store import RunFolder, StoredEvent
 from dashboard.progress import progress
+from dashboard.tail import Snapshot
 
 
 def log_with(happened, *, tasks=2, steps=20):
     """A log of (time, event) pairs for a run of `steps` steps in all."""
     plan = RunStarted(Clock(), [{"name": "T"}] * tasks, "class-incremental", tasks, steps, 1, {}, {})
-    stored = [StoredEvent(i, t, e) for i, (t, e) in enumerate(happened)]
-    return SimpleNamespace(
-        started=lambda: plan, tasks=lambda: tasks, of=lambda kind: [s for s in stored if isinstance(s.event, kind)]
-    )
+    stored = [StoredEvent(i, t, e) for i, (t, e) in enumerate([(0.0, plan), *happened])]
+    return Snapshot.holding(RunFolder(Path("run")), stored)
 
 
 def step(task, number, seconds=1.0):

@@ -24,7 +24,7 @@ def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page
         "How far each matrix moved, T2 Letters",
         "How the directions are divided, T2 Letters",
         "Where the change lies, T2 Letters",
-        "How fast the room runs out",
+        "Free directions over tasks",
         "Effective rank",
         "The pre-trained principal space",
     }

@@ -7,15 +7,21 @@ import sqlite3
 
 from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured, StateChanged, StepEnded, TaskEnded
 from cl_core.store import RunReader, RunWriter, hold
+from dashboard import tail
 from dashboard.tail import RunLog, log_of
 from tests import recorded_runs
 from tests.recorded_runs import Plan, moments
+from tests.recording import append
 
 
 def read(folder):
     log = RunLog(folder)
     log.advance(force=True)
     return log
+
+
+def key(log):
+    return log.snapshot().key(StepEnded)
 
 
 def test_a_finished_run_is_read_whole_and_in_order(runs_folder):
@@ -31,12 +37,12 @@ def test_a_finished_run_is_read_whole_and_in_order(runs_folder):
 def test_new_rows_are_added_and_old_ones_not_read_again(runs_folder):
     folder = recorded_runs.running(runs_folder)
     log = read(folder)
-    before, revision = log.of(StepEnded), log.revision
-    assert not log.advance(force=True) and log.revision == revision
+    before, known = log.of(StepEnded), key(log)
+    assert not log.advance(force=True) and key(log) == known
     writer = RunWriter(folder)
     writer.append([StepEnded(Clock(1, 0, 99), {"total": 1.0}, {}, {}, {}, 50.0, 0.1)])
     writer.close()
-    assert log.advance(force=True) and log.revision > revision
+    assert log.advance(force=True) and key(log) != known
     assert log.of(StepEnded)[:-1] == before and log.of(StepEnded)[-1].event.clock.step == 99
 
 
@@ -97,10 +103,10 @@ def test_one_log_serves_all_viewers(runs_folder):
 def test_a_log_until_a_moment_knows_nothing_later(runs_folder):
     log = read(recorded_runs.finished(runs_folder))
     limit = log.of(TaskEnded)[0].seq
-    earlier = log.until(limit)
+    earlier = log.snapshot().until(limit)
     assert earlier.tasks_ended() == 1 and log.tasks_ended() == 3
     assert all(stored.seq <= limit for stored in earlier.of(StepEnded))
-    assert earlier.revision != log.revision
+    assert earlier.key(StepEnded) != key(log)
 
 
 def test_a_damaged_row_is_left_out_and_said_once_and_for_all(runs_folder):
@@ -132,3 +138,45 @@ def test_events_are_read_beside_a_damaged_config(runs_folder):
 def test_a_newer_run_is_not_misread(runs_folder):
     log = read(recorded_runs.newer(runs_folder))
     assert "newer Plastiscope (format 9" in log.trouble and log.of(StepEnded) == []
+
+
+def test_a_snapshot_stays_as_it_was_while_the_run_goes_on(runs_folder):
+    folder = recorded_runs.running(runs_folder)
+    log = RunLog(folder)
+    before = log.snapshot(force=True)
+    steps, known = before.events(StepEnded), before.key(StepEnded, TaskEnded)
+    append(folder, [StepEnded(Clock(1, 0, 99), {"total": 1.0}, {}, {}, {}, 50.0, 0.5)])
+    after = log.snapshot(force=True)
+    assert before.events(StepEnded) == steps and before.key(StepEnded, TaskEnded) == known
+    assert len(after.events(StepEnded)) == len(steps) + 1 and after.key(StepEnded) != before.key(StepEnded)
+    assert after.key(TaskEnded) == before.key(TaskEnded), "a figure of tasks is not drawn anew for a step"
+    writer = RunWriter(folder)
+    writer.rewind(before.of(StepEnded)[1].seq)
+    writer.close()
+    rewound = log.snapshot(force=True)
+    assert rewound.count(StepEnded) == 2 and before.events(StepEnded) == steps
+    assert rewound.key(TaskEnded) != before.key(TaskEnded), "rows taken back make it another reading"
+
+
+def test_a_column_is_asked_once_per_event_for_all_snapshots(runs_folder):
+    folder, asked = recorded_runs.running(runs_folder), []
+    log = RunLog(folder)
+
+    def step(event):
+        asked.append(event)
+        return event.clock.step
+
+    first = log.snapshot(force=True)
+    steps = [event.clock.step for event in first.events(StepEnded)]
+    assert first.column(StepEnded, step).tolist() == steps
+    append(folder, [StepEnded(Clock(1, 0, 99), {"total": 1.0}, {}, {}, {}, 50.0, 0.5)])
+    assert log.snapshot(force=True).column(StepEnded, step).tolist() == [*steps, 99]
+    assert first.column(StepEnded, step).tolist() == steps and len(asked) == len(steps) + 1
+
+
+def test_only_the_runs_looked_at_last_stay_in_memory(runs_folder, monkeypatch):
+    monkeypatch.setattr(tail, "MOST_LOGS", 2)
+    one, two, three = (recorded_runs.waiting(runs_folder, name) for name in ("one", "two", "three"))
+    first, kept = log_of(one), log_of(two)
+    log_of(three)
+    assert log_of(two) is kept and log_of(one) is not first and len(tail._LOGS) == 2

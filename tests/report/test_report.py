@@ -15,11 +15,11 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 from cl_core.config import RunConfig, StreamConfig
 from cl_core.events import AccuracyMeasured, Clock, KnobTurned, PicturesSkipped, RunFailed, RunStarted, StateChanged
+from dashboard.figures.catalogue import contents, in_report
 from dashboard.figures.readings import accuracies
 from dashboard.headline import numbers_of
 from dashboard.report import document, facts, report
-from dashboard.report.sections import contents, figures
-from dashboard.tail import RunLog
+from dashboard.tail import RunLog, Snapshot
 from tests import (
     recorded_clip_runs,
     recorded_forks,
@@ -44,7 +44,7 @@ RUNS = {
     "clip-protected": (recorded_clip_runs.protected, {"accuracy", "training", "room", "updates", "weights", "gap"}),
     "pool": (lambda runs, name: recorded_pool_runs.record(runs, name), {"accuracy", "pools"}),
     "spaces": (lambda runs, name: recorded_subspace_runs.written(runs, name=name), {"subspaces"}),
-    "rare": (recorded_rare_runs.finished, {"accuracy", "room", "pools", "mixtures"}),
+    "rare": (recorded_rare_runs.finished, {"accuracy", "room", "pools", "mixtures", "other"}),
 }
 FRAME = {"content", "numbers", "settings"}
 LIBRARY = document._library
@@ -95,10 +95,8 @@ def without_the_library(monkeypatch):
     monkeypatch.setattr(document, "_library", lambda: "")
 
 
-def log_of(folder) -> RunLog:
-    log = RunLog(folder)
-    log.advance(force=True)
-    return log
+def log_of(folder) -> Snapshot:
+    return RunLog(folder).snapshot(force=True)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -106,11 +104,11 @@ def test_a_report_holds_what_was_measured_and_no_more(name, tmp_path, monkeypatc
     drawn = Counter()
 
     def counted(log, part):
-        made = list(figures(log, part))
+        made = list(in_report(log, part))
         drawn[part.title] += len(made)
         return made
 
-    monkeypatch.setattr(document, "figures", counted)
+    monkeypatch.setattr(document, "in_report", counted)
     make, expected = RUNS[name]
     log = log_of(make(tmp_path, name))
     text = report(log, knobs=[])
@@ -123,6 +121,8 @@ def test_a_report_holds_what_was_measured_and_no_more(name, tmp_path, monkeypatc
     assert not re.search(r"\\[a-zA-Z]{2,}", page.text), "a formula was not understood"
     assert all(value.startswith("#") for _, value in page.places)
     assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
+    assert not re.search(r"https?:|//[a-z0-9-]+\.[a-z]", text, re.I), "an address of another host"
+    assert all(f["config"]["showSendToCloud"] is False and not f["config"]["plotlyServerURL"] for f in page.drawn)
     measured = log.events(AccuracyMeasured)
     for number, value, _ in numbers_of(accuracies(measured)):
         if value != "–":

@@ -1,0 +1,67 @@
+"""All measurements: every kind of event of the run, with its figures; those that no figure knows draw themselves."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.frame import choose, empty, show_figure
+from dashboard.tail import Snapshot
+from dashboard.widgets.inspection import inspected
+
+
+def table(log: Snapshot) -> None:
+    """What the run stored, and where it is drawn."""
+    from dashboard.figures.catalogue import FIGURES
+
+    kinds = sorted(log.kinds(), key=lambda kind: kind.__name__)
+    drawn = {kind: [f.title for f in FIGURES.values() if kind in (*f.needs, *f.also)] for kind in kinds}
+    st.dataframe(
+        {
+            "event": [kind.__name__ for kind in kinds],
+            "stored": [log.count(kind) for kind in kinds],
+            "what it says": [" ".join((kind.__doc__ or "").split()) for kind in kinds],
+            "figures": [", ".join(drawn[kind]) for kind in kinds],
+        },
+        hide_index=True,
+        width="stretch",
+        key="measurements-table",
+        alt=f"{len(kinds)} kinds of events of this run",
+    )
+
+
+def show() -> None:
+    opened = inspected(
+        "All measurements", "Everything that a run measures is listed here as soon as there is one.", key="measurements"
+    )
+    if opened is None:
+        return
+    log = opened[1]
+    if log.started() is None:
+        empty(
+            "Nothing has been measured yet; every kind of measurement is listed here while the run trains.",
+            "Follow the run",
+            page="pages/run.py",
+            key="measurements-empty",
+        )
+        return
+    from dashboard.figures.catalogue import figures_of, unclaimed
+    from dashboard.figures.generic import words
+
+    names = {words(kind.__name__): kind for kind in unclaimed(log)}
+    if names:
+        st.markdown("Drawn straight from the stored events, because no figure of its own is known for them:")
+        chosen = names[choose("Measurement", "measurement", list(names), next(iter(names)))]
+        mine = [figure for figure in figures_of(log).values() if figure.needs == (chosen,)]
+        columns = st.columns(2)
+        for place, figure in enumerate(mine):
+            with columns[place % 2]:
+                show_figure(figure.id, log)
+        if not mine:
+            st.markdown("It holds no numbers that could be drawn.")
+    else:
+        st.markdown("Every measurement of this run has a figure on one of the other pages.")
+    st.markdown("### Events of this run")
+    table(log)
+
+
+show()
