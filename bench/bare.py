@@ -81,7 +81,7 @@ class OwnLoss:
 
     def step(self, batch: Batch) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(self.method.loss(self.backbone, batch.images, batch.labels).parts.values())).sum().backward()
+        torch.stack(list(self.method.loss(self.backbone, batch).parts.values())).sum().backward()
         self.optimiser.step()
 
 
@@ -89,7 +89,7 @@ def bare_loop(own: OwnLoss, task: Task, batch: Batch, precision: torch.dtype) ->
     """The bare loop of the kind of tuning that `own`'s next step is, in the precision its backbone has. Raises
     NoBareLoop with the reason."""
     watched, kind = Watched(own.backbone), type(own.optimiser)
-    own.method.loss(watched, batch.images, batch.labels)
+    own.method.loss(watched, batch)
     asked = next((a for a in watched.images if a.trained), Asked({}, False))
     kind = kind if kind.__module__.startswith("torch.optim") else torch.optim.Adam
     if not hasattr(own.backbone, "encode_text"):

@@ -52,8 +52,8 @@ class ForwardProbe:
     def _features(self, method: Any, backbone: Any, part: Split, device: torch.device) -> Tensor:
         """Unit features [n, d]."""
         found = [
-            method.features(backbone, self._prepare(pictures).to(device)).pooled
-            for pictures in part.pictures.split(BATCH)
+            method.features(backbone, self._prepare(pictures).to(device), ids=ids).pooled
+            for pictures, ids in zip(part.pictures.split(BATCH), part.ids.split(BATCH), strict=True)
         ]
         return F.normalize(torch.cat(found), dim=1)
 
@@ -67,4 +67,4 @@ def _first_of_each(splits: list[Split], classes: int, count: int) -> Split:
         split.pictures[rows[(rows >= low) & (rows < high)] - low]
         for split, low, high in zip(splits, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     ]
-    return Split(torch.cat(pictures), labels[rows])
+    return Split(torch.cat(pictures), labels[rows], torch.cat([split.ids for split in splits])[rows])

@@ -10,7 +10,7 @@ and along the largest spread across it. They are saved with the run, so a resume
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cl_core.backbones.features import ModelEdit
 from cl_core.diagnostics import joint_space
 from cl_core.diagnostics.joint_space import Array
 from cl_core.diagnostics.landing import copied
@@ -27,6 +28,18 @@ from cl_core.streams.stream import General, Task, TaskStream
 BATCH = 250
 PICTURES = 60  # test pictures of a task whose similarities are measured, classes in turn
 EDGES = np.linspace(-1.0, 1.0, 101)  # bins of the cosines
+
+
+@runtime_checkable
+class ReadsClasses(Protocol):
+    """A method whose classes are embedded in the space of the image features."""
+
+    @property
+    def class_texts(self) -> Tensor:
+        """Unit embeddings [C, e] of all classes of the stream, as the text tower is now."""
+        ...
+
+    def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...
 
 
 class ModalityGap:
@@ -40,13 +53,12 @@ class ModalityGap:
     def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
         """The joint space as it stands: the general set, where the stream has one, then every task in turn."""
         general = self.stream.general
-        sentences = ["a picture"]  # asks only whether there is a text tower
+        if not isinstance(method, ReadsClasses):
+            return []
+        read = torch.zeros(0)
         if general is not None:
             sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
-        read = method.read(backbone, sentences)
-        if read is None:
-            return []
-        method.prepare_classifier(backbone)
+            read = backbone.read(sentences, method.edit(backbone, general.test.pictures[:0]))
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
         shown = [chosen.pictures for _, chosen in tasks]
         if general is not None:

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.backbones.features import ModelEdit
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 
 _KINDS = ("input", "attention", "output")
@@ -30,10 +31,12 @@ class Probe(nn.Module):
     """References of every task learned so far; its state is saved with the run, so a resumed run compares with the same
     past."""
 
-    def __init__(self, backbone: Any, images: dict[int, Tensor], labels: dict[int, Tensor]) -> None:
-        """`images[j]` [n, 3, S, S] prepared, `labels[j]` [n]: task j's probe set."""
+    def __init__(
+        self, backbone: Any, images: dict[int, Tensor], labels: dict[int, Tensor], ids: dict[int, Tensor]
+    ) -> None:
+        """`images[j]` [n, 3, S, S] prepared, `labels[j]` and `ids[j]` [n]: task j's probe set."""
         super().__init__()
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.ids = images, labels, ids
         self.taps = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
 
     def measured(self) -> list[int]:
@@ -49,7 +52,9 @@ class Probe(nn.Module):
         if not tasks:
             return []
         sizes = [len(self.images[task]) for task in tasks]
-        looked = method.features(backbone, torch.cat([self.images[task] for task in tasks]), self.taps)
+        images, ids = (torch.cat([of[task] for task in tasks]) for of in (self.images, self.ids))
+        edit = method.edit(backbone, images, ids)
+        looked = backbone.features(images, edit, self.taps)
         layers = range(backbone.depth)
         stacked = {kind: _stacked([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
         parts = {kind: value.split(sizes, dim=1) for kind, value in stacked.items()}
@@ -59,8 +64,7 @@ class Probe(nn.Module):
                 for kind in _KINDS:
                     self.register_buffer(f"task_{task}_{kind}", parts[kind][place].clone())
                 self.register_buffer(f"task_{task}_pooled", pooled[place].clone())
-        method.prepare_classifier(backbone)
-        local = self._local_attention(method, backbone, tasks).split(sizes, dim=1)
+        local = self._local_attention(backbone, edit, tasks).split(sizes, dim=1)
         said: list[Event] = []
         for place, task in enumerate(tasks):
             now = {kind: parts[kind][place] for kind in _KINDS}
@@ -68,12 +72,12 @@ class Probe(nn.Module):
             said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
         return said
 
-    def _local_attention(self, method: Any, backbone: Any, tasks: Sequence[int]) -> Tensor:
+    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int]) -> Tensor:
         """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        images, maps = torch.cat([self.images[task] for task in tasks]), []
+        maps = []
         for layer in range(backbone.depth):
             inputs = torch.cat([getattr(self, f"task_{task}_input")[layer] for task in tasks])
-            maps.append(method.block(backbone, layer, inputs, frozenset({"attention"}), images)[1]["attention"])
+            maps.append(backbone.edited_block(layer, inputs, edit, frozenset({"attention"}))[1]["attention"])
         return _stacked(maps)
 
     def _compared(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.features import Features, Tap
 from cl_core.config import DiagnosticsConfig
 from cl_core.diagnostics.readout import ClassStatistics
 from cl_core.diagnostics.selection import SelectionTally
@@ -18,7 +19,7 @@ from cl_core.engine.device import OUT_OF_MEMORY, let_go
 from cl_core.engine.feed import Feed
 from cl_core.events import AccuracyMeasured, Clock, Event
 from cl_core.methods.method import Method
-from cl_core.streams.stream import TaskStream
+from cl_core.streams.stream import Batch, TaskStream
 
 BATCH = 250
 
@@ -52,8 +53,8 @@ class Evaluation:
         return ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.feed.device)
 
     @torch.no_grad()
-    def features(self, images: Tensor, taps: Iterable[Any] = ()) -> Any:
-        return self.method.features(self.backbone, images, taps)
+    def features(self, batch: Batch, taps: Iterable[Tap] = ()) -> Features:
+        return self.method.features(self.backbone, batch.images, taps, batch.ids)
 
     @torch.no_grad()
     def before_training(self, clock: Clock) -> list[Event]:
@@ -94,7 +95,6 @@ class Evaluation:
         """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
         other all that `rivals` names."""
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
-        self.method.prepare_classifier(self.backbone)
         asked = list(range(len(self.stream))) if self.stream.task_is_known else learned
         counts = [self._portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
         counts = torch.stack(counts).tolist()
@@ -120,7 +120,7 @@ class Evaluation:
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                pooled = self.features(batch.images).pooled
+                pooled = self.features(batch).pooled
             for place, (name, classify) in enumerate(readouts.items()):
                 rivals = task.classes if name == "task-incremental" else self.rivals(index, seen)
                 guess = classify(pooled, rivals).argmax(dim=1) + rivals.start
@@ -132,7 +132,7 @@ class Evaluation:
         statistics = self.fresh_statistics()
         for index in learned:
             for batch in self.feed.ordered(self.stream[index], "train", self.batch):
-                statistics.add(self.features(batch.images).pooled, batch.labels)
+                statistics.add(self.features(batch).pooled, batch.labels)
         return statistics
 
     def _tallied(self, learned: list[int]) -> SelectionTally:
@@ -140,7 +140,7 @@ class Evaluation:
         tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
         for index in learned:
             for batch in self.feed.ordered(self.stream[index], "test", self.batch):
-                chosen = self.method.selection(self.backbone, batch.images)
+                chosen = self.method.selection(self.backbone, batch.images, batch.ids)
                 if not chosen:
                     return tally
                 tally.add(chosen, batch.labels)

@@ -45,7 +45,7 @@ class Stepper:
         groups = method.groups()
         for group, described in zip(optimiser.param_groups, groups, strict=True):
             group["lr"] = described.rate * factor
-        loss = self._loss(batch.images, batch.labels)
+        loss = self._loss(batch)
         total = torch.stack(list(loss.parts.values())).sum()
         parts = {**loss.parts, "total": total}
         if total.device.type == "cpu":  # reading is free here; a GPU would stand still for it, and is asked at the end
@@ -84,13 +84,15 @@ class Stepper:
 
     def attempt(self, optimiser: torch.optim.Optimizer, batch: Batch, count: int) -> None:
         """Loss and gradients of the first `count` images of a batch, to see whether they fit; no step is taken."""
+        ids = None if batch.ids is None else batch.ids[:count]
+        first = Batch(batch.images[:count], batch.labels[:count], ids)
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(self._loss(batch.images[:count], batch.labels[:count]).parts.values())).sum().backward()
+        torch.stack(list(self._loss(first).parts.values())).sum().backward()
         optimiser.zero_grad(set_to_none=True)
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Loss:
+    def _loss(self, batch: Batch) -> Loss:
         with self.backbone.computing_in(self.precision):
-            return self.method.loss(self.backbone, images, labels)
+            return self.method.loss(self.backbone, batch)
 
     def _propose(self, name: str, wanted: Tensor) -> None:
         """Add up what a map is given, for the methods to say at the task's end what they were asked for."""

@@ -94,6 +94,7 @@ class Trainer:
             backbone,
             {j: task.prepare(p.pictures).to(device) for (j, p), task in zip(probes.items(), stream, strict=True)},
             {j: p.labels.to(device) for j, p in probes.items()},
+            {j: p.ids for j, p in probes.items()},
         )
         self._pictures = probes
         method.meet(stream, self.backbone)
@@ -223,9 +224,9 @@ class Trainer:
         taps = self.method.survey_taps(measure)
         if taps is not None or self.evaluation.reads_statistics:
             for batch in self.feed.ordered(task, "train", self.method.survey_batch()):
-                features = self.evaluation.features(batch.images, taps or ())
+                features = self.evaluation.features(batch, taps or ())
                 if taps is not None:
-                    self.method.survey(self.backbone, features, batch.labels)
+                    self.method.survey(self.backbone, features, batch)
                 if self.evaluation.reads_statistics:
                     self.evaluation.statistics.add(features.pooled, batch.labels)
         said = self.method.end_task(clock, measure)

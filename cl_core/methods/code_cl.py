@@ -111,7 +111,7 @@ class CodeCL(KeyValueMethod):
         if not int(self.tasks) or not self.config.survey:
             return []
         for batch in epoch(0):
-            self.inputs.add(self.features(backbone, batch.images, self.inputs.taps))
+            self.inputs.add(self.features(backbone, batch.images, self.inputs.taps, batch.ids))
         sums, rows = self.inputs.take()
         coming, _ = self.fitted(sums / rows)
         common = capacity(conceptor_and(self.past, coming)) / capacity(self.past)

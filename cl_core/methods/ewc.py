@@ -33,6 +33,7 @@ from cl_core.events import Clock, Event
 from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss
 from cl_core.methods.prompted import PromptedMethod
+from cl_core.streams.stream import Batch
 
 TOGETHER = 25  # images whose gradients are formed at once
 
@@ -63,8 +64,8 @@ class EWC(PromptedMethod):
         self._squares: Tensor | None = None  # Σ of squared gradients of the task that ends; never saved half done
         self._images = 0
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        loss = super().loss(backbone, images, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        loss = super().loss(backbone, batch)
         if self.config.stiffness and len(self.tuning.heads) > 1 and self.config.prompt_length:
             loss.parts["penalty"] = self.penalty().to(loss.parts["cross_entropy"])
         return loss
@@ -79,11 +80,11 @@ class EWC(PromptedMethod):
         taps = super().survey_taps(measure)
         return (*(taps or ()), ("input", 0)) if self.config.prompt_length else taps  # also at λ = 0: it may be turned
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
         if self.moments.taps()[0] in features.taps:
-            super().survey(backbone, features, labels)
+            super().survey(backbone, features, batch)
         if ("input", 0) in features.taps:
-            tokens, targets = features.taps["input", 0], labels - self.tuning.classes.start
+            tokens, targets = features.taps["input", 0], batch.labels - self.tuning.classes.start
             for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
                 squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
                 self._squares = squares if self._squares is None else self._squares + squares

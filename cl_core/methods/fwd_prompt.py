@@ -25,7 +25,6 @@ Only the rows picked in a step move: Adam's stale moments would carry the others
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
@@ -33,11 +32,10 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Features, Joined, Tap
+from cl_core.backbones.features import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
-from cl_core.methods.joined_tokens import joined_last, run_joined
 from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
 from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
 from cl_core.methods.task_heads import TaskHeads
@@ -94,7 +92,6 @@ class FwdPrompt(Method):
         super().__init__(config, seed)
         if config.site >= backbone.depth:
             raise ConfigError(f"site must be a block of {backbone.name}, 0 … {backbone.depth - 1}, got {config.site}")
-        self.first = backbone.tokens - math.prod(backbone.patch_grid)
         self.pool = KeyedPrompts(config.pool_size, config.prompt_length, backbone.width, backbone.pooled_width, seed)
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.spaces = EmbeddingSpaces(backbone.width, seed)
@@ -131,39 +128,28 @@ class FwdPrompt(Method):
         elif not int(self.spaces.finished):
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
-            self.pool.survey(self.pool.query(backbone, batch.images))
+            self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
             if left > 0:
                 self.spaces.see(site_tokens(backbone, site, batch.images[:left]))
                 left -= len(batch.images)
         self.refresh()  # the pre-trained space is known only now
         return []
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return self._features(backbone, images, self.pool.pick(self.pool.query(backbone, images))[1], tuple(taps))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return self.with_prompts(self.pool.pick(self.pool.query(backbone, images, ids))[1])
 
-    def _features(self, backbone: Any, images: Tensor, rows: Tensor, taps: tuple[Tap, ...] = ()) -> Features:
-        looked = backbone(images, joined=Joined(self.pool.tokens(rows), self.config.site), taps=taps)
-        shown = joined_last(looked.taps, first=self.first, count=self.config.prompt_length, block=self.config.site)
-        return Features(looked.pooled, shown)
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The frozen block on tokens as `features` shows them: it holds nothing of the method, prompts are tokens."""
-        return run_joined(backbone, layer, tokens, taps, count=self.config.prompt_length, block=self.config.site)
+    def with_prompts(self, rows: Tensor) -> ModelEdit:
+        """The prompts of rows [B, m] join the tokens at the site."""
+        return ModelEdit(joined=Joined(self.pool.tokens(rows), self.config.site))
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.heads(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        cosines, rows = self.pool.pick(self.pool.query(backbone, images))
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        cosines, rows = self.pool.pick(self.pool.query(backbone, batch.images, batch.ids))
         self.pool.note(rows)
-        loss = self.heads.loss(self._features(backbone, images, rows).pooled, labels, self.config.temperature)
+        pooled = backbone.features(batch.images, self.with_prompts(rows)).pooled
+        loss = self.heads.loss(pooled, batch.labels, self.config.temperature)
         loss.parts["keys"] = self.config.key_weight * (1 - cosines).mean()
         return loss
 
@@ -191,8 +177,9 @@ class FwdPrompt(Method):
         self.pool.end_task()
         return said
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
-        return [Selection(-1, "", [-1] * self.config.pool_size, self.pool.taken(self.pool.query(backbone, images)))]
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+        taken = self.pool.taken(self.pool.query(backbone, images, ids))
+        return [Selection(-1, "", [-1] * self.config.pool_size, taken)]
 
     def display_only(self) -> set[str]:
         names = {"previous_prompts", "spaces.shares", "spaces.passed"}

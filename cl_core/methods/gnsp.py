@@ -35,7 +35,7 @@ from cl_core.methods.clip_weights import ClipWeights, key
 from cl_core.methods.input_moments import InputMoments, Layer, projected_layers
 from cl_core.methods.method import Loss, ParameterGroup
 from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation
-from cl_core.streams.stream import TaskStream
+from cl_core.streams.stream import Batch, TaskStream
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,9 @@ class GNSP(ClipMethod):
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights())
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
-        loss = super().loss(backbone, images, labels)
+        loss = super().loss(backbone, batch)
         if self.config.distillation or self.config.alignment:
             loss.parts.update(self.reference_losses(backbone, self.adaptation(training=True)))
         self.steps += 1
@@ -174,7 +174,7 @@ class GNSP(ClipMethod):
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
         return tuple(layer.tap for layer in self.layers) if measure or self.config.project != "none" else None
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
         for layer in self.layers:
             self.moments.add(layer.parameter, features.taps[layer.tap])
 

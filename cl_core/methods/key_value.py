@@ -11,18 +11,18 @@ concatenated at test time.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.features import BlockEdit, Features, ModelEdit, Tap
 from cl_core.config import check_knobs, knob
 from cl_core.linalg import gram
 from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.streams.stream import Batch
 
 KEYS, VALUES = "k", "v"
 
@@ -101,29 +101,16 @@ class KeyValueMethod(Method):
     def groups(self) -> list[ParameterGroup]:
         return [ParameterGroup("keys and values", self.changed(), self.config.rate), *self.tuning.groups("tuning")]
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        edits = {layer: self._edit(change) for layer, change in enumerate(self.change())}
-        return backbone(images, edits=edits, taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self._edit(self.change()[layer]), taps)
-
-    @staticmethod
-    def _edit(change: Tensor) -> BlockEdit:
-        return BlockEdit(branches=dict(zip((KEYS, VALUES), change, strict=True)))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        changes = enumerate(self.change())
+        branches = {layer: dict(zip((KEYS, VALUES), change, strict=True)) for layer, change in changes}
+        return ModelEdit({layer: BlockEdit(branches=own) for layer, own in branches.items()})
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        return self.tuning.loss_of(self.features(backbone, images).pooled, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
 
     def measured_parameters(self) -> set[str]:
         return set(self.changed())
@@ -131,7 +118,7 @@ class KeyValueMethod(Method):
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
         return self.inputs.taps
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
         self.inputs.add(features)
 
     def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:

@@ -12,14 +12,14 @@ it derives is never saved, so resume and fork are one path.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.features import Features, ModelEdit, Tap
 from cl_core.events import Clock, Event
 from cl_core.streams.stream import Batch, TaskStream
 
@@ -107,34 +107,21 @@ class Method(nn.Module, abc.ABC):
         return torch.optim.Adam([{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()])
 
     @abc.abstractmethod
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        """How this method looks at images [B, 3, S, S]."""
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        """How this method changes the frozen model for images [B, 3, S, S]. `ids` [B]: their numbers in the stream,
+        under which answers about them may be kept; None: they have none."""
 
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons. `images`: those
-        the tokens come from, for a method whose change depends on the image."""
-        return backbone.block(layer, tokens, taps=taps)
-
-    def prepare_classifier(self, backbone: Any) -> None:
-        """Called before a round of classification: derive from the model as it stands what `classify` reads."""
+    @final
+    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None) -> Features:
+        """What the model, changed by `edit`, makes of images [B, 3, S, S]."""
+        return backbone.features(images, self.edit(backbone, images, ids), taps)
 
     @abc.abstractmethod
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         """Scores [B, |classes|] of features [B, d], only `classes` (ids in order of arrival) competing."""
 
-    def read(self, backbone: Any, texts: Sequence[str]) -> Tensor | None:
-        """Unit embeddings [n, e] of texts in the space of the features; None if the method has no text tower."""
-        return None
-
     @abc.abstractmethod
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """The training loss of one batch of the current task."""
 
     def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -169,7 +156,7 @@ class Method(nn.Module, abc.ABC):
         display."""
         return None
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
         """Take in one batch of the finished task's training images (no augmentation, full precision, each image
         once)."""
 
@@ -190,7 +177,7 @@ class Method(nn.Module, abc.ABC):
         """The prompts [L, M, d] as they stand, for drift and layer-local comparisons; None if the method has none."""
         return None
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all);
         empty if the method has none."""
         return []

@@ -131,7 +131,7 @@ class MgClip(ClipMethod):
                     group["lr"] = self.config.rate * floored_cosine(number / self.config.max_epochs)
                 for batch in epoch(number):
                     optimiser.zero_grad(set_to_none=True)
-                    sum(self.loss(backbone, batch.images, batch.labels).parts.values()).backward()
+                    sum(self.loss(backbone, batch).parts.values()).backward()
                     optimiser.step()
                 measured.append(self.pair_means(backbone, epoch(0)))
                 changes.append(relative_change(measured[0][1], measured[-1][1]))
@@ -163,8 +163,8 @@ class MgClip(ClipMethod):
         """No activation inside the tower, but a pass over the images: their pooled features are the head's data."""
         return ()
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        self.visual.see(features.pooled, labels)
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
+        self.visual.see(features.pooled, batch.labels)
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         c, seed = self.config, mixed_seed(self.seed, "visual head", clock.task)

@@ -39,6 +39,7 @@ from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss
 from cl_core.methods.prompt_moments import SPACES
 from cl_core.methods.prompted import PromptedMethod, elbows
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ class NSP2(PromptedMethod):
         rows, columns = self.rows, self.columns
         return {"tuning.prompts": lambda step: rows @ step @ columns}
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        loss = super().loss(backbone, images, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        loss = super().loss(backbone, batch)
         if self.past and self.config.norm_weight:
             loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()
         return loss

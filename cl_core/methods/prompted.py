@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.features import Features, ModelEdit, Tap
 from cl_core.events import Clock, Event
 from cl_core.linalg import elbow_nullity, spectrum
 from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.prompt_moments import SPACES, PromptMoments
+from cl_core.streams.stream import Batch
 
 
 class PromptedMethod(Method):
@@ -45,18 +46,8 @@ class PromptedMethod(Method):
     def optimiser(self) -> torch.optim.Optimizer:
         return self.tuning.optimiser(self.groups())
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return self.tuning.features(backbone, images, taps)
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, BlockEdit(prompts=self.tuning.prompts.detach()[layer]), taps)
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return self.tuning.edit()
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
@@ -64,8 +55,8 @@ class PromptedMethod(Method):
     def measured_parameters(self) -> set[str]:
         return {"tuning.prompts"} if self.config.prompt_length else set()
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        return self.tuning.loss(backbone, images, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
 
     def collects(self, measure: bool) -> bool:
         """Whether the moments are taken at a task's end."""
@@ -74,7 +65,7 @@ class PromptedMethod(Method):
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
         return self.moments.taps() if self.collects(measure) else None
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
         self.moments.add(backbone, features, self.tuning.prompts.detach())
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:

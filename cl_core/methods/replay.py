@@ -33,6 +33,7 @@ from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss, ParameterGroup
 from cl_core.methods.prompted import PromptedMethod
 from cl_core.methods.reservoir import Drawn, Reservoir
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,10 @@ class Replay(PromptedMethod):
             groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate))
         return groups
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
         weights."""
+        images, labels = batch.images, batch.labels
         again = self.reservoir.draw(self.config.replay_batch, "labels")
         former = self.reservoir.draw(self.config.replay_batch if self.config.rule == "der++" else 0, "logits")
         pooled = self.features(backbone, torch.cat([images, again.images, former.images])).pooled

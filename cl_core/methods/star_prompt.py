@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.features import Features, ModelEdit, Tap
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event, StageEnded
 from cl_core.methods.aligned_head import AlignedHead
@@ -114,7 +114,7 @@ class StarPrompt(Method):
 
     def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """Stage 1: the image tower once over the task's images, then the text tower alone."""
-        pairs = [(self.queries(batch.images), batch.labels) for batch in epoch(0)]
+        pairs = [(self.queries(batch.images, batch.ids), batch.labels) for batch in epoch(0)]
         z, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         mixtures = self.embeddings if self.config.components else None
         said = self.keys.begin(self.queries.model, mixtures, z, labels, self.classes, clock)
@@ -135,25 +135,13 @@ class StarPrompt(Method):
             ),
         ]
 
-    def edits(self, images: Tensor) -> dict[int, BlockEdit]:
-        """What enters each block for images [B, 3, S, S]."""
-        return self.semantic.edits(self.semantic.weights(self.semantic.scores(self.queries(images), self.keys.keys)))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        scores = self.semantic.scores(self.queries(images, ids), self.keys.keys)
+        return ModelEdit(self.semantic.edits(self.semantic.weights(scores)))
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return backbone(images, edits=self.edits(images), taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self.edits(images)[layer], taps)
-
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        logits, targets = self.head.current(self.features(backbone, images).pooled), labels - self.classes.start
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        logits = self.head.current(self.features(backbone, batch.images, ids=batch.ids).pooled)
+        targets = batch.labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
         crowded = self.config.crowding * self.semantic.penalty()
         return Loss({"cross_entropy": F.cross_entropy(logits, targets), "crowding": crowded}, correct)
@@ -166,8 +154,8 @@ class StarPrompt(Method):
     def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
         return self._survey.taps() if measure else () if self.config.components else None
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        self._survey.add(features, labels)
+    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
+        self._survey.add(features, batch.labels)
 
     def end_task(self, clock: Clock, measure: bool) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
@@ -189,9 +177,9 @@ class StarPrompt(Method):
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.head.classify(pooled)[:, classes.start : classes.stop]
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
-        z, owners = self.queries(images), list(range(self.classes.stop))
+        z, owners = self.queries(images, ids), list(range(self.classes.stop))
         scores = torch.cat([(z @ self.keys.keys.mT)[None], self.semantic.scores(z, self.keys.keys)])
         taken = F.one_hot(scores.argmax(dim=-1), len(owners)).float()  # [1 + L, B, n]
         return [Selection(layer, "class", owners, weights) for layer, weights in enumerate(taken, start=-1)]

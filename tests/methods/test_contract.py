@@ -340,7 +340,6 @@ def watched(request, config_of):
         if moment[-1].kind == "TaskEnded":
             learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
             with torch.no_grad():
-                trainer.method.prepare_classifier(trainer.backbone)
                 logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
             seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
             rewrites = needs_clip(request.param) or request.param[0] in REWRITE_HEADS

@@ -214,7 +214,8 @@ def test_what_is_shown_has_prompts_last_in_every_block_and_blocks_run_on_it(trai
     trainer = trainer_of({"site": site})
     method, backbone = trainer.method, trainer.backbone
     taps = [(kind, layer) for layer in range(2) for kind in ("input", "attention", "output")]
-    looked = method.features(backbone, images, taps)
+    edit = method.edit(backbone, images)
+    looked = backbone.features(images, edit, taps)
     n, b = backbone.tokens, len(images)
     for layer in range(2):
         assert looked.taps["input", layer].shape == (b, n + 2, backbone.width)
@@ -223,8 +224,8 @@ def test_what_is_shown_has_prompts_last_in_every_block_and_blocks_run_on_it(trai
         assert attention.shape == (b, backbone.heads, n, n + 2)
         torch.testing.assert_close(attention.sum(dim=-1), torch.ones(b, backbone.heads, n))
         assert bool((attention[..., n:] > 0).all()) == (layer >= site)
-        alone = method.block(backbone, layer, looked.taps["input", layer], frozenset({"attention"}))[1]["attention"]
-        torch.testing.assert_close(alone, attention)
+        _, alone = backbone.edited_block(layer, looked.taps["input", layer], edit, frozenset({"attention"}))
+        torch.testing.assert_close(alone["attention"], attention)
     rows = method.pool.pick(method.pool.query(backbone, images))[1]
     torch.testing.assert_close(looked.taps["input", site][:, n:], method.pool.prompts[rows])
 

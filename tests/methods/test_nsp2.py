@@ -493,7 +493,7 @@ def test_the_norm_loss_begins_with_the_second_task_at_zero_and_is_weighted(nsp2)
     assert last["norm_drift"] > 0
     batch = next(trainer.stream[1].batches(4, seed=0, epoch=0))
     trainer.method.previous_prompts.zero_()
-    part = trainer.method.loss(trainer.backbone, batch.images, batch.labels).parts["norm_drift"]
+    part = trainer.method.loss(trainer.backbone, batch).parts["norm_drift"]
     torch.testing.assert_close(part, 3.0 * trainer.method.norm_drift())
 
 
@@ -542,7 +542,7 @@ def test_the_loss_sees_only_the_current_tasks_classes_at_its_temperature(nsp2):
     trainer = until(nsp2(), 1)
     method, task = trainer.method, trainer.stream[1]
     batch = next(task.batches(10, seed=0, epoch=0))
-    loss = method.loss(trainer.backbone, batch.images, batch.labels)
+    loss = method.loss(trainer.backbone, batch)
     logits = method.classify(method.features(trainer.backbone, batch.images).pooled, task.classes)
     targets = batch.labels - task.classes.start
     torch.testing.assert_close(loss.parts["cross_entropy"], F.cross_entropy(logits / 2.0, targets))

@@ -105,11 +105,11 @@ def test_the_gradient_of_m_is_the_projected_gradient_of_the_weight(nusa):
     method, name = trainer.method, "image.1.q"
     batch = next(trainer.stream[0].batches(8, seed=0, epoch=0))
     method.zero_grad()
-    method.loss(trainer.backbone, batch.images, batch.labels).parts["cross_entropy"].backward()
+    method.loss(trainer.backbone, batch).parts["cross_entropy"].backward()
     found = method.middle[key(name)].grad.clone()
     place, branch = trainer.backbone.linear_map(name), method.branches()[name]
     parameter = method.clip[place.parameter].requires_grad_()
-    method.loss(trainer.backbone, batch.images, batch.labels).parts["cross_entropy"].backward()
+    method.loss(trainer.backbone, batch).parts["cross_entropy"].backward()
     left, right = method.bases()[name]
     expected = branch.scale * left.mT @ parameter.grad[place.rows] @ right.mT
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)

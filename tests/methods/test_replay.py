@@ -121,7 +121,7 @@ def test_the_loss_is_the_batchs_and_the_buffers_parts(replay, rivals):
         "former_logits": 0.2 * torch.cat(gaps).mean(),
     }
     assert set(former.known.tolist()) == {5, 10}, "images of both tasks are compared"
-    found = method.loss(backbone, batch.images, batch.labels).parts
+    found = method.loss(backbone, batch).parts
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name

@@ -169,9 +169,10 @@ def test_templates_are_what_the_stream_says_of_its_classes(star):
 
 def test_the_image_tower_runs_once_per_image_and_an_embedding_does_not_depend_on_its_neighbours(clip):
     queries, images = ImageQueries(clip, clip.preparation, 1000), rows_of(40, 3, 16, 16)
-    first = queries(images)
+    numbers = torch.arange(40)
+    first = queries(images, numbers)
     assert queries.passes == 40
-    again = queries(images[[3, 3, 39, 0]])
+    again = queries(images[[3, 3, 39, 0]], numbers[[3, 3, 39, 0]])
     assert queries.passes == 40 and torch.equal(again, first[[3, 3, 39, 0]])
     alone = ImageQueries(clip, clip.preparation, 1000)
     assert torch.equal(torch.cat([alone(images[i : i + 1]) for i in (7, 39)]), first[[7, 39]])
@@ -179,12 +180,12 @@ def test_the_image_tower_runs_once_per_image_and_an_embedding_does_not_depend_on
 
 
 def test_the_memory_of_queries_is_bounded_and_can_be_switched_off(clip):
-    images = rows_of(6, 3, 16, 16)
+    images, numbers = rows_of(6, 3, 16, 16), torch.arange(6)
     for limit, passes in ((4, 6), (0, 12)):
         queries = ImageQueries(clip, clip.preparation, limit)
-        first = queries(images)
+        first = queries(images, numbers)
         assert len(queries._kept) == limit
-        assert torch.equal(queries(images[2:]), first[2:])
+        assert torch.equal(queries(images[2:], numbers[2:]), first[2:])
         assert queries.passes == passes - (2 if limit == 0 else 0)
 
 
