@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from cl_core.backbones.features import BlockEdit, Joined, LowRank
 from cl_core.engine.trainer import Trainer
+from cl_core.methods.method import new_optimiser
 from cl_core.streams.stream import Batch, Task
 
 
@@ -77,7 +78,7 @@ class OwnLoss:
     def __init__(self, trainer: Trainer) -> None:
         shared = (trainer.stream, trainer.backbone, trainer.curriculum)
         self.method = copy.deepcopy(trainer.method, {id(o): o for o in shared})
-        self.backbone, self.optimiser = trainer.backbone, self.method.optimiser()
+        self.backbone, self.optimiser = trainer.backbone, new_optimiser(self.method.groups())
 
     def step(self, batch: Batch) -> None:
         self.optimiser.zero_grad(set_to_none=True)

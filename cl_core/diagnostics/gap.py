@@ -22,6 +22,7 @@ from cl_core.backbones.features import ModelEdit
 from cl_core.diagnostics import joint_space
 from cl_core.diagnostics.joint_space import Array
 from cl_core.diagnostics.landing import copied
+from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
 from cl_core.streams.stream import General, Task, TaskStream
 
@@ -42,8 +43,16 @@ class ReadsClasses(Protocol):
     def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...
 
 
-class ModalityGap:
+class ModalityGap(Observer):
     """Measures a method's joint space; nothing for methods without a text tower."""
+
+    name = "modality gap"
+
+    def started(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
+
+    def task_measured(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
 
     def __init__(self, stream: TaskStream) -> None:
         self.stream = stream

@@ -1,6 +1,9 @@
 """A trainer's state on disk: tensors in one safetensors file, everything else in JSON, a file `done` written last.
 
-    checkpoints/<seq>/state.safetensors  state.json  done
+    checkpoints/<seq>/state.safetensors  state.json  reference-*.safetensors  done
+
+What never changes once it is there (`state["references"]`, tables by name) is written once: later checkpoints hold hard
+links to the same file where the file system has them, and copies elsewhere.
 
 A folder without `done` was cut off in writing and is never read. `seq` is the last event that belongs to the
 checkpoint: resuming takes later rows back.
@@ -9,7 +12,9 @@ checkpoint: resuming takes later rows back.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,9 +31,14 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) 
     """Write a checkpoint covering events up to `seq`; non-boundary ones before it are removed. Raises StoreError."""
     path = folder.checkpoints / f"{seq:08d}"
     tensors: dict[str, Tensor] = {}
+    state = dict(state)
+    references: dict[str, dict[str, Tensor]] = state.pop("references", {})
     record = {"seq": seq, "boundary": boundary, "task": state["cursor"]["task"], "state": _flatten(state, "", tensors)}
     try:
         path.mkdir(parents=True, exist_ok=True)
+        earlier = [older for older in complete(folder) if older.seq < seq]
+        for name, table in references.items():
+            _save_reference(path / _file_of(name), table, earlier[-1].path / _file_of(name) if earlier else None)
         save_file(tensors, path / "state.safetensors")
         write_atomically(path / "state.json", json.dumps(record).encode())
         write_atomically(path / "done", b"")
@@ -46,9 +56,28 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
     """The state that `save` was given. Raises StoreError if a file is damaged."""
     try:
         tensors = load_file(checkpoint.path / "state.safetensors")
-        return _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
+        state = _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
+        files = sorted(checkpoint.path.glob(_file_of("*")))
+        named = {file.name.removeprefix("reference-").removesuffix(".safetensors"): file for file in files}
+        return {**state, "references": {name: load_file(file) for name, file in named.items()}}
     except Exception as error:  # safetensors raises its own kinds for damaged files
         raise damaged(checkpoint.path, error) from error
+
+
+def _file_of(name: str) -> str:
+    return f"reference-{name}.safetensors"
+
+
+def _save_reference(file: Path, table: dict[str, Tensor], before: Path | None) -> None:
+    """Link to the file of the checkpoint before, or write it where there is none."""
+    file.unlink(missing_ok=True)
+    if before is not None and before.exists():
+        try:
+            os.link(before, file)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(before, file)
+    else:
+        save_file({name: value.contiguous() for name, value in table.items()}, file)
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.features import Features, Tap
 from cl_core.config import DiagnosticsConfig
 from cl_core.diagnostics.readout import ClassStatistics
-from cl_core.diagnostics.selection import SelectionTally
 from cl_core.engine.device import OUT_OF_MEMORY, let_go
 from cl_core.engine.feed import Feed
 from cl_core.events import AccuracyMeasured, Clock, Event
@@ -32,7 +32,7 @@ class Evaluation:
     def __init__(
         self,
         stream: TaskStream,
-        backbone: nn.Module,
+        backbone: Backbone,
         method: Method,
         feed: Feed,
         diagnostics: DiagnosticsConfig,
@@ -75,7 +75,7 @@ class Evaluation:
             if self.reads_statistics:
                 readouts["stored statistics"] = self.statistics.classifier()
                 if self.diagnostics.readout_control == "every" or last:
-                    recomputed = self._portioned(lambda: self._recomputed(learned))
+                    recomputed = self.portioned(lambda: self._recomputed(learned))
                     readouts["recomputed statistics"] = recomputed.classifier()
             readouts["task-incremental"] = self.method.classify
         return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts, learned, seen).items()]
@@ -84,26 +84,19 @@ class Evaluation:
         """The classes that compete for the pictures of a task."""
         return self.stream[index].classes if self.stream.task_is_known else seen
 
-    @torch.no_grad()
-    def selection(self, clock: Clock, learned: list[int]) -> list[Event]:
-        """What the test images of all tasks learned so far take from the method's pools."""
-        if not self.diagnostics.selection:
-            return []
-        return self._portioned(lambda: self._tallied(learned)).events(clock)
-
     def _rows(self, readouts: Readouts, learned: list[int], seen: range) -> dict[str, list[float | None]]:
         """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
         other all that `rivals` names."""
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
         asked = list(range(len(self.stream))) if self.stream.task_is_known else learned
-        counts = [self._portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
+        counts = [self.portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
         counts = torch.stack(counts).tolist()
         for index, right in zip(asked, counts, strict=True):
             for name, count in zip(readouts, right, strict=True):
                 rows[name][index] = 100 * count / len(self.stream[index].test)
         return rows
 
-    def _portioned(self, work: Callable[[], Any]) -> Any:
+    def portioned(self, work: Callable[[], Any]) -> Any:
         """What `work` makes of images in batches of `self.batch`. Where memory does not do, once more in batches half
         as large, and so from here on: what is counted and added up does not depend on how images are portioned."""
         while True:
@@ -134,14 +127,3 @@ class Evaluation:
             for batch in self.feed.ordered(self.stream[index], "train", self.batch):
                 statistics.add(self.features(batch).pooled, batch.labels)
         return statistics
-
-    def _tallied(self, learned: list[int]) -> SelectionTally:
-        """What test images take; nothing where the method has no pool."""
-        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
-        for index in learned:
-            for batch in self.feed.ordered(self.stream[index], "test", self.batch):
-                chosen = self.method.selection(self.backbone, batch.images, batch.ids)
-                if not chosen:
-                    return tally
-                tally.add(chosen, batch.labels)
-        return tally

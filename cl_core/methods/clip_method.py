@@ -124,20 +124,14 @@ class ClipMethod(Method, abc.ABC):
         loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         return Loss({"cross_entropy": loss}, correct)
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        """AdamW (β 0.9, 0.999), new for each task."""
-        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
-
     def kept_bytes(self) -> int:
         """Bytes kept beside the model: adapted weights (`clip.…`) take the place of its own and are not counted."""
-        state = {
-            k: v for k, v in self.state_dict().items() if not k.startswith("clip.") and k not in self.display_only()
-        }
-        return sum(v.numel() * v.element_size() for v in state.values())
+        state = self.state_dict().items()
+        return sum(v.numel() * v.element_size() for k, v in state if not k.startswith("clip."))
 
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor]:
+        """Name → W [out, in] of every attention projection as adapted; none if the model is as it was."""
         adaptation = self.adaptation()
         if adaptation is AS_IT_IS:
-            return None
+            return {}
         return {name: backbone.map_weight(name, adaptation).detach() for name in backbone.attention_maps()}

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from cl_core.backbones.features import BlockEdit, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.linalg import orthonormal_beside, orthonormality_loss
-from cl_core.methods.method import Loss, Selection
+from cl_core.methods.method import Loss
 from cl_core.methods.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.selection import Selection
 from cl_core.streams.stream import Batch, TaskStream
 
 PARTS = ("prompts", "keys", "attentions")  # P, K, A

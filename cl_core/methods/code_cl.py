@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.config import knob
-from cl_core.events import Clock, ConceptorMeasured, Event, InputsSurveyed
+from cl_core.events import Clock, Event, InputsSurveyed
 from cl_core.linalg import (
     capacity,
     conceptor,
@@ -40,6 +40,7 @@ from cl_core.linalg import (
     spectrum,
 )
 from cl_core.methods.key_value import KeyValueConfig, KeyValueMethod
+from cl_core.methods.method import Constraint
 from cl_core.streams.stream import Batch
 
 SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
@@ -76,6 +77,7 @@ class CodeCL(KeyValueMethod):
         self.shift = nn.Parameter(torch.zeros(layers, 2, width, width))  # ΔW
         self.register_buffer("past", torch.zeros(layers, width, width, dtype=torch.float64))  # C
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self.latest: tuple[Tensor, Tensor] | None = None  # B [L, d, d] of the task that ended last, its aperture [L]
         self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None while nothing is to be protected
 
     def refresh(self) -> None:
@@ -88,14 +90,13 @@ class CodeCL(KeyValueMethod):
     def changed(self) -> dict[str, nn.Parameter]:
         return {"shift": self.shift}
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.config.optimiser]
-        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
-        return kind(groups, weight_decay=self.config.weight_decay)
+    @property
+    def optimiser(self) -> str:
+        return self.config.optimiser
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def constraints(self) -> dict[str, Constraint]:
         free = self._free
-        return {} if free is None else {"shift": lambda step: step @ free}
+        return {} if free is None else {"shift": Constraint(step=lambda step: step @ free)}
 
     # ------------------------------------------------------------ what inputs use
 
@@ -121,23 +122,11 @@ class CodeCL(KeyValueMethod):
         ]
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         sums, rows = self.inputs.take()
         own, aperture = self.fitted(sums / rows)
         joined = conceptor_or(self.past, own) if int(self.tasks) else own
         self.past.copy_(significant(joined, self.config.threshold))
         self.tasks += 1
-        if not measure:
-            return []
-        return [
-            ConceptorMeasured(
-                clock,
-                layer,
-                spectrum(self.past[layer]).float(),
-                capacity(self.past[layer]),
-                capacity(own[layer]),
-                aperture[layer],
-                self.config.threshold,
-            )
-            for layer in range(len(own))
-        ]
+        self.latest = own, aperture
+        return []

@@ -77,23 +77,16 @@ class DeepPrompts(nn.Module):
         self.classes = classes
 
     def groups(self, prefix: str) -> list[ParameterGroup]:
-        """Prompts and the current head, each with its learning rate; `prefix` is this component's name within the
-        method."""
+        """Prompts and the current head, for Adam with coupled decay, new for each task; `prefix` is this component's
+        name within the method."""
         last = len(self.heads) - 1
         head = {f"{prefix}.heads.{last}.{name}": p for name, p in self.heads[last].named_parameters()}
         prompts = {f"{prefix}.prompts": self.prompts} if self.prompts.numel() else {}
         groups = [
-            ParameterGroup("prompts", prompts, self.config.prompt_rate),
-            ParameterGroup("head", head, self.config.head_rate),
+            ParameterGroup("prompts", prompts, self.config.prompt_rate, self.config.weight_decay),
+            ParameterGroup("head", head, self.config.head_rate, self.config.weight_decay),
         ]
         return [g for g in groups if g.parameters]
-
-    def optimiser(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-        """Adam with coupled decay, new for each task."""
-        return torch.optim.Adam(
-            [{"params": list(g.parameters.values()), "lr": g.rate} for g in groups],
-            weight_decay=self.config.weight_decay,
-        )
 
     def edit(self) -> ModelEdit:
         return with_prompts(self.prompts)

@@ -37,7 +37,8 @@ class Finetune(ClipMethod):
         self.clip = ClipWeights(backbone, filter(chosen, backbone.parameter_names()))
 
     def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup("weights", self.clip.train_only(self.clip.names, "clip"), self.config.rate)]
+        trained = self.clip.train_only(self.clip.names, "clip")
+        return [ParameterGroup("weights", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(weights=self.clip.weights())

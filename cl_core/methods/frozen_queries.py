@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.methods.kept_answers import KeptAnswers
-from cl_core.methods.method import Kept
+from cl_core.methods.kept_answers import Kept, KeptAnswers
 
 PORTION = 16  # images a pass
 KEPT_BYTES = 64 * 2**20  # of queries

@@ -36,8 +36,10 @@ from cl_core.backbones.features import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
+from cl_core.methods.kept_answers import Kept
 from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
+from cl_core.methods.method import Constraint, Loss, Method, ParameterGroup
+from cl_core.methods.selection import Selection
 from cl_core.methods.task_heads import TaskHeads
 from cl_core.streams.stream import Batch, TaskStream
 
@@ -95,7 +97,6 @@ class FwdPrompt(Method):
         self.pool = KeyedPrompts(config.pool_size, config.prompt_length, backbone.width, backbone.pooled_width, seed)
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.spaces = EmbeddingSpaces(backbone.width, seed)
-        self.register_buffer("previous_prompts", self.pool.prompts.detach().clone())
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         self._world, self._prepare = stream.world, stream[0].prepare
@@ -103,7 +104,7 @@ class FwdPrompt(Method):
             raise ConfigError(f"stream {stream.name} has no pretraining pictures; set pretrained_space=weights")
 
     def begin_task(self, index: int, classes: range) -> None:
-        self.heads.begin_task(classes, self.previous_prompts.device)
+        self.heads.begin_task(classes, self.pool.prompts.device)
         self.spaces.begin_task()
 
     def answers_kept(self, backbone: Any) -> list[Kept]:
@@ -153,34 +154,22 @@ class FwdPrompt(Method):
         loss.parts["keys"] = self.config.key_weight * (1 - cosines).mean()
         return loss
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def constraints(self) -> dict[str, Constraint]:
         keys = lambda step: self.pool.key_step(step, self.config.key_policy)
-        return {"pool.prompts": self._prompt_step, "pool.keys": keys}
+        return {"pool.prompts": Constraint(step=self._prompt_step), "pool.keys": Constraint(step=keys)}
 
     def _prompt_step(self, step: Tensor) -> Tensor:
         """U → U P on the picked rows, zero on the others."""
-        self.spaces.tally(self.pool.prompts.grad)
         step = self.pool.on_picked(step)
         return step if self.spaces.projector is None else (step.double() @ self.spaces.projector).to(step)
 
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         """The task's embeddings take their place among the spaces."""
-        rule, now, said = self.config.allocation(), self.pool.prompts.detach().clone(), []
         self.spaces.end_task()
-        self.spaces.refresh(rule)
-        if measure:
-            source, site = SOURCES[self.config.pretrained_space], self.config.site
-            if int(self.spaces.finished) == 1:
-                said.append(self.spaces.pretraining_measured(rule, site, source))
-            said.append(self.spaces.measured(clock, rule, site, source, now - self.previous_prompts))
-        self.previous_prompts.copy_(now)
+        self.spaces.refresh(self.config.allocation())
         self.pool.end_task()
-        return said
+        return []
 
     def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         taken = self.pool.taken(self.pool.query(backbone, images, ids))
         return [Selection(-1, "", [-1] * self.config.pool_size, taken)]
-
-    def display_only(self) -> set[str]:
-        names = {"previous_prompts", "spaces.shares", "spaces.passed"}
-        return names | ({"spaces.pretrained_moment", "spaces.moments"} if self.config.projection == "none" else set())

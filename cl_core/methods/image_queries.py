@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import Preparation
-from cl_core.methods.kept_answers import KeptAnswers
-from cl_core.methods.method import Kept
+from cl_core.methods.kept_answers import Kept, KeptAnswers
 
 PORTION = 32  # images a pass
 

@@ -13,9 +13,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How much of a frozen model's answers is held in memory."""
+
+    model: str
+    images: int  # at most so many
+    bytes: int  # that they take then
 
 
 class KeptAnswers:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from cl_core.backbones.features import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
-from cl_core.methods.method import Loss, Selection
+from cl_core.methods.method import Loss
 from cl_core.methods.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.selection import Selection
 from cl_core.streams.stream import Batch
 
 

@@ -65,7 +65,7 @@ class LoraSequential(ClipMethod):
 
     def groups(self) -> list[ParameterGroup]:
         trained = {f"{side}.{key(n)}": getattr(self, side)[key(n)] for n in self.maps for side in ("down", "up")}
-        return [ParameterGroup("branches", trained, self.config.rate)]
+        return [ParameterGroup("branches", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights(), self.branches(self.config.dropout if training else 0.0))
@@ -78,7 +78,7 @@ class LoraSequential(ClipMethod):
         return found
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         for name, branch in self.branches().items():
             self.clip.merge(name, branch.update())
             self.up[key(name)].zero_()

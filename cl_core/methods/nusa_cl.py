@@ -34,7 +34,7 @@ from cl_core.events import Clock, Event
 from cl_core.linalg import SingularDirections, WeightSplit, singular_directions, weight_split
 from cl_core.methods.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.clip_weights import ClipWeights, attention_parameters, key
-from cl_core.methods.method import ParameterGroup, WeightRule
+from cl_core.methods.method import ParameterGroup
 from cl_core.streams.stream import mixed_seed
 
 
@@ -123,7 +123,7 @@ class NusaCL(ClipMethod):
     def groups(self) -> list[ParameterGroup]:
         parts = {"middle": self.middle, "left": self.left, "right": self.right}
         trained = {f"{part}.{name}": p for part, held in parts.items() for name, p in held.items()}
-        return [ParameterGroup("null-space", trained, self.config.rate)]
+        return [ParameterGroup("null-space", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights(), self.branches(self.config.dropout if training else 0.0))
@@ -139,7 +139,7 @@ class NusaCL(ClipMethod):
         return found
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         """Merge; the adapter is gone and nothing else is kept."""
         for name, branch in self.branches().items():
             self.clip.merge(name, branch.update())
@@ -147,9 +147,6 @@ class NusaCL(ClipMethod):
             held.clear()
         self._bases = {}
         return []
-
-    def weight_rule(self) -> WeightRule:
-        return WeightRule(self.config.rho, self.config.r_max, used=True)
 
 
 def _take_sizes(method: NusaCL, state: dict[str, Tensor], prefix: str, *others: Any) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cl_core.config import check_knobs, knob
 from cl_core.methods.frozen_queries import FrozenQueries
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup
+from cl_core.methods.kept_answers import Kept
+from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.task_heads import TaskHeads
 from cl_core.streams.stream import mixed_seed
 
@@ -58,9 +59,6 @@ class PoolMethod(Method, abc.ABC):
 
     def answers_kept(self, backbone: Any) -> list[Kept]:
         return [self.query.kept(backbone)]
-
-    def measured_parameters(self) -> set[str]:
-        return set(self.pool())
 
     def head_loss(self, pooled: Tensor, labels: Tensor) -> Loss:
         """CE over the current task's classes, on logits / τ."""

@@ -88,7 +88,7 @@ class Replay(PromptedMethod):
                 for place, head in enumerate(self.tuning.heads[:-1])
                 for name, parameter in head.named_parameters()
             }
-            groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate))
+            groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate, self.config.weight_decay))
         return groups
 
     def loss(self, backbone: Any, batch: Batch) -> Loss:

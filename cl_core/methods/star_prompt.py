@@ -28,15 +28,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import Features, ModelEdit, Tap
+from cl_core.backbones.features import ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event, StageEnded
 from cl_core.methods.aligned_head import AlignedHead
 from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig
-from cl_core.methods.class_survey import ClassSurvey, intra_class
+from cl_core.methods.class_survey import intra_class
 from cl_core.methods.gaussian_mixtures import GaussianMixtures
 from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
+from cl_core.methods.kept_answers import Kept
+from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
+from cl_core.methods.selection import Selection
 from cl_core.methods.semantic_residuals import SITES, SemanticResiduals
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
@@ -77,10 +79,12 @@ class StarPrompt(Method):
             strict=config.strict_mask, modulated=config.modulation,
         )  # fmt: skip
         self.head = AlignedHead(backbone.pooled_width, seed)
+        self.embeddings = self.tokens = None
         if config.components:
             self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
             self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
-        self.classes, self._survey = range(0), ClassSurvey(backbone.depth)
+        self.classes = range(0)
+        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         unsaid = [task.title for task in stream if task.words is None]
@@ -146,33 +150,33 @@ class StarPrompt(Method):
         crowded = self.config.crowding * self.semantic.penalty()
         return Loss({"cross_entropy": F.cross_entropy(logits, targets), "crowding": crowded}, correct)
 
-    def measured_parameters(self) -> set[str]:
-        return {f"semantic.residuals.{len(self.head.weights) - 1}"}
-
     # ------------------------------------------------------------ after the steps: mixtures and the head that answers
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        return self._survey.taps() if measure else () if self.config.components else None
+    def collectors(self, backbone: Any) -> list[Collector]:
+        if not self.config.components:
+            return []
+        keep = lambda features, batch: self._seen.append((features.pooled, batch.labels))
+        return [Collector((), keep)]
 
-    def survey(self, backbone: Any, features: Features, batch: Batch) -> None:
-        self._survey.add(features, batch.labels)
-
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
-        seed = mixed_seed(self.seed, "tokens", self.classes.start)
-        for label in self.classes if c.components else ():
-            self.tokens.fit(label, self._survey.of(label), seed + label)
+        if c.components:
+            pooled, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+            for label in self.classes:
+                self.tokens.fit(label, pooled[labels == label], self.token_seed + label)
         replays = bool(c.components) and not first
         epochs = c.replay_epochs + c.replay_growth * clock.task
         mixtures = self.tokens if replays else None
         losses = self.head.align(mixtures, rate=c.replay_rate, epochs=epochs, batch=c.stage_batch)
-        said: list[Event] = []
-        if replays:
-            said.append(StageEnded(clock, "replay into the head", losses, time.perf_counter() - started))
-        if measure:
-            said += self._survey.events(clock, self.classes, self.tokens if c.components else None, seed)
-        self._survey.clear()
-        return said
+        self._seen = []
+        if not replays:
+            return []
+        return [StageEnded(clock, "replay into the head", losses, time.perf_counter() - started)]
+
+    @property
+    def token_seed(self) -> int:
+        """Of the draws that mixtures of the current task's class tokens begin with, class by class."""
+        return mixed_seed(self.seed, "tokens", self.classes.start)
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.head.classify(pooled)[:, classes.start : classes.stop]
@@ -184,5 +188,6 @@ class StarPrompt(Method):
         taken = F.one_hot(scores.argmax(dim=-1), len(owners)).float()  # [1 + L, B, n]
         return [Selection(layer, "class", owners, weights) for layer, weights in enumerate(taken, start=-1)]
 
-    def display_only(self) -> set[str]:
-        return {"keys.first"}
+    def kept_bytes(self) -> int:
+        """First keys are for comparison only."""
+        return sum(v.numel() * v.element_size() for k, v in self.state_dict().items() if k != "keys.first")

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import torch
-
 from cl_core.backbones.features import AS_IT_IS, Adaptation
 from cl_core.methods.clip_method import ClipMethod
 from cl_core.methods.method import ParameterGroup
@@ -35,6 +33,3 @@ class ZeroShot(ClipMethod):
 
     def groups(self) -> list[ParameterGroup]:
         return []
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        raise TypeError("zero-shot CLIP trains nothing")

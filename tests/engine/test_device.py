@@ -14,7 +14,9 @@ from cl_core import build as build_module
 from cl_core.backbones.vit import random_vit
 from cl_core.build import build
 from cl_core.config import ConfigError, RunConfig
+from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.landing import landed
+from cl_core.diagnostics.probe import Probe
 from cl_core.engine.device import choose_precision, use_granted_cores
 from cl_core.engine.step import numbers
 from cl_core.events import Clock
@@ -165,14 +167,16 @@ def test_a_look_at_probe_images_a_survey_with_spectra_and_the_gap_are_read_toget
                 surveyed.append(len(device.waits))
             device.waits.clear()
         assert len(surveyed) == 2 and max(surveyed) <= 10
-        looked = trainer.probe.compare(trainer.method, trainer.backbone, [0, 1], Clock(), lambda task: range(10))
+        probe = trainer.observers.find(Probe)
+        looked = probe.compare(trainer.method, trainer.backbone, [0, 1], Clock(), lambda task: range(10))
         assert device.waits == [] and len(looked) == 4
         assert len(landed(looked)) == 4 and len(device.waits) == 1
 
         clip = build(small("finetune"))
         for _ in range(2):  # the first look also fixes the axes
             device.waits.clear()
-            assert len(clip.gap.measure(clip.method, clip.backbone, Clock())) == 1 + len(clip.stream)
+            gap = clip.observers.find(ModalityGap)
+            assert len(gap.measure(clip.method, clip.backbone, Clock())) == 1 + len(clip.stream)
             assert len(device.waits) == 3, "two passes of the text tower, and everything together"
 
 

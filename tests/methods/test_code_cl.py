@@ -58,7 +58,7 @@ def test_conceptors_of_tasks_are_joined_by_or_and_weak_directions_dropped(code):
 
 def test_the_first_tasks_steps_are_plain_gradient_descent(code):
     trainer = until(code(), 0)
-    assert trainer.method.projections() == {}
+    assert trainer.method.constraints() == {}
     before = trainer.method.shift.detach().clone()
     next(trainer.run())
     step = -0.5 * trainer.method.shift.grad
@@ -88,7 +88,7 @@ def test_of_a_projector_the_map_is_gradient_projection(code, seeded):
     method.double()
     method.refresh()
     step = torch.randn(method.shift.shape, generator=seeded(1), dtype=torch.float64)
-    mapped = method.projections()["shift"](step)
+    mapped = method.constraints()["shift"].step(step)
     torch.testing.assert_close(mapped, step - step @ basis @ basis.mT, atol=1e-10, rtol=0)
     assert float((mapped @ basis).abs().max()) < 1e-10
 
@@ -96,7 +96,7 @@ def test_of_a_projector_the_map_is_gradient_projection(code, seeded):
 def test_without_projection_nothing_is_held_back(code):
     trainer = until(code(project="none"), 1)
     (event,) = next(trainer.run())
-    assert trainer.method.projections() == {} and event.applied_norm == event.proposed_norm
+    assert trainer.method.constraints() == {} and event.applied_norm == event.proposed_norm
 
 
 def test_capacity_never_falls_and_says_what_the_matrices_say(code):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.frozen_queries import KEPT_BYTES, PORTION, FrozenQueries
 from cl_core.methods.l2p import L2P, L2PConfig
 from cl_core.streams.stream import Batch
@@ -200,4 +201,4 @@ def test_queries_are_no_state_of_a_run(tiny_trainer):
     method.begin_task(0, range(2))
     assert not any("query" in name for name in method.state_dict())
     expected = 4 * (10 * 5 * 48 + 10 * 48 + 2 * 48 + 2)
-    assert method.kept_bytes() == expected
+    assert kept_bytes(method) == expected

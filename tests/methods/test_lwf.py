@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.lwf import LwF
 from cl_core.methods.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
@@ -83,9 +84,9 @@ def test_the_teacher_is_asked_once_an_image_and_its_answers_are_forgotten_with_t
     for batch in task.batches(7, seed=3, epoch=4):
         torch.testing.assert_close(method.teacher.find(batch.ids), method.taught(trainer.backbone, batch.images))
     assert method.teacher.find(trainer.stream[0].train.ids[:3]) is None
-    kept = method.kept_bytes()
+    kept = kept_bytes(method)
     until(trainer, 1, "measure")
-    assert len(method.teacher.keys) == 0 and method.kept_bytes() < kept
+    assert len(method.teacher.keys) == 0 and kept_bytes(method) < kept
 
 
 def test_augmented_images_are_shown_to_the_teacher_every_time_and_nothing_of_them_is_held(lwf):

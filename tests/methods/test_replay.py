@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.reservoir import Reservoir
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
@@ -145,7 +146,7 @@ def test_earlier_heads_are_trained_by_the_buffer_and_the_backbone_sees_each_step
 
 
 def test_stored_images_count_as_kept(replay):
-    sizes = [replay(buffer=places).method.kept_bytes() for places in (0, 10)]
+    sizes = [kept_bytes(replay(buffer=places).method) for places in (0, 10)]
     side = replay().backbone.preparation.size
     assert sizes[1] - sizes[0] == 10 * (3 * side * side * 4 + 8 + 8)
 
