@@ -10,7 +10,7 @@ and along the largest spread across it. They are saved with the run, so a resume
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,29 +18,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cl_core.backbones.features import ModelEdit
 from cl_core.diagnostics import joint_space
 from cl_core.diagnostics.joint_space import Array
 from cl_core.diagnostics.landing import copied
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
+from cl_core.methods.method import ReadsClasses
 from cl_core.streams.stream import General, Task, TaskStream
 
 BATCH = 250
 PICTURES = 60  # test pictures of a task whose similarities are measured, classes in turn
 EDGES = np.linspace(-1.0, 1.0, 101)  # bins of the cosines
-
-
-@runtime_checkable
-class ReadsClasses(Protocol):
-    """A method whose classes are embedded in the space of the image features."""
-
-    @property
-    def class_texts(self) -> Tensor:
-        """Unit embeddings [C, e] of all classes of the stream, as the text tower is now."""
-        ...
-
-    def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...
 
 
 class ModalityGap(Observer):

@@ -18,7 +18,7 @@ from cl_core.diagnostics.readout import ClassStatistics
 from cl_core.engine.device import OUT_OF_MEMORY, let_go
 from cl_core.engine.feed import Feed
 from cl_core.events import AccuracyMeasured, Clock, Event
-from cl_core.methods.method import Method
+from cl_core.methods.method import Method, ReadsClasses
 from cl_core.streams.stream import Batch, TaskStream
 
 BATCH = 250
@@ -58,8 +58,8 @@ class Evaluation:
 
     @torch.no_grad()
     def before_training(self, clock: Clock) -> list[Event]:
-        """What the pre-trained model can do already, on every task, where tasks are known."""
-        if not self.stream.task_is_known:
+        """What the pre-trained model can do already, on every task, where tasks are known and classes are read."""
+        if not (self.stream.task_is_known and isinstance(self.method, ReadsClasses)):
             return []
         rows = self._rows({"zero-shot": self.method.classify}, [], range(0))
         return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
@@ -67,7 +67,8 @@ class Evaluation:
     @torch.no_grad()
     def accuracies(self, clock: Clock, learned: list[int], seen: range, *, last: bool) -> list[Event]:
         """One row of each accuracy matrix from one pass over the test images: of all tasks learned so far, or of all
-        tasks where a picture comes with its task. `last`: no task follows."""
+        tasks where an image comes with its task and the method can score classes that it has not trained. `last`: no
+        task follows."""
         if self.stream.task_is_known:
             readouts: Readouts = {"task-incremental": self.method.classify}
         else:
@@ -88,7 +89,8 @@ class Evaluation:
         """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
         other all that `rivals` names."""
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
-        asked = list(range(len(self.stream))) if self.stream.task_is_known else learned
+        untrained = self.stream.task_is_known and isinstance(self.method, ReadsClasses)
+        asked = list(range(len(self.stream))) if untrained else learned
         counts = [self.portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
         counts = torch.stack(counts).tolist()
         for index, right in zip(asked, counts, strict=True):
@@ -113,10 +115,12 @@ class Evaluation:
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                pooled = self.features(batch).pooled
+                pooled = exact = self.features(batch).pooled
+            if self.precision != torch.float32 and any(map(_of_statistics, readouts)):
+                exact = self.features(batch).pooled  # as the features are that the statistics were taken of
             for place, (name, classify) in enumerate(readouts.items()):
                 rivals = task.classes if name == "task-incremental" else self.rivals(index, seen)
-                guess = classify(pooled, rivals).argmax(dim=1) + rivals.start
+                guess = classify(exact if _of_statistics(name) else pooled, rivals).argmax(dim=1) + rivals.start
                 right[place] += (guess == batch.labels).sum()
         return right
 
@@ -127,3 +131,7 @@ class Evaluation:
             for batch in self.feed.ordered(self.stream[index], "train", self.batch):
                 statistics.add(self.features(batch).pooled, batch.labels)
         return statistics
+
+
+def _of_statistics(readout: str) -> bool:
+    return readout.endswith("statistics")

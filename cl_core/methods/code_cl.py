@@ -43,6 +43,7 @@ from cl_core.methods.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.methods.method import Constraint
 from cl_core.streams.stream import Batch
 
+NO_ENERGY = 1e-30
 SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
 
 
@@ -77,7 +78,7 @@ class CodeCL(KeyValueMethod):
         self.shift = nn.Parameter(torch.zeros(layers, 2, width, width))  # ΔW
         self.register_buffer("past", torch.zeros(layers, width, width, dtype=torch.float64))  # C
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
-        self.latest: tuple[Tensor, Tensor] | None = None  # B [L, d, d] of the task that ended last, its aperture [L]
+        self.latest: tuple[Tensor, Tensor] | None = None  # the last task's B [L, d, d], aperture [L]
         self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None while nothing is to be protected
 
     def refresh(self) -> None:
@@ -103,7 +104,8 @@ class CodeCL(KeyValueMethod):
     def fitted(self, moment: Tensor) -> tuple[Tensor, Tensor]:
         """B of inputs with second moment R [L, d, d], and its aperture [L]."""
         values = spectrum(moment)
-        aperture = fitted_aperture(values, self.config.aperture * values.mean(dim=-1).rsqrt(), self.config.held)
+        unit = values.mean(dim=-1).clamp(min=NO_ENERGY).rsqrt()  # a finite aperture too where no input has any energy
+        aperture = fitted_aperture(values, self.config.aperture * unit, self.config.held)
         return conceptor(moment, aperture), aperture
 
     @torch.no_grad()
@@ -115,7 +117,8 @@ class CodeCL(KeyValueMethod):
             self.inputs.add(self.features(backbone, batch.images, self.inputs.taps, batch.ids))
         sums, rows = self.inputs.take()
         coming, _ = self.fitted(sums / rows)
-        common = capacity(conceptor_and(self.past, coming)) / capacity(self.past)
+        used = capacity(self.past).clamp(min=NO_ENERGY)  # an empty past shares nothing
+        common = capacity(conceptor_and(self.past, coming)) / used
         return [
             InputsSurveyed(clock, layer, size, shared, SHARED)
             for layer, (size, shared) in enumerate(zip(capacity(coming), common, strict=True))

@@ -85,6 +85,8 @@ class Method(nn.Module, abc.ABC):
     # Family of a second frozen model that is handed to the constructor after the seed, on the run's device; which one,
     # the setting `companion` says. "": the backbone is all the method needs.
     companion: ClassVar[str] = ""
+    # False: a test image that comes with its task, as in multi-domain streams, is nothing the method is made for.
+    serves_known_tasks: ClassVar[bool] = True
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__()
@@ -157,3 +159,15 @@ class ChoosesEpochs(Protocol):
     def epochs(self, planned: int) -> int:
         """Passes over each task, of `planned` ones."""
         ...
+
+
+@runtime_checkable
+class ReadsClasses(Protocol):
+    """A method whose classes are embedded in the space of the image features: it scores them before any was trained."""
+
+    @property
+    def class_texts(self) -> Tensor:
+        """Unit embeddings [C, e] of all classes of the stream, as the text tower is now."""
+        ...
+
+    def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...

@@ -70,6 +70,7 @@ class StarPrompt(Method):
 
     Config = StarPromptConfig
     companion: ClassVar[str] = "clip"
+    serves_known_tasks: ClassVar[bool] = False  # an image's class is looked for by name among all classes
 
     def __init__(self, config: StarPromptConfig, backbone: Any, seed: int, companion: Any) -> None:
         super().__init__(config, seed)
@@ -88,11 +89,10 @@ class StarPrompt(Method):
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         unsaid = [task.title for task in stream if task.words is None]
-        if unsaid or stream.task_is_known:
-            lacks = f"does not say its classes in words (tasks {', '.join(unsaid)})" if unsaid else "names the task"
+        if unsaid:
             raise ConfigError(
-                f"stream {stream.name} {lacks}, but star_prompt looks for an image's class by name among all classes; "
-                "choose split-digits"
+                f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), but star_prompt "
+                "looks for an image's class by name; choose split-digits"
             )
         phrases = [phrase for task in stream for phrase in task.words.phrases]
         plain = [texts for task in stream for texts in task.words.texts()]

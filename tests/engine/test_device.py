@@ -207,3 +207,17 @@ def test_a_container_is_not_crowded_with_more_threads_than_it_has_cores(given, f
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert use_granted_cores(limits) == found == kept[-1]
     assert use_granted_cores(tmp_path / "none") == found
+
+
+def test_statistics_read_features_of_the_precision_they_were_taken_in(small):
+    """In bfloat16 the trained heads see what training saw; readouts by stored statistics see float32 features."""
+    trainer, seen = build(small("sequential", precision="bf16")), {}
+    readouts = {
+        name: lambda pooled, rivals, name=name: seen.setdefault(name, pooled)[:, : len(rivals)]
+        for name in ("class-incremental", "stored statistics")
+    }
+    next(trainer.run())
+    trainer.evaluation._right(0, readouts, trainer.stream[0].classes)
+    batch = next(trainer.feed.ordered(trainer.stream[0], "test", trainer.evaluation.batch))
+    exact = trainer.evaluation.features(batch).pooled
+    assert torch.equal(seen["stored statistics"], exact) and not torch.equal(seen["class-incremental"], exact)

@@ -120,6 +120,20 @@ def test_a_coming_task_is_surveyed_before_its_first_step_and_the_past_is_not(cod
     assert not [e for moment in code(survey=False).run() for e in moment if e.kind == "InputsSurveyed"]
 
 
+def test_inputs_without_energy_are_no_past_and_hold_nothing_back(code):
+    method = code().method
+    own, aperture = method.fitted(torch.zeros(2, 48, 48, dtype=torch.float64))
+    assert torch.equal(own, torch.zeros_like(own)) and torch.isfinite(aperture).all()
+
+
+def test_a_threshold_that_empties_the_past_leaves_nothing_to_share(code):
+    trainer = code(threshold=1.0)
+    said = [event for moment in trainer.run() for event in moment]
+    assert not trainer.method.past.any()
+    assert [e.shared for e in said if e.kind == "InputsSurveyed"] == [0.0, 0.0]
+    assert all(np.isfinite(v) for e in said if e.kind == "StepEnded" for v in e.losses.values())
+
+
 def test_a_larger_aperture_lets_less_of_a_step_through(code):
     def kept(aperture):
         (event,) = next(until(code(aperture=aperture, held=0.0), 1).run())

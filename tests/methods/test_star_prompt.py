@@ -534,7 +534,7 @@ def test_the_schedule_is_a_quarter_of_a_cosine_by_epoch():
 
 
 def test_streams_it_cannot_serve_and_companions_that_do_not_fit_are_refused(tiny_trainer):
-    with pytest.raises(ConfigError, match="stream synthetic-domains names the task"):
+    with pytest.raises(ConfigError, match="stream synthetic-domains says which task"):
         tiny_trainer("star_prompt", stream="synthetic-domains", settings={"companion": "random-clip"})
     with pytest.raises(ConfigError, match="companion of star_prompt must be a clip backbone, got random-vit"):
         tiny_trainer("star_prompt", settings={"companion": "random-vit"})
