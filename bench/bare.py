@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, Joined, LowRank
+from cl_core.backbones.io_types import BlockEdit, Joined, LowRank
 from cl_core.engine.trainer import Trainer
 from cl_core.methods.method import new_optimiser
 from cl_core.streams.stream import Batch, Task

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import NO_EDIT, Features, ModelEdit, Tap
+from cl_core.backbones.io_types import NO_EDIT, Features, ModelEdit, Tap
 from cl_core.config import Preparation
 
 

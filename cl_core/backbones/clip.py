@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
-from cl_core.backbones.features import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Tap
-from cl_core.backbones.precision import MixedPrecision, door
+from cl_core.backbones.autocast import MixedPrecision, door
+from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
+from cl_core.backbones.io_types import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Tap
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")

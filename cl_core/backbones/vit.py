@@ -27,10 +27,10 @@ from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
-from cl_core.backbones.features import NO_EDIT, UNEDITED, BlockEdit, Features, Joined, LowRank, ModelEdit, Tap
-from cl_core.backbones.joined_tokens import run_joined, shown
-from cl_core.backbones.precision import MixedPrecision, door
+from cl_core.backbones.autocast import MixedPrecision, door
+from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
+from cl_core.backbones.io_types import NO_EDIT, UNEDITED, BlockEdit, Features, Joined, LowRank, ModelEdit, Tap
+from cl_core.backbones.prepended_tokens import run_joined, shown
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")

@@ -10,7 +10,7 @@ import torch
 from cl_core.backbones.backbone import Backbone
 from cl_core.config import DiagnosticsConfig
 from cl_core.diagnostics.class_features import AddsResiduals, ClassFeatures
-from cl_core.diagnostics.forward import ForwardProbe
+from cl_core.diagnostics.forward_transfer import ForwardProbe
 from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.input_spectra import InputSpectra, ProjectsInputs
 from cl_core.diagnostics.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra

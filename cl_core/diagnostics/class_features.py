@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import Features
+from cl_core.backbones.io_types import Features
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, MixtureFitted, ResidualMeasured
-from cl_core.methods.class_survey import intra_class
-from cl_core.methods.gaussian_mixtures import GaussianMixtures, fitted
-from cl_core.methods.semantic_residuals import SemanticResiduals
+from cl_core.methods.parts.feature_stats import intra_class
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
+from cl_core.methods.parts.semantic_residuals import SemanticResiduals
 from cl_core.streams.stream import Batch
 
 SHOWN = 200  # points of a class that are stored for display

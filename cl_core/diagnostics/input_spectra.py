@@ -1,7 +1,7 @@
 """What past tasks feed into the matrices of CLIP's image MLPs, and where GNSP's updates of these went.
 
-Formulas are those of `input_moments`. With projection the method has the moments already; without, they are collected
-here.
+Formulas are those of `feature_covariance`. With projection the method has the moments already; without, they are
+collected here.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from cl_core.backbones.features import Features
+from cl_core.backbones.io_types import Features
 from cl_core.diagnostics.observer import View
 from cl_core.diagnostics.updates import Asked
 from cl_core.events import Event
 from cl_core.linalg import tail_projector
-from cl_core.methods.clip_weights import ClipWeights
-from cl_core.methods.input_moments import InputMoments, Layer
+from cl_core.methods.parts.clip_weights import ClipWeights
+from cl_core.methods.parts.feature_covariance import InputMoments, Layer
 from cl_core.streams.stream import Batch
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.events import Clock, Event, MeasurementStopped
 from cl_core.linalg.checks import asked_together
 from cl_core.methods.method import Method

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.features import ModelEdit
+from cl_core.backbones.io_types import ModelEdit
 from cl_core.diagnostics.landing import copied
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade

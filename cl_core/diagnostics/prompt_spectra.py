@@ -1,7 +1,7 @@
 """Deep prompts as they drift, what earlier tasks ask of them, and where their updates went.
 
-Formulas are those of `prompt_moments`. A method that protects its prompts by these moments (NSP²) has them already;
-for any other they are collected here, to be looked at, with the cut the elbow rule would make.
+Formulas are those of `attention_covariance`. A method that protects its prompts by these moments (NSP²) has them
+already; for any other they are collected here, to be looked at, with the cut the elbow rule would make.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Features
+from cl_core.backbones.io_types import Features
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.diagnostics.updates import Asked
 from cl_core.events import Event, PromptsDrifted
-from cl_core.methods.prompt_moments import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
 from cl_core.streams.stream import Batch
 
 

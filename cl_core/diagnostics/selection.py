@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SelectionMeasured
-from cl_core.methods.selection import Selection
+from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch
 
 
@@ -84,7 +84,7 @@ class SelectionTally:
 
     @torch.no_grad()
     def add(self, selections: Iterable[Any], labels: Tensor) -> None:
-        """Take in what images with class ids `labels` [B] took (`cl_core.methods.selection.Selection`, one a layer)."""
+        """Take in what images with class ids `labels` [B] took (`Selection`, one a layer)."""
         self.task_of, self._images = self.task_of.to(labels.device), self._images.to(labels.device)
         self._images.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         for chosen in selections:

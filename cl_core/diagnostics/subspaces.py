@@ -1,6 +1,6 @@
 """What each task takes of the space of input embeddings, beside all before it, and where its gradients lay.
 
-Shapes: d width, M prompts; V, F, R and P as in `embedding_spaces`.
+Shapes: d width, M prompts; V, F, R and P as in `subspace_memory`.
 
     shares[part] = Σ_steps ‖g on part‖² / Σ_steps ‖g‖²,    passed = Σ_steps ‖g P‖² / Σ_steps ‖g‖²
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SubspaceMeasured
 from cl_core.linalg import effective_rank, principal_angles, space_shares, spectrum, subspace_overlap
-from cl_core.methods.embedding_spaces import PARTS, EmbeddingSpaces
-from cl_core.methods.keyed_prompts import KeyedPrompts
+from cl_core.methods.parts.keyed_prompts import KeyedPrompts
+from cl_core.methods.parts.subspace_memory import PARTS, EmbeddingSpaces
 
 SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, key and value weights"}
 

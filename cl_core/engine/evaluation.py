@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.config import DiagnosticsConfig
-from cl_core.diagnostics.readout import ClassStatistics
+from cl_core.diagnostics.lda_readout import ClassStatistics
 from cl_core.engine.device import OUT_OF_MEMORY, let_go
 from cl_core.engine.feed import Feed
 from cl_core.events import AccuracyMeasured, Clock, Event

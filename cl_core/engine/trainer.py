@@ -24,12 +24,12 @@ from cl_core.diagnostics.chosen import chosen_observers
 from cl_core.diagnostics.kept import KeepsAnswers, kept_bytes
 from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.observer import View
+from cl_core.diagnostics.older_states import with_observers
 from cl_core.engine.device import OUT_OF_MEMORY, memory
 from cl_core.engine.environment import environment
 from cl_core.engine.evaluation import Evaluation
 from cl_core.engine.feed import Feed
 from cl_core.engine.memory import OutOfMemory, fitting
-from cl_core.engine.older_states import with_observers
 from cl_core.engine.step import Stepper, Taken
 from cl_core.events import (
     AnswersKept,

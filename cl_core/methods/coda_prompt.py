@@ -1,5 +1,7 @@
 """CODA-Prompt: prompts mixed from components by attention, instead of picked; each task adds components.
 
+Parts: `pool_method`, `selection`.
+
 Smith et al. CODA-Prompt: COntinual Decomposed Attention-based Prompting for Rehearsal-Free Continual Learning. CVPR
 2023, arXiv:2211.13218; settings as in the PILOT toolbox.
 Shapes: per block m components so far, p prefix tokens, d width, B images.
@@ -23,12 +25,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, ModelEdit
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.linalg import orthonormal_beside, orthonormality_loss
 from cl_core.methods.method import Loss
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
-from cl_core.methods.selection import Selection
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch, TaskStream
 
 PARTS = ("prompts", "keys", "attentions")  # P, K, A

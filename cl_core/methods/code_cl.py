@@ -1,5 +1,7 @@
 """CODE-CL: a direction of a layer's inputs is frozen as far as earlier tasks use it.
 
+Parts: `key_value`.
+
 Apolinario, Choudhary, Roy. CODE-CL: Conceptor-Based Gradient Projection for Deep Continual Learning. ICCV 2025; written
 from the equations, details as in the released code.
 Shapes: L blocks of width d; ΔW [L, 2, d, d]; C, R [L, d, d]; x a block's inputs; λ eigenvalues of R.
@@ -39,8 +41,8 @@ from cl_core.linalg import (
     significant,
     spectrum,
 )
-from cl_core.methods.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.methods.method import Constraint
+from cl_core.methods.parts.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import Batch
 
 NO_ENERGY = 1e-30

@@ -1,5 +1,7 @@
 """DualPrompt: general prompts for all tasks in the first blocks, one expert entry a task in the blocks after them.
 
+Parts: `pool_method`, `selection`.
+
 Wang et al. DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning. ECCV 2022, arXiv:2204.04799;
 settings as in the PILOT toolbox.
 Shapes: p tokens a prefix, d width, T entries so far (one a task), B images.
@@ -24,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, ModelEdit
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import knob
 from cl_core.methods.method import Loss
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
-from cl_core.methods.selection import Selection
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch
 
 

@@ -1,5 +1,7 @@
 """EWC: what mattered to earlier tasks is tied to where it was, by springs as stiff as it mattered.
 
+Parts: `deep_prompts`, `prompted`.
+
 Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 2017, arXiv:1612.00796; online form:
 Schwarz et al. Progress & Compress. ICML 2018, arXiv:1805.06370.
 Shapes: θ the prompts [L, M, d], B images.
@@ -27,12 +29,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import BlockEdit, Features
+from cl_core.backbones.io_types import BlockEdit, Features
 from cl_core.config import knob
 from cl_core.events import Clock, Event
-from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Collector, Loss
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.parts.deep_prompts import PromptConfig
+from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.streams.stream import Batch
 
 TOGETHER = 25  # images whose gradients are formed at once

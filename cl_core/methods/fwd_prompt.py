@@ -1,5 +1,7 @@
 """Fwd-Prompt (vision adaptation): prompts whose steps keep to what no earlier task uses or what pre-training knew.
 
+Parts: `answer_cache`, `keyed_prompts`, `selection`, `subspace_memory`, `task_heads`.
+
 After Zheng, Ma, Liu, Wu, Feng. Beyond Anti-Forgetting: Multimodal Continual Instruction Tuning with Positive Forward
 Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model.
 Shapes: M prompts of one token each, m picked per image, d width, K directions of a core, B images, N tokens.
@@ -32,15 +34,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Joined, ModelEdit
+from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
-from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
-from cl_core.methods.kept_answers import Kept
-from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
 from cl_core.methods.method import Constraint, Loss, Method, ParameterGroup
-from cl_core.methods.selection import Selection
-from cl_core.methods.task_heads import TaskHeads
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.keyed_prompts import KeyedPromptConfig, KeyedPrompts
+from cl_core.methods.parts.selection import Selection
+from cl_core.methods.parts.subspace_memory import Allocation, EmbeddingSpaces, site_tokens
+from cl_core.methods.parts.task_heads import TaskHeads
 from cl_core.streams.stream import Batch, TaskStream
 
 SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, key and value weights"}

@@ -1,5 +1,7 @@
 """GNSP: gradients of CLIP's image MLPs stay where past tasks' features carry little energy.
 
+Parts: `clip_method`, `clip_weights`, `feature_covariance`, `reference_pairs`.
+
 Gradient Null Space Projection, arXiv:2507.19839; released code Ppp-Ttt/GNSP. Where the two differ we follow the code.
 Shapes: L image blocks of width d; c_fc W [4d, d], c_proj W [d, 4d], image projection A [d, e]; P, M square on a layer's
 input side.
@@ -7,7 +9,7 @@ input side.
     task 1      every parameter but the logit scale is trained, nothing is projected
     task t ≥ 2  2L + 1 matrices are trained: c_fc and c_proj of every image block, and the image projection
 
-    P = N Nᵀ,   N = [v_{k+1} … v_d] of M_{t−1},   k = min { k : Σ_{j>k} λ_j < ρ Σ λ }    (M: see `input_moments`)
+    P = N Nᵀ,   N = [v_{k+1} … v_d] of M_{t−1},   k = min { k : Σ_{j>k} λ_j < ρ Σ λ }    (M: see `feature_covariance`)
     ∇W ← ∇W P   for y = W x + b,      ∇A ← P ∇A   for y = x A                              before AdamW sees it
     L = CE_ε + w_KD L_KD + w_MAP L_MAP                                                     (see `reference_pairs`)
 
@@ -26,15 +28,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Adaptation
+from cl_core.backbones.io_types import Adaptation
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import rms_gain, tail_projector
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights
-from cl_core.methods.input_moments import InputMoments, Layer, projected_layers
 from cl_core.methods.method import Collector, Constraint, Loss, ParameterGroup
-from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights
+from cl_core.methods.parts.feature_covariance import InputMoments, Layer, projected_layers
+from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation
 from cl_core.streams.stream import Batch, TaskStream
 
 

@@ -1,5 +1,7 @@
 """L2P: a pool of prompts that belong to nobody; each image takes those whose keys are nearest to it.
 
+Parts: `pool_method`, `selection`.
+
 Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654; settings as in the PILOT toolbox.
 Shapes: M prompts of p tokens in the pool, K of them taken, d width, B images, N image tokens.
 
@@ -21,11 +23,11 @@ from typing import Any, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Joined, ModelEdit
+from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.methods.method import Loss
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
-from cl_core.methods.selection import Selection
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch
 
 

@@ -1,5 +1,7 @@
 """LwF: on new images the old heads should go on saying what they said.
 
+Parts: `deep_prompts`, `prompted`, `teacher_table`.
+
 Li, Hoiem. Learning without Forgetting. ECCV 2016, arXiv:1606.09282. Shapes: B images, c classes of the task, o classes
 learned before it, M prompts in each of L blocks.
 
@@ -25,10 +27,10 @@ from torch import Tensor
 
 from cl_core.config import knob
 from cl_core.events import Clock, Event
-from cl_core.methods.deep_prompts import PromptConfig, with_prompts
 from cl_core.methods.method import Loss
-from cl_core.methods.prompted import PromptedMethod
-from cl_core.methods.teacher_table import TeacherTable
+from cl_core.methods.parts.deep_prompts import PromptConfig, with_prompts
+from cl_core.methods.parts.prompted import PromptedMethod
+from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.features import Features, ModelEdit, Tap
+from cl_core.backbones.io_types import Features, ModelEdit, Tap
 from cl_core.events import Clock, Event
 from cl_core.streams.stream import Batch, TaskStream
 

@@ -1,5 +1,7 @@
 """MG-CLIP: stop training before the modality gap has moved far, and classify in image space as well.
 
+Parts: `clip_method`, `clip_weights`, `visual_head`.
+
 Huang et al. Mind the Gap: Preserving and Compensating for the Modality Gap in CLIP-Based Continual Learning. ICCV 2025,
 arXiv:2507.09118. Written from the equations; where paper and release leave room we follow the release.
 Shapes: B images, C classes, e joint width, w width of a tower; A [r, w], B [w, r]; W [C, e].
@@ -32,13 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Adaptation, LowRank
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, EpochsChosen, Event
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import key
 from cl_core.methods.method import Collector, ParameterGroup, new_optimiser
-from cl_core.methods.visual_head import VisualHead, floored_cosine, fused_score
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import key
+from cl_core.methods.parts.visual_head import VisualHead, floored_cosine, fused_score
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
 

@@ -1,8 +1,10 @@
 """VPT-NSP²: deep prompts whose updates stay where past tasks are not looking.
 
+Parts: `attention_covariance`, `deep_prompts`, `prompted`.
+
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658.
-Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `prompt_moments`; U [L, M, d] is
-Adam's step.
+Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `attention_covariance`;
+U [L, M, d] is Adam's step.
 
 From the second task on
 
@@ -33,10 +35,10 @@ from cl_core.linalg import (
     projector_gains,
     shrink_only,
 )
-from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Collector, Constraint, Loss
-from cl_core.methods.prompt_moments import SPACES, Cut, PromptMoments, elbows
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.deep_prompts import PromptConfig
+from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.streams.stream import Batch
 
 

@@ -1,5 +1,7 @@
 """NuSA-CL: learn each task in the directions that the weights themselves use least, then merge and look again.
 
+Parts: `clip_method`, `clip_weights`.
+
 Jo and Kim. Memory-Free Continual Learning with Null Space Adaptation for Zero-Shot Vision-Language Models. ICLR 2026,
 arXiv:2510.21175. Written from the equations; where paper and release leave room we follow the release.
 Shapes: every adapted map W [d, d]; U, V [d, q]; M [q, q].
@@ -28,13 +30,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Adaptation, LowRank
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import SingularDirections, WeightSplit, singular_directions, weight_split
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.methods.method import ParameterGroup
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.streams.stream import mixed_seed
 
 

@@ -1,5 +1,7 @@
 """SplitLoRA: new tasks are written where past inputs are weak, and a trade-off says where weak begins.
 
+Parts: `key_value`.
+
 Qiu et al. SplitLoRA: Balancing Stability and Plasticity in Continual Learning Through Gradient Space Splitting. 2025,
 arXiv:2505.22370; written from the equations, details as in the released code.
 Shapes: L blocks of width d, rank r; A [L, 2, r, d] frozen, B [L, 2, d, r] trained; C [L, d, d]; x a block's inputs.
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import eigenbasis, splitting_cut
-from cl_core.methods.key_value import KEYS, VALUES, KeyValueConfig, KeyValueMethod
+from cl_core.methods.parts.key_value import KEYS, VALUES, KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import mixed_seed
 
 

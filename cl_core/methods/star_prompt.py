@@ -1,16 +1,19 @@
 """STAR-Prompt: a frozen CLIP says which class an image resembles; that class's vectors are added inside a frozen ViT.
 
+Parts: `answer_cache`, `class_prompts`, `clip_queries`, `feature_stats`, `gaussian_mixtures`, `replay_head`,
+`selection`, `semantic_residuals`.
+
 Menabue et al. Semantic Residual Prompts for Continual Learning. ECCV 2024, arXiv:2403.06870. Written from the equations
 and the release's behaviour; where the two differ we follow the release, with a setting for the other.
 Shapes: B images, n classes begun, c of the current task; L blocks of width D; d joint width of CLIP.
 
-    before a task  words u_c → keys k_c (`class_keys`), then balanced against all classes by draws from mixtures of CLIP
-                   embeddings (`gaussian_mixtures`); then the keys stand still
+    before a task  words u_c → keys k_c (`class_prompts`), then balanced against all classes by draws from mixtures of
+                   CLIP embeddings (`gaussian_mixtures`); then the keys stand still
     its steps      z = CLIP's embedding of the same images → ρ_l per block (`semantic_residuals`) → class token
                    L = CE over current classes + λ₂ (crowding of the new vectors)          Adam, no decay
-    after it       mixtures of the class tokens, and a balanced copy of the head (`aligned_head`): it answers
+    after it       mixtures of the class tokens, and a balanced copy of the head (`replay_head`): it answers
 
-CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`image_queries`).
+CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`clip_queries`).
 
 Readings and departures: a class's name is what the stream says of it in words, "X the digit one."; the ViT's images are
 rescaled for CLIP and, where CLIP's side differs, resized; stage 1 shuffles its own batches; 1 component is one Gaussian
@@ -28,18 +31,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import ModelEdit
+from cl_core.backbones.io_types import ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event, StageEnded
-from cl_core.methods.aligned_head import AlignedHead
-from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig
-from cl_core.methods.class_survey import intra_class
-from cl_core.methods.gaussian_mixtures import GaussianMixtures
-from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.kept_answers import Kept
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
-from cl_core.methods.selection import Selection
-from cl_core.methods.semantic_residuals import SITES, SemanticResiduals
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig
+from cl_core.methods.parts.clip_queries import ImageQueries
+from cl_core.methods.parts.feature_stats import intra_class
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
+from cl_core.methods.parts.replay_head import AlignedHead
+from cl_core.methods.parts.selection import Selection
+from cl_core.methods.parts.semantic_residuals import SITES, SemanticResiduals
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
 

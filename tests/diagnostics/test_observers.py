@@ -15,7 +15,7 @@ from cl_core.diagnostics.probe import Probe
 from cl_core.diagnostics.prompt_spectra import PromptSpectra
 from cl_core.diagnostics.weights import WeightWatch
 from cl_core.engine import checkpoint
-from cl_core.methods.clip_weights import key
+from cl_core.methods.parts.clip_weights import key
 from cl_core.store import RunFolder
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cl_core.methods import clip_method
+from cl_core.methods.parts import clip_method
 
 
 def counted(monkeypatch, backbone):

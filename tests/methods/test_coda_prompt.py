@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
 from cl_core.methods.coda_prompt import PARTS, CodaPrompt, CodaPromptConfig

@@ -16,8 +16,8 @@ from cl_core.diagnostics.kept import kept_bytes
 from cl_core.engine import checkpoint
 from cl_core.linalg import eigenbasis, gram, tail_energy_cut, tail_projector
 from cl_core.methods.gnsp import GNSP, GnspConfig
-from cl_core.methods.input_moments import InputMoments, projected_layers
-from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation, same_caption
+from cl_core.methods.parts.feature_covariance import InputMoments, projected_layers
+from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation, same_caption
 from cl_core.store import RunFolder
 from cl_core.streams.stream import Pairs
 

@@ -8,7 +8,7 @@ import torch
 
 from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.lwf import LwF
-from cl_core.methods.teacher_table import TeacherTable
+from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}

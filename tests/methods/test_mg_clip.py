@@ -16,7 +16,7 @@ from cl_core.backbones.clip import random_clip
 from cl_core.config import ConfigError
 from cl_core.events import Clock
 from cl_core.methods.mg_clip import MgClip, MgClipConfig, epochs_before, pair_logits, relative_change
-from cl_core.methods.visual_head import VisualHead, class_means, floored_cosine, fused_score, visual_logits
+from cl_core.methods.parts.visual_head import VisualHead, class_means, floored_cosine, fused_score, visual_logits
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cl_core.backbones.clip import random_clip
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError, Preparation, TrainingConfig
-from cl_core.methods.aligned_head import AlignedHead, rescaled
-from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig, overlap_of_words
-from cl_core.methods.gaussian_mixtures import GaussianMixtures, fitted
-from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.semantic_residuals import SITES, SemanticResiduals, crowding
+from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig, overlap_of_words
+from cl_core.methods.parts.clip_queries import ImageQueries
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
+from cl_core.methods.parts.replay_head import AlignedHead, rescaled
+from cl_core.methods.parts.semantic_residuals import SITES, SemanticResiduals, crowding
 
 SENTENCES = [f"{PLACEHOLDER} {name}." for name in ("the digit one", "a star", "two red stars", "the letter k")]
 QUICK = {"key_epochs": 2, "key_replay_epochs": 1, "replay_epochs": 1, "replay_growth": 1, "draws": 32, "components": 2}
@@ -487,7 +487,7 @@ def test_what_is_measured_after_a_task_is_within_its_bounds(star):
 
 def test_mean_cosines_are_those_of_all_pairs():
     from cl_core.events import Clock
-    from cl_core.methods.class_survey import intra_class
+    from cl_core.methods.parts.feature_stats import intra_class
 
     x, labels = rows_of(12, 5) + 1, torch.arange(12) % 2
     event = intra_class(Clock(), "features", x, labels, range(2))

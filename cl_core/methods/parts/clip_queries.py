@@ -1,5 +1,5 @@
 """Image embeddings of a second frozen model, for images that were prepared for the first; its tower runs once an image
-(`kept_answers`).
+(`answer_cache`).
 
 Shapes: B images; S, S' side lengths the two models read; d width of the embeddings.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import Preparation
-from cl_core.methods.kept_answers import Kept, KeptAnswers
+from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 32  # images a pass
 

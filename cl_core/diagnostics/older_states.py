@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from cl_core.diagnostics.input_spectra import ProjectsInputs
-from cl_core.methods.clip_weights import key
 from cl_core.methods.method import Method
+from cl_core.methods.parts.clip_weights import key
 
 
 def with_observers(state: dict[str, Any], method: Method) -> dict[str, Any]:

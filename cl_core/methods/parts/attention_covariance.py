@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.config import check_knobs, knob
-from cl_core.methods.frozen_queries import FrozenQueries
-from cl_core.methods.kept_answers import Kept
 from cl_core.methods.method import Loss, Method, ParameterGroup
-from cl_core.methods.task_heads import TaskHeads
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.query_features import FrozenQueries
+from cl_core.methods.parts.task_heads import TaskHeads
 from cl_core.streams.stream import mixed_seed
 
 

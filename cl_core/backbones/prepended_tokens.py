@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import Joined, Tap
+from cl_core.backbones.io_types import Joined, Tap
 
 
 def shown(taps: Mapping[Tap, Tensor], joined: Joined, first: int) -> dict[Tap, Tensor]:

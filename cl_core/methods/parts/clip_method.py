@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import AS_IT_IS, Adaptation, ModelEdit
+from cl_core.backbones.io_types import AS_IT_IS, Adaptation, ModelEdit
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.methods.method import Loss, Method
 from cl_core.streams.stream import Batch, TaskStream

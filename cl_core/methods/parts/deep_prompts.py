@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, ModelEdit
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import check_knobs, knob
 from cl_core.methods.method import Loss, ParameterGroup
 

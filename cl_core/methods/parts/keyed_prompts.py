@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.linalg import core_space, gram
-from cl_core.methods.frozen_queries import FrozenQueries
+from cl_core.methods.parts.query_features import FrozenQueries
 from cl_core.streams.stream import mixed_seed
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, Features, ModelEdit, Tap
+from cl_core.backbones.io_types import BlockEdit, Features, ModelEdit, Tap
 from cl_core.config import check_knobs, knob
 from cl_core.linalg import gram
-from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
+from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.streams.stream import Batch
 
 KEYS, VALUES = "k", "v"

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from cl_core.backbones.features import ModelEdit
-from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
+from cl_core.backbones.io_types import ModelEdit
 from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.streams.stream import Batch
 
 

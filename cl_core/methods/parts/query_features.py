@@ -1,5 +1,5 @@
 """What a pool is asked with: the features of the frozen model without prompts, computed once an image
-(`kept_answers`)."""
+(`answer_cache`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.methods.kept_answers import Kept, KeptAnswers
+from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 16  # images a pass
 KEPT_BYTES = 64 * 2**20  # of queries

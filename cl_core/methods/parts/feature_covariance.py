@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,
@@ -32,7 +32,7 @@ from cl_core.linalg import (
     tail_energy_cut,
     unit_norm,
 )
-from cl_core.methods.clip_weights import key
+from cl_core.methods.parts.clip_weights import key
 
 
 @dataclass(frozen=True)
