@@ -1,6 +1,7 @@
 # make demo   opens the dashboard on the bundled recording and offers a first live run
 # make test   lint and the whole test suite
 # make lint   lint only
+# make faults kills, damage, full disks and hostile input, replayed: tried and held (about ten minutes)
 # make clean  removes the virtual environment and everything built
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint faults clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -19,6 +20,9 @@ test: lint
 
 lint: $(READY)
 	@$(BIN)/ruff check
+
+faults: $(READY)
+	@$(BIN)/python -m bench.faults
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -17,6 +17,13 @@ def check(config: RunConfig) -> tuple[type, Any]:
 
     Raises ConfigError in one sentence.
     """
+    if config.trained_elsewhere:
+        raise ConfigError(config.why_it_ends_here(config.name or "of this folder"))
+    if config.plugins and (missing := _not_loaded(config)):
+        raise ConfigError(
+            f"{missing} comes from the plug-in {', '.join(config.plugins)}, which is not loaded; name it with --plugin "
+            "FILE.py or in PLASTISCOPE_PLUGINS"
+        )
     method_name, entry = lookup(METHODS, config.method, "method")
     backbone_name, backbone_entry = lookup(BACKBONES, config.backbone, "backbone")
     stream_name, stream_entry = lookup(STREAMS, config.stream, "stream")
@@ -45,6 +52,18 @@ def check(config: RunConfig) -> tuple[type, Any]:
 def _names_tasks(name: str, entry: Entry) -> bool:
     """Whether a stream is multi-domain, as far as its name says: folders, one a domain, are separated by commas."""
     return entry.domains or (isinstance(entry, Scheme) and entry.paths == "all" and "," in name)
+
+
+def _not_loaded(config: RunConfig) -> str:
+    """What the run needs and nobody has brought, in words; "" if all is there."""
+    for what, table, name in (
+        ("method", METHODS, config.method),
+        ("stream", STREAMS, config.stream),
+        ("backbone", BACKBONES, config.backbone),
+    ):
+        if ":" not in name and name not in table and name.replace("-", "_") not in {k.replace("-", "_") for k in table}:
+            return f"{what} {name}"
+    return ""
 
 
 def _fitting(family: str) -> str:

@@ -89,4 +89,5 @@ def _knob_before(config: RunConfig, rows: Mapping[str, Mapping[str, Any]], name:
         raise ConfigError(nearest(name, rows, f"setting of {config.method}"))
     if row.get("fixed"):
         raise ConfigError(f"{name} {row['fixed']}; start a new run for another")
-    return config.settings.get(name, row["default"])
+    value = config.settings.get(name, row["default"])
+    return tuple(value) if isinstance(value, list) else value

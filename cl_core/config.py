@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import os
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cl_core.method_defaults import method_defaults
+from cl_core.untrusted import parse_toml, printable, read_text
+
+MOST_NAME = 200  # bytes of a run's name; file systems take 255
 FORMAT = 1  # of a run folder; raised when an older program could misread it
 
 
@@ -57,11 +61,17 @@ def nearest(name: str, known: Iterable[str], what: str) -> str:
 
 def check_knobs(config: Any) -> None:
     """Check every `knob` of a dataclass instance against its type, bounds and choices. Raises ConfigError."""
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     for f in dataclasses.fields(config):
         value, meta = getattr(config, f.name), f.metadata
         _check_type(f.name, value, hints[f.name])
         check_value(f.name, value, meta)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Types that a dataclass declares; looking them up takes longer than checking values against them."""
+    return typing.get_type_hints(kind)
 
 
 def check_value(name: str, value: Any, meta: Mapping[str, Any]) -> None:
@@ -305,12 +315,16 @@ class RunConfig:
     `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset`
     names where unnamed settings came from. A fork names its `parent` run and the number of tasks (`fork_task`) that
     were trained there, under the parent's settings; these here hold from then on.
+
+    `origin` says where a run comes from that was not trained by Plastiscope ("recorded from a training loop", "imported
+    from …"); its `method`, `backbone` and `stream` are then names only, its `seed` may be unknown (None), and it cannot
+    be resumed or forked. `plugins` names the plug-in files or packages that the run was started with.
     """
 
     method: str
     backbone: str = "micro-vit"
     stream: str = "split-digits"
-    seed: int = 0
+    seed: int | None = 0
     device: str = "auto"
     precision: str = knob(
         "auto",
@@ -323,6 +337,8 @@ class RunConfig:
     preset: str = ""
     parent: str = ""
     fork_task: int = 0
+    origin: str = ""
+    plugins: tuple = ()
     settings: dict = field(default_factory=dict)
     stream_settings: StreamConfig = field(default_factory=StreamConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -330,20 +346,48 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_knobs(self)
-        if not 0 <= self.seed < 2**32:
+        if self.seed is None and not self.origin:
+            raise ConfigError("seed must be a whole number, got nothing; only a run trained elsewhere may lack one")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed must be a whole number from 0 to {2**32 - 1}, got {self.seed}")
+        if self.fork_task < 0:
+            raise ConfigError(f"fork_task is a number of tasks from 0, got {self.fork_task}")
+        for field_name in ("group", "parent"):  # its own name: where a folder is made of it
+            _check_plain(field_name, getattr(self, field_name))
+
+    @property
+    def trained_elsewhere(self) -> bool:
+        """Whether the run only tells what another program trained: nothing here can go on with it."""
+        return bool(self.origin)
+
+    def why_it_ends_here(self, name: str) -> str:
+        """One sentence for whoever wants to resume or fork the run `name` that was trained elsewhere."""
+        return (
+            f"run {name} was {self.origin}: Plastiscope did not train it and has no state to go on from; continue it "
+            "in the program that trained it"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
 
-    def fingerprint(self) -> str:
-        """The settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same setting.
+    def completed(self) -> RunConfig:
+        """The same with every setting of the method, those that nobody named at their defaults."""
+        return replace(self, settings={**method_defaults(self.method), **_underscored(self.settings)})
 
-        A setting that came later is left out at its default, so that earlier runs keep their text."""
-        record = self.to_dict()
+    def own_settings(self) -> dict[str, Any]:
+        """Settings of the method that are not at their defaults."""
+        usual = method_defaults(self.method)
+        own = _underscored(self.settings)
+        return {name: value for name, value in own.items() if name not in usual or usual[name] != value}
+
+    def fingerprint(self) -> str:
+        """The complete settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same
+        setting."""
+        record = self.completed().to_dict()
         del record["format"], record["name"]
-        if record["precision"] == "auto":
-            del record["precision"]
+        for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
+            if record[later] == usual:
+                del record[later]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod
@@ -351,10 +395,12 @@ class RunConfig:
         """From a decoded config.json or TOML table; every unknown key is refused by name."""
         record = dict(record)
         version = record.pop("format", FORMAT)
-        if not isinstance(version, int) or version > FORMAT:
+        if type(version) is int and version < 1:
+            raise ConfigError(f"format must be a whole number from 1 to {FORMAT}, got {version}")
+        if type(version) is not int or version > FORMAT:
             raise ConfigError(
-                f"this run was written by a newer Plastiscope (format {version}; this one reads up to {FORMAT}): "
-                "update Plastiscope to open it"
+                f"this run was written by a newer Plastiscope (format {printable(version, 40)}; this one reads up to "
+                f"{FORMAT}): update Plastiscope to open it"
             )
         for section, kind in SECTIONS.items():
             if section in record:
@@ -370,10 +416,10 @@ class RunConfig:
         """The table in a TOML file, unchecked (`presets.resolve` completes and checks it). `[stream_settings]` etc. as
         in to_dict."""
         try:
-            return tomllib.loads(Path(path).read_text("utf-8"))
+            return parse_toml(read_text(Path(path)))
         except OSError as error:
             raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
@@ -398,6 +444,15 @@ class RunConfig:
         return config
 
 
+def _check_plain(field_name: str, text: str) -> None:
+    """Raises ConfigError where the name of a run or of a group could lead elsewhere, or is longer than one may be."""
+    if any(c in "/\\" or not c.isprintable() for c in text) or text.startswith("."):
+        shown = printable(text, 80)
+        raise ConfigError(f"{field_name} is a plain name, without slashes or a leading dot, got {shown!r}")
+    if len(os.fsencode(text)) > MOST_NAME:
+        raise ConfigError(f"{field_name} has at most {MOST_NAME} bytes, got {len(os.fsencode(text))}")
+
+
 def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:
     """Key and value of `key=value` as written on a command line. Raises ConfigError that names the option."""
     key, sign, value = text.partition("=")
@@ -419,6 +474,10 @@ def place_of(key: str) -> tuple[str, str]:
     return ("training" if key in {f.name for f in dataclasses.fields(TrainingConfig)} else "settings"), key
 
 
+def _underscored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in settings.items()}
+
+
 def _as_floats(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _as_floats(inner) for key, inner in value.items()}
@@ -430,6 +489,6 @@ def _as_floats(value: Any) -> Any:
 def parse_value(text: str) -> Any:
     """A setting as written on a command line: TOML where it parses (1, 0.5, true, [3, 4]), else the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except (ValueError, KeyError):
         return text

@@ -233,6 +233,16 @@ class AttentionCompared(Event):
 
 
 @dataclass(frozen=True)
+class FeaturesCompared(Event):
+    """Features of task `probe_task`'s probe images now, against when that task had just been learned; of a model that
+    has no attention to compare as well."""
+
+    probe_task: int
+    feature_drift: float  # mean of 1 − cos(feature now, feature then)
+    output_drift: float  # ‖F now − F then‖ / ‖F then‖ over all probe images
+
+
+@dataclass(frozen=True)
 class WeightSpectrumMeasured(Event):
     """Singular values of one attention projection before and after a task, and where the task's change of it lies.
 
@@ -556,6 +566,7 @@ KINDS: dict[str, type[Event]] = {
         UpdateByDirection,
         PromptsDrifted,
         AttentionCompared,
+        FeaturesCompared,
         WeightSpectrumMeasured,
         SubspaceMeasured,
         ForwardTransferMeasured,

@@ -23,6 +23,7 @@ class Entry:
     needs: str = ""  # a backbone family, where not every one serves
     holds: str = ""  # of a method: "module:function" that says what it has in memory during a step (`cl_core.estimate`)
     domains: bool = False  # of a stream: a test image comes with its task
+    origin: str = ""  # the plug-in that brought it (`cl_core.plugins`)
 
 
 @dataclass(frozen=True)
@@ -289,3 +290,10 @@ def imported(target: str) -> Any:
 
 def _same(first: str, second: str) -> bool:
     return first.replace("-", "_") == second.replace("-", "_")
+
+
+def plugins_of(method: str, stream: str, backbone: str) -> tuple[str, ...]:
+    """The plug-ins that a run with these names rests on, as their files or packages are called."""
+    chosen = ((METHODS, method), (STREAMS, stream), (BACKBONES, backbone))
+    found = (table[name].origin for table, name in chosen if name in table)
+    return tuple(dict.fromkeys(origin for origin in found if origin))

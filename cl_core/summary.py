@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cl_core import metrics
-from cl_core.store import RunFolder, RunReader
+from cl_core.store import RunFolder, RunReader, StoreError
 
 CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
 ZERO_SHOT = "zero-shot"  # the row before training
@@ -36,7 +37,7 @@ class Summary:
     method: str
     backbone: str
     stream: str
-    seed: int
+    seed: int | None  # None: not known, of a run that was trained elsewhere
     device: str
     seconds: float
     accuracy_matrix: list[list[float | None]]  # rows = after training on, columns = evaluated on
@@ -51,13 +52,14 @@ class Summary:
     last: float | None
     readouts: dict[str, list[list[float | None]]]  # further matrices by readout: task-incremental, stored statistics, …
     reason: str = ""
+    readout: str = CLASS_INCREMENTAL  # whose accuracies `accuracy_matrix` holds
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "readout"}
 
     def reported(self) -> dict[str, Any]:
         """What `plastiscope run --json` prints: its keys are fixed."""
-        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason")}
+        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason", "readout")}
 
 
 def headline_readout(readouts: Iterable[str]) -> str:
@@ -89,23 +91,27 @@ def definition(measure: str) -> str:
 def summarise(folder: RunFolder) -> Summary:
     """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read."""
     config, reader = folder.config(), RunReader(folder)
-    try:
-        status, started = reader.status(), reader.latest("RunStarted")
+    with contextlib.closing(reader), reader.snapshot() as status:
+        started = reader.latest("RunStarted")
         tasks = len(started.event.tasks) if started else 0
         rows: dict[str, dict[int, list[float | None]]] = {}
         zero_shot = None
         for stored in reader.since(kinds=("AccuracyMeasured",)):
             event = stored.event
+            if len(event.row) != tasks or event.clock.task >= tasks:
+                raise StoreError(
+                    f"run {folder.name} has {tasks} tasks, and a row of {len(event.row)} accuracies after task "
+                    f"{event.clock.task + 1}; its events are damaged"
+                )
             if event.readout == ZERO_SHOT:
                 zero_shot = event.row
             else:
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
         seconds = reader.worked_seconds()
-        device = started.event.environment["device"] if started else config.device
-    finally:
-        reader.close()
+        device = started.event.environment.get("device", config.device) if started else config.device
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
-    headline = matrices.pop(headline_readout(matrices), matrix_of({}, tasks))
+    judged = headline_readout(matrices)
+    headline = matrices.pop(judged, matrix_of({}, tasks))
     numbers = (
         measures(headline) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]]))
     )
@@ -124,4 +130,5 @@ def summarise(folder: RunFolder) -> Summary:
         **numbers,
         readouts=matrices,
         reason=status.reason,
+        readout=judged,
     )

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
 if str(Path(__file__).resolve().parents[1]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dashboard.guard import Guard
 
 
 def plot_library() -> Path:
@@ -30,4 +33,5 @@ async def send_plot_library(request: Request) -> FileResponse:
 app = st.App(
     Path(__file__).resolve().parent / "entry" / "navigation.py",
     routes=[Route("/live/plotly.min.js", send_plot_library)],
+    middleware=[Middleware(Guard)],
 )

@@ -174,7 +174,7 @@ def show_next(name: str, *, closed: str) -> None:
 def default_run(index: RunIndex) -> str | None:
     """The newest run with a living worker, else the first recording, else the newest run."""
     for name, folder in list(index.own.items())[:5]:
-        if log_of(folder).status().live or launch.starting(folder):
+        if log_of(folder).status(fresh=True).live or launch.starting(folder):
             return name
     return next(iter(index.recordings), None) or next(iter(index.own), None)
 

@@ -65,6 +65,9 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
 
 def work_on(folder: RunFolder) -> None:
     """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
+    config = folder.config()
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
     if holder(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
@@ -144,13 +147,13 @@ def starting(folder: RunFolder) -> bool:
         child, since = _CHILDREN.get(folder.path.resolve(), (None, 0.0))
     if child is None or child.poll() is not None or time.time() - since > STARTING:
         return False
-    return log_of(folder).status().moved < since  # else it has spoken, and is on its way out
+    return log_of(folder).status(fresh=True).moved < since  # else it has spoken, and is on its way out
 
 
 def _let_go(folder: RunFolder) -> None:
     """Wait a moment for a worker that has said its last word and still holds the run."""
     log, end = log_of(folder), time.monotonic() + LEAVING
-    while holder(folder) is not None and log.status().state in ("stopped", "finished", "failed"):
+    while holder(folder) is not None and log.status(fresh=True).state in ("stopped", "finished", "failed"):
         if time.monotonic() > end:
             return
         time.sleep(0.05)

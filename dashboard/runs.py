@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cl_core.assets import recordings_folder
+from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
 from cl_core.store import HELD, Fork, RunFolder, RunReader, StoreError, fork_of, list_runs
 from cl_core.summary import headline_readout, matrix_of, measures
@@ -51,7 +52,8 @@ def _place(recording: RunFolder) -> tuple[int, str]:
 def _preset_place(recording: Path) -> int:
     """Read once: what travels with the program stays as it is, and the index is made anew every second."""
     try:
-        return list(PRESETS).index(RunFolder(recording).config().preset)
+        preset = RunFolder(recording).config().preset
+        return -1 if preset == KEPT_PRESET else list(PRESETS).index(preset)
     except (StoreError, ValueError):  # a damaged file; no preset of ours
         return len(PRESETS)
 

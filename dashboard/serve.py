@@ -10,11 +10,14 @@ import sys
 import threading
 import time
 import tomllib
+import urllib.error
 import urllib.request
 import webbrowser
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from dashboard import guard
 
 HOST = "127.0.0.1"
 FIRST_PORT = 8501  # tried first when nobody names a port
@@ -54,7 +57,9 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
     return found
 
 
-def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: str | None = None) -> int:
+def serve(
+    runs: Path, *, port: int | None = None, browser: bool = True, start: str | None = None, code: str = ""
+) -> int:
     """Serve the pages for the runs below `runs`; returns an exit status.
 
     Args:
@@ -62,13 +67,16 @@ def serve(runs: Path, *, port: int | None = None, browser: bool = True, start: s
         port: None takes the first free one from 8501 on.
         browser: open a browser tab when the server answers.
         start: name of the run to show first.
+        code: answer only who opens the address with it; "": everybody on this machine.
     """
     chosen = free_port() if port is None else port
     if port is not None and not _free(port):
         print(f"port {port} is taken; choose another with --port or leave it out", file=sys.stderr)
         return 1
     os.environ["PLASTISCOPE_RUNS"] = str(Path(runs).expanduser().resolve())
-    url = f"http://{HOST}:{chosen}/" + (f"?{urlencode({'run': start})}" if start else "")
+    asked = {name: value for name, value in (("code", code), ("run", start)) if value}
+    url = f"http://{HOST}:{chosen}/" + (f"?{urlencode(asked)}" if asked else "")
+    guard.require_code(code)
 
     from dashboard.app import app
 
@@ -123,6 +131,8 @@ def _greet(url: str, port: int, browser: bool) -> None:
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=1):
                 break
+        except urllib.error.HTTPError:  # it answers, to those with a code
+            break
         except OSError:
             time.sleep(0.1)
     print(f"Plastiscope is at {url}  (Ctrl-C ends it; training goes on)", flush=True)

@@ -1,7 +1,9 @@
 """What a run has said so far, kept in memory once for all viewers and brought up to date row by row.
 
     log = log_of(folder)       the same object for every tab of this server
-    log.advance()              reads rows that are new; starts afresh when rows were taken back or the file was replaced
+    log.advance()              reads rows that are new and the state that belongs to them, as of one moment; starts
+                               afresh when rows were taken back or the file was replaced
+    log.status()               that state; never newer than the rows. `fresh=True` advances first
     log.of(StepEnded)          decoded events of one kind with their places, oldest first; log.events(StepEnded): bare
 
 A run that cannot be read does not raise here: `log.trouble` is the sentence to show, and what was read before stays.
@@ -27,7 +29,6 @@ from cl_core.store.reader import DamagedEvent
 
 Kind = TypeVar("Kind", bound=Event)
 
-ROW_ERRORS = (ValueError, TypeError, KeyError, IndexError, ArithmeticError)  # of a row that was stored, then damaged
 MOST_DAMAGED = 200  # rows passed over before a file is given up
 
 
@@ -42,8 +43,8 @@ class Log(abc.ABC):
         """Stored events of one kind, oldest first."""
 
     @abc.abstractmethod
-    def status(self) -> RunStatus:
-        """What the run is doing, or was doing then."""
+    def status(self, *, fresh: bool = False) -> RunStatus:
+        """What the run is doing."""
 
     @property
     @abc.abstractmethod
@@ -123,7 +124,7 @@ class RunLog(Log):
         self._config_trouble = ""
         self._events_trouble = ""
         self._config_seen: int | None = None
-        self._status: tuple[float, RunStatus] | None = None
+        self._status: RunStatus | None = None
 
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
         with self._lock:
@@ -156,28 +157,19 @@ class RunLog(Log):
             self._looked = now
             before = self.revision
             self._read_config()
-            if "newer Plastiscope" not in self._config_trouble:  # a newer format's events might be misread
-                self._read_events()
+            self._read_events()
             return self.revision != before
 
-    def status(self) -> RunStatus:
-        """The run's state, asked of the store at most five times a second."""
-        with self._lock:
-            now = time.monotonic()
-            if self._status is None or now - self._status[0] > self.PATIENCE:
-                try:
-                    found = self._reader.status()
-                except StoreError as error:
-                    found = RunStatus("unreadable", str(error), 0.0, None)
-                except ROW_ERRORS:
-                    found = RunStatus(
-                        "unreadable", f"{self.folder.database.name} holds rows that cannot be read", 0.0, None
-                    )
-                self._status = (now, found)
-            return self._status[1]
+    def status(self, *, fresh: bool = False) -> RunStatus:
+        """The run's state at the last `advance`, so that it is never newer than the events: a page that stops at a
+        final state has the last rows. `fresh`: advance first (at most five times a second)."""
+        if fresh or self._status is None:
+            self.advance(force=self._status is None)
+        found = self._status
+        return RunStatus("waiting", "", 0.0, None) if found is None else found
 
     def forget_status(self) -> None:
-        """Ask the store at the next `status`: a command has just been sent."""
+        """Ask the store at the next `advance` or `status`: a command has just been sent."""
         self._status = None
         self._looked = 0.0
 
@@ -200,16 +192,24 @@ class RunLog(Log):
     def _read_events(self) -> None:
         if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
             self._identity = identity
+            self._reader.close()
             self._start_afresh()
+        newer = "newer Plastiscope" in self._config_trouble  # that format's events might be misread
         try:
-            generation = self._reader.generation()
-            if generation != self._generation:
-                self._start_afresh()
-                self._generation = generation
-            self._events_trouble = self._take_rows()
+            with self._reader.snapshot() as status:
+                self._status = status
+                if newer:
+                    return
+                generation = self._reader.generation()
+                if generation != self._generation:
+                    self._start_afresh()
+                    self._generation = generation
+                self._events_trouble = self._take_rows()
         except StoreError as error:
             self._events_trouble = str(error)
-            self._salvage()
+            self._status = RunStatus("unreadable", str(error), 0.0, None)
+            if not newer:
+                self._salvage()
 
     def _identify(self) -> tuple[int, ...] | None:
         try:
@@ -219,32 +219,32 @@ class RunLog(Log):
         return found.st_dev, found.st_ino, int(self.folder.lock.exists())
 
     def _start_afresh(self) -> None:
-        self._reader.close()
         self._events.clear()
         self._seq, self._damaged, self._damage = 0, 0, ""
         self.revision += 1
 
     def _take_rows(self) -> str:
         """Append new rows. Those that cannot be decoded are passed over and counted; returns a sentence about them."""
-        while True:
+
+        def pass_over(seq: int, error: DamagedEvent) -> None:
+            self._seq, self._damage = seq, str(error)
+            self._damaged += 1
+            if self._damaged >= MOST_DAMAGED:
+                raise error
+
+        if self._damaged < MOST_DAMAGED:
             try:
-                for stored in self._reader.since(self._seq):
+                for stored in self._reader.since(self._seq, damaged=pass_over):
                     self._events[type(stored.event)].append(stored)
                     self._seq = stored.seq
                     self.revision += 1
-                return (
-                    f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
-                    if self._damaged
-                    else ""
-                )
-            except DamagedEvent as error:
-                self._damage = str(error)
-            except ROW_ERRORS as error:
-                self._damage = f"a row of {self.folder.database.name} is damaged ({type(error).__name__})"
-            self._damaged += 1
-            self._seq += 1
-            if self._damaged >= MOST_DAMAGED:
-                return f"{self._damaged} events of this run cannot be read, the rest was not tried: {self._damage}"
+            except DamagedEvent:
+                pass  # too many
+        if self._damaged >= MOST_DAMAGED:
+            return f"{self._damaged} events of this run cannot be read, the rest was not tried: {self._damage}"
+        if self._damaged:
+            return f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
+        return ""
 
     def _salvage(self) -> None:
         """A file damaged in places may still give up some kinds of events."""
@@ -253,7 +253,7 @@ class RunLog(Log):
         for name in KINDS:
             try:
                 found = list(self._reader.since(0, (name,)))
-            except (StoreError, *ROW_ERRORS):
+            except StoreError:
                 continue
             for stored in found:
                 self._events[type(stored.event)].append(stored)
@@ -284,8 +284,8 @@ class LogUntil(Log):
         found = self.log.of(kind)
         return found[: bisect.bisect_right(found, self.limit, key=lambda stored: stored.seq)]
 
-    def status(self) -> RunStatus:
-        return self.log.status()
+    def status(self, *, fresh: bool = False) -> RunStatus:
+        return self.log.status(fresh=fresh)
 
 
 _LOGS: dict[Path, RunLog] = {}

@@ -28,7 +28,8 @@ ROOMS = {
     "metrics": set(),
     "linalg": set(),
     "micro_world": {"assets"},
-    "streams": {"assets", "at_hand", "config", "micro_world"},
+    "digit_table": set(),
+    "streams": {"assets", "at_hand", "config", "digit_table", "micro_world"},
     "backbones": {"assets", "at_hand", "config", "linalg", "micro_world"},
     "pretraining": {"assets", "backbones", "config", "features", "linalg", "micro_world", "stream", "streams"},
     "methods": {"config", "events", "features", "linalg", "stream"},
@@ -36,6 +37,7 @@ ROOMS = {
     "store": {"assets", "changes", "commands", "config", "events", "metrics", "package", "presets", "registry"},
 }
 ROOMS["summary"] = ROOMS["store"] | {"store"}
+ROOMS["playground"] = {"config", "digit_table", "events", "metrics", "package", "store"}
 ROOMS["questions"] = ROOMS["summary"] | {"summary"}
 ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {
     "methods",
@@ -45,21 +47,27 @@ ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods"
 ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
+ROOMS["plugins"] = {"config", "registry"}
+ROOMS["recorder"] = {"config", "diagnostics", "engine", "events", "linalg", "store", "summary"}  # a loop is the user's
+ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 
 VOCABULARIES = {
     "cl_core.backbones.backbone": "features",
     "cl_core.backbones.io_types": "features",
+    "cl_core.streams.digit_table": "digit_table",
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
 }
-DASHBOARD_MAY_KNOW = ROOMS["questions"] | {"at_hand", "estimate", "export", "questions", "sweeps", "whatif"}
+DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
+    "at_hand", "estimate", "export", "playground", "questions", "sweeps", "whatif"
+}  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
     "assets", "at_hand", "changes", "config", "estimate", "events", "commands", "export", "presets", "registry",
-    "metrics", "store", "summary", "questions",
+    "metrics", "playground", "store", "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},

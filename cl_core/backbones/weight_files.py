@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from cl_core.at_hand import DOWNLOAD, cached, downloads_allowed, hub_folder
 from cl_core.config import ConfigError
+from cl_core.untrusted import printable
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights within a file
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """Name → tensor. `.safetensors`, or what `torch.load(weights_only=True)` accepts. Raises ConfigError."""
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ConfigError(f"there is no weights file {file}; give the path of a .safetensors, .bin, .pth or .pt file")
     try:
         if file.suffix == ".safetensors":
@@ -26,19 +28,19 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # both libraries raise kinds of their own
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = printable((str(error).splitlines() or [type(error).__name__])[0], 160)
         advice = (
             "the file is damaged"
             if file.suffix == ".safetensors"
             else "only plain tensors are read; save as .safetensors"
         )
-        raise ConfigError(f"the weights {file} cannot be read ({why[:160]}): {advice}") from error
+        raise ConfigError(f"the weights {file} cannot be read ({why}): {advice}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
-    tensors = {
-        str(name).removeprefix("module."): value for name, value in dict(found).items() if isinstance(value, Tensor)
-    }
+    if not isinstance(found, Mapping):  # a list, a text, one tensor
+        raise ConfigError(f"the weights {file} hold a {type(found).__name__}, not tensors by name (a state_dict)")
+    tensors = {str(name).removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ConfigError(f"the weights {file} hold no tensors by name")
     return tensors
@@ -62,7 +64,11 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], ignored: Sequence[str]
                 f"the weights {where} do not fit the model: {name} is {list(tensors[name].shape)} in the file, "
                 f"{list(value.shape)} in the model"
             )
-    model.load_state_dict({name: tensors[name] for name in state})
+    try:
+        model.load_state_dict({name: tensors[name] for name in state})
+    except Exception as error:  # sparse, quantised or without content
+        why = printable((str(error).splitlines() or [type(error).__name__])[-1].strip(), 160)
+        raise ConfigError(f"the weights {where} do not fit the model: {why}") from error
 
 
 def from_hub(name: str, repository: str, files: Sequence[str]) -> Path:

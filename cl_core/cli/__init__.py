@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cl_core import __version__
+from cl_core.untrusted import printable
 
 # command → (module with configure(parser) and execute(arguments) -> int, one line)
 COMMANDS = {
     "demo": ("cl_core.cli.pages", "open the dashboard on the bundled recording; a live run is one click away"),
     "open": ("cl_core.cli.pages", "open the dashboard on a folder of runs"),
+    "playground": ("cl_core.cli.playground", "train small networks on whole task streams in seconds"),
     "run": ("cl_core.cli.run", "train in this process, with a progress bar"),
     "ask": ("cl_core.cli.ask", "answer a question: train the runs it needs, then compute what they say"),
     "sweep": ("cl_core.cli.sweep", "train a grid of settings × methods × seeds with several workers"),
@@ -25,12 +27,14 @@ COMMANDS = {
     "turn": ("cl_core.cli.changes", "turn a live knob of a running run, from its next step on"),
     "fork": ("cl_core.cli.changes", "go on from between two tasks of a run with other settings, as a new run"),
     "whatif": ("cl_core.cli.whatif", "what another threshold would have left free and let through, without training"),
+    "import": ("cl_core.cli.import_", "results of another program as an ordinary run"),
     "report": ("cl_core.cli.export", "a run as one HTML file: figures, numbers, settings"),
     "export": ("cl_core.cli.export", "a run's numbers as CSV and arrays, its report, its figures; or as a recording"),
     "methods": ("cl_core.cli.names", "list methods and their settings"),
     "backbones": ("cl_core.cli.names", "list backbones"),
     "streams": ("cl_core.cli.names", "list task streams"),
     "presets": ("cl_core.cli.names", "list named settings"),
+    "check-plugin": ("cl_core.cli.check_plugin", "load a plug-in and hold what it brings to the contract"),
     "pretrain": ("cl_core.cli.pretrain", "rebuild the embedded weights"),
     "work": ("cl_core.cli.runs", ""),  # what the dashboard starts; not for people
 }
@@ -44,11 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="plastiscope",
         description="Watch a model learn task after task, and see why it forgets.",
-        epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0",
+        epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0\n"
+        "every command takes --plugin FILE.py (or PLASTISCOPE_PLUGINS): methods, streams and backbones of your own",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"plastiscope {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    arguments, plugins = _plugins(arguments)
     named = next((a for a in arguments if not a.startswith("-")), None)
+    if named is not None and named not in COMMANDS:
+        from cl_core.config import nearest
+
+        known = [name for name, (_, about) in COMMANDS.items() if about]
+        print(f"plastiscope: {printable(nearest(named, known, 'command'), 4000)}", file=sys.stderr)
+        return 2
+    chosen = parser
     for name, (module, about) in COMMANDS.items():
         described = {"help": about} if about else {}
         child = commands.add_parser(
@@ -56,18 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if name == named:
             import_module(module).configure(child)
-    parsed = parser.parse_args(arguments)
+            chosen = child
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command itself
     from cl_core.config import ConfigError
     from cl_core.store import StoreError
 
     try:
+        _load_plugins(plugins, parsed.command)
         return int(import_module(COMMANDS[parsed.command][0]).execute(parsed))
-    except ConfigError as error:
-        print(f"plastiscope: {error}", file=sys.stderr)
-        return 2
-    except StoreError as error:
-        print(f"plastiscope: {error}", file=sys.stderr)
-        return 1
+    except (ConfigError, StoreError) as error:
+        print(f"plastiscope: {printable(error, 4000)}", file=sys.stderr)  # names in it may come from elsewhere
+        return 2 if isinstance(error, ConfigError) else 1
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in TRAINING_PACKAGES:
             raise
@@ -83,3 +98,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that went away
+        where = f": {error.filename}" if error.filename else ""
+        print(f"plastiscope: {printable(f'{error.strerror or error}{where}')}", file=sys.stderr)
+        return 1
+
+
+def _plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without --plugin, which every command takes, and what it names."""
+    rest, found, taken = [], [], iter(arguments)
+    for argument in taken:
+        if argument == "--plugin":
+            found.append(next(taken, ""))
+        elif argument.startswith("--plugin="):
+            found.append(argument.removeprefix("--plugin="))
+        else:
+            rest.append(argument)
+    return rest, found
+
+
+def _load_plugins(names: list[str], command: str) -> None:
+    """Load plug-ins that this process was told of; a server is only told what they bring. Raises ConfigError."""
+    if not names and not os.environ.get("PLASTISCOPE_PLUGINS"):
+        return
+    from cl_core import plugins
+    from cl_core.config import ConfigError
+
+    if "" in names:
+        raise ConfigError("--plugin takes a file ending in .py, or the name of an installed plug-in")
+    plugins.name_also(names)
+    if command in ("open", "demo"):
+        plugins.announce()
+    elif command != "check-plugin":
+        plugins.load_named()

@@ -104,7 +104,10 @@ def _fork(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch
     folder = find_run(arguments.runs, arguments.run)
     values = [parse_pair(pair) for pair in arguments.set]
-    knobs = describe(load(METHODS, folder.config().method, "method").Config)
+    config = folder.config()
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
+    knobs = describe(load(METHODS, config.method, "method").Config)
     try_settings(folder, arguments.after_task, values, knobs)
     made = fork_run(folder, arguments.after_task, values, knobs, name=arguments.name)
     return train(made, as_json=arguments.json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import sys
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.assets import recordings_folder
-from cl_core.cli.options import add_json, add_runs
+from cl_core.cli.options import add_json, add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.export import data_files, guard, leaf, manifest
 from cl_core.store import RunFolder, StoreError, find_run, pack, write_atomically
+from cl_core.store.run import replacing
 
 EXAMPLES = {
     "export": "plastiscope export 20260102-nsp2-1a2b --out nsp2-export --figures svg",
@@ -27,9 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it, or its folder")
     if command == "report":
-        parser.add_argument("--out", type=Path, metavar="FILE.html", help="default: the run's name, here")
+        parser.add_argument("--out", type=named_path, metavar="FILE.html", help="default: the run's name, here")
     else:
-        parser.add_argument("--out", type=Path, metavar="DIR", help="default: the run's name and -export, here")
+        parser.add_argument("--out", type=named_path, metavar="DIR", help="default: the run's name and -export, here")
         parser.add_argument(
             "--figures",
             choices=("svg", "png", "none"),
@@ -71,13 +71,10 @@ def _recording(folder: RunFolder, arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{target} exists already; name another file with --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
+        with replacing(target) as file:
             pack(folder, file)
     except OSError as error:
         raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
-    except StoreError:
-        target.unlink(missing_ok=True)
-        raise
     told = f"wrote {target}; `plastiscope open {target}` shows it elsewhere"
     return _told(arguments, leaf(folder), {"file": str(target), "bytes": target.stat().st_size}, told)
 
@@ -140,8 +137,6 @@ def _write(target: Path, content: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            target.with_name(f"{target.name}.part").unlink(missing_ok=True)
         raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
 
 

@@ -64,6 +64,8 @@ def _backbone(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--set changes settings of a method here: name it with --method")
     told = _of_method(name, arguments) if arguments.method else {}
     sizes = _sizes(name, arguments.download)
+    if "@" in name and sizes["missing"]:  # a file that was named, not one that could be fetched
+        raise ConfigError(sizes["missing"])
     parts = memory_needed(sizes, max(1, arguments.batch_size), texts=max(1, arguments.texts), **told)
     known = told.get("facts") is not None
     return {**sizes, "name": name, "memory": sum(parts.values()), "parts": parts, "method_counted": known}
@@ -108,7 +110,8 @@ def _backbone_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.2g} GB" if count >= 1e9 else f"{count / 1e6:.2g} MB"
+    size, unit = (count / 1e9, "GB") if count >= 1e9 else (count / 1e6, "MB")
+    return f"{size:.0f} {unit}" if size >= 10 else f"{size:.1f} {unit}"
 
 
 def _stream(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,8 +14,15 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     """--runs DIR, else PLASTISCOPE_RUNS, else ./runs."""
     default = Path(os.environ.get("PLASTISCOPE_RUNS") or "runs")
     parser.add_argument(
-        "--runs", type=Path, default=default, metavar="DIR", help=f"folder of runs (default: {default})"
+        "--runs", type=named_path, default=default, metavar="DIR", help=f"folder of runs (default: {default})"
     )
+
+
+def named_path(text: str) -> Path:
+    """A path as an option's value; an empty one would mean this folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a path is needed, got an empty one")
+    return Path(text)
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +44,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def accuracy_table(summary: Summary) -> str:
-    """The class-incremental matrix as text, with a line that says how to read it."""
+    """The matrix that the run is judged by as text, with a line that says how to read it."""
     tasks = len(summary.accuracy_matrix)
     lines = ["after \\ on " + "".join(f"{f'T{j + 1}':>7}" for j in range(tasks))]
     for i, row in enumerate(summary.accuracy_matrix):
         lines.append(f"{f'T{i + 1}':<10} " + "".join(f"{'' if v is None else f'{v:.1f}':>7}" for v in row))
-    return "\n".join([*lines, "(class-incremental accuracy in percent; rows after training on, columns evaluated on)"])
+    if summary.zero_shot is not None:
+        row = "".join(f"{'' if v is None else f'{v:.1f}':>7}" for v in summary.zero_shot)
+        lines.insert(1, f"{'before':<10} {row}")
+    return "\n".join([*lines, f"({summary.readout} accuracy in percent; rows after training on, columns evaluated on)"])
 
 
 def headline(summary: Summary) -> str:
@@ -54,4 +64,6 @@ def headline(summary: Summary) -> str:
         "forgetting": summary.forgetting,
         "backward transfer": summary.backward_transfer,
     }
+    if summary.transfer is not None or summary.average is not None:  # tasks are evaluated before they are learned
+        named |= {"Transfer": summary.transfer, "Average": summary.average, "Last": summary.last}
     return "\n".join(f"{name:<29} {'–' if value is None else f'{value:6.1f}'}" for name, value in named.items())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from pathlib import Path
+import secrets
 
-from cl_core.cli.options import add_runs
+from cl_core.cli.options import add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.store import unpack
 
@@ -15,10 +15,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     if command == "open":
         parser.add_argument(
-            "folder", nargs="?", type=Path, metavar="DIR", help="folder of runs, one run, or a recording (.zip)"
+            "folder", nargs="?", type=named_path, metavar="DIR", help="folder of runs, one run, or a recording (.zip)"
         )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    parser.add_argument("--port", type=int, help="default: 8501, or the next free one")
+    parser.add_argument("--port", type=_port, help="default: 8501, or the next free one")
+    parser.add_argument(
+        "--code",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="answer only who opens the address that is printed, which carries a code; for machines that others use as "
+        "well. Without WORD one is drawn, which no list of processes shows",
+    )
     add_runs(parser)
     file = "recording.zip " if command == "open" else ""
     parser.epilog = f"example: plastiscope {command} {file}--port 8600 --no-browser"
@@ -39,4 +47,13 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{runs} is not a folder; name a folder of runs, or a recording made by `export`")
         elif (runs / "config.json").is_file():  # one run: open its neighbours, look at it
             runs, start = runs.resolve().parent, runs.resolve().name
-    return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start))
+    code = arguments.code
+    if code == "":
+        code = secrets.token_urlsafe(9)
+    return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start, code=code or ""))
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, got {text!r}")
+    return int(text)

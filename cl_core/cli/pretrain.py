@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cl_core.cli.options import named_path
+
 EXAMPLE = """example:
   plastiscope pretrain micro-vit --seed 0 --folder ./pretraining
   plastiscope pretrain micro-vit --seed 0 --folder ./pretraining --resume
@@ -27,8 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", choices=["micro-vit", "micro-clip"], help="which weights to remake")
     parser.add_argument("--images", type=_positive, default=None, metavar="N", help="images to train on")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="decides weights, scenes and order")
-    parser.add_argument("--folder", type=Path, default=Path("pretraining"), metavar="DIR", help="checkpoint, weights")
-    parser.add_argument("--export", type=Path, default=None, metavar="DIR", help="weights and card (default: --folder)")
+    parser.add_argument(
+        "--folder", type=named_path, default=Path("pretraining"), metavar="DIR", help="checkpoint, weights"
+    )
+    parser.add_argument(
+        "--export", type=named_path, default=None, metavar="DIR", help="weights and card (default: --folder)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=_positive, default=None, metavar="N", help="processor threads to use")

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cl_core.cli.options import accuracy_table, add_download, add_json, add_runs, headline, let_download
+from cl_core.cli.options import (
+    accuracy_table,
+    add_download,
+    add_json,
+    add_runs,
+    headline,
+    let_download,
+    named_path,
+)
 from cl_core.config import RunConfig
 from cl_core.presets import resolve
-from cl_core.store import RunFolder, create_run
+from cl_core.store import RunFolder, StoreError, create_run
 from cl_core.summary import headline_readout, summarise
 
 if TYPE_CHECKING:
@@ -26,7 +36,11 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "config", nargs="?", type=Path, metavar="CONFIG.toml", help="settings in a file; options below win over it"
+        "config",
+        nargs="?",
+        type=named_path,
+        metavar="CONFIG.toml",
+        help="settings in a file; options below win over it",
     )
     parser.add_argument("--method", help="see `plastiscope methods`")
     parser.add_argument("--backbone", help="default: micro-vit")
@@ -72,17 +86,43 @@ def execute(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
     let_download(arguments)
     config = configuration(arguments)
-    from cl_core.build import build, check  # torch from here on
-    from cl_core.engine.device import Turn, choose_device
+    first = not arguments.runs.exists()
+    folder = create_run(arguments.runs, config)  # first: killed from here on, the run can be resumed
+    with contextlib.ExitStack() as opened:
+        with _kept_if_it_can_be_built(folder, first):
+            from cl_core.build import build, check  # torch from here on
+            from cl_core.engine.device import Turn, choose_device
 
-    check(config)  # what cannot be built leaves no folder behind; on a busy GPU, what can be told without its memory
-    with Turn(choose_device(config.device)) as turn:
-        built = build(config) if turn.take("a run that begins") else None
-        folder = create_run(arguments.runs, config)
+            check(config)  # on a busy GPU, what can be told without its memory
+            turn = opened.enter_context(Turn(choose_device(config.device)))
+            built = build(config) if turn.take("a run that begins") else None
         return train(folder, as_json=arguments.json, built=built, turn=turn)
 
 
-def drive_here(folder: RunFolder, built: Trainer | None = None, turn: Turn | None = None) -> Ended:
+@contextlib.contextmanager
+def _kept_if_it_can_be_built(folder: RunFolder, first: bool) -> Iterator[None]:
+    """What cannot be built leaves no folder behind, nor that of the runs if this is the first; what was interrupted
+    meanwhile can be resumed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\n{_resume(folder)} trains it", file=sys.stderr)
+        raise
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if first:
+            with contextlib.suppress(OSError):  # somebody else's run is there by now
+                folder.path.parent.rmdir()
+        raise
+
+
+def _resume(folder: RunFolder) -> str:
+    return f"`plastiscope resume {folder.name} --runs {folder.path.parent}`"
+
+
+def drive_here(
+    folder: RunFolder, built: Trainer | None = None, turn: Turn | None = None, after_task: int | None = None
+) -> Ended:
     """Train a run in this process; `built`: its trainer, and `turn` that of its device, where there is one already.
     Ctrl-C saves and stops; a second one ends at once."""
     from cl_core.engine.worker import drive
@@ -98,15 +138,32 @@ def drive_here(folder: RunFolder, built: Trainer | None = None, turn: Turn | Non
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         waits = lambda reason: print(f"{folder.name} {reason}", file=sys.stderr, flush=True)
-        return drive(folder, Progress(sys.stderr), lambda: bool(asked), on_wait=waits, built=built, turn=turn)
+        return drive(
+            folder,
+            Progress(sys.stderr),
+            lambda: bool(asked),
+            on_wait=waits,
+            built=built,
+            turn=turn,
+            after_task=after_task,
+        )
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def train(folder: RunFolder, *, as_json: bool, built: Trainer | None = None, turn: Turn | None = None) -> int:
-    """Drive a run here and say how it ended."""
-    ended = drive_here(folder, built, turn)
+def train(
+    folder: RunFolder,
+    *,
+    as_json: bool,
+    built: Trainer | None = None,
+    turn: Turn | None = None,
+    after_task: int | None = None,
+) -> int:
+    """Drive a run here and say how it ended. `after_task`: as in `drive`."""
+    ended = drive_here(folder, built, turn, after_task)
+    if not folder.config_file.is_file():  # deleted meanwhile: there is nothing to summarise
+        raise StoreError(f"run {folder.name} failed: {ended.reason}")
     summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
     if as_json:
         print(json.dumps(summary.reported()))
@@ -116,10 +173,7 @@ def train(folder: RunFolder, *, as_json: bool, built: Trainer | None = None, tur
             f"{folder.path}: open it with `plastiscope open {folder.path.parent}`"
         )
     if ended.state == "stopped":
-        print(
-            f"stopped; `plastiscope resume {folder.name} --runs {folder.path.parent}` goes on from exactly here",
-            file=sys.stderr,
-        )
+        print(f"stopped; {_resume(folder)} goes on from exactly here", file=sys.stderr)
     if ended.state == "failed":
         print(f"plastiscope: run {folder.name} failed: {ended.reason}", file=sys.stderr)
         return 1
@@ -146,9 +200,10 @@ class Progress:
         if self.terminal:
             fresh, spent = done - self.first_step, time.monotonic() - self.started
             left = f"{spent / fresh * (total - done):.0f} s left" if fresh >= 3 else "estimating"
-            filled = 24 * done // total
+            share = done / total if total else 1.0  # a reference may have nothing to train
+            filled = int(24 * share)
             print(
-                f"\r{'█' * filled}{'░' * (24 - filled)} {100 * done // total:3d} %  step {done}/{total}  {left}   ",
+                f"\r{'█' * filled}{'░' * (24 - filled)} {int(100 * share):3d} %  step {done}/{total}  {left}   ",
                 end="",
                 file=self.stream,
                 flush=True,

@@ -10,11 +10,10 @@ import signal
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 from cl_core.assets import recordings_folder
 from cl_core.cli.changes import turned_in_words
-from cl_core.cli.options import accuracy_table, add_json, add_runs, headline
+from cl_core.cli.options import accuracy_table, add_json, add_runs, headline, named_path
 from cl_core.commands import Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
@@ -34,10 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     command = parser.prog.rsplit(" ", 1)[-1]
     parser.epilog = f"example: {EXAMPLES[command]}"
     if command == "work":
-        parser.add_argument("folder", type=Path)
+        parser.add_argument("folder", type=named_path)
         return
     if command != "list":
         parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
+    if command == "resume":
+        parser.add_argument(
+            "--after-task",
+            type=int,
+            metavar="N",
+            help="go on from the checkpoint after task N instead of the newest, 0: from the beginning; what the run "
+            "stored later is forgotten (for a run whose newest checkpoint or events are damaged)",
+        )
     add_runs(parser)
     add_json(parser)
 
@@ -63,12 +70,15 @@ def _list(arguments: argparse.Namespace) -> int:
         print(f"{'run':<34} {'state':<9} {'method':<12} {'stream':<14} {'seed':>4} {'final':>6} {'forgot':>6}")
         for row in rows:
             final, forgot = (f"{v:.1f}" if v is not None else "–" for v in (row.final_average_accuracy, row.forgetting))
-            print(
-                f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {row.seed:>4} {final:>6} {forgot:>6}"
-            )
+            named = f"{row.run:<34} {row.state:<9} {row.method:<12} {row.stream:<14} {_seed(row.seed):>4}"
+            print(f"{named} {final:>6} {forgot:>6}")
     for sentence in unreadable:
         print(f"plastiscope: {sentence}", file=sys.stderr)
     return 0
+
+
+def _seed(seed: int | None) -> str:
+    return "–" if seed is None else str(seed)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -83,7 +93,9 @@ def _show(arguments: argparse.Namespace) -> int:
         print(json.dumps({**summary.to_dict(), **own}))
         return 0
     print(f"{summary.run}: {summary.state}" + (f" ({summary.reason})" if summary.reason else ""))
-    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {summary.seed}")
+    print(f"{summary.method} on {summary.stream} with {summary.backbone}, seed {_seed(summary.seed)}")
+    if origin := folder.config().origin:
+        print(origin)
     if fork:
         changes = ", ".join(f"{name} {old} → {new}" for name, (old, new) in fork.changed.items()) or "nothing changed"
         print(f"fork of {fork.parent} after T{fork.after_task}: {changes}")
@@ -97,7 +109,8 @@ def _resume(arguments: argparse.Namespace) -> int:
     from cl_core.cli.run import train
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return train(find_run(arguments.runs, arguments.run), as_json=arguments.json)
+    folder = find_run(arguments.runs, arguments.run)
+    return train(folder, as_json=arguments.json, after_task=arguments.after_task)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -140,6 +153,6 @@ def _work(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda n, _frame: asked.append(n))
     ended = drive(RunFolder(arguments.folder), asked_to_stop=lambda: bool(asked), orders_since=STARTED)
     if ended.state == "failed":
-        print(ended.details or ended.reason, file=sys.stderr)
+        print(f"plastiscope: {ended.reason}", file=sys.stderr)
         return 1
     return 0

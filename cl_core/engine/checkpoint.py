@@ -5,12 +5,14 @@
 What never changes once it is there (`state["references"]`, tables by name) is written once: later checkpoints hold hard
 links to the same file where the file system has them, and copies elsewhere.
 
-A folder without `done` was cut off in writing and is never read. `seq` is the last event that belongs to the
+`done` holds the SHA-256 of state.json, which holds that of the tensors. A folder without `done` was cut off in writing
+and is never read. `seq` is the last event that belongs to the
 checkpoint: resuming takes later rows back.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,48 +20,62 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cl_core.store import RunFolder, StoreError, write_atomically
 from cl_core.store.checkpoints import Checkpoint, complete, damaged
+from cl_core.store.run import flush
+from cl_core.untrusted import read_json
 
-__all__ = ["Checkpoint", "complete", "load", "save"]
+__all__ = ["Checkpoint", "complete", "load", "random_state", "restore_random_state", "save"]
 
 
-def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool) -> Checkpoint:
-    """Write a checkpoint covering events up to `seq`; non-boundary ones before it are removed. Raises StoreError."""
+def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool, rows: int | None = None) -> Checkpoint:
+    """Write a checkpoint covering events up to `seq`, `rows` of them stored by now; non-boundary ones before it are
+    removed. Raises StoreError with nothing left of it."""
     path = folder.checkpoints / f"{seq:08d}"
     tensors: dict[str, Tensor] = {}
-    state = dict(state)
-    references: dict[str, dict[str, Tensor]] = state.pop("references", {})
-    record = {"seq": seq, "boundary": boundary, "task": state["cursor"]["task"], "state": _flatten(state, "", tensors)}
+    references: dict[str, dict[str, Tensor]] = state.get("references", {})
+    flat = _flatten({name: value for name, value in state.items() if name != "references"}, "", tensors)
+    if not folder.config_file.is_file():  # else the folder would come to be again, as something that is no run
+        raise StoreError(f"cannot write checkpoint {path}: the folder of run {folder.name} is gone")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        earlier = [older for older in complete(folder) if older.seq < seq]
-        for name, table in references.items():
-            _save_reference(path / _file_of(name), table, earlier[-1].path / _file_of(name) if earlier else None)
-        save_file(tensors, path / "state.safetensors")
-        write_atomically(path / "state.json", json.dumps(record).encode())
-        write_atomically(path / "done", b"")
-        for older in complete(folder):
-            if not older.boundary and older.seq < seq:
-                shutil.rmtree(older.path, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write checkpoint {path}: {error.strerror or error}; earlier checkpoints are safe"
-        ) from error
-    return Checkpoint(path, seq, boundary, record["task"])
+        sums = _save_references(folder, path, seq, references)
+        weights = path / "state.safetensors"
+        save_file(tensors, weights)
+        flush(weights)
+        task, total = state["cursor"]["task"], _sum(weights)
+        record = {"seq": seq, "boundary": boundary, "task": task, "rows": rows, "tensors": total}
+        record |= {"references": sums, "state": flat}
+        text = json.dumps(record).encode()
+        write_atomically(path / "state.json", text, durable=True)
+        write_atomically(path / "done", f"{hashlib.sha256(text).hexdigest()}\n".encode(), durable=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(path, ignore_errors=True)
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StoreError(f"cannot write checkpoint {path}: {said}; earlier checkpoints are safe") from error
+    for older in complete(folder, readable=True):
+        if not older.boundary and older.seq < seq:
+            shutil.rmtree(older.path, ignore_errors=True)
+    return Checkpoint(path, seq, boundary, task, rows, total)
 
 
 def load(checkpoint: Checkpoint) -> dict[str, Any]:
     """The state that `save` was given. Raises StoreError if a file is damaged."""
     try:
-        tensors = load_file(checkpoint.path / "state.safetensors")
-        state = _unflatten(json.loads((checkpoint.path / "state.json").read_text("utf-8"))["state"], tensors)
-        files = sorted(checkpoint.path.glob(_file_of("*")))
-        named = {file.name.removeprefix("reference-").removesuffix(".safetensors"): file for file in files}
-        return {**state, "references": {name: load_file(file) for name, file in named.items()}}
+        weights = checkpoint.path / "state.safetensors"
+        if checkpoint.tensors and checkpoint.tensors != _sum(weights):
+            raise ValueError("state.safetensors has changed since it was written")
+        record, references = read_json(checkpoint.path / "state.json"), {}
+        for name, total in record.get("references", {}).items():
+            file = checkpoint.path / _file_of(name)
+            if total != _sum(file):
+                raise ValueError(f"{file.name} has changed since it was written")
+            references[name] = load_file(file)
+        return {**_unflatten(record["state"], load_file(weights)), "references": references}
     except Exception as error:  # safetensors raises its own kinds for damaged files
         raise damaged(checkpoint.path, error) from error
 
@@ -68,16 +84,44 @@ def _file_of(name: str) -> str:
     return f"reference-{name}.safetensors"
 
 
-def _save_reference(file: Path, table: dict[str, Tensor], before: Path | None) -> None:
-    """Link to the file of the checkpoint before, or write it where there is none."""
-    file.unlink(missing_ok=True)
-    if before is not None and before.exists():
-        try:
-            os.link(before, file)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(before, file)
-    else:
-        save_file({name: value.contiguous() for name, value in table.items()}, file)
+def _save_references(
+    folder: RunFolder, path: Path, seq: int, references: dict[str, dict[str, Tensor]]
+) -> dict[str, str]:
+    """Link to the files of the checkpoint before `seq`, write those that it has not: name → SHA-256."""
+    earlier = [older for older in complete(folder, readable=True) if older.seq < seq] if references else []
+    known: dict[str, str] = read_json(earlier[-1].path / "state.json").get("references", {}) if earlier else {}
+    sums = {}
+    for name, table in references.items():
+        file = path / _file_of(name)
+        file.unlink(missing_ok=True)
+        if name in known and (before := earlier[-1].path / file.name).exists():
+            try:
+                os.link(before, file)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(before, file)
+            sums[name] = known[name]
+        else:
+            save_file({kind: value.contiguous() for kind, value in table.items()}, file)
+            flush(file)
+            sums[name] = _sum(file)
+    return sums
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of the device's own random numbers (dropout draws from them); empty for the CPU, whose state the
+    trainer keeps."""
+    return {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+
+
+def restore_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
+    """Put the device's random numbers where `random_state` found them. A run that goes on elsewhere draws others."""
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

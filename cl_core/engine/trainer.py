@@ -364,7 +364,6 @@ class Trainer:
             "observers": self.observers.state(),
             "references": self.observers.references(),
             "random": torch.get_rng_state(),
-            "random_device": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -386,8 +385,6 @@ class Trainer:
             self.optimiser = new_optimiser(self.method.groups())
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
-        if self.device.type == "cuda" and state.get("random_device") is not None:
-            torch.cuda.set_rng_state(state["random_device"].cpu(), self.device)
 
 
 def _on_the_processor(moments: Iterator[Moment]) -> Iterator[Moment]:

@@ -7,6 +7,7 @@ trainer for the next moment *is* the pause.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -24,20 +25,27 @@ from cl_core.engine.step import NonFiniteLoss
 from cl_core.engine.trainer import Moment, Trainer
 from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, RunForked, StateChanged
 from cl_core.store import (
+    Checkpoint,
     RunFolder,
     RunReader,
     RunWriter,
     StoreError,
+    boundaries,
     discard,
+    discard_after,
     fork_of,
     hold,
     in_force,
+    starting_point,
     take,
     turned,
 )
 
 STOPPED = "stopped on request; resume goes on from exactly here"
 LISTEN = 0.1  # seconds between looks into the inbox while paused
+# Seconds within a task after which everything is saved; the one before is removed then. A tenth of it is enough where a
+# task has been trained and its survey, which needs more memory, comes next.
+SAVE_EVERY = 600.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,8 @@ class Ended:
 
 
 class Drive:
-    """One run, one writer, one trainer, one inbox. `built`: a trainer at the beginning of this run, not yet begun."""
+    """One run, one writer, one trainer, one inbox. `built`: a trainer at the beginning of this run, not yet begun;
+    `start`: the checkpoint to go on from, None: the beginning."""
 
     def __init__(
         self,
@@ -62,9 +71,11 @@ class Drive:
         built: Trainer | None = None,
         turn: Turn | None = None,
         sharing: int = 1,
+        start: Checkpoint | None = None,
     ) -> None:
         self.folder, self.writer, self.on_moment, self.asked_to_stop = folder, writer, on_moment, asked_to_stop
         self.on_wait, self.built, self.turn, self.sharing = on_wait, built, turn, sharing
+        self.start, self.saved_at = start, time.monotonic()
         self.clock = Clock()
         self.paused, self.allowance = False, 0  # moments to let through although paused
 
@@ -77,6 +88,8 @@ class Drive:
             reason, details, fits = in_one_sentence(error), traceback.format_exc(), 0
             if isinstance(error, OutOfMemory):
                 reason, fits = f"{reason}; {self._way_out(error)}", error.fits or 0
+            with contextlib.suppress(OSError), self.folder.log.open("a", encoding="utf-8") as log:
+                log.write(details)
             with contextlib.suppress(StoreError):  # the disk may be what failed
                 failed = RunFailed(self.clock, reason, details, fits)
                 self.writer.append([failed, StateChanged(self.clock, "failed", reason)])
@@ -88,7 +101,7 @@ class Drive:
             return True
         reason = turn.reason()
         self._say(StateChanged(self.clock, "queued", reason))
-        self.on_wait(reason)
+        self._tell(lambda: self.on_wait(reason))
         while not turn.take(self.folder.name):
             for command in take(self.folder):
                 if isinstance(command, Stop):
@@ -113,7 +126,7 @@ class Drive:
 
     def _way_out(self, error: OutOfMemory) -> str:
         """What can be done about it, and what is kept. The batch size is fixed within a run and free in a fork."""
-        done = max((c.task for c in checkpoints.complete(self.folder) if c.boundary), default=0)
+        done = max(boundaries(self.folder), default=0)
         kept = f"T{done} is finished and kept" if done else "no task was finished"
         if not error.fits:
             found = "not even one image fitted then; " if error.fits == 0 else ""
@@ -128,15 +141,16 @@ class Drive:
         """Built, or put where the newest checkpoint was taken; and what is to be said before the first moment: that
         this is a fork, and orders that outlive the steps that are repeated."""
         trainer = self.built or build(in_force(self.folder))
-        complete = checkpoints.complete(self.folder)
-        state = checkpoints.load(complete[-1]) if complete else None  # before rows are taken back: it may be damaged
-        reached = complete[-1].seq if complete else 0
+        start = self.start
+        state = checkpoints.load(start) if start else None  # before rows are taken back: it may be damaged
+        reached = start.seq if start else 0
         ordered = turned(self.folder)[len(turned(self.folder, reached)) :]  # after the checkpoint that precedes a turn
+        discard_after(self.folder, reached)
         if self.writer.seq:
             self.writer.rewind(reached)
-        if state is not None:
+        if start is not None and state is not None:
             restored(trainer, state)
-            self.clock = Clock(complete[-1].task, -1, trainer.cursor.step)
+            self.clock = Clock(start.task, -1, trainer.cursor.step)
         fork = fork_of(self.folder)
         if fork is None or fork.seq != reached:
             return trainer, [*ordered]
@@ -149,11 +163,31 @@ class Drive:
         if trainer.cursor.stage in ("begin", "end") and trainer.cursor.task:
             self._save(trainer, boundary=True)
             self.writer.settle()
-        if self.on_moment:
-            self.on_moment(moment, trainer)
+        elif self._save_is_due(trainer.cursor.stage):
+            self._save(trainer, boundary=False)
+        if self.on_moment is not None:
+            self._tell(lambda: self.on_moment and self.on_moment(moment, trainer))
+
+    def _save_is_due(self, stage: str) -> bool:
+        passed = time.monotonic() - self.saved_at
+        return stage != "start" and passed >= (SAVE_EVERY / 10 if stage == "survey" else SAVE_EVERY)
+
+    def _tell(self, say: Callable[[], None]) -> None:
+        """Call who watches. What goes wrong there (a closed terminal) is no reason to end the training."""
+        try:
+            say()
+        except Exception as error:
+            self.on_moment, self.on_wait = None, lambda reason: None
+            with contextlib.suppress(Exception):
+                print(f"progress is not shown any longer ({in_one_sentence(error)}); training goes on", file=sys.stderr)
 
     def _save(self, trainer: Trainer, *, boundary: bool) -> None:
-        saved = checkpoints.save(self.folder, trainer.state(), self.writer.seq + 1, boundary=boundary)
+        self.writer.refuse_if_gone()
+        self.writer.flush()
+        state = {**trainer.state(), "device_random": checkpoints.random_state(trainer.device)}
+        seq, rows = self.writer.seq + 1, self.writer.count()
+        saved = checkpoints.save(self.folder, state, seq, boundary=boundary, rows=rows)
+        self.saved_at = time.monotonic()
         self._say(CheckpointSaved(self.clock, saved.path.name, boundary))
 
     def _obey(self, trainer: Trainer) -> bool:
@@ -230,6 +264,7 @@ def drive(
     built: Trainer | None = None,
     turn: Turn | None = None,
     sharing: int = 1,
+    after_task: int | None = None,
 ) -> Ended:
     """Hold `folder` and train it to its end.
 
@@ -241,24 +276,35 @@ def drive(
         built: a trainer of these settings at its beginning, so that it need not be built again; for a new run.
         turn: the device's, where it is held already; given back at the end.
         sharing: runs that may train on one GPU at a time; the others wait.
+        after_task: go on from the checkpoint after so many tasks instead of the newest; what came later is forgotten.
 
     Raises:
-        StoreError: if it is held already, cannot be written, or is finished.
+        StoreError: if it is held already, cannot be written, is finished, was trained elsewhere, or events that its
+            checkpoint covers are missing; nothing is changed then.
     """
-    folder.config()  # a damaged or newer run is refused before anything is touched
-    with hold(folder), contextlib.closing(RunReader(folder)) as reader:
-        if reader.status().state == "finished":
+    config = folder.config()  # a damaged or newer run is refused before anything is touched
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
+    with hold(folder):
+        finished = False
+        with contextlib.closing(RunReader(folder)) as reader, contextlib.suppress(StoreError):  # damaged: said below
+            finished = reader.status().state == "finished"
+        if finished:
             raise StoreError(f"run {folder.name} is finished; there is nothing left to train")
-        reader.close()
+        start = starting_point(folder, after_task)
+        if after_task == 0:  # a damaged database cannot be rewound
+            for file in folder.path.glob("events.db*"):
+                file.unlink()
         with contextlib.closing(RunWriter(folder)) as writer:
             discard(folder, time.time() if orders_since is None else orders_since)
-            return Drive(folder, writer, on_moment, asked_to_stop, on_wait, built, turn, sharing).to_the_end()
+            return Drive(folder, writer, on_moment, asked_to_stop, on_wait, built, turn, sharing, start).to_the_end()
 
 
 def restored(trainer: Trainer, state: dict[str, Any]) -> None:
     """Put a fresh trainer where `state` was taken. Raises ConfigError if its settings make it another shape."""
     try:
         trainer.restore(state)
+        checkpoints.restore_random_state(trainer.device, state.get("device_random", {}))
     except (RuntimeError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())
         raise ConfigError(

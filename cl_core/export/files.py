@@ -24,8 +24,11 @@ from cl_core.export.names_only import known_paths, names_only
 from cl_core.export.tables import ARRAYS, Events, Table, events_of, tables
 from cl_core.store import RunFolder, StoreError, fork_of, in_force, turned, write_atomically
 from cl_core.summary import MEASURES, definition, summarise
+from cl_core.untrusted import read_json
 
 MANIFEST = "export.json"  # what an export wrote: nothing else in its folder is ever overwritten
+
+SEED = "The seed decides the order of the classes, what is initialised and drawn, and the order of batches."
 
 CONVENTIONS = """\
 CSV files are UTF-8 with commas and a decimal point; the first line names the columns. A value that was not measured is
@@ -73,7 +76,8 @@ def data_files(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
             np.savez_compressed(out, allow_pickle=False, **found)
             stored.append((file, about))
             yield file, out.getvalue()
-    yield "README.txt", _readme(leaf(folder), names_only(summary, known), made, stored, events).encode()
+    told = {**summary, "origin": config.origin}
+    yield "README.txt", _readme(leaf(folder), names_only(told, known), made, stored, events).encode()
 
 
 def zipped(files: Iterable[tuple[str, bytes]], name: str) -> bytes:
@@ -112,7 +116,7 @@ def manifest(folder: Path, run: str, files: Iterable[str]) -> None:
 def _earlier(folder: Path) -> dict[str, Any]:
     """The note of an earlier export; an empty one where there is none, or somebody else's file of that name."""
     with suppress(OSError, ValueError):
-        record = json.loads((folder / MANIFEST).read_text("utf-8"))
+        record = read_json(folder / MANIFEST)
         if isinstance(record, dict) and isinstance(record.get("files"), list) and "run" in record:
             return record
     return {"run": None, "files": []}
@@ -129,12 +133,13 @@ def _readme(run: str, summary: dict[str, Any], made: list[Table], stored: list[t
     lines = [
         f"Plastiscope {__version__}: the run {run}",
         "",
-        f"{summary['method']} on {summary['stream']} with {summary['backbone']}, seed {summary['seed']}, "
-        f"{summary['device']}.",
+        f"{summary['method']} on {summary['stream']} with {summary['backbone']}, seed "
+        f"{'not known' if summary['seed'] is None else summary['seed']}, {summary['device']}.",
+        *([f"Not trained by Plastiscope: {summary['origin']}."] if summary["origin"] else []),
         f"State when this was written: {summary['state']}"
         + ("." if summary["state"] == "finished" else "; numbers are those so far."),
         f"Written {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}.",
-        "The seed decides the order of the classes, what is initialised and drawn, and the order of batches.",
+        *([SEED] if not summary["origin"] else []),
         "",
         "Files",
         "-----",

@@ -23,6 +23,7 @@ from cl_core.events import (
     EpochEnded,
     EpochsChosen,
     Event,
+    FeaturesCompared,
     ForwardTransferMeasured,
     InputsSurveyed,
     IntraClassMeasured,
@@ -331,6 +332,12 @@ LISTINGS: tuple[Listing, ...] = (
         along="layer",
         each=("total_variation_local", "total_variation", "output_drift", "prompt_mass"),
         clock=("task", "epoch", "step"),
+    ),
+    Listing(
+        "feature_drift.csv",
+        FeaturesCompared,
+        "how far the features of old tasks' probe images have moved",
+        ("probe_task", "feature_drift", "output_drift"),
     ),
     Listing(
         "prompt_drift.csv",

@@ -1,7 +1,8 @@
 """What stays of a run: events, arrays, commands, and who is working on it. No torch here."""
 
-from cl_core.store.checkpoints import Checkpoint, complete
-from cl_core.store.fork import Fork, boundaries, fork_of, fork_run, forked_settings, in_force, turned
+from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_after, starting_point
+from cl_core.store.fork import fork_run, forked_settings, in_force, turned
+from cl_core.store.fork_note import Fork, fork_of
 from cl_core.store.inbox import discard, send, take
 from cl_core.store.packing import pack, unpack
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
@@ -23,6 +24,7 @@ __all__ = [
     "complete",
     "create_run",
     "discard",
+    "discard_after",
     "find_run",
     "fork_of",
     "fork_run",
@@ -34,6 +36,7 @@ __all__ = [
     "pack",
     "record",
     "send",
+    "starting_point",
     "take",
     "turned",
     "unpack",

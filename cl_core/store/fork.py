@@ -12,37 +12,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cl_core.changes import Rows, forked
 from cl_core.config import RunConfig
 from cl_core.events import Clock, KnobTurned, StateChanged
-from cl_core.store.checkpoints import Checkpoint, complete
+from cl_core.store.checkpoints import Checkpoint, boundaries, lost
+from cl_core.store.fork_note import Fork, fork_of
 from cl_core.store.reader import RunReader
 from cl_core.store.run import RunFolder, StoreError, create_run, write_atomically
 from cl_core.store.writer import RunWriter
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Where a run left its parent."""
-
-    parent: str  # the parent run's name
-    after_task: int  # tasks that were trained there
-    seq: int  # the last event that is the parent's
-    changed: dict[str, list[Any]]  # setting → [its value in the parent, its value here]
-
-
-def fork_of(folder: RunFolder) -> Fork | None:
-    """Where this run left its parent; None if it is no fork. Raises StoreError if the note is damaged."""
-    try:
-        return Fork(**json.loads(folder.fork_file.read_text("utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise StoreError(f"{folder.fork_file} is damaged ({error}); the events beside it are untouched") from error
 
 
 def turned(folder: RunFolder, until: int | None = None) -> list[KnobTurned]:
@@ -58,11 +39,6 @@ def in_force(folder: RunFolder, until: int | None = None) -> RunConfig:
     config = folder.config()
     values = {event.name: event.new for event in turned(folder, until)}
     return replace(config, settings={**config.settings, **values}) if values else config
-
-
-def boundaries(folder: RunFolder) -> dict[int, Checkpoint]:
-    """Tasks finished → the checkpoint from which a fork can train the rest. Empty for a recording."""
-    return {c.task: c for c in complete(folder) if c.boundary and c.task}
 
 
 def forked_settings(
@@ -138,7 +114,9 @@ def _link(file: Path, target: Path) -> None:
 
 def _boundary(folder: RunFolder, after_task: int) -> Checkpoint:
     """The checkpoint after `after_task` tasks. Raises StoreError that says which there are."""
-    folder.config()  # a damaged or newer run is refused first
+    config = folder.config()  # a damaged or newer run is refused first
+    if config.trained_elsewhere:
+        raise StoreError(config.why_it_ends_here(folder.name))
     known = boundaries(folder)
     with contextlib.closing(RunReader(folder)) as reader:
         started = reader.latest("RunStarted")
@@ -153,6 +131,8 @@ def _boundary(folder: RunFolder, after_task: int) -> Checkpoint:
     if after_task not in known:
         there = ", ".join(f"T{task}" for task in known if task < tasks) or "none yet"
         raise StoreError(f"{folder.name} has no checkpoint after T{after_task}; there is one after: {there}")
+    if missing := lost(folder, known[after_task]):
+        raise StoreError(f"{folder.name} cannot be forked after T{after_task}: {missing}")
     return known[after_task]
 
 

@@ -9,18 +9,19 @@ import secrets
 import time
 
 from cl_core.commands import Command, parse
-from cl_core.store.run import RunFolder, StoreError
+from cl_core.store.run import RunFolder, StoreError, write_atomically
+from cl_core.untrusted import read_json
+
+MOST_BYTES = 100_000  # of a command
 
 
 def send(folder: RunFolder, command: Command) -> None:
-    """Put `command` into the run's inbox. The name orders by time; the temporary suffix is one that `take` does not
+    """Put `command` into the run's inbox. The name orders by time; until it is whole it has one that `take` does not
     list."""
-    stem = f"{time.time_ns():020d}-{secrets.token_hex(3)}"
-    temporary = folder.inbox / f"{stem}.part"
     try:
         folder.inbox.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps(command.to_dict()), "utf-8")
-        os.replace(temporary, folder.inbox / f"{stem}.json")
+        name = f"{time.time_ns():020d}-{secrets.token_hex(3)}.json"
+        write_atomically(folder.inbox / name, json.dumps(command.to_dict()).encode())
     except OSError as error:
         raise StoreError(f"cannot send {command.word!r} to {folder.name}: {error.strerror}") from error
 
@@ -44,7 +45,7 @@ def take(folder: RunFolder) -> list[Command | str]:
     for name in names:
         path = folder.inbox / name
         try:
-            taken.append(parse(json.loads(path.read_text("utf-8"))))
+            taken.append(parse(read_json(path, MOST_BYTES)))
         except ValueError as error:
             taken.append(str(error))
         except OSError:

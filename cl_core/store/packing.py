@@ -7,22 +7,33 @@ that runs by itself. Nothing in a recording is a pickle.
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import IO
 
 from cl_core.store.recording import record
 from cl_core.store.run import RunFolder, StoreError
+from cl_core.untrusted import printable
 
 MOST_BYTES = 4_000_000_000
 MOST_FILES = 200_000
 _INSIDE = re.compile(r"(?P<run>[^/\\\0]+)/(?P<file>config\.json|events\.db|fork\.json|arrays/\d{8}-\w+\.npy)")
 _CHUNK = 1 << 20
+DAMAGED = (  # what zipfile and the decompressors behind it raise
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 
 def pack(folder: RunFolder, target: Path | IO[bytes]) -> None:
@@ -59,8 +70,8 @@ def unpack(source: Path | IO[bytes], runs: Path) -> RunFolder:
                     )
                 shutil.move(made.path, there.path)
                 return there
-    except zipfile.BadZipFile as error:
-        raise StoreError(f"{called} is not a ZIP of a recording ({error})") from error
+    except (*DAMAGED, ValueError) as error:
+        raise StoreError(f"{called} is not a ZIP of a recording ({printable(error)})") from error
     except OSError as error:
         raise StoreError(f"cannot unpack {called}: {error.strerror or error}") from error
 

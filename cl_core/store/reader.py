@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import json
+import contextlib
+import math
 import os
+import re
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,12 @@ import numpy as np
 
 from cl_core.events import KINDS, Clock, Event
 from cl_core.store.run import RunFolder, StoreError, holder
+from cl_core.store.validation import MOST_DIMENSIONS, check, check_clock
+from cl_core.untrusted import parse_json
+
+MOST_INLINE = 1 << 20  # bytes of an array kept in its row; writers keep 64 KiB there (writer.py)
+MOST_ARRAY = 1 << 28  # bytes of an array in a file of its own
+_ARRAY_FILE = re.compile(r"\d{8,18}-\w{1,80}\.npy")
 
 
 class DamagedEvent(StoreError):
@@ -38,14 +45,15 @@ class RunStatus:
     """Where a run stands, from its last state and from whether a process holds it.
 
     `state`: "waiting" (created, no worker has spoken), "queued" (its worker waits for the device), "running", "paused",
-    "stopped", "finished", "failed", or "gone" (the record says queued, running or paused, but no process holds the run:
-    it was killed; what was measured is kept).
+    "stopped", "finished", "failed", "gone" (the record says queued, running or paused, but no process holds the run:
+    it was killed; what was measured is kept), or "unreadable" (the record of the state is damaged).
     """
 
     state: str
     reason: str
     moved: float  # time of the last event, seconds UTC; 0 = none yet
     pid: int | None
+    trained_elsewhere: bool = False  # recorded or imported: there is nothing to resume
 
     @property
     def live(self) -> bool:
@@ -53,6 +61,8 @@ class RunStatus:
 
     @property
     def resumable(self) -> bool:
+        if self.trained_elsewhere:
+            return False
         return self.state in ("stopped", "failed", "gone") or (self.state == "waiting" and self.pid is None)
 
 
@@ -62,6 +72,7 @@ class RunReader:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self._db: sqlite3.Connection | None = None
+        self._elsewhere: bool | None = None
 
     def _connection(self) -> sqlite3.Connection | None:
         if self._db is None:
@@ -80,9 +91,19 @@ class RunReader:
                     timeout=5,
                     check_same_thread=False,
                 )
+                self._db.execute("PRAGMA trusted_schema=OFF")
             except sqlite3.Error as error:
                 raise StoreError(f"cannot open {self.folder.database}: {error}") from error
+            self._refuse_other_than_a_table(self._db)
         return self._db
+
+    def _refuse_other_than_a_table(self, database: sqlite3.Connection) -> None:
+        """A view called `events` could be a query that never ends."""
+        with contextlib.suppress(sqlite3.Error):  # damaged or busy: said when rows are asked for
+            found = database.execute("SELECT type, sql FROM sqlite_master WHERE name = 'events'").fetchone()
+            if found and (found[0] != "table" or "virtual" in str(found[1])[:20].lower()):
+                self.close()
+                raise StoreError(f"{self.folder.database} does not hold a run's events")
 
     def _query(self, text: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         connection = self._connection()
@@ -104,16 +125,45 @@ class RunReader:
         rows = self._query("PRAGMA user_version")
         return rows[0][0] if rows else 0
 
-    def since(self, seq: int = 0, kinds: tuple[str, ...] = ()) -> Iterator[StoredEvent]:
-        """Events above `seq` in order, all or only of some kinds. Kinds this version does not know are passed over."""
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[RunStatus]:
+        """Everything read within the block is of one moment: rows, generation, and the status that is given.
+
+        Asked one after the other, a commit between them would give the state "finished" without the last rows.
+        """
+        pid = holder(self.folder)  # first: a worker that is gone by now has committed its last state
+        connection = self._connection()
+        if connection is not None:
+            self._query("BEGIN")
+        try:
+            yield self._status(pid)
+        finally:
+            if connection is not None and connection is self._db and connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("COMMIT")
+
+    def since(
+        self, seq: int = 0, kinds: tuple[str, ...] = (), damaged: Callable[[int, DamagedEvent], None] | None = None
+    ) -> Iterator[StoredEvent]:
+        """Events above `seq` in order, all or only of some kinds. Kinds this version does not know are passed over.
+
+        `damaged`: called with the place of each row that cannot be decoded and the reason; without it, such a row
+        raises DamagedEvent.
+        """
         where = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
         for row in self._query(
             "SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE seq > ?" + where + " ORDER BY seq",
             (seq, *kinds),
         ):
-            event = self._event(*row[2:])
+            try:
+                event = self._event(*row[1:])
+            except DamagedEvent as error:
+                if damaged is None:
+                    raise
+                damaged(row[0], error)
+                continue
             if event is not None:
-                yield StoredEvent(row[0], row[1], event)
+                yield StoredEvent(row[0], float(row[1]), event)
 
     def latest(self, kind: str) -> StoredEvent | None:
         """The newest event of a kind, or None."""
@@ -122,8 +172,8 @@ class RunReader:
             "ORDER BY seq DESC LIMIT 1",
             (kind,),
         )
-        event = self._event(*rows[0][2:]) if rows else None
-        return None if event is None else StoredEvent(rows[0][0], rows[0][1], event)
+        event = self._event(*rows[0][1:]) if rows else None
+        return None if event is None else StoredEvent(rows[0][0], float(rows[0][1]), event)
 
     def series(self, kind: str, field: str) -> tuple[np.ndarray, list[Any]]:
         """(steps, values) of one field of one kind over the run."""
@@ -132,16 +182,39 @@ class RunReader:
 
     def status(self) -> RunStatus:
         """State from the last StateChanged *and* the lock."""
-        pid = holder(self.folder)
+        return self._status(holder(self.folder))
+
+    def _status(self, pid: int | None) -> RunStatus:
         last = self._query("SELECT time FROM events ORDER BY seq DESC LIMIT 1")
-        moved = float(last[0][0]) if last else 0.0
-        changed = self.latest("StateChanged")
+        moved = last[0][0] if last and _is_time(last[0][0]) else 0.0
+        try:
+            changed = self.latest("StateChanged")
+        except DamagedEvent as error:
+            return RunStatus("unreadable", str(error), moved, pid)
         if changed is None:
             return RunStatus("waiting", "", moved, pid)
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in HELD and pid is None:
-            return RunStatus("gone", "the training process has gone; what was measured is kept", moved, None)
-        return RunStatus(state, reason, moved, pid)
+            state, reason = "gone", "the training process has gone; what was measured is kept"
+        return RunStatus(state, reason, moved, pid, self._trained_elsewhere())
+
+    def _trained_elsewhere(self) -> bool:
+        if self._elsewhere is None:
+            try:
+                self._elsewhere = self.folder.config().trained_elsewhere
+            except StoreError:  # said by whoever shows the settings
+                self._elsewhere = False
+        return self._elsewhere
+
+    def count(self, below: int) -> tuple[int, int]:
+        """(how many rows lie below seq `below`, the last of them; 0 = none)."""
+        rows = self._query("SELECT count(*), coalesce(max(seq), 0) FROM events WHERE seq < ?", (below,))
+        return rows[0] if rows else (0, 0)
+
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file, or ""; reads all of it."""
+        rows = self._query("PRAGMA quick_check(1)")
+        return "" if not rows or rows[0][0] == "ok" else str(rows[0][0])
 
     def rows(self, until: int) -> list[tuple[Any, ...]]:
         """Rows up to seq `until` as they are stored, for a copy."""
@@ -149,34 +222,91 @@ class RunReader:
 
     def worked_seconds(self) -> float:
         """Wall time between events, without what passed before a (re)start: pauses and the days before a resume."""
-        rows = self._query("SELECT time, kind = 'StateChanged' AND body LIKE '%\"running\"%' FROM events ORDER BY seq")
-        return sum(later[0] - earlier[0] for earlier, later in itertools.pairwise(rows) if not later[1])
+        rows = self._query(  # looks at few rows: all of them would be read from the disk for nothing
+            "SELECT total((SELECT time FROM events ORDER BY seq DESC LIMIT 1) - (SELECT time FROM events ORDER BY seq "
+            "LIMIT 1)), (SELECT total(began.time - (SELECT before.time FROM events AS before WHERE before.seq < "
+            "began.seq ORDER BY before.seq DESC LIMIT 1)) FROM events AS began WHERE began.kind = 'StateChanged' AND "
+            "began.body LIKE '%\"running\"%')"
+        )
+        return float(rows[0][0] - rows[0][1]) if rows else 0.0
 
     def close(self) -> None:
         if self._db is not None:
             self._db.close()
             self._db = None
 
-    def _event(self, kind: str, task: int, epoch: int, step: int, body: str, blob: bytes | None) -> Event | None:
+    def _event(
+        self, time: float, kind: str, task: int, epoch: int, step: int, body: str, blob: bytes | None
+    ) -> Event | None:
+        """The event that a row holds; None for a kind this version does not know. Raises DamagedEvent: what passes here
+        has the types that `cl_core.events` declares."""
         known = KINDS.get(kind)
         if known is None:
             return None
         try:
-            record = {key: self._value(value, blob) for key, value in json.loads(body).items()}
+            if not _is_time(time):
+                raise ValueError("its time is not a number")
+            check_clock(task, epoch, step)
+            record = parse_json(body)
+            if not isinstance(record, dict):
+                raise ValueError("it does not hold an object")
             wanted = known.__dataclass_fields__
-            return known(Clock(task, epoch, step), **{k: v for k, v in record.items() if k in wanted})
-        except (ValueError, TypeError, AttributeError, zlib.error) as error:
+            fields = {key: self._value(value, blob) for key, value in record.items() if key in wanted}
+            check(known, fields)
+            return known(Clock(task, epoch, step), **fields)
+        except (ValueError, TypeError, AttributeError, OverflowError, MemoryError, zlib.error) as error:
             raise DamagedEvent(f"an event of {self.folder.name} is damaged ({kind}: {error})") from error
 
     def _value(self, value: Any, blob: bytes | None) -> Any:
-        if isinstance(value, dict) and "$array" in value and blob is not None:
-            dtype, shape, offset, length = value["$array"]
-            array = np.frombuffer(zlib.decompress(blob[offset : offset + length]), dtype=np.dtype(dtype)).reshape(shape)
-            return array  # read-only: it views immutable bytes
-        if isinstance(value, dict) and "$file" in value:
-            file = self.folder.arrays / str(value["$file"]).replace("/", "_")
+        if not isinstance(value, dict):
+            return value
+        if "$array" in value:
+            return _unpacked(value["$array"], blob)
+        if "$file" in value:
+            name = str(value["$file"])
+            file = self.folder.arrays / name
             try:
-                return np.load(file, allow_pickle=False, mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise DamagedEvent(f"array {file.name} of {self.folder.name} cannot be read: {error}") from error
+                if not _ARRAY_FILE.fullmatch(name):
+                    raise ValueError("its name is not that of an array")
+                array = np.lib.format.open_memmap(file, mode="r")  # not np.load, which opens archives as well
+                _refuse_shape(array.dtype, array.shape, MOST_ARRAY)
+                return array
+            except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
+                raise DamagedEvent(
+                    f"array {name[:100]} of {self.folder.name} cannot be read: {error or 'it is empty'}"
+                ) from error
         return value
+
+
+def _unpacked(place: Any, blob: Any) -> np.ndarray:
+    """The array at its place in a row's blob, read-only. Decompression ends at dtype × shape. Raises ValueError."""
+    if not isinstance(place, list) or len(place) != 4 or not isinstance(blob, bytes):
+        raise ValueError("an array has no place in its row")
+    name, shape, offset, length = place
+    if not isinstance(name, str) or not isinstance(shape, list):
+        raise ValueError("an array has no dtype or shape")
+    if type(offset) is not int or type(length) is not int or not 0 <= offset <= offset + length <= len(blob):
+        raise ValueError("an array lies outside its row")
+    dtype = np.dtype(name)
+    size = _refuse_shape(dtype, shape, MOST_INLINE)
+    unpacking = zlib.decompressobj()
+    content = unpacking.decompress(blob[offset : offset + length], size + 1)
+    if len(content) != size:
+        raise ValueError(f"an array of {size} bytes unpacks to {'more' if len(content) > size else len(content)}")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
+
+
+def _refuse_shape(dtype: np.dtype, shape: Any, most: int) -> int:
+    """Bytes of an array of plain numbers. Raises ValueError where they are none, or more than `most`."""
+    if dtype.kind not in "biuf":
+        raise ValueError("it is not an array of numbers")
+    if len(shape) > MOST_DIMENSIONS or not all(type(side) is int and 0 <= side <= most for side in shape):
+        raise ValueError(f"an array of shape {str(shape)[:80]} is not one of ours")
+    size = math.prod(shape) * dtype.itemsize
+    if size > most:
+        raise ValueError(f"an array of {size:,} bytes is more than the {most:,} that are read here")
+    return size
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -21,13 +21,18 @@ def record(folder: RunFolder, target: Path) -> RunFolder:
     if target.exists():
         raise StoreError(f"{target} exists already; remove it or choose another name")
     folder.config()  # refuses what is damaged or newer
-    target.mkdir(parents=True)
     made = RunFolder(target)
-    shutil.copyfile(folder.config_file, made.config_file)
-    if folder.fork_file.is_file():
-        shutil.copyfile(folder.fork_file, made.fork_file)
-    with closing(sqlite3.connect(f"{folder.database.resolve().as_uri()}?mode=ro", uri=True)) as database:
-        database.execute("VACUUM INTO ?", (str(made.database),))
-    if folder.arrays.is_dir():
-        shutil.copytree(folder.arrays, made.arrays)
+    try:
+        target.mkdir(parents=True)
+        shutil.copyfile(folder.config_file, made.config_file)
+        if folder.fork_file.is_file():
+            shutil.copyfile(folder.fork_file, made.fork_file)
+        with closing(sqlite3.connect(f"{folder.database.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("VACUUM INTO ?", (str(made.database),))
+        if folder.arrays.is_dir():
+            shutil.copytree(folder.arrays, made.arrays)
+    except (sqlite3.Error, OSError) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise StoreError(f"cannot record {folder.name} into {target}: {said}") from error
     return made

@@ -14,14 +14,19 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
-from cl_core.config import ConfigError, RunConfig
+from cl_core.config import MOST_NAME, ConfigError, RunConfig
+from cl_core.method_defaults import as_first_written
+from cl_core.registry import plugins_of
+from cl_core.untrusted import printable, read_json
 
 try:
     import fcntl
@@ -81,10 +86,10 @@ class RunFolder:
     def config(self) -> RunConfig:
         """The run's settings. Raises StoreError if they are missing, damaged or newer than this program."""
         try:
-            record = json.loads(self.config_file.read_text("utf-8"))
+            record = read_json(self.config_file)
             if not isinstance(record, dict):
                 raise ConfigError("it does not hold an object")
-            return RunConfig.from_dict(record)
+            return RunConfig.from_dict(as_first_written(record))
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} is not a run: it has no config.json") from error
         except OSError as error:
@@ -100,23 +105,34 @@ class RunFolder:
 
 
 def create_run(runs: Path, config: RunConfig) -> RunFolder:
-    """A fresh folder below `runs` holding `config`; its name is time, method and four random characters."""
+    """A fresh folder below `runs` holding `config`, every setting written out; its name is time, method and four random
+    characters."""
     name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
     if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
-        raise StoreError(f"a run's name is a plain folder name, got {name!r}")
+        raise StoreError(f"a run's name is a plain folder name, got {printable(name, 80)!r}")
+    if len(os.fsencode(name)) > MOST_NAME:
+        raise StoreError(f"a run's name has at most {MOST_NAME} bytes, got {len(os.fsencode(name))}")
+    if not config.trained_elsewhere and (brought := plugins_of(config.method, config.stream, config.backbone)):
+        config = replace(config, plugins=brought)
     folder = RunFolder(Path(runs) / name)
     try:
         folder.path.mkdir(parents=True)
-        folder.inbox.mkdir()
-        folder.checkpoints.mkdir()
-        write_atomically(folder.config_file, json.dumps(config.to_dict(), indent=1).encode())
     except FileExistsError as error:
         raise StoreError(f"{folder.path} is taken; choose another --name or leave it out") from error
     except OSError as error:
-        raise StoreError(
-            f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
-        ) from error
+        raise _unwritable(runs, error) from error
+    try:
+        folder.inbox.mkdir()
+        folder.checkpoints.mkdir()
+        write_atomically(folder.config_file, json.dumps(config.completed().to_dict(), indent=1).encode())
+    except OSError as error:
+        shutil.rmtree(folder.path, ignore_errors=True)  # without settings it would be no run
+        raise _unwritable(runs, error) from error
     return folder
+
+
+def _unwritable(runs: Path, error: OSError) -> StoreError:
+    return StoreError(f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs")
 
 
 def list_runs(runs: Path) -> list[RunFolder]:
@@ -124,7 +140,7 @@ def list_runs(runs: Path) -> list[RunFolder]:
     found = []
     try:
         for path in Path(runs).iterdir():
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # no run, or deleted while we look
+            with contextlib.suppress(OSError):  # no run, deleted while we look, or a link that leads nowhere or back
                 found.append(((path / "config.json").stat().st_mtime_ns, path))
     except FileNotFoundError:
         return []
@@ -139,28 +155,61 @@ def find_run(runs: Path, name: str, recordings: Path | None = None) -> RunFolder
     `recordings`: a folder where a full name counts as well, for commands that only read.
     """
     direct = Path(name)
-    if (direct / "config.json").is_file():
-        return RunFolder(direct)
+    with contextlib.suppress(OSError, ValueError):  # longer than a file's name may be
+        if (direct / "config.json").is_file():
+            return RunFolder(direct)
     known = list_runs(runs)
     exact = [f for f in known if f.name == name]
     matches = exact or [f for f in known if name and (f.name.startswith(name) or f.name.endswith(name))]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise StoreError(
-            f"{name!r} fits {len(matches)} runs: {', '.join(f.name for f in matches[:5])}; write more of the name"
-        )
+        some = ", ".join(f.name for f in matches[:5])
+        raise StoreError(f"{printable(name, 80)!r} fits {len(matches)} runs: {some}; write more of the name")
     if recordings is not None and name in (recorded := {f.name: f for f in list_runs(recordings)}):
         return recorded[name]
     listed = ", ".join(f.name for f in known[:5])
-    raise StoreError(f"no run {name!r} in {runs}; " + (f"newest: {listed}" if known else "there are no runs yet"))
+    raise StoreError(
+        f"no run {printable(name, 80)!r} in {runs}; " + (f"newest: {listed}" if known else "there are no runs yet")
+    )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write under another name in the same folder, then rename: readers see the old file or the new one, never half."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a whole file at once, as `replacing` does. Raises OSError."""
+    with replacing(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A file written under another name in the same folder, then renamed: readers see the old file or the new one,
+    never half. Where writing fails nothing is left behind.
+
+    `durable`: it is there after a loss of power, too.
+    """
+    temporary = path.with_name(f"{path.name[:MOST_NAME]}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if durable:
+            flush(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Wait until the disk holds a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -183,8 +232,9 @@ def hold(folder: RunFolder) -> Iterator[None]:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"run {folder.name} is already being worked on by another process") from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with contextlib.suppress(OSError):  # a full disk: the number is for people, the lock holds without it
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         _HELD[_lock_name(folder)] = os.getpid()
         try:
             yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sqlite3
 import time
 import zlib
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cl_core.events import Event
-from cl_core.store.run import RunFolder, StoreError
+from cl_core.store.run import RunFolder, StoreError, flush, replacing
 
 INLINE = 64 * 1024  # bytes of arrays kept in the row itself
 
@@ -42,7 +43,10 @@ class RunWriter:
     """Appends moments to a run's `events.db`. Hold the run (`store.run.hold`) while one of these is open."""
 
     def __init__(self, folder: RunFolder) -> None:
+        """Raises StoreError where nothing can be written, or there is no run any longer."""
         self.folder = folder
+        if not folder.config_file.is_file():  # else a database of its own would come to be
+            raise StoreError(f"{folder.path} is not a run: it has no config.json")
         try:
             self._db = sqlite3.connect(folder.database, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -50,14 +54,16 @@ class RunWriter:
             self._db.execute("PRAGMA wal_autocheckpoint=8000")
             self._db.executescript(SCHEMA)
             self.seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-        except sqlite3.Error as error:
+            self._identity = self._identify()
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"cannot write events into {folder.database}: {error}; is the folder writable and the disk not full?"
             ) from error
 
     def append(self, moment: Iterable[Event]) -> int:
         """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment
-        stored."""
+        stored; also where the run was deleted or moved meanwhile, which SQLite would not notice."""
+        self.refuse_if_gone()
         rows, seq, now = [], self.seq, time.time()
         with self._transaction("append to"):
             for event in moment:
@@ -86,6 +92,30 @@ class RunWriter:
                 if int(file.name.split("-", 1)[0]) > seq:
                     file.unlink()
         self.seq = seq
+
+    def refuse_if_gone(self) -> None:
+        """Raises StoreError where the run's folder, or its database, is not the one that was opened."""
+        with contextlib.suppress(OSError):
+            if self._identify() == self._identity:
+                return
+        raise StoreError(
+            f"the folder of run {self.folder.name}, {self.folder.path}, was deleted, moved or replaced while the run "
+            "was at work; it ends here, and nothing more is written"
+        )
+
+    def _identify(self) -> tuple[int, int]:
+        found = os.stat(self.folder.database)
+        return found.st_dev, found.st_ino
+
+    def count(self) -> int:
+        """How many events are stored."""
+        return self._db.execute("SELECT count(*) FROM events").fetchone()[0]
+
+    def flush(self) -> None:
+        """Wait until the disk holds what was stored: a checkpoint must not outlive the events it covers."""
+        log = self.folder.database.with_name("events.db-wal")
+        with contextlib.suppress(FileNotFoundError):  # folded into the database, which SQLite has flushed by then
+            flush(log)
 
     def settle(self) -> None:
         """Fold the write-ahead log into the database, without waiting for readers. Called at task ends; where it cannot
@@ -127,10 +157,8 @@ class RunWriter:
             else:
                 name = f"{seq:08d}-{key}.npy"
                 self.folder.arrays.mkdir(exist_ok=True)
-                temporary = self.folder.arrays / f"{name}.part"
-                with temporary.open("wb") as file:
+                with replacing(self.folder.arrays / name) as file:
                     np.save(file, arrays[key], allow_pickle=False)
-                temporary.replace(self.folder.arrays / name)
                 record[key] = {"$file": name}
         return json.dumps(record, allow_nan=False, separators=(",", ":")), blob or None
 

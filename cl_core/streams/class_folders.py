@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import os
 import unicodedata
 import warnings
@@ -25,8 +24,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cl_core.config import ConfigError, StreamConfig
+from cl_core.untrusted import read_json
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # what these suffixes stand for, and nothing else
+MOST_PIXELS = 64_000_000  # of a picture
 TEST_NAMES = ("test", "val", "validation", "valid")
 NAMES_FILE = "classes.json"  # beside the class folders: {"n02119789": "kit fox"}
 TEMPLATES_FILE = "templates.json"  # the same: ["a photo of a {}, a type of pet."]
@@ -132,10 +134,10 @@ def _folders(parent: Path, root: Path, skipped: list[str]) -> list[Path]:
             try:
                 place = entry.resolve(strict=True)
             except (OSError, RuntimeError):  # a circle is an OSError or a RuntimeError, by version
-                _note(skipped, entry, root, "a link that leads nowhere or in a circle")
+                note(skipped, entry, root, "a link that leads nowhere or in a circle")
                 continue
             if place in above:
-                _note(skipped, entry, root, "a link back to where it comes from")
+                note(skipped, entry, root, "a link back to where it comes from")
                 continue
         if entry.is_dir():
             folders.append(entry)
@@ -151,7 +153,7 @@ def _pictures(folder: Path, root: Path, skipped: list[str]) -> Iterator[Path]:
     for place, inner, files in os.walk(folder, followlinks=False, onerror=refuse):
         for name in sorted(inner):
             if os.path.islink(os.path.join(place, name)):
-                _note(skipped, Path(place, name), root, "a linked folder inside a class, not followed")
+                note(skipped, Path(place, name), root, "a linked folder inside a class, not followed")
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for name in sorted(files):
             if name.startswith(".") or not name.lower().endswith(SUFFIXES):
@@ -160,7 +162,7 @@ def _pictures(folder: Path, root: Path, skipped: list[str]) -> Iterator[Path]:
             if os.path.isfile(file):
                 yield file
             else:
-                _note(skipped, file, root, "a link that leads nowhere or in a circle")
+                note(skipped, file, root, "a link that leads nowhere or in a circle")
 
 
 def _unknown(key: str, known: Mapping[str, ClassFolder], root: Path) -> str:
@@ -211,12 +213,13 @@ def _json(file: Path, otherwise: Any) -> Any:
     if not file.is_file():
         return otherwise
     try:
-        return json.loads(file.read_text("utf-8"))
+        return read_json(file)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {shown(str(file))}: {error}") from error
 
 
-def _note(skipped: list[str], file: Path, root: Path, reason: str) -> None:
+def note(skipped: list[str], file: Path, root: Path, reason: str) -> None:
+    """Add a file and why it is left out."""
     with contextlib.suppress(ValueError):
         file = file.relative_to(root)
     skipped.append(f"{shown(str(file))}: {reason}")
@@ -293,7 +296,7 @@ def _read(files: Sequence[Path], limit: int, size: int, skipped: list[str], root
         try:
             taken.append((str(file), picture(file, size)))
         except Exception as error:  # Pillow raises kinds of its own for every way to be broken
-            _note(skipped, file, root, _said(error))
+            note(skipped, file, root, said(error))
     return taken
 
 
@@ -306,7 +309,10 @@ def picture(file: Path, size: int) -> np.ndarray:
     cut out. Smaller pictures keep their size; what reads them enlarges them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # very large, odd metadata: neither is our reader's concern
-        with Image.open(file) as opened:
+        with Image.open(file, formats=FORMATS) as opened:  # Pillow would hand PostScript to a program outside
+            width, height = opened.size
+            if width * height > MOST_PIXELS:  # half a megabyte of PNG takes seconds and gigabytes then
+                raise ValueError(f"{width}×{height} pixels; at most {MOST_PIXELS:,} are read")
             opened.load()
             image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey at 255
@@ -337,7 +343,7 @@ def stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
     return whole
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Why a file is no picture, in a few words."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture, whatever it is called"

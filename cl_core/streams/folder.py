@@ -9,8 +9,8 @@ Pictures stay uint8, at the backbone's size or smaller if all are smaller. Train
 
 from __future__ import annotations
 
-import contextlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +18,17 @@ import numpy as np
 import torch
 
 from cl_core.config import ConfigError, Preparation, StreamConfig, nearest
-from cl_core.streams.class_folders import Collection, picture, pictures_of, planned_of, scan, shown, stacked
+from cl_core.streams.class_folders import (
+    Collection,
+    note,
+    picture,
+    pictures_of,
+    planned_of,
+    said,
+    scan,
+    shown,
+    stacked,
+)
 from cl_core.streams.stream import MULTI_DOMAIN, Pairs, Split, Task, TaskStream, Words, class_order, validation_rows
 
 TEMPLATES = ("a photo of a {}.",)
@@ -229,26 +239,40 @@ def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs
     names = class_names(found, StreamConfig())
     template = (found.templates or TEMPLATES)[0]
     files = [(file, label) for label, item in enumerate(found.classes) for file in item.train]
-    said = [template.format(names[item.key]) for item in found.classes]
+    captions = [template.format(names[item.key]) for item in found.classes]
 
     def references(task: int, count: int) -> Pairs:
         order = np.random.RandomState(42 + task).permutation(len(files))
         taken: list[tuple[np.ndarray, int]] = []
+        skipped: list[str] = []
         for row in order:
             if len(taken) == count:
                 break
-            with contextlib.suppress(Exception):  # what cannot be read is passed over: there are more
-                taken.append((picture(files[row][0], size), files[row][1]))
+            _take(files[row], size, found.path, taken, skipped)
         if len(taken) < count:
+            reason = f" (left out: {skipped[0]})" if skipped else ""
             raise ConfigError(
-                f"stream.references={shown(str(found.path))} holds {len(taken)} pictures that can be read, and {count} "
-                "are asked for; set reference_images lower"
+                f"stream.references={shown(str(found.path))} holds {len(taken)} pictures that can be read{reason}, and "
+                f"{count} are asked for; set reference_images lower"
             )
+        if skipped:  # drawn while the run goes on: said where the worker speaks
+            print(f"{len(skipped)} reference pictures left out, the first: {skipped[0]}", file=sys.stderr)
         labels = [label for _, label in taken]
         whole = stacked([array for array, _ in taken], max(len(array) for array, _ in taken))
-        return Pairs(torch.from_numpy(whole), tuple(said[label] for label in labels), torch.tensor(labels))
+        return Pairs(torch.from_numpy(whole), tuple(captions[label] for label in labels), torch.tensor(labels))
 
     return references
+
+
+def _take(
+    labelled: tuple[Path, int], size: int, root: Path, taken: list[tuple[np.ndarray, int]], skipped: list[str]
+) -> None:
+    """A picture and its label into `taken`, or why it cannot be read into `skipped`."""
+    file, label = labelled
+    try:
+        taken.append((picture(file, size), label))
+    except Exception as error:  # Pillow raises kinds of its own for every way to be broken
+        note(skipped, file, root, said(error))
 
 
 def memory_bound() -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cl_core.config import RunConfig
+from cl_core.method_defaults import method_defaults
 from cl_core.summary import Summary, measures
 
 OWN = "default"  # a setting that a run does not name: its method's own value
@@ -134,7 +135,7 @@ def settings_of(config: RunConfig, *, everything: bool = False) -> dict[str, Any
     on purpose.
     """
     record = config.to_dict()
-    found: dict[str, Any] = {name: record[name] for name in _NAMES} | record["settings"]
+    found: dict[str, Any] = {name: record[name] for name in _NAMES} | config.completed().settings
     sections = ["training", "stream_settings"] + ["diagnostics"] * everything
     for section in sections:
         found |= {f"{section.removesuffix('_settings')}.{name}": value for name, value in record[section].items()}
@@ -144,9 +145,19 @@ def settings_of(config: RunConfig, *, everything: bool = False) -> dict[str, Any
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names whose values are not the same in all of `settings`; a name that one lacks counts as different."""
+    """Names whose values are not the same in all of `settings`. A name that one lacks, as another method has it, counts
+    where that one does not have its default."""
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({said(one.get(name, OWN)) for one in settings}) > 1]
+    return [name for name in names if _differs(settings, name)]
+
+
+def _differs(settings: Sequence[Mapping[str, Any]], name: str) -> bool:
+    having = [one for one in settings if name in one]
+    if len({said(one[name]) for one in having}) > 1:
+        return True
+    return len(having) < len(settings) and any(
+        one[name] != method_defaults(str(one.get("method"))).get(name) for one in having
+    )
 
 
 def said(value: Any) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 from cl_core.config import ConfigError, RunConfig
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError, holder, write_atomically
+from cl_core.untrusted import read_json
 
 FORMAT = 1
 
@@ -172,7 +173,7 @@ def load(runs: Path, name: str) -> Sweep | None:
     """The sweep called `name`, or None. Raises StoreError if its record cannot be read."""
     path = sweep_folder(runs, name).path / "sweep.json"
     try:
-        return Sweep.from_dict(json.loads(path.read_text("utf-8")))
+        return Sweep.from_dict(read_json(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # ConfigError is a ValueError

@@ -4,6 +4,7 @@ another computer that shares the folder see the same. No torch.
 
 from __future__ import annotations
 
+import functools
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,18 +62,26 @@ def standing(sweep: Sweep, runs: Path) -> Standing:
     found: dict[str, Found] = {}
     for folder in list_runs(runs):
         try:
-            config = folder.config()
-            if config.group != sweep.group:
+            stamp = folder.config_file.stat()
+            group, key = _identity(folder.path, stamp.st_mtime_ns, stamp.st_size)
+            if group != sweep.group:
                 continue
-            key = config.fingerprint()  # a fork's names its parent, so it is no point's
             if key not in wanted or (key in found and found[key].state == "finished") or turned(folder):
                 continue
             seen = _look(wanted[key], folder)
-        except StoreError:
+        except (StoreError, OSError):
             continue
         if key not in found or seen.state == "finished":
             found[key] = seen
     return Standing(tuple(found.get(key, Found(point)) for key, point in wanted.items()))
+
+
+@functools.lru_cache(maxsize=20_000)
+def _identity(path: Path, _modified: int, _size: int) -> tuple[str, str]:
+    """(group, fingerprint) of a run; read once, as a conductor looks at all runs whenever one ends. A fork's
+    fingerprint names its parent, so it is no point's."""
+    config = RunFolder(path).config()
+    return config.group, config.fingerprint()
 
 
 def _look(point: Point, folder: RunFolder) -> Found:

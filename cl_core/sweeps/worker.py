@@ -119,8 +119,6 @@ def train(work: Work) -> Outcome:
         name = folder.name
         ended = drive(folder, asked_to_stop=asked, sharing=work.sharing)
         state, reason = ended.state, ended.reason
-        if ended.details:
-            folder.log.write_text(ended.details, "utf-8")
     except Exception as error:
         state, reason = "failed", in_one_sentence(error)
     finally:

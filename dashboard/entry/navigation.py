@@ -25,11 +25,16 @@ st.html("""<style>
   .stApp button[data-variant="segmented_control"][data-selected] { color: inherit; }
   @media (max-width: 900px) { [data-testid="stColumn"]:has([class*="st-key-panel-"]) { min-width: 100%; } }
   .stMainBlockContainer h2 { padding-top: 0; }
+  .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }
+  .stApp [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid; outline-offset: -1px; }
+  .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
+  .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
 </style>""")
 chosen = st.navigation(
     [
         st.Page(page_file("pages/start.py"), title="Start", icon=":material/home:", default=True),
+        st.Page(page_file("pages/playground.py"), title="Playground", icon=":material/toys:"),
         st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
         st.Page(page_file("pages/questions.py"), title="Questions", icon=":material/help_center:"),
         st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
@@ -48,7 +53,8 @@ arrive(chosen.title)
 settle_run(runs_index())
 # In a new tab the bar waits for the matrix.
 picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
-if not picture_first:
+own_runs = chosen.title != "Playground"  # that page trains networks of its own
+if own_runs and not picture_first:
     control_bar(follow=chosen.title != "Run")
 with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
     say_unknown_run()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cl_core.events import AttentionCompared
+from cl_core.events import AttentionCompared, FeaturesCompared
 from dashboard.figures.description import blank, describe
 from dashboard.figures.lines import label_ends, layer_ticks, mark_layer, task_ticks
 from dashboard.figures.readings import compared_later, last_of_tasks
@@ -289,7 +290,7 @@ def consistency_by_layer(
 
 
 def _over_tasks(
-    compared: Sequence[AttentionCompared], tasks: int | None, value: Callable[[AttentionCompared], float], least: float
+    compared: Sequence[Any], tasks: int | None, value: Callable[[Any], float], least: float
 ) -> tuple[go.Figure, list[str]]:
     """Lines over training stages, one per probe task in its colour; `value` is the height, `least` the axis's end."""
     probes = sorted({e.probe_task for e in compared})
@@ -341,7 +342,7 @@ def consistency_over_tasks(compared: Sequence[AttentionCompared], *, layer: int,
     )
 
 
-def feature_drift(compared: Sequence[AttentionCompared], *, tasks: int | None = None) -> go.Figure:
+def feature_drift(compared: Sequence[AttentionCompared | FeaturesCompared], *, tasks: int | None = None) -> go.Figure:
     """How far the features of old images have turned, over tasks."""
     figure, alt = _over_tasks(compared, tasks, lambda e: float(e.feature_drift), 0.01)
     for trace in figure.data:
@@ -353,8 +354,9 @@ def feature_drift(compared: Sequence[AttentionCompared], *, tasks: int | None = 
         what="Mean of 1 − cosine between an old image's feature now and when its task had just been learned, one "
         "line per task.",
         look_for="Drift far above that of other tasks: old heads and stored statistics no longer fit these images.",
-        how="$1 - \\cos(f^{now}, f^{then})$ of the class token's feature before the head, mean over the task's probe "
-        "images: 0 = same direction, 1 = orthogonal. It is what a linear head sees, whatever happens inside.",
+        how="$1 - \\cos(f^{now}, f^{then})$ of the feature before the head (of a transformer: the class token's), mean "
+        "over the task's probe images: 0 = same direction, 1 = orthogonal. It is what a linear head sees, whatever "
+        "happens inside.",
         alt=f"Feature drift at the end: {', '.join(alt) or 'nothing measured yet'}.",
     )
 

@@ -35,7 +35,9 @@ SPACES = {
     "c_proj": "inputs of the second MLP matrix of a layer",
     "proj": "class token before the image projection, after the last layer",
     "kv": "inputs of the key and value matrices of a layer (after its first LayerNorm)",
+    "inputs": "what a layer is fed",
 }
+WATCHED = "inputs "  # and their width: modules of a model that `cl_core.recorder` watched
 PROMPT_SPACES = ("affinity", "mixture")
 _SHORT = {
     "c_fc": "inputs of the first MLP matrix",
@@ -48,6 +50,8 @@ _FLOOR = 1e-6  # relative singular values below this are drawn here
 
 def meaning(space: str) -> str:
     """One clause for a space's name."""
+    if space.startswith(WATCHED):
+        return f"inputs of the watched modules that are {space.removeprefix(WATCHED)} wide (named in the settings)"
     return SPACES.get(space, "a space this page has no words for")
 
 
@@ -71,6 +75,10 @@ def _moment(space: str) -> str:
     """How the second moment of a space comes about, for *How is this computed?*."""
     if space in PROMPT_SPACES:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far"
+    if space == "inputs":
+        return "$C = \\mathrm{mean}(x\\,x^\\top)$ over the layer's inputs $x$, training images of all tasks so far"
+    if space.startswith(WATCHED):
+        return "$M = \\sum_t C_t$, $C_t = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ seen in task $t$"
     if space == "kv":
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, all tokens of all tasks so far"
     return (

@@ -101,7 +101,9 @@ def tower_name(tower: str) -> str:
 
 
 def part_name(part: str) -> str:
-    """'queries' for "q"."""
+    """'queries' for "q", 'weight (256 values)' for the "w256" of a recorded module."""
+    if part[:1] == "w" and part[1:].isdigit():
+        return f"weight ({part[1:]} values)"
     return PARTS.get(part, part)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dashboard.lessons import clip, forgetting, readouts, room, tables, threshold, weights
+from dashboard.lessons import clip, forgetting, price, readouts, room, tables, threshold, weights
 from dashboard.lessons.lesson import Lesson
 
-LESSONS: dict[str, Lesson] = {
-    module.LESSON.name: module.LESSON for module in (forgetting, readouts, room, threshold, clip, weights, tables)
-}
+_MODULES = (price, forgetting, readouts, room, threshold, clip, weights, tables)
+LESSONS: dict[str, Lesson] = {module.LESSON.name: module.LESSON for module in _MODULES}
 """By what the URL says, in the order of the shelf."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cl_core.events import AttentionCompared, PredictionsMade, ProbesChosen, PromptsDrifted, TaskEnded, UpdateMeasured
+from cl_core.events import (
+    AttentionCompared,
+    FeaturesCompared,
+    PredictionsMade,
+    ProbesChosen,
+    PromptsDrifted,
+    TaskEnded,
+    UpdateMeasured,
+)
 from dashboard.frame import FEW, Frame, code, empty, literal, not_measured, panel
 from dashboard.tail import Log
 from dashboard.theme import number, task_name
@@ -65,7 +73,10 @@ def images_part(log: Log, task: int | None, layer: int) -> None:
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
         for i, picture in enumerate(found.images):
             st.image(
-                picture, width=56, caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1)
+                picture,
+                width=56,
+                caption=f"{i + 1} {literal(found.names[i])}" if i < len(found.names) else str(i + 1),
+                alt=f"Probe image {i + 1} of {task_name(probe)}",
             )
     mine = {e.clock.task: e for e in compared if e.probe_task == probe}
     after_task = max(mine) if task is None else task
@@ -124,7 +135,12 @@ def attention_part(frame: Frame, log: Log, task: int | None, layer: int) -> None
     from dashboard.figures.readings import compared_later
 
     compared = log.events(AttentionCompared)
-    st.markdown("#### Attention on old images")
+    st.markdown("### Attention on old images")
+    if not compared and (moved := log.events(FeaturesCompared)):
+        plan = log.started()
+        st.markdown("Attention was not recorded in this run; how far the features of probe images moved was.")
+        panel(attention.feature_drift, moved, tasks=len(plan.tasks) if plan else None, key="attention-features")
+        return
     if not compared:
         if log.config is not None and not log.config.diagnostics.attention:
             not_measured(
@@ -179,7 +195,7 @@ def prompts_part(frame: Frame, log: Log, layer: int) -> None:
     drifted, updates, plan = log.events(PromptsDrifted), log.events(UpdateMeasured), log.started()
     tasks = len(plan.tasks) if plan else None
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
-    st.markdown("#### Prompts" if has_prompts else "#### Change of the weights")
+    st.markdown("### Prompts" if has_prompts else "### Change of the weights")
     if not drifted and not updates:
         if log.config is not None and not log.config.diagnostics.drift:
             not_measured(

@@ -110,7 +110,7 @@ def preview(frame: Frame, log: RunLog) -> None:
     """What the report will hold: sections and what is in them."""
     from dashboard.report import contents, facts
 
-    st.markdown("#### What the report holds" + (" so far" if frame.live else ""))
+    st.markdown("### What the report holds" + (" so far" if frame.live else ""))
     found = contents(log)
     head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
     lines = [f"- **{section.title}**: " + "; ".join(part.title for part in parts) for section, parts in found]

@@ -61,7 +61,7 @@ def cell(log: Log, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray |
         value = matrix[after, on] if after < len(matrix) else np.nan
     title = literal(task_label(on, plan.tasks))
     when = "before training" if after < 0 else f"after training on {literal(task_label(after, plan.tasks))}"
-    st.markdown(f"#### {title} {when}")
+    st.markdown(f"### {title} {when}")
     classes = ", ".join(map(str, plan.tasks[on].get("classes", [])[:12]))
     if classes:
         st.caption(f"{title}: {literal(classes)}")
@@ -129,7 +129,8 @@ def lost_images(log: Log, plan: RunStarted, after: int, on: int) -> None:
         for i in chosen[:SHOWN]:
             path = [f"{float(margins[t][i]):+.1f}".replace("-", "−") for t in sorted(margins) if on <= t <= after]
             with st.container(width=SIDE + 8, gap=None):
-                st.image(_enlarged(np.asarray(probes.images[i])), width=SIDE)
+                picture = _enlarged(np.asarray(probes.images[i]))
+                st.image(picture, width=SIDE, alt=f"Probe image {i + 1} of {task_name(on)}")
                 st.caption(
                     f"{literal(probes.names[i])}, taken for {literal(_class(names, said[after].predicted[i]))}  \n"
                     + " → ".join(path if len(path) < 3 else [path[0], path[-1]])

@@ -138,7 +138,7 @@ def own_tasks(log: Log, task: int | None, tasks: list[dict]) -> None:
     from dashboard.figures.readings import zero_shot
 
     accuracies, similar = log.events(AccuracyMeasured), log.events(SimilaritiesMeasured)
-    st.markdown("#### The tasks of this run")
+    st.markdown("### The tasks of this run")
     if zero_shot(accuracies) is None:
         not_measured(
             "Accuracy before learning is measured where a test picture comes with its task, which is not so in this "

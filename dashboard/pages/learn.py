@@ -63,7 +63,7 @@ def shelf() -> None:
     with st.container(horizontal=True, key="learn-shelf"):
         for name, title, about, size, press in cards:
             with st.container(border=True, key=f"panel-card-{name}", width=285, height="stretch"):
-                st.markdown(f"#### {title}")
+                st.markdown(f"### {title}")
                 st.markdown(about)
                 st.caption(size)
                 st.button(
@@ -223,9 +223,9 @@ def lesson_page(lesson: Lesson, number: int) -> None:
             key = f"lesson-{lesson.name}-{number}-{index}"
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
                 st.markdown(f"**{f'{drawing.of}: ' if drawing.of else ''}{words['title']}**")
-                st.caption(
-                    f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {' and '.join(map(code, drawing.runs))}"
-                )
+                if drawing.runs:
+                    named = " and ".join(map(code, drawing.runs))
+                    st.caption(f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {named}")
                 liveplot(figure, key=key, height=words["height"])
                 describe_panel(words, key=key)
 
@@ -259,7 +259,7 @@ def glossary() -> None:
         st.markdown(f"No word here says {code(wanted)}. Try a shorter part of it.")
     for term in found:
         with st.container(border=term.key == asked, key=f"term-{term.key}", gap="xsmall"):
-            st.markdown(f"##### {term.word}", width=760)
+            st.markdown(f"### {term.word}", width=760)
             with st.container(width=760, gap="xsmall"):
                 entry(term)
             with st.container(horizontal=True, gap="small"):

@@ -115,7 +115,7 @@ def keys_and_mixtures(log: Log, tasks: list[dict]) -> None:
         return
     from dashboard.figures import mixtures
 
-    st.markdown("#### Keys and mixtures")
+    st.markdown("### Keys and mixtures")
     left, right = st.columns(2)
     with left:
         panel(mixtures.found_by_layer, log.events(SelectionMeasured), tasks, key="pools-by-layer")

@@ -182,7 +182,7 @@ def body(asked: Question, seed: int) -> None:
         state["_question_busy"] = (asked.name, busy)
         st.rerun()  # begins or ends the looking again
     state["_question_busy"] = (asked.name, busy)
-    st.markdown("#### Its runs")
+    st.markdown("### Its runs")
     run_rows(asked, known)
     controls(asked, known, seed, busy)
     answer_panel(asked, known)
@@ -238,7 +238,7 @@ def show() -> None:
             "Recordings that came with Plastiscope count."
         )
     with right:
-        st.markdown(f"#### {literal(asked.title)}")
+        st.markdown(f"### {literal(asked.title)}")
         st.markdown(literal(asked.why))
         mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
         busy = _busy(asked, mine)

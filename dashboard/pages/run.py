@@ -14,6 +14,7 @@ from cl_core.events import (
     StepEnded,
     TaskEnded,
 )
+from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
 from dashboard.figures.readings import accuracies
@@ -21,7 +22,7 @@ from dashboard.frame import Frame, code, current, literal, panel, run_title, sen
 from dashboard.progress import progress
 from dashboard.runs import family, runs_index
 from dashboard.tail import Log, log_of
-from dashboard.theme import megabytes, seconds, task_colour, task_label, task_name
+from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.headline_numbers import headline_numbers
@@ -154,7 +155,7 @@ def results(log: Log, state: str) -> None:
     headline_numbers(
         accuracies(log.events(AccuracyMeasured)),
         so_far=state != "finished",
-        more=[("Kept between tasks", megabytes(ended[-1].kept_bytes), kept)] if ended else [],
+        more=[("Kept between tasks", megabytes(ended[-1].kept_bytes), kept)] if ended and ended[-1].kept_bytes else [],
     )
 
 
@@ -303,9 +304,16 @@ def show() -> None:
         if log.config is not None:
             st.caption(
                 f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, "
-                f"seed {log.config.seed}"
+                f"seed {MISSING if log.config.seed is None else log.config.seed}"
                 + (f", preset {code(log.config.preset)}" if log.config.preset else "")
                 + ("" if frame.recording else f", in {code(log.folder.path.parent)}")
+            )
+        if log.config is not None and log.config.origin:
+            st.caption(f"Not trained by Plastiscope: {literal(log.config.origin)}.")
+        if log.config is not None and log.config.plugins and log.config.method not in METHODS:
+            st.caption(
+                f"Method {code(log.config.method)} comes from the plug-in {literal(', '.join(log.config.plugins))}, "
+                "which is not loaded here: `plastiscope open --plugin FILE.py` resumes and forks it."
             )
         say_parent(log)
         if log.trouble:

@@ -101,7 +101,7 @@ def subspaces(log: Log) -> None:
         with right:
             panel(subspaces.gradient_parts, measured, tasks, key="subspaces-gradient")
         panel(subspaces.leak_into_cores, measured, tasks, key="subspaces-leak")
-    st.markdown("#### Tasks still to come")
+    st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
             "What learning did for tasks to come was not measured in this run.",
@@ -169,9 +169,14 @@ def show() -> None:
         task, layer, _ = task_and_layer(log, key="spectra")
         conceptors(log, task, layer)
         return
-    from dashboard.figures.spectra import PROMPT_SPACES
+    from dashboard.figures.spectra import PROMPT_SPACES, WATCHED
 
     measured = [e for e in log.events(SpectrumMeasured) if (e.space in PROMPT_SPACES) == (family == PROMPTS)]
+    if all(event.space.startswith(WATCHED) for event in measured):  # a module a layer: the layer says which
+        task, layer, _ = task_and_layer(log, key="spectra")
+        space = next((event.space for event in measured if event.layer == layer), measured[0].space)
+        moments(log, task, layer, space, prompts=False)
+        return
     label = "Spectrum of" if family == PROMPTS else "Inputs of"
     task, layer, (space,) = task_and_layer(log, lambda: choose_space(measured, label), key="spectra")
     moments(log, task, layer, space, prompts=family == PROMPTS)

@@ -28,6 +28,7 @@ from dashboard.theme import MISSING, percent, points, seconds
 from dashboard.widgets.control_bar import STATES, state_of
 from dashboard.widgets.headline_numbers import headline_numbers
 from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.trade_off import trade_off
 
 LISTED = 30  # runs in the list, newest first
 BEAT = 0.9  # seconds between rows while playing
@@ -74,6 +75,7 @@ def matrix_panel(frame: Frame, log: Log) -> None:
                     "Stop playing",
                     key="start-play",
                     icon=":material/stop:",
+                    help="Show the whole matrix at once",  # in both states, else it is another button: focus lost
                     on_click=lambda: state.update(_playing=None),
                 )
         st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
@@ -105,10 +107,11 @@ def about_run(frame: Frame, log: Log) -> None:
     matrix = accuracies(log.events(AccuracyMeasured))
     about = PRESETS[config.preset] if config and config.preset in PRESETS else None
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
-    st.markdown(f"#### {run_title(log)}")
+    st.markdown(f"### {run_title(log)}")
     st.markdown(
         f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
-        + (f", seed {config.seed}." if config else ".")
+        + (f", seed {config.seed}" if config and config.seed is not None else "")
+        + (f", {literal(config.origin)}." if config and config.origin else ".")
     )
     if matrix.size:
         headline_numbers(matrix, so_far=frame.live)
@@ -116,7 +119,7 @@ def about_run(frame: Frame, log: Log) -> None:
 
 def start_panel() -> None:
     """One press starts a live run; another the same without protection."""
-    st.markdown("#### Train one here")
+    st.markdown("### Train one here")
     if not can_train():
         return
     took = PRESETS[LIVE].seconds
@@ -160,7 +163,7 @@ def first_lesson() -> None:
 def run_list() -> None:
     """All runs, newest first; choosing one makes it the run that every page shows."""
     index = runs_index()
-    st.markdown("#### Runs")
+    st.markdown("### Runs")
     if index.trouble:
         st.error(sentence(index.trouble))
     lines = [summary(folder) for folder in list(index.own.values())[:LISTED]]
@@ -208,6 +211,7 @@ def run_list() -> None:
 def show() -> None:
     frame = current()
     st.markdown("## Watch a model learn, task after task")
+    trade_off()
     left, right = st.columns([3, 2], gap="large")
     with left:
         if frame.log is not None and frame.log.trouble:

@@ -84,9 +84,9 @@ def figure_html(figure: go.Figure, number: int, run: str) -> str:
     file = re.sub(r"[^\w.-]+", "-", f"{run}-{number:02d}-{title}".lower()).strip("-")
     return f"""
 <figure id="figure-{number}">
-<h4>{inline(title)}</h4>
+<h3>{inline(title)}</h3>
 <div class="plot" data-title="{escape(title)}" data-file="{escape(file)}">
-<div class="place" role="img" aria-label="{alt}" style="min-height:{int(words["height"])}px"></div>
+<div class="place" role="figure" aria-label="{alt}" style="min-height:{int(words["height"])}px"></div>
 <script type="application/json">{figure_json(figure)}</script>
 <noscript><p>{alt} (The figure itself needs scripts.)</p></noscript>
 </div>
@@ -115,6 +115,7 @@ def figure_json(figure: go.Figure) -> str:
 
 def _document(title: str, body: str) -> str:
     style, script = ((_HERE / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    script += (_HERE.parent / "figures" / "toolbar.js").read_text("utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>

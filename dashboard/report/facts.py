@@ -57,10 +57,15 @@ def about(log: Log) -> Pairs:
     if config is not None:
         entry = METHODS.get(config.method)
         told.append(("Method", config.method + (f": {entry.about}" if entry else "")))
+        if config.origin:
+            told.append(("Origin", f"{private(log, config.origin)}; not trained by Plastiscope"))
         told.append(("Backbone", private(log, config.backbone) + _sizes(plan)))
         told.append(("Stream", private(log, config.stream) + _length(plan)))
-        told.append(("Seed", f"{config.seed} (class order, initial values, draws, batches)"))
-        told.append(("Preset", config.preset or "none"))
+        if not config.trained_elsewhere:
+            told.append(("Seed", f"{config.seed} (class order, initial values, draws, batches)"))
+            told.append(("Preset", config.preset or "none"))
+        elif config.seed is not None:
+            told.append(("Seed", str(config.seed)))
     told.append(("State", _state(log)))
     told += [("Parent", sentence) for sentence in [_parent(log)] if sentence]
     if plan is not None:
@@ -246,6 +251,8 @@ def settings(log: Log, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[st
         for row in (knobs or [{"name": name} for name in config.settings])
     ]
     groups = [("Method", own)] if own else []
+    if config.trained_elsewhere:  # the settings of our own training say nothing about it
+        return groups
     for title, key, kind in (
         ("Training", "training", TrainingConfig),
         ("Stream", "stream_settings", StreamConfig),
@@ -363,6 +370,6 @@ def _unreadable(log: Log) -> Iterable[str]:
 def not_recorded(log: Log) -> list[str]:
     """Measurements that this run was told to leave out."""
     config = log.config
-    if config is None or not log.of(TaskEnded):
+    if config is None or config.trained_elsewhere or not log.of(TaskEnded):
         return []
     return [row["name"] for row in describe(DiagnosticsConfig) if getattr(config.diagnostics, row["name"]) is False]

@@ -33,7 +33,9 @@ for (const box of boxes)
     box.parentElement.querySelector('.save').append(button); }
 
 let next = 0;
+oneStop(document);
 function going() {
+  quiet(document);
   if (next >= boxes.length) { document.documentElement.dataset.drawn = boxes.length; return; }
   draw(boxes[next++]);
   setTimeout(going); }

@@ -17,6 +17,7 @@ from cl_core.events import (
     AttentionCompared,
     ConceptorMeasured,
     Event,
+    FeaturesCompared,
     ForwardTransferMeasured,
     InputsSurveyed,
     IntraClassMeasured,
@@ -200,7 +201,8 @@ def _losses(log: Log) -> Figures:
     from dashboard.figures.training import batch_accuracy, losses
 
     yield losses(log.events(StepEnded), tasks=_count(log), total_steps=_steps(log))
-    yield batch_accuracy(log.events(StepEnded), tasks=_count(log), total_steps=_steps(log))
+    if any(event.batch_accuracy is not None for event in log.events(StepEnded)):  # a recorded loop may not say it
+        yield batch_accuracy(log.events(StepEnded), tasks=_count(log), total_steps=_steps(log))
 
 
 def _let_through(log: Log) -> Figures:
@@ -210,6 +212,11 @@ def _let_through(log: Log) -> Figures:
     yield update_norms(log.events(StepEnded), total_steps=_steps(log))
     if not _prompt_spaces(log, prompts=True) and log.of(SpectrumMeasured):
         yield kept_share(log.events(StepEnded), log.events(SpectrumMeasured), total_steps=_steps(log))
+
+
+def _timed(log: Log) -> bool:
+    """Whether the seconds of a task are known; those of imported results are not."""
+    return any(event.seconds is not None for event in log.events(TaskEnded))
 
 
 def _time(log: Log) -> Figures:
@@ -321,6 +328,12 @@ def _consistency(log: Log) -> Figures:
     if any(share > 0 for event in compared for share in event.prompt_mass):
         yield attention.prompt_mass(compared, tasks=_count(log), layer=layer)
     yield attention.feature_drift(compared, tasks=_count(log))
+
+
+def _feature_drift(log: Log) -> Figures:
+    from dashboard.figures.attention import feature_drift
+
+    yield feature_drift(log.events(FeaturesCompared), tasks=_count(log))
 
 
 def _drift(log: Log) -> Figures:
@@ -460,7 +473,7 @@ SECTIONS: tuple[Section, ...] = (
                 _let_through,
                 lambda log: any(event.proposed_norm for event in log.events(StepEnded)),
             ),
-            Part("Time and memory", TaskEnded, _time),
+            Part("Time and memory", TaskEnded, _time, _timed),
         ),
     ),
     Section(
@@ -517,6 +530,7 @@ SECTIONS: tuple[Section, ...] = (
                 _compared_later,
                 note="Images are those of the oldest task, the layer is the one whose attention changed most.",
             ),
+            Part("Feature drift", FeaturesCompared, _feature_drift),
             Part(
                 "Where the prompts went",
                 PromptsDrifted,

@@ -170,6 +170,7 @@ def _transport(frame: Frame, log: RunLog, state: str, status: RunStatus) -> None
             key="bar-freeze",
             icon=":material/mode_heat:",
             shortcut="F",
+            help="Let the figures follow the training again",  # as *Freeze* has one: without, the focus is lost
             on_click=_freeze,
             args=(frame.run, None),
         )

@@ -24,6 +24,9 @@ def fork_form(frame: Frame) -> None:
     plan = log.started() if log else None
     if log is None or plan is None or plan.trained_tasks < 2:
         return
+    if log.config is not None and log.config.trained_elsewhere:
+        st.caption("This run was trained by another program: there is no checkpoint here that a fork could start from.")
+        return
     if frame.recording:
         st.caption("A recording keeps no checkpoints; a run of your own can be forked from between two tasks.")
         return

@@ -19,6 +19,10 @@ from dashboard.widgets.knob_inputs import knob_inputs
 
 def knob_panel(frame: Frame) -> None:
     """A switch, and below it the live knobs of the running method. Draw it only while a worker listens."""
+    log = frame.whole_log
+    if log is not None and log.config is not None and log.config.trained_elsewhere:
+        st.caption("This run is recorded from a custom training loop: its settings are changed there.")
+        return
     if frame.recording or not st.toggle(
         "Turn a knob", key="turn-open", help="Change a threshold or a weight of the method while it trains"
     ):

@@ -51,7 +51,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const text = new TextDecoder().decode(bytes);
   const figure = JSON.parse(text), meta = figure.layout.meta || {};
   box.style.height = (figure.layout.height || 340) + 'px';
-  box.setAttribute('role', 'img'); box.setAttribute('aria-label', meta.alt || meta.title || 'figure');
+  box.setAttribute('role', 'figure'); box.setAttribute('aria-label', meta.alt || meta.title || 'figure');
   if (!box.dataset.drawn && !frame.querySelector('.liveplot-wait')) {
     const wait = document.createElement('div'); wait.className = 'liveplot-wait'; wait.textContent = 'Drawing…'; frame.append(wait); }
   const visible = () => document.hidden
@@ -68,8 +68,10 @@ export default function ({ data, parentElement, setStateValue }) {
     await P.react(box, onGround(figure.data, isDark(box)), figure.layout, { responsive: true, displaylogo: false,
       modeBarButtonsToRemove: ['toImage', 'select2d', 'lasso2d'] });
     frame.querySelector('.liveplot-wait')?.remove();
+    quiet(box);
     if (!box.__wired) {
       box.__wired = true;
+      oneStop(box);
       box.on('plotly_click', e => { const p = e.points[0];
         setStateValue('point', { trace: p.curveNumber, i: p.pointNumber, x: p.x, y: p.y, z: p.z ?? null, custom: p.customdata ?? null,
                                  click: Date.now() }); });

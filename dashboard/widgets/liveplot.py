@@ -25,7 +25,7 @@ _mount = st.components.v2.component(
     "liveplot",
     html=_HTML,
     css=_HERE.with_suffix(".css").read_text("utf-8"),
-    js=_HERE.with_suffix(".js").read_text("utf-8"),
+    js=_HERE.with_suffix(".js").read_text("utf-8") + _HERE.parents[1].joinpath("figures/toolbar.js").read_text("utf-8"),
     isolate_styles=False,
 )
 

@@ -181,7 +181,7 @@ def moments(log: Log, task: int | None, layer: int, space: str, *, prompts: bool
 
         chosen = {"space": space, "layer": layer, "task": shown.clock.task}
         panel(trade_off, weighed, tasks=tasks, key=f"spectra-weigh-{space}", **chosen)
-    st.markdown("#### What became of the updates")
+    st.markdown("### What became of the updates")
     updates_part(log, plan, space, tasks, prompts=prompts)
     if prompts:
         panel(updates.gains, measured, space=space, task=shown.clock.task, key=f"spectra-gains-{space}")

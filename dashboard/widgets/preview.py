@@ -72,12 +72,14 @@ def task_rows(told: dict[str, Any]) -> None:
         st.caption(f"{literal(task_label(index, tasks))}: {literal(names)}")
         with st.container(horizontal=True, key=f"preview-{index}"):
             for picture in task["pictures"]:
-                st.image(base64.b64decode(picture["png"]), caption=literal(picture["class"]), width=80)
+                png, name = base64.b64decode(picture["png"]), picture["class"]
+                st.image(png, caption=literal(name), width=80, alt=f"Picture of class {name}")
         if any("changed" in picture for picture in task["pictures"]):
             st.caption("The same, as training may show them: each time another way.")
             with st.container(horizontal=True, key=f"preview-changed-{index}"):
                 for picture in task["pictures"]:
-                    st.image(base64.b64decode(picture["changed"]), width=80)
+                    png, name = base64.b64decode(picture["changed"]), picture["class"]
+                    st.image(png, width=80, alt=f"Picture of class {name}, changed for training")
 
 
 def skipped_files(count: int, files: list[str]) -> None:

@@ -117,7 +117,7 @@ def judged(frame: Frame, boundary: Boundary) -> None:
     known = {folder.name: folder for folder in forks(frame.run, boundary.task + 1)}
     if not known:
         return
-    st.markdown("#### How far the prediction was off")
+    st.markdown("### How far the prediction was off")
     names = list(known)
     made, name = st.session_state.get("_whatif_made"), names[0]
     if len(names) > 1:

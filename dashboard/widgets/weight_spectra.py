@@ -89,7 +89,7 @@ def weights(log: Log, task: int | None, name: str) -> None:
     panel(
         weight_directions.change_against_principal, measured, tasks, task=chosen, key="weights-change", on_pick=pick_map
     )
-    st.markdown("#### From task to task")
+    st.markdown("### From task to task")
     panel(weight_history.room_left, measured, tasks, key="weights-room")
     panel(weight_history.effective_rank_over_tasks, measured, tasks, key="weights-rank")
     panel(weight_history.drift_from_pretrained, measured, tasks, key="weights-drift")

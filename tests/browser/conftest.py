@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -56,20 +58,23 @@ class Server:
     process: subprocess.Popen
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def serving(folder: Path, program: str) -> Iterator[Server]:
+    """A server that looks at `folder`/runs.
+
+    Args:
+        folder: where it is started: not the checkout, settings must come from the program and not from its folder.
+        program: Python that serves at `port`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    runs, log = tmp_path / "runs", tmp_path / "server.log"
+    runs, log = folder / "runs", folder / "server.log"
     runs.mkdir()
-    program = (
-        f"from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port={port}, browser=False)"
-    )
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,  # not the checkout: settings must come from the program, not from the folder one is in
+            [sys.executable, "-c", f"port = {port}\n{program}"],
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -95,6 +100,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
         process.wait()
 
 
+DASHBOARD = "from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port=port, browser=False)"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, DASHBOARD) as running:
+        yield running
+
+
 @pytest.fixture
 def page(browser):
     """A fresh profile's page; fails on script errors and on requests to any other host."""
@@ -108,3 +122,22 @@ def page(browser):
     context.close()
     assert errors == []
     assert foreign <= {"127.0.0.1", "", None}
+
+
+# The inside of a drawn figure is hidden from assistive technology and would take axe most of its time.
+_FOUND = """async only => (await axe.run({ exclude: [['.main-svg']] }, {
+    resultTypes: ['violations'],
+    ...(only ? { runOnly: [only] } : { rules: { 'target-size': { enabled: true } } }),
+  })).violations.filter(v => ['serious', 'critical'].includes(v.impact) || v.id === 'heading-order')
+    .flatMap(v => v.nodes.map(n => `${v.id} (${v.impact}): ${n.html.slice(0, 200)} ${n.failureSummary}`))"""
+
+
+def violations(page, only: str | None = None) -> list[str]:
+    """What axe-core calls serious or critical on a page, and headings out of order.
+
+    Args:
+        only: name of one rule; None = all.
+    """
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(gzip.decompress((Path(__file__).parent / "data" / "axe.min.js.gz").read_bytes()).decode())
+    return page.evaluate(_FOUND, only)

@@ -13,6 +13,7 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 from dashboard.report import report
 from dashboard.tail import RunLog
 from tests import recorded_runs
+from tests.browser.conftest import violations
 
 pytestmark = pytest.mark.browser
 
@@ -36,11 +37,13 @@ def test_a_report_draws_itself_from_a_file_and_asks_for_nothing(tmp_path, browse
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.locator(".save button").count() == 2 * figures
     assert page.evaluate("[...document.querySelectorAll('.place')].every(e => e.getAttribute('aria-label'))")
+    assert violations(page) == []
     light = set(page.evaluate(INKS))
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(1500)
     dark = set(page.evaluate(INKS))
     assert len(light) == len(dark) == 1 and light != dark
+    assert violations(page, "color-contrast") == [], "in the dark"
     pdf = page.pdf(prefer_css_page_size=True)
     assert pdf[:5] == b"%PDF-" and len(pdf) > 50_000
     page.wait_for_timeout(1500)

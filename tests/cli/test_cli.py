@@ -269,11 +269,11 @@ def test_a_file_of_settings_is_used_and_options_win_over_it(say, tmp_path):
     assert status == 0 and json.loads(out.splitlines()[-1])["seed"] == 6
     config = json.loads(say("show", "filed", "--json")[1])["config"]
     assert (config["seed"], config["training"]["epochs"], config["training"]["batch_size"]) == (6, 1, 100)
-    assert config["settings"] == {"eta_affinity": 0.5}
+    assert config["settings"]["eta_affinity"] == 0.5 and len(config["settings"]) > 10, "all of them are stored"
 
 
 def test_a_failed_run_ends_with_one_and_one_sentence_and_its_report(say, monkeypatch):
-    def loss(self, backbone, images, labels):
+    def loss(self, backbone, batch):
         raise RuntimeError("the sky fell")
 
     monkeypatch.setattr(Sequential, "loss", loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cl_core.assets import recordings_folder
+from cl_core.assets import assets_folder, recordings_folder
 from cl_core.store import RunFolder, RunReader
 
 PLAIN, PROTECTED = "sequential-split-digits", "nsp2-split-digits"
+UNHELD = "none-permuted-digits"
 TUNED, GNSP, NUSA = "finetune-micro-mtil", "gnsp-micro-mtil", "nusa-cl-micro-mtil"
 CIL, TIL, STORED, AFRESH = "class-incremental", "task-incremental", "stored statistics", "recomputed statistics"
 
@@ -383,7 +385,53 @@ def tables() -> dict[str, list[float]]:
     }
 
 
+def frontier(similarity: str) -> dict[str, Any]:
+    """Text of a threshold → what the recorded frontier holds of it."""
+    file = assets_folder() / "playground" / f"gpm-permuted-digits-{similarity}.json"
+    return {point["text"]: point for point in json.loads(file.read_text("utf-8"))["points"]}
+
+
+def best_text() -> str:
+    found = frontier("0")
+    return max(found, key=lambda text: found[text]["after"][-1]["final"])
+
+
+def left(similarity: str) -> list[float]:
+    """Free directions of every layer at the end, at the threshold that is best for unlike tasks."""
+    return frontier(similarity)[best_text()]["free"][-1]
+
+
+def price() -> dict[str, list[float]]:
+    found, alike = frontier("0"), frontier("0.8")
+    last = {text: point["after"][-1] for text, point in found.items()}
+    best = max(last, key=lambda text: last[text]["final"])
+    plain_run = matrix("none-permuted-digits", CIL)
+    said: dict[str, list[float]] = {
+        "tasks": [len(found[best]["matrix"])],
+        "seeds": [len(found[best]["seeds"])],
+        "fresh": [plain_run[0][0]],
+        "faded": [plain_run[-1][0]],
+        "best": [float(best)],
+        "sd_best": [found[best]["spread"]["final"]],
+        "first_left": [100 * found[best]["free"][-1][0]],
+        "last_left": [100 * found[best]["free"][-1][-1]],
+        "alike": [80],
+        "alike_left": [100 * alike[best]["free"][-1][0]],
+        "alike_forgotten": [alike[best]["after"][-1]["forgetting"]],
+        "alike_final": [alike[best]["after"][-1]["final"]],
+        "alike_nothing": [alike["0"]["after"][-1]["final"]],
+    }
+    for name, text in (("nothing", "0"), ("everything", "1"), ("best", best)):
+        said |= {
+            f"learned_{name}": [last[text]["learning"]],
+            f"forgotten_{name}": [last[text]["forgetting"]],
+            f"final_{name}": [last[text]["final"]],
+        }
+    return said
+
+
 NUMBERS: dict[str, Callable[[], dict[str, list[float]]]] = {
+    "price": price,
     "forgetting": forgetting,
     "readouts": readouts,
     "room": room,

@@ -282,8 +282,31 @@ CLAIMS: list[tuple[str, int, str, Callable[[], bool]]] = [
      lambda: abs(again.tables()["difference"][0]) < 2 * again.tables()["noise"][0]),
     ("tables", 3, "pictures are the smaller part", seeds_spread_more_than_pictures),
     ("tables", 3, "Other seeds move final accuracy by several points", seeds_spread_more_than_pictures),
+    ("price", 1, "undo the old ones",
+     lambda: again.matrix(again.UNHELD, CIL)[-1][0] < again.matrix(again.UNHELD, CIL)[0][0] - 20),
+    ("price", 2, "far more than the seeds differ",
+     lambda: best_threshold("final") > 20 + max(threshold("0", "final"), threshold("1", "final"))),
+    ("price", 2, "hardly any step is allowed",
+     lambda: threshold("1", "learning") < 30 < 90 < threshold("0", "learning")),
+    ("price", 2, "to its right it cannot learn",
+     lambda: threshold("1", "forgetting") < best_threshold("forgetting") < threshold("0", "forgetting")),
+    ("price", 3, "near the best threshold", lambda: abs(float(again.best_text()) - 0.92) < 0.03),
+    ("price", 3, "layer by layer", lambda: again.left("0")[0] < again.left("0")[1] < again.left("0")[2]),
+    ("price", 3, "falls from task to task when ε is large",
+     lambda: again.frontier("0")["0.99"]["matrix"][9][9] < again.frontier("0")["0.99"]["matrix"][1][1] - 20),
+    ("price", 4, "takes few of its own", lambda: again.left("0.8")[0] > again.left("0")[0] + 0.2),
+    ("price", 4, "With nothing protected, similar tasks already end at",
+     lambda: again.frontier("0.8")["0"]["after"][-1]["final"] > 80),
     ("tables", 4, "no, they moved", lambda: ends(PLAIN, again.AFRESH) > ends(PLAIN, again.STORED) + 30),
 ]  # fmt: skip
+
+
+def threshold(text: str, measure: str) -> float:
+    return again.frontier("0")[text]["after"][-1][measure]
+
+
+def best_threshold(measure: str) -> float:
+    return threshold(again.best_text(), measure)
 
 
 def plain() -> list[list[float]]:
@@ -349,7 +372,7 @@ def test_figures_to_be_compared_have_the_same_axes():
 
 
 def test_lessons_are_of_a_lessons_size():
-    assert 5 <= len(LESSONS) <= 7 and all(3 <= len(lesson.steps) <= 6 for lesson in LESSONS.values())
+    assert 5 <= len(LESSONS) <= 8 and all(3 <= len(lesson.steps) <= 6 for lesson in LESSONS.values())
     for name, number in STEPS:
         step = LESSONS[name].steps[number - 1]
         assert 2 <= len(re.findall(r"[.?!:](?=\s|$)", step.text)) <= 9 and step.question.endswith("?"), step.title

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
-from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured, StepEnded, TaskEnded
-from cl_core.store import RunWriter
+from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured, StateChanged, StepEnded, TaskEnded
+from cl_core.store import RunReader, RunWriter, hold
 from dashboard.tail import RunLog, log_of
 from tests import recorded_runs
 from tests.recorded_runs import Plan, moments
@@ -61,6 +62,31 @@ def test_a_run_that_appears_later_is_found(runs_folder):
     log.forget_status()
     log.advance(force=True)
     assert log.tasks_ended() == Plan().tasks
+
+
+def test_a_final_state_is_never_told_before_the_last_rows(runs_folder, monkeypatch):
+    """The worker commits between a page's look at the rows and its look at the state."""
+    folder = recorded_runs.waiting(runs_folder)
+    *first, last = moments(Plan())
+    with contextlib.closing(RunWriter(folder)) as writer, hold(folder):
+        writer.append([StateChanged(Clock(), "running")])
+        for moment in first:
+            writer.append(moment)
+        log, since = RunLog(folder), RunReader.since
+
+        def then_the_end(reader, *arguments, **others):
+            yield from since(reader, *arguments, **others)
+            monkeypatch.undo()
+            writer.append(last)
+            writer.append([StateChanged(Clock(), "finished")])
+
+        monkeypatch.setattr(RunReader, "since", then_the_end)
+        monkeypatch.setattr(RunLog, "PATIENCE", 0.0)
+        log.advance()
+        seen = log.seq
+        assert log.status().live  # the page goes on refreshing, and reads once more
+        log.advance(force=True)
+        assert log.status().state == "finished" and log.seq > seen
 
 
 def test_one_log_serves_all_viewers(runs_folder):

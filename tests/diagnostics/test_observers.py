@@ -16,7 +16,7 @@ from cl_core.diagnostics.prompt_spectra import PromptSpectra
 from cl_core.diagnostics.weights import WeightWatch
 from cl_core.engine import checkpoint
 from cl_core.methods.parts.clip_weights import key
-from cl_core.store import RunFolder
+from cl_core.store import create_run
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
 
@@ -89,7 +89,7 @@ def boundaries(config, folder):
 
 def test_checkpoints_grow_with_the_tasks_and_not_with_their_square(tiny_config, tmp_path):
     config = tiny_config("sequential", settings={"prompt_length": 1}, tasks=5, diagnostics={"probe_images": 20})
-    written, saved = boundaries(config, RunFolder(tmp_path))
+    written, saved = boundaries(config, create_run(tmp_path, config))
     reference = (saved[0].path / "reference-probe-task-0.safetensors").stat()
     assert reference.st_size > 0.2 * written[0], "the probe's references must weigh something for this to say anything"
     assert reference.st_nlink == 5, "one file, which every later checkpoint holds too"
@@ -100,7 +100,7 @@ def test_a_checkpoint_can_be_read_when_those_before_it_are_gone(tiny_config, tmp
     import shutil
 
     config = tiny_config("sequential", tasks=2)
-    _, saved = boundaries(config, RunFolder(tmp_path))
+    _, saved = boundaries(config, create_run(tmp_path, config))
     shutil.rmtree(saved[0].path)
     trainer = build(config)
     trainer.restore(checkpoint.load(saved[1]))
@@ -112,7 +112,8 @@ def test_where_there_are_no_hard_links_references_are_copied(tiny_config, tmp_pa
         raise OSError("not on this file system")
 
     monkeypatch.setattr("os.link", refused)
-    _, saved = boundaries(tiny_config("sequential", tasks=2), RunFolder(tmp_path))
+    config = tiny_config("sequential", tasks=2)
+    _, saved = boundaries(config, create_run(tmp_path, config))
     assert set(checkpoint.load(saved[1])["references"]) == {"probe-task-0", "probe-task-1"}
 
 

@@ -68,6 +68,8 @@ def example(kind: type[Event], cells: int) -> Event:
     values = {"int": 3, "float": 0.25, "str": "it's “so”\n", "bool": True}
 
     def value(name, hint):
+        if name == "tasks":  # of a run's plan
+            return [{"name": "T1", "classes": ["a"], "train": 3, "test": 3}]
         origin = typing.get_origin(hint)
         if hint is np.ndarray:
             integers = name in ("labels", "predicted")
@@ -86,6 +88,8 @@ def example(kind: type[Event], cells: int) -> Event:
         return values[hint.__name__]
 
     fields = {f.name: value(f.name, hints[f.name]) for f in dataclasses.fields(kind) if f.name != "clock"}
+    if kind is StateChanged:
+        fields["state"] = "running"
     return kind(Clock(1, 2, 3), **fields)
 
 
@@ -228,6 +232,22 @@ def test_a_reader_beside_a_busy_writer_sees_whole_moments_in_order(folder):
     assert sum(len(part) for part in seen) == 3 * 3 * moments
     assert all(len(part) % 3 == 0 for part in seen), "a moment was seen half written"
     assert all(part == sorted(part) for part in seen)
+
+
+def test_a_snapshot_is_of_one_moment_whatever_is_written_meanwhile(folder, writer, reader):
+    with hold(folder):
+        writer.append([state("running")])
+        with reader.snapshot() as status:
+            writer.append([state("paused", 1)])
+            writer.append([state("finished", 2)])
+            assert status.state == "running" and [stored.seq for stored in reader.since()] == [1]
+        with reader.snapshot() as status:
+            assert status.state == "finished" and [stored.seq for stored in reader.since()] == [1, 2, 3]
+
+
+def test_a_snapshot_of_a_run_without_events_is_empty(folder, reader):
+    with reader.snapshot() as status:
+        assert status.state == "waiting" and list(reader.since()) == []
 
 
 def test_a_reader_opened_before_the_first_event_sees_it_when_it_comes(folder, reader):
@@ -402,7 +422,7 @@ def test_somebody_elses_run_with_its_lock_file_opens_where_nothing_can_be_writte
 
 
 def test_a_run_keeps_its_settings(folder):
-    assert folder.config() == CONFIG and folder.name == "one"
+    assert folder.config() == CONFIG.completed() and folder.name == "one"
     assert folder.size() == folder.config_file.stat().st_size
 
 

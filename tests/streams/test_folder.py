@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +218,46 @@ def test_a_truncated_picture_and_a_text_called_png_are_left_out_by_name(root):
     named = "\n".join(found.skipped)
     assert "cat/broken.jpg: cannot be read" in named and "truncated" in named.lower()
     assert "dog/notes.png: not a picture" in named and "dog/empty.png" in named and "readme" not in named
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("name", ["bad.png", "bad.jpg", "bad.tif"])
+def test_postscript_is_given_to_nobody_whatever_it_is_called(root, monkeypatch, name):
+    from PIL import EpsImagePlugin
+
+    asked = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **others: asked.append(arguments))
+    Image.init()  # all formats that Pillow knows
+    (root / "cat" / name).write_bytes(POSTSCRIPT)
+    assert any(f"cat/{name}: not a picture" in line for line in stream(root).skipped) and not asked
+
+
+def test_a_small_file_of_very_many_pixels_is_left_out_by_name_before_it_is_unpacked(root):
+    file = root / "cat" / "huge.png"
+    Image.new("1", (13_000, 13_000)).save(file)
+    assert file.stat().st_size < 500_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert any("huge.png" in line and "13000×13000 pixels" in line for line in stream(root).skipped)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+def test_names_nested_too_deeply_are_refused(root):
+    for name in ("classes.json", "templates.json"):
+        (root / name).write_text("[" * 100_000)
+        with pytest.raises(ConfigError, match=r"cannot read .*deep"):
+            stream(root)
+        (root / name).unlink()
+
+
+def test_reference_pictures_that_cannot_be_read_are_said(root, capsys):
+    for file in (root / "cat").iterdir():
+        file.write_text("no picture")
+    draw = folder_module.references_of(StreamConfig(references=str(root)), 8)
+    assert len(draw(0, 15).labels) == 15 and "not a picture" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"15 pictures that can be read .left out: cat"):
+        draw(0, 20)
 
 
 def test_what_was_left_out_is_said_by_the_run(root):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cl_core.config import RunConfig
@@ -79,4 +81,6 @@ def test_a_readout_that_was_not_measured_leaves_nothing(tmp_path):
 def test_what_differs_is_told_and_the_rest_is_not():
     one = RunConfig("nsp2", settings={"eta_affinity": 0.5, "rule": "elbow"})
     other = RunConfig("nsp2", seed=3, name="x", settings={"eta_affinity": 1.0, "rule": "elbow", "sides": "both"})
-    assert differing([settings_of(one), settings_of(other)]) == ["eta_affinity", "sides"]
+    assert differing([settings_of(one), settings_of(other)]) == ["eta_affinity"], "both is what sides are by default"
+    third = replace(other, settings={**other.settings, "sides": "affinity"})
+    assert differing([settings_of(one), settings_of(third)]) == ["eta_affinity", "sides"]

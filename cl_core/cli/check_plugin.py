@@ -1,0 +1,121 @@
+"""`plastiscope check-plugin`: load a plug-in and hold what it brings to what the engine expects.
+
+A method is trained on two tasks of drawn bars with an untrained backbone, and a second time with a stop in the middle:
+both must end with the same state. A stream must hand out tasks, a backbone must say its sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from cl_core.cli.options import add_json
+from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, TrainingConfig, describe
+from cl_core.plugins import Brought, load_named, name_also
+from cl_core.registry import BACKBONES, METHODS, STREAMS, load
+
+SIDE = 32  # pixels
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("plugin", nargs="*", help="a file, or the name of an installed plug-in")
+    parser.add_argument("--list", action="store_true", help="only say what it brings")
+    add_json(parser)
+    parser.epilog = "example: plastiscope check-plugin my_method.py"
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    name_also(arguments.plugin)
+    brought = load_named()
+    if not brought:
+        raise ConfigError("no plug-in is named; give a file: plastiscope check-plugin my_method.py")
+    if arguments.list:
+        rows = [asdict(thing) for thing in brought]
+        print(json.dumps(rows) if arguments.json else "\n".join(f"{r['kind']} {r['name']}: {r['about']}" for r in rows))
+        return 0
+    results = [_checked(thing) for thing in brought]
+    if arguments.json:
+        print(json.dumps(results))
+    else:
+        for row in results:
+            print(f"{row['kind']} {row['name']}: " + ("ok, " + ", ".join(row["did"]) if row["ok"] else row["trouble"]))
+    return 0 if all(row["ok"] for row in results) else 1
+
+
+def _checked(thing: Brought) -> dict[str, Any]:
+    did: list[str] = []
+    trouble = ""
+    try:
+        did.extend(CHECKS[thing.kind](thing))
+    except ConfigError as error:
+        trouble = str(error)
+    except Exception as error:  # a plug-in may raise anything; its author needs the place
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        at = f" (line {place.tb_lineno} of {place.tb_frame.f_code.co_filename})" if place is not None else ""
+        trouble = f"{type(error).__name__}: {error}{at}"
+    return {"kind": thing.kind, "name": thing.name, "ok": not trouble, "did": did, "trouble": trouble}
+
+
+def _method(thing: Brought) -> Iterator[str]:
+    import torch
+
+    from cl_core.build import build
+    from cl_core.methods.method import Method
+
+    kind = load(METHODS, thing.name, "method")
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise ConfigError(f"{thing.name} is no subclass of cl_core.methods.method.Method")
+    yield f"{len(describe(kind.Config))} settings described"
+    clip = METHODS[thing.name].needs == "clip"
+    config = RunConfig(
+        thing.name,
+        backbone="random-clip" if clip else "random-vit",
+        stream="synthetic-domains" if clip else "synthetic",
+        device="cpu",
+        stream_settings=StreamConfig(tasks=2),
+        training=TrainingConfig(epochs=2, batch_size=25),
+    )
+    whole = build(config)
+    moments = sum(1 for _ in whole.run())
+    yield f"two tasks trained ({moments} moments)"
+    first = build(config)
+    for _ in itertools.islice(first.run(), moments // 2):
+        pass
+    state = first.state()
+    second = build(config)
+    second.restore(state)
+    for _ in second.run():
+        pass
+    wanted, found = whole.method.state_dict(), second.method.state_dict()
+    differing = [n for n in wanted if n not in found or not torch.equal(wanted[n], found[n])]
+    if differing or set(found) - set(wanted):
+        raise ConfigError(
+            f"a run stopped in the middle and resumed ends elsewhere: {', '.join(differing[:5])} differ; keep all that "
+            "training depends on in parameters and buffers, and draw from (seed, task) only"
+        )
+    yield "stopped and resumed without a difference"
+
+
+def _stream(thing: Brought) -> Iterator[str]:
+    made = load(STREAMS, thing.name, "stream")(StreamConfig(tasks=2), Preparation(SIDE, (0.5,) * 3, (0.5,) * 3), 0)
+    tasks = list(made)
+    if not tasks or any(not len(task.train) or not len(task.test) for task in tasks):
+        raise ConfigError("it hands out no task, or one without training or test pictures")
+    yield f"{len(tasks)} tasks, {sum(len(task.train) for task in tasks)} training pictures"
+
+
+def _backbone(thing: Brought) -> Iterator[str]:
+    sizes = load(BACKBONES, thing.name, "backbone")().describe()
+    missing = {"depth", "width", "tokens", "parameters"} - set(sizes)
+    if missing:
+        raise ConfigError(f"describe() does not say {', '.join(sorted(missing))}")
+    yield f"{sizes['depth']} blocks of width {sizes['width']}"
+
+
+CHECKS: dict[str, Callable[[Brought], Iterator[str]]] = {"method": _method, "stream": _stream, "backbone": _backbone}

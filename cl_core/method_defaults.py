@@ -1,0 +1,62 @@
+"""What every setting defaults to, by version, without importing a method (and torch with it).
+
+A run's config.json holds every setting as it was in force, so that a changed default never changes what an old run says
+of itself. Runs written before that hold only what differed: they get the defaults of the first version, whose entry in
+method_defaults.json is frozen with its release. `python -m cl_core.method_defaults` writes the entry of this version.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("method_defaults.json")
+
+
+@functools.cache
+def _versions() -> list[dict[str, Any]]:
+    """{"run": settings of every run, "methods": method → its settings} of each version, oldest first."""
+    return list(json.loads(FILE.read_text("utf-8")).values())
+
+
+def method_defaults(method: str) -> dict[str, Any]:
+    """The defaults of a method's settings in this version; empty for a method that is not ours."""
+    return dict(_versions()[-1]["methods"].get(method, {}))
+
+
+def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A decoded config.json with what it leaves out set to the defaults of the first version."""
+    oldest = _versions()[0]
+    method = record.get("method")
+    base = {**oldest["run"], "settings": oldest["methods"].get(method, {}) if isinstance(method, str) else {}}
+    filled = {**base, **record}
+    for name, known in base.items():
+        if isinstance(known, dict) and isinstance(filled[name], Mapping):
+            filled[name] = {**known, **filled[name]}
+    return filled
+
+
+def current() -> dict[str, Any]:
+    """The entry of this version as the code has it; imports every method."""
+    from cl_core.config import RunConfig, describe
+    from cl_core.registry import METHODS, load
+
+    run = RunConfig("any").to_dict()
+    for name in ("format", "method", "settings"):
+        del run[name]
+    methods = {name: load(METHODS, name, "method").Config for name in METHODS}
+    return {
+        "run": run,
+        "methods": {name: {r["name"]: r["default"] for r in describe(c)} for name, c in methods.items()},
+    }
+
+
+if __name__ == "__main__":
+    from cl_core import __version__
+    from cl_core.store import write_atomically
+
+    known = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
+    write_atomically(FILE, (json.dumps({**known, __version__: current()}, indent=1) + "\n").encode())

@@ -1,0 +1,10 @@
+"""Record a training loop of your own as a run that every page opens: `Recorder(folder, model, tasks=[…])`.
+
+recorder.py    the loop's side: step, end_task, project; what is said as events
+modules.py     chosen modules: second moments of their inputs, what a task changed, the projection of steps
+evaluation.py  accuracy over a loader, features of probe images
+"""
+
+from cl_core.recorder.recorder import Recorder
+
+__all__ = ["Recorder"]

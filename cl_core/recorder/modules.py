@@ -1,0 +1,280 @@
+"""Chosen modules of a model: what they are fed, kept as one second moment each, and how steps stay out of it.
+
+Shapes: x [n, d] the rows that a module multiplies with its weight W [out, d] (of a convolution: unfolded patches, d =
+channels · kernel area). Memory a module: three times [d, d] and two copies of W, however long the training.
+
+    C_t = Σ x xᵀ / n        over the rows seen in task t, float32
+    M_t = Σ_{s ≤ t} C_s     every task counts the same; λ, V = eigenvalues and eigenvectors of M_t
+    k   = fewest leading directions with Σ_{i<k} λ_i ≥ energy · Σ λ;  the other d − k are free
+
+`project` keeps steps out of the first k: ΔW ← ΔW (I − V_k V_kᵀ), on the step the optimiser has made, not on the
+gradient (Adam rescales a projected gradient and leaves the space again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.events import Clock, Event, SpectrumMeasured, UpdateByDirection, UpdateMeasured
+from cl_core.linalg import (
+    condition_residual,
+    effective_rank,
+    eigenbasis,
+    energy_nullity,
+    gram,
+    isotropic_residual,
+    protected_energy,
+)
+
+WIDEST = 1024  # inputs; wider modules are watched only if they are named
+MOST = 16  # modules that are watched if none are named
+
+
+class Inputs:
+    """One watched module: its hook, its moment, and its weight before the task."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.module = name, module
+        self.layer, self.space = 0, ""  # set when all are known
+        self.seen = 0  # rows of this task
+        self.sum: Tensor | None = None  # Σ x xᵀ of this task
+        self.past: Tensor | None = None  # M
+        self.values: Tensor | None = None  # λ of M
+        self.vectors: Tensor | None = None  # V
+        self.protected = 0  # k
+        self.before = self.matrix().clone()  # at the beginning of the task
+        self.proposed: Tensor | None = None  # Σ of steps before projection, this task; None where nothing is projected
+        self.start: Tensor | None = None  # the weight before the step under way
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        if isinstance(self.module, nn.MultiheadAttention):
+            return self.module.in_proj_weight
+        return self.module.weight  # type: ignore[return-value]
+
+    @property
+    def width(self) -> int:
+        return self.before.shape[1]
+
+    @torch.no_grad()
+    def matrix(self) -> Tensor:
+        """W [out, d], a view of the parameter."""
+        return self.parameter.detach().flatten(1)
+
+    def bytes(self) -> int:
+        kept = (self.sum, self.past, self.values, self.vectors, self.before, self.proposed, self.start)
+        return sum(t.numel() * t.element_size() for t in kept if t is not None)
+
+    # ------------------------------------------------------------ what it is fed
+
+    @torch.no_grad()
+    def take(self, inputs: Sequence[Any], named: dict[str, Any], limit: int) -> None:
+        """Add at most about `limit` rows of one forward pass, evenly spaced."""
+        x = inputs[0] if inputs else next((v for v in named.values() if isinstance(v, Tensor)), None)
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
+            return
+        if isinstance(self.module, nn.MultiheadAttention):
+            key = inputs[1] if len(inputs) > 1 else named.get("key", x)
+            if key is not x:  # what keys and values are fed is another space
+                return
+        rows = self._rows(x.detach(), limit)
+        moment = gram(rows.float())
+        self.sum = moment if self.sum is None else self.sum.add_(moment)
+        self.seen += len(rows)
+
+    def _rows(self, x: Tensor, limit: int) -> Tensor:
+        if isinstance(self.module, nn.Conv2d):
+            conv: Any = self.module
+            images = x if x.ndim == 4 else x[None]
+            places = max(1, images.shape[-2] // conv.stride[0] * (images.shape[-1] // conv.stride[1]))
+            images = images[:: max(1, -(-len(images) * places // max(limit, places)))]
+            patches = nn.functional.unfold(images, conv.kernel_size, conv.dilation, conv.padding, conv.stride)
+            rows = patches.transpose(1, 2).flatten(0, 1)
+        else:
+            rows = x.flatten(0, -2)
+        return rows[:: max(1, -(-len(rows) // limit))]
+
+    # ------------------------------------------------------------ what a task changed
+
+    def update(self, clock: Clock) -> UpdateMeasured:
+        """The net change of the task, against the tasks before it. Called before `fold`."""
+        change = (self.matrix() - self.before).double()
+        size, whole = change.norm(), self.before.double().norm()
+        movement = float(size / whole) if whole > 0 else 0.0
+        residual: dict[str, float | None] = {self.space: None}
+        isotropic, leak = dict(residual), dict(residual)
+        if self.past is not None and self.values is not None and self.vectors is not None and self.values[0] > 0:
+            top = self.values[0].double()
+            isotropic[self.space] = float(isotropic_residual(self.past, top=top))
+            if size > 0:
+                residual[self.space] = float(condition_residual(change, self.past, top=top))
+                inside = change @ self.vectors[:, : self.protected].double()
+                leak[self.space] = float(inside.norm() / size)
+        return UpdateMeasured(clock, self.layer, movement, residual, isotropic, leak)
+
+    def spread(self) -> tuple[Tensor, str] | None:
+        """‖Δ v_i‖² [d] along the directions that were there before the task, and what Δ is; None without a past."""
+        if self.vectors is None:
+            return None
+        if self.proposed is not None:
+            return (self.proposed @ self.vectors).square().sum(dim=0), "steps"
+        return ((self.matrix() - self.before) @ self.vectors).square().sum(dim=0), "net change"
+
+    def fold(self, energy: float) -> None:
+        """M_{t−1} → M_t, its directions, and the cut. A task that fed nothing in leaves everything as it was."""
+        if self.sum is not None:
+            moment = self.sum / self.seen
+            self.past = moment if self.past is None else self.past.add_(moment)
+            symmetric = (self.past + self.past.mT) / 2
+            self.values, self.vectors = eigenbasis(symmetric)
+            self.cut(energy)
+        self.sum, self.seen = None, 0
+        self.before = self.matrix().clone()
+        self.proposed = None
+
+    def cut(self, energy: float) -> None:
+        """Another threshold on what has been seen so far."""
+        if self.values is not None:
+            self.protected = self.width - int(energy_nullity(self.values, energy))
+
+    def spectrum(self, clock: Clock, energy: float, used: bool) -> SpectrumMeasured | None:
+        if self.values is None:
+            return None
+        free = self.width - self.protected
+        return SpectrumMeasured(
+            clock,
+            self.layer,
+            self.space,
+            self.values,
+            free,
+            f"energy {energy:g}",
+            used,
+            float(protected_energy(self.values, free)),
+            float(effective_rank(self.values)),
+            1.0,
+            0.0 if used else 1.0,
+        )
+
+    # ------------------------------------------------------------ steps kept out of it
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Before the optimiser's step."""
+        if self.vectors is None:
+            return
+        if self.start is None:
+            self.start = self.matrix().clone()
+        else:
+            self.start.copy_(self.matrix())
+
+    @torch.no_grad()
+    def project(self) -> tuple[Tensor, Tensor] | None:
+        """After the optimiser's step: take out what lies in protected directions. ‖ΔW‖ before and after, still on the
+        device; None before the first task has ended."""
+        if self.vectors is None or self.start is None:
+            return None
+        step = self.matrix() - self.start
+        self.proposed = step.clone() if self.proposed is None else self.proposed.add_(step)
+        proposed = step.norm()
+        basis = self.vectors[:, : self.protected].to(step.dtype)
+        step = step - (step @ basis) @ basis.mT
+        self.parameter.copy_((self.start + step).view_as(self.parameter))
+        return proposed, step.norm()
+
+
+class Watch:
+    """All watched modules of a model and their hooks."""
+
+    def __init__(self, model: nn.Module, chosen: Sequence[str] | None, rows: int) -> None:
+        self.rows = rows
+        self.sampling = False  # of training passes: whoever evaluates turns gradients off
+        self.observing = False  # of every pass
+        self.modules = [Inputs(name, module) for name, module in _choose(model, chosen)]
+        for layer, watched in enumerate(self.modules):
+            watched.layer, watched.space = layer, f"inputs {watched.width}"
+        self._hooks = [
+            watched.module.register_forward_pre_hook(self._hook(watched), with_kwargs=True) for watched in self.modules
+        ]
+
+    def _hook(self, watched: Inputs) -> Any:
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            if self.observing or (self.sampling and torch.is_grad_enabled()):
+                watched.take(inputs, named, self.rows)
+
+        return hook
+
+    def remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def bytes(self) -> int:
+        return sum(watched.bytes() for watched in self.modules)
+
+    def thin(self) -> list[Inputs]:
+        """Modules whose moment of this task rests on fewer rows than it has directions."""
+        return [watched for watched in self.modules if 0 < watched.seen < watched.width]
+
+    def end_task(self, clock: Clock, energy: float, used: bool) -> Iterable[Event]:
+        """What the task changed, then the spectra that the next one meets."""
+        yield from (watched.update(clock) for watched in self.modules)
+        yield from self._directions(clock)
+        for watched in self.modules:
+            watched.fold(energy)
+        yield from filter(None, (watched.spectrum(clock, energy, used) for watched in self.modules))
+
+    def _directions(self, clock: Clock) -> Iterable[UpdateByDirection]:
+        found: dict[str, tuple[list[int], list[Tensor], set[str]]] = {}
+        for watched in self.modules:
+            if (spread := watched.spread()) is not None:
+                layers, energies, sources = found.setdefault(watched.space, ([], [], set()))
+                layers.append(watched.layer)
+                energies.append(spread[0])
+                sources.add(spread[1])
+        for space, (layers, energies, sources) in found.items():
+            source = sources.pop() if len(sources) == 1 else "net change"
+            yield UpdateByDirection(clock, space, layers, torch.stack(energies), source)
+
+
+def _choose(model: nn.Module, chosen: Sequence[str] | None) -> list[tuple[str, nn.Module]]:
+    """The modules to watch, in the model's order. Raises ValueError for a name that is none, or cannot be watched."""
+    known = dict(model.named_modules())
+    if chosen is not None:
+        for name in chosen:
+            if name not in known:
+                fitting = [n for n, m in known.items() if _why_not(m) is None]
+                listed = ", ".join(fitting[:12]) or "none to watch"
+                raise ValueError(f"the model has no module {name!r}; it has {listed}")
+            if why := _why_not(known[name]):
+                raise ValueError(f"module {name!r} cannot be watched: {why}")
+        return [(name, known[name]) for name in chosen]
+    inside = {id(m.out_proj) for m in known.values() if isinstance(m, nn.MultiheadAttention)}  # never called itself
+    fitting = [
+        (name, module)
+        for name, module in known.items()
+        if _why_not(module) is None and id(module) not in inside and 3 <= _width(module) <= WIDEST
+    ]
+    if len(fitting) <= MOST:
+        return fitting
+    return [fitting[round(i * (len(fitting) - 1) / (MOST - 1))] for i in range(MOST)]  # evenly over the depth
+
+
+def _why_not(module: nn.Module) -> str | None:
+    if isinstance(module, nn.MultiheadAttention):
+        return None if module.in_proj_weight is not None else "its queries and keys have different widths"
+    if isinstance(module, nn.Conv2d):
+        if module.groups != 1:
+            return "it is a grouped convolution; only whole ones have one matrix of inputs"
+        plain = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return None if plain else "its padding is not a number of zeros"
+    if not isinstance(module, nn.Linear):
+        return "only Linear, Conv2d and MultiheadAttention multiply their input with one matrix"
+    return "its size is not known before the first batch" if isinstance(module, nn.LazyLinear) else None
+
+
+def _width(module: nn.Module) -> int:
+    weight = module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else module.weight
+    return int(weight.flatten(1).shape[1])  # type: ignore[union-attr,operator]

@@ -1,0 +1,626 @@
+"""A training loop of anybody's, recorded as an ordinary run.
+
+    recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"])
+    recorder.step(loss=loss)                                # after every optimizer.step()
+    recorder.end_task(0, evaluate={"cats": loader})         # or accuracies={"cats": 93.1}, in percent
+
+Measuring changes nothing: hooks read, evaluation puts modes and the random state back. `project` alone changes steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cl_core.config import ConfigError, RunConfig, StreamConfig
+from cl_core.diagnostics.landing import landed
+from cl_core.diagnostics.weights import WeightWatch
+from cl_core.engine.environment import environment
+from cl_core.events import (
+    AccuracyMeasured,
+    Clock,
+    CommandRefused,
+    EpochEnded,
+    Event,
+    FeaturesCompared,
+    RunFailed,
+    RunStarted,
+    StateChanged,
+    StepEnded,
+    TaskEnded,
+    TaskStarted,
+)
+from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
+from cl_core.recorder.modules import Inputs, Watch
+from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
+from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
+
+SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")
+FLUSH = 0.5  # seconds after which buffered steps are written
+MOST_BUFFERED = 500  # steps
+REFUSAL = "this run is recorded from a custom training loop; stop it, pause it and change its settings there"
+
+Scores = Mapping[Any, Any] | Sequence[Any]
+
+
+class Recorder:
+    """Writes what a training loop says into a run folder.
+
+    Args:
+        folder: the run's folder, new: "runs/mine" is the run "mine" below "runs".
+        model: any module, already on its device. Attach before torch.compile.
+        tasks: the tasks in order of training: names, or dicts with "name", "classes" (names), "train" and "test"
+            (numbers of examples); a number names them T1, T2, ….
+        scenario: "class-incremental" (no task is named at test), "domain-incremental" (same classes, no task named) or
+            "task-incremental" (the task is named at test).
+        modules: names (as in `model.named_modules()`) of the Linear, Conv2d or MultiheadAttention modules whose inputs
+            are watched; None: at most 16 that are at most 1024 wide, evenly over the depth; (): none.
+        energy: share of the inputs' energy that counts as used; the other directions are free.
+        every: in training, inputs are looked at in the first of so many steps.
+        rows: of one forward pass, at most about so many rows are added to a moment.
+        weights: also the singular values of the watched weights, before and after each task.
+        probes: task → a batch of inputs; how far their features move is measured after every later task.
+        features: name of the module whose input is the feature of a probe; None: the last watched module.
+        answer: (model, batch) → logits [n, classes], labels [n]; None: batches are (inputs, labels).
+        optimizer: its learning rates are recorded.
+        keep_future: keep accuracies on tasks not learned yet also in a class-incremental run, whose model cannot answer
+            with their classes; otherwise they are neither evaluated nor stored.
+        total_steps: steps of all tasks together, if known: the page shows progress then.
+        method, stream, backbone, seed, settings: what the run is called and listed with. `settings` are plain values.
+
+    Raises:
+        ValueError: for tasks, modules, or a scenario that do not do.
+        StoreError: if the folder exists or cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        model: nn.Module,
+        *,
+        tasks: Sequence[str | Mapping[str, Any]] | int,
+        scenario: str = "class-incremental",
+        modules: Sequence[str] | None = None,
+        energy: float = 0.95,
+        every: int = 20,
+        rows: int = 1024,
+        weights: bool = False,
+        probes: Mapping[Any, Any] | None = None,
+        features: str | None = None,
+        answer: Answer | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        keep_future: bool = False,
+        total_steps: int = 0,
+        method: str = "recorded",
+        stream: str = "own data",
+        backbone: str | None = None,
+        seed: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if scenario not in SCENARIOS:
+            raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}, got {scenario!r}")
+        if not 0 <= energy <= 1:
+            raise ValueError(f"energy must lie in [0, 1], got {energy:g}")
+        for name, value in (("every", every), ("rows", rows)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.tasks = _tasks(tasks)
+        self.model, self.energy, self.every, self.scenario = model, energy, every, scenario
+        self._future = keep_future or scenario != "class-incremental"
+        self.seconds = 0.0  # spent in the recorder so far, evaluation not counted
+        self.evaluation_seconds = 0.0
+        self._answer = answer or logits_and_labels
+        self._optimizer = optimizer
+        self._projected: list[Inputs] = []
+        self._projecting: tuple[Any, ...] = ()
+        self._task, self._step, self._epoch = -1, -1, 0
+        self._newest_epoch = 0  # the newest step's: `_epoch` is one more when an epoch has been ended
+        self._ended = 0
+        self._closed = False
+        self._buffer: list[StepEnded] = []
+        self._totals: dict[str, tuple[float, int]] = {}  # of this epoch: sum and count of each loss
+        self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # of the step under way
+        self._flushed = self._stepped = self._begun = time.perf_counter()
+        self._watch = Watch(model, modules, rows)
+        self._weights = _Weights(self._watch.modules) if weights else None
+        self._probes = {self._index(task): inputs for task, inputs in (probes or {}).items()}
+        self._features_of = self._feature_module(features) if self._probes else None
+        self._references: dict[int, Tensor] = {}
+        self.folder = _create(Path(folder), self._config(method, stream, backbone, seed, settings or {}))
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(hold(self.folder))
+        self._writer = RunWriter(self.folder)
+        self._finalizer = weakref.finalize(self, _abandoned, self._writer, self._held, os.getpid())
+        self._write(
+            RunStarted(
+                Clock(),
+                self.tasks,
+                scenario,
+                len(self.tasks),
+                total_steps,
+                sum(p.numel() for p in model.parameters() if p.requires_grad),
+                {
+                    "name": backbone or type(model).__name__,
+                    "depth": len(self._watch.modules),
+                    "parameters": sum(p.numel() for p in model.parameters()),
+                    "layers": [f"{watched.name} ({watched.width} inputs)" for watched in self._watch.modules],
+                },
+                environment(device_of(model), next((p.dtype for p in model.parameters()), torch.float32)),
+            ),
+            StateChanged(Clock(), "running"),
+        )
+        self._sample()
+
+    # ------------------------------------------------------------ what a loop calls
+
+    def step(
+        self,
+        loss: Tensor | float | None = None,
+        *,
+        losses: Mapping[str, Tensor | float] | None = None,
+        batch_accuracy: float | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        """One optimiser step has been made. Tensors are not read here, so a GPU is not waited for.
+
+        Args:
+            loss: the whole loss. losses: its named parts; "total" is their sum if `loss` is not given.
+            batch_accuracy: percent, on the batch.
+            epoch: from 0 within the task; None: as `end_epoch` counts.
+        """
+        started, before = time.perf_counter(), self._stepped
+        self._check_open()
+        if self._task < self._ended:
+            self.begin_task()
+            self._begun = before
+        if epoch is not None and epoch != self._epoch:
+            self._flush()
+            self._say_epoch()
+            self._epoch = epoch
+        self._step += 1
+        self._newest_epoch = self._epoch
+        parts = {name: _scalar(value) for name, value in (losses or {}).items()}
+        if loss is not None:
+            parts["total"] = _scalar(loss)
+        elif parts and "total" not in parts:
+            parts["total"] = sum(parts.values())
+        rates = {}
+        if self._optimizer is not None:
+            rates = {f"group {i + 1}": float(g["lr"]) for i, g in enumerate(self._optimizer.param_groups)}
+        proposed = {name: sizes[0] for name, sizes in self._norms.items()}
+        applied = {name: sizes[1] for name, sizes in self._norms.items()}
+        self._norms = {}
+        clock = Clock(self._task, self._epoch, self._step)
+        shown = math.nan if batch_accuracy is None else float(batch_accuracy)
+        self._buffer.append(StepEnded(clock, parts, rates, proposed, applied, shown, started - before))
+        self._sample()
+        if started - self._flushed > FLUSH or len(self._buffer) >= MOST_BUFFERED:
+            self._flush()
+        self._stepped = time.perf_counter()
+        self.seconds += self._stepped - started
+
+    def begin_task(self, task: Any = None, *, steps: int = 0) -> None:
+        """Training on the next task begins; `step` calls it where the loop does not. `steps`: how many it will take."""
+        self._check_open()
+        if self._task >= self._ended:
+            raise ValueError(f"task {self._name(self._task)!r} is in training; end it with end_task first")
+        if self._ended >= len(self.tasks):
+            raise ValueError(f"all {len(self.tasks)} tasks have ended; name more with tasks=[…]")
+        self._expect(task)
+        self._task, self._epoch, self._newest_epoch, self._totals = self._ended, 0, 0, {}
+        self._begun = self._stepped = time.perf_counter()
+        self._write(TaskStarted(self._clock(-1), list(self.tasks[self._task].get("classes", [])), steps))
+        self._sample()
+
+    def end_epoch(self) -> None:
+        """One pass over the task's data has been made."""
+        self._check_open()
+        self._flush()
+        self._say_epoch()
+        self._epoch += 1
+
+    def end_task(
+        self,
+        task: Any = None,
+        *,
+        accuracies: Scores | None = None,
+        evaluate: Scores | None = None,
+        readouts: Mapping[str, Scores] | None = None,
+        observe: Iterable[Any] | None = None,
+        scale: str | None = None,
+    ) -> dict[str, float]:
+        """A task has been learned: measure what it changed, then the accuracies.
+
+        Args:
+            task: which, by number from 0 or by name, as a check; None: the one in training.
+            accuracies: task → percent, computed elsewhere. evaluate: task → loader, to be computed here. Either may be
+                a sequence in the order of the tasks. A task that is in neither counts as not measured.
+            readouts: further rows of percent by who predicts: {"task-incremental": {"cats": 97.0}}.
+            observe: a loader of the task's training data: its inputs replace those sampled while training.
+            scale: "percent" or "share" (0 to 1) of `accuracies`; None: percent, and refused if all look like shares.
+
+        Returns:
+            The row of the accuracy matrix, task's name → percent.
+        """
+        self._check_open()
+        if self._task < self._ended:
+            self.begin_task(task)
+        self._expect(task)
+        trained = time.perf_counter() - self._begun
+        row = self._row(accuracies, evaluate, scale)
+        more = {name: self._row(scores, None, scale) for name, scores in (readouts or {}).items()}
+        started = time.perf_counter()
+        self._flush()
+        self._say_epoch()
+        clock = self._clock(self._newest_epoch)
+        if observe is not None:
+            self._observe(observe)
+        for watched in self._watch.thin():
+            warnings.warn(
+                f"{self._name(self._task)}: the inputs of {watched.name} were seen in {watched.seen} rows and have "
+                f"{watched.width} directions, so some look free that are not; give end_task(observe=loader), or "
+                "Recorder(every=1)",
+                stacklevel=2,
+            )
+        events = list(self._watch.end_task(clock, self.energy, bool(self._projected)))
+        if self._weights is not None:
+            events += self._weights.measure(clock)
+        kept = self._watch.bytes() if self._projected else 0
+        self._write(TaskEnded(clock, trained, kept), *events, *self._drift(clock))
+        self._ended += 1
+        self.seconds += time.perf_counter() - started
+        for name, scores in {self._readout(): row, **more}.items():
+            self._say_row(clock, name, scores)
+        if self._ended == len(self.tasks):
+            self._end("finished", self._cost_in_words())
+        self._sample()
+        self._stepped = time.perf_counter()
+        return {self._name(j): value for j, value in enumerate(row) if value is not None}
+
+    def untrained(
+        self, *, accuracies: Scores | None = None, evaluate: Scores | None = None, scale: str | None = None
+    ) -> None:
+        """The accuracies before any training, as `end_task` takes them. Call it before the first step."""
+        self._check_open()
+        if self._task >= 0:
+            raise ValueError("untrained() comes before the first step; training has begun")
+        self._say_row(Clock(), ZERO_SHOT, self._row(accuracies, evaluate, scale))
+
+    def project(self, optimizer: torch.optim.Optimizer, energy: float | None = None) -> list[str]:
+        """From the second task on, take out of every step of `optimizer` what lies where earlier tasks' inputs are.
+
+            ΔW ← ΔW (I − V_k V_kᵀ),   k = fewest directions that hold `energy` of the inputs' energy of all tasks so far
+
+        It acts on the step (weight decay included) of the watched modules alone: biases, norms and modules that are not
+        watched move freely. Call it before the second task.
+
+        Returns:
+            Names of the parameters of `optimizer` that stay unprotected.
+
+        Raises:
+            ValueError: if none of the watched modules is trained by `optimizer`, or it is called twice.
+        """
+        self._check_open()
+        if self._projecting:
+            raise ValueError("project() was called before; a recorder projects the steps of one optimizer")
+        if energy is not None:
+            if not 0 <= energy <= 1:
+                raise ValueError(f"energy must lie in [0, 1], got {energy:g}")
+            self.energy = energy
+            for watched in self._watch.modules:
+                watched.cut(energy)
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._projected = [watched for watched in self._watch.modules if id(watched.parameter) in trained]
+        if not self._projected:
+            raise ValueError("the optimizer trains none of the watched modules; name them with Recorder(modules=[…])")
+        self._optimizer = self._optimizer or optimizer
+        self._projecting = (
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        )
+        covered = {id(watched.parameter) for watched in self._projected}
+        return [name for name, p in self.model.named_parameters() if id(p) in trained and id(p) not in covered]
+
+    def cost(self) -> dict[str, float]:
+        """Seconds spent in the recorder and in its evaluations so far, and bytes that it keeps."""
+        return {
+            "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
+            "bytes": float(self._watch.bytes()),
+        }
+
+    def _cost_in_words(self) -> str:
+        return (
+            f"the recorder took {self.seconds:.2f} s and {self._watch.bytes() / 1e6:.1f} MB, its evaluations "
+            f"{self.evaluation_seconds:.2f} s"
+        )
+
+    def close(self, reason: str = "the loop ended before its last task") -> None:
+        """End the recording. It ends by itself with the last task; before, the run counts as stopped."""
+        if not self._closed:
+            self._flush()
+            self._end("stopped", reason)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed or kind is None or issubclass(kind, (KeyboardInterrupt, GeneratorExit)):
+            self.close()
+            return
+        self._flush()
+        reason = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+        self._write(RunFailed(self._clock(), reason))
+        self._end("failed", reason)
+
+    # ------------------------------------------------------------ inside
+
+    def _config(
+        self, method: str, stream: str, backbone: str | None, seed: int | None, settings: Mapping[str, Any]
+    ) -> RunConfig:
+        try:
+            return RunConfig(
+                method=method,
+                backbone=backbone or type(self.model).__name__,
+                stream=stream,
+                seed=seed,
+                origin="recorded from a custom training loop (cl_core.recorder)",
+                settings={str(key): _plain(value) for key, value in settings.items()},
+                stream_settings=StreamConfig(tasks=len(self.tasks)),
+            )
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"the run {self.folder.name} has ended; record another training into another folder")
+
+    def _clock(self, epoch: int | None = None) -> Clock:
+        return Clock(self._task, self._epoch if epoch is None else epoch, self._step)
+
+    def _name(self, task: int) -> str:
+        return str(self.tasks[task]["name"])
+
+    def _index(self, task: Any) -> int:
+        """A task by its number from 0, or by name."""
+        names = [self._name(i) for i in range(len(self.tasks))]
+        if isinstance(task, int) and not isinstance(task, bool) and 0 <= task < len(names):
+            return task
+        if task in names:
+            return names.index(task)
+        raise ValueError(f"no task {task!r}; tasks are 0 to {len(names) - 1}: {', '.join(names[:12])}")
+
+    def _expect(self, task: Any) -> None:
+        if task is not None and self._index(task) != self._ended:
+            raise ValueError(
+                f"task {self._name(self._index(task))!r} is not the one whose turn it is: {self._name(self._ended)!r} "
+                "is; tasks are trained in the order of Recorder(tasks=[…])"
+            )
+
+    def _readout(self) -> str:
+        return TASK_INCREMENTAL if self.scenario == "task-incremental" else CLASS_INCREMENTAL
+
+    def _row(self, accuracies: Scores | None, evaluate: Scores | None, scale: str | None) -> list[float | None]:
+        """[T] percent. Evaluates what is to be evaluated."""
+        row: list[float | None] = [None] * len(self.tasks)
+        given = {self._index(task): float(value) for task, value in _items(accuracies) if value is not None}
+        learned = len(self.tasks) if self._future or self._task < 0 else self._task + 1
+        for task, value in _in_percent(given, scale).items():
+            row[task] = value if task < learned else None
+        started = time.perf_counter()
+        for task, loader in _items(evaluate):
+            if (place := self._index(task)) < learned:
+                row[place] = accuracy(self.model, loader, self._answer)
+        self.evaluation_seconds += time.perf_counter() - started
+        return row
+
+    def _say_row(self, clock: Clock, readout: str, row: list[float | None]) -> None:
+        if any(value is not None for value in row):
+            self._write(AccuracyMeasured(clock, readout, row))
+
+    def _say_epoch(self) -> None:
+        """The means over the steps since the last epoch ended; nothing where there was none."""
+        if self._totals:
+            means = {name: total / count for name, (total, count) in self._totals.items()}
+            self._write(EpochEnded(self._clock(), means, math.nan))
+        self._totals = {}
+
+    def _sample(self) -> None:
+        """Whether the forward passes until the next step are looked at."""
+        self._watch.sampling = not self._closed and (self._step + 1) % self.every == 0
+
+    def _observe(self, loader: Iterable[Any]) -> None:
+        for watched in self._watch.modules:
+            watched.sum, watched.seen = None, 0
+        self._watch.observing, batches = True, 0
+        try:
+            with untouched(self.model):
+                for batch in loader:
+                    self._answer(self.model, batch)
+                    batches += 1
+        finally:
+            self._watch.observing = False
+        if not batches:
+            raise ValueError("the loader to observe gave no batch")
+
+    def _before_step(self, *_: Any) -> None:
+        for watched in self._projected:
+            watched.remember()
+
+    def _after_step(self, *_: Any) -> None:
+        for watched in self._projected:
+            if (sizes := watched.project()) is not None:
+                self._norms[watched.name] = sizes
+
+    def _feature_module(self, name: str | None) -> nn.Module:
+        known = dict(self.model.named_modules())
+        if name is not None:
+            if name not in known:
+                raise ValueError(f"the model has no module {name!r} to take features from")
+            return known[name]
+        if not self._watch.modules:
+            raise ValueError("name the module whose input is the feature of a probe: Recorder(features='head')")
+        return self._watch.modules[-1].module
+
+    def _drift(self, clock: Clock) -> Iterator[FeaturesCompared]:
+        """Features of probes of the tasks learned so far, against what they were when their task had been learned."""
+        for task in sorted(task for task in self._probes if task <= self._task):
+            now = self._probe_features(task)
+            then = self._references.setdefault(task, now)
+            cosine = nn.functional.cosine_similarity(now, then, dim=-1, eps=1e-12)
+            moved = (now - then).norm() / then.norm().clamp_min(1e-12)
+            yield FeaturesCompared(clock, task, float((1 - cosine).clamp(min=0).mean()), float(moved))
+
+    def _probe_features(self, task: int) -> Tensor:
+        found: list[Tensor] = []
+        probe = self._probes[task]
+        inputs = probe[0] if isinstance(probe, (tuple, list)) else probe
+        hook = self._features_of.register_forward_pre_hook(  # type: ignore[union-attr]
+            lambda _module, given: found.append(given[0].detach().float().flatten(1).clone())
+        )
+        try:
+            with untouched(self.model):
+                self.model(inputs.to(device_of(self.model)) if isinstance(inputs, Tensor) else inputs)
+        finally:
+            hook.remove()
+        if not found:
+            raise ValueError("the module that features are taken from was not reached; name another with features=…")
+        return found[-1]
+
+    def _flush(self) -> None:
+        """Write buffered steps, and answer commands of a page."""
+        if self._buffer:
+            steps: list[StepEnded] = list(landed(self._buffer))  # type: ignore[arg-type]
+            self._buffer = []
+            for step in steps:
+                for name, value in step.losses.items():
+                    total, count = self._totals.get(name, (0.0, 0))
+                    self._totals[name] = total + value, count + 1
+            self._writer.append(steps)
+        for command in take(self.folder):
+            self._write(CommandRefused(self._clock(), command if isinstance(command, str) else command.word, REFUSAL))
+        self._flushed = time.perf_counter()
+
+    def _write(self, *events: Event) -> None:
+        self._writer.append(landed(events))
+
+    def _end(self, state: str, reason: str = "") -> None:
+        self._write(StateChanged(self._clock(), state, reason))
+        self._closed = True
+        self._watch.remove()
+        for hook in self._projecting:
+            hook.remove()
+        self._finalizer.detach()
+        self._writer.close()
+        self._held.close()
+
+
+class _Weights:
+    """The watched weights as `WeightWatch` asks a method and a backbone for them. d = min(out, in) is in the name."""
+
+    rho, r_max, used = 0.95, None, False
+
+    def __init__(self, modules: Sequence[Inputs]) -> None:
+        self.modules = {f"model.{w.layer}.w{min(w.matrix().shape)}": w for w in modules}
+        self.first = {name: watched.matrix().clone() for name, watched in self.modules.items()}
+        self.watch = WeightWatch()
+
+    def measure(self, clock: Clock) -> list[Event]:
+        return self.watch.measure(self, self, clock)
+
+    def adapted_weights(self, _: Any) -> dict[str, Tensor]:
+        return {name: watched.matrix() for name, watched in self.modules.items()}
+
+    def weight_rule(self) -> _Weights:
+        return self
+
+    def map_weight(self, name: str) -> Tensor:
+        return self.first[name]
+
+
+def _create(path: Path, config: RunConfig) -> RunFolder:
+    if not path.name or path.name in (".", ".."):
+        raise ValueError(f"a run's folder needs a name of its own, got {str(path)!r}; write runs/mine")
+    if path.exists():
+        raise StoreError(f"{path} exists already; record into another folder, or remove it first")
+    return create_run(path.parent, replace(config, name=path.name))
+
+
+def _abandoned(writer: RunWriter, held: contextlib.ExitStack, owner: int) -> None:
+    """The recorder was dropped, or the process ends, before the last task did."""
+    if os.getpid() != owner:  # a forked child, such as a data loader's worker
+        return
+    with contextlib.suppress(StoreError):
+        writer.append([StateChanged(Clock(), "stopped", "the loop ended before its last task")])
+        writer.close()
+    held.close()
+
+
+def _tasks(tasks: Sequence[str | Mapping[str, Any]] | int) -> list[dict[str, Any]]:
+    if isinstance(tasks, int):
+        tasks = [f"T{i + 1}" for i in range(tasks)]
+    if isinstance(tasks, str) or not tasks:
+        raise ValueError(f"tasks are a list of names in order of training, got {tasks!r}")
+    found: list[dict[str, Any]] = []
+    for i, task in enumerate(tasks):
+        record = dict(task) if isinstance(task, Mapping) else {"name": str(task)}
+        record.setdefault("name", f"T{i + 1}")
+        record["classes"] = [str(name) for name in record.get("classes", [])]
+        found.append(record)
+    names = [task["name"] for task in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"every task needs a name of its own, got {names}")
+    return found
+
+
+def _items(scores: Scores | None) -> list[tuple[Any, Any]]:
+    if scores is None:
+        return []
+    return list(scores.items()) if isinstance(scores, Mapping) else list(enumerate(scores))
+
+
+def _in_percent(row: dict[int, float], scale: str | None) -> dict[int, float]:
+    """Raises ValueError for what is no accuracy, or looks like shares without being called so."""
+    if scale not in (None, "percent", "share"):
+        raise ValueError(f"scale must be percent or share, got {scale!r}")
+    known = [value for value in row.values() if math.isfinite(value)]
+    if scale is None and known and 0 < max(known) <= 1:
+        raise ValueError(
+            f"the accuracies look like shares (largest: {max(known):g}); give percent, or say scale='share' (or "
+            "scale='percent' if they are that low)"
+        )
+    factor, most = (100.0, 1.0) if scale == "share" else (1.0, 100.0)
+    for value in known:
+        if not 0 <= value <= most:
+            raise ValueError(f"an accuracy must lie in [0, {most:g}], got {value:g}")
+    return {task: factor * value for task, value in row.items() if math.isfinite(value)}
+
+
+def _scalar(value: Tensor | float) -> Any:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(f"a loss is one number, got a tensor of shape {list(value.shape)}")
+        return value.detach().reshape(())
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else str(value)

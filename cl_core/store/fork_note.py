@@ -1,0 +1,34 @@
+"""The note in a fork's folder: which run it left, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cl_core.store.run import RunFolder, StoreError
+from cl_core.untrusted import read_json
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where a run left its parent."""
+
+    parent: str  # the parent run's name
+    after_task: int  # tasks that were trained there
+    seq: int  # the last event that is the parent's
+    changed: dict[str, list[Any]]  # setting → [its value in the parent, its value here]
+
+
+def fork_of(folder: RunFolder) -> Fork | None:
+    """Where this run left its parent; None if it is no fork. Raises StoreError if the note is damaged."""
+    try:
+        fork = Fork(**read_json(folder.fork_file))
+        pairs = fork.changed.values() if isinstance(fork.changed, dict) else [None]
+        types = [type(value) for value in (fork.parent, fork.after_task, fork.seq)]
+        if types != [str, int, int] or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise ValueError("its parent, task, place or changes have another type")
+        return fork
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{folder.fork_file} is damaged ({error}); the events beside it are untouched") from error

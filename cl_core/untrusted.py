@@ -1,0 +1,82 @@
+"""Reading what somebody else may have written: JSON, TOML and text that arrive in folders, archives and messages.
+
+The parsers of the standard library raise RecursionError for deep nesting and read as much as there is. Here everything
+that cannot be used is a ValueError (or OSError) in a few words, and what is read is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 64_000_000  # of a settings file; a checkpoint's state.json is the longest
+MOST_LEVELS = 40  # lists and tables within each other
+DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
+MOST_TEXT = 300  # characters of a foreign text within a sentence
+
+
+class TooDeep(ValueError):
+    """Lists or tables within each other beyond what the parser takes."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that `text` spells. Raises ValueError, also for what is nested too deeply."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise TooDeep(DEEP) from None
+    opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    return value if opened <= MOST_LEVELS else _shallow(value)
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The table that `text` spells. Raises tomllib.TOMLDecodeError or another ValueError."""
+    try:
+        return _shallow(tomllib.loads(text))
+    except RecursionError:
+        raise TooDeep(DEEP) from None
+
+
+def _shallow(value: Any) -> Any:
+    """`value`, if at most `MOST_LEVELS` lists and tables lie within each other: what walks it may be recursive."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _inside(outer)]
+        if not level:
+            return value
+    raise TooDeep(DEEP)
+
+
+def _inside(value: dict | list) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """The text of a plain file. Raises OSError, or ValueError where it is no plain file, too large, or not UTF-8.
+
+    A named pipe is not waited for: it is opened without blocking and refused.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a plain file")
+        if found.st_size > most:
+            raise ValueError(f"it has {found.st_size:,} bytes, and at most {most:,} are read")
+        return file.read(most).decode("utf-8")
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """The value in a JSON file. Raises OSError or ValueError."""
+    return parse_json(read_text(path, most))
+
+
+def printable(text: object, most: int = MOST_TEXT) -> str:
+    """A foreign text for a terminal or a sentence: one line, without control characters, at most `most` characters."""
+    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(text).split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"

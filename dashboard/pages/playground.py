@@ -1,0 +1,396 @@
+"""Playground: small networks trained for real on whole task streams while the threshold moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cl_core.config import ConfigError
+from cl_core.events import Clock
+from cl_core.playground.frontier import neutral, points, row_of, text_of
+from cl_core.playground.recording import spectrum_events
+from cl_core.playground.settings import ACTIVATIONS, DEPTHS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
+from dashboard.frame import describe_panel, go_to, literal, sentence
+from dashboard.playground_jobs import Busy, Job, laboratory
+from dashboard.playground_page import page_of
+from dashboard.runs import runs_folder, runs_index
+from dashboard.widgets.playground_board import board_record, layer_names, playground_board, positions, recorded_points
+from dashboard.widgets.projection_plane import projection_plane
+
+RULE_TITLES = {
+    "gpm": "GPM",
+    "sgp": "SGP",
+    "adam-nscl": "Adam-NSCL",
+    "ewc": "EWC",
+    "replay": "Replay",
+    "joint": "Joint training",
+    "none": "No protection",
+}
+STREAM_TITLES = {"permuted-digits": "Permuted", "rotated-digits": "Rotated", "split-digits": "Split"}
+USUAL = PlaygroundConfig()
+PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without it
+LOOK = 0.4  # seconds between looks while it waits
+REMEMBERED = 40  # positions of the trail
+SWITCHES = ("bylayer", "predict")
+CONTROLS = (
+    *("protect", "digits", "tasks", "similarity", "seed", "depth", "width", "activation", "rate", "epochs", "batch"),
+    *("cut", "alpha", "growth", "epsilon", "lambda", "images", "multiple", *SWITCHES),
+    *(f"eps{layer}" for layer in range(1, DEPTHS[1] + 2)),
+)  # as the URL names them
+BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
+
+
+# ---------------------------------------------------------------- controls, each in the URL
+
+
+def controls() -> tuple[PlaygroundConfig, bool]:
+    """The chosen settings, and whether the reader predicts first. Raises ConfigError for what cannot be trained."""
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="playground-controls"):
+        rule = _named("Rule", "protect", RULE_TITLES, "gpm", "What protects old tasks", width=170)
+        stream = _named(
+            "Digits", "digits", STREAM_TITLES, "permuted-digits", "What changes from task to task", width=140
+        )
+        tasks = _number("Tasks", "tasks", USUAL.tasks, 2, 20, "Split digits have at most 5")
+        similarity = "0"
+        if stream != "split-digits":
+            similarity = _position(
+                "Similarity of tasks",
+                "similarity",
+                [f"{i / 10:g}" for i in range(11)],
+                "0",
+                "Permuted: share of pixels that stay in place. Rotated: 1 = all upright. Similar tasks need less room",
+            )
+        seed = _number("Seed", "seed", 0, 0, 999, "Permutations, initial weights, batches")
+        projects = rule in ("gpm", "sgp", "adam-nscl")
+        by_layer = projects and st.toggle("A threshold for each layer", key="bylayer", **BOUND)
+        predict = st.toggle(
+            "Predict first",
+            key="predict",
+            help="Place a mark where you expect the network, then see how far off it was",
+            **BOUND,
+        )
+    st.caption(f"{RULE_TITLES[rule]}: {RULES[rule]}. {STREAM_TITLES[stream]} digits: {STREAMS[stream]}.")
+    settings: dict[str, Any] = {"rule": rule, "stream": stream, "seed": seed, "similarity": float(similarity)}
+    settings["tasks"] = min(tasks, 5) if stream == "split-digits" else tasks
+    settings |= network(rule)
+    if by_layer:
+        settings["energy"] = by_layers(settings["depth"])
+    return strengthened(PlaygroundConfig.of(settings)), predict
+
+
+def network(rule: str) -> dict[str, Any]:
+    """Size and training of the network and the rule's further settings, behind one more click."""
+    rates = ["0.01", "0.03", "0.1", "0.15", "0.3", "1"]
+    with st.expander("Network, training and rule", key="playground-network"):
+        with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+            found = {
+                "depth": _number("Hidden layers", "depth", USUAL.depth, 1, 4),
+                "width": _number("Units a layer", "width", USUAL.width, 2, 256),
+                "activation": _named("Activation", "activation", {a: a for a in ACTIVATIONS}, "relu", width=120),
+                "learning_rate": float(_position("Learning rate", "rate", rates, "0.15")),
+                "epochs": _number("Epochs a task", "epochs", USUAL.epochs, 1, 50),
+                "batch_size": int(_position("Batch", "batch", ["8", "16", "32", "64", "128", "256"], "64")),
+            }
+        return found | of_rule(rule)
+
+
+def of_rule(rule: str) -> dict[str, Any]:
+    """Settings of one rule beside its strength."""
+    if rule == "adam-nscl":
+        cuts = {"energy": "what ε leaves over", "multiple": "up to a multiple of the smallest eigenvalue (paper)"}
+        return {"nscl_cut": _named("Null space", "cut", cuts, "energy", width=380)}
+    if rule not in ("gpm", "sgp"):
+        return {}
+    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
+        growths = ["0", "0.001", "0.003", "0.005", "0.01"]
+        found = {"energy_growth": float(_position("ε grows a task by", "growth", growths, "0", "As in the paper"))}
+        if rule == "sgp":
+            alphas = ["0", "1", "3", "10", "25", "100"]
+            found["sgp_alpha"] = float(_position("Importance α", "alpha", alphas, "10", "0: linear; large: as GPM"))
+    return found
+
+
+def by_layers(depth: int) -> tuple[float, ...]:
+    """ε of every layer, each with its own slider."""
+    texts = [f"{value:g}" for value in slider_of(USUAL).positions]  # type: ignore[union-attr]
+    names = layer_names(PlaygroundConfig(depth=depth))
+    with st.container(horizontal=True, gap="large", key="playground-layers"):
+        return tuple(
+            float(_position(f"ε, into {name}", f"eps{layer + 1}", texts, "0.95")) for layer, name in enumerate(names)
+        )
+
+
+def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
+    """The settings with the slider's strength; the plain slider here is hidden where the board can be drawn."""
+    slider = slider_of(config)
+    if slider is None or isinstance(config.energy, tuple):
+        return config
+    with st.container(key="eps"):
+        texts = [slider.text(value) for value in slider.positions]
+        chosen = _position(slider.label, strength_key(config), texts, slider.text(slider.usual))
+    return at_strength(config, float(chosen))
+
+
+def strength_key(config: PlaygroundConfig) -> str:
+    """The slider's name in the URL."""
+    slider = slider_of(config)
+    names = {"energy": "epsilon", "ewc_lambda": "lambda", "images": "images", "nscl_multiple": "multiple"}
+    return names[slider.setting] if slider else ""
+
+
+def _usual(key: str, **default: Any) -> dict[str, Any]:
+    """A control's default, unless another page sent a value along: Streamlit takes one of the two."""
+    return {} if key in st.session_state.get("_playground_sent", ()) else default
+
+
+def _named(label: str, key: str, titles: dict[str, str], usual: str, help: str = "", *, width: int) -> str:
+    """A choice by title; the URL holds the title."""
+    keys = {title: name for name, title in titles.items()}
+    default = _usual(key, index=list(keys).index(titles[usual]))
+    chosen = st.selectbox(label, list(keys), key=key, help=help or None, width=width, **default, **BOUND)
+    return keys.get(chosen, usual)
+
+
+def _number(label: str, key: str, usual: int, low: int, high: int, help: str = "") -> int:
+    return int(st.number_input(label, low, high, usual, step=1, key=key, help=help or None, width=120, **BOUND))
+
+
+def _position(label: str, key: str, texts: list[str], usual: str, help: str = "") -> str:
+    default = _usual(key, value=usual)
+    return str(st.select_slider(label, texts, key=key, help=help or None, width=240, **default, **BOUND))
+
+
+# ---------------------------------------------------------------- the board
+
+
+def board(config: PlaygroundConfig, job: Job | None, busy: str, predict: bool) -> None:
+    """The picture of the chosen network, and the ways to it."""
+    lab, state = laboratory(), st.session_state
+    others = [at_strength(config, float(text)) for text in positions(config)] if positions(config) else []
+    if isinstance(config.energy, tuple):
+        others = []
+    settings = str(neutral(config))
+    trail = state.setdefault("_playground_trail", {})
+    if trail.get("of") != settings:
+        trail.clear()
+        trail |= {"of": settings, "texts": []}
+    texts = trail["texts"]
+    if job is not None and job.done and not job.trouble and (not texts or texts[-1] != text_of(config)):
+        texts.append(text_of(config))
+        del texts[:-REMEMBERED]
+    record = board_record(
+        config,
+        live=job.outcomes[0] if job is not None and job.done and not job.trouble else None,
+        trained=lab.trained(config, others),
+        stored=frontier_points(config),
+        trail=texts,
+        asked=str(config.settings()),
+        waiting=waiting_text(job, busy),
+        predict=predict,
+    )
+
+    def chosen(text: str) -> None:
+        if isinstance(config.energy, tuple):
+            return
+        state[strength_key(config)] = text
+
+    with st.container(border=True, key="panel-playground"):
+        playground_board(record, key=f"playground-board-{strength_key(config)}", on_choose=chosen)
+
+
+def waiting_text(job: Job | None, busy: str) -> str:
+    if job is None:
+        return busy
+    if job.done:
+        return ""
+    ahead = laboratory().ahead(job)
+    return f"Waiting: {ahead} before this one" if ahead else "Training…"
+
+
+def frontier_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
+    """The frontier over several seeds that is known for these settings: trained here, or recorded."""
+    if isinstance(config.energy, tuple):
+        return []
+    job = laboratory().known(row_of(config))
+    if job is not None and job.done and not job.trouble:
+        return points(job.outcomes)
+    return recorded_points(config)
+
+
+def follow(jobs: list[Job]) -> None:
+    """Draw the page anew when one of these jobs is done; until then look a few times a second."""
+    open_jobs = [job for job in jobs if not job.done]
+    if not open_jobs:
+        return
+    count = len(open_jobs)
+
+    @st.fragment(run_every=LOOK)
+    def look() -> None:
+        waiting = [job for job in open_jobs if not job.done]
+        if len(waiting) < count:
+            st.rerun()
+        for job in waiting:
+            networks = len(job.configs)
+            if networks > 1 or not job.started:
+                done = sum(len(outcome.tasks) for outcome in job.outcomes)
+                share = done / sum(c.tasks for c in job.configs)
+                ahead = laboratory().ahead(job)
+                said = (
+                    f"{ahead} before this one"
+                    if ahead
+                    else f"{done} of {networks * job.configs[0].tasks} tasks learned"
+                )
+                what = f"Frontier, {networks} networks" if networks > 1 else "One network"
+                st.progress(share, text=f"{what}: {said}")
+
+    look()
+
+
+# ---------------------------------------------------------------- what can be done with it
+
+
+def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
+    """Frontier, keeping, export, reset; jobs that are not done yet."""
+    lab, state, open_jobs = laboratory(), st.session_state, list[Job]()
+    movable = not isinstance(config.energy, tuple) and slider_of(config) is not None
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="playground-actions"):
+        drawn = st.button(
+            "Draw the frontier",
+            key="playground-frontier",
+            type="primary",
+            icon=":material/show_chart:",
+            disabled=not movable,
+            help="Trains a row of thresholds, each with three seeds: mean and spread"
+            if movable
+            else "This rule has one strength only: there is no row to draw",
+        )
+        kept = st.button(
+            "Keep this run",
+            key="playground-keep",
+            icon=":material/bookmark_add:",
+            help="Writes it into the runs folder: Spectra, Forgetting, Compare, What if and Export show it",
+        )
+        found = frontier_points(config)
+        st.download_button(
+            "Export as a web page",
+            lambda: page_of(config, found),
+            file_name=f"playground-{config.rule}-{config.stream}.html",
+            mime="text/html",
+            key="playground-export",
+            icon=":material/public:",
+            on_click="ignore",
+            disabled=not found,
+            help="The frontier as one HTML file whose slider works without a server"
+            if found
+            else "Draw the frontier first: the page holds its points",
+        )
+        st.button("Reset", key="playground-reset", icon=":material/restart_alt:", on_click=reset)
+    try:
+        if drawn:
+            open_jobs.append(lab.train(row_of(config)))
+        elif movable and (known := lab.known(row_of(config))) is not None and not known.done:
+            open_jobs.append(known)
+        if kept:
+            state["_playground_kept"] = lab.keep(config, runs_folder())
+    except Busy as busy:
+        st.warning(sentence(str(busy)), icon=":material/hourglass_top:")
+    keeping: Job | None = state.get("_playground_kept")
+    if keeping is not None:
+        say_kept(keeping, open_jobs)
+    return open_jobs
+
+
+def say_kept(job: Job, open_jobs: list[Job]) -> None:
+    """Where a kept run is, or that it is being written."""
+    if not job.done:
+        open_jobs.append(job)
+        return
+    if job.trouble:
+        st.error(sentence(job.trouble))
+        return
+    runs_index(fresh=True)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f":material/check: Kept as {literal(job.run)}.", width="content")
+        for label, page in (("Open it in Spectra", "spectra"), ("Forgetting", "forgetting"), ("What if", "whatif")):
+            pressed = st.button(
+                label,
+                key=f"playground-open-{page}",
+                type="tertiary",
+                on_click=lambda: st.session_state.update(run=job.run),
+            )
+            if pressed:
+                go_to(f"pages/{page}.py")
+
+
+def arrive_with() -> None:
+    """Settings that another page sent along, as if the URL named them."""
+    state = st.session_state
+    for key in CONTROLS:
+        if (value := state.pop(f"_kept-{key}", None)) is not None:
+            state[key] = value == "true" if key in SWITCHES else value
+            state.setdefault("_playground_sent", set()).add(key)
+
+
+def reset() -> None:
+    """All controls at their defaults, and no trail."""
+    for key in (*CONTROLS, "_playground_trail", "_playground_kept", "_playground_sent"):
+        st.session_state.pop(key, None)
+    st.query_params.clear()
+
+
+def spectra(config: PlaygroundConfig, job: Job) -> None:
+    """The spectra of one layer with their cuts: the figure that the Spectra page draws."""
+    from dashboard.figures.spectra import spectrum_decay
+    from dashboard.widgets.liveplot import liveplot, to_bytes
+
+    outcome = job.outcomes[0]
+    events = [event for t in outcome.tasks for event in spectrum_events(config, t, Clock(t.task, 0, 0))]
+    names = layer_names(config)
+    with st.container(border=True, key="panel-playground-spectra", gap="xsmall"):
+        st.markdown("**What old tasks use of a layer's inputs, and where the rule cuts**")
+        chosen = st.segmented_control("Layer", names, key="inputs", default=names[0], required=True, **BOUND)
+        layer = names.index(chosen) if chosen in names else 0
+        figure = spectrum_decay(events, layer=layer, space="inputs", task=config.tasks - 1, tasks=config.tasks)
+        words = dict(figure.layout.meta or {})
+        liveplot(to_bytes(figure, file="playground-spectra", height=330), key="playground-spectra", height=330)
+        describe_panel(words, key="playground-spectra")
+
+
+def show() -> None:
+    st.markdown("## What does it cost to remember?")
+    st.markdown(
+        "Ten small tasks, one network, one threshold. Move the slider: when you let go, the whole stream is trained "
+        "for real. Somewhere between forgetting everything and learning nothing lies a best value."
+    )
+    arrive_with()
+    try:
+        config, predict = controls()
+    except ConfigError as error:
+        st.warning(sentence(str(error)), icon=":material/tune:")
+        return
+    lab, job, busy = laboratory(), None, ""
+    try:
+        job = lab.train((config,))
+        job.wait(PATIENCE)
+    except Busy as error:
+        busy = sentence(str(error))
+    board(config, job, busy, predict)
+    if job is not None and job.trouble:
+        st.error(sentence(job.trouble))
+    open_jobs = actions(config, job)
+    follow([*open_jobs, *([job] if job is not None else [])])
+    left, right = st.columns(2, gap="medium")
+    with left:
+        if job is not None and job.done and not job.trouble:
+            spectra(config, job)
+    with right, st.container(border=True, key="panel-playground-plane", gap="xsmall"):
+        st.markdown("**What one projection does**")
+        projection_plane(key="playground-plane")
+        st.caption(
+            "Two inputs of a layer instead of many, an invented cloud. Drag the arrow, move ε: what the old inputs use "
+            "is taken out of the new task's gradient."
+        )
+
+
+show()

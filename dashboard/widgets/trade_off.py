@@ -1,0 +1,60 @@
+"""The first picture: what a threshold trades, over a recorded frontier. Its slider moves without training anything."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cl_core.playground.frontier import best
+from cl_core.playground.settings import PlaygroundConfig, at_strength
+from dashboard.frame import carry, go_to
+from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
+
+PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
+
+
+def trade_off() -> bool:
+    """Draw it; False where the recording is missing."""
+    base = PlaygroundConfig()
+    found = recorded_points(base)
+    top = best(found)
+    if top is None:
+        return False
+    state = st.session_state
+    config = at_strength(base, float(state.get(PLACE, top["text"])))
+    lowest, highest = found[0], found[-1]
+    with st.container(border=True, key="panel-trade-off"):
+        st.markdown(
+            f"**A small network learns ten tasks, one after the other.** Protect nothing, and it forgets: it ends at "
+            f"{lowest['after'][-1]['final']:.0f} %. Protect everything, and it cannot learn: "
+            f"{highest['after'][-1]['final']:.0f} %. In between it reaches {top['after'][-1]['final']:.0f} %. "
+            "Move the slider and watch what it costs."
+        )
+        playground_board(
+            board_record(
+                config, stored=found, trains=False, beside={"title": "Unprotected (ε = 0)", "point": found[0]}
+            ),
+            key="trade-off",
+            on_choose=lambda text: state.update({PLACE: text}),
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button(
+                "Train it yourself",
+                key="trade-off-open",
+                type="primary",
+                icon=":material/toys:",
+                help="The Playground trains the whole stream in about a second: other thresholds, rules and tasks",
+                on_click=_carry,
+            )
+            st.caption(
+                f"Gradient projection memory on permuted handwritten digits; every mark is the mean of "
+                f"{len(top['seeds'])} networks, bars are their standard deviation."
+            )
+    if pressed:
+        go_to("pages/playground.py")
+    return True
+
+
+def _carry() -> None:
+    """The Playground opens at the slider's place."""
+    if PLACE in st.session_state:
+        carry({"epsilon": st.session_state[PLACE]})

@@ -1,0 +1,113 @@
+"""Every page in both themes against axe-core, and what only a keyboard shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import DASHBOARD, ROOT, serving, violations
+
+pytestmark = pytest.mark.browser
+
+PAGES = sorted(file.stem for file in (ROOT / "dashboard" / "pages").glob("*.py"))
+RUN = "run=nsp2-split-digits"  # of the bundled recordings the one with the most to show
+SHOWN = {  # where another address shows more
+    "start": ["", f"?{RUN}"],
+    "gap": ["gap?run=gnsp-micro-mtil"],
+    "learn": ["learn", "learn?lesson=forgetting&step=2", "learn?lesson=glossary"],
+    "playground": ["playground"],
+}
+STILL = """() => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
+    && document.querySelector('.stMain h2') && document.querySelector('.stHtml style')
+    && [...document.querySelectorAll('.stMain [data-testid=stBidiComponentRegular]')].every(e => !e.offsetParent
+      || e.offsetHeight && [...e.querySelectorAll('.liveplot')].every(plot => plot.dataset.drawn))"""
+FOCUSED = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory):
+    """One server for all pages, on the bundled recordings."""
+    with serving(tmp_path_factory.mktemp("pages"), DASHBOARD) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    """One tab for all: it keeps the libraries it has loaded."""
+    context = browser.new_context(viewport={"width": 1360, "height": 900}, reduced_motion="reduce")
+    opened, errors = context.new_page(), []
+    opened.set_default_timeout(60_000)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def visit(page, url):
+    page.emulate_media(color_scheme="light")
+    page.goto(url)
+    page.wait_for_function(STILL)
+    page.wait_for_timeout(300)  # what Streamlit still fades in
+
+
+@pytest.mark.parametrize("path", [path for name in PAGES for path in SHOWN.get(name, [f"{name}?{RUN}"])])
+def test_no_serious_violation_in_either_theme(dashboard, page, path):
+    visit(page, f"{dashboard}/{path}")
+    assert violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(500)
+    assert violations(page, "color-contrast") == [], "in the dark"  # the theme changes colours alone
+
+
+def test_the_tools_of_a_figure_are_one_visible_stop(dashboard, page):
+    visit(page, f"{dashboard}/spectra?{RUN}")
+    figure = page.locator(".liveplot[data-drawn]").first
+    assert figure.get_attribute("role") == "figure" and len(figure.get_attribute("aria-label")) > 20
+    tools = figure.locator(".modebar-btn")
+    names = [tool.get_attribute("aria-label") for tool in tools.all()]
+    assert len(names) > 3
+    tools.first.evaluate("tool => tool.closest('.liveplot').setAttribute('tabindex', -1)")
+    figure.focus()
+    stops = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(FOCUSED))
+    assert stops[0] == names[0] and not set(stops[1:]) & set(names)
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate(FOCUSED) == names[0]
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(FOCUSED) == names[1]
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(FOCUSED) == names[-1]
+    page.wait_for_function("getComputedStyle(document.activeElement.closest('.modebar')).opacity === '1'")
+    style = "(s => [s.outlineStyle, s.outlineWidth])(getComputedStyle(document.activeElement))"
+    assert page.evaluate(style) == ["solid", "2px"]
+
+
+def test_focus_in_the_bar_is_not_hover(dashboard, page):
+    visit(page, f"{dashboard}/learn")
+    style = "(s => [s.outlineStyle, s.outlineWidth])(getComputedStyle(document.querySelectorAll('{}')[1]))".format(
+        "[data-testid=stTopNavLink]"
+    )
+    link = page.locator("[data-testid=stTopNavLink]").nth(1)
+    link.hover()
+    assert page.evaluate(style)[0] == "none"
+    page.mouse.move(600, 600)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUSED) == link.inner_text()
+    assert page.evaluate(style) == ["solid", "2px"]
+
+
+def test_play_keeps_the_focus(dashboard, page):
+    visit(page, f"{dashboard}/?{RUN}")
+    panel = page.locator(".st-key-panel-start-matrix")
+    panel.locator(".accuracy-matrix").wait_for()
+    panel.get_by_role("button", name="Play").press("Enter")
+    panel.get_by_role("button", name="Stop playing").wait_for()
+    assert "Stop playing" in page.evaluate(FOCUSED)
+    page.keyboard.press("Enter")
+    panel.get_by_role("button", name="Stop playing").wait_for(state="detached")
+    assert "Play" in page.evaluate(FOCUSED)

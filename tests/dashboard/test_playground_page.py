@@ -1,0 +1,102 @@
+"""The Playground page without a browser: controls, URL, queue, what is kept."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cl_core.playground import PlaygroundConfig, train
+from cl_core.store import RunFolder
+from cl_core.summary import summarise
+from dashboard import playground_jobs
+from tests.dashboard.reading import words
+
+QUICK = {"tasks": "2", "epochs": "1"}
+
+
+@pytest.fixture(autouse=True)
+def own_laboratory(monkeypatch):
+    monkeypatch.setattr(playground_jobs, "_LABORATORY", [])
+
+
+def board(app) -> dict:
+    """What the board was drawn from."""
+    found = [
+        e for e in app.main if getattr(e, "type", "") == "bidi_component" and "playground-board" in str(e.proto.id)
+    ]
+    return json.loads(found[0].proto.bytes)
+
+
+def settled(app):
+    """The page once its network is trained."""
+    for _ in range(60):
+        if not any(not job.done for job in playground_jobs.laboratory()._known.values()):
+            return app.run()
+        next(iter(playground_jobs.laboratory()._known.values())).wait(1)
+    raise AssertionError("no network came")
+
+
+def test_the_page_shows_a_network_that_was_really_trained(open_page):
+    app = settled(open_page("playground", **QUICK, epsilon="0.9"))
+    record, config = board(app), PlaygroundConfig(tasks=2, epochs=1, energy=0.9)
+    shown, real = record["live"], train([config])[0]
+    assert record["texts"][record["at"]] == "0.9" and shown["text"] == "0.9" and shown["seeds"] == [0]
+    assert shown["matrix"][1] == pytest.approx(list(real.matrix()[1]), abs=0.01)
+    assert shown["free"] == [pytest.approx(task.free, abs=1e-4) for task in real.tasks]
+    assert "What old tasks use of a layer" in words(app)
+
+
+def test_the_slider_trains_and_the_trail_stays(open_page):
+    app = settled(open_page("playground", **QUICK))
+    app.select_slider(key="epsilon").set_value("0.5").run()
+    app = settled(app)
+    record = board(app)
+    assert record["live"]["text"] == "0.5" and record["trail"] == ["0.95", "0.5"] and "0.95" in record["points"]
+
+
+def test_every_rule_stream_and_size_can_be_chosen(open_page):
+    app = open_page("playground", **QUICK)
+    for title in ("SGP", "Adam-NSCL", "EWC", "Replay", "Joint training", "No protection"):
+        app.selectbox(key="protect").set_value(title).run()
+        assert not app.exception, title
+    for title in ("Rotated", "Split"):
+        app.selectbox(key="digits").set_value(title).run()
+        assert not app.exception, title
+    app.number_input(key="depth").set_value(3).run()
+    assert not app.exception and board(app)["layers"] == ["hidden 1", "hidden 2", "hidden 3", "output"]
+
+
+def test_a_threshold_for_each_layer(open_page):
+    app = settled(open_page("playground", **QUICK, bylayer="true", eps1="0.5", eps3="1"))
+    record = board(app)
+    assert record["texts"] == ["0.5, 0.95, 1"] and record["live"]["free"][0][0] > record["live"]["free"][0][2]
+    assert app.button(key="playground-frontier").disabled
+
+
+def test_recorded_points_stand_on_the_slider(open_page):
+    record = board(open_page("playground"))
+    assert set(record["stored"]) == set(record["texts"]), "every position of the default settings is recorded"
+    assert all(len(point["seeds"]) == 3 for point in record["stored"].values())
+    assert not board(open_page("playground", width="32", **QUICK))["stored"], "other settings, other networks"
+
+
+def test_a_run_is_kept_and_every_page_that_has_its_events_opens_it(open_page, runs_folder):
+    app = settled(open_page("playground", **QUICK))
+    app.button(key="playground-keep").click().run()
+    job = app.session_state["_playground_kept"]
+    assert job.wait(60) and not job.trouble
+    app.run()
+    assert f"Kept as {job.run}".replace("-", "\\-") in words(app).replace("-", "\\-")
+    assert summarise(RunFolder(runs_folder / job.run)).state == "finished"
+    for page in ("start", "run", "spectra", "forgetting", "whatif", "compare", "export"):
+        said = words(open_page(page, run=job.run))
+        assert "Traceback" not in said and len(said) > 40, page
+
+
+def test_what_cannot_be_trained_is_said(open_page, monkeypatch):
+    def busy(self, configs):
+        raise playground_jobs.Busy("64 networks wait already; try again in a few seconds")
+
+    monkeypatch.setattr(playground_jobs.Laboratory, "train", busy)
+    assert "64 networks wait already" in board(open_page("playground"))["waiting"]

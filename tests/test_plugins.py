@@ -1,0 +1,139 @@
+"""Methods, streams and backbones of one's own: loaded where somebody names them, never by a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cl_core import plugins
+from cl_core.build import check
+from cl_core.cli import main
+from cl_core.config import ConfigError, RunConfig
+from cl_core.registry import BACKBONES, METHODS, STREAMS
+from cl_core.store import create_run
+
+METHOD = """
+from dataclasses import dataclass
+from cl_core.config import knob
+from cl_core.methods.sequential import Sequential
+from cl_core.plugins import method
+
+@dataclass(frozen=True)
+class Settings(Sequential.Config):
+    keep: float = knob(0.5, low=0.0, high=1.0, help="what is kept")
+
+@method("my_prompts", about="prompts of mine", needs="vit")
+class Mine(Sequential):
+    Config = Settings
+"""
+FORGETFUL = (
+    METHOD
+    + """
+    steps = 0
+
+    def loss(self, backbone, batch):
+        loss = super().loss(backbone, batch)
+        self.steps += 1
+        sign = 1 if self.steps % 3 else -1
+        loss.parts.update({name: sign * value for name, value in loss.parts.items()})
+        return loss
+"""
+)
+STREAM = """
+from cl_core.plugins import stream
+from cl_core.streams.synthetic import synthetic
+
+@stream("my-bars", about="bars of mine")
+def bars(config, preparation, seed):
+    return synthetic(config, preparation, seed)
+"""
+
+
+@pytest.fixture(autouse=True)
+def tables_as_they_were(monkeypatch):
+    for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED):
+        for name in list(table):
+            monkeypatch.setitem(table, name, table[name])  # put back, and what comes is taken away
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    known = [set(table) for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED)]
+    yield
+    for table, names in zip((METHODS, STREAMS, BACKBONES, plugins._LOADED), known, strict=True):
+        for name in set(table) - names:
+            del table[name]
+
+
+@pytest.fixture
+def put(tmp_path):
+    def write(text, name="my_method.py"):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_a_plugin_is_held_to_the_contract(put, capsys):
+    assert main(["check-plugin", put(METHOD)]) == 0
+    said = capsys.readouterr().out
+    assert "method my_prompts: ok" in said and "stopped and resumed without a difference" in said
+
+
+def test_what_a_resume_would_lose_is_found(put, capsys):
+    assert main(["check-plugin", put(FORGETFUL)]) == 1
+    assert "a run stopped in the middle and resumed ends elsewhere" in capsys.readouterr().out
+
+
+def test_a_stream_of_ones_own_is_listed_and_checked(put, capsys):
+    assert main(["check-plugin", put(STREAM), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["did"] == ["2 tasks, 200 training pictures"]
+    assert main(["streams", "--plugin", put(STREAM)]) == 0
+    assert "my-bars" in capsys.readouterr().out
+
+
+def test_a_run_names_its_plugin_and_says_so_where_it_is_missing(put, tmp_path):
+    file = put(METHOD)
+    plugins.load(file)
+    folder = create_run(tmp_path / "runs", RunConfig("my_prompts", name="mine"))
+    (origin,) = folder.config().plugins
+    assert origin.startswith("my_method.py (sha256 ")
+    del METHODS["my_prompts"]
+    with pytest.raises(ConfigError, match=r"method my_prompts comes from the plug-in my_method.py .* --plugin"):
+        check(folder.config())
+    assert create_run(tmp_path / "runs", RunConfig("sequential", name="ours")).config().plugins == ()
+
+
+def test_a_server_is_told_the_names_without_running_the_file(put):
+    code = (
+        "import sys; from cl_core import plugins; from cl_core.registry import METHODS; plugins.announce(); "
+        "print(METHODS['my_prompts'].about, 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, plugins.VARIABLE: put(METHOD)}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "prompts of mine False"
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("x = 1", "registers nothing; put @method"),
+        ("import nothing_like_this", "does not load: ModuleNotFoundError"),
+        (METHOD.replace("my_prompts", "nsp2"), "brings a method nsp2, and there is one of that name"),
+        (METHOD.replace("my_prompts", "../up"), "is called by letters"),
+    ],
+)
+def test_a_plugin_that_does_not_do_is_refused_in_one_sentence(put, text, sentence, capsys):
+    assert main(["methods", "--plugin", put(text)]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+
+
+def test_a_missing_file_and_a_name_that_nobody_installed(tmp_path, capsys):
+    assert main(["methods", "--plugin", str(tmp_path / "no.py")]) == 2
+    assert "cannot read plug-in" in capsys.readouterr().err
+    os.environ.pop(plugins.VARIABLE)
+    assert main(["methods", "--plugin", "nobodys"]) == 2
+    assert "give a file ending in .py, or the name of an installed one" in capsys.readouterr().err
+    os.environ.pop(plugins.VARIABLE)
