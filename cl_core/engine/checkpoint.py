@@ -75,7 +75,8 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
             if total != _sum(file):
                 raise ValueError(f"{file.name} has changed since it was written")
             references[name] = load_file(file)
-        return {**_unflatten(record["state"], load_file(weights)), "references": references}
+        state = _unflatten(record["state"], load_file(weights))
+        return {**state, "references": references} if references else state
     except Exception as error:  # safetensors raises its own kinds for damaged files
         raise damaged(checkpoint.path, error) from error
 

@@ -380,7 +380,7 @@ class Trainer:
         self.evaluation.statistics.load_state_dict(state["statistics"])
         there = lambda table: {name: value.to(self.device) for name, value in table.items()}
         observers = {name: there(own) if name != "stopped" else own for name, own in state["observers"].items()}
-        self.observers.restore(observers, state["references"])
+        self.observers.restore(observers, state.get("references", {}))
         if self.cursor.stage == "train":  # elsewhere a new one follows at the next task
             self.optimiser = new_optimiser(self.method.groups())
             self.optimiser.load_state_dict(state["optimiser"])

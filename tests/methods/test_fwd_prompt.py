@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from cl_core.build import build
 from cl_core.config import ConfigError
+from cl_core.diagnostics.subspaces import Subspaces
 from cl_core.linalg import core_space, gram, space_shares
 from cl_core.methods.fwd_prompt import FwdPrompt, FwdPromptConfig
 
@@ -287,7 +288,15 @@ def test_identical_tasks_overlap_wholly_and_take_nothing_more(trainer_of):
         spaces.refresh(rule)
         sizes.append((spaces.conflicting.shape[1], spaces.occupied.shape[1]))
     assert sizes[0] == sizes[1]
-    told = spaces.measured(trainer._clock(0), rule, 0, "rows", torch.zeros(2, trainer.backbone.width))
+    *earlier, core = spaces.cores
+    told = trainer.observers.find(Subspaces)._measured(
+        trainer._clock(0),
+        trainer.method,
+        spaces.moments[-1],
+        core,
+        [spaces.pretrained, *earlier],
+        torch.zeros(2, trainer.backbone.width),
+    )
     assert told.overlap[1] == pytest.approx(1, abs=1e-6) and told.angles[1].max() < 1e-3
 
 
