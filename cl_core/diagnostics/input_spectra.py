@@ -51,17 +51,20 @@ class InputSpectra(Asked):
         self.own.see(features)
         return []
 
+    def protecting(self, method: ProjectsInputs) -> Mapping[str, Tensor]:
+        """P by parameter: what is projected on, or would be; none in the first task."""
+        if self.own is None or not int(self.own.tasks):
+            return method.projectors
+        own, rho = self.own, method.config.rho
+        return {name: tail_projector(own[name], rho, basis=own.basis(name)) for name in own.names}
+
     def task_trained(self, view: View) -> list[Event]:
         """Against what was protected until now."""
         method, moments, clock = view.method, self.own or view.method.moments, view.clock
         now = {name: value.detach() for name, value in self.watched(view).items()}
-        projectors = method.projectors
-        if self.own is not None and int(self.own.tasks):  # what would be projected on
-            rho = method.config.rho
-            projectors = {n: tail_projector(moments[n], rho, basis=moments.basis(n)) for n in moments.names}
         source = "gradients" if method.config.project == "gradient" else "steps"
         return [
-            *moments.updates(clock, self.before, now, projectors),
+            *moments.updates(clock, self.before, now, self.protecting(method)),
             *moments.directions(clock, self.before, now, self.asked, source),
         ]
 

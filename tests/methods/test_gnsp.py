@@ -12,13 +12,14 @@ import torch
 from cl_core.backbones.clip import random_clip
 from cl_core.build import build
 from cl_core.config import ConfigError
+from cl_core.diagnostics.input_spectra import InputSpectra
 from cl_core.diagnostics.kept import kept_bytes
 from cl_core.engine import checkpoint
 from cl_core.linalg import eigenbasis, gram, tail_energy_cut, tail_projector
 from cl_core.methods.gnsp import GNSP, GnspConfig
 from cl_core.methods.parts.feature_covariance import InputMoments, projected_layers
 from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation, same_caption
-from cl_core.store import RunFolder
+from cl_core.store import create_run
 from cl_core.streams.stream import Pairs
 
 SMALL = {"rate": 1e-3, "reference_images": 20, "reference_batch": 8, "rho": 0.3}
@@ -268,9 +269,10 @@ def test_a_stream_without_references_is_refused_unless_nothing_asks_for_them(tra
 def test_the_place_in_the_cycle_survives_stopping(trainer_of, tmp_path):
     """One reference batch at a time is gone through: 3 batches, 4 steps a task, stopped after the second step."""
     trainer, losses = trainer_of(), []
+    folder = create_run(tmp_path, trainer.config)
     for number, moment in enumerate(itertools.islice(trainer.run(), 12)):
         if moment[0].kind == "StepEnded" and int(trainer.method.steps) == 2:
-            saved = checkpoint.save(RunFolder(tmp_path), trainer.state(), number, boundary=False)
+            saved = checkpoint.save(folder, trainer.state(), number, boundary=False)
             losses = [e.losses for m in trainer.run() for e in m if e.kind == "StepEnded"]
             break
     again = trainer_of()
@@ -309,7 +311,8 @@ def test_the_first_task_can_be_held_to_the_layers_of_later_ones(trainer_of):
 def test_where_the_change_of_a_task_lies(project, trainer_of):
     trainer = trainer_of({"project": project})
     until_task(trainer, 1)
-    protecting = {name: p.clone() for name, p in trainer.method.projectors.items()}
+    found = trainer.observers.find(InputSpectra).protecting(trainer.method)
+    protecting = {name: p.clone() for name, p in found.items()}
     before, said = weights(trainer.method), [event for moment in trainer.run() for event in moment]
     after = weights(trainer.method)
     updates = {e.layer: e for e in said if e.kind == "UpdateMeasured"}

@@ -133,5 +133,5 @@ def test_weights_are_said_to_be_those_that_act(split):
 
 
 def test_branches_are_not_counted_as_kept(split):
-    small, large = kept_bytes((split(rank=rank).method) for rank in (1, 20))
+    small, large = (kept_bytes(split(rank=rank).method) for rank in (1, 20))
     assert small == large > 0
