@@ -10,7 +10,7 @@ from cl_core.diagnostics.gap import ModalityGap
 from cl_core.engine import checkpoint
 from cl_core.events import Clock
 from cl_core.presets import resolve
-from cl_core.store import RunFolder
+from cl_core.store import create_run
 
 
 def unit(rng, *shape):
@@ -224,7 +224,7 @@ def test_later_measurements_are_drawn_on_the_first_axes_also_after_a_resume(clip
     assert measured.state_dict() == {}
     first = measured.measure(trainer.method, trainer.backbone, Clock())
     saved = checkpoint.save(
-        RunFolder(tmp_path), {"cursor": {"task": 0}, "gap": measured.state_dict()}, 1, boundary=True
+        create_run(tmp_path, trainer.config), {"cursor": {"task": 0}, "gap": measured.state_dict()}, 1, boundary=True
     )
     shifted(trainer)
     later = measured.measure(trainer.method, trainer.backbone, Clock(0))
