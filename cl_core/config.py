@@ -372,6 +372,8 @@ class RunConfig:
 
     def completed(self) -> RunConfig:
         """The same with every setting of the method, those that nobody named at their defaults."""
+        if self.trained_elsewhere:  # a method of that name is not ours
+            return self
         return replace(self, settings={**method_defaults(self.method), **_underscored(self.settings)})
 
     def own_settings(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def method_defaults(method: str) -> dict[str, Any]:
 def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
     """A decoded config.json with what it leaves out set to the defaults of the first version."""
     oldest = _versions()[0]
-    method = record.get("method")
+    method = None if record.get("origin") else record.get("method")  # trained elsewhere: the name is not our method's
     base = {**oldest["run"], "settings": oldest["methods"].get(method, {}) if isinstance(method, str) else {}}
     filled = {**base, **record}
     for name, known in base.items():
@@ -47,7 +47,8 @@ def current() -> dict[str, Any]:
     run = RunConfig("any").to_dict()
     for name in ("format", "method", "settings"):
         del run[name]
-    methods = {name: load(METHODS, name, "method").Config for name in METHODS}
+    ours = [name for name, entry in METHODS.items() if not entry.origin]  # a plug-in's come and go
+    methods = {name: load(METHODS, name, "method").Config for name in ours}
     return {
         "run": run,
         "methods": {name: {r["name"]: r["default"] for r in describe(c)} for name, c in methods.items()},

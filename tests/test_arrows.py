@@ -18,7 +18,8 @@ ROOMS = {
     "package": set(),
     "assets": set(),
     "at_hand": set(),
-    "config": {"events", "commands"},
+    "config": {"events", "commands", "method_defaults"},
+    "method_defaults": {"config", "package", "registry", "store"},
     "estimate": set(),
     "events": {"config", "commands"},
     "commands": {"config", "events"},
@@ -34,7 +35,8 @@ ROOMS = {
     "pretraining": {"assets", "backbones", "config", "features", "linalg", "micro_world", "stream", "streams"},
     "methods": {"config", "events", "features", "linalg", "stream"},
     "diagnostics": {"config", "events", "features", "linalg", "method", "methods", "metrics", "stream"},
-    "store": {"assets", "changes", "commands", "config", "events", "metrics", "package", "presets", "registry"},
+    "store": {"assets", "changes", "commands", "config", "events", "method_defaults", "metrics", "package",
+              "presets", "registry"},
 }
 ROOMS["summary"] = ROOMS["store"] | {"store"}
 ROOMS["playground"] = {"config", "digit_table", "events", "metrics", "package", "store"}
@@ -52,6 +54,9 @@ ROOMS["recorder"] = {"config", "diagnostics", "engine", "events", "linalg", "sto
 ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
 ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
+ROOMS["untrusted"] = set()
+for may_know in ROOMS.values():  # whoever reads what somebody else may have written
+    may_know.add("untrusted")
 
 VOCABULARIES = {
     "cl_core.backbones.backbone": "features",

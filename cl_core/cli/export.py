@@ -14,6 +14,7 @@ from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.export import data_files, guard, leaf, manifest
+from cl_core.interop.trackers import TRACKERS
 from cl_core.store import RunFolder, StoreError, find_run, pack, write_atomically
 from cl_core.store.run import replacing
 
@@ -37,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
             help="the report's figures as files as well; needs kaleido and Chrome or Chromium (default: none)",
         )
         parser.add_argument(
+            "--tracker",
+            choices=tuple(TRACKERS),
+            help="instead: the run's curves in a file of this tool, into the folder of --out",
+        )
+        parser.add_argument(
             "--recording",
             action="store_true",
             help="instead: the run without its checkpoints as one ZIP, for `plastiscope open`; --out names a file",
@@ -51,6 +57,8 @@ def execute(arguments: argparse.Namespace) -> int:
     folder.config()  # what is damaged or newer is refused before anything is written
     if arguments.command == "report":
         return _report(folder, arguments)
+    if arguments.tracker:
+        return _tracker(folder, arguments)
     return _recording(folder, arguments) if arguments.recording else _export(folder, arguments)
 
 
@@ -77,6 +85,18 @@ def _recording(folder: RunFolder, arguments: argparse.Namespace) -> int:
         raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
     told = f"wrote {target}; `plastiscope open {target}` shows it elsewhere"
     return _told(arguments, leaf(folder), {"file": str(target), "bytes": target.stat().st_size}, told)
+
+
+def _tracker(folder: RunFolder, arguments: argparse.Namespace) -> int:
+    run = leaf(folder)
+    target: Path = arguments.out or Path(f"{run}-{arguments.tracker}")
+    contents = dict(TRACKERS[arguments.tracker](folder))
+    guard(target, run, contents)
+    for name, content in contents.items():
+        _write(target / name, content)
+    manifest(target, run, contents)
+    record = {"folder": str(target), "files": sorted(contents)}
+    return _told(arguments, run, record, f"wrote {', '.join(contents)} to {target}")
 
 
 def _export(folder: RunFolder, arguments: argparse.Namespace) -> int:

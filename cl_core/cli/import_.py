@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cl_core.cli.options import add_json, add_runs
+from cl_core.cli.options import add_json, add_runs, named_path
 from cl_core.config import ConfigError
 from cl_core.interop import FORMATS, Asked, Result, read, write
 from cl_core.interop.result import SCENARIOS, headline_readout_of
@@ -25,7 +25,7 @@ is taken as it is. docs/import.md lists the formats."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="a log, a table, a folder of them, or a recording")
+    parser.add_argument("path", type=named_path, help="a log, a table, a folder of them, or a recording")
     parser.add_argument(
         "--scenario", default="", metavar="NAME", help=", ".join(SCENARIOS) + "; where the log does not say"
     )

@@ -15,7 +15,7 @@ from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError, nearest, parse_pair, parse_value
 from cl_core.playground import Outcome, PlaygroundConfig, TaskOutcome, at_strength, train_bank
 from cl_core.playground.frontier import text_of
-from cl_core.playground.settings import RULES, STREAMS, slider_of
+from cl_core.playground.settings import PROJECTIONS, RULES, STREAMS, slider_of
 from cl_core.store import write_atomically
 
 EXAMPLE = """examples:
@@ -31,7 +31,7 @@ MEASURES = ("final_average_accuracy", "learning_accuracy", "forgetting")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", default="gpm", help=f"what protects old tasks: {', '.join(RULES)} (default: gpm)")
-    parser.add_argument("--energy", metavar="ε", help="share of old inputs' energy that is protected; or one a layer")
+    parser.add_argument("--energy", metavar="ε", help="share of old inputs' energy that is protected; or one per layer")
     parser.add_argument("--stream", default="permuted-digits", help=f"{', '.join(STREAMS)} (default: permuted-digits)")
     parser.add_argument("--tasks", type=int, help="number of tasks (default: 10; split-digits: 5)")
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="one network each (default: 0)")
@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     started = time.perf_counter()
     configs = asked(arguments)
+    check_targets(configs, arguments)
     outcomes = trained(configs, quiet=arguments.json)
     seconds = round(time.perf_counter() - started, 3)
     if arguments.keep:
@@ -83,6 +84,10 @@ def asked(arguments: argparse.Namespace) -> list[PlaygroundConfig]:
         if name not in known:
             raise ConfigError(nearest(name, known, what))
     settings: dict[str, Any] = dict(parse_pair(text) for text in arguments.set)
+    if arguments.energy is not None and (arguments.frontier is not None or "energy" in settings):
+        raise ConfigError("--energy, --frontier and --set energy=… say the same thing; give one of them")
+    if arguments.energy is not None and rule not in PROJECTIONS:
+        raise ConfigError(f"rule {rule!r} has no energy threshold; --energy goes with {', '.join(PROJECTIONS)}")
     settings |= {"rule": rule, "stream": stream}
     settings["tasks"] = arguments.tasks if arguments.tasks is not None else (5 if stream == "split-digits" else 10)
     if arguments.energy is not None:
@@ -107,6 +112,18 @@ def _numbers(text: str, option: str, kind: type) -> list[Any]:
         wanted = "whole numbers" if kind is int else "numbers"
         raise ConfigError(f"{option} takes {wanted} separated by commas, got {text!r}")
     return [kind(v) for v in found]
+
+
+def check_targets(configs: Sequence[PlaygroundConfig], arguments: argparse.Namespace) -> None:
+    """Refuse what could not be written before anything is trained. Raises ConfigError."""
+    if arguments.html and not arguments.html.absolute().parent.is_dir():
+        raise ConfigError(f"--html {arguments.html}: there is no folder {arguments.html.absolute().parent}")
+    if arguments.keep:
+        if arguments.keep != Path(arguments.keep).name or arguments.keep.startswith("."):
+            raise ConfigError(f"--keep takes a plain folder name, got {arguments.keep!r}")
+        for name in names_of(configs, arguments.keep):
+            if (arguments.runs / name).exists():
+                raise ConfigError(f"{arguments.runs / name} is taken; choose another name for --keep")
 
 
 def trained(configs: Sequence[PlaygroundConfig], *, quiet: bool) -> list[Outcome]:
@@ -141,9 +158,8 @@ def print_table(outcomes: Sequence[Outcome], seconds: float) -> None:
         name = text_of(group[0].config)
         columns = [[o.numbers()[measure] for o in group] for measure in MEASURES]
         free = [sum(o.tasks[-1].free[layer] for o in group) / len(group) for layer in range(config.layers)]
-        print(
-            f"{name:>12} " + " ".join(f"{spread(c):>14}" for c in columns) + "   " + " ".join(f"{v:.2f}" for v in free)
-        )
+        left = " ".join(f"{v:.2f}" for v in free) if config.rule in PROJECTIONS else "–"
+        print(f"{name:>12} " + " ".join(f"{spread(c):>14}" for c in columns) + f"   {left}")
         final = [v for v in columns[0] if v is not None]
         if final and (best is None or sum(final) / len(final) > best[0]):
             best = (sum(final) / len(final), name)
@@ -189,12 +205,20 @@ def kept(configs: Sequence[PlaygroundConfig], runs: Path, name: str, *, quiet: b
     """Write every network as a run; its name says what differs."""
     from cl_core.playground.recording import keep
 
+    for config, called in zip(configs, names_of(configs, name)):
+        folder = keep(config, runs, called)
+        if not quiet:
+            print(f"kept {folder.path}")
+
+
+def names_of(configs: Sequence[PlaygroundConfig], name: str) -> list[str]:
+    """One name a network, saying what differs."""
+    found = []
     for config in configs:
         parts = [name]
         if len({text_of(c) for c in configs}) > 1:
             parts.append(text_of(config).replace(", ", "-"))
         if len({c.seed for c in configs}) > 1:
             parts.append(f"seed{config.seed}")
-        folder = keep(config, runs, "-".join(parts))
-        if not quiet:
-            print(f"kept {folder.path}")
+        found.append("-".join(parts))
+    return found

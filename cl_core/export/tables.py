@@ -469,6 +469,11 @@ ARRAYS: dict[str, tuple[str, Callable[[Events], dict[str, np.ndarray]]]] = {
 
 def _cell(value: Any) -> Any:
     """A value as a cell says it: nothing for what was not measured, the shortest text that gives the number back."""
-    if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
+    kind = value.__class__
+    if kind is float:  # millions of them: csv writes repr(value), which is that text
+        return value if -math.inf < value < math.inf else ""
+    if kind is str or kind is int:
+        return value
+    if value is None or (isinstance(value, np.floating) and not math.isfinite(value)):
         return ""
     return str(value)

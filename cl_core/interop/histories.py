@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 import struct
@@ -33,6 +32,7 @@ from cl_core.interop.result import (
     scenario_of,
     text_of,
 )
+from cl_core.untrusted import parse_json
 
 Curves = dict[str, list[tuple[int, float]]]  # name → (step, value), in order of steps
 Trainings = list[tuple[str, Curves]]  # by name, in order
@@ -203,6 +203,8 @@ def _loss_name(curves: Curves, asked: Asked) -> str:
 
 
 def bytes_of(path: Path) -> bytes:
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file")
     try:
         if path.stat().st_size > LARGEST:
             raise ConfigError(
@@ -300,7 +302,7 @@ def _history(data: bytes, number: int, curves: Curves) -> None:
             nested = [v.decode() for k, v in parts if k == 2 and isinstance(v, bytes)]
             key = next((v.decode() for k, v in parts if k == 1 and isinstance(v, bytes)), "") or ".".join(nested)
             text = next((v.decode() for k, v in parts if k == 16 and isinstance(v, bytes)), "null")
-            items[key] = json.loads(text)
+            items[key] = parse_json(text)
     if isinstance(items.get("_step"), int):
         step = items["_step"]  # type: ignore[assignment]
     for key, value in items.items():
@@ -367,14 +369,14 @@ def hugging_face(path: Path, asked: Asked) -> Result:
     file = hugging_face_file(path)
     assert file is not None
     try:
-        record = json.loads(text_of(file))
+        record = parse_json(text_of(file))
         history = record["log_history"]
         curves: Curves = {}
         for entry in history:
             for name, value in entry.items():
                 if name not in ("step", "epoch") and isinstance(value, (int, float)) and not isinstance(value, bool):
                     curves.setdefault(name, []).append((int(entry.get("step", 0)), float(value)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{file.name} is no state of a Hugging Face Trainer ({error!r})") from error
     notes = ["Read as the log_history of a Hugging Face Trainer."]
     return result_of([(file.name, _sorted(curves))], "Hugging Face Trainer", file, asked, notes)

@@ -198,6 +198,8 @@ def zeros_settled(
 
 def text_of(path: Path) -> str:
     """A text file, whole. Raises ConfigError for one that is too large or no text."""
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file that can be read" if path.exists() else f"{path} does not exist")
     try:
         size = path.stat().st_size
         if size > LARGEST:

@@ -13,7 +13,6 @@ A point is plain values, so that it can be stored, sent to a browser and drawn t
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 from cl_core import metrics
 from cl_core.playground.settings import PlaygroundConfig, at_strength, slider_of, strength_of
 from cl_core.playground.training import Outcome
+from cl_core.untrusted import read_json
 
 MEASURES = {
     "final": metrics.final_average_accuracy,
@@ -102,7 +102,7 @@ def best(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 def stored(path: Path) -> dict[str, Any] | None:
     """A recorded frontier: {"format", "settings", "points"}; None if the file is missing or of another format."""
     try:
-        record = json.loads(path.read_text("utf-8"))
+        record = read_json(path)
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("format") == FORMAT else None

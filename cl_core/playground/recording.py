@@ -1,7 +1,7 @@
 """A playground network as an ordinary run: trained once more, to the same bits, with everything said on the way.
 
-The run's method is the rule, its backbone `mlp`, its stream that of the playground; it is finished when it appears and
-has no checkpoints, so it cannot be resumed or forked. All pages that have its events show it.
+The run's method is `playground-` and the rule, its backbone `mlp`, its stream the playground's. It is finished when it
+appears and has no checkpoints, so it cannot be resumed or forked. All pages that have its events show it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from cl_core.playground.training import ALL_SEEN, DOMAIN, Laboratory, TaskOutcom
 from cl_core.store import RunFolder, RunWriter, create_run, hold
 
 BACKBONE, SPACE, PRESET = "mlp", "inputs", "playground"
+PREFIX = "playground-"  # of the method: `ewc` and `replay` are names of methods that train transformers
 PROBES = 6  # images of each task that Forgetting follows
 KEPT = ("rule", "stream", "tasks", "seed", "epochs", "batch_size")  # said elsewhere in a RunConfig
 
@@ -48,7 +49,7 @@ KEPT = ("rule", "stream", "tasks", "seed", "epochs", "batch_size")  # said elsew
 def run_config(config: PlaygroundConfig, name: str = "") -> RunConfig:
     """The settings of a kept run. Those of the rule and the network are the method's."""
     return RunConfig(
-        method=config.rule.replace("-", "_"),
+        method=PREFIX + config.rule,
         backbone=BACKBONE,
         stream=config.stream,
         seed=config.seed,
@@ -67,7 +68,7 @@ def playground_config(run: RunConfig) -> PlaygroundConfig:
     return PlaygroundConfig.of(
         {
             **run.settings,
-            "rule": run.method.replace("_", "-"),
+            "rule": run.method.removeprefix(PREFIX),
             "stream": run.stream,
             "tasks": run.stream_settings.tasks,
             "seed": run.seed,

@@ -18,7 +18,7 @@ from cl_core import metrics
 from cl_core.playground.algebra import eigen_descending
 from cl_core.playground.network import Network, cross_entropy_error, softmax
 from cl_core.playground.rules import Rule, rule_for
-from cl_core.playground.settings import PlaygroundConfig
+from cl_core.playground.settings import PROJECTIONS, PlaygroundConfig
 from cl_core.playground.streams import CLASSES, PIXELS, Task, onehot, tasks_of
 
 DOMAIN, TASK_KNOWN, ALL_SEEN = "domain-incremental", "task-incremental", "class-incremental"
@@ -66,10 +66,10 @@ class Outcome:
         """Plain values for programs: `plastiscope playground --json`."""
         matrix = [[None if np.isnan(v) else round(float(v), 4) for v in row] for row in self.matrix()]
         return {
-            "energy": list(self.config.energy) if isinstance(self.config.energy, tuple) else self.config.energy,
+            "energy": self.config.settings()["energy"] if self.config.rule in PROJECTIONS else None,
             "seed": self.config.seed,
             "accuracy_matrix": matrix,
-            **self.numbers(),
+            **{name: None if value is None else round(value, 4) for name, value in self.numbers().items()},
             "free": [[round(share, 6) for share in outcome.free] for outcome in self.tasks],
         }
 

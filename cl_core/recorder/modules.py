@@ -13,6 +13,7 @@ gradient (Adam rescales a projected gradient and leaves the space again).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,7 +26,6 @@ from cl_core.linalg import (
     effective_rank,
     eigenbasis,
     energy_nullity,
-    gram,
     isotropic_residual,
     protected_energy,
 )
@@ -81,9 +81,11 @@ class Inputs:
             key = inputs[1] if len(inputs) > 1 else named.get("key", x)
             if key is not x:  # what keys and values are fed is another space
                 return
-        rows = self._rows(x.detach(), limit)
-        moment = gram(rows.float())
-        self.sum = moment if self.sum is None else self.sum.add_(moment)
+        rows = self._rows(x.detach(), limit).float()
+        if self.sum is None:
+            self.sum = rows.new_zeros(self.width, self.width)
+        with torch.autocast(rows.device.type, enabled=False):
+            self.sum.addmm_(rows.mT, rows)
         self.seen += len(rows)
 
     def _rows(self, x: Tensor, limit: int) -> Tensor:
@@ -126,6 +128,9 @@ class Inputs:
 
     def fold(self, energy: float) -> None:
         """M_{t−1} → M_t, its directions, and the cut. A task that fed nothing in leaves everything as it was."""
+        if self.sum is not None and not bool(torch.isfinite(self.sum).all()):
+            warnings.warn(f"inputs of {self.name} were not finite; its moment of this task is left out", stacklevel=2)
+            self.sum = None
         if self.sum is not None:
             moment = self.sum / self.seen
             self.past = moment if self.past is None else self.past.add_(moment)

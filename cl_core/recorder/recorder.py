@@ -94,7 +94,7 @@ class Recorder:
         scenario: str = "class-incremental",
         modules: Sequence[str] | None = None,
         energy: float = 0.95,
-        every: int = 20,
+        every: int = 32,
         rows: int = 1024,
         weights: bool = False,
         probes: Mapping[Any, Any] | None = None,

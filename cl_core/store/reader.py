@@ -196,7 +196,8 @@ class RunReader:
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in HELD and pid is None:
             state, reason = "gone", "the training process has gone; what was measured is kept"
-        return RunStatus(state, reason, moved, pid, self._trained_elsewhere())
+        ended = state in ("stopped", "failed", "gone")  # elsewhere it makes no difference, and settings take a read
+        return RunStatus(state, reason, moved, pid, ended and self._trained_elsewhere())
 
     def _trained_elsewhere(self) -> bool:
         if self._elsewhere is None:

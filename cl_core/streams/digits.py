@@ -22,6 +22,8 @@ WORDS = Words(
     tuple(f"the digit {name}" for name in NAMES),
     ("a photo of {}", "a handwritten photo of {}", "a picture of {}", "{}"),
 )
+
+
 def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
     """All 1,797 digits: pictures [n, 3, size, size] in 0..1, labels [n] int64 and which are test images [n] bool."""
     table = digit_table()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError
 from cl_core.events import Clock
@@ -33,11 +35,29 @@ PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page
 LOOK = 0.4  # seconds between looks while it waits
 REMEMBERED = 40  # positions of the trail
 SWITCHES = ("bylayer", "predict")
-CONTROLS = (
-    *("protect", "digits", "tasks", "similarity", "seed", "depth", "width", "activation", "rate", "epochs", "batch"),
-    *("cut", "alpha", "growth", "epsilon", "lambda", "images", "multiple", *SWITCHES),
-    *(f"eps{layer}" for layer in range(1, DEPTHS[1] + 2)),
-)  # as the URL names them
+USUAL_VALUES: dict[str, Any] = {  # of the controls, by their names in the URL
+    "protect": RULE_TITLES[USUAL.rule],
+    "digits": STREAM_TITLES[USUAL.stream],
+    "tasks": USUAL.tasks,
+    "parts": 5,
+    "similarity": "0",
+    "seed": USUAL.seed,
+    "depth": USUAL.depth,
+    "width": USUAL.width,
+    "activation": USUAL.activation,
+    "rate": "0.15",
+    "epochs": USUAL.epochs,
+    "batch": "64",
+    "cut": "what ε leaves over",
+    "alpha": "10",
+    "growth": "0",
+    "epsilon": "0.95",
+    "lambda": "1",
+    "images": "200",
+    "multiple": "10",
+    **dict.fromkeys(SWITCHES, False),
+    **{f"eps{layer}": "0.95" for layer in range(1, DEPTHS[1] + 2)},
+}
 BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -47,21 +67,20 @@ BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 def controls() -> tuple[PlaygroundConfig, bool]:
     """The chosen settings, and whether the reader predicts first. Raises ConfigError for what cannot be trained."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="playground-controls"):
-        rule = _named("Rule", "protect", RULE_TITLES, "gpm", "What protects old tasks", width=170)
-        stream = _named(
-            "Digits", "digits", STREAM_TITLES, "permuted-digits", "What changes from task to task", width=140
-        )
-        tasks = _number("Tasks", "tasks", USUAL.tasks, 2, 20, "Split digits have at most 5")
+        rule = _named("Rule", "protect", RULE_TITLES, "What protects old tasks", width=160)
+        stream = _named("Digits", "digits", STREAM_TITLES, "What changes from task to task", width=130)
         similarity = "0"
-        if stream != "split-digits":
+        if stream == "split-digits":
+            tasks = _number("Tasks", "parts", 2, 5, "Ten digits, at least two a task")
+        else:
+            tasks = _number("Tasks", "tasks", 2, 20, "Tasks in the stream")
             similarity = _position(
                 "Similarity of tasks",
                 "similarity",
                 [f"{i / 10:g}" for i in range(11)],
-                "0",
                 "Permuted: share of pixels that stay in place. Rotated: 1 = all upright. Similar tasks need less room",
             )
-        seed = _number("Seed", "seed", 0, 0, 999, "Permutations, initial weights, batches")
+        seed = _number("Seed", "seed", 0, 999, "Permutations, initial weights, batches")
         projects = rule in ("gpm", "sgp", "adam-nscl")
         by_layer = projects and st.toggle("A threshold for each layer", key="bylayer", **BOUND)
         predict = st.toggle(
@@ -70,10 +89,9 @@ def controls() -> tuple[PlaygroundConfig, bool]:
             help="Place a mark where you expect the network, then see how far off it was",
             **BOUND,
         )
-    st.caption(f"{RULE_TITLES[rule]}: {RULES[rule]}. {STREAM_TITLES[stream]} digits: {STREAMS[stream]}.")
+    st.caption(f"{RULE_TITLES[rule]}, {RULES[rule]}. {STREAM_TITLES[stream]} digits: {STREAMS[stream]}.")
     settings: dict[str, Any] = {"rule": rule, "stream": stream, "seed": seed, "similarity": float(similarity)}
-    settings["tasks"] = min(tasks, 5) if stream == "split-digits" else tasks
-    settings |= network(rule)
+    settings |= {"tasks": tasks, **network(rule)}
     if by_layer:
         settings["energy"] = by_layers(settings["depth"])
     return strengthened(PlaygroundConfig.of(settings)), predict
@@ -85,12 +103,12 @@ def network(rule: str) -> dict[str, Any]:
     with st.expander("Network, training and rule", key="playground-network"):
         with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
             found = {
-                "depth": _number("Hidden layers", "depth", USUAL.depth, 1, 4),
-                "width": _number("Units a layer", "width", USUAL.width, 2, 256),
-                "activation": _named("Activation", "activation", {a: a for a in ACTIVATIONS}, "relu", width=120),
-                "learning_rate": float(_position("Learning rate", "rate", rates, "0.15")),
-                "epochs": _number("Epochs a task", "epochs", USUAL.epochs, 1, 50),
-                "batch_size": int(_position("Batch", "batch", ["8", "16", "32", "64", "128", "256"], "64")),
+                "depth": _number("Hidden layers", "depth", 1, 4),
+                "width": _number("Units per layer", "width", 2, 256),
+                "activation": _named("Activation", "activation", {a: a for a in ACTIVATIONS}, width=120),
+                "learning_rate": float(_position("Learning rate", "rate", rates)),
+                "epochs": _number("Epochs per task", "epochs", 1, 50),
+                "batch_size": int(_position("Batch", "batch", ["8", "16", "32", "64", "128", "256"])),
             }
         return found | of_rule(rule)
 
@@ -99,15 +117,15 @@ def of_rule(rule: str) -> dict[str, Any]:
     """Settings of one rule beside its strength."""
     if rule == "adam-nscl":
         cuts = {"energy": "what ε leaves over", "multiple": "up to a multiple of the smallest eigenvalue (paper)"}
-        return {"nscl_cut": _named("Null space", "cut", cuts, "energy", width=380)}
+        return {"nscl_cut": _named("Null space", "cut", cuts, width=380)}
     if rule not in ("gpm", "sgp"):
         return {}
     with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
         growths = ["0", "0.001", "0.003", "0.005", "0.01"]
-        found = {"energy_growth": float(_position("ε grows a task by", "growth", growths, "0", "As in the paper"))}
+        found = {"energy_growth": float(_position("ε grows per task by", "growth", growths, "As in the paper"))}
         if rule == "sgp":
             alphas = ["0", "1", "3", "10", "25", "100"]
-            found["sgp_alpha"] = float(_position("Importance α", "alpha", alphas, "10", "0: linear; large: as GPM"))
+            found["sgp_alpha"] = float(_position("Importance α", "alpha", alphas, "0: linear; large: as GPM"))
     return found
 
 
@@ -116,9 +134,7 @@ def by_layers(depth: int) -> tuple[float, ...]:
     texts = [f"{value:g}" for value in slider_of(USUAL).positions]  # type: ignore[union-attr]
     names = layer_names(PlaygroundConfig(depth=depth))
     with st.container(horizontal=True, gap="large", key="playground-layers"):
-        return tuple(
-            float(_position(f"ε, into {name}", f"eps{layer + 1}", texts, "0.95")) for layer, name in enumerate(names)
-        )
+        return tuple(float(_position(f"ε, into {name}", f"eps{layer + 1}", texts)) for layer, name in enumerate(names))
 
 
 def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
@@ -128,7 +144,7 @@ def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
         return config
     with st.container(key="eps"):
         texts = [slider.text(value) for value in slider.positions]
-        chosen = _position(slider.label, strength_key(config), texts, slider.text(slider.usual))
+        chosen = _position(slider.label, strength_key(config), texts)
     return at_strength(config, float(chosen))
 
 
@@ -139,26 +155,27 @@ def strength_key(config: PlaygroundConfig) -> str:
     return names[slider.setting] if slider else ""
 
 
-def _usual(key: str, **default: Any) -> dict[str, Any]:
-    """A control's default, unless another page sent a value along: Streamlit takes one of the two."""
-    return {} if key in st.session_state.get("_playground_sent", ()) else default
+def _usual(key: str, name: str) -> dict[str, Any]:
+    """A control's default as its argument `name`, unless code has set a value: Streamlit takes one of the two."""
+    return {} if key in st.session_state.get("_playground_set", ()) else {name: USUAL_VALUES[key]}
 
 
-def _named(label: str, key: str, titles: dict[str, str], usual: str, help: str = "", *, width: int) -> str:
+def _named(label: str, key: str, titles: dict[str, str], help: str = "", *, width: int) -> str:
     """A choice by title; the URL holds the title."""
     keys = {title: name for name, title in titles.items()}
-    default = _usual(key, index=list(keys).index(titles[usual]))
+    default = {name: list(keys).index(value) for name, value in _usual(key, "index").items()}
     chosen = st.selectbox(label, list(keys), key=key, help=help or None, width=width, **default, **BOUND)
-    return keys.get(chosen, usual)
+    return keys.get(chosen, next(iter(keys.values())))
 
 
-def _number(label: str, key: str, usual: int, low: int, high: int, help: str = "") -> int:
-    return int(st.number_input(label, low, high, usual, step=1, key=key, help=help or None, width=120, **BOUND))
+def _number(label: str, key: str, low: int, high: int, help: str = "") -> int:
+    default = _usual(key, "value")
+    return int(st.number_input(label, low, high, step=1, key=key, help=help or None, width=110, **default, **BOUND))
 
 
-def _position(label: str, key: str, texts: list[str], usual: str, help: str = "") -> str:
-    default = _usual(key, value=usual)
-    return str(st.select_slider(label, texts, key=key, help=help or None, width=240, **default, **BOUND))
+def _position(label: str, key: str, texts: list[str], help: str = "") -> str:
+    default = _usual(key, "value")
+    return str(st.select_slider(label, texts, key=key, help=help or None, width=190, **default, **BOUND))
 
 
 # ---------------------------------------------------------------- the board
@@ -212,10 +229,10 @@ def frontier_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
     """The frontier over several seeds that is known for these settings: trained here, or recorded."""
     if isinstance(config.energy, tuple):
         return []
+    if found := recorded_points(config):
+        return found
     job = laboratory().known(row_of(config))
-    if job is not None and job.done and not job.trouble:
-        return points(job.outcomes)
-    return recorded_points(config)
+    return points(job.outcomes) if job is not None and job.done and not job.trouble else []
 
 
 def follow(jobs: list[Job]) -> None:
@@ -229,6 +246,8 @@ def follow(jobs: list[Job]) -> None:
     def look() -> None:
         waiting = [job for job in open_jobs if not job.done]
         if len(waiting) < count:
+            if any(job.done and len(job.configs) > 1 for job in open_jobs):
+                st.toast("The frontier is drawn: see the curve over the slider", icon=":material/show_chart:")
             st.rerun()
         for job in waiting:
             networks = len(job.configs)
@@ -254,16 +273,15 @@ def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
     """Frontier, keeping, export, reset; jobs that are not done yet."""
     lab, state, open_jobs = laboratory(), st.session_state, list[Job]()
     movable = not isinstance(config.energy, tuple) and slider_of(config) is not None
+    recorded = movable and bool(recorded_points(config))
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="playground-actions"):
         drawn = st.button(
             "Draw the frontier",
             key="playground-frontier",
             type="primary",
             icon=":material/show_chart:",
-            disabled=not movable,
-            help="Trains a row of thresholds, each with three seeds: mean and spread"
-            if movable
-            else "This rule has one strength only: there is no row to draw",
+            disabled=recorded or not movable,
+            help=frontier_help(config, recorded),
         )
         kept = st.button(
             "Keep this run",
@@ -285,7 +303,7 @@ def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
             if found
             else "Draw the frontier first: the page holds its points",
         )
-        st.button("Reset", key="playground-reset", icon=":material/restart_alt:", on_click=reset)
+        st.button("All defaults", key="playground-reset", icon=":material/restart_alt:", on_click=reset)
     try:
         if drawn:
             open_jobs.append(lab.train(row_of(config)))
@@ -301,6 +319,16 @@ def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
     return open_jobs
 
 
+def frontier_help(config: PlaygroundConfig, recorded: bool) -> str:
+    if recorded:
+        return "Recorded already, at every position and with three seeds: the curve above"
+    if isinstance(config.energy, tuple):
+        return "One threshold for all layers has a frontier; switch the thresholds for each layer off"
+    if slider_of(config) is None:
+        return "This rule has no strength to set: there is no row to draw"
+    return f"Trains {len(row_of(config))} networks, a row of strengths with three seeds each: mean and spread"
+
+
 def say_kept(job: Job, open_jobs: list[Job]) -> None:
     """Where a kept run is, or that it is being written."""
     if not job.done:
@@ -312,7 +340,13 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
     runs_index(fresh=True)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f":material/check: Kept as {literal(job.run)}.", width="content")
-        for label, page in (("Open it in Spectra", "spectra"), ("Forgetting", "forgetting"), ("What if", "whatif")):
+        for label, page in (
+            ("Open it in Spectra", "spectra"),
+            ("Forgetting", "forgetting"),
+            ("What if", "whatif"),
+            ("Compare", "compare"),
+            ("Export", "export"),
+        ):
             pressed = st.button(
                 label,
                 key=f"playground-open-{page}",
@@ -325,18 +359,26 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
 
 def arrive_with() -> None:
     """Settings that another page sent along, as if the URL named them."""
-    state = st.session_state
-    for key in CONTROLS:
-        if (value := state.pop(f"_kept-{key}", None)) is not None:
-            state[key] = value == "true" if key in SWITCHES else value
-            state.setdefault("_playground_sent", set()).add(key)
+    for key in USUAL_VALUES:
+        if (value := st.session_state.pop(f"_kept-{key}", None)) is not None:
+            set_control(key, value == "true" if key in SWITCHES else value)
+            with suppress(StreamlitAPIException):  # bound already: the control writes the URL itself
+                st.query_params[key] = str(value)
+
+
+def set_control(key: str, value: Any) -> None:
+    """Give a control a value before it is drawn."""
+    st.session_state[key] = value
+    st.session_state.setdefault("_playground_set", set()).add(key)
 
 
 def reset() -> None:
     """All controls at their defaults, and no trail."""
-    for key in (*CONTROLS, "_playground_trail", "_playground_kept", "_playground_sent"):
+    for key, value in USUAL_VALUES.items():
+        if key in st.session_state:
+            set_control(key, value)
+    for key in ("_playground_trail", "_playground_kept"):
         st.session_state.pop(key, None)
-    st.query_params.clear()
 
 
 def spectra(config: PlaygroundConfig, job: Job) -> None:
@@ -382,7 +424,7 @@ def show() -> None:
     follow([*open_jobs, *([job] if job is not None else [])])
     left, right = st.columns(2, gap="medium")
     with left:
-        if job is not None and job.done and not job.trouble:
+        if job is not None and job.done and not job.trouble and not predict:  # it would tell
             spectra(config, job)
     with right, st.container(border=True, key="panel-playground-plane", gap="xsmall"):
         st.markdown("**What one projection does**")

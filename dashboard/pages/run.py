@@ -187,7 +187,8 @@ def figures() -> None:
         if steps:
             panel(losses, steps, tasks=tasks, total_steps=total, key="run-losses", height=320, live=True)
         else:
-            _later("Losses", "The first point appears with the first step.")
+            ended = state in ("finished", "stopped", "failed", "gone")
+            _later("Losses", "This run holds no losses." if ended else "The first point appears with the first step.")
     with right, st.container(key="run-matrix-place"):
         if measured:
             panel(
@@ -205,7 +206,7 @@ def figures() -> None:
     with left, st.container(key="run-norms-place"):
         if any(event.proposed_norm for event in steps):
             panel(update_norms, steps, total_steps=total, key="run-norms", height=300, live=True)
-        elif not steps:
+        elif not steps and state not in ("finished", "stopped", "failed", "gone"):
             _later("What gets through of each step", "It appears with the first step.")
     with right, st.container(key="run-tasks-place"):
         if plan.trained_tasks > 1 and measured:

@@ -36,8 +36,8 @@ const seedsOf = point => point.seeds.length > 1 ? 'mean of ' + point.seeds.lengt
 function saidOf(d, found, held) {
   const ask = d.trains ? (held ? '; let go to train it' : '') : '';
   switch (found.kind) {
-    case 'live': return 'Trained just now, ' + seedsOf(found.point);
-    case 'trained': return 'Trained before, ' + seedsOf(found.point);
+    case 'live': return 'Trained, ' + seedsOf(found.point);
+    case 'trained': return 'Trained, ' + seedsOf(found.point);
     case 'stored': return 'Recorded, ' + seedsOf(found.point) + ask;
     case 'between': return 'Interpolated between ' + found.from + ' and ' + found.to + ask;
     default: return d.waiting || (d.trains ? 'Not trained yet' + ask : 'Not trained');
@@ -53,7 +53,8 @@ function build(box, d) {
   for (const [name, label, help] of [['final', 'Final average accuracy', 'mean over all tasks, after the last'],
       ['learning', 'Learned', 'mean accuracy right after each task'], ['forgetting', 'Forgotten', 'mean drop from the best']]) {
     const cell = html('div', 'pg-number', head);
-    html('span', 'pg-label', cell, label).title = help;
+    const title = html('span', 'pg-label', cell, label); title.title = help;
+    if (name === 'final') box.__average = title;
     box.__numbers[name] = html('b', 'pg-value', cell);
   }
   box.__profile = svg('svg', { class: 'pg-profile', role: 'img' }, box);
@@ -68,7 +69,7 @@ function build(box, d) {
     node.type = 'button'; node.addEventListener('click', act); return node; };
   box.__play = button('play', 'Play', () => box.__running ? halt(box) : play(box));
   button('one', 'One task', () => { halt(box); show(box, Math.min(box.__shown + 1, box.__data.tasks.length)); });
-  button('reset', 'Reset', () => { halt(box); show(box, 0); });
+  button('reset', 'From the start', () => { halt(box); show(box, 0); });
   const speed = box.__speed = html('select', 'pg-button pg-speed', steps);
   speed.setAttribute('aria-label', 'Speed of Play');
   for (const [name, wait] of [['slow', 1500], ['normal', 700], ['fast', 250]]) { const option = html('option', '', speed, name); option.value = wait; option.selected = wait === 700; }
@@ -99,7 +100,7 @@ function axis(root, { x0, x1, y0, y1 }, marks, along, place, spelled) {
 
 const path = points => points.map(([x, y], i) => (i ? 'L' : 'M') + x.toFixed(1) + ' ' + y.toFixed(1)).join(' ');
 
-function drawProfile(box, d, at, found, hidden) {              // three lines over the slider: learned, final, forgotten
+function drawProfile(box, d, at, found, hidden, whole) {              // three lines over the slider: learned, final, forgotten
   box.__profile.style.display = d.texts.length < 2 ? 'none' : '';
   if (d.texts.length < 2) return;
   const root = box.__profile, width = Math.max(box.clientWidth || 800, 280), height = 170;
@@ -122,7 +123,8 @@ function drawProfile(box, d, at, found, hidden) {              // three lines ov
     if (q) svg('text', { x: x(q.i), y: y(last(q.p)[name] ?? 0) + drop, class: 'pg-name' + (name === 'final' ? ' pg-strong' : ''), 'text-anchor': 'middle' }, root, label);
   }
   svg('line', { x1: x(at), x2: x(at), y1: 4, y2: height, class: 'pg-now' }, root);
-  if (found.point && !hidden) svg('circle', { cx: x(at), cy: y(last(found.point).final ?? 0), r: 6, class: 'pg-dot' + (found.kind === 'between' ? ' pg-open' : '') }, root);
+  if (points.length < 3 && d.trains && d.movable && !hidden) svg('text', { x: width / 2, y: y(75), class: 'pg-name', 'text-anchor': 'middle' }, root, 'Move the slider, or draw the frontier, to see the curve');
+  if (found.point && !hidden && whole) svg('circle', { cx: x(at), cy: y(last(found.point).final ?? 0), r: 6, class: 'pg-dot' + (found.kind === 'between' ? ' pg-open' : '') }, root);
   root.setAttribute('aria-label', 'Final average accuracy, learning accuracy and forgetting over the slider\'s positions');
 }
 
@@ -169,7 +171,8 @@ function drawFree(box, d, point, shown, hidden) {
   axis(root, frame, [0, 0.25, 0.5, 0.75, 1], 'y', y, v => Math.round(100 * v) + ' %');
   const step = Math.ceil(tasks / 6);
   axis(root, frame, d.tasks.map((_, t) => t).filter(t => t % step === step - 1), 'x', x, t => d.tasks[t].name);
-  if (!point || hidden) return;
+  if (!d.projects) svg('text', { x: (frame.x0 + frame.x1) / 2, y: y(0.5), class: 'pg-name', 'text-anchor': 'middle' }, root, 'This rule protects no directions');
+  if (!point || hidden || !d.projects) return;
   const ends = d.layers.map((name, l) => ({ name, l, y: y(shown ? point.free[shown - 1]?.[l] ?? 1 : 1) })).sort((a, b) => a.y - b.y);
   for (let i = 1; i < ends.length; i++) ends[i].put = Math.max(ends[i].y, (ends[i - 1].put ?? ends[i - 1].y) + 14);
   for (let i = ends.length - 1, floor = frame.y0; i >= 0; i--) { ends[i].put = Math.min(ends[i].put ?? ends[i].y, floor); floor = ends[i].put - 14; }
@@ -220,7 +223,7 @@ function drawPlane(box, d, found, shown, hidden) {
   if (hidden) { root.setAttribute('aria-label', 'Place your prediction: arrow keys move the mark, Enter places it'); root.tabIndex = 0;
     const aim = box.__aim ??= { x: f.high / 2, y: (100 + f.low) / 2 };
     svg('circle', { cx: planeX(f, aim.x), cy: planeY(f, aim.y), r: 7, class: 'pg-aim' }, root);
-    svg('text', { x: 165, y: 140, class: 'pg-name', 'text-anchor': 'middle' }, root, 'Click where the dot will be'); }
+    svg('text', { x: 165, y: 240, class: 'pg-name', 'text-anchor': 'middle' }, root, 'Click where the dot will be'); }
   else { root.tabIndex = -1; root.setAttribute('aria-label', now ? `Learned ${percent(now.learning)}, forgotten ${pp(now.forgetting)}` : 'Nothing learned yet'); }
 }
 
@@ -228,31 +231,35 @@ function sentence(box, d, found, shown) {
   const point = found.point, now = point && shown ? point.after[shown - 1] : null;
   if (!now) return found.kind === 'none' ? d.waiting || '' : 'Nothing learned yet. Press Play or One task.';
   const free = point.free[shown - 1], least = free.reduce((a, v, i) => v < free[a] ? i : a, 0);
-  const room = free.some(v => v < 0.9995) ? ` Least room: ${d.layers[least]}, ${Math.round(100 * free[least])} % of its input directions are free.` : '';
+  const room = d.projects && free.some(v => v < 0.9995) ? ` Least room: ${d.layers[least]}, ${Math.round(100 * free[least])} % of its input directions are free.` : '';
   const all = { ...d.stored, ...d.points, ...(d.live ? { [d.live.text]: d.live } : {}) };
   const texts = d.texts.filter(text => all[text]), last = text => all[text].after[all[text].after.length - 1].final;
   const top = texts.length > 2 ? texts.reduce((a, b) => last(b) > last(a) ? b : a) : null;
-  const best = top && shown === d.tasks.length ? ` Best so far: ${d.short} = ${top} ends at ${percent(last(top))}.` : '';
-  const guess = box.__guess ? ` Your mark was ${pp(Math.hypot(box.__guess.x - now.forgetting, box.__guess.y - now.learning))} away.` : '';
+  const best = top && shown === d.tasks.length ? ` The best known is ${d.short} = ${top}, ${percent(last(top))} (${seedsOf(all[top])}).` : '';
+  const off = (mark, real) => Math.abs(mark - real) < 1 ? 'right within a point' : `${pp(Math.abs(mark - real))} too ${mark > real ? 'high' : 'low'}`;
+  const guess = box.__guess ? ` Your mark was ${off(box.__guess.y, now.learning)} in what is learned, ${off(box.__guess.x, now.forgetting)} in what is forgotten.` : '';
   if (d.other) {
     const plain = d.other.point.after[shown - 1];
     return `After ${shown} of ${d.tasks.length} tasks: the unprotected network stands at ${percent(plain.final)} on average, the protected one (${d.short} = ${point.text}) at ${percent(now.final)}. ${d.tasks[0].name} is down to ${percent(d.other.point.matrix[shown - 1][0])} without protection, ${percent(point.matrix[shown - 1][0])} with it.${room}${best}`;
   }
-  return `After ${shown} of ${d.tasks.length} tasks: learned ${percent(now.learning)}, forgotten ${pp(now.forgetting)}, ${percent(now.final)} on average now.${room}${best}${guess}`;
+  return `After ${shown} of ${d.tasks.length} tasks: learned ${percent(now.learning)}, forgotten ${pp(now.forgetting)}, ${percent(now.final)} on average.${room}${best}${guess}`;
 }
 
 function draw(box) {
   const d = box.__data, at = +box.__input.value, found = known(d, at), shown = box.__shown;
   const hidden = d.predict && !box.__guess && found.kind !== 'none';
   const now = found.point && shown ? found.point.after[shown - 1] : null;
-  box.__value.textContent = d.texts[at];
+  const whole = shown === d.tasks.length;
+  box.__average.textContent = whole || hidden ? 'Final average accuracy' : 'Average accuracy so far';
+  box.__value.textContent = d.movable ? d.texts[at] : '';
   box.__input.setAttribute('aria-valuetext', d.texts[at]);
   box.__said.textContent = hidden ? 'Predict first: mark the place on the plane' : saidOf(d, found, box.__held || d.texts[at] !== d.texts[d.at]);
   box.__numbers.final.textContent = hidden ? '?' : percent(now?.final);
   box.__numbers.learning.textContent = hidden ? '?' : percent(now?.learning);
   box.__numbers.forgetting.textContent = hidden ? '?' : pp(now?.forgetting);
-  box.__count.textContent = `${shown} of ${d.tasks.length} tasks`;
-  drawProfile(box, d, at, found, hidden);
+  box.__count.textContent = hidden ? '' : `${shown} of ${d.tasks.length} tasks`;
+  for (const node of box.querySelectorAll('.pg-button')) node.disabled = hidden;
+  drawProfile(box, d, at, found, hidden, whole);
   drawMatrix(box.__matrix, d, found.point, shown, hidden);
   if (box.__other) drawMatrix(box.__other, d, d.other.point, shown, false);
   drawFree(box, d, found.point, shown, hidden);
@@ -301,8 +308,8 @@ export default function mount({ data, parentElement, setStateValue }) {
   if (box.__wired) return;
   box.__wired = true;
   input.addEventListener('pointerdown', () => { box.__held = true; });
-  input.addEventListener('input', () => { box.__guess = null; halt(box); draw(box); });
-  input.addEventListener('change', () => { box.__held = false; box.__asked = box.__data.texts[+input.value]; box.__when = Date.now();
+  input.addEventListener('input', () => { box.__guess = null; draw(box); });
+  input.addEventListener('change', () => { box.__held = false; if (!box.__running) box.__shown = box.__data.tasks.length; box.__asked = box.__data.texts[+input.value]; box.__when = Date.now();
     box.__say?.('chosen', { step: box.__asked, move: box.__when }); draw(box); });
   for (const end of ['pointerup', 'pointercancel']) input.addEventListener(end, () => { box.__held = false; });
   box.__plane.addEventListener('click', event => { if (guessing(box)) place(box, event); });

@@ -6,6 +6,7 @@ the server hears the position on release and trains it. The same script draws th
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -16,7 +17,7 @@ import streamlit as st
 
 from cl_core.assets import assets_folder
 from cl_core.playground.frontier import neutral, point, stored, text_of
-from cl_core.playground.settings import PlaygroundConfig, slider_of, strength_of
+from cl_core.playground.settings import PROJECTIONS, PlaygroundConfig, slider_of, strength_of
 from cl_core.playground.streams import NAMES, tasks_of
 from cl_core.playground.training import Outcome
 from dashboard.theme import ground_of, task_colour, task_name
@@ -70,7 +71,9 @@ def board_record(
     texts = [text_of(config)] if fixed else positions(config)
     here = text_of(config)
     return {
-        "label": "Nothing to move" if slider is None else slider.label,
+        "label": "This rule has no strength to set" if slider is None else slider.label,
+        "movable": slider is not None,
+        "projects": config.rule in PROJECTIONS,
         "short": SHORT.get(slider.setting, "") if slider else "",
         "texts": texts,
         "at": texts.index(here),
@@ -92,7 +95,7 @@ def board_record(
     }
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@functools.lru_cache(maxsize=64)
 def _thumbnails(stream: str, tasks: int, similarity: float, seed: int) -> list[dict[str, Any]]:
     """The first test image of every task in grey values 0 to 255, and its class; empty where the digits are missing."""
     try:
@@ -117,7 +120,7 @@ def _point(outcome: Outcome) -> dict[str, Any] | None:
     return point([outcome], text_of(outcome.config)) if outcome.tasks else None
 
 
-@st.cache_data(max_entries=1, show_spinner=False)
+@functools.lru_cache(maxsize=1)
 def _recorded() -> list[dict[str, Any]]:
     """The frontiers that travel with the program."""
     files = sorted((assets_folder() / "playground").glob("*.json"))

@@ -7,6 +7,7 @@ import streamlit as st
 from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig, at_strength
 from dashboard.frame import carry, go_to
+from dashboard.theme import percent
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
 PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
@@ -25,8 +26,8 @@ def trade_off() -> bool:
     with st.container(border=True, key="panel-trade-off"):
         st.markdown(
             f"**A small network learns ten tasks, one after the other.** Protect nothing, and it forgets: it ends at "
-            f"{lowest['after'][-1]['final']:.0f} %. Protect everything, and it cannot learn: "
-            f"{highest['after'][-1]['final']:.0f} %. In between it reaches {top['after'][-1]['final']:.0f} %. "
+            f"{percent(lowest['after'][-1]['final'])}. Protect everything, and it cannot learn: "
+            f"{percent(highest['after'][-1]['final'])}. In between it reaches {percent(top['after'][-1]['final'])}. "
             "Move the slider and watch what it costs."
         )
         playground_board(

@@ -70,11 +70,12 @@ def look_at(page, url):
 
 def test_start_shows_a_matrix_and_plays_it(page, server):
     look_at(page, server.url)
+    panel = page.locator(".st-key-panel-start-matrix")  # the trade-off above has a Play of its own
     page.locator(MATRIX).first.wait_for()
-    page.get_by_role("button", name="Play").click()
-    page.get_by_role("button", name="Stop playing").wait_for()
-    page.get_by_role("button", name="Play", exact=False).first.wait_for()
-    page.wait_for_url("**run=*split-digits*")  # the recording that travels along, and the link to it opens it again
+    panel.get_by_role("button", name="Play").click()
+    panel.get_by_role("button", name="Stop playing").wait_for()
+    panel.get_by_role("button", name="Play", exact=False).first.wait_for()
+    page.wait_for_url("**run=*permuted-digits*")  # the recording that travels along, and the link to it opens it again
     page.reload()
     page.locator(MATRIX).first.wait_for()
 

@@ -95,7 +95,7 @@ def test_a_prediction_is_placed_before_the_dot_appears(server, page):
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     assert page.locator(".pg-panel-plane .pg-dot").count() == 1
-    assert "Your mark was" in page.inner_text(".pg-sentence")
+    assert "in what is learned" in page.inner_text(".pg-sentence")
 
 
 def test_the_exported_page_works_without_a_server(page, tmp_path):

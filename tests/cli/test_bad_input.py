@@ -55,6 +55,16 @@ def test_a_name_longer_than_a_file_may_have_is_not_found_in_one_sentence(say, co
     assert (status, out) == (1, "") and len(one_sentence(err)) < 400
 
 
+HUGE = "1" + "0" * 400  # no double holds it
+
+
+@pytest.mark.parametrize("text", ['{"log_history": ' + "[" * 100_000, '{"log_history": [{"loss": ' + HUGE + "}]}"])
+def test_a_log_of_another_program_that_cannot_be_meant_is_refused(say, tmp_path, text):
+    (tmp_path / "trainer_state.json").write_text(text)
+    status, out, err = say("import", tmp_path / "trainer_state.json")
+    assert status in (1, 2) and out == "" and "trainer_state.json" in one_sentence(err)
+
+
 def test_a_run_cannot_be_named_so_long_that_its_folder_could_not_be_made(say, runs):
     status, _, err = say("run", "--method", "sequential", *TINY, "--name", "x" * 300)
     assert status == 1 and "at most 200 bytes" in one_sentence(err) and not runs.exists()

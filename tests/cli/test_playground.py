@@ -46,6 +46,8 @@ def test_every_rule_runs_and_a_threshold_a_layer(say):
 def test_networks_are_kept_as_runs(say, runs):
     status, out, _ = say("playground", "--frontier", "0,0.9", *SHORT, "--keep", "pg")
     assert status == 0 and sorted(p.name for p in runs.iterdir()) == ["pg-0", "pg-0.9"]
+    status, out, error = say("playground", "--frontier", "0,0.9", *SHORT, "--keep", "pg")
+    assert status == 2 and "choose another name for --keep" in error, "refused before anything is trained"
     status, out, _ = say("show", "pg-0.9", "--json")
     assert status == 0 and json.loads(out)["state"] == "finished"
 
@@ -72,6 +74,11 @@ def test_the_web_page_needs_no_network(say, tmp_path):
         (("--rule", "joint", "--frontier", "0.9"), "has no strength to choose"),
         (("--tasks", "1"), "tasks must lie in [2, 20]"),
         (("--set", "widht=3"), "Did you mean width?"),
+        (("--rule", "ewc", "--energy", "0.5"), "has no energy threshold"),
+        (("--energy", "0.5", "--set", "energy=0.9"), "say the same thing"),
+        (("--energy", "0.5", "--frontier", "0.5,0.9"), "say the same thing"),
+        (("--html", "/nowhere/at/all.html"), "there is no folder"),
+        (("--keep", "../outside"), "--keep takes a plain folder name"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(say, arguments, said):

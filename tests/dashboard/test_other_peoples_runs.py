@@ -69,6 +69,8 @@ def test_every_page_opens_a_recorded_run(open_page, recorded, page):
 def test_every_page_opens_an_imported_run(open_page, imported, page):
     shown = open_page(page, run="theirs")
     assert not shown.error
+    if page == "run":
+        assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
     if page == "start":
         assert "imported from results.csv" in texts(shown) and "DER on pets" in texts(shown)
 

@@ -60,9 +60,13 @@ def test_every_rule_stream_and_size_can_be_chosen(open_page):
     for title in ("SGP", "Adam-NSCL", "EWC", "Replay", "Joint training", "No protection"):
         app.selectbox(key="protect").set_value(title).run()
         assert not app.exception, title
+    app.number_input(key="tasks").set_value(20).run()
     for title in ("Rotated", "Split"):
         app.selectbox(key="digits").set_value(title).run()
         assert not app.exception, title
+    shown = app.number_input(key="parts")
+    assert len(board(app)["tasks"]) == shown.value == shown.max == 5, "the control and the training agree"
+    app.selectbox(key="digits").set_value("Permuted").run()
     app.number_input(key="depth").set_value(3).run()
     assert not app.exception and board(app)["layers"] == ["hidden 1", "hidden 2", "hidden 3", "output"]
 
@@ -74,10 +78,29 @@ def test_a_threshold_for_each_layer(open_page):
     assert app.button(key="playground-frontier").disabled
 
 
+def test_all_defaults_brings_every_control_back(open_page):
+    app = settled(open_page("playground", **QUICK, epsilon="0.7", predict="true", similarity="0.8"))
+    assert board(app)["predict"] and board(app)["texts"][board(app)["at"]] == "0.7"
+    app.button(key="playground-reset").click().run()
+    assert not app.exception
+    record = board(app)
+    assert not record["predict"] and record["texts"][record["at"]] == "0.95" and len(record["tasks"]) == 10
+    assert app.select_slider(key="similarity").value == "0"
+
+
+def test_what_another_page_sends_is_in_the_address(open_page):
+    app = open_page("learn")
+    app.session_state["_kept-similarity"] = "0.8"
+    app.session_state["_kept-predict"] = "true"
+    app.switch_page("../pages/playground.py").run()
+    assert not app.exception and app.select_slider(key="similarity").value == "0.8" and board(app)["predict"]
+
+
 def test_recorded_points_stand_on_the_slider(open_page):
     record = board(open_page("playground"))
     assert set(record["stored"]) == set(record["texts"]), "every position of the default settings is recorded"
     assert all(len(point["seeds"]) == 3 for point in record["stored"].values())
+    assert open_page("playground").button(key="playground-frontier").disabled, "drawing fewer would take marks away"
     assert not board(open_page("playground", width="32", **QUICK))["stored"], "other settings, other networks"
 
 

@@ -21,7 +21,7 @@ from cl_core.engine import checkpoint
 from cl_core.engine.knobs import turn
 from cl_core.engine.worker import drive
 from cl_core.registry import BACKBONES, METHODS, load
-from cl_core.store import RunFolder, RunReader, RunWriter, create_run, fork_run
+from cl_core.store import RunReader, RunWriter, create_run, fork_run
 from cl_core.streams.stream import MULTI_DOMAIN
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
@@ -159,7 +159,7 @@ def recorded(request, config_of, tmp_path_factory):
     recording = Recording(config_of(request.param, diagnostics={"readout_control": "every", "probe_epochs": 1}))
     trainer = build(recording.config)
     for number, moment in enumerate(trainer.run()):
-        folder = RunFolder(tmp_path_factory.mktemp("moment"))
+        folder = create_run(tmp_path_factory.mktemp("moment"), recording.config)
         recording.moments.append(moment)
         recording.states.append(flat(trainer.state()))
         recording.checkpoints.append(checkpoint.save(folder, trainer.state(), number, boundary=False))

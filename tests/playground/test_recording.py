@@ -10,6 +10,7 @@ import pytest
 
 from cl_core.playground import PlaygroundConfig, train
 from cl_core.playground.recording import SPACE, Recorded, keep, playground_config, run_config
+from cl_core.playground.settings import RULES
 from cl_core.store import RunReader, StoreError
 from cl_core.summary import summarise
 from cl_core.whatif import boundaries
@@ -29,7 +30,7 @@ def events(folder, kind):
 
 def test_its_numbers_are_those_that_were_shown(kept):
     shown, told = train([SHORT])[0], summarise(kept)
-    assert told.state == "finished" and told.method == "gpm" and told.backbone == "mlp"
+    assert told.state == "finished" and told.method == "playground-gpm" and told.backbone == "mlp"
     matrix = [[np.nan if v is None else v for v in row] for row in told.accuracy_matrix]
     assert np.array_equal(matrix, shown.matrix(), equal_nan=True)
     for name, value in shown.numbers().items():
@@ -60,8 +61,10 @@ def test_updates_stay_out_of_the_protected_space(kept):
 
 
 def test_its_settings_lead_back_to_the_playground():
-    for config in (SHORT, dataclasses.replace(SHORT, energy=(0.5, 0.9, 0.95)), PlaygroundConfig(rule="adam-nscl")):
+    rules = [PlaygroundConfig(rule=rule) for rule in RULES]
+    for config in (SHORT, dataclasses.replace(SHORT, energy=(0.5, 0.9, 0.95)), *rules):
         assert playground_config(run_config(config)) == config
+        assert playground_config(run_config(config).completed()) == config, "as a run's folder stores it"
         assert playground_config(type(run_config(config)).from_dict(run_config(config).to_dict())) == config
 
 

@@ -224,6 +224,16 @@ def test_inputs_of_an_evaluation_are_not_taken_for_training(tmp_path):
     recorder.close()
 
 
+def test_inputs_that_are_not_finite_are_left_out_and_said(tmp_path):
+    model = network()
+    recorder = Recorder(tmp_path / "mine", model, tasks=1, modules=["0"], every=1)
+    model(torch.full((20, WIDTH), float("nan")))
+    recorder.step(loss=float("nan"))
+    with pytest.warns(UserWarning, match="inputs of 0 were not finite"):
+        recorder.end_task(0, accuracies=[50.0])
+    assert summarise(recorder.folder).state == "finished" and not events(tmp_path / "mine", "SpectrumMeasured")
+
+
 def test_every_says_which_steps_are_looked_at(tmp_path):
     model = network()
     recorder = Recorder(tmp_path / "mine", model, tasks=1, every=3)
@@ -345,6 +355,12 @@ def test_settings_that_cannot_be_meant_are_refused_before_a_folder_is_made(tmp_p
     with pytest.raises(ValueError, match=sentence):
         Recorder(tmp_path / "mine", network(), **options)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_method_that_is_called_as_one_of_ours_gets_none_of_its_settings(tmp_path):
+    recorder = Recorder(tmp_path / "mine", network(), tasks=1, method="nsp2", settings={"lr": 0.1})
+    recorder.close()
+    assert recorder.folder.config().settings == {"lr": 0.1}
 
 
 def test_a_taken_folder_is_not_written_into(tmp_path):
