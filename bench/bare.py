@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.io_types import BlockEdit, Joined, LowRank
+from cl_core.backbones.io_types import NO_EDIT, BlockEdit, Joined, LowRank, ModelEdit
 from cl_core.engine.trainer import Trainer
 from cl_core.methods.method import new_optimiser
 from cl_core.streams.stream import Batch, Task
@@ -62,6 +62,14 @@ class Watched:
         features = self.backbone(images, **entered)
         self.images.append(Asked(entered, features.pooled.requires_grad))
         return features
+
+    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = ()) -> Any:
+        found = type(self.backbone).features(self, images, edit, taps)  # through __call__ above
+        asked, prompts = self.images[-1], [block.prompts for block in edit.blocks.values()]
+        if prompts and all(own is not None for own in prompts):  # one set for all images, block by block
+            entered = {name: value for name, value in asked.entered.items() if name != "edits"}
+            self.images[-1] = replace(asked, entered={**entered, "prompts": torch.stack(prompts)})
+        return found
 
     def encode_text(self, tokens: Tensor, **entered: Any) -> Tensor:
         said = self.backbone.encode_text(tokens, **entered)
