@@ -24,15 +24,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, Joined, LowRank
+from cl_core.backbones.io_types import NO_EDIT, BlockEdit, Joined, LowRank, ModelEdit
 from cl_core.engine.trainer import Trainer
+from cl_core.methods.method import new_optimiser
 from cl_core.streams.stream import Batch, Task
 
 
@@ -62,6 +63,14 @@ class Watched:
         self.images.append(Asked(entered, features.pooled.requires_grad))
         return features
 
+    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = ()) -> Any:
+        found = type(self.backbone).features(self, images, edit, taps)  # through __call__ above
+        asked, prompts = self.images[-1], [block.prompts for block in edit.blocks.values()]
+        if prompts and all(own is not None for own in prompts):  # one set for all images, block by block
+            entered = {name: value for name, value in asked.entered.items() if name != "edits"}
+            self.images[-1] = replace(asked, entered={**entered, "prompts": torch.stack(prompts)})
+        return found
+
     def encode_text(self, tokens: Tensor, **entered: Any) -> Tensor:
         said = self.backbone.encode_text(tokens, **entered)
         self.texts.append(Asked(entered, said.requires_grad, tokens))
@@ -77,11 +86,11 @@ class OwnLoss:
     def __init__(self, trainer: Trainer) -> None:
         shared = (trainer.stream, trainer.backbone, trainer.curriculum)
         self.method = copy.deepcopy(trainer.method, {id(o): o for o in shared})
-        self.backbone, self.optimiser = trainer.backbone, self.method.optimiser()
+        self.backbone, self.optimiser = trainer.backbone, new_optimiser(self.method.groups())
 
     def step(self, batch: Batch) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(self.method.loss(self.backbone, batch.images, batch.labels).parts.values())).sum().backward()
+        torch.stack(list(self.method.loss(self.backbone, batch).parts.values())).sum().backward()
         self.optimiser.step()
 
 
@@ -89,7 +98,7 @@ def bare_loop(own: OwnLoss, task: Task, batch: Batch, precision: torch.dtype) ->
     """The bare loop of the kind of tuning that `own`'s next step is, in the precision its backbone has. Raises
     NoBareLoop with the reason."""
     watched, kind = Watched(own.backbone), type(own.optimiser)
-    own.method.loss(watched, batch.images, batch.labels)
+    own.method.loss(watched, batch)
     asked = next((a for a in watched.images if a.trained), Asked({}, False))
     kind = kind if kind.__module__.startswith("torch.optim") else torch.optim.Adam
     if not hasattr(own.backbone, "encode_text"):

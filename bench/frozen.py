@@ -4,7 +4,7 @@
 
 All classes at once, and the classes of each of `tasks` tasks among themselves (the task known), mean over tasks and the
 class orders of the seeds. Pooled features of the untouched backbone, two readouts: LDA with shrinkage s (as in
-`cl_core.diagnostics.readout`, but with s searched) and logistic regression on standardised features, L2 penalty 1/C.
+`lda_readout`, but with s searched) and logistic regression on standardised features, L2 penalty 1/C.
 s and C are chosen on the validation split; the test images are read once, with all training images.
 """
 
@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from cl_core.config import StreamConfig
-from cl_core.diagnostics.readout import ClassStatistics
+from cl_core.diagnostics.lda_readout import ClassStatistics
 from cl_core.registry import BACKBONES, STREAMS, load
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3)

@@ -349,9 +349,8 @@ def evaluation_pass(trainer: Trainer, task: Task) -> None:
     """The task's training images looked at and classified as test images are."""
     method, backbone = trainer.method, trainer.backbone
     with backbone.computing_in(trainer.precision):
-        method.prepare_classifier(backbone)
         for batch in trainer.feed.ordered(task, "train", trainer.evaluation.batch):
-            method.classify(method.features(backbone, batch.images).pooled, task.classes)
+            method.classify(method.features(backbone, batch.images, ids=batch.ids).pooled, task.classes)
 
 
 def whole(config: RunConfig) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, configured
 from cl_core.engine.device import choose_device, choose_precision
 from cl_core.engine.trainer import Trainer
-from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, load, lookup
+from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, Scheme, load, lookup
 from cl_core.streams.stream import TaskStream
 
 
@@ -26,12 +26,17 @@ def check(config: RunConfig) -> tuple[type, Any]:
         )
     method_name, entry = lookup(METHODS, config.method, "method")
     backbone_name, backbone_entry = lookup(BACKBONES, config.backbone, "backbone")
-    lookup(STREAMS, config.stream, "stream")
+    stream_name, stream_entry = lookup(STREAMS, config.stream, "stream")
     if entry.needs and backbone_entry.needs and entry.needs != backbone_entry.needs:
         raise ConfigError(
             f"method {method_name} cannot use backbone {backbone_name}; choose one of: {_fitting(entry.needs)}"
         )
     kind = load(METHODS, config.method, "method")
+    if _names_tasks(stream_name, stream_entry) and not kind.serves_known_tasks:
+        raise ConfigError(
+            f"stream {stream_name} says which task a test image belongs to, but {method_name} looks for its class "
+            "among all classes; choose a class-incremental stream such as split-digits"
+        )
     settings = configured(kind.Config, config.settings, method_name)
     if kind.companion:
         companion, its = lookup(BACKBONES, settings.companion, "backbone")
@@ -42,6 +47,11 @@ def check(config: RunConfig) -> tuple[type, Any]:
             )
     choose_precision(config.precision, choose_device(config.device))
     return kind, settings
+
+
+def _names_tasks(name: str, entry: Entry) -> bool:
+    """Whether a stream is multi-domain, as far as its name says: folders, one a domain, are separated by commas."""
+    return entry.domains or (isinstance(entry, Scheme) and entry.paths == "all" and "," in name)
 
 
 def _not_loaded(config: RunConfig) -> str:

@@ -531,6 +531,15 @@ class CommandRefused(Event):
 
 
 @dataclass(frozen=True)
+class MeasurementStopped(Event):
+    """A measurement failed and is left out from here on; training goes on without it."""
+
+    measurement: str  # "probe", "prompt spectra", …
+    reason: str  # one sentence
+    details: str = ""  # the traceback
+
+
+@dataclass(frozen=True)
 class RunFailed(Event):
     """The run ended with an error; what was measured before stays."""
 
@@ -578,6 +587,7 @@ KINDS: dict[str, type[Event]] = {
         RunForked,
         StateChanged,
         CommandRefused,
+        MeasurementStopped,
         RunFailed,
     )
 }

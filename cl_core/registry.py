@@ -22,6 +22,7 @@ class Entry:
     about: str
     needs: str = ""  # a backbone family, where not every one serves
     holds: str = ""  # of a method: "module:function" that says what it has in memory during a step (`cl_core.estimate`)
+    domains: bool = False  # of a stream: a test image comes with its task
     origin: str = ""  # the plug-in that brought it (`cl_core.plugins`)
 
 
@@ -183,13 +184,17 @@ STREAMS = {
     "micro-mtil": Entry(
         "cl_core.streams.micro_mtil:micro_mtil",
         "six domains said in words: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
+        domains=True,
     ),
     "micro-mtil-long": Entry(
         "cl_core.streams.micro_mtil:micro_mtil_long",
         "the same six domains, each cut in two halves by class: twelve tasks, halves adjacent (I) or far apart (II)",
+        domains=True,
     ),
     "synthetic-domains": Entry(
-        "cl_core.streams.synthetic:synthetic_domains", "the same bars as domains that are known at test; for tests"
+        "cl_core.streams.synthetic:synthetic_domains",
+        "the same bars as domains that are known at test; for tests",
+        domains=True,
     ),
 }
 

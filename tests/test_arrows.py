@@ -34,7 +34,7 @@ ROOMS = {
     "backbones": {"assets", "at_hand", "config", "linalg", "micro_world"},
     "pretraining": {"assets", "backbones", "config", "features", "linalg", "micro_world", "stream", "streams"},
     "methods": {"config", "events", "features", "linalg", "stream"},
-    "diagnostics": {"config", "events", "features", "linalg", "metrics", "stream"},
+    "diagnostics": {"config", "events", "features", "linalg", "method", "methods", "metrics", "stream"},
     "store": {"assets", "changes", "commands", "config", "events", "method_defaults", "metrics", "package",
               "presets", "registry"},
 }
@@ -59,7 +59,8 @@ for may_know in ROOMS.values():  # whoever reads what somebody else may have wri
     may_know.add("untrusted")
 
 VOCABULARIES = {
-    "cl_core.backbones.features": "features",
+    "cl_core.backbones.backbone": "features",
+    "cl_core.backbones.io_types": "features",
     "cl_core.streams.digit_table": "digit_table",
     "cl_core.streams.stream": "stream",
     "cl_core.methods.method": "method",
@@ -190,10 +191,10 @@ def test_a_wrong_arrow_is_seen(module, source):
     [
         ("cl_core.linalg.spectra", "import math\nimport torch\nfrom cl_core.linalg.checks import share"),
         ("cl_core.methods.nsp2", "from cl_core.linalg import spectrum\nfrom cl_core.streams.stream import Task"),
-        ("cl_core.methods.nsp2", "from cl_core.backbones.features import Features"),
+        ("cl_core.methods.nsp2", "from cl_core.backbones.io_types import Features"),
         ("cl_core.engine.trainer", "from cl_core.methods.method import Method\nfrom cl_core import __version__"),
         ("cl_core.cli.demo", "import subprocess\nfrom cl_core.engine.worker import work"),
-        ("cl_core.backbones.vit", "import timm\nfrom cl_core.backbones.features import Features"),
+        ("cl_core.backbones.vit", "import timm\nfrom cl_core.backbones.io_types import Features"),
         ("dashboard.pages.live", "import streamlit as st\nfrom cl_core.store import RunReader"),
     ],
 )

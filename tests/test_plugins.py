@@ -35,8 +35,8 @@ FORGETFUL = (
     + """
     steps = 0
 
-    def loss(self, backbone, images, labels):
-        loss = super().loss(backbone, images, labels)
+    def loss(self, backbone, batch):
+        loss = super().loss(backbone, batch)
         self.steps += 1
         sign = 1 if self.steps % 3 else -1
         loss.parts.update({name: sign * value for name, value in loss.parts.items()})

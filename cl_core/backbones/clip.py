@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
-from cl_core.backbones.features import AS_IT_IS, Adaptation, Features, Tap
-from cl_core.backbones.precision import MixedPrecision, door
+from cl_core.backbones.autocast import MixedPrecision, door
+from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
+from cl_core.backbones.io_types import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Tap
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")
@@ -109,6 +109,20 @@ class ClipBackbone(MixedPrecision):
         if ("final", self.depth - 1) in taps:
             found["final", self.depth - 1] = final
         return Features(final @ self.parameter("visual.proj", adaptation), found)
+
+    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
+        """`forward` as a method's `edit` changes the model."""
+        return self(images, adaptation=edit.adaptation, taps=tuple(taps))
+
+    def edited_block(
+        self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`block` of the image tower as a method's `edit` changes it."""
+        return self.block(layer, tokens, edit.adaptation, taps)
+
+    def read(self, texts: Sequence[str], edit: ModelEdit = NO_EDIT) -> Tensor:
+        """Unit embeddings [n, e] of texts in the space of the image features, as `edit` changes the text tower."""
+        return self.encode_text(self.tokenize(texts), adaptation=edit.adaptation)
 
     @door
     def embed(self, images: Tensor, adaptation: Adaptation = AS_IT_IS) -> Tensor:

@@ -22,8 +22,8 @@ from open_clip.factory import load_checkpoint
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 
 from cl_core.at_hand import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
+from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.clip import ClipBackbone
-from cl_core.backbones.embedded import seeded
 from cl_core.backbones.weight_files import from_hub, missing, read_weights
 from cl_core.config import ConfigError, Preparation
 

@@ -20,7 +20,7 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from cl_core.at_hand import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
-from cl_core.backbones.embedded import seeded
+from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.vit import ViTBackbone
 from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights
 from cl_core.config import ConfigError, Preparation

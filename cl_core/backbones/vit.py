@@ -16,7 +16,7 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +27,10 @@ from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from cl_core.backbones.embedded import load_weights, read_card, seeded, way_out
-from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Joined, LowRank, Tap
-from cl_core.backbones.precision import MixedPrecision, door
+from cl_core.backbones.autocast import MixedPrecision, door
+from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
+from cl_core.backbones.io_types import NO_EDIT, UNEDITED, BlockEdit, Features, Joined, LowRank, ModelEdit, Tap
+from cl_core.backbones.prepended_tokens import run_joined, shown
 from cl_core.config import ConfigError, Preparation
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
@@ -111,6 +112,28 @@ class ViTBackbone(MixedPrecision):
         if joined is not None:
             tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
+
+    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
+        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `Joined` says."""
+        joined, taps = edit.joined, tuple(taps)
+        if joined is None:
+            return self(images, edits=edit.blocks, taps=taps)
+        first, last = self.vit.num_prefix_tokens, ("final", self.depth - 1)
+        seen = self(images, edits=edit.blocks, joined=joined, taps=tuple({*taps, last}) if joined.pooled else taps)
+        pooled = seen.pooled
+        if joined.pooled:
+            pooled = seen.taps[last][:, first : first + joined.tokens.shape[1]].mean(dim=1)
+        return Features(pooled, shown({tap: seen.taps[tap] for tap in taps}, joined, first))
+
+    def edited_block(
+        self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`block` as a method's `edit` changes it, on tokens as `features` shows the block's "input": (tokens leaving
+        the block, what was tapped)."""
+        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps)
+        if edit.joined is None:
+            return run(tokens)
+        return run_joined(run, layer, tokens, edit.joined, self.vit.num_prefix_tokens)
 
     @door
     def embed(self, images: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ from torch import Tensor
 from cl_core.diagnostics import joint_space
 from cl_core.diagnostics.joint_space import Array
 from cl_core.diagnostics.landing import copied
+from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
+from cl_core.methods.method import ReadsClasses
 from cl_core.streams.stream import General, Task, TaskStream
 
 BATCH = 250
@@ -29,8 +31,16 @@ PICTURES = 60  # test pictures of a task whose similarities are measured, classe
 EDGES = np.linspace(-1.0, 1.0, 101)  # bins of the cosines
 
 
-class ModalityGap:
+class ModalityGap(Observer):
     """Measures a method's joint space; nothing for methods without a text tower."""
+
+    name = "modality gap"
+
+    def started(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
+
+    def task_measured(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
 
     def __init__(self, stream: TaskStream) -> None:
         self.stream = stream
@@ -40,13 +50,12 @@ class ModalityGap:
     def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
         """The joint space as it stands: the general set, where the stream has one, then every task in turn."""
         general = self.stream.general
-        sentences = ["a picture"]  # asks only whether there is a text tower
+        if not isinstance(method, ReadsClasses):
+            return []
+        read = torch.zeros(0)
         if general is not None:
             sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
-        read = method.read(backbone, sentences)
-        if read is None:
-            return []
-        method.prepare_classifier(backbone)
+            read = backbone.read(sentences, method.edit(backbone, general.test.pictures[:0]))
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
         shown = [chosen.pictures for _, chosen in tasks]
         if general is not None:

@@ -14,31 +14,57 @@ Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
+from cl_core.backbones.io_types import ModelEdit
+from cl_core.diagnostics.landing import copied
+from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 
 _KINDS = ("input", "attention", "output")
 
 
-class Probe(nn.Module):
-    """References of every task learned so far; its state is saved with the run, so a resumed run compares with the same
-    past."""
+class Probe(Observer):
+    """References of every task learned so far: they lie on the CPU and are saved once, so a resumed run compares with
+    the same past."""
 
-    def __init__(self, backbone: Any, images: dict[int, Tensor], labels: dict[int, Tensor]) -> None:
-        """`images[j]` [n, 3, S, S] prepared, `labels[j]` [n]: task j's probe set."""
-        super().__init__()
-        self.images, self.labels = images, labels
-        self.taps = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
+    name = "probe"
+
+    def __init__(
+        self, backbone: Backbone, images: dict[int, Tensor], labels: dict[int, Tensor], ids: dict[int, Tensor]
+    ) -> None:
+        """`images[j]` [n, 3, S, S] prepared, `labels[j]` and `ids[j]` [n]: task j's probe set."""
+        self.images, self.labels, self.ids = images, labels, ids
+        self.taps_of_blocks = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
+        self._then: dict[int, dict[str, Tensor]] = {}  # task → kind → activations when it had been learned
 
     def measured(self) -> list[int]:
         """Tasks with a reference."""
-        return sorted({int(name.split("_")[1]) for name, _ in self.named_buffers(recurse=False)})
+        return sorted(self._then)
+
+    def reference(self, task: int) -> dict[str, Tensor]:
+        """"input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned."""
+        return self._then[task]
+
+    def references(self) -> dict[str, dict[str, Tensor]]:
+        return {f"task-{task}": then for task, then in self._then.items()}
+
+    def load_references(self, references: Mapping[str, dict[str, Tensor]]) -> None:
+        self._then = {int(name.removeprefix("task-")): dict(then) for name, then in references.items()}
+
+    def epoch_ended(self, view: View) -> list[Event]:
+        if not view.due:
+            return []
+        return self.compare(view.method, view.backbone, range(len(view.learned) - 1), view.clock, view.rivals)
+
+    def task_measured(self, view: View) -> list[Event]:
+        return self.compare(view.method, view.backbone, view.learned, view.clock, view.rivals)
 
     @torch.no_grad()
     def compare(
@@ -49,18 +75,19 @@ class Probe(nn.Module):
         if not tasks:
             return []
         sizes = [len(self.images[task]) for task in tasks]
-        looked = method.features(backbone, torch.cat([self.images[task] for task in tasks]), self.taps)
+        images, ids = (torch.cat([of[task] for task in tasks]) for of in (self.images, self.ids))
+        edit = method.edit(backbone, images, ids)
+        looked = backbone.features(images, edit, self.taps_of_blocks)
         layers = range(backbone.depth)
         stacked = {kind: _stacked([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
         parts = {kind: value.split(sizes, dim=1) for kind, value in stacked.items()}
         pooled = looked.pooled.split(sizes)
         for place, task in enumerate(tasks):
-            if task not in self.measured():
-                for kind in _KINDS:
-                    self.register_buffer(f"task_{task}_{kind}", parts[kind][place].clone())
-                self.register_buffer(f"task_{task}_pooled", pooled[place].clone())
-        method.prepare_classifier(backbone)
-        local = self._local_attention(method, backbone, tasks).split(sizes, dim=1)
+            if task not in self._then:
+                found = {**{kind: parts[kind][place] for kind in _KINDS}, "pooled": pooled[place]}
+                copies = copied([value.clone() for value in found.values()])
+                self._then[task] = dict(zip(found, copies, strict=True))
+        local = self._local_attention(backbone, edit, tasks).split(sizes, dim=1)
         said: list[Event] = []
         for place, task in enumerate(tasks):
             now = {kind: parts[kind][place] for kind in _KINDS}
@@ -68,18 +95,18 @@ class Probe(nn.Module):
             said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
         return said
 
-    def _local_attention(self, method: Any, backbone: Any, tasks: Sequence[int]) -> Tensor:
+    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int]) -> Tensor:
         """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        images, maps = torch.cat([self.images[task] for task in tasks]), []
+        maps, device = [], self.images[tasks[0]].device
         for layer in range(backbone.depth):
-            inputs = torch.cat([getattr(self, f"task_{task}_input")[layer] for task in tasks])
-            maps.append(method.block(backbone, layer, inputs, frozenset({"attention"}), images)[1]["attention"])
+            inputs = torch.cat([self._then[task]["input"][layer] for task in tasks]).to(device)
+            maps.append(backbone.edited_block(layer, inputs, edit, frozenset({"attention"}))[1]["attention"])
         return _stacked(maps)
 
     def _compared(
         self, now: dict[str, Tensor], local: Tensor, pooled: Tensor, task: int, clock: Clock
     ) -> AttentionCompared:
-        then = {kind: getattr(self, f"task_{task}_{kind}") for kind in (*_KINDS, "pooled")}
+        then = {kind: value.to(pooled.device) for kind, value in self._then[task].items()}
         drift = (now["output"] - then["output"]).flatten(1).norm(dim=1) / then["output"].flatten(1).norm(dim=1)
         tokens = now["attention"].shape[-2]
         return AttentionCompared(

@@ -9,13 +9,16 @@ or the task its class came with. A tie counts against the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SelectionMeasured
+from cl_core.methods.parts.selection import Selection
+from cl_core.streams.stream import Batch
 
 
 def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
@@ -37,6 +40,37 @@ def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
     return mine.any(dim=1) & (taken > totals.masked_fill(mine, -torch.inf).amax(dim=1))
 
 
+@runtime_checkable
+class HasPool(Protocol):
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+        """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all)."""
+        ...
+
+
+class PoolSelection(Observer):
+    """What the test images of all tasks learned so far take."""
+
+    name = "selection"
+
+    def __init__(
+        self, portioned: Callable[[Callable[[], Any]], Any], batches: Callable[[int], Iterable[Batch]]
+    ) -> None:
+        """`portioned` runs a pass so that it copes with little memory; `batches(task)`: a task's test images."""
+        self.portioned, self.batches = portioned, batches
+
+    def task_measured(self, view: View) -> list[Event]:
+        if not isinstance(view.method, HasPool):
+            return []
+        return self.portioned(lambda: self._tallied(view)).events(view.clock)
+
+    def _tallied(self, view: View) -> SelectionTally:
+        tally = SelectionTally([task.index for task in view.stream for _ in task.classes])
+        for index in view.learned:
+            for batch in self.batches(index):
+                tally.add(view.method.selection(view.backbone, batch.images, batch.ids), batch.labels)
+        return tally
+
+
 class SelectionTally:
     """Sums over the test images of one round, kept where the images are; nothing of it outlives the round."""
 
@@ -50,7 +84,7 @@ class SelectionTally:
 
     @torch.no_grad()
     def add(self, selections: Iterable[Any], labels: Tensor) -> None:
-        """Take in what images with class ids `labels` [B] took (`cl_core.methods.method.Selection`, one a layer)."""
+        """Take in what images with class ids `labels` [B] took (`Selection`, one a layer)."""
         self.task_of, self._images = self.task_of.to(labels.device), self._images.to(labels.device)
         self._images.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         for chosen in selections:

@@ -12,35 +12,64 @@ The same is measured for every method that changes such weights, whether it has 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.linalg import effective_rank, singular_directions, weight_split
 
 
-class WeightWatch(nn.Module):
+@dataclass(frozen=True)
+class WeightRule:
+    """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
+    min(d − k, r_max) ones where `used`."""
+
+    rho: float = 0.95
+    r_max: int | None = None
+    used: bool = False
+
+
+@runtime_checkable
+class ChangesWeights(Protocol):
+    def adapted_weights(self, backbone: Any) -> Mapping[str, Tensor]:
+        """Name → weight [out, in] of the attention projections as adapted so far; empty if none is."""
+        ...
+
+
+@runtime_checkable
+class SplitsWeights(Protocol):
+    """A method that writes to the directions its weights use least, as its settings `rho` and `r_max` say."""
+
+    config: Any
+
+    def bases(self) -> Mapping[str, tuple[Tensor, Tensor]]: ...
+
+
+class WeightWatch(Observer):
     """Remembers every watched weight as it was after the task before (state) and as it was pre-trained."""
 
+    name = "weights"
+
     def __init__(self) -> None:
-        super().__init__()
+        self._before: dict[str, Tensor] = {}
         self._pretrained: dict[tuple[str, float], Tensor] = {}  # (map, rho) → principal directions, computed once
 
-    def restore(self, buffers: dict[str, Tensor]) -> None:
-        for name, value in buffers.items():
-            self.register_buffer(name, value)
-
-    @torch.no_grad()
-    def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
+    def task_learned(self, view: View) -> list[Event]:
         """One event per adapted projection; nothing if the method changes none."""
-        weights = method.adapted_weights(backbone)
+        method, backbone, clock = view.method, view.backbone, view.clock
+        weights = method.adapted_weights(backbone) if isinstance(method, ChangesWeights) else {}
         if not weights:
             return []
-        rule, said, spread = method.weight_rule(), [], {}
+        rule, said, spread = WeightRule(), [], {}
+        if isinstance(method, SplitsWeights):
+            rule = WeightRule(method.config.rho, method.config.r_max, used=True)
         pretrained = {name: backbone.map_weight(name) for name in weights}
-        before = {name: getattr(self, _key(name), weight) for name, weight in pretrained.items()}
+        before = {name: self._before.get(name, weight) for name, weight in pretrained.items()}
         differs = [[(now != then[name]).any() for then in (before, pretrained)] for name, now in weights.items()]
         differs = torch.stack([torch.stack(found) for found in differs]).tolist()  # read together: it is waited for
         for (name, now), (moved, strayed) in zip(weights.items(), differs, strict=True):
@@ -50,21 +79,23 @@ class WeightWatch(nn.Module):
             said.append(event)
             tower, block, part = name.split(".")
             spread.setdefault(f"{tower}.{part}", {})[int(block)] = energies
-            self.register_buffer(_key(name), now.detach().clone())
+            self._before[name] = now.detach().clone()
         for space, found in spread.items():
             stacked = torch.stack(list(found.values())).float()
             said.append(UpdateByDirection(clock, space, list(found), stacked, "net change"))
         return said
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self._before)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self._before = dict(state)
 
     def _principal(self, name: str, weight: Tensor, rho: float) -> Tensor:
         if (name, rho) not in self._pretrained:
             directions = singular_directions(weight)
             self._pretrained[name, rho] = directions.left[:, : weight_split(directions.values, rho).principal]
         return self._pretrained[name, rho]
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_")
 
 
 def _compare(
@@ -74,7 +105,7 @@ def _compare(
     before: Tensor,
     now: Tensor,
     u_first: Tensor,
-    rule: Any,
+    rule: WeightRule,
     moved: bool,
     strayed: bool,
 ) -> tuple[Event, Tensor]:

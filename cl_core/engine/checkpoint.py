@@ -1,6 +1,9 @@
 """A trainer's state on disk: tensors in one safetensors file, everything else in JSON, a file `done` written last.
 
-    checkpoints/<seq>/state.safetensors  state.json  done
+    checkpoints/<seq>/state.safetensors  state.json  reference-*.safetensors  done
+
+What never changes once it is there (`state["references"]`, tables by name) is written once: later checkpoints hold hard
+links to the same file where the file system has them, and copies elsewhere.
 
 `done` holds the SHA-256 of state.json, which holds that of the tensors. A folder without `done` was cut off in writing
 and is never read. `seq` is the last event that belongs to the
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,16 +37,19 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool, 
     removed. Raises StoreError with nothing left of it."""
     path = folder.checkpoints / f"{seq:08d}"
     tensors: dict[str, Tensor] = {}
-    flat = _flatten(state, "", tensors)
+    references: dict[str, dict[str, Tensor]] = state.get("references", {})
+    flat = _flatten({name: value for name, value in state.items() if name != "references"}, "", tensors)
     if not folder.config_file.is_file():  # else the folder would come to be again, as something that is no run
         raise StoreError(f"cannot write checkpoint {path}: the folder of run {folder.name} is gone")
     try:
         path.mkdir(parents=True, exist_ok=True)
+        sums = _save_references(folder, path, seq, references)
         weights = path / "state.safetensors"
         save_file(tensors, weights)
         flush(weights)
         task, total = state["cursor"]["task"], _sum(weights)
-        record = {"seq": seq, "boundary": boundary, "task": task, "rows": rows, "tensors": total, "state": flat}
+        record = {"seq": seq, "boundary": boundary, "task": task, "rows": rows, "tensors": total}
+        record |= {"references": sums, "state": flat}
         text = json.dumps(record).encode()
         write_atomically(path / "state.json", text, durable=True)
         write_atomically(path / "done", f"{hashlib.sha256(text).hexdigest()}\n".encode(), durable=True)
@@ -62,9 +69,43 @@ def load(checkpoint: Checkpoint) -> dict[str, Any]:
         weights = checkpoint.path / "state.safetensors"
         if checkpoint.tensors and checkpoint.tensors != _sum(weights):
             raise ValueError("state.safetensors has changed since it was written")
-        return _unflatten(read_json(checkpoint.path / "state.json")["state"], load_file(weights))
+        record, references = read_json(checkpoint.path / "state.json"), {}
+        for name, total in record.get("references", {}).items():
+            file = checkpoint.path / _file_of(name)
+            if total != _sum(file):
+                raise ValueError(f"{file.name} has changed since it was written")
+            references[name] = load_file(file)
+        state = _unflatten(record["state"], load_file(weights))
+        return {**state, "references": references} if references else state
     except Exception as error:  # safetensors raises its own kinds for damaged files
         raise damaged(checkpoint.path, error) from error
+
+
+def _file_of(name: str) -> str:
+    return f"reference-{name}.safetensors"
+
+
+def _save_references(
+    folder: RunFolder, path: Path, seq: int, references: dict[str, dict[str, Tensor]]
+) -> dict[str, str]:
+    """Link to the files of the checkpoint before `seq`, write those that it has not: name → SHA-256."""
+    earlier = [older for older in complete(folder, readable=True) if older.seq < seq] if references else []
+    known: dict[str, str] = read_json(earlier[-1].path / "state.json").get("references", {}) if earlier else {}
+    sums = {}
+    for name, table in references.items():
+        file = path / _file_of(name)
+        file.unlink(missing_ok=True)
+        if name in known and (before := earlier[-1].path / file.name).exists():
+            try:
+                os.link(before, file)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(before, file)
+            sums[name] = known[name]
+        else:
+            save_file({kind: value.contiguous() for kind, value in table.items()}, file)
+            flush(file)
+            sums[name] = _sum(file)
+    return sums
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.config import DiagnosticsConfig
-from cl_core.diagnostics.readout import ClassStatistics
-from cl_core.diagnostics.selection import SelectionTally
+from cl_core.diagnostics.lda_readout import ClassStatistics
 from cl_core.engine.device import OUT_OF_MEMORY, let_go
 from cl_core.engine.feed import Feed
 from cl_core.events import AccuracyMeasured, Clock, Event
-from cl_core.methods.method import Method
-from cl_core.streams.stream import TaskStream
+from cl_core.methods.method import Method, ReadsClasses
+from cl_core.streams.stream import Batch, TaskStream
 
 BATCH = 250
 
@@ -31,7 +32,7 @@ class Evaluation:
     def __init__(
         self,
         stream: TaskStream,
-        backbone: nn.Module,
+        backbone: Backbone,
         method: Method,
         feed: Feed,
         diagnostics: DiagnosticsConfig,
@@ -52,13 +53,13 @@ class Evaluation:
         return ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.feed.device)
 
     @torch.no_grad()
-    def features(self, images: Tensor, taps: Iterable[Any] = ()) -> Any:
-        return self.method.features(self.backbone, images, taps)
+    def features(self, batch: Batch, taps: Iterable[Tap] = ()) -> Features:
+        return self.method.features(self.backbone, batch.images, taps, batch.ids)
 
     @torch.no_grad()
     def before_training(self, clock: Clock) -> list[Event]:
-        """What the pre-trained model can do already, on every task, where tasks are known."""
-        if not self.stream.task_is_known:
+        """What the pre-trained model can do already, on every task, where tasks are known and classes are read."""
+        if not (self.stream.task_is_known and isinstance(self.method, ReadsClasses)):
             return []
         rows = self._rows({"zero-shot": self.method.classify}, [], range(0))
         return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
@@ -66,7 +67,8 @@ class Evaluation:
     @torch.no_grad()
     def accuracies(self, clock: Clock, learned: list[int], seen: range, *, last: bool) -> list[Event]:
         """One row of each accuracy matrix from one pass over the test images: of all tasks learned so far, or of all
-        tasks where a picture comes with its task. `last`: no task follows."""
+        tasks where an image comes with its task and the method can score classes that it has not trained. `last`: no
+        task follows."""
         if self.stream.task_is_known:
             readouts: Readouts = {"task-incremental": self.method.classify}
         else:
@@ -74,7 +76,7 @@ class Evaluation:
             if self.reads_statistics:
                 readouts["stored statistics"] = self.statistics.classifier()
                 if self.diagnostics.readout_control == "every" or last:
-                    recomputed = self._portioned(lambda: self._recomputed(learned))
+                    recomputed = self.portioned(lambda: self._recomputed(learned))
                     readouts["recomputed statistics"] = recomputed.classifier()
             readouts["task-incremental"] = self.method.classify
         return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts, learned, seen).items()]
@@ -83,27 +85,20 @@ class Evaluation:
         """The classes that compete for the pictures of a task."""
         return self.stream[index].classes if self.stream.task_is_known else seen
 
-    @torch.no_grad()
-    def selection(self, clock: Clock, learned: list[int]) -> list[Event]:
-        """What the test images of all tasks learned so far take from the method's pools."""
-        if not self.diagnostics.selection:
-            return []
-        return self._portioned(lambda: self._tallied(learned)).events(clock)
-
     def _rows(self, readouts: Readouts, learned: list[int], seen: range) -> dict[str, list[float | None]]:
         """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
         other all that `rivals` names."""
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
-        self.method.prepare_classifier(self.backbone)
-        asked = list(range(len(self.stream))) if self.stream.task_is_known else learned
-        counts = [self._portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
+        untrained = self.stream.task_is_known and isinstance(self.method, ReadsClasses)
+        asked = list(range(len(self.stream))) if untrained else learned
+        counts = [self.portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
         counts = torch.stack(counts).tolist()
         for index, right in zip(asked, counts, strict=True):
             for name, count in zip(readouts, right, strict=True):
                 rows[name][index] = 100 * count / len(self.stream[index].test)
         return rows
 
-    def _portioned(self, work: Callable[[], Any]) -> Any:
+    def portioned(self, work: Callable[[], Any]) -> Any:
         """What `work` makes of images in batches of `self.batch`. Where memory does not do, once more in batches half
         as large, and so from here on: what is counted and added up does not depend on how images are portioned."""
         while True:
@@ -120,10 +115,12 @@ class Evaluation:
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                pooled = self.features(batch.images).pooled
+                pooled = exact = self.features(batch).pooled
+            if self.precision != torch.float32 and any(map(_of_statistics, readouts)):
+                exact = self.features(batch).pooled  # as the features are that the statistics were taken of
             for place, (name, classify) in enumerate(readouts.items()):
                 rivals = task.classes if name == "task-incremental" else self.rivals(index, seen)
-                guess = classify(pooled, rivals).argmax(dim=1) + rivals.start
+                guess = classify(exact if _of_statistics(name) else pooled, rivals).argmax(dim=1) + rivals.start
                 right[place] += (guess == batch.labels).sum()
         return right
 
@@ -132,16 +129,9 @@ class Evaluation:
         statistics = self.fresh_statistics()
         for index in learned:
             for batch in self.feed.ordered(self.stream[index], "train", self.batch):
-                statistics.add(self.features(batch.images).pooled, batch.labels)
+                statistics.add(self.features(batch).pooled, batch.labels)
         return statistics
 
-    def _tallied(self, learned: list[int]) -> SelectionTally:
-        """What test images take; nothing where the method has no pool."""
-        tally = SelectionTally([task.index for task in self.stream for _ in task.classes])
-        for index in learned:
-            for batch in self.feed.ordered(self.stream[index], "test", self.batch):
-                chosen = self.method.selection(self.backbone, batch.images)
-                if not chosen:
-                    return tally
-                tally.add(chosen, batch.labels)
-        return tally
+
+def _of_statistics(readout: str) -> bool:
+    return readout.endswith("statistics")

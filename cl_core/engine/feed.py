@@ -55,7 +55,8 @@ class Feed:
         order = {"seed": seed, "epoch": epoch, "repeats": repeats, "start": start}
         if self.way == "loaded":
             prepared = task.preparing(augmentation, seed=seed, epoch=epoch)
-            return self._loaded(task.train, task.portions(size, **order), prepared, start)
+            portions = task.portions(size, **order)
+            return self._loaded(task.train, portions, prepared, start, as_stored=augmentation is None)
         return self._here(task).batches(size, **order, augmentation=augmentation)
 
     def ordered(self, task: Task, split: str, size: int) -> Iterator[Batch]:
@@ -83,21 +84,24 @@ class Feed:
         portions: Iterable[Tensor | slice],
         prepared: Callable[[int, Tensor], Tensor],
         start: int = 0,
+        as_stored: bool = True,
     ) -> Iterator[Batch]:
         """Gathered by one thread, in order, `AHEAD` batches before they are used; changed and scaled on the device."""
 
-        def gathered(rows: Tensor | slice) -> tuple[Tensor, Tensor]:
-            pictures, labels = split.pictures[rows], split.labels[rows]
-            pin = self.device.type == "cuda"
-            return (pictures.pin_memory(), labels.pin_memory()) if pin else (pictures, labels)
+        def gathered(rows: Tensor | slice) -> tuple[Tensor, Tensor, Tensor | None]:
+            pictures, labels, ids = split.pictures[rows], split.labels[rows], split.ids_of(rows)
+            if self.device.type == "cuda":
+                pictures, labels = pictures.pin_memory(), labels.pin_memory()
+            return pictures, labels, ids if as_stored else None
 
         numbers = itertools.count(start)
 
-        def sent(found: Future[tuple[Tensor, Tensor]]) -> Batch:
-            pictures, labels = (part.to(self.device, non_blocking=True) for part in found.result())
-            return Batch(prepared(next(numbers), pictures), labels)
+        def sent(found: Future[tuple[Tensor, Tensor, Tensor | None]]) -> Batch:
+            *parts, ids = found.result()
+            pictures, labels = (part.to(self.device, non_blocking=True) for part in parts)
+            return Batch(prepared(next(numbers), pictures), labels, ids)
 
-        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        waiting: deque[Future[tuple[Tensor, Tensor, Tensor | None]]] = deque()
         with ThreadPoolExecutor(1, "gathers batches") as loader:
             for rows in portions:
                 waiting.append(loader.submit(gathered, rows))

@@ -9,8 +9,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
+from cl_core.diagnostics.updates import measured_parameters
 from cl_core.methods.method import Loss, Method
 from cl_core.streams.stream import Batch
 
@@ -21,19 +23,20 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass(frozen=True)
 class Taken:
-    """What a step was, as plain numbers."""
+    """What a step was."""
 
     losses: dict[str, float]  # named part → value, and "total"
     proposed: dict[str, float]  # parameter → norm of what was asked for: a step, or a gradient
     applied: dict[str, float]  # the same after the map
     correct: float  # share in 0..1
+    given: dict[str, Tensor]  # parameter → what its constraint was given
 
 
 class Stepper:
-    """Takes steps with a method; holds no state of the run. `proposals`: add up what maps are given."""
+    """Takes steps with a method; holds no state of the run."""
 
-    def __init__(self, method: Method, backbone: nn.Module, precision: torch.dtype, *, proposals: bool) -> None:
-        self.method, self.backbone, self.precision, self.proposals = method, backbone, precision, proposals
+    def __init__(self, method: Method, backbone: Backbone, precision: torch.dtype) -> None:
+        self.method, self.backbone, self.precision = method, backbone, precision
 
     def take(self, optimiser: torch.optim.Optimizer, batch: Batch, factor: float, where: str) -> Taken:
         """One step from a batch on the method's device, every learning rate times `factor`.
@@ -45,22 +48,24 @@ class Stepper:
         groups = method.groups()
         for group, described in zip(optimiser.param_groups, groups, strict=True):
             group["lr"] = described.rate * factor
-        loss = self._loss(batch.images, batch.labels)
+        loss = self._loss(batch)
         total = torch.stack(list(loss.parts.values())).sum()
         parts = {**loss.parts, "total": total}
         if total.device.type == "cpu":  # reading is free here; a GPU would stand still for it, and is asked at the end
             self._refuse_non_finite(*numbers(parts), where)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
-        maps, watched = method.projections(), method.measured_parameters()
-        proposed, applied = {}, {}
+        constraints, watched = method.constraints(), measured_parameters(method)
+        proposed, applied, given = {}, {}, {}
         with torch.no_grad():
-            for name, turned in method.gradient_maps().items():
+            for name, constraint in constraints.items():
+                if constraint.gradient is None:
+                    continue
                 gradient = method.get_parameter(name).grad
-                proposed[name] = gradient.norm()
-                self._propose(name, gradient)
-                gradient.copy_(turned(gradient))
+                given[name], proposed[name] = gradient.clone(), gradient.norm()
+                gradient.copy_(constraint.gradient(gradient))
                 applied[name] = gradient.norm()
+        maps = {name: constraint.step for name, constraint in constraints.items() if constraint.step is not None}
         before = {
             name: p.detach().clone()
             for g in groups
@@ -74,32 +79,24 @@ class Stepper:
                 step = parameter - old
                 proposed[name] = applied[name] = step.norm()
                 if name in maps:
-                    self._propose(name, step)
-                    step = maps[name](step)
+                    given[name], step = step, maps[name](step)
                     applied[name] = step.norm()
                     parameter.copy_(old + step)
         losses, asked, made, right = numbers(parts, proposed, applied, {"correct": loss.correct})
         self._refuse_non_finite(losses, where)
-        return Taken(losses, asked, made, right["correct"])
+        return Taken(losses, asked, made, right["correct"], given)
 
     def attempt(self, optimiser: torch.optim.Optimizer, batch: Batch, count: int) -> None:
         """Loss and gradients of the first `count` images of a batch, to see whether they fit; no step is taken."""
+        ids = None if batch.ids is None else batch.ids[:count]
+        first = Batch(batch.images[:count], batch.labels[:count], ids)
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(self._loss(batch.images[:count], batch.labels[:count]).parts.values())).sum().backward()
+        torch.stack(list(self._loss(first).parts.values())).sum().backward()
         optimiser.zero_grad(set_to_none=True)
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Loss:
+    def _loss(self, batch: Batch) -> Loss:
         with self.backbone.computing_in(self.precision):
-            return self.method.loss(self.backbone, images, labels)
-
-    def _propose(self, name: str, wanted: Tensor) -> None:
-        """Add up what a map is given, for the methods to say at the task's end what they were asked for."""
-        if not self.proposals:
-            return
-        if name in self.method.proposals:
-            self.method.proposals[name] += wanted
-        else:
-            self.method.proposals[name] = wanted.clone()
+            return self.method.loss(self.backbone, batch)
 
     def _refuse_non_finite(self, losses: dict[str, float], where: str) -> None:
         for name, value in losses.items():

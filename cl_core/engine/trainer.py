@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cl_core.config import DiagnosticsConfig, RunConfig
-from cl_core.diagnostics.forward import ForwardProbe
-from cl_core.diagnostics.gap import ModalityGap
+from cl_core.diagnostics.chosen import chosen_observers
+from cl_core.diagnostics.kept import KeepsAnswers, kept_bytes
 from cl_core.diagnostics.landing import landed
-from cl_core.diagnostics.probe import Probe
-from cl_core.diagnostics.weights import WeightWatch
+from cl_core.diagnostics.observer import View
+from cl_core.diagnostics.older_states import with_observers
 from cl_core.engine.device import OUT_OF_MEMORY, memory
 from cl_core.engine.environment import environment
 from cl_core.engine.evaluation import Evaluation
@@ -39,14 +38,13 @@ from cl_core.events import (
     Event,
     PicturesSkipped,
     ProbesChosen,
-    PromptsDrifted,
     RunStarted,
     StepEnded,
     TaskEnded,
     TaskStarted,
 )
 from cl_core.linalg.checks import asked_together
-from cl_core.methods.method import Method
+from cl_core.methods.method import ChoosesEpochs, MeetsStream, Method, new_optimiser
 from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Batch, Task, TaskStream, mixed_seed
 
@@ -79,7 +77,7 @@ class Trainer:
         self,
         config: RunConfig,
         stream: TaskStream,
-        backbone: nn.Module,
+        backbone: Any,
         method: Method,
         device: torch.device,
         precision: torch.dtype = torch.float32,
@@ -89,20 +87,22 @@ class Trainer:
         self.backbone, self.method = backbone.to(device), method.to(device)
         self.curriculum = stream.joined() if method.trains_on_all else stream
         self.diagnostics: DiagnosticsConfig = config.diagnostics
-        probes = {task.index: task.probes(self.diagnostics.probe_images) for task in stream}
-        self.probe = Probe(
-            backbone,
-            {j: task.prepare(p.pictures).to(device) for (j, p), task in zip(probes.items(), stream, strict=True)},
-            {j: p.labels.to(device) for j, p in probes.items()},
-        )
-        self._pictures = probes
-        method.meet(stream, self.backbone)
+        if isinstance(method, MeetsStream):
+            method.meet(stream, self.backbone)
         self.feed, self.augmentation = Feed((stream, self.curriculum), device), Augmentation.of(config.training)
-        self.stepper = Stepper(method, self.backbone, precision, proposals=self.diagnostics.spectra)
+        self.stepper = Stepper(method, self.backbone, precision)
         self.evaluation = Evaluation(stream, self.backbone, method, self.feed, self.diagnostics, precision)
-        self.gap = ModalityGap(stream) if self.diagnostics.gap else None
-        self.weights = WeightWatch() if self.diagnostics.weights else None
-        self.forward = ForwardProbe(stream) if self.diagnostics.forward else None
+        self._probes = {task.index: task.probes(self.diagnostics.probe_images) for task in stream}
+        self.observers = chosen_observers(
+            self.diagnostics,
+            stream,
+            method,
+            self.backbone,
+            device,
+            self._probes,
+            self.evaluation.portioned,
+            lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
+        )
         self.cursor, self.optimiser = Cursor(), None
         self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
@@ -133,7 +133,8 @@ class Trainer:
 
     @property
     def _epochs(self) -> int:
-        return self.method.epochs(self.config.training.epochs)
+        planned = self.config.training.epochs
+        return self.method.epochs(planned) if isinstance(self.method, ChoosesEpochs) else planned
 
     def _start(self) -> Iterator[Moment]:
         self.method.begin_task(0, self.curriculum[0].classes)
@@ -156,15 +157,16 @@ class Trainer:
                 environment(self.device, self.precision),
             )
         ]
-        for index, split in self._pictures.items():
+        for index, split in self._probes.items():
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
         if skipped := self.stream.skipped:
             moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100])))
-        moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in self.method.answers_kept(self.backbone)]
-        moment += [*prepared, *self._drift(clock), *self.evaluation.before_training(clock)]
-        moment += [*self._gap(clock), *self._forward(clock)]
+        if isinstance(self.method, KeepsAnswers):
+            kept = self.method.answers_kept(self.backbone)
+            moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in kept]
+        moment += [*prepared, *self.evaluation.before_training(clock), *self._tell("started", clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
 
@@ -178,12 +180,12 @@ class Trainer:
         else:
             self.method.refresh()
         torch.manual_seed(mixed_seed(self.config.seed, "training", self.cursor.task))  # for dropout and the like
-        trains = self._epochs > 0  # a reference may have nothing to train
-        self.optimiser = self.method.optimiser() if trains else None
-        self.method.proposals = {}
+        trains = self._epochs > 0
+        self.optimiser = new_optimiser(self.method.groups()) if trains else None
+        begun = self._tell("task_begun", self._clock(-1))
         self._task_seconds = time.perf_counter() - started
         self.cursor = replace(self.cursor, stage="train" if trains else "survey", epoch=0, item=0)
-        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs), *prepared)
+        yield (TaskStarted(self._clock(-1), list(task.names), self._steps(task) * self._epochs), *prepared, *begun)
 
     def _train(self) -> Iterator[Moment]:
         task, training = self._task, self.config.training
@@ -200,7 +202,7 @@ class Trainer:
                 augmentation=self.augmentation,
             )
             for batch in batches:
-                moment: list[Event] = [self._step(batch)]
+                moment = self._step(batch)
                 last = self.cursor.item + 1 == steps
                 if last:
                     moment += self._epoch_ended(steps)
@@ -216,41 +218,55 @@ class Trainer:
                 return
 
     def _survey(self) -> Iterator[Moment]:
-        """One pass over the finished task's training images serves the method's memory and the stored statistics."""
-        task, measure = self._task, self.diagnostics.spectra
+        """One pass over the finished task's training images serves the method, its observers and the stored
+        statistics."""
         clock = self._clock(self._epochs - 1)
         started = time.perf_counter()
-        taps = self.method.survey_taps(measure)
-        if taps is not None or self.evaluation.reads_statistics:
-            for batch in self.feed.ordered(task, "train", self.method.survey_batch()):
-                features = self.evaluation.features(batch.images, taps or ())
-                if taps is not None:
-                    self.method.survey(self.backbone, features, batch.labels)
-                if self.evaluation.reads_statistics:
-                    self.evaluation.statistics.add(features.pooled, batch.labels)
-        said = self.method.end_task(clock, measure)
-        if self.weights is not None:
-            said += self.weights.measure(self.method, self.backbone, clock)
+        said = self._collect(clock)
+        said += self._tell("task_trained", clock)
+        said += self.method.end_task(clock)
+        said += self._tell("task_learned", clock)
         self.method.refresh()
         self._task_seconds += time.perf_counter() - started
         self.cursor = replace(self.cursor, stage="measure")
-        yield (*said, TaskEnded(clock, self._task_seconds, self.method.kept_bytes()))
+        yield (*said, TaskEnded(clock, self._task_seconds, kept_bytes(self.method)))
+
+    def _collect(self, clock: Clock) -> list[Event]:
+        """Images pass through the model once for the method and, where observers want activations that it does not,
+        once more for these: what a method sees never depends on who else looks."""
+        said: list[Event] = []
+        collectors, view = self.method.collectors(self.backbone), self._view(clock)
+        wanted = tuple(dict.fromkeys(tap for collector in collectors for tap in collector.taps))
+        statistics = self.evaluation.statistics if self.evaluation.reads_statistics else None
+        if not collectors and not self.observers.taps and statistics is None:
+            return said
+        size = next((collector.batch_size for collector in collectors), self.observers.batch_size or 100)
+        for batch in self.feed.ordered(self._task, "train", size):
+            shown, features = self.observers.taps, None
+            if collectors:
+                features = self.evaluation.features(batch, wanted)
+                for collector in collectors:
+                    collector.add(features, batch)
+            if features is None or not set(shown) <= set(wanted):
+                features = self.evaluation.features(batch, shown)
+            if shown:
+                said += self.observers.collect(view, features, batch)
+            if statistics is not None:
+                statistics.add(features.pooled, batch.labels)
+        return said
 
     def _measure(self) -> Iterator[Moment]:
         clock, done = self._clock(self._epochs - 1), self._last_task()
         moment = [
             *self.evaluation.accuracies(clock, self._learned(), self._seen, last=done),
-            *self._compared(clock, self._learned()),
-            *self._gap(clock),
-            *self.evaluation.selection(clock, self._learned()),
-            *self._forward(clock),
+            *self._tell("task_measured", clock),
         ]
         self.cursor = Cursor(self.cursor.task + 1, "end" if done else "begin", 0, 0, self.cursor.step)
         yield tuple(moment)
 
     # ------------------------------------------------------------ pieces of a moment
 
-    def _step(self, batch: Batch) -> StepEnded:
+    def _step(self, batch: Batch) -> list[Event]:
         started = time.perf_counter()
         training, steps, epoch = self.config.training, self._steps(self._task), self.cursor.epoch
         done = epoch * steps + self.cursor.item
@@ -266,7 +282,7 @@ class Trainer:
             time.perf_counter() - started,
         )
         self._task_seconds += ended.seconds
-        return ended
+        return [ended, *self._tell("step_taken", ended.clock, taken.given)]
 
     def _taken(self, batch: Batch, factor: float) -> Taken:
         """The step; where memory does not do, what batch would fit is found out before the run ends with it."""
@@ -292,27 +308,14 @@ class Trainer:
         ended = EpochEnded(clock, {k: v for k, v in means.items() if k != "correct"}, 100 * means["correct"])
         done = self.cursor.epoch + 1
         due = done % self.diagnostics.probe_epochs == 0 and done < self._epochs  # then comes measure
-        return [ended, *self._drift(clock), *self._compared(clock, range(self.cursor.task) if due else [])]
+        return [ended, *self._tell("epoch_ended", clock, due=due)]
 
-    def _drift(self, clock: Clock) -> list[Event]:
-        prompts = self.method.probe_prompts() if self.diagnostics.drift else None
-        if prompts is None:
-            return []
-        means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
-        return [PromptsDrifted(clock, prompts.half(), means, spreads)]
+    def _tell(self, point: str, clock: Clock, *others: Any, due: bool = False) -> list[Event]:
+        return self.observers.tell(point, self._view(clock, due=due), *others)
 
-    def _compared(self, clock: Clock, tasks: Iterable[int]) -> list[Event]:
-        if not self.diagnostics.attention:
-            return []
-        return self.probe.compare(
-            self.method, self.backbone, list(tasks), clock, lambda task: self.evaluation.rivals(task, self._seen)
-        )
-
-    def _gap(self, clock: Clock) -> list[Event]:
-        return [] if self.gap is None else self.gap.measure(self.method, self.backbone, clock)
-
-    def _forward(self, clock: Clock) -> list[Event]:
-        return [] if self.forward is None else self.forward.measure(self.method, self.backbone, clock, self.device)
+    def _view(self, clock: Clock, *, due: bool = False) -> View:
+        rivals = lambda task: self.evaluation.rivals(task, self._seen)
+        return View(self.method, self.backbone, self.stream, clock, self._learned(), rivals, due)
 
     def _prepared(self, index: int) -> list[Event]:
         """The method's own preparation for task number `index`, with that task's batches in the order of any epoch."""
@@ -356,12 +359,10 @@ class Trainer:
             "epoch_losses": dict(self._epoch_losses),
             "task_seconds": self._task_seconds,
             "method": self.method.state_dict(),
-            "proposals": dict(self.method.proposals),
             "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
-            "probe": dict(self.probe.named_buffers()),
             "statistics": self.evaluation.statistics.state_dict(),
-            "gap": {} if self.gap is None else self.gap.state_dict(),
-            "weights": {} if self.weights is None else dict(self.weights.named_buffers()),
+            "observers": self.observers.state(),
+            "references": self.observers.references(),
             "random": torch.get_rng_state(),
         }
 
@@ -372,20 +373,16 @@ class Trainer:
         begun = max(begun, int(self.cursor.stage != "start"))  # the first task is begun with the run
         for index in range(begun):
             self.method.begin_task(index, self.curriculum[index].classes)
+        state = with_observers(state, self.method)
         self.method.load_state_dict(state["method"])
         self.method.refresh()
-        wanted = state.get("proposals", {})  # checkpoints of older runs have none
-        self.method.proposals = {name: value.to(self.device) for name, value in wanted.items()}
         self._epoch_losses, self._task_seconds = dict(state["epoch_losses"]), state["task_seconds"]
-        for name, value in state["probe"].items():
-            self.probe.register_buffer(name, value.to(self.device))
         self.evaluation.statistics.load_state_dict(state["statistics"])
-        if self.gap is not None:
-            self.gap.load_state_dict(state["gap"])
-        if self.weights is not None:
-            self.weights.restore({name: value.to(self.device) for name, value in state["weights"].items()})
+        there = lambda table: {name: value.to(self.device) for name, value in table.items()}
+        observers = {name: there(own) if name != "stopped" else own for name, own in state["observers"].items()}
+        self.observers.restore(observers, state.get("references", {}))
         if self.cursor.stage == "train":  # elsewhere a new one follows at the next task
-            self.optimiser = self.method.optimiser()
+            self.optimiser = new_optimiser(self.method.groups())
             self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
 

@@ -13,7 +13,9 @@ from cl_core.linalg.checks import counts, floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, elbow_nullity, spectrum, tail_energy_cut
 
 
-def null_projector(moment: Tensor, nullity: int | Tensor) -> Tensor:
+def null_projector(
+    moment: Tensor, nullity: int | Tensor, *, basis: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Orthogonal projector onto the `nullity` directions that `moment` uses least.
 
         Π = U₀ U₀ᵀ,   U₀ = eigenvectors of the `nullity` smallest eigenvalues
@@ -21,6 +23,7 @@ def null_projector(moment: Tensor, nullity: int | Tensor) -> Tensor:
     Args:
         moment: [..., n, n] symmetric positive semi-definite, squared activation units.
         nullity: whole numbers in [0, n], one for all or [...].
+        basis: `eigenbasis` of the moment in float64, where it is known already.
 
     Returns:
         [..., n, n] dimensionless, symmetric, Π² = Π, rank `nullity`; the moment's dtype and device.
@@ -31,11 +34,17 @@ def null_projector(moment: Tensor, nullity: int | Tensor) -> Tensor:
 
     Reference: Lu et al., NeurIPS 2024, arXiv:2406.05658.
     """
-    _, vectors = eigenbasis(symmetric(moment))
+    _, vectors = eigenbasis(symmetric(moment)) if basis is None else basis
     return _projector(vectors, _counted(nullity, moment)).to(moment.dtype)
 
 
-def blended_projector(moment: Tensor, *, eta: float, nullity: int | Tensor | None = None) -> Tensor:
+def blended_projector(
+    moment: Tensor,
+    *,
+    eta: float,
+    nullity: int | Tensor | None = None,
+    basis: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Relaxed projector of NSP²: the null projector at unit Frobenius norm, blended with the identity.
 
         B̃ = η Π / √R + (1 − η) I,   R = nullity,   Π = `null_projector`(C, R)
@@ -47,6 +56,7 @@ def blended_projector(moment: Tensor, *, eta: float, nullity: int | Tensor | Non
         moment: [..., n, n] symmetric positive semi-definite, squared activation units.
         eta: η in [0, 1]; 0 gives the identity, 1 the strict projector.
         nullity: whole numbers in [0, n], one for all or [...]; None takes `elbow_nullity` of each spectrum (n ≥ 3).
+        basis: `eigenbasis` of the moment in float64, where it is known already.
 
     Returns:
         [..., n, n] dimensionless, symmetric; the moment's dtype and device.
@@ -60,7 +70,7 @@ def blended_projector(moment: Tensor, *, eta: float, nullity: int | Tensor | Non
     main text.
     """
     eta = share(eta, "eta")
-    values, vectors = eigenbasis(symmetric(moment))
+    values, vectors = eigenbasis(symmetric(moment)) if basis is None else basis
     free = _counted(elbow_nullity(values) if nullity is None else nullity, moment)
     unit = _projector(vectors, free) / free.clamp(min=1).double().sqrt()[..., None, None]
     identity = torch.eye(moment.shape[-1], dtype=unit.dtype, device=unit.device)

@@ -1,5 +1,7 @@
 """CODA-Prompt: prompts mixed from components by attention, instead of picked; each task adds components.
 
+Parts: `pool_method`, `selection`.
+
 Smith et al. CODA-Prompt: COntinual Decomposed Attention-based Prompting for Rehearsal-Free Continual Learning. CVPR
 2023, arXiv:2211.13218; settings as in the PILOT toolbox.
 Shapes: per block m components so far, p prefix tokens, d width, B images.
@@ -23,12 +25,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.linalg import orthonormal_beside, orthonormality_loss
-from cl_core.methods.method import Loss, Selection
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
-from cl_core.streams.stream import TaskStream
+from cl_core.methods.method import Loss
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
+from cl_core.streams.stream import Batch, TaskStream
 
 PARTS = ("prompts", "keys", "attentions")  # P, K, A
 
@@ -98,21 +101,22 @@ class CodaPrompt(PoolMethod):
         attended = (query.square() @ attentions.square().mT).clamp_min(1e-24).sqrt()  # ‖q ∘ A_m‖
         return query @ (attentions * keys).mT / (attended * keys.norm(dim=-1)[:, None].clamp_min(1e-12))
 
-    def edits(self, backbone: Any, images: Tensor) -> dict[int, BlockEdit]:
-        mixed = self.mixture(self.query(backbone, images)) @ self.all_of("prompts")  # [blocks, B, p·d]
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        mixed = self.mixture(self.query(backbone, images, ids)) @ self.all_of("prompts")  # [blocks, B, p·d]
         prefixes = mixed.unflatten(-1, (2, self.config.prompt_length // 2, self.width))
-        return {layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in zip(self.layers, prefixes, strict=True)}
+        edits = zip(self.layers, prefixes, strict=True)
+        return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        loss = self.head_loss(self.features(backbone, images).pooled, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        loss = self.head_loss(self.features(backbone, batch.images, ids=batch.ids).pooled, batch.labels)
         if not self.config.orthogonality:
             return loss
         apart = sum(orthonormality_loss(rows) for part in PARTS for rows in self.all_of(part))
         return replace(loss, parts={**loss.parts, "orthogonality": self.config.orthogonality * apart})
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """Shares |w_m| / Σ |w| of the mixture, a selection per block."""
         owners = [task for task, own in enumerate(self.keys) for _ in range(own.shape[1])]
-        strength = self.mixture(self.query(backbone, images)).abs()
+        strength = self.mixture(self.query(backbone, images, ids)).abs()
         shares = strength / strength.sum(dim=-1, keepdim=True).clamp_min(1e-12)
         return [Selection(layer, "task", owners, part) for layer, part in zip(self.layers, shares, strict=True)]

@@ -1,5 +1,7 @@
 """CODE-CL: a direction of a layer's inputs is frozen as far as earlier tasks use it.
 
+Parts: `key_value`.
+
 Apolinario, Choudhary, Roy. CODE-CL: Conceptor-Based Gradient Projection for Deep Continual Learning. ICCV 2025; written
 from the equations, details as in the released code.
 Shapes: L blocks of width d; ΔW [L, 2, d, d]; C, R [L, d, d]; x a block's inputs; λ eigenvalues of R.
@@ -28,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.config import knob
-from cl_core.events import Clock, ConceptorMeasured, Event, InputsSurveyed
+from cl_core.events import Clock, Event, InputsSurveyed
 from cl_core.linalg import (
     capacity,
     conceptor,
@@ -39,9 +41,11 @@ from cl_core.linalg import (
     significant,
     spectrum,
 )
-from cl_core.methods.key_value import KeyValueConfig, KeyValueMethod
+from cl_core.methods.method import Constraint
+from cl_core.methods.parts.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import Batch
 
+NO_ENERGY = 1e-30
 SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
 
 
@@ -76,6 +80,7 @@ class CodeCL(KeyValueMethod):
         self.shift = nn.Parameter(torch.zeros(layers, 2, width, width))  # ΔW
         self.register_buffer("past", torch.zeros(layers, width, width, dtype=torch.float64))  # C
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self.latest: tuple[Tensor, Tensor] | None = None  # the last task's B [L, d, d], aperture [L]
         self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None while nothing is to be protected
 
     def refresh(self) -> None:
@@ -88,21 +93,21 @@ class CodeCL(KeyValueMethod):
     def changed(self) -> dict[str, nn.Parameter]:
         return {"shift": self.shift}
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[self.config.optimiser]
-        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
-        return kind(groups, weight_decay=self.config.weight_decay)
+    @property
+    def optimiser(self) -> str:
+        return self.config.optimiser
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def constraints(self) -> dict[str, Constraint]:
         free = self._free
-        return {} if free is None else {"shift": lambda step: step @ free}
+        return {} if free is None else {"shift": Constraint(step=lambda step: step @ free)}
 
     # ------------------------------------------------------------ what inputs use
 
     def fitted(self, moment: Tensor) -> tuple[Tensor, Tensor]:
         """B of inputs with second moment R [L, d, d], and its aperture [L]."""
         values = spectrum(moment)
-        aperture = fitted_aperture(values, self.config.aperture * values.mean(dim=-1).rsqrt(), self.config.held)
+        unit = values.mean(dim=-1).clamp(min=NO_ENERGY).rsqrt()  # a finite aperture too where no input has any energy
+        aperture = fitted_aperture(values, self.config.aperture * unit, self.config.held)
         return conceptor(moment, aperture), aperture
 
     @torch.no_grad()
@@ -111,33 +116,22 @@ class CodeCL(KeyValueMethod):
         if not int(self.tasks) or not self.config.survey:
             return []
         for batch in epoch(0):
-            self.inputs.add(self.features(backbone, batch.images, self.inputs.taps))
+            self.inputs.add(self.features(backbone, batch.images, self.inputs.taps, batch.ids))
         sums, rows = self.inputs.take()
         coming, _ = self.fitted(sums / rows)
-        common = capacity(conceptor_and(self.past, coming)) / capacity(self.past)
+        used = capacity(self.past).clamp(min=NO_ENERGY)  # an empty past shares nothing
+        common = capacity(conceptor_and(self.past, coming)) / used
         return [
             InputsSurveyed(clock, layer, size, shared, SHARED)
             for layer, (size, shared) in enumerate(zip(capacity(coming), common, strict=True))
         ]
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         sums, rows = self.inputs.take()
         own, aperture = self.fitted(sums / rows)
         joined = conceptor_or(self.past, own) if int(self.tasks) else own
         self.past.copy_(significant(joined, self.config.threshold))
         self.tasks += 1
-        if not measure:
-            return []
-        return [
-            ConceptorMeasured(
-                clock,
-                layer,
-                spectrum(self.past[layer]).float(),
-                capacity(self.past[layer]),
-                capacity(own[layer]),
-                aperture[layer],
-                self.config.threshold,
-            )
-            for layer in range(len(own))
-        ]
+        self.latest = own, aperture
+        return []

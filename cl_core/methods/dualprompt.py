@@ -1,5 +1,7 @@
 """DualPrompt: general prompts for all tasks in the first blocks, one expert entry a task in the blocks after them.
 
+Parts: `pool_method`, `selection`.
+
 Wang et al. DualPrompt: Complementary Prompting for Rehearsal-free Continual Learning. ECCV 2022, arXiv:2204.04799;
 settings as in the PILOT toolbox.
 Shapes: p tokens a prefix, d width, T entries so far (one a task), B images.
@@ -24,10 +26,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import knob
-from cl_core.methods.method import Loss, Selection
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.method import Loss
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -76,27 +80,29 @@ class DualPrompt(PoolMethod):
         """cos(q, k_t): [B, T]."""
         return F.normalize(query, dim=1) @ F.normalize(torch.stack(keys), dim=1).mT
 
-    def chosen(self, backbone: Any, images: Tensor) -> Tensor:
+    def chosen(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """The entry with the nearest key, [B]."""
-        return self.nearness(self.query(backbone, images), list(self.keys)).argmax(dim=1)
+        return self.nearness(self.query(backbone, images, ids), list(self.keys)).argmax(dim=1)
 
-    def with_entries(self, entries: Tensor) -> dict[int, BlockEdit]:
+    def with_entries(self, entries: Tensor) -> ModelEdit:
         """The general prompts, and `entries` [B or 1, blocks of E, 2, p, d]."""
         prefixes = [*self.general[:, None], *entries.unbind(dim=1)]  # each [B or 1, 2, p, d]
         layers = (*self.general_layers, *self.expert_layers)
-        return {layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in zip(layers, prefixes, strict=True)}
+        edits = zip(layers, prefixes, strict=True)
+        return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
-    def edits(self, backbone: Any, images: Tensor) -> dict[int, BlockEdit]:
-        return self.with_entries(torch.stack(list(self.entries))[self.chosen(backbone, images)])
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        """The entries that images find by their keys: nobody says their task."""
+        return self.with_entries(torch.stack(list(self.entries))[self.chosen(backbone, images, ids)])
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """With the current task's entry, whatever the keys say."""
-        seen = backbone(images, edits=self.with_entries(self.entries[-1][None]))
-        near = self.nearness(self.query(backbone, images), [self.keys[-1]])
-        loss = self.head_loss(seen.pooled, labels)
+        seen = backbone.features(batch.images, self.with_entries(self.entries[-1][None]))
+        near = self.nearness(self.query(backbone, batch.images, batch.ids), [self.keys[-1]])
+        loss = self.head_loss(seen.pooled, batch.labels)
         return replace(loss, parts={**loss.parts, "pull": -self.config.pull * near.mean()})
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """One choice serves all blocks of E."""
-        tasks = len(self.entries)
-        return [Selection(-1, "task", list(range(tasks)), F.one_hot(self.chosen(backbone, images), tasks).float())]
+        tasks, taken = len(self.entries), self.chosen(backbone, images, ids)
+        return [Selection(-1, "task", list(range(tasks)), F.one_hot(taken, tasks).float())]

@@ -1,5 +1,7 @@
 """EWC: what mattered to earlier tasks is tied to where it was, by springs as stiff as it mattered.
 
+Parts: `deep_prompts`, `prompted`.
+
 Kirkpatrick et al. Overcoming catastrophic forgetting in neural networks. PNAS 2017, arXiv:1612.00796; online form:
 Schwarz et al. Progress & Compress. ICML 2018, arXiv:1805.06370.
 Shapes: θ the prompts [L, M, d], B images.
@@ -27,12 +29,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.io_types import BlockEdit, Features
 from cl_core.config import knob
 from cl_core.events import Clock, Event
-from cl_core.methods.deep_prompts import PromptConfig
-from cl_core.methods.method import Loss
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.method import Collector, Loss
+from cl_core.methods.parts.deep_prompts import PromptConfig
+from cl_core.methods.parts.prompted import PromptedMethod
+from cl_core.streams.stream import Batch
 
 TOGETHER = 25  # images whose gradients are formed at once
 
@@ -63,8 +66,8 @@ class EWC(PromptedMethod):
         self._squares: Tensor | None = None  # Σ of squared gradients of the task that ends; never saved half done
         self._images = 0
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        loss = super().loss(backbone, images, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        loss = super().loss(backbone, batch)
         if self.config.stiffness and len(self.tuning.heads) > 1 and self.config.prompt_length:
             loss.parts["penalty"] = self.penalty().to(loss.parts["cross_entropy"])
         return loss
@@ -75,19 +78,18 @@ class EWC(PromptedMethod):
         squares = self.fisher * prompts.square() - 2 * self.pull * prompts + self.rest
         return 0.5 * self.config.stiffness * squares.sum()
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        taps = super().survey_taps(measure)
-        return (*(taps or ()), ("input", 0)) if self.config.prompt_length else taps  # also at λ = 0: it may be turned
+    def collectors(self, backbone: Any) -> list[Collector]:
+        if not self.config.prompt_length:
+            return []
+        return [Collector((("input", 0),), lambda features, batch: self.add_squares(backbone, features, batch))]
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        if self.moments.taps()[0] in features.taps:
-            super().survey(backbone, features, labels)
-        if ("input", 0) in features.taps:
-            tokens, targets = features.taps["input", 0], labels - self.tuning.classes.start
-            for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
-                squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
-                self._squares = squares if self._squares is None else self._squares + squares
-                self._images += len(own)
+    def add_squares(self, backbone: Any, features: Features, batch: Batch) -> None:
+        """Take in a batch's squared gradients, also at λ = 0: it may be turned up later."""
+        tokens, targets = features.taps["input", 0], batch.labels - self.tuning.classes.start
+        for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
+            squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
+            self._squares = squares if self._squares is None else self._squares + squares
+            self._images += len(own)
 
     def gradients(self, backbone: Any, tokens: Tensor, targets: Tensor) -> Tensor:
         """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
@@ -108,7 +110,7 @@ class EWC(PromptedMethod):
             return each(self.tuning.prompts.detach(), tokens, targets)
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         if self._squares is not None:
             fisher, prompts = self._squares / self._images, self.tuning.prompts.detach().double()
             if self.config.memory == "online":
@@ -120,4 +122,4 @@ class EWC(PromptedMethod):
             self.pull += fisher * prompts
             self.rest += fisher * prompts.square()
             self._squares, self._images = None, 0
-        return super().end_task(clock, measure)
+        return []

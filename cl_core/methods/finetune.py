@@ -1,5 +1,7 @@
 """Sequential fine-tuning of a whole CLIP, nothing protected: the forgetting reference of the CLIP side.
 
+Parts: `clip_method`, `clip_weights`.
+
 The baseline of ZSCL (Zheng et al., ICCV 2023) and of the NuSA-CL release: every parameter but the logit scale, AdamW,
 image-to-text cross-entropy over the current task's classes.
 """
@@ -9,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, final
 
-from cl_core.backbones.features import Adaptation
+from cl_core.backbones.io_types import Adaptation
 from cl_core.config import knob
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights
 from cl_core.methods.method import ParameterGroup
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Finetune(ClipMethod):
         self.clip = ClipWeights(backbone, filter(chosen, backbone.parameter_names()))
 
     def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup("weights", self.clip.train_only(self.clip.names, "clip"), self.config.rate)]
+        trained = self.clip.train_only(self.clip.names, "clip")
+        return [ParameterGroup("weights", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(weights=self.clip.weights())

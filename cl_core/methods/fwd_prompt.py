@@ -1,5 +1,7 @@
 """Fwd-Prompt (vision adaptation): prompts whose steps keep to what no earlier task uses or what pre-training knew.
 
+Parts: `answer_cache`, `keyed_prompts`, `selection`, `subspace_memory`, `task_heads`.
+
 After Zheng, Ma, Liu, Wu, Feng. Beyond Anti-Forgetting: Multimodal Continual Instruction Tuning with Positive Forward
 Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model.
 Shapes: M prompts of one token each, m picked per image, d width, K directions of a core, B images, N tokens.
@@ -25,7 +27,6 @@ Only the rows picked in a step move: Adam's stale moments would carry the others
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
@@ -33,14 +34,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Features, Joined, Tap
+from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
-from cl_core.methods.embedding_spaces import Allocation, EmbeddingSpaces, site_tokens
-from cl_core.methods.joined_tokens import joined_last, run_joined
-from cl_core.methods.keyed_prompts import KeyedPromptConfig, KeyedPrompts
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
-from cl_core.methods.task_heads import TaskHeads
+from cl_core.methods.method import Constraint, Loss, Method, ParameterGroup
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.keyed_prompts import KeyedPromptConfig, KeyedPrompts
+from cl_core.methods.parts.selection import Selection
+from cl_core.methods.parts.subspace_memory import Allocation, EmbeddingSpaces, site_tokens
+from cl_core.methods.parts.task_heads import TaskHeads
 from cl_core.streams.stream import Batch, TaskStream
 
 SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, key and value weights"}
@@ -94,11 +96,9 @@ class FwdPrompt(Method):
         super().__init__(config, seed)
         if config.site >= backbone.depth:
             raise ConfigError(f"site must be a block of {backbone.name}, 0 … {backbone.depth - 1}, got {config.site}")
-        self.first = backbone.tokens - math.prod(backbone.patch_grid)
         self.pool = KeyedPrompts(config.pool_size, config.prompt_length, backbone.width, backbone.pooled_width, seed)
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.spaces = EmbeddingSpaces(backbone.width, seed)
-        self.register_buffer("previous_prompts", self.pool.prompts.detach().clone())
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         self._world, self._prepare = stream.world, stream[0].prepare
@@ -106,7 +106,7 @@ class FwdPrompt(Method):
             raise ConfigError(f"stream {stream.name} has no pretraining pictures; set pretrained_space=weights")
 
     def begin_task(self, index: int, classes: range) -> None:
-        self.heads.begin_task(classes, self.previous_prompts.device)
+        self.heads.begin_task(classes, self.pool.prompts.device)
         self.spaces.begin_task()
 
     def answers_kept(self, backbone: Any) -> list[Kept]:
@@ -131,69 +131,47 @@ class FwdPrompt(Method):
         elif not int(self.spaces.finished):
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
-            self.pool.survey(self.pool.query(backbone, batch.images))
+            self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
             if left > 0:
                 self.spaces.see(site_tokens(backbone, site, batch.images[:left]))
                 left -= len(batch.images)
         self.refresh()  # the pre-trained space is known only now
         return []
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return self._features(backbone, images, self.pool.pick(self.pool.query(backbone, images))[1], tuple(taps))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return self.with_prompts(self.pool.pick(self.pool.query(backbone, images, ids))[1])
 
-    def _features(self, backbone: Any, images: Tensor, rows: Tensor, taps: tuple[Tap, ...] = ()) -> Features:
-        looked = backbone(images, joined=Joined(self.pool.tokens(rows), self.config.site), taps=taps)
-        shown = joined_last(looked.taps, first=self.first, count=self.config.prompt_length, block=self.config.site)
-        return Features(looked.pooled, shown)
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The frozen block on tokens as `features` shows them: it holds nothing of the method, prompts are tokens."""
-        return run_joined(backbone, layer, tokens, taps, count=self.config.prompt_length, block=self.config.site)
+    def with_prompts(self, rows: Tensor) -> ModelEdit:
+        """The prompts of rows [B, m] join the tokens at the site."""
+        return ModelEdit(joined=Joined(self.pool.tokens(rows), self.config.site))
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.heads(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        cosines, rows = self.pool.pick(self.pool.query(backbone, images))
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        cosines, rows = self.pool.pick(self.pool.query(backbone, batch.images, batch.ids))
         self.pool.note(rows)
-        loss = self.heads.loss(self._features(backbone, images, rows).pooled, labels, self.config.temperature)
+        pooled = backbone.features(batch.images, self.with_prompts(rows)).pooled
+        loss = self.heads.loss(pooled, batch.labels, self.config.temperature)
         loss.parts["keys"] = self.config.key_weight * (1 - cosines).mean()
         return loss
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def constraints(self) -> dict[str, Constraint]:
         keys = lambda step: self.pool.key_step(step, self.config.key_policy)
-        return {"pool.prompts": self._prompt_step, "pool.keys": keys}
+        return {"pool.prompts": Constraint(step=self._prompt_step), "pool.keys": Constraint(step=keys)}
 
     def _prompt_step(self, step: Tensor) -> Tensor:
         """U → U P on the picked rows, zero on the others."""
-        self.spaces.tally(self.pool.prompts.grad)
         step = self.pool.on_picked(step)
         return step if self.spaces.projector is None else (step.double() @ self.spaces.projector).to(step)
 
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         """The task's embeddings take their place among the spaces."""
-        rule, now, said = self.config.allocation(), self.pool.prompts.detach().clone(), []
         self.spaces.end_task()
-        self.spaces.refresh(rule)
-        if measure:
-            source, site = SOURCES[self.config.pretrained_space], self.config.site
-            if int(self.spaces.finished) == 1:
-                said.append(self.spaces.pretraining_measured(rule, site, source))
-            said.append(self.spaces.measured(clock, rule, site, source, now - self.previous_prompts))
-        self.previous_prompts.copy_(now)
+        self.spaces.refresh(self.config.allocation())
         self.pool.end_task()
-        return said
+        return []
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
-        return [Selection(-1, "", [-1] * self.config.pool_size, self.pool.taken(self.pool.query(backbone, images)))]
-
-    def display_only(self) -> set[str]:
-        names = {"previous_prompts", "spaces.shares", "spaces.passed"}
-        return names | ({"spaces.pretrained_moment", "spaces.moments"} if self.config.projection == "none" else set())
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+        taken = self.pool.taken(self.pool.query(backbone, images, ids))
+        return [Selection(-1, "", [-1] * self.config.pool_size, taken)]

@@ -1,5 +1,7 @@
 """GNSP: gradients of CLIP's image MLPs stay where past tasks' features carry little energy.
 
+Parts: `clip_method`, `clip_weights`, `feature_covariance`, `reference_pairs`.
+
 Gradient Null Space Projection, arXiv:2507.19839; released code Ppp-Ttt/GNSP. Where the two differ we follow the code.
 Shapes: L image blocks of width d; c_fc W [4d, d], c_proj W [d, 4d], image projection A [d, e]; P, M square on a layer's
 input side.
@@ -7,7 +9,7 @@ input side.
     task 1      every parameter but the logit scale is trained, nothing is projected
     task t ≥ 2  2L + 1 matrices are trained: c_fc and c_proj of every image block, and the image projection
 
-    P = N Nᵀ,   N = [v_{k+1} … v_d] of M_{t−1},   k = min { k : Σ_{j>k} λ_j < ρ Σ λ }    (M: see `input_moments`)
+    P = N Nᵀ,   N = [v_{k+1} … v_d] of M_{t−1},   k = min { k : Σ_{j>k} λ_j < ρ Σ λ }    (M: see `feature_covariance`)
     ∇W ← ∇W P   for y = W x + b,      ∇A ← P ∇A   for y = x A                              before AdamW sees it
     L = CE_ε + w_KD L_KD + w_MAP L_MAP                                                     (see `reference_pairs`)
 
@@ -26,16 +28,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.features import Adaptation, Features, Tap
+from cl_core.backbones.io_types import Adaptation
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import rms_gain, tail_projector
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights, key
-from cl_core.methods.input_moments import InputMoments, Layer, projected_layers
-from cl_core.methods.method import Loss, ParameterGroup
-from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation
-from cl_core.streams.stream import TaskStream
+from cl_core.methods.method import Collector, Constraint, Loss, ParameterGroup
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights
+from cl_core.methods.parts.feature_covariance import InputMoments, Layer, projected_layers
+from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation
+from cl_core.streams.stream import Batch, TaskStream
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,12 @@ class GNSP(ClipMethod):
         names = [layer.parameter for layer in self.layers]
         self.clip = ClipWeights(backbone, backbone.parameter_names() if config.first_task == "everything" else names)
         fading = {"released": ["visual.proj"], "equal": [], "fading": names}[config.accumulation]
-        self.moments = InputMoments(backbone, self.layers, fading)
-        for name in names:
-            self.register_buffer(f"previous_{key(name)}", self.clip[name].detach().clone())
+        self.fading = fading
+        if config.project != "none":
+            self.moments = InputMoments(backbone, self.layers, fading)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of this task: whose turn in the cycle it is
         self._task = -1
-        self._projectors: dict[str, Tensor] = {}  # derived: P by parameter, while a task with a past is under way
+        self.projectors: dict[str, Tensor] = {}  # derived: P by parameter, while a task with a past is under way
         self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: what they do to a step or gradient
         self._references: ReferencePairs | None = None  # derived: the current task's
 
@@ -106,13 +108,13 @@ class GNSP(ClipMethod):
     def refresh(self) -> None:
         """P of every layer from M, while a task with a past is under way; references are drawn when first needed."""
         super().refresh()
-        self._references, self._projectors, self._maps = None, {}, {}
-        if not 0 < int(self.moments.tasks) == self._task:
+        self._references, self.projectors, self._maps = None, {}, {}
+        if self.config.project == "none" or not 0 < int(self.moments.tasks) == self._task:
             return
         for layer in self.layers:
             name = layer.parameter
             projector = tail_projector(self.moments[name], self.config.rho, basis=self.moments.basis(name))
-            self._projectors[name] = projector
+            self.projectors[name] = projector
             self._maps[f"clip.{name.replace('.', '/')}"] = self._map(layer, projector)
 
     def _map(self, layer: Layer, projector: Tensor) -> Callable[[Tensor], Tensor]:
@@ -121,22 +123,21 @@ class GNSP(ClipMethod):
             return lambda step: gain * step
         return lambda step: layer.on_input(step, projector)
 
-    def gradient_maps(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return self._maps if self.config.project == "gradient" else {}
-
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return self._maps if self.config.project in ("update", "shrink") else {}
+    def constraints(self) -> dict[str, Constraint]:
+        on = "gradient" if self.config.project == "gradient" else "step"
+        return {name: Constraint(**{on: change}) for name, change in self._maps.items()}
 
     def groups(self) -> list[ParameterGroup]:
         names = self.clip.names if self.text_is_trained else [layer.parameter for layer in self.layers]
-        return [ParameterGroup("weights", self.clip.train_only(names, "clip"), self.config.rate)]
+        trained = self.clip.train_only(names, "clip")
+        return [ParameterGroup("weights", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights())
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
-        loss = super().loss(backbone, images, labels)
+        loss = super().loss(backbone, batch)
         if self.config.distillation or self.config.alignment:
             loss.parts.update(self.reference_losses(backbone, self.adaptation(training=True)))
         self.steps += 1
@@ -168,33 +169,13 @@ class GNSP(ClipMethod):
             self._references = pairs
         return self._references
 
-    def survey_batch(self) -> int:
-        return self.config.collect_batch
+    def collectors(self, backbone: Any) -> list[Collector]:
+        if self.config.project == "none":
+            return []
+        taps = tuple(layer.tap for layer in self.layers)
+        return [Collector(taps, lambda features, batch: self.moments.see(features), self.config.collect_batch)]
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        return tuple(layer.tap for layer in self.layers) if measure or self.config.project != "none" else None
-
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        for layer in self.layers:
-            self.moments.add(layer.parameter, features.taps[layer.tap])
-
-    @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
-        found = {name: getattr(self, f"previous_{key(name)}") for name in self.moments.names}
-        now = {name: self.clip[name].detach() for name in found}
-        said: list[Event] = []
-        if measure:  # against what was protected until now
-            said.extend(self.moments.updates(clock, found, now, self._projectors))
-            asked = "gradients" if self.config.project == "gradient" else "steps"
-            said.extend(self.moments.directions(clock, found, now, self.proposals, asked))
-        if self.survey_taps(measure) is not None:
+    def end_task(self, clock: Clock) -> list[Event]:
+        if self.config.project != "none":
             self.moments.fold_task()
-        if measure:
-            said.extend(self.moments.spectra(clock, self.config.rho, self.config.project))
-        for name, matrix in found.items():
-            matrix.copy_(now[name])
-        return said
-
-    def display_only(self) -> set[str]:
-        unused = ("previous_", "moments.") if self.config.project == "none" else ("previous_",)
-        return {name for name in self.state_dict() if name.startswith(unused)}
+        return []

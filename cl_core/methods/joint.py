@@ -1,5 +1,7 @@
 """Joint training: the same prompts and optimiser on the union of all tasks, once. The upper reference.
 
+Parts: `prompted`.
+
 As many passes as the sequence makes, so as many steps; one head over all classes. Only the last row of the accuracy
 matrix exists: there is no "after task 2". It has seen everything, so it is no upper bound for what is measured before a
 task is learned.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from typing import ClassVar, final
 
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.parts.prompted import PromptedMethod
 
 
 @final

@@ -1,5 +1,7 @@
 """L2P: a pool of prompts that belong to nobody; each image takes those whose keys are nearest to it.
 
+Parts: `pool_method`, `selection`.
+
 Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654; settings as in the PILOT toolbox.
 Shapes: M prompts of p tokens in the pool, K of them taken, d width, B images, N image tokens.
 
@@ -15,18 +17,18 @@ get no position embedding, and gradients are not clipped. Nothing protects promp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Joined, Tap
+from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
-from cl_core.methods.method import Loss, Selection
-from cl_core.methods.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.method import Loss
+from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
+from cl_core.methods.parts.selection import Selection
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,6 @@ class L2P(PoolMethod):
         super().__init__(config, backbone, seed)
         self.prompts = nn.Parameter(self.drawn(config.pool, config.prompt_length, backbone.width, of="prompts"))
         self.keys = nn.Parameter(self.drawn(config.pool, backbone.pooled_width, of="keys"))
-        self.first = backbone.describe()["prefix_tokens"]  # class token and the like, which prompts come after
-        self.joined = config.taken * config.prompt_length
 
     def pool(self) -> dict[str, nn.Parameter]:
         return {"prompts": self.prompts, "keys": self.keys}
@@ -68,43 +68,21 @@ class L2P(PoolMethod):
         """cos(q, k) of the K nearest keys, and which they are: [B, K] twice."""
         return (F.normalize(query, dim=1) @ F.normalize(self.keys, dim=1).mT).topk(self.config.taken, dim=1)
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return self.prompted(backbone, images, self.nearest(self.query(backbone, images))[1], taps)
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return self.with_prompts(self.nearest(self.query(backbone, images, ids))[1])
 
-    def prompted(self, backbone: Any, images: Tensor, taken: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        """Pooled: z, with prompts `taken` [B, K]. Attention as everywhere: of the image's own tokens, prompts last."""
-        last, taps = ("final", backbone.depth - 1), tuple(taps)
+    def with_prompts(self, taken: Tensor) -> ModelEdit:
+        """Prompts `taken` [B, K] join the tokens, and the mean of their outputs is z."""
         # By embedding, not by index: on several threads an index's backward adds up in no fixed order.
         tokens = F.embedding(taken, self.prompts.flatten(1)).unflatten(-1, self.prompts.shape[1:]).flatten(1, 2)
-        seen = backbone(images, joined=Joined(tokens), taps=tuple({*taps, last}))
-        pooled = seen.taps[last][:, self.first : self.first + self.joined].mean(dim=1)
-        found = {tap: self.prompts_last(seen.taps[tap]) if tap[0] == "attention" else seen.taps[tap] for tap in taps}
-        return Features(pooled, found)
+        return ModelEdit(joined=Joined(tokens, pooled=True, shown_last=False))
 
-    def prompts_last(self, attention: Tensor) -> Tensor:
-        """[B, H, N + K·p, N + K·p] → [B, H, N, N + K·p]."""
-        before, prompts, after = attention.tensor_split((self.first, self.first + self.joined), dim=-1)
-        columns = torch.cat([before, after, prompts], dim=-1)
-        return torch.cat([columns[:, :, : self.first], columns[:, :, self.first + self.joined :]], dim=2)
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The frozen block: the prompts are among the tokens."""
-        tokens, found = backbone.block(layer, tokens, taps=taps)
-        return tokens, {kind: self.prompts_last(v) if kind == "attention" else v for kind, v in found.items()}
-
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        nearness, taken = self.nearest(self.query(backbone, images))
-        loss = self.head_loss(self.prompted(backbone, images, taken).pooled, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        nearness, taken = self.nearest(self.query(backbone, batch.images, batch.ids))
+        loss = self.head_loss(backbone.features(batch.images, self.with_prompts(taken)).pooled, batch.labels)
         return replace(loss, parts={**loss.parts, "pull": -self.config.pull * nearness.sum(dim=1).mean()})
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
-        _, taken = self.nearest(self.query(backbone, images))
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+        _, taken = self.nearest(self.query(backbone, images, ids))
         entries = len(self.keys)
         return [Selection(-1, "", [-1] * entries, F.one_hot(taken, entries).sum(dim=1).float())]

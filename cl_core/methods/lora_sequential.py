@@ -1,5 +1,7 @@
 """LoRA, one task after the other: low-rank branches on q, k, v, o of both towers, merged after each task.
 
+Parts: `clip_method`, `clip_weights`.
+
 Hu et al. LoRA. ICLR 2022, arXiv:2106.09685; as the baseline of the NuSA-CL release (arXiv:2510.21175) uses it.
 Shapes: W [d, d], A [r, d], B [d, r].
 
@@ -16,12 +18,12 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from cl_core.backbones.features import Adaptation, LowRank
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import knob
 from cl_core.events import Clock, Event
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.methods.method import ParameterGroup
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights, attention_parameters, key
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LoraSequential(ClipMethod):
 
     def groups(self) -> list[ParameterGroup]:
         trained = {f"{side}.{key(n)}": getattr(self, side)[key(n)] for n in self.maps for side in ("down", "up")}
-        return [ParameterGroup("branches", trained, self.config.rate)]
+        return [ParameterGroup("branches", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights(), self.branches(self.config.dropout if training else 0.0))
@@ -78,7 +80,7 @@ class LoraSequential(ClipMethod):
         return found
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         for name, branch in self.branches().items():
             self.clip.merge(name, branch.update())
             self.up[key(name)].zero_()

@@ -1,5 +1,7 @@
 """LwF: on new images the old heads should go on saying what they said.
 
+Parts: `deep_prompts`, `prompted`, `teacher_table`.
+
 Li, Hoiem. Learning without Forgetting. ECCV 2016, arXiv:1606.09282. Shapes: B images, c classes of the task, o classes
 learned before it, M prompts in each of L blocks.
 
@@ -10,13 +12,12 @@ learned before it, M prompts in each of L blocks.
 The model is that of `sequential`: prompts are all that tasks share and go on training, so they are all that the
 distillation holds back. Departures: heads of earlier tasks stay as they are (the paper goes on training them), and the
 new head is not warmed up first, so that α = 0 is `sequential` bit for bit. All old classes stand in one softmax, as
-they will at test time; there is no factor T². The teacher is asked once a task, and again for images that augmentation
-has changed.
+they will at test time; there is no factor T². The teacher is asked when a task first shows an image, and each time for
+images that augmentation has changed: those have no number to be kept under, and nothing of them is held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -26,10 +27,10 @@ from torch import Tensor
 
 from cl_core.config import knob
 from cl_core.events import Clock, Event
-from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss
-from cl_core.methods.prompted import PromptedMethod
-from cl_core.methods.teacher_table import TeacherTable
+from cl_core.methods.parts.deep_prompts import PromptConfig, with_prompts
+from cl_core.methods.parts.prompted import PromptedMethod
+from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
 
 
@@ -49,6 +50,7 @@ class LwF(PromptedMethod):
 
     def __init__(self, config: LwfConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
+        self.register_buffer("previous_prompts", self.tuning.prompts.detach().clone())
         self.teacher = TeacherTable()
 
     @property
@@ -56,40 +58,34 @@ class LwF(PromptedMethod):
         """Whether there is a past, and anything it could hold back."""
         return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
 
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        if self.distils:
-            batches = [batch.images for batch in epoch(0)]
-            self.teacher.fill(batches, [self.taught(backbone, images) for images in batches])
-        return []
-
     @torch.no_grad()
     def taught(self, backbone: Any, images: Tensor) -> Tensor:
-        """ẑ of images, by the prompts the task began with: [B, o]."""
-        return self.old_logits(backbone(images, prompts=self.previous_prompts).pooled)
+        """ẑ of images, by the prompts the task began with and in float32: [B, o]."""
+        with backbone.computing_in(torch.float32):
+            return self.old_logits(backbone.features(images, with_prompts(self.previous_prompts)).pooled)
 
     def old_logits(self, pooled: Tensor) -> Tensor:
         """z of features [B, d] over all classes learned before this task: [B, o]."""
         logits = torch.cat([head(pooled) for head in self.tuning.heads[:-1]], dim=1)
         return logits / self.config.temperature
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
         if not self.distils:
-            return super().loss(backbone, images, labels)
-        pooled = self.features(backbone, images).pooled
-        loss = self.tuning.loss_of(pooled, labels)
-        told = self.teacher.find(images)
-        if told is None:  # an image the table does not hold, or α turned up within the task
-            told = self.taught(backbone, images)
+            return super().loss(backbone, batch)
+        pooled = self.features(backbone, batch.images).pooled
+        loss = self.tuning.loss_of(pooled, batch.labels)
+        told = self.teacher.find(batch.ids)
+        if told is None:  # not seen in this task before, or augmented
+            told = self.taught(backbone, batch.images)
+            self.teacher.keep(batch.ids, told)
         softness = self.config.softness
         now, then = (F.log_softmax(z / softness, dim=1) for z in (self.old_logits(pooled), told))
         divergence = F.kl_div(now, then, reduction="batchmean", log_target=True)
         loss.parts["distillation"] = self.config.distillation * divergence
         return loss
 
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         self.teacher.clear()
-        return super().end_task(clock, measure)
-
-    def display_only(self) -> set[str]:
-        return super().display_only() - {"previous_prompts"}  # the teacher's
+        self.previous_prompts.copy_(self.deep_prompts)
+        return []

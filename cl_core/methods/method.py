@@ -2,24 +2,26 @@
 
 The engine's course through one task:
 
-    meet → begin_task → refresh → prepare_task
-         → (loss → backward → gradient maps → optimiser step → projections)* → survey* → end_task
+    begin_task → refresh → prepare_task
+         → (loss → backward → optimiser step, as `constraints` say)* → collectors* → end_task → refresh
 
 `refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
-it derives is never saved, so resume and fork are one path.
+it derives is never saved, so resume and fork are one path. A method does not know whether it is watched: what is only
+displayed is the business of `cl_core.diagnostics`.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.backbone import Backbone
+from cl_core.backbones.io_types import Features, ModelEdit, Tap
 from cl_core.events import Clock, Event
 from cl_core.streams.stream import Batch, TaskStream
 
@@ -35,40 +37,44 @@ class Loss:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters by name that share a learning rate (before the schedule's factor)."""
+    """Parameters by name that share a learning rate (before the schedule's factor) and a decay. All groups of a method
+    have the same optimiser: "adam" and "sgd" with coupled decay, "adamw" with decoupled decay."""
 
     name: str
     parameters: dict[str, nn.Parameter]
     rate: float
+    decay: float = 0.0
+    optimiser: str = "adam"
+
+
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+def new_optimiser(groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
+    """A fresh optimiser for these groups. Raises ValueError if they name different ones."""
+    kinds = {group.optimiser for group in groups}
+    if len(kinds) != 1:
+        raise ValueError(f"parameter groups must share one optimiser, got {sorted(kinds)}")
+    options = [{"params": list(g.parameters.values()), "lr": g.rate, "weight_decay": g.decay} for g in groups]
+    return OPTIMISERS[kinds.pop()](options)
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What each image of a batch took from a pool of E entries."""
+class Constraint:
+    """What is done to a parameter's gradient before the optimiser sees it, or to the step the optimiser proposes."""
 
-    layer: int  # block whose selection this is; -1: one selection for the whole network
-    of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
-    owners: list[int]  # [E] the class (id in order of arrival) or task an entry stands for; -1 where to nobody
-    weights: Tensor  # [B, E] ≥ 0: 1 for an entry that was taken whole; shares that sum to 1 where all are mixed
+    gradient: Callable[[Tensor], Tensor] | None = None
+    step: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Answers of a frozen model that are kept per image, so that it is asked once."""
+class Collector:
+    """What a method gathers from the finished task's training images: no augmentation, full precision, each image
+    once."""
 
-    model: str
-    images: int  # at most so many
-    bytes: int  # that they take then
-
-
-@dataclass(frozen=True)
-class WeightRule:
-    """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
-    min(d − k, r_max) ones where `used`."""
-
-    rho: float = 0.95
-    r_max: int | None = None
-    used: bool = False
+    taps: tuple[Tap, ...]  # activations that `add` reads
+    add: Callable[[Features, Batch], None]
+    batch_size: int = 100  # images a batch; 100 as the NSP² release collects
 
 
 class Method(nn.Module, abc.ABC):
@@ -79,17 +85,12 @@ class Method(nn.Module, abc.ABC):
     # Family of a second frozen model that is handed to the constructor after the seed, on the run's device; which one,
     # the setting `companion` says. "": the backbone is all the method needs.
     companion: ClassVar[str] = ""
+    # False: a test image that comes with its task, as in multi-domain streams, is nothing the method is made for.
+    serves_known_tasks: ClassVar[bool] = True
 
     def __init__(self, config: Any, seed: int) -> None:
         super().__init__()
         self.config, self.seed = config, seed
-        # Parameter name → sum over this task's steps of what its map was given (a step, or a gradient). Kept by the
-        # engine while spectra are measured, for `end_task` to describe; training never reads it.
-        self.proposals: dict[str, Tensor] = {}
-
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
-        """What may be known of the stream beforehand: how its classes are said, and pairs of the pre-training world.
-        Never a task's pictures. Raises ConfigError where the method needs what the stream has not."""
 
     @abc.abstractmethod
     def begin_task(self, index: int, classes: range) -> None:
@@ -98,111 +99,75 @@ class Method(nn.Module, abc.ABC):
     def refresh(self) -> None:
         """Recompute what follows from state and settings."""
 
+    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+        """Whatever needs the task's images before its steps: a rehearsal, a first stage, a pass over its inputs.
+        `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
+        event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
+        return []
+
     @abc.abstractmethod
     def groups(self) -> list[ParameterGroup]:
-        """What is trained in the current task."""
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        """A new optimiser for the current task."""
-        return torch.optim.Adam([{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()])
+        """What is trained in the current task; empty: nothing is."""
 
     @abc.abstractmethod
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        """How this method looks at images [B, 3, S, S]."""
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        """How this method changes the frozen model for images [B, 3, S, S]. `ids` [B]: their numbers in the stream,
+        under which answers about them may be kept; None: they have none."""
 
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block as this method has changed it, on tokens [B, N, d]: for layer-local comparisons. `images`: those
-        the tokens come from, for a method whose change depends on the image."""
-        return backbone.block(layer, tokens, taps=taps)
-
-    def prepare_classifier(self, backbone: Any) -> None:
-        """Called before a round of classification: derive from the model as it stands what `classify` reads."""
+    @final
+    def features(
+        self, backbone: Backbone, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
+        """What the model, changed by `edit`, makes of images [B, 3, S, S]."""
+        return backbone.features(images, self.edit(backbone, images, ids), taps)
 
     @abc.abstractmethod
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         """Scores [B, |classes|] of features [B, d], only `classes` (ids in order of arrival) competing."""
 
-    def read(self, backbone: Any, texts: Sequence[str]) -> Tensor | None:
-        """Unit embeddings [n, e] of texts in the space of the features; None if the method has no text tower."""
-        return None
-
     @abc.abstractmethod
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """The training loss of one batch of the current task."""
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Parameter name → map on the step the optimiser proposes. Empty: steps are taken as they are."""
+    def constraints(self) -> Mapping[str, Constraint]:
+        """Parameter name → what holds its steps back. Empty: gradients and steps are taken as they are."""
         return {}
 
-    def gradient_maps(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Parameter name → map on its gradient, before the optimiser sees it. Empty: gradients are taken as they
-        are."""
-        return {}
+    def collectors(self, backbone: Any) -> Sequence[Collector]:
+        """What the method has to see of the finished task before `end_task`. Empty: nothing."""
+        return ()
 
-    def measured_parameters(self) -> set[str]:
-        """Names of the parameters whose steps are measured: before and after what is mapped."""
-        return {*self.projections(), *self.gradient_maps()}
+    def end_task(self, clock: Clock) -> list[Event]:
+        """Fold the finished task into what is kept; what was trained on the way, in a stage of its own, is said."""
+        return []
+
+
+@runtime_checkable
+class MeetsStream(Protocol):
+    """A method that needs to know something of the stream beforehand."""
+
+    def meet(self, stream: TaskStream, backbone: Any) -> None:
+        """What may be known of the stream: how its classes are said, pairs of the pre-training world; never a task's
+        images. Raises ConfigError where the method needs what the stream has not."""
+        ...
+
+
+@runtime_checkable
+class ChoosesEpochs(Protocol):
+    """A method with a rule of its own for how long it trains."""
 
     def epochs(self, planned: int) -> int:
-        """Passes over each task; `planned` unless the method has a rule of its own."""
-        return planned
+        """Passes over each task, of `planned` ones."""
+        ...
 
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Whatever needs the task's pictures before its steps: a rehearsal, a first stage, a survey of its inputs.
-        `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
-        event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
-        return []
 
-    def survey_batch(self) -> int:
-        """Images a batch in the end-of-task pass; 100 as the NSP² release collects."""
-        return 100
+@runtime_checkable
+class ReadsClasses(Protocol):
+    """A method whose classes are embedded in the space of the image features: it scores them before any was trained."""
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        """Activations `survey` wants of the finished task's training images; None: no survey. `measure`: also for
-        display."""
-        return None
+    @property
+    def class_texts(self) -> Tensor:
+        """Unit embeddings [C, e] of all classes of the stream, as the text tower is now."""
+        ...
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        """Take in one batch of the finished task's training images (no augmentation, full precision, each image
-        once)."""
-
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
-        """Fold the survey into what is kept; with `measure`, say what can be seen in it. Where an event wants an array
-        or a number, a tensor does: what a moment's events hold is copied from a GPU together."""
-        return []
-
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
-        """Name → weight [out, in] of the attention projections as adapted so far; None if the method changes none."""
-        return None
-
-    def weight_rule(self) -> WeightRule:
-        """How the directions of a weight are divided; the default only measures, for comparison."""
-        return WeightRule()
-
-    def probe_prompts(self) -> Tensor | None:
-        """The prompts [L, M, d] as they stand, for drift and layer-local comparisons; None if the method has none."""
-        return None
-
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
-        """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all);
-        empty if the method has none."""
-        return []
-
-    def answers_kept(self, backbone: Any) -> list[Kept]:
-        """Frozen models that are asked once an image, and how much of their answers is held in memory."""
-        return []
-
-    def kept_bytes(self) -> int:
-        """Bytes kept between tasks: all state except what is only measured for display."""
-        return sum(v.numel() * v.element_size() for k, v in self.state_dict().items() if k not in self.display_only())
-
-    def display_only(self) -> set[str]:
-        """Names of state that training never reads."""
-        return set()
+    def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...

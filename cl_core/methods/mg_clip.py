@@ -1,5 +1,7 @@
 """MG-CLIP: stop training before the modality gap has moved far, and classify in image space as well.
 
+Parts: `clip_method`, `clip_weights`, `visual_head`.
+
 Huang et al. Mind the Gap: Preserving and Compensating for the Modality Gap in CLIP-Based Continual Learning. ICCV 2025,
 arXiv:2507.09118. Written from the equations; where paper and release leave room we follow the release.
 Shapes: B images, C classes, e joint width, w width of a tower; A [r, w], B [w, r]; W [C, e].
@@ -32,13 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Adaptation, Features, LowRank, Tap
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, EpochsChosen, Event
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import key
-from cl_core.methods.method import ParameterGroup
-from cl_core.methods.visual_head import VisualHead, floored_cosine, fused_score
+from cl_core.methods.method import Collector, ParameterGroup, new_optimiser
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import key
+from cl_core.methods.parts.visual_head import VisualHead, floored_cosine, fused_score
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
 
@@ -106,7 +108,7 @@ class MgClip(ClipMethod):
 
     def groups(self) -> list[ParameterGroup]:
         trained = {f"{side}.{key(n)}": getattr(self, side)[key(n)] for n in self.maps for side in ("down", "up")}
-        return [ParameterGroup("branches", trained, self.config.rate)]
+        return [ParameterGroup("branches", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         pairs = {name: (self.down[key(name)], self.up[key(name)]) for name in self.maps}
@@ -125,13 +127,13 @@ class MgClip(ClipMethod):
         before = [p.detach().clone() for p in self.parameters()]
         measured, changes = [self.pair_means(backbone, epoch(0))], []
         try:
-            optimiser = self.optimiser()
+            optimiser = new_optimiser(self.groups())
             for number in range(self.config.max_epochs):
                 for group in optimiser.param_groups:
                     group["lr"] = self.config.rate * floored_cosine(number / self.config.max_epochs)
                 for batch in epoch(number):
                     optimiser.zero_grad(set_to_none=True)
-                    sum(self.loss(backbone, batch.images, batch.labels).parts.values()).backward()
+                    sum(self.loss(backbone, batch).parts.values()).backward()
                     optimiser.step()
                 measured.append(self.pair_means(backbone, epoch(0)))
                 changes.append(relative_change(measured[0][1], measured[-1][1]))
@@ -159,14 +161,11 @@ class MgClip(ClipMethod):
 
     # ------------------------------------------------------------ MGC: a head in image space
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...]:
+    def collectors(self, backbone: Any) -> list[Collector]:
         """No activation inside the tower, but a pass over the images: their pooled features are the head's data."""
-        return ()
+        return [Collector((), lambda features, batch: self.visual.see(features.pooled, batch.labels))]
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        self.visual.see(features.pooled, labels)
-
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         c, seed = self.config, mixed_seed(self.seed, "visual head", clock.task)
         self.visual.learn(self.classes, rate=c.head_rate, epochs=c.head_epochs, batch=c.head_batch, seed=seed)
         return []

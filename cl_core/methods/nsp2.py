@@ -1,8 +1,10 @@
 """VPT-NSP²: deep prompts whose updates stay where past tasks are not looking.
 
+Parts: `attention_covariance`, `deep_prompts`, `prompted`.
+
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658.
-Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `prompt_moments`; U [L, M, d] is
-Adam's step.
+Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `attention_covariance`;
+U [L, M, d] is Adam's step.
 
 From the second task on
 
@@ -18,7 +20,6 @@ stand beside. The paper reports no such control.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -33,12 +34,12 @@ from cl_core.linalg import (
     null_projector,
     projector_gains,
     shrink_only,
-    spectrum,
 )
-from cl_core.methods.deep_prompts import PromptConfig
-from cl_core.methods.method import Loss
-from cl_core.methods.prompt_moments import SPACES
-from cl_core.methods.prompted import PromptedMethod, elbows
+from cl_core.methods.method import Collector, Constraint, Loss
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.deep_prompts import PromptConfig
+from cl_core.methods.parts.prompted import PromptedMethod
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,16 @@ class NSP2(PromptedMethod):
     """Deep prompts with null-space projected steps."""
 
     Config = NSP2Config
-    moments_used = True
     past = 0  # finished tasks, as `refresh` found them
     rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
     columns: Tensor | None = None  # B̃₁ [L, d, d]
 
-    def moment_options(self) -> dict[str, Any]:
-        return {"weighting": self.config.weighting, "fold": self.config.fold_norm}
+    def __init__(self, config: NSP2Config, backbone: Any, seed: int) -> None:
+        super().__init__(config, backbone, seed)
+        self.moments = PromptMoments(
+            backbone.depth, config.prompt_length, backbone.width, weighting=config.weighting, fold=config.fold_norm
+        )
+        self.register_buffer("previous_prompts", self.tuning.prompts.detach().clone())
 
     def refresh(self) -> None:
         """B̃₁, B̃₂ from the moments of finished tasks; none in the first task."""
@@ -119,13 +123,13 @@ class NSP2(PromptedMethod):
         self.columns, self.rows = (self._projector(space).to(dtype) for space in SPACES)
 
     def _projector(self, space: str) -> Tensor:
-        moment, eta = getattr(self.moments, space), self._eta(space)
+        moment, eta, basis = getattr(self.moments, space), self._eta(space), self.moments.basis(space)
         nullity = self._nullity(space)
         if self.config.scale == "frobenius":
-            blended = blended_projector(moment, eta=eta, nullity=nullity)
+            blended = blended_projector(moment, eta=eta, nullity=nullity, basis=basis)
         else:
             identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
-            blended = eta * null_projector(moment, nullity) + (1 - eta) * identity
+            blended = eta * null_projector(moment, nullity, basis=basis) + (1 - eta) * identity
         return shrink_only(blended) if self.config.projection == "shrink-only" else blended
 
     def _eta(self, space: str) -> float:
@@ -136,21 +140,21 @@ class NSP2(PromptedMethod):
 
     def _nullity(self, space: str) -> Tensor:
         """R per layer [L]."""
+        values = self.moments.basis(space)[0]
         if self.config.rule == "elbow":
-            return elbows(getattr(self.moments, space))
-        values = spectrum(getattr(self.moments, space))
+            return elbows(values)
         energy = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}[space]
         return torch.as_tensor(energy_nullity(values, energy))
 
-    def projections(self) -> dict[str, Callable[[Tensor], Tensor]]:
+    def constraints(self) -> dict[str, Constraint]:
         """U → B̃₂ U B̃₁, per layer."""
         if self.rows is None or self.columns is None:
             return {}
         rows, columns = self.rows, self.columns
-        return {"tuning.prompts": lambda step: rows @ step @ columns}
+        return {"tuning.prompts": Constraint(step=lambda step: rows @ step @ columns)}
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        loss = super().loss(backbone, images, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        loss = super().loss(backbone, batch)
         if self.past and self.config.norm_weight:
             loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()
         return loss
@@ -163,20 +167,30 @@ class NSP2(PromptedMethod):
         spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
         return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()
 
-    def spectra(self, clock: Clock) -> Iterable[Event]:
-        """What the next task will be held to: the cut of the chosen rule and the gains of both kinds of direction."""
-        nullities = {space: self._nullity(space) for space in SPACES}
-        gains, used = {}, {}
+    def collectors(self, backbone: Any) -> list[Collector]:
+        if not self.config.prompt_length:
+            return []
+        add = lambda features, batch: self.moments.add(backbone, features, self.deep_prompts)
+        return [Collector(self.moments.taps(), add)]
+
+    def end_task(self, clock: Clock) -> list[Event]:
+        if self.config.prompt_length:
+            self.moments.fold_task()
+        self.previous_prompts.copy_(self.deep_prompts)
+        return []
+
+    def cuts(self) -> dict[str, Cut]:
+        """What the next task is held to: the cut of the chosen rule and the gains of both kinds of direction."""
+        found = {}
+        shares = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}
         for space in SPACES:
-            eta = self._eta(space) if self.config.projection != "none" else 0.0
-            free, protected = projector_gains(nullities[space], eta)
+            nullity, eta = self._nullity(space), self._eta(space) if self.config.projection != "none" else 0.0
+            free, protected = projector_gains(nullity, eta)
             if self.config.scale == "plain":
                 free = torch.ones_like(free)
             if self.config.projection == "shrink-only":  # one gain for all directions: the RMS of the two
-                side = getattr(self.moments, space).shape[-1]
-                share = nullities[space] / side
+                share = nullity / getattr(self.moments, space).shape[-1]
                 free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected**2).sqrt()
-            gains[space], used[space] = (free, protected), eta > 0 and self.config.projection == "null-space"
-        shares = {"affinity": self.config.energy_affinity, "mixture": self.config.energy_mixture}
-        rules = {space: "elbow" if self.config.rule == "elbow" else f"energy {shares[space]:g}" for space in SPACES}
-        return self.moments.spectra(clock, nullities, rules, used, gains)
+            rule = "elbow" if self.config.rule == "elbow" else f"energy {shares[space]:g}"
+            found[space] = Cut(nullity, rule, eta > 0 and self.config.projection == "null-space", free, protected)
+        return found

@@ -1,5 +1,7 @@
 """NuSA-CL: learn each task in the directions that the weights themselves use least, then merge and look again.
 
+Parts: `clip_method`, `clip_weights`.
+
 Jo and Kim. Memory-Free Continual Learning with Null Space Adaptation for Zero-Shot Vision-Language Models. ICLR 2026,
 arXiv:2510.21175. Written from the equations; where paper and release leave room we follow the release.
 Shapes: every adapted map W [d, d]; U, V [d, q]; M [q, q].
@@ -28,13 +30,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Adaptation, LowRank
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import SingularDirections, WeightSplit, singular_directions, weight_split
-from cl_core.methods.clip_method import ClipConfig, ClipMethod
-from cl_core.methods.clip_weights import ClipWeights, attention_parameters, key
-from cl_core.methods.method import ParameterGroup, WeightRule
+from cl_core.methods.method import ParameterGroup
+from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
+from cl_core.methods.parts.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.streams.stream import mixed_seed
 
 
@@ -123,7 +125,7 @@ class NusaCL(ClipMethod):
     def groups(self) -> list[ParameterGroup]:
         parts = {"middle": self.middle, "left": self.left, "right": self.right}
         trained = {f"{part}.{name}": p for part, held in parts.items() for name, p in held.items()}
-        return [ParameterGroup("null-space", trained, self.config.rate)]
+        return [ParameterGroup("null-space", trained, self.config.rate, self.config.weight_decay, "adamw")]
 
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights(), self.branches(self.config.dropout if training else 0.0))
@@ -139,7 +141,7 @@ class NusaCL(ClipMethod):
         return found
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         """Merge; the adapter is gone and nothing else is kept."""
         for name, branch in self.branches().items():
             self.clip.merge(name, branch.update())
@@ -147,9 +149,6 @@ class NusaCL(ClipMethod):
             held.clear()
         self._bases = {}
         return []
-
-    def weight_rule(self) -> WeightRule:
-        return WeightRule(self.config.rho, self.config.r_max, used=True)
 
 
 def _take_sizes(method: NusaCL, state: dict[str, Tensor], prefix: str, *others: Any) -> None:

@@ -1,5 +1,7 @@
 """Experience replay: a few images of the past are trained on again, beside every batch of the present.
 
+Parts: `deep_prompts`, `prompted`, `reservoir`.
+
 Chaudhry et al. On Tiny Episodic Memories in Continual Learning. 2019, arXiv:1902.10486 (ER).
 Buzzega et al. Dark Experience for General Continual Learning. NeurIPS 2020, arXiv:2004.07211 (DER++).
 Shapes: B places in the buffer, b images a batch, C classes seen.
@@ -29,10 +31,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import knob
-from cl_core.methods.deep_prompts import PromptConfig
 from cl_core.methods.method import Loss, ParameterGroup
-from cl_core.methods.prompted import PromptedMethod
-from cl_core.methods.reservoir import Drawn, Reservoir
+from cl_core.methods.parts.deep_prompts import PromptConfig
+from cl_core.methods.parts.prompted import PromptedMethod
+from cl_core.methods.parts.reservoir import Drawn, Reservoir
+from cl_core.streams.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,13 @@ class Replay(PromptedMethod):
                 for place, head in enumerate(self.tuning.heads[:-1])
                 for name, parameter in head.named_parameters()
             }
-            groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate))
+            groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate, self.config.weight_decay))
         return groups
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
         weights."""
+        images, labels = batch.images, batch.labels
         again = self.reservoir.draw(self.config.replay_batch, "labels")
         former = self.reservoir.draw(self.config.replay_batch if self.config.rule == "der++" else 0, "logits")
         pooled = self.features(backbone, torch.cat([images, again.images, former.images])).pooled

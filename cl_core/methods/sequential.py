@@ -1,5 +1,7 @@
 """VPT-Seq: deep prompts trained on one task after the other, nothing protected. The forgetting reference.
 
+Parts: `prompted`.
+
 The baseline of Lu et al., NeurIPS 2024, arXiv:2406.05658: NSP² with both projections and the prompt-distribution loss
 off, everything else equal. With `prompt_length = 0` the features stay frozen and only heads are trained: a strong
 reference, always show it.
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from typing import final
 
-from cl_core.methods.prompted import PromptedMethod
+from cl_core.methods.parts.prompted import PromptedMethod
 
 
 @final

@@ -1,5 +1,7 @@
 """SplitLoRA: new tasks are written where past inputs are weak, and a trade-off says where weak begins.
 
+Parts: `key_value`.
+
 Qiu et al. SplitLoRA: Balancing Stability and Plasticity in Continual Learning Through Gradient Space Splitting. 2025,
 arXiv:2505.22370; written from the equations, details as in the released code.
 Shapes: L blocks of width d, rank r; A [L, 2, r, d] frozen, B [L, 2, d, r] trained; C [L, d, d]; x a block's inputs.
@@ -23,21 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.config import knob
-from cl_core.events import Clock, Event, SpectrumMeasured, TradeOffMeasured, UpdateMeasured
-from cl_core.linalg import (
-    condition_residual,
-    effective_rank,
-    eigenbasis,
-    isotropic_residual,
-    protected_energy,
-    spectrum,
-    splitting_costs,
-    splitting_cut,
-)
-from cl_core.methods.key_value import KEYS, VALUES, KeyValueConfig, KeyValueMethod
+from cl_core.events import Clock, Event
+from cl_core.linalg import eigenbasis, splitting_cut
+from cl_core.methods.parts.key_value import KEYS, VALUES, KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import mixed_seed
-
-SPACE = "kv"
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,7 @@ class SplitLora(KeyValueMethod):
     """Rows of A are mixtures of all minor directions; B learns what to write there."""
 
     Config = SplitLoraConfig
+    optimiser = "adamw"
 
     def __init__(self, config: SplitLoraConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
@@ -69,16 +61,14 @@ class SplitLora(KeyValueMethod):
         self.register_buffer("moment", torch.zeros(layers, width, width, dtype=torch.float64))  # C
         self.register_buffer("rows", torch.zeros((), dtype=torch.int64))  # tokens C is the mean over
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self._basis: tuple[Tensor, Tensor] | None = None
+        self.register_load_state_dict_post_hook(lambda method, _: setattr(method, "_basis", None))
 
     def change(self) -> Tensor:
         return self.merged + self.up @ self.down
 
     def changed(self) -> dict[str, nn.Parameter]:
         return {"up": self.up}
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
 
     @torch.no_grad()
     def begin_task(self, index: int, classes: range) -> None:
@@ -89,7 +79,7 @@ class SplitLora(KeyValueMethod):
         drawn = (torch.rand(self.down.shape, generator=generator) * 2 - 1) * bound
         if int(self.tasks):
             mixtures = torch.randn(drawn.mT.shape, generator=generator, dtype=torch.float64)  # z [L, 2, d, r]
-            vectors, cuts = eigenbasis(self.moment)[1].cpu(), self.cuts()
+            vectors, cuts = self.basis[1].cpu(), self.cuts()
             for layer, cut in enumerate(cuts):
                 minor = vectors[layer][:, cut:]  # N [d, d − k]
                 found = (minor @ mixtures[layer, :, cut:]).mT  # [2, r, d]
@@ -100,69 +90,37 @@ class SplitLora(KeyValueMethod):
 
     def cuts(self) -> list[int]:
         """Directions protected in every block."""
-        return torch.as_tensor(
-            splitting_cut(spectrum(self.moment), tasks=int(self.tasks), alpha=self.config.alpha)
-        ).tolist()
+        cut = splitting_cut(self.basis[0], tasks=int(self.tasks), alpha=self.config.alpha)
+        return torch.as_tensor(cut).tolist()
+
+    @property
+    def update(self) -> Tensor:
+        """B_t A_t of the task under way: [L, 2, d, d]."""
+        return (self.up @ self.down).detach()
 
     @torch.no_grad()
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
-        said: list[Event] = []
-        update = self.up @ self.down
-        if measure:
-            said += self._updates(clock, update)
-        self.merged += update
+    def end_task(self, clock: Clock) -> list[Event]:
+        self.merged += self.update
         self.up.zero_()
         sums, rows = self.inputs.take()
         self.rows += rows
         self.moment += (sums - rows * self.moment) / self.rows  # the mean over all tokens so far
         self.tasks += 1
-        return [*said, *self._spectra(clock)] if measure else said
+        self._basis = None
+        return []
 
-    def _updates(self, clock: Clock, update: Tensor) -> list[Event]:
-        """Against what was protected until now; nothing was before the second task."""
-        said: list[Event] = []
-        if int(self.tasks):
-            (values, vectors), cuts = eigenbasis(self.moment), self.cuts()
-        for layer, change in enumerate(update.double().flatten(1, 2)):  # [2d, d]
-            residual: dict[str, Tensor | None] = {SPACE: None}
-            isotropic, leak = dict(residual), dict(residual)
-            if int(self.tasks):
-                moment, top = self.moment[layer], values[layer, 0]
-                major = vectors[layer][:, : cuts[layer]]
-                isotropic[SPACE] = isotropic_residual(moment, top=top)
-                if change.any():
-                    residual[SPACE] = condition_residual(change, moment, top=top)
-                    leak[SPACE] = (change @ major).norm() / change.norm()
-            found = self.merged[layer].flatten(0, 1) + self._pretrained[layer].to(change.device)
-            movement = change.norm() / found.double().norm()
-            said.append(UpdateMeasured(clock, layer, movement, residual, isotropic, leak))
-        return said
+    @property
+    def basis(self) -> tuple[Tensor, Tensor]:
+        """λ [L, d] and U [L, d, d] of C, decomposed once as long as C stays what it is."""
+        if self._basis is None:
+            self._basis = eigenbasis(self.moment)
+        return self._basis
 
-    def _spectra(self, clock: Clock) -> list[Event]:
-        """What the next task will be held to."""
-        values, said, alpha = spectrum(self.moment), [], self.config.alpha
-        loss, gain = splitting_costs(values, tasks=int(self.tasks), alpha=alpha)
-        for layer, cut in enumerate(self.cuts()):
-            eigenvalues, nullity = values[layer], values.shape[1] - cut
-            said.append(
-                SpectrumMeasured(
-                    clock,
-                    layer,
-                    SPACE,
-                    eigenvalues.float(),
-                    nullity,
-                    f"trade-off α = {alpha:g}",
-                    True,
-                    protected_energy(eigenvalues, nullity),
-                    effective_rank(eigenvalues),
-                    1.0,
-                    0.0,
-                )
-            )
-            said.append(TradeOffMeasured(clock, layer, SPACE, loss[layer].float(), gain[layer].float(), cut))
-        return said
+    def pretrained(self, layer: int) -> Tensor:
+        """W_k and W_v of a block, one above the other: [2d, d]."""
+        return self._pretrained[layer]
 
     def kept_bytes(self) -> int:
         """A and B start anew with every task."""
         anew = self.up.numel() * self.up.element_size() + self.down.numel() * self.down.element_size()
-        return super().kept_bytes() - anew
+        return sum(value.numel() * value.element_size() for value in self.state_dict().values()) - anew

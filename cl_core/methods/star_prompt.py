@@ -1,16 +1,19 @@
 """STAR-Prompt: a frozen CLIP says which class an image resembles; that class's vectors are added inside a frozen ViT.
 
+Parts: `answer_cache`, `class_prompts`, `clip_queries`, `feature_stats`, `gaussian_mixtures`, `replay_head`,
+`selection`, `semantic_residuals`.
+
 Menabue et al. Semantic Residual Prompts for Continual Learning. ECCV 2024, arXiv:2403.06870. Written from the equations
 and the release's behaviour; where the two differ we follow the release, with a setting for the other.
 Shapes: B images, n classes begun, c of the current task; L blocks of width D; d joint width of CLIP.
 
-    before a task  words u_c → keys k_c (`class_keys`), then balanced against all classes by draws from mixtures of CLIP
-                   embeddings (`gaussian_mixtures`); then the keys stand still
+    before a task  words u_c → keys k_c (`class_prompts`), then balanced against all classes by draws from mixtures of
+                   CLIP embeddings (`gaussian_mixtures`); then the keys stand still
     its steps      z = CLIP's embedding of the same images → ρ_l per block (`semantic_residuals`) → class token
                    L = CE over current classes + λ₂ (crowding of the new vectors)          Adam, no decay
-    after it       mixtures of the class tokens, and a balanced copy of the head (`aligned_head`): it answers
+    after it       mixtures of the class tokens, and a balanced copy of the head (`replay_head`): it answers
 
-CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`image_queries`).
+CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`clip_queries`).
 
 Readings and departures: a class's name is what the stream says of it in words, "X the digit one."; the ViT's images are
 rescaled for CLIP and, where CLIP's side differs, resized; stage 1 shuffles its own batches; 1 component is one Gaussian
@@ -28,16 +31,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.io_types import ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event, StageEnded
-from cl_core.methods.aligned_head import AlignedHead
-from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig
-from cl_core.methods.class_survey import ClassSurvey, intra_class
-from cl_core.methods.gaussian_mixtures import GaussianMixtures
-from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup, Selection
-from cl_core.methods.semantic_residuals import SITES, SemanticResiduals
+from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig
+from cl_core.methods.parts.clip_queries import ImageQueries
+from cl_core.methods.parts.feature_stats import intra_class
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
+from cl_core.methods.parts.replay_head import AlignedHead
+from cl_core.methods.parts.selection import Selection
+from cl_core.methods.parts.semantic_residuals import SITES, SemanticResiduals
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 
 
@@ -68,6 +73,7 @@ class StarPrompt(Method):
 
     Config = StarPromptConfig
     companion: ClassVar[str] = "clip"
+    serves_known_tasks: ClassVar[bool] = False  # an image's class is looked for by name among all classes
 
     def __init__(self, config: StarPromptConfig, backbone: Any, seed: int, companion: Any) -> None:
         super().__init__(config, seed)
@@ -77,18 +83,19 @@ class StarPrompt(Method):
             strict=config.strict_mask, modulated=config.modulation,
         )  # fmt: skip
         self.head = AlignedHead(backbone.pooled_width, seed)
+        self.embeddings = self.tokens = None
         if config.components:
             self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
             self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
-        self.classes, self._survey = range(0), ClassSurvey(backbone.depth)
+        self.classes = range(0)
+        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
         unsaid = [task.title for task in stream if task.words is None]
-        if unsaid or stream.task_is_known:
-            lacks = f"does not say its classes in words (tasks {', '.join(unsaid)})" if unsaid else "names the task"
+        if unsaid:
             raise ConfigError(
-                f"stream {stream.name} {lacks}, but star_prompt looks for an image's class by name among all classes; "
-                "choose split-digits"
+                f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), but star_prompt "
+                "looks for an image's class by name; choose split-digits"
             )
         phrases = [phrase for task in stream for phrase in task.words.phrases]
         plain = [texts for task in stream for texts in task.words.texts()]
@@ -114,7 +121,7 @@ class StarPrompt(Method):
 
     def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """Stage 1: the image tower once over the task's images, then the text tower alone."""
-        pairs = [(self.queries(batch.images), batch.labels) for batch in epoch(0)]
+        pairs = [(self.queries(batch.images, batch.ids), batch.labels) for batch in epoch(0)]
         z, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         mixtures = self.embeddings if self.config.components else None
         said = self.keys.begin(self.queries.model, mixtures, z, labels, self.classes, clock)
@@ -135,66 +142,55 @@ class StarPrompt(Method):
             ),
         ]
 
-    def edits(self, images: Tensor) -> dict[int, BlockEdit]:
-        """What enters each block for images [B, 3, S, S]."""
-        return self.semantic.edits(self.semantic.weights(self.semantic.scores(self.queries(images), self.keys.keys)))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        scores = self.semantic.scores(self.queries(images, ids), self.keys.keys)
+        return ModelEdit(self.semantic.edits(self.semantic.weights(scores)))
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return backbone(images, edits=self.edits(images), taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self.edits(images)[layer], taps)
-
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        logits, targets = self.head.current(self.features(backbone, images).pooled), labels - self.classes.start
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        logits = self.head.current(self.features(backbone, batch.images, ids=batch.ids).pooled)
+        targets = batch.labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
         crowded = self.config.crowding * self.semantic.penalty()
         return Loss({"cross_entropy": F.cross_entropy(logits, targets), "crowding": crowded}, correct)
 
-    def measured_parameters(self) -> set[str]:
-        return {f"semantic.residuals.{len(self.head.weights) - 1}"}
-
     # ------------------------------------------------------------ after the steps: mixtures and the head that answers
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        return self._survey.taps() if measure else () if self.config.components else None
+    def collectors(self, backbone: Any) -> list[Collector]:
+        if not self.config.components:
+            return []
+        keep = lambda features, batch: self._seen.append((features.pooled, batch.labels))
+        return [Collector((), keep)]
 
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        self._survey.add(features, labels)
-
-    def end_task(self, clock: Clock, measure: bool) -> list[Event]:
+    def end_task(self, clock: Clock) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
-        seed = mixed_seed(self.seed, "tokens", self.classes.start)
-        for label in self.classes if c.components else ():
-            self.tokens.fit(label, self._survey.of(label), seed + label)
+        if c.components:
+            pooled, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+            for label in self.classes:
+                self.tokens.fit(label, pooled[labels == label], self.token_seed + label)
         replays = bool(c.components) and not first
         epochs = c.replay_epochs + c.replay_growth * clock.task
         mixtures = self.tokens if replays else None
         losses = self.head.align(mixtures, rate=c.replay_rate, epochs=epochs, batch=c.stage_batch)
-        said: list[Event] = []
-        if replays:
-            said.append(StageEnded(clock, "replay into the head", losses, time.perf_counter() - started))
-        if measure:
-            said += self._survey.events(clock, self.classes, self.tokens if c.components else None, seed)
-        self._survey.clear()
-        return said
+        self._seen = []
+        if not replays:
+            return []
+        return [StageEnded(clock, "replay into the head", losses, time.perf_counter() - started)]
+
+    @property
+    def token_seed(self) -> int:
+        """Of the draws that mixtures of the current task's class tokens begin with, class by class."""
+        return mixed_seed(self.seed, "tokens", self.classes.start)
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.head.classify(pooled)[:, classes.start : classes.stop]
 
-    def selection(self, backbone: Any, images: Tensor) -> list[Selection]:
+    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
-        z, owners = self.queries(images), list(range(self.classes.stop))
+        z, owners = self.queries(images, ids), list(range(self.classes.stop))
         scores = torch.cat([(z @ self.keys.keys.mT)[None], self.semantic.scores(z, self.keys.keys)])
         taken = F.one_hot(scores.argmax(dim=-1), len(owners)).float()  # [1 + L, B, n]
         return [Selection(layer, "class", owners, weights) for layer, weights in enumerate(taken, start=-1)]
 
-    def display_only(self) -> set[str]:
-        return {"keys.first"}
+    def kept_bytes(self) -> int:
+        """First keys are for comparison only."""
+        return sum(v.numel() * v.element_size() for k, v in self.state_dict().items() if k != "keys.first")

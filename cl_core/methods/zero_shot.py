@@ -1,5 +1,7 @@
 """Zero-shot CLIP: nothing is trained. The lower reference of every CLIP table, and row 0 of its matrices.
 
+Parts: `clip_method`.
+
 Radford et al., ICML 2021, arXiv:2103.00020.
 """
 
@@ -8,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-import torch
-
-from cl_core.backbones.features import AS_IT_IS, Adaptation
-from cl_core.methods.clip_method import ClipMethod
+from cl_core.backbones.io_types import AS_IT_IS, Adaptation
 from cl_core.methods.method import ParameterGroup
+from cl_core.methods.parts.clip_method import ClipMethod
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,3 @@ class ZeroShot(ClipMethod):
 
     def groups(self) -> list[ParameterGroup]:
         return []
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        raise TypeError("zero-shot CLIP trains nothing")

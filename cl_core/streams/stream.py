@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,15 +24,18 @@ MULTI_DOMAIN = "multi-domain task-incremental"
 
 @dataclass(frozen=True)
 class Batch:
-    """images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival."""
+    """images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival; ids [B] int64, on
+    the CPU: the number of each image in its stream. None where images are not as the stream holds them (augmented)."""
 
     images: Tensor
     labels: Tensor
+    ids: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Split:
-    """pictures [n, 3, s, s], in 0..1 or as uint8 in 0..255; labels [n] int64 in order of arrival.
+    """pictures [n, 3, s, s], in 0..1 or as uint8 in 0..255; labels [n] int64 in order of arrival; ids [n] int64, on the
+    CPU: the images' numbers in their stream, which gives them (None: in no stream yet).
 
     Pictures from disk stay uint8, and small if they are: a quarter of the memory or less. `Task.prepare` makes both
     alike.
@@ -40,9 +43,14 @@ class Split:
 
     pictures: Tensor
     labels: Tensor
+    ids: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def ids_of(self, rows: Tensor | slice) -> Tensor | None:
+        """Numbers of the images in `rows`, which lie on the CPU."""
+        return None if self.ids is None else self.ids[rows]
 
     @property
     def nbytes(self) -> int:
@@ -51,7 +59,7 @@ class Split:
 
     def to(self, device: torch.device) -> Split:
         """The same on a device, as they are stored: uint8 stays uint8."""
-        return Split(self.pictures.to(device), self.labels.to(device))
+        return Split(self.pictures.to(device), self.labels.to(device), self.ids)
 
 
 @dataclass(frozen=True)
@@ -128,8 +136,10 @@ class Task:
         """Shuffled training batches of one epoch, from batch number `start`."""
         prepared = self.preparing(augmentation, seed=seed, epoch=epoch)
         portions = self.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start)
+        device = self.train.labels.device
         for item, rows in enumerate(portions, start):
-            yield Batch(prepared(item, self.train.pictures[rows]), self.train.labels[rows])
+            ids, rows = self.train.ids_of(rows) if augmentation is None else None, rows.to(device, non_blocking=True)
+            yield Batch(prepared(item, self.train.pictures[rows]), self.train.labels[rows], ids)
 
     def preparing(self, augmentation: Augmentation | None, *, seed: int, epoch: int) -> Callable[[int, Tensor], Tensor]:
         """(number of a batch, its pictures) → images for the backbone. Same (seed, task, epoch, number) → same
@@ -144,14 +154,13 @@ class Task:
         return changed
 
     def portions(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Tensor]:
-        """Rows of the training images that make up each batch, where these images lie.
+        """Rows of the training images that make up each batch, on the CPU.
 
         The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the
         NSP² release). Same (seed, task, epoch) → same order, on every device.
         """
         generator = torch.Generator().manual_seed(mixed_seed(seed, "batches", self.index, epoch))
         order = torch.randperm(len(self.train) * repeats, generator=generator) % len(self.train)
-        order = order.to(self.train.labels.device)
         for item in range(start, self.steps(size, repeats)):
             yield order[item * size : (item + 1) * size]
 
@@ -159,7 +168,8 @@ class Task:
         """Batches of "train" or "test" in stored order, each image once, without augmentation."""
         part = {"train": self.train, "test": self.test}[split]
         for start in range(0, len(part), size):
-            yield Batch(self.prepare(part.pictures[start : start + size]), part.labels[start : start + size])
+            rows = slice(start, start + size)
+            yield Batch(self.prepare(part.pictures[rows]), part.labels[rows], part.ids_of(rows))
 
     def probes(self, count: int) -> Split:
         """The first `count` test images, classes in turn: the fixed probe set."""
@@ -167,7 +177,7 @@ class Task:
         turns = max(map(len, by_class))
         order = [rows[turn] for turn in range(turns) for rows in by_class if turn < len(rows)]
         chosen = torch.stack(order[:count])
-        return Split(unit_range(self.test.pictures[chosen]), self.test.labels[chosen])
+        return Split(unit_range(self.test.pictures[chosen]), self.test.labels[chosen], self.test.ids_of(chosen))
 
     def prepare(self, pictures: Tensor) -> Tensor:
         """[n, 3, S, S] for the backbone: enlarged to S where stored smaller (bicubic), then (x − mean) / std per
@@ -190,6 +200,19 @@ class TaskStream(Sequence[Task]):
     references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that world to train with
     world: Callable[[int], Tensor] | None = None  # count → pictures [count, 3, S, S] in 0..1 of that world, no words
     skipped: tuple[str, ...] = ()  # files that could not be used, each with its reason
+
+    def __post_init__(self) -> None:
+        """Number the images that have no number yet: tasks in order, the training images of each before its test
+        images."""
+        numbered, start = [], 0
+        for task in self.tasks:
+            parts = {}
+            for name, split in (("train", task.train), ("test", task.test)):
+                end = start + len(split)
+                parts[name] = split if split.ids is not None else replace(split, ids=torch.arange(start, end))
+                start = end
+            numbered.append(replace(task, **parts))
+        object.__setattr__(self, "tasks", tuple(numbered))
 
     def __getitem__(self, index: int) -> Task:  # type: ignore[override]
         return self.tasks[index]
@@ -214,7 +237,7 @@ class TaskStream(Sequence[Task]):
 
         def union(name: str) -> Split:
             parts = [getattr(task, name) for task in self.tasks]
-            return Split(torch.cat([p.pictures for p in parts]), torch.cat([p.labels for p in parts]))
+            return Split(*(torch.cat([getattr(p, of) for p in parts]) for of in ("pictures", "labels", "ids")))
 
         whole = Task(
             len(self) - 1,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from cl_core.assets import assets_folder
 from cl_core.backbones.clip import ClipBackbone, micro_clip, random_clip
-from cl_core.backbones.features import Adaptation, LowRank
+from cl_core.backbones.io_types import Adaptation, LowRank
 from cl_core.config import ConfigError, Preparation
 
 TEXTS = ["a photo of a star", "the letter k", "two times the letter z on a red background in the center"]

@@ -10,7 +10,7 @@ import torch
 from cl_core.assets import assets_folder
 from cl_core.backbones import embedded
 from cl_core.backbones import vit as vit_module
-from cl_core.backbones.features import BlockEdit, Joined, LowRank
+from cl_core.backbones.io_types import BlockEdit, Joined, LowRank
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
 from cl_core.config import ConfigError, Preparation
 

@@ -98,7 +98,7 @@ def test_a_stopped_run_ends_the_asking_and_is_gone_on_with(say, tiny, tmp_path, 
 def test_a_failed_run_ends_the_asking_with_one(say, tiny, monkeypatch):
     from cl_core.methods.sequential import Sequential
 
-    def loss(self, backbone, images, labels):
+    def loss(self, backbone, batch):
         raise RuntimeError("the sky fell")
 
     monkeypatch.setattr(Sequential, "loss", loss)

@@ -121,7 +121,7 @@ def test_no_escape_code_of_a_file_reaches_the_terminal(say, tmp_path):
 def test_the_log_that_a_failure_names_is_there(say, runs, monkeypatch):
     from cl_core.methods.sequential import Sequential
 
-    def loss(self, backbone, images, labels):
+    def loss(self, backbone, batch):
         raise RuntimeError("the sky fell")
 
     monkeypatch.setattr(Sequential, "loss", loss)

@@ -273,7 +273,7 @@ def test_a_file_of_settings_is_used_and_options_win_over_it(say, tmp_path):
 
 
 def test_a_failed_run_ends_with_one_and_one_sentence_and_its_report(say, monkeypatch):
-    def loss(self, backbone, images, labels):
+    def loss(self, backbone, batch):
         raise RuntimeError("the sky fell")
 
     monkeypatch.setattr(Sequential, "loss", loss)

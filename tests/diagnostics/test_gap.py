@@ -10,7 +10,7 @@ from cl_core.diagnostics.gap import ModalityGap
 from cl_core.engine import checkpoint
 from cl_core.events import Clock
 from cl_core.presets import resolve
-from cl_core.store import RunFolder
+from cl_core.store import create_run
 
 
 def unit(rng, *shape):
@@ -174,17 +174,19 @@ def shifted(trainer):
 
 def test_the_same_model_measures_the_same_and_draws_no_random_number(clip_trainer):
     trainer = clip_trainer()
+    measured = trainer.observers.find(ModalityGap)
     before = torch.get_rng_state(), np.random.get_state()[1].tobytes()
-    first = trainer.gap.measure(trainer.method, trainer.backbone, Clock())
+    first = measured.measure(trainer.method, trainer.backbone, Clock())
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tobytes() == before[1]
-    assert said(trainer.gap.measure(trainer.method, trainer.backbone, Clock())) == said(first)
+    assert said(measured.measure(trainer.method, trainer.backbone, Clock())) == said(first)
     assert all(p.grad is None for p in trainer.method.parameters())
 
 
 def test_every_field_says_what_its_name_says(clip_trainer):
     trainer = clip_trainer()
-    space, *tasks = trainer.gap.measure(trainer.method, trainer.backbone, Clock())
+    measured = trainer.observers.find(ModalityGap)
+    space, *tasks = measured.measure(trainer.method, trainer.backbone, Clock())
     n = len(trainer.stream.general.pairs)
     assert space.pairs == n and space.images.shape == space.texts.shape == (n, 2)
     assert 0 <= space.length <= 2 and space.direction == pytest.approx(1)
@@ -202,7 +204,8 @@ def test_every_field_says_what_its_name_says(clip_trainer):
 
 def test_similarities_are_those_of_the_tasks_own_pictures_and_texts(clip_trainer):
     trainer = clip_trainer()
-    event = trainer.gap.measure(trainer.method, trainer.backbone, Clock())[2]
+    measured = trainer.observers.find(ModalityGap)
+    event = measured.measure(trainer.method, trainer.backbone, Clock())[2]
     task = trainer.stream[1]
     chosen = task.probes(gap.PICTURES)
     with torch.no_grad():
@@ -217,18 +220,19 @@ def test_similarities_are_those_of_the_tasks_own_pictures_and_texts(clip_trainer
 
 def test_later_measurements_are_drawn_on_the_first_axes_also_after_a_resume(clip_trainer, tmp_path):
     trainer = clip_trainer()
-    assert trainer.gap.state_dict() == {}
-    first = trainer.gap.measure(trainer.method, trainer.backbone, Clock())
+    measured = trainer.observers.find(ModalityGap)
+    assert measured.state_dict() == {}
+    first = measured.measure(trainer.method, trainer.backbone, Clock())
     saved = checkpoint.save(
-        RunFolder(tmp_path), {"cursor": {"task": 0}, "gap": trainer.gap.state_dict()}, 1, boundary=True
+        create_run(tmp_path, trainer.config), {"cursor": {"task": 0}, "gap": measured.state_dict()}, 1, boundary=True
     )
     shifted(trainer)
-    later = trainer.gap.measure(trainer.method, trainer.backbone, Clock(0))
+    later = measured.measure(trainer.method, trainer.backbone, Clock(0))
     assert later[0].direction < 1 and not np.array_equal(later[0].images, first[0].images)
     resumed = ModalityGap(trainer.stream)
     resumed.load_state_dict(checkpoint.load(saved)["gap"])
     assert said(resumed.measure(trainer.method, trainer.backbone, Clock(0))) == said(later)
-    for name, value in trainer.gap.state_dict().items():
+    for name, value in measured.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
     alone = ModalityGap(trainer.stream)
     assert alone.measure(trainer.method, trainer.backbone, Clock(0))[0].direction == pytest.approx(1)
@@ -236,18 +240,21 @@ def test_later_measurements_are_drawn_on_the_first_axes_also_after_a_resume(clip
 
 def test_before_anything_was_measured_the_state_is_restored_as_nothing(clip_trainer):
     trainer = clip_trainer()
+    measured = trainer.observers.find(ModalityGap)
     fresh = ModalityGap(trainer.stream)
-    fresh.load_state_dict(trainer.gap.state_dict())
+    fresh.load_state_dict(measured.state_dict())
     assert fresh.state_dict() == {}
 
 
 def test_without_a_general_set_only_the_tasks_are_measured(clip_trainer):
     trainer = clip_trainer(stream="synthetic")
+    measured = trainer.observers.find(ModalityGap)
     assert trainer.stream.general is None
-    events = trainer.gap.measure(trainer.method, trainer.backbone, Clock())
+    events = measured.measure(trainer.method, trainer.backbone, Clock())
     assert [(e.kind, e.evaluated) for e in events] == [("SimilaritiesMeasured", 0), ("SimilaritiesMeasured", 1)]
 
 
 def test_a_method_without_a_text_tower_says_nothing(tiny_trainer):
     trainer = tiny_trainer("sequential", tasks=2)
-    assert trainer.gap.measure(trainer.method, trainer.backbone, Clock()) == []
+    measured = trainer.observers.find(ModalityGap)
+    assert measured.measure(trainer.method, trainer.backbone, Clock()) == []

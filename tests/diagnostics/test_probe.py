@@ -27,7 +27,8 @@ def trainer(tiny_trainer):
 
 def look(trainer, tasks=(0, 1)):
     """(compared, predicted) by evaluated task, as things stand."""
-    looked = trainer.probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7), lambda task: range(4))
+    probe = trainer.observers.find(Probe)
+    looked = probe.compare(trainer.method, trainer.backbone, list(tasks), Clock(2, 0, 7), lambda task: range(4))
     events = landed(looked)
     compared = {e.probe_task: e for e in events if e.kind == "AttentionCompared"}
     predicted = {e.evaluated: e for e in events if e.kind == "PredictionsMade"}
@@ -72,7 +73,7 @@ def test_total_variation_follows_its_formula(trainer):
         trainer.backbone, trainer.stream[1].prepare(images.pictures), [("attention", 0), ("attention", 1)]
     ).taps
     for layer in range(2):
-        then = trainer.probe.get_buffer("task_1_attention")[layer]
+        then = trainer.observers.find(Probe).reference(1)["attention"][layer]
         variation = 0.5 * (now["attention", layer] - then).abs().sum(dim=-1).mean()
         assert compared[1].total_variation[layer] == pytest.approx(variation.item(), rel=1e-4)
         mass = now["attention", layer][..., 5:].sum(dim=-1).mean()
@@ -125,12 +126,11 @@ def test_probe_images_are_told_as_they_look(tiny_trainer):
 
 def test_a_probe_taken_up_from_saved_references_compares_with_the_same_past(trainer, tiny_trainer):
     fresh = tiny_trainer(tasks=5, diagnostics={"probe_images": PROBES})
-    assert isinstance(fresh.probe, Probe) and fresh.probe.measured() == []
-    for name, value in trainer.probe.named_buffers():
-        fresh.probe.register_buffer(name, value)
-    assert fresh.probe.measured() == trainer.probe.measured() == [0, 1]
+    assert isinstance(fresh.observers.find(Probe), Probe) and fresh.observers.find(Probe).measured() == []
+    fresh.observers.find(Probe).load_references(trainer.observers.find(Probe).references())
+    assert fresh.observers.find(Probe).measured() == trainer.observers.find(Probe).measured() == [0, 1]
     mine, theirs = (
         probe.compare(trainer.method, trainer.backbone, [0], Clock(), lambda task: range(4))[0]
-        for probe in (fresh.probe, trainer.probe)
+        for probe in (fresh.observers.find(Probe), trainer.observers.find(Probe))
     )
     np.testing.assert_array_equal(mine.total_variation, theirs.total_variation)

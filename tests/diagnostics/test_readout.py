@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cl_core.diagnostics.readout import SHRINKAGE, ClassStatistics
+from cl_core.diagnostics.lda_readout import SHRINKAGE, ClassStatistics
 from tests.engine.elsewhere import DEVICE, Elsewhere
 
 

@@ -8,7 +8,7 @@ from cl_core.config import DiagnosticsConfig
 from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.selection import SelectionTally, own_share
 from cl_core.events import Clock
-from cl_core.methods.method import Selection
+from cl_core.methods.parts.selection import Selection
 
 TASK_OF = [0, 0, 1, 1]
 

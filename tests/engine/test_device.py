@@ -14,7 +14,9 @@ from cl_core import build as build_module
 from cl_core.backbones.vit import random_vit
 from cl_core.build import build
 from cl_core.config import ConfigError, RunConfig
+from cl_core.diagnostics.gap import ModalityGap
 from cl_core.diagnostics.landing import landed
+from cl_core.diagnostics.probe import Probe
 from cl_core.engine.device import choose_precision, use_granted_cores
 from cl_core.engine.step import numbers
 from cl_core.events import Clock
@@ -165,15 +167,17 @@ def test_a_look_at_probe_images_a_survey_with_spectra_and_the_gap_are_read_toget
                 surveyed.append(len(device.waits))
             device.waits.clear()
         assert len(surveyed) == 2 and max(surveyed) <= 10
-        looked = trainer.probe.compare(trainer.method, trainer.backbone, [0, 1], Clock(), lambda task: range(10))
+        probe = trainer.observers.find(Probe)
+        looked = probe.compare(trainer.method, trainer.backbone, [0, 1], Clock(), lambda task: range(10))
         assert device.waits == [] and len(looked) == 4
         assert len(landed(looked)) == 4 and len(device.waits) == 1
 
         clip = build(small("finetune"))
-        for _ in range(2):  # the first look also fixes the axes
+        for passes in (2, 1):  # the first look also fixes the axes, and reads the classes
             device.waits.clear()
-            assert len(clip.gap.measure(clip.method, clip.backbone, Clock())) == 1 + len(clip.stream)
-            assert len(device.waits) == 3, "two passes of the text tower, and everything together"
+            gap = clip.observers.find(ModalityGap)
+            assert len(gap.measure(clip.method, clip.backbone, Clock())) == 1 + len(clip.stream)
+            assert len(device.waits) == passes + 1, "passes of the text tower, and everything together"
 
 
 def test_what_a_run_on_the_device_measures_is_what_one_on_the_processor_does(small, abroad, monkeypatch):
@@ -203,3 +207,17 @@ def test_a_container_is_not_crowded_with_more_threads_than_it_has_cores(given, f
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert use_granted_cores(limits) == found == kept[-1]
     assert use_granted_cores(tmp_path / "none") == found
+
+
+def test_statistics_read_features_of_the_precision_they_were_taken_in(small):
+    """In bfloat16 the trained heads see what training saw; readouts by stored statistics see float32 features."""
+    trainer, seen = build(small("sequential", precision="bf16")), {}
+    readouts = {
+        name: lambda pooled, rivals, name=name: seen.setdefault(name, pooled)[:, : len(rivals)]
+        for name in ("class-incremental", "stored statistics")
+    }
+    next(trainer.run())
+    trainer.evaluation._right(0, readouts, trainer.stream[0].classes)
+    batch = next(trainer.feed.ordered(trainer.stream[0], "test", trainer.evaluation.batch))
+    exact = trainer.evaluation.features(batch).pooled
+    assert torch.equal(seen["stored statistics"], exact) and not torch.equal(seen["class-incremental"], exact)

@@ -235,8 +235,8 @@ def broken(monkeypatch, what, from_task):
     """The training loss of `Sequential` goes wrong from a task on, until the patch is undone."""
     intact = Sequential.loss
 
-    def loss(self, backbone, images, labels):
-        found = intact(self, backbone, images, labels)
+    def loss(self, backbone, batch):
+        found = intact(self, backbone, batch)
         if len(self.tuning.heads) > from_task:
             if isinstance(what, Exception):
                 raise what

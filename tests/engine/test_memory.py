@@ -33,11 +33,11 @@ def cramped(monkeypatch, error, *, from_task=0, room=ROOM):
     """From a task on, a training loss of more than `room` images does not fit. Returns what was asked for."""
     intact, asked = Sequential.loss, []
 
-    def loss(self, backbone, images, labels):
-        asked.append(len(images))
-        if len(images) > room and len(self.tuning.heads) > from_task:
+    def loss(self, backbone, batch):
+        asked.append(len(batch.labels))
+        if len(batch.labels) > room and len(self.tuning.heads) > from_task:
             raise error
-        return intact(self, backbone, images, labels)
+        return intact(self, backbone, batch)
 
     monkeypatch.setattr(Sequential, "loss", loss)
     monkeypatch.setattr("cl_core.engine.trainer.memory", lambda device: Memory(2**29, 2**33))
@@ -93,10 +93,10 @@ def test_after_the_memory_is_there_again_a_resumed_run_ends_as_an_undisturbed_on
 
 
 def test_the_stage_is_named_where_no_step_failed(new_run, monkeypatch):
-    def survey(self, backbone, features, labels):
+    def end_task(self, clock):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Sequential, "survey", survey)
+    monkeypatch.setattr(Sequential, "end_task", end_task)
     reason = drive(new_run()).reason
     assert "out of memory while looking over the training images of task T1" in reason and "batch_size" not in reason
 
@@ -106,10 +106,10 @@ def test_evaluation_goes_on_in_smaller_batches_and_counts_the_same(tiny_trainer,
     trainer = tiny_trainer(tasks=2)
     intact = trainer.evaluation.features
 
-    def features(images, taps=()):
-        if len(images) > 20 and not taps:
+    def features(batch, taps=()):
+        if len(batch.labels) > 20 and not taps:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return intact(images, taps)
+        return intact(batch, taps)
 
     monkeypatch.setattr(trainer.evaluation, "features", features)
     trainer.evaluation.diagnostics = dataclasses.replace(trainer.evaluation.diagnostics, readout=False)
@@ -130,10 +130,10 @@ def test_statistics_are_recomputed_in_smaller_batches_too(tiny_trainer, monkeypa
             patch.setattr(trainer.evaluation, "features", features)
             return intact(learned)
 
-    def features(images, taps=(), seen=trainer.evaluation.features):
-        if len(images) > 20:
+    def features(batch, taps=(), seen=trainer.evaluation.features):
+        if len(batch.labels) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return seen(images, taps)
+        return seen(batch, taps)
 
     monkeypatch.setattr(trainer.evaluation, "_recomputed", cramped)
     assert told(trainer) == whole
@@ -145,10 +145,10 @@ def test_what_images_take_from_a_pool_is_counted_in_smaller_batches_too(tiny_tra
         trainer = tiny_trainer("dualprompt", tasks=2, training={"epochs": 1})
         intact, said = trainer.method.selection, []
 
-        def selection(backbone, images):
+        def selection(backbone, images, ids=None):
             if len(images) > room:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return intact(backbone, images)
+            return intact(backbone, images, ids)
 
         monkeypatch.setattr(trainer.method, "selection", selection)
         for moment in trainer.run():
@@ -167,7 +167,7 @@ def test_where_not_even_one_image_fits_evaluation_ends(tiny_trainer, monkeypatch
 
     monkeypatch.setattr(evaluation, "features", features)
     with pytest.raises(torch.OutOfMemoryError):
-        evaluation._portioned(lambda: evaluation._recomputed([0]))
+        evaluation.portioned(lambda: evaluation._recomputed([0]))
     assert evaluation.batch == 1
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
 from cl_core.methods.coda_prompt import PARTS, CodaPrompt, CodaPromptConfig
+from cl_core.streams.stream import Batch
 
 SMALL = {"pool": 12, "prompt_length": 4}
 
@@ -104,7 +105,7 @@ def test_components_of_old_tasks_stay_bit_for_bit(tiny_trainer):
 
 
 def test_only_the_newest_components_have_a_gradient_and_all_of_them_act(method, backbone, images):
-    loss = method.loss(backbone, images, torch.tensor([4, 5, 4, 5, 4]))
+    loss = method.loss(backbone, Batch(images, torch.tensor([4, 5, 4, 5, 4])))
     loss.parts["cross_entropy"].backward()
     for part in PARTS:
         *old, new = getattr(method, part)
@@ -117,10 +118,10 @@ def test_the_orthogonality_loss_is_the_mean_squared_departure_summed_over_blocks
     method.meet([None] * 4, backbone)
     method.begin_task(0, range(2))
     labels = torch.tensor([0, 1, 0, 1, 0])
-    assert float(method.loss(backbone, images, labels).parts["orthogonality"].detach()) < 1e-10
+    assert float(method.loss(backbone, Batch(images, labels)).parts["orthogonality"].detach()) < 1e-10
     with torch.no_grad():
         method.keys[0].mul_(2.0)  # Z Zᵀ = 4 I: departure 3 on the diagonal, 3 of 9 entries
-    assert float(method.loss(backbone, images, labels).parts["orthogonality"].detach()) == pytest.approx(
+    assert float(method.loss(backbone, Batch(images, labels)).parts["orthogonality"].detach()) == pytest.approx(
         0.5 * 2 * 3 * 9 / 9, rel=1e-4
     )
 

@@ -58,7 +58,7 @@ def test_conceptors_of_tasks_are_joined_by_or_and_weak_directions_dropped(code):
 
 def test_the_first_tasks_steps_are_plain_gradient_descent(code):
     trainer = until(code(), 0)
-    assert trainer.method.projections() == {}
+    assert trainer.method.constraints() == {}
     before = trainer.method.shift.detach().clone()
     next(trainer.run())
     step = -0.5 * trainer.method.shift.grad
@@ -88,7 +88,7 @@ def test_of_a_projector_the_map_is_gradient_projection(code, seeded):
     method.double()
     method.refresh()
     step = torch.randn(method.shift.shape, generator=seeded(1), dtype=torch.float64)
-    mapped = method.projections()["shift"](step)
+    mapped = method.constraints()["shift"].step(step)
     torch.testing.assert_close(mapped, step - step @ basis @ basis.mT, atol=1e-10, rtol=0)
     assert float((mapped @ basis).abs().max()) < 1e-10
 
@@ -96,7 +96,7 @@ def test_of_a_projector_the_map_is_gradient_projection(code, seeded):
 def test_without_projection_nothing_is_held_back(code):
     trainer = until(code(project="none"), 1)
     (event,) = next(trainer.run())
-    assert trainer.method.projections() == {} and event.applied_norm == event.proposed_norm
+    assert trainer.method.constraints() == {} and event.applied_norm == event.proposed_norm
 
 
 def test_capacity_never_falls_and_says_what_the_matrices_say(code):
@@ -118,6 +118,20 @@ def test_a_coming_task_is_surveyed_before_its_first_step_and_the_past_is_not(cod
     assert len(surveyed) == 2 and max(surveyed) < first_step
     assert all(said[i].clock.task == 1 and 0 < said[i].shared <= 1 and 0 < said[i].capacity < 1 for i in surveyed)
     assert not [e for moment in code(survey=False).run() for e in moment if e.kind == "InputsSurveyed"]
+
+
+def test_inputs_without_energy_are_no_past_and_hold_nothing_back(code):
+    method = code().method
+    own, aperture = method.fitted(torch.zeros(2, 48, 48, dtype=torch.float64))
+    assert torch.equal(own, torch.zeros_like(own)) and torch.isfinite(aperture).all()
+
+
+def test_a_threshold_that_empties_the_past_leaves_nothing_to_share(code):
+    trainer = code(threshold=1.0)
+    said = [event for moment in trainer.run() for event in moment]
+    assert not trainer.method.past.any()
+    assert [e.shared for e in said if e.kind == "InputsSurveyed"] == [0.0, 0.0]
+    assert all(np.isfinite(v) for e in said if e.kind == "StepEnded" for v in e.losses.values())
 
 
 def test_a_larger_aperture_lets_less_of_a_step_through(code):

@@ -21,7 +21,7 @@ from cl_core.engine import checkpoint
 from cl_core.engine.knobs import turn
 from cl_core.engine.worker import drive
 from cl_core.registry import BACKBONES, METHODS, load
-from cl_core.store import RunFolder, RunReader, RunWriter, create_run, fork_run
+from cl_core.store import RunReader, RunWriter, create_run, fork_run
 from cl_core.streams.stream import MULTI_DOMAIN
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
@@ -159,7 +159,7 @@ def recorded(request, config_of, tmp_path_factory):
     recording = Recording(config_of(request.param, diagnostics={"readout_control": "every", "probe_epochs": 1}))
     trainer = build(recording.config)
     for number, moment in enumerate(trainer.run()):
-        folder = RunFolder(tmp_path_factory.mktemp("moment"))
+        folder = create_run(tmp_path_factory.mktemp("moment"), recording.config)
         recording.moments.append(moment)
         recording.states.append(flat(trainer.state()))
         recording.checkpoints.append(checkpoint.save(folder, trainer.state(), number, boundary=False))
@@ -340,7 +340,6 @@ def watched(request, config_of):
         if moment[-1].kind == "TaskEnded":
             learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
             with torch.no_grad():
-                trainer.method.prepare_classifier(trainer.backbone)
                 logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
             seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
             rewrites = needs_clip(request.param) or request.param[0] in REWRITE_HEADS
@@ -373,12 +372,17 @@ def test_earlier_heads_answer_as_they_did_when_their_task_ended(watched):
 
 @pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
 def with_and_without(request, config_of):
-    """Events of the same run with all diagnostics and with none."""
-    config = config_of(request.param, tasks=2, training={"batch_size": 50})
-    return [
-        [event for moment in build(replace(config, diagnostics=chosen)).run() for event in moment]
-        for chosen in (config.diagnostics, DiagnosticsConfig.off())
-    ]
+    """Events of the same run with all diagnostics and with none, and the state that its method ends with."""
+    config, found = config_of(request.param, tasks=2, training={"batch_size": 50}), []
+    for chosen in (replace(config.diagnostics, forward=True), DiagnosticsConfig.off()):
+        trainer = build(replace(config, diagnostics=chosen))
+        found.append(([event for moment in trainer.run() for event in moment], flat(trainer.method.state_dict())))
+    return found
+
+
+def test_diagnostics_on_or_off_the_trained_bits_are_equal(with_and_without):
+    (_, measured), (_, unmeasured) = with_and_without
+    assert measured == unmeasured and measured is not unmeasured
 
 
 def test_measuring_changes_nothing_in_training(with_and_without):
@@ -389,14 +393,14 @@ def test_measuring_changes_nothing_in_training(with_and_without):
             if event.kind in ("StepEnded", "EpochEnded")
             or (event.kind == "AccuracyMeasured" and event.readout.endswith("-incremental"))
         ]
-        for events in with_and_without
+        for events, _ in with_and_without
     )
     assert measured == unmeasured
     assert {kind for kind, *_ in measured} >= {"AccuracyMeasured"}
 
 
 def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(with_and_without):
-    said = {event.kind for event in with_and_without[1]}
+    said = {event.kind for event in with_and_without[1][0]}
     assert {"RunStarted", "TaskStarted", "TaskEnded", "AccuracyMeasured"} <= said
     measured = {"SpectrumMeasured", "UpdateMeasured", "PromptsDrifted", "AttentionCompared", "WeightSpectrumMeasured"}
     assert not said & {*measured, "ModalityGapMeasured", "SimilaritiesMeasured", "SelectionMeasured"}
@@ -404,6 +408,6 @@ def test_without_diagnostics_nothing_but_the_course_and_the_accuracies_is_said(w
 
 def test_what_is_only_measured_for_display_is_not_counted_as_kept(with_and_without):
     measured, unmeasured = (
-        [event.kept_bytes for event in events if event.kind == "TaskEnded"] for events in with_and_without
+        [event.kept_bytes for event in events if event.kind == "TaskEnded"] for events, _ in with_and_without
     )
     assert measured == unmeasured and measured

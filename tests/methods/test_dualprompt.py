@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.backbones.vit import random_vit
 from cl_core.methods.dualprompt import DualPrompt, DualPromptConfig
+from cl_core.streams.stream import Batch
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_training_uses_the_current_entry_whatever_the_keys_say(method, backbone,
             key.copy_(sign * backbone(images).pooled.mean(dim=0))
     assert 2 not in method.chosen(backbone, images).tolist()
     labels = torch.tensor([4, 5, 4, 5, 4, 5])
-    loss = method.loss(backbone, images, labels)
+    loss = method.loss(backbone, Batch(images, labels))
     logits = method.heads.heads[-1](backbone(images, edits=by_hand(method, 2)).pooled)
     torch.testing.assert_close(loss.parts["cross_entropy"], F.cross_entropy(logits, labels - 4))
     near = torch.cosine_similarity(backbone(images).pooled, method.keys[2].detach()[None]).mean()
@@ -129,9 +130,8 @@ def test_prompts_act_in_their_own_blocks_alone(backbone):
 def test_a_block_alone_attends_as_within_the_network(method, backbone, images):
     taps = [(kind, layer) for layer in range(2) for kind in ("input", "attention")]
     seen = method.features(backbone, images, taps).taps
+    edit = method.edit(backbone, images)
     for layer in range(2):
-        _, found = method.block(backbone, layer, seen["input", layer], frozenset({"attention"}), images)
+        _, found = backbone.edited_block(layer, seen["input", layer], edit, frozenset({"attention"}))
         torch.testing.assert_close(found["attention"], seen["attention", layer], atol=1e-6, rtol=1e-5)
         assert found["attention"].shape[-1] == backbone.tokens + 5
-    with pytest.raises(ValueError, match="name the images"):
-        method.block(backbone, 0, seen["input", 0])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from cl_core.build import build
 from cl_core.config import ConfigError
+from cl_core.diagnostics.subspaces import Subspaces
 from cl_core.linalg import core_space, gram, space_shares
 from cl_core.methods.fwd_prompt import FwdPrompt, FwdPromptConfig
 
@@ -214,7 +215,8 @@ def test_what_is_shown_has_prompts_last_in_every_block_and_blocks_run_on_it(trai
     trainer = trainer_of({"site": site})
     method, backbone = trainer.method, trainer.backbone
     taps = [(kind, layer) for layer in range(2) for kind in ("input", "attention", "output")]
-    looked = method.features(backbone, images, taps)
+    edit = method.edit(backbone, images)
+    looked = backbone.features(images, edit, taps)
     n, b = backbone.tokens, len(images)
     for layer in range(2):
         assert looked.taps["input", layer].shape == (b, n + 2, backbone.width)
@@ -223,8 +225,8 @@ def test_what_is_shown_has_prompts_last_in_every_block_and_blocks_run_on_it(trai
         assert attention.shape == (b, backbone.heads, n, n + 2)
         torch.testing.assert_close(attention.sum(dim=-1), torch.ones(b, backbone.heads, n))
         assert bool((attention[..., n:] > 0).all()) == (layer >= site)
-        alone = method.block(backbone, layer, looked.taps["input", layer], frozenset({"attention"}))[1]["attention"]
-        torch.testing.assert_close(alone, attention)
+        _, alone = backbone.edited_block(layer, looked.taps["input", layer], edit, frozenset({"attention"}))
+        torch.testing.assert_close(alone["attention"], attention)
     rows = method.pool.pick(method.pool.query(backbone, images))[1]
     torch.testing.assert_close(looked.taps["input", site][:, n:], method.pool.prompts[rows])
 
@@ -286,7 +288,15 @@ def test_identical_tasks_overlap_wholly_and_take_nothing_more(trainer_of):
         spaces.refresh(rule)
         sizes.append((spaces.conflicting.shape[1], spaces.occupied.shape[1]))
     assert sizes[0] == sizes[1]
-    told = spaces.measured(trainer._clock(0), rule, 0, "rows", torch.zeros(2, trainer.backbone.width))
+    *earlier, core = spaces.cores
+    told = trainer.observers.find(Subspaces)._measured(
+        trainer._clock(0),
+        trainer.method,
+        spaces.moments[-1],
+        core,
+        [spaces.pretrained, *earlier],
+        torch.zeros(2, trainer.backbone.width),
+    )
     assert told.overlap[1] == pytest.approx(1, abs=1e-6) and told.angles[1].max() < 1e-3
 
 

@@ -12,13 +12,14 @@ import torch
 from cl_core.backbones.clip import random_clip
 from cl_core.build import build
 from cl_core.config import ConfigError
+from cl_core.diagnostics.input_spectra import InputSpectra
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.engine import checkpoint
 from cl_core.linalg import eigenbasis, gram, tail_energy_cut, tail_projector
-from cl_core.methods.clip_weights import key
 from cl_core.methods.gnsp import GNSP, GnspConfig
-from cl_core.methods.input_moments import InputMoments, projected_layers
-from cl_core.methods.reference_pairs import ReferencePairs, alignment, distillation, same_caption
-from cl_core.store import RunFolder
+from cl_core.methods.parts.feature_covariance import InputMoments, projected_layers
+from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation, same_caption
+from cl_core.store import create_run
 from cl_core.streams.stream import Pairs
 
 SMALL = {"rate": 1e-3, "reference_images": 20, "reference_batch": 8, "rho": 0.3}
@@ -268,9 +269,10 @@ def test_a_stream_without_references_is_refused_unless_nothing_asks_for_them(tra
 def test_the_place_in_the_cycle_survives_stopping(trainer_of, tmp_path):
     """One reference batch at a time is gone through: 3 batches, 4 steps a task, stopped after the second step."""
     trainer, losses = trainer_of(), []
+    folder = create_run(tmp_path, trainer.config)
     for number, moment in enumerate(itertools.islice(trainer.run(), 12)):
         if moment[0].kind == "StepEnded" and int(trainer.method.steps) == 2:
-            saved = checkpoint.save(RunFolder(tmp_path), trainer.state(), number, boundary=False)
+            saved = checkpoint.save(folder, trainer.state(), number, boundary=False)
             losses = [e.losses for m in trainer.run() for e in m if e.kind == "StepEnded"]
             break
     again = trainer_of()
@@ -309,7 +311,8 @@ def test_the_first_task_can_be_held_to_the_layers_of_later_ones(trainer_of):
 def test_where_the_change_of_a_task_lies(project, trainer_of):
     trainer = trainer_of({"project": project})
     until_task(trainer, 1)
-    protecting = {name: p.clone() for name, p in trainer.method._projectors.items()}
+    found = trainer.observers.find(InputSpectra).protecting(trainer.method)
+    protecting = {name: p.clone() for name, p in found.items()}
     before, said = weights(trainer.method), [event for moment in trainer.run() for event in moment]
     after = weights(trainer.method)
     updates = {e.layer: e for e in said if e.kind == "UpdateMeasured"}
@@ -351,11 +354,10 @@ def test_spectra_and_updates_are_said_of_every_layer(trainer_of):
 def test_moments_are_kept_and_copies_for_display_are_not(backbone):
     squares = sum(width**2 for width in (48, 192, 48, 192, 48))
     counters = 8 * 2
-    assert GNSP(GnspConfig(), backbone, 0).kept_bytes() == 4 * squares + counters
+    assert kept_bytes(GNSP(GnspConfig(), backbone, 0)) == 4 * squares + counters
     unprotected = GNSP(GnspConfig(project="none"), backbone, 0)
-    assert unprotected.kept_bytes() == 8 and unprotected.survey_taps(False) is None
-    shown = {f"previous_{key(layer.parameter)}" for layer in unprotected.layers}
-    assert shown < unprotected.display_only() < set(unprotected.state_dict())
+    assert kept_bytes(unprotected) == 8
+    assert not unprotected.collectors(backbone) and not hasattr(unprotected, "moments")
 
 
 def test_another_rho_after_loading_moves_the_cut(trainer_of):
@@ -365,5 +367,5 @@ def test_another_rho_after_loading_moves_the_cut(trainer_of):
     for rho in (0.05, 0.3, 0.9):
         trainer.method.config = replace(trainer.method.config, rho=rho)
         trainer.method.refresh()
-        ranks.append([round(float(p.trace())) for p in trainer.method._projectors.values()])
+        ranks.append([round(float(p.trace())) for p in trainer.method.projectors.values()])
     assert all(a <= b <= c for a, b, c in zip(*ranks, strict=True)) and ranks[0] != ranks[2]

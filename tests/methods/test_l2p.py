@@ -10,9 +10,12 @@ import torch.nn.functional as F
 
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
-from cl_core.methods.frozen_queries import KEPT_BYTES, PORTION, FrozenQueries
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.l2p import L2P, L2PConfig
+from cl_core.methods.parts.query_features import KEPT_BYTES, PORTION, FrozenQueries
+from cl_core.streams.stream import Batch
 
+NUMBERS = torch.arange(5)
 SMALL = {"pool": 6, "prompt_length": 2, "taken": 3}
 
 
@@ -82,7 +85,7 @@ def test_what_an_image_takes_and_how_it_is_seen_does_not_depend_on_the_batch(met
 
 def test_the_loss_is_cross_entropy_less_the_summed_cosines_of_what_was_taken(method, backbone, images):
     labels = torch.tensor([0, 1, 1, 0, 1])
-    loss = method.loss(backbone, images, labels)
+    loss = method.loss(backbone, Batch(images, labels))
     summed = [sum(sorted(nearest_by_hand(q, method.keys, 3)[1])[-3:]) for q in backbone(images).pooled]
     assert float(loss.parts["pull"].detach()) == pytest.approx(-0.1 * np.mean(summed), rel=1e-4)
     logits = method.classify(method.features(backbone, images).pooled, range(2))
@@ -97,12 +100,12 @@ def test_the_temperature_divides_logits_in_the_loss_alone(method, backbone, imag
     logits = warm.classify(pooled, range(2))
     assert torch.equal(logits, method.classify(method.features(backbone, images).pooled, range(2)))
     torch.testing.assert_close(
-        warm.loss(backbone, images, labels).parts["cross_entropy"], F.cross_entropy(logits / 4, labels)
+        warm.loss(backbone, Batch(images, labels)).parts["cross_entropy"], F.cross_entropy(logits / 4, labels)
     )
 
 
 def test_only_prompts_and_keys_that_were_taken_are_pulled(method, backbone, images):
-    loss = method.loss(backbone, images[:1], torch.tensor([1]))
+    loss = method.loss(backbone, Batch(images[:1], torch.tensor([1])))
     sum(loss.parts.values()).backward()
     taken = method.selection(backbone, images[:1])[0].weights[0] > 0
     assert torch.equal(method.prompts.grad.flatten(1).norm(dim=1) > 0, taken)
@@ -112,13 +115,14 @@ def test_only_prompts_and_keys_that_were_taken_are_pulled(method, backbone, imag
 @torch.no_grad()
 def test_attention_is_that_of_the_images_own_tokens_with_prompts_last(method, backbone, images):
     taps = [(kind, layer) for layer in range(backbone.depth) for kind in ("input", "attention")]
-    seen = method.features(backbone, images, taps)
+    edit = method.edit(backbone, images)
+    seen = backbone.features(images, edit, taps)
     assert set(seen.taps) == set(taps)
     for layer in range(backbone.depth):
         attention, tokens = seen.taps["attention", layer], seen.taps["input", layer]
         assert attention.shape[2:] == (backbone.tokens, backbone.tokens + 6)
         torch.testing.assert_close(attention.sum(dim=-1), torch.ones_like(attention[..., 0]))
-        _, found = method.block(backbone, layer, tokens, frozenset({"attention"}), images)
+        _, found = backbone.edited_block(layer, tokens, edit, frozenset({"attention"}))
         torch.testing.assert_close(found["attention"], attention, atol=1e-6, rtol=1e-5)
     # Class token first: the raw map has its attention on itself at [0, 0], and on the first prompt at [0, 1].
     raw = backbone.block(0, seen.taps["input", 0], taps={"attention"})[1]["attention"]
@@ -148,16 +152,16 @@ class Counting:
         self.backbone, self.name, self.pooled_width, self.passes = backbone, backbone.name, backbone.pooled_width, []
         self.computing_in = backbone.computing_in
 
-    def __call__(self, images):
+    def features(self, images):
         self.passes.append(len(images))
-        return self.backbone(images)
+        return self.backbone.features(images)
 
 
 def test_a_query_is_computed_once_and_equals_the_frozen_models_feature(backbone, images):
     counting, query = Counting(backbone), FrozenQueries()
-    first = query(counting, images)
+    first = query(counting, images, NUMBERS)
     torch.testing.assert_close(first, backbone(images).pooled, atol=1e-5, rtol=1e-5)
-    assert torch.equal(query(counting, images[[3, 3, 1]].clone()), first[[3, 3, 1]])
+    assert torch.equal(query(counting, images[[3, 3, 1]].clone(), NUMBERS[[3, 3, 1]]), first[[3, 3, 1]])
     assert counting.passes == [PORTION] and len(query) == 5 and not first.requires_grad
 
 
@@ -184,11 +188,11 @@ def test_a_query_has_the_same_bits_whatever_else_was_asked_for(backbone):
 
 def test_few_queries_are_kept_and_the_least_recently_used_go_first(backbone, images):
     counting, query = Counting(backbone), FrozenQueries(kept_bytes=3 * 4 * backbone.pooled_width)
-    query(counting, images)
+    query(counting, images, NUMBERS)
     assert len(query) == 3 and counting.passes == [PORTION]
-    query(counting, images[2:])
+    query(counting, images[2:], NUMBERS[2:])
     assert len(counting.passes) == 1, "the last three are still there"
-    query(counting, images[:1])
+    query(counting, images[:1], NUMBERS[:1])
     assert len(counting.passes) == 2 and len(query) == 3
 
 
@@ -197,4 +201,4 @@ def test_queries_are_no_state_of_a_run(tiny_trainer):
     method.begin_task(0, range(2))
     assert not any("query" in name for name in method.state_dict())
     expected = 4 * (10 * 5 * 48 + 10 * 48 + 2 * 48 + 2)
-    assert method.kept_bytes() == expected
+    assert kept_bytes(method) == expected

@@ -1,12 +1,15 @@
 """LwF against its formula: what the old heads said, how far they have come from it, and what it costs to hold it."""
 
-from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from cl_core.methods.teacher_table import TeacherTable, image_keys
+from cl_core.diagnostics.kept import kept_bytes
+from cl_core.methods.lwf import LwF
+from cl_core.methods.parts.teacher_table import TeacherTable
+from cl_core.streams.stream import Batch
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
 
@@ -56,7 +59,7 @@ def test_the_distillation_is_the_divergence_from_what_the_old_heads_said(lwf):
 
     p, q = probabilities(then), probabilities(method.tuning.prompts)
     expected = 3.0 * (p * np.log(p / q)).sum(axis=1).mean()
-    found = method.loss(backbone, batch.images, batch.labels).parts["distillation"].detach()
+    found = method.loss(backbone, batch).parts["distillation"].detach()
     assert expected > 1e-4 and float(found) == pytest.approx(expected, rel=1e-3)
 
 
@@ -69,28 +72,35 @@ def test_the_distillation_begins_at_nothing_with_every_task_and_not_at_all_with_
     assert max(e.losses["distillation"] for e in second) > 1e-6
 
 
-def test_the_teacher_answers_for_every_training_image_and_is_forgotten_with_the_task(lwf):
-    trainer = until(lwf(), 1)
-    task, method = trainer.stream[1], trainer.method
+def test_the_teacher_is_asked_once_an_image_and_its_answers_are_forgotten_with_the_task(lwf, monkeypatch):
+    trainer, asked = until(lwf(), 1), []
+    method, taught = trainer.method, LwF.taught
+    monkeypatch.setattr(LwF, "taught", lambda self, *of: asked.append(len(of[1])) or taught(self, *of))
+    assert len(method.teacher.keys) == 0, "nothing is held before it is needed"
+    until(trainer, 1, "survey")
+    task = trainer.stream[1]
+    assert sum(asked) == len(task.train)
+    monkeypatch.undo()
     for batch in task.batches(7, seed=3, epoch=4):
-        torch.testing.assert_close(method.teacher.find(batch.images), method.taught(trainer.backbone, batch.images))
-    assert method.teacher.find(trainer.stream[0].prepare(trainer.stream[0].train.pictures[:3])) is None
-    kept = method.kept_bytes()
+        torch.testing.assert_close(method.teacher.find(batch.ids), method.taught(trainer.backbone, batch.images))
+    assert method.teacher.find(trainer.stream[0].train.ids[:3]) is None
+    kept = kept_bytes(method)
     until(trainer, 1, "measure")
-    assert len(method.teacher.keys) == 0 and method.kept_bytes() < kept
+    assert len(method.teacher.keys) == 0 and kept_bytes(method) < kept
 
 
-def test_an_image_that_the_table_does_not_hold_is_shown_to_the_teacher(lwf):
-    trainer = until(lwf(), 1)
-    batch = next(trainer.stream[1].batches(10, seed=0, epoch=0))
-    told = [
-        trainer.method.loss(trainer.backbone, images, batch.labels).parts["distillation"]
-        for images in (batch.images, batch.images + 0.01)
-    ]
-    assert trainer.method.teacher.find(batch.images + 0.01) is None
-    assert all(float(part.detach()) == pytest.approx(0, abs=1e-6) for part in told), (
-        "the model has not moved from its teacher"
-    )
+def test_augmented_images_are_shown_to_the_teacher_every_time_and_nothing_of_them_is_held(lwf):
+    trainer = until(lwf(training={"batch_size": 25, "flip": True}), 1)
+    method = trainer.method
+    changed = trainer.feed.batches(trainer.stream[1], 10, seed=0, epoch=0, augmentation=trainer.augmentation)
+    (batch,) = islice(changed, 1)
+    assert batch.ids is None
+    for images in (batch.images, batch.images + 0.01):
+        part = method.loss(trainer.backbone, Batch(images, batch.labels)).parts["distillation"]
+        assert float(part.detach()) == pytest.approx(0, abs=1e-6), "the model has not moved from its teacher"
+    assert len(method.teacher.keys) == 0
+    until(trainer, 1, "survey")
+    assert len(method.teacher.keys) == 0
 
 
 def test_strong_distillation_holds_the_old_answers_better(lwf):
@@ -108,27 +118,16 @@ def test_strong_distillation_holds_the_old_answers_better(lwf):
     assert moved(1e4) < 0.5 * moved(0.0)
 
 
-def test_the_weight_may_be_turned_up_within_a_task(lwf):
-    trainer = until(lwf(distillation=0.0), 1)
-    trainer.method.config = replace(trainer.method.config, distillation=1.0)
-    assert "distillation" in next(trainer.run())[0].losses
-
-
-def test_equal_images_share_a_key_and_one_bit_makes_another(seeded):
-    images = torch.rand(6, 3, 4, 4, generator=seeded(0))
-    keys = image_keys(images)
-    assert torch.equal(keys, image_keys(images.flip(0)).flip(0)) and len(set(keys.tolist())) == 6
-    other = images.clone()
-    other[2, 1, 0, 0] = torch.nextafter(other[2, 1, 0, 0], torch.tensor(2.0))
-    assert (image_keys(other) != keys).tolist() == [False, False, True, False, False, False]
-
-
-def test_a_table_takes_the_size_of_the_state_it_is_given(seeded):
+def test_a_table_takes_the_size_of_the_state_it_is_given():
     full, empty = TeacherTable(), TeacherTable()
-    images = torch.rand(5, 3, 4, 4, generator=seeded(1))
-    full.fill([images[:3], images[3:]], [torch.arange(6.0).view(3, 2), torch.arange(6.0, 10.0).view(2, 2)])
+    ids = torch.tensor([7, 3, 12, 4, 9])
+    full.keep(ids[:3], torch.arange(6.0).view(3, 2))
+    full.keep(ids[1:], torch.arange(2.0, 10.0).view(4, 2))  # what is known already stays as it is
+    full.keep(None, torch.ones(2, 2))
     empty.load_state_dict(full.state_dict())
-    assert torch.equal(empty.find(images), torch.arange(10.0).view(5, 2))
+    for table in (full, empty):
+        assert torch.equal(table.find(ids), torch.arange(10.0).view(5, 2))
+        assert table.find(torch.tensor([7, 8])) is None and table.find(None) is None
     full.clear()
     empty.load_state_dict(full.state_dict())
-    assert empty.find(images) is None
+    assert empty.find(ids) is None

@@ -16,7 +16,7 @@ from cl_core.backbones.clip import random_clip
 from cl_core.config import ConfigError
 from cl_core.events import Clock
 from cl_core.methods.mg_clip import MgClip, MgClipConfig, epochs_before, pair_logits, relative_change
-from cl_core.methods.visual_head import VisualHead, class_means, floored_cosine, fused_score, visual_logits
+from cl_core.methods.parts.visual_head import VisualHead, class_means, floored_cosine, fused_score, visual_logits
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_the_loss_is_cross_entropy_over_the_tasks_own_classes_without_smoothing(
     method, backbone = trainer.method, trainer.backbone
     batch = next(iter(trainer.stream[1].batches(25, seed=0, epoch=0)))
     with torch.no_grad():
-        loss = method.loss(backbone, batch.images, batch.labels).parts["cross_entropy"]
+        loss = method.loss(backbone, batch).parts["cross_entropy"]
         adaptation = method.adaptation()
         texts = backbone.encode_text(method._training_tokens, adaptation=adaptation)  # all classes, old ones included
         x = F.normalize(backbone(batch.images, adaptation=adaptation).pooled, dim=1)
@@ -342,7 +342,6 @@ def test_fusion_chooses_the_classifier_and_only_the_classes_asked_for_compete(mg
     trainer = mg_clip()
     until(trainer, 2, "begin")
     method, pooled = trainer.method, 4 * rows_of(6, 24)
-    method.prepare_classifier(trainer.backbone)
 
     def scores(classes, **settings):
         method.config = replace(method.config, **settings)
@@ -364,7 +363,6 @@ def test_classes_without_a_visual_head_are_scored_by_text_alone(mg_clip):
     trainer = mg_clip()
     until(trainer, 1, "train")  # the second task has begun: its rows are there, and empty
     method, pooled = trainer.method, 4 * rows_of(6, 24)
-    method.prepare_classifier(trainer.backbone)
     with torch.no_grad():
         for classes in (range(2, 4), range(8, 10), range(4), range(10)):
             expected = method.scale * F.normalize(pooled, dim=1) @ method.class_texts[classes.start : classes.stop].mT

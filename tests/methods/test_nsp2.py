@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError, TrainingConfig
 from cl_core.events import Clock
+from cl_core.methods.method import new_optimiser
 from cl_core.methods.nsp2 import NSP2, NSP2Config
 from cl_core.methods.sequential import Sequential
-from cl_core.streams.stream import class_order
+from cl_core.streams.stream import Batch, class_order
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
 
@@ -158,14 +159,14 @@ def test_nothing_is_projected_in_the_first_task_and_something_in_the_second(nsp2
 
 def test_heads_are_never_projected(nsp2):
     trainer = until(nsp2(), 1)
-    assert set(trainer.method.projections()) == {"tuning.prompts"}
+    assert set(trainer.method.constraints()) == {"tuning.prompts"}
 
 
 def test_projectors_outlive_a_rebuilt_optimiser(nsp2):
     """They are found by the parameter's name, not by an object that a rebuilt optimiser may replace."""
     trainer = until(nsp2(), 1)
     next(trainer.run())
-    trainer.optimiser = trainer.method.optimiser()
+    trainer.optimiser = new_optimiser(trainer.method.groups())
     ((event,), *_) = [next(trainer.run())]
     assert event.applied_norm["tuning.prompts"] < 0.9 * event.proposed_norm["tuning.prompts"]
 
@@ -273,10 +274,11 @@ def surveyed(backbone, method, batches):
     """One task's survey of these batches of images, folded in."""
     looked = []
     for images in batches:
-        features = method.features(backbone, images, method.survey_taps(True))
-        method.survey(backbone, features, None)
+        (collector,) = method.collectors(backbone)
+        features = method.features(backbone, images, collector.taps)
+        collector.add(features, Batch(images, torch.zeros(len(images), dtype=torch.int64)))
         looked.append(features)
-    method.end_task(Clock(), False)
+    method.end_task(Clock())
     return looked
 
 
@@ -412,7 +414,7 @@ def drifts(fold, unit_gain, equal_spread):
         images(1, seed=1, dtype=torch.float64), prompts=old, taps=[(kind, 0) for kind in ("q", "k", "v")]
     )
     proposed = 0.1 * torch.randn(old.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    projected = method.projections()["tuning.prompts"](proposed)
+    projected = method.constraints()["tuning.prompts"].step(proposed)
     proposed *= projected[0].norm() / proposed[0].norm()
     base, after, control = (
         seen_with_frozen_statistics(backbone, features, old[0], (old + step)[0])
@@ -427,7 +429,7 @@ def drifts(fold, unit_gain, equal_spread):
 def test_past_rows_see_nothing_of_a_strictly_projected_step():
     backbone, method, features = exact(fold=False, unit_gain=False, equal_spread=False)
     step = torch.randn(method.tuning.prompts.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    step = method.projections()["tuning.prompts"](step)
+    step = method.constraints()["tuning.prompts"].step(step)
     assert (step.flatten(1).norm(dim=1) > 0.1).all(), "a null space must be left, or nothing is tested"
     for layer in range(2):
         j1, j2, own = pulled_back_rows(backbone, features, layer), attention_rows(features, layer), step[layer].numpy()
@@ -493,7 +495,7 @@ def test_the_norm_loss_begins_with_the_second_task_at_zero_and_is_weighted(nsp2)
     assert last["norm_drift"] > 0
     batch = next(trainer.stream[1].batches(4, seed=0, epoch=0))
     trainer.method.previous_prompts.zero_()
-    part = trainer.method.loss(trainer.backbone, batch.images, batch.labels).parts["norm_drift"]
+    part = trainer.method.loss(trainer.backbone, batch).parts["norm_drift"]
     torch.testing.assert_close(part, 3.0 * trainer.method.norm_drift())
 
 
@@ -542,7 +544,7 @@ def test_the_loss_sees_only_the_current_tasks_classes_at_its_temperature(nsp2):
     trainer = until(nsp2(), 1)
     method, task = trainer.method, trainer.stream[1]
     batch = next(task.batches(10, seed=0, epoch=0))
-    loss = method.loss(trainer.backbone, batch.images, batch.labels)
+    loss = method.loss(trainer.backbone, batch)
     logits = method.classify(method.features(trainer.backbone, batch.images).pooled, task.classes)
     targets = batch.labels - task.classes.start
     torch.testing.assert_close(loss.parts["cross_entropy"], F.cross_entropy(logits / 2.0, targets))

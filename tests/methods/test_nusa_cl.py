@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from cl_core.build import build
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.linalg import singular_directions, weight_split
-from cl_core.methods.clip_weights import key
+from cl_core.methods.parts.clip_weights import key
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_merging_is_exact_and_leaves_no_adapter(nusa):
     stepped = trainer.method.adaptation()
     assert not stepped.branches and not trainer.method.middle
     assert not any(name.startswith("middle") for name in trainer.method.state_dict())
-    assert trainer.method.kept_bytes() == 0
+    assert kept_bytes(trainer.method) == 0
     assert not torch.equal(before, trainer.method.features(trainer.backbone, images).pooled)  # trained on since
 
 
@@ -84,11 +85,11 @@ def test_merged_and_unmerged_models_agree(nusa):
     trainer = in_training(nusa())
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     unmerged = trainer.method.features(trainer.backbone, images).pooled
-    trainer.method.end_task(None, False)
+    trainer.method.end_task(None)
     torch.testing.assert_close(trainer.method.features(trainer.backbone, images).pooled, unmerged, atol=1e-5, rtol=1e-5)
     once = trainer.method.clip.state_dict()
     once = {name: value.clone() for name, value in once.items()}
-    trainer.method.end_task(None, False)  # nothing is left to merge
+    trainer.method.end_task(None)  # nothing is left to merge
     assert all(torch.equal(value, once[name]) for name, value in trainer.method.clip.state_dict().items())
 
 
@@ -105,11 +106,11 @@ def test_the_gradient_of_m_is_the_projected_gradient_of_the_weight(nusa):
     method, name = trainer.method, "image.1.q"
     batch = next(trainer.stream[0].batches(8, seed=0, epoch=0))
     method.zero_grad()
-    method.loss(trainer.backbone, batch.images, batch.labels).parts["cross_entropy"].backward()
+    method.loss(trainer.backbone, batch).parts["cross_entropy"].backward()
     found = method.middle[key(name)].grad.clone()
     place, branch = trainer.backbone.linear_map(name), method.branches()[name]
     parameter = method.clip[place.parameter].requires_grad_()
-    method.loss(trainer.backbone, batch.images, batch.labels).parts["cross_entropy"].backward()
+    method.loss(trainer.backbone, batch).parts["cross_entropy"].backward()
     left, right = method.bases()[name]
     expected = branch.scale * left.mT @ parameter.grad[place.rows] @ right.mT
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.methods.reservoir import Reservoir
+from cl_core.diagnostics.kept import kept_bytes
+from cl_core.methods.parts.reservoir import Reservoir
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
 
@@ -121,7 +122,7 @@ def test_the_loss_is_the_batchs_and_the_buffers_parts(replay, rivals):
         "former_logits": 0.2 * torch.cat(gaps).mean(),
     }
     assert set(former.known.tolist()) == {5, 10}, "images of both tasks are compared"
-    found = method.loss(backbone, batch.images, batch.labels).parts
+    found = method.loss(backbone, batch).parts
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
@@ -145,7 +146,7 @@ def test_earlier_heads_are_trained_by_the_buffer_and_the_backbone_sees_each_step
 
 
 def test_stored_images_count_as_kept(replay):
-    sizes = [replay(buffer=places).method.kept_bytes() for places in (0, 10)]
+    sizes = [kept_bytes(replay(buffer=places).method) for places in (0, 10)]
     side = replay().backbone.preparation.size
     assert sizes[1] - sizes[0] == 10 * (3 * side * side * 4 + 8 + 8)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cl_core.diagnostics.kept import kept_bytes
 from cl_core.linalg import splitting_cut
 
 SETTINGS = {"rate": 0.02, "rank": 5, "alpha": 3.0, "temperature": 1.0}
@@ -132,5 +133,5 @@ def test_weights_are_said_to_be_those_that_act(split):
 
 
 def test_branches_are_not_counted_as_kept(split):
-    small, large = (split(rank=rank).method.kept_bytes() for rank in (1, 20))
+    small, large = (kept_bytes(split(rank=rank).method) for rank in (1, 20))
     assert small == large > 0

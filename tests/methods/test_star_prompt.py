@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cl_core.backbones.clip import random_clip
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError, Preparation, TrainingConfig
-from cl_core.methods.aligned_head import AlignedHead, rescaled
-from cl_core.methods.class_keys import PLACEHOLDER, ClassKeys, KeyConfig, overlap_of_words
-from cl_core.methods.gaussian_mixtures import GaussianMixtures, fitted
-from cl_core.methods.image_queries import ImageQueries
-from cl_core.methods.semantic_residuals import SITES, SemanticResiduals, crowding
+from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig, overlap_of_words
+from cl_core.methods.parts.clip_queries import ImageQueries
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
+from cl_core.methods.parts.replay_head import AlignedHead, rescaled
+from cl_core.methods.parts.semantic_residuals import SITES, SemanticResiduals, crowding
 
 SENTENCES = [f"{PLACEHOLDER} {name}." for name in ("the digit one", "a star", "two red stars", "the letter k")]
 QUICK = {"key_epochs": 2, "key_replay_epochs": 1, "replay_epochs": 1, "replay_growth": 1, "draws": 32, "components": 2}
@@ -169,9 +169,10 @@ def test_templates_are_what_the_stream_says_of_its_classes(star):
 
 def test_the_image_tower_runs_once_per_image_and_an_embedding_does_not_depend_on_its_neighbours(clip):
     queries, images = ImageQueries(clip, clip.preparation, 1000), rows_of(40, 3, 16, 16)
-    first = queries(images)
+    numbers = torch.arange(40)
+    first = queries(images, numbers)
     assert queries.passes == 40
-    again = queries(images[[3, 3, 39, 0]])
+    again = queries(images[[3, 3, 39, 0]], numbers[[3, 3, 39, 0]])
     assert queries.passes == 40 and torch.equal(again, first[[3, 3, 39, 0]])
     alone = ImageQueries(clip, clip.preparation, 1000)
     assert torch.equal(torch.cat([alone(images[i : i + 1]) for i in (7, 39)]), first[[7, 39]])
@@ -179,12 +180,12 @@ def test_the_image_tower_runs_once_per_image_and_an_embedding_does_not_depend_on
 
 
 def test_the_memory_of_queries_is_bounded_and_can_be_switched_off(clip):
-    images = rows_of(6, 3, 16, 16)
+    images, numbers = rows_of(6, 3, 16, 16), torch.arange(6)
     for limit, passes in ((4, 6), (0, 12)):
         queries = ImageQueries(clip, clip.preparation, limit)
-        first = queries(images)
+        first = queries(images, numbers)
         assert len(queries._kept) == limit
-        assert torch.equal(queries(images[2:]), first[2:])
+        assert torch.equal(queries(images[2:], numbers[2:]), first[2:])
         assert queries.passes == passes - (2 if limit == 0 else 0)
 
 
@@ -486,7 +487,7 @@ def test_what_is_measured_after_a_task_is_within_its_bounds(star):
 
 def test_mean_cosines_are_those_of_all_pairs():
     from cl_core.events import Clock
-    from cl_core.methods.class_survey import intra_class
+    from cl_core.methods.parts.feature_stats import intra_class
 
     x, labels = rows_of(12, 5) + 1, torch.arange(12) % 2
     event = intra_class(Clock(), "features", x, labels, range(2))
@@ -533,7 +534,7 @@ def test_the_schedule_is_a_quarter_of_a_cosine_by_epoch():
 
 
 def test_streams_it_cannot_serve_and_companions_that_do_not_fit_are_refused(tiny_trainer):
-    with pytest.raises(ConfigError, match="stream synthetic-domains names the task"):
+    with pytest.raises(ConfigError, match="stream synthetic-domains says which task"):
         tiny_trainer("star_prompt", stream="synthetic-domains", settings={"companion": "random-clip"})
     with pytest.raises(ConfigError, match="companion of star_prompt must be a clip backbone, got random-vit"):
         tiny_trainer("star_prompt", settings={"companion": "random-vit"})

@@ -1,5 +1,5 @@
 """Image embeddings of a second frozen model, for images that were prepared for the first; its tower runs once an image
-(`answers_by_content`).
+(`answer_cache`).
 
 Shapes: B images; S, S' side lengths the two models read; d width of the embeddings.
 """
@@ -12,29 +12,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.config import Preparation
-from cl_core.methods.answers_by_content import AnswersByContent
-from cl_core.methods.method import Kept
+from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 32  # images a pass
 
 
 class ImageQueries:
-    """Call it with images [B, 3, S, S]: raw embeddings [B, d], without gradient.
+    """Call it with images [B, 3, S, S] and their numbers: raw embeddings [B, d], without gradient.
 
-    At most `limit` embeddings are kept (4 d bytes each and 16 for the digest). 0 keeps none.
+    At most `limit` embeddings are kept (4 d bytes each). 0 keeps none.
     """
 
     def __init__(self, model: Any, preparation: Preparation, limit: int) -> None:
         self.model, self.preparation, self.limit = model, preparation, limit
-        self._kept = AnswersByContent(PORTION)
+        self._kept = KeptAnswers(PORTION)
 
     @property
     def passes(self) -> int:
         """Images that went through the tower so far."""
         return self._kept.asked
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._kept(lambda part: self.model(self.prepared(part)).pooled, images, self.limit)
+    def __call__(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        return self._kept(lambda part: self.model.features(self.prepared(part)).pooled, images, ids, self.limit)
 
     def kept(self) -> Kept:
         """What is held in memory at most."""

@@ -15,30 +15,49 @@ matrices, up to a factor).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,
     effective_rank,
     eigenbasis,
+    elbow_nullity,
     gram_per_head,
     isotropic_residual,
     protected_energy,
     pulled_back_moment,
     second_moment,
-    spectrum,
 )
 
 SPACES = ("affinity", "mixture")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where the spectra of a space are cut, layer by layer, and what is done about it."""
+
+    nullity: Tensor  # [L] directions left free
+    rule: str  # how they are found: "elbow", "energy 0.95"
+    used: bool  # whether steps are projected
+    free: Tensor  # [L] gain of a free direction
+    protected: Tensor  # [L] of a protected one
+
+
+def elbows(values: Tensor) -> Tensor:
+    """Elbow nullity per layer [L] of spectra [L, n]; sides shorter than 3 have no elbow and are left free."""
+    if values.shape[-1] < 3:
+        return torch.full(values.shape[:1], values.shape[-1])
+    return torch.as_tensor(elbow_nullity(values))
+
+
 class PromptMoments(nn.Module):
-    """The two moments over all finished tasks, and those of the task being surveyed."""
+    """The two moments over all finished tasks, and those of the task that ends."""
 
     def __init__(
         self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
@@ -49,8 +68,10 @@ class PromptMoments(nn.Module):
         self.weighting, self.fold = weighting, fold
         for space, side in zip(SPACES, (width, prompts), strict=True):
             self.register_buffer(space, torch.zeros(layers, side, side, dtype=torch.float64))
-            self.register_buffer(f"task_{space}", torch.zeros(layers, side, side, dtype=torch.float64))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
+        self._task: dict[str, Tensor] = {}  # sums of the task under way; a pass is never saved half done
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: decomposed once as long as a moment stays
+        self.register_load_state_dict_post_hook(lambda *_: self._bases.clear())
 
     @property
     def layers(self) -> int:
@@ -75,42 +96,41 @@ class PromptMoments(nn.Module):
                 inverse = 1 / prompts[layer].std(dim=-1, correction=0).double()
                 affinity = gain[:, None] * affinity * gain
                 mixture = inverse[:, None] * mixture * inverse
-            self.task_affinity[layer] += share * affinity
-            self.task_mixture[layer] += share * mixture
+            for space, found in zip(SPACES, (affinity, mixture), strict=True):
+                if space not in self._task:
+                    self._task[space] = torch.zeros_like(getattr(self, space))
+                self._task[space][layer] += share * found
 
     def fold_task(self) -> None:
         """C ← C + C_task."""
         for space in SPACES:
-            own = getattr(self, f"task_{space}")
-            getattr(self, space).add_(own)
-            own.zero_()
+            getattr(self, space).add_(self._task.pop(space))
+        self._bases.clear()
         self.tasks += 1
 
-    def spectra(
-        self,
-        clock: Clock,
-        nullities: dict[str, Tensor],
-        rules: dict[str, str],
-        used: dict[str, bool],
-        gains: dict[str, tuple[Tensor, Tensor]],
-    ) -> Iterator[SpectrumMeasured]:
-        """One event a layer and space. `nullities[space]` [L] by `rules[space]`; `gains[space]` (free, protected) [L]
-        each."""
+    def basis(self, space: str) -> tuple[Tensor, Tensor]:
+        """λ [L, n] and V [L, n, n] of a moment, decomposed once as long as the moment stays what it is."""
+        if space not in self._bases:
+            self._bases[space] = eigenbasis(getattr(self, space))
+        return self._bases[space]
+
+    def spectra(self, clock: Clock, cuts: Mapping[str, Cut]) -> Iterator[SpectrumMeasured]:
+        """One event a layer and space."""
         for space in SPACES:
-            values, (free, protected) = spectrum(getattr(self, space)), gains[space]  # values [L, n]
-            for layer, nullity in enumerate(nullities[space].tolist()):
+            values, cut = self.basis(space)[0], cuts[space]  # values [L, n]
+            for layer, nullity in enumerate(cut.nullity.tolist()):
                 yield SpectrumMeasured(
                     clock,
                     layer,
                     space,
                     values[layer].float(),
                     nullity,
-                    rules[space],
-                    used[space],
+                    cut.rule,
+                    cut.used,
                     protected_energy(values[layer], nullity),
                     effective_rank(values[layer]),
-                    free[layer],
-                    protected[layer],
+                    cut.free[layer],
+                    cut.protected[layer],
                 )
 
     def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
@@ -125,7 +145,7 @@ class PromptMoments(nn.Module):
         if int(self.tasks):
             for space, update in (("affinity", change), ("mixture", change.mT)):
                 moment = getattr(self, space)
-                top = spectrum(moment)[..., 0]
+                top = self.basis(space)[0][..., 0]
                 residual[space] = condition_residual(update, moment, top=top)
                 isotropic[space] = isotropic_residual(moment, top=top)
         for layer in range(self.layers):
@@ -153,6 +173,6 @@ class PromptMoments(nn.Module):
             "mixture": (change if columns is None else change @ columns.double()).mT,
         }
         for space, update in sides.items():
-            _, vectors = eigenbasis(getattr(self, space))
+            _, vectors = self.basis(space)
             energies = (update @ vectors).square().sum(dim=-2)  # [L, n]
             yield UpdateByDirection(clock, space, list(range(self.layers)), energies.float(), source)

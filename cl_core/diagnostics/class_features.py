@@ -1,30 +1,50 @@
-"""A task's training images as they look after it: kept for one moment to fit mixtures, and told about.
+"""A task's training images as a method with class vectors sees them after it: likeness, added norms, fit of mixtures.
 
 Shapes: n images, B of a batch, D width of the features, L blocks, N tokens, c classes of the task.
 
     ratio_l  = mean_{x, tokens} ‖branch_l − bare_l‖ / mean_{x, tokens} ‖bare_l‖
-    R        = ‖mean of unit features‖;  mean cosine of two images of a class = (n R² − 1) / (n − 1)
 """
 
 from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import Features, Tap
-from cl_core.events import Clock, Event, IntraClassMeasured, MixtureFitted, ResidualMeasured
-from cl_core.methods.gaussian_mixtures import GaussianMixtures, fitted
+from cl_core.backbones.io_types import Features
+from cl_core.diagnostics.observer import Observer, View
+from cl_core.events import Clock, Event, MixtureFitted, ResidualMeasured
+from cl_core.methods.parts.feature_stats import intra_class
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
+from cl_core.methods.parts.semantic_residuals import SemanticResiduals
+from cl_core.streams.stream import Batch
 
 SHOWN = 200  # points of a class that are stored for display
 HELD_OUT = 5  # every fifth image, for densities
 
 
-class ClassSurvey:
+@runtime_checkable
+class AddsResiduals(Protocol):
+    """A method that adds vectors in the attention branch of every block and keeps mixtures of its `classes`."""
+
+    classes: range
+    tokens: GaussianMixtures | None
+    semantic: SemanticResiduals
+
+    @property
+    def token_seed(self) -> int: ...
+
+
+class ClassFeatures(Observer):
     """Filled batch by batch, read once, cleared."""
+
+    name = "class features"
 
     def __init__(self, layers: int) -> None:
         self.layers = layers
+        self.taps = tuple((kind, layer) for layer in range(layers) for kind in ("input", "bare", "branch"))
         self.clear()
 
     def clear(self) -> None:
@@ -33,15 +53,9 @@ class ClassSurvey:
         self._norms: list[Tensor] = []  # a batch's sums over images and tokens: [3, L] added, bare, entering
         self._tokens = 0
 
-    def taps(self) -> tuple[Tap, ...]:
-        return tuple((kind, layer) for layer in range(self.layers) for kind in ("input", "bare", "branch"))
-
-    def add(self, features: Features, labels: Tensor) -> None:
-        """A batch; norms where the taps were asked for."""
+    def collect(self, view: View, features: Features, batch: Batch) -> list[Event]:
         self._pooled.append(features.pooled)
-        self._labels.append(labels)
-        if not features.taps:
-            return
+        self._labels.append(batch.labels)
         entering, bare, branch = (
             torch.stack([features.taps[kind, layer] for layer in range(self.layers)])  # [L, B, N, D]
             for kind in ("input", "bare", "branch")
@@ -49,36 +63,26 @@ class ClassSurvey:
         norms = torch.stack([x.norm(dim=-1).flatten(1).sum(dim=1) for x in (branch - bare, bare, entering)])
         self._norms.append(norms.double())
         self._tokens += bare.shape[1] * bare.shape[2]
+        return []
 
     def of(self, label: int) -> Tensor:
         """Features [n, D] of one class."""
         return torch.cat(self._pooled)[torch.cat(self._labels) == label]
 
-    def events(self, clock: Clock, classes: range, mixtures: GaussianMixtures | None, seed: int) -> list[Event]:
-        """What can be seen: intra-class likeness, what the method adds in each block, and how well mixtures fit."""
-        said: list[Event] = [intra_class(clock, "features", torch.cat(self._pooled), torch.cat(self._labels), classes)]
-        if self._norms:
-            added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float()
-            said.append(ResidualMeasured(clock, added / bare, added / entering))
-        if mixtures is not None:
-            said += [mixture_fit(clock, label, self.of(label), mixtures, seed + label) for label in classes]
+    def task_learned(self, view: View) -> list[Event]:
+        """Intra-class likeness, what the method adds in each block, and how well mixtures fit."""
+        method, clock = view.method, view.clock
+        pooled, labels = torch.cat(self._pooled), torch.cat(self._labels)
+        said: list[Event] = [intra_class(clock, "features", pooled, labels, method.classes)]
+        added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float()
+        said.append(ResidualMeasured(clock, added / bare, added / entering))
+        if method.tokens is not None:
+            said += [
+                mixture_fit(clock, label, self.of(label), method.tokens, method.token_seed + label)
+                for label in method.classes
+            ]
+        self.clear()
         return said
-
-
-def intra_class(clock: Clock, space: str, x: Tensor, labels: Tensor, classes: range) -> IntraClassMeasured:
-    """Likeness within each class of features x [n, w], all with labels in `classes`."""
-    x, targets = F.normalize(x.double(), dim=1), labels - classes.start
-    members = F.one_hot(targets, len(classes)).to(x)
-    counts = members.sum(dim=0)
-    means = members.mT @ x / counts[:, None]
-    length = means.norm(dim=1)
-    within = (counts * length.square() - 1) / (counts - 1)  # NaN for a single image
-    cosines = means @ means.mT
-    between = (cosines.sum(dim=1) - cosines.diagonal()) / (len(classes) - 1)  # NaN for a single class
-    nearest = (x @ F.normalize(means, dim=1).mT).argmax(dim=1) == targets
-    return IntraClassMeasured(
-        clock, space, length.float(), within.float(), between.float(), 100 * nearest.double().mean()
-    )
 
 
 def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures, seed: int) -> MixtureFitted:

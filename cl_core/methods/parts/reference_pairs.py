@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import AS_IT_IS, Adaptation
+from cl_core.backbones.io_types import AS_IT_IS, Adaptation
 from cl_core.streams.stream import Pairs
 
 

@@ -6,18 +6,17 @@ Shapes: B images, d width, E entries.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import UNEDITED, BlockEdit, Features, Tap
 from cl_core.config import check_knobs, knob
-from cl_core.methods.frozen_queries import FrozenQueries
-from cl_core.methods.method import Kept, Loss, Method, ParameterGroup
-from cl_core.methods.task_heads import TaskHeads
+from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.parts.answer_cache import Kept
+from cl_core.methods.parts.query_features import FrozenQueries
+from cl_core.methods.parts.task_heads import TaskHeads
 from cl_core.streams.stream import mixed_seed
 
 
@@ -60,29 +59,6 @@ class PoolMethod(Method, abc.ABC):
 
     def answers_kept(self, backbone: Any) -> list[Kept]:
         return [self.query.kept(backbone)]
-
-    def measured_parameters(self) -> set[str]:
-        return set(self.pool())
-
-    def edits(self, backbone: Any, images: Tensor) -> dict[int, BlockEdit]:
-        """Block → what images [B, 3, S, S] change there when nobody says their task."""
-        return {}
-
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return backbone(images, edits=self.edits(backbone, images), taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """With what `images` take from the pool as it is now."""
-        if images is None:
-            raise ValueError("the prompts of a pool depend on the image; name the images the tokens come from")
-        return backbone.block(layer, tokens, self.edits(backbone, images).get(layer, UNEDITED), taps)
 
     def head_loss(self, pooled: Tensor, labels: Tensor) -> Loss:
         """CE over the current task's classes, on logits / τ."""

@@ -20,15 +20,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.diagnostics.landing import copied
-from cl_core.events import Clock, ForwardTransferMeasured
+from cl_core.diagnostics.observer import Observer, View
+from cl_core.events import Clock, Event, ForwardTransferMeasured
 from cl_core.streams.stream import Split, TaskStream
 
 IMAGES_PER_CLASS = {"train": 10, "test": 20}  # to take a mean from, and to ask
 BATCH = 250
 
 
-class ForwardProbe:
+class ForwardProbe(Observer):
     """The first few training and test images of every class; holds no state of the run."""
+
+    name = "forward probe"
+
+    def started(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
+
+    def task_measured(self, view: View) -> list[Event]:
+        return self.measure(view.method, view.backbone, view.clock)
 
     def __init__(self, stream: TaskStream) -> None:
         self.tasks, self.classes = len(stream), len(stream.class_names)
@@ -40,8 +49,8 @@ class ForwardProbe:
         self._task_of = torch.tensor([task.index for task in stream for _ in task.classes])
 
     @torch.no_grad()
-    def measure(self, method: Any, backbone: Any, clock: Clock, device: torch.device) -> list[ForwardTransferMeasured]:
-        started = time.perf_counter()
+    def measure(self, method: Any, backbone: Any, clock: Clock) -> list[ForwardTransferMeasured]:
+        started, device = time.perf_counter(), next(backbone.parameters()).device
         known, asked = copied([self._features(method, backbone, part, device) for part in (self._known, self._asked)])
         means = torch.stack([known[self._known.labels == c].mean(dim=0) for c in range(self.classes)])
         right = (asked @ F.normalize(means, dim=1).mT).argmax(dim=1) == self._asked.labels
@@ -52,8 +61,8 @@ class ForwardProbe:
     def _features(self, method: Any, backbone: Any, part: Split, device: torch.device) -> Tensor:
         """Unit features [n, d]."""
         found = [
-            method.features(backbone, self._prepare(pictures).to(device)).pooled
-            for pictures in part.pictures.split(BATCH)
+            method.features(backbone, self._prepare(pictures).to(device), ids=ids).pooled
+            for pictures, ids in zip(part.pictures.split(BATCH), part.ids.split(BATCH), strict=True)
         ]
         return F.normalize(torch.cat(found), dim=1)
 
@@ -67,4 +76,4 @@ def _first_of_each(splits: list[Split], classes: int, count: int) -> Split:
         split.pictures[rows[(rows >= low) & (rows < high)] - low]
         for split, low, high in zip(splits, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     ]
-    return Split(torch.cat(pictures), labels[rows])
+    return Split(torch.cat(pictures), labels[rows], torch.cat([split.ids for split in splits])[rows])

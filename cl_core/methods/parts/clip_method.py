@@ -12,7 +12,6 @@ Shapes: B images, C classes, e joint width.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.features import AS_IT_IS, Adaptation, Features, Tap
+from cl_core.backbones.io_types import AS_IT_IS, Adaptation, ModelEdit
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.methods.method import Loss, Method
-from cl_core.streams.stream import TaskStream
+from cl_core.streams.stream import Batch, TaskStream
 
 TEXTS = 512  # sentences a pass where nothing is trained
 
@@ -48,7 +47,7 @@ class ClipMethod(Method, abc.ABC):
     def __init__(self, config: Any, backbone: Any, seed: int) -> None:
         super().__init__(config, seed)
         self.classes = range(0)
-        self._class_texts: Tensor | None = None  # derived: [C, e] of all classes, for evaluation
+        self._class_texts: tuple[object, Tensor] | None = None  # derived: of all classes, and of which weights
         self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, where the text tower stands still
 
     def meet(self, stream: TaskStream, backbone: Any) -> None:
@@ -58,6 +57,7 @@ class ClipMethod(Method, abc.ABC):
                 f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), which a CLIP "
                 "method needs; choose micro-mtil or split-digits"
             )
+        self._model = (backbone,)  # not a part of this module
         self.scale = float(backbone.logit_scale)
         self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in task.words.texts(0)) for task in stream])
         self._ensembles = [backbone.tokenize(sentences) for task in stream for sentences in task.words.texts()]
@@ -72,29 +72,8 @@ class ClipMethod(Method, abc.ABC):
     def adaptation(self, *, training: bool = False) -> Adaptation:
         """How the model differs from the pre-trained one now; `training`: with what acts in the loss only."""
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return backbone(images, adaptation=self.adaptation(), taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self.adaptation(), taps)
-
-    def read(self, backbone: Any, texts: Sequence[str]) -> Tensor:
-        return backbone.encode_text(backbone.tokenize(texts), adaptation=self.adaptation())
-
-    @torch.no_grad()
-    def prepare_classifier(self, backbone: Any) -> None:
-        """The text tower once over all sentences of all classes, `TEXTS` at a time: MTIL has some ten thousand."""
-        adaptation, portions = self.adaptation(), torch.cat(self._ensembles).split(TEXTS)
-        sentences = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in portions])
-        means = [part.mean(dim=0) for part in sentences.split([len(e) for e in self._ensembles])]
-        self._class_texts = F.normalize(torch.stack(means), dim=1)
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return ModelEdit(adaptation=self.adaptation())
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         """s x · t_c: [B, |classes|]."""
@@ -102,10 +81,23 @@ class ClipMethod(Method, abc.ABC):
 
     @property
     def class_texts(self) -> Tensor:
-        """t_c of every class of the stream as evaluation reads them: [C, e]."""
-        if self._class_texts is None:
-            raise RuntimeError("prepare_classifier comes before classify")
-        return self._class_texts
+        """t_c of every class of the stream as evaluation reads them, with the weights as they are: [C, e]. Read once as
+        long as these stay as they are."""
+        weights = [*self.parameters(), *self.buffers()]
+        stamp = [(id(value), value._version) for value in weights]
+        if self._class_texts is None or self._class_texts[0] != stamp:
+            self._class_texts = stamp, self._read_classes()
+        return self._class_texts[1]
+
+    @torch.no_grad()
+    def _read_classes(self) -> Tensor:
+        """The text tower once over all sentences of all classes, `TEXTS` at a time (MTIL has some ten thousand), in
+        float32 whatever images are classified in."""
+        (backbone,), adaptation, portions = self._model, self.adaptation(), torch.cat(self._ensembles).split(TEXTS)
+        with backbone.computing_in(torch.float32):
+            sentences = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in portions])
+        means = [part.mean(dim=0) for part in sentences.split([len(e) for e in self._ensembles])]
+        return F.normalize(torch.stack(means), dim=1)
 
     def task_texts(self, backbone: Any, adaptation: Adaptation) -> Tensor:
         """t_c of the current task's classes in the first template: [c, e]; computed once where the text tower stands
@@ -119,11 +111,11 @@ class ClipMethod(Method, abc.ABC):
             self._task_texts = backbone.encode_text(tokens, adaptation=adaptation)
         return self._task_texts
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
         """Image-to-text cross-entropy over the current task's classes."""
         adaptation = self.adaptation(training=True)
-        x = F.normalize(backbone(images, adaptation=adaptation).pooled, dim=1)
-        return self.task_loss(self.scale * x @ self.task_texts(backbone, adaptation).mT, labels)
+        x = F.normalize(backbone(batch.images, adaptation=adaptation).pooled, dim=1)
+        return self.task_loss(self.scale * x @ self.task_texts(backbone, adaptation).mT, batch.labels)
 
     def task_loss(self, logits: Tensor, labels: Tensor) -> Loss:
         """CE(Z, y) with label smoothing; labels are ids in order of arrival."""
@@ -132,20 +124,14 @@ class ClipMethod(Method, abc.ABC):
         loss = F.cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
         return Loss({"cross_entropy": loss}, correct)
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        """AdamW (β 0.9, 0.999), new for each task."""
-        groups = [{"params": list(g.parameters.values()), "lr": g.rate} for g in self.groups()]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
-
     def kept_bytes(self) -> int:
         """Bytes kept beside the model: adapted weights (`clip.…`) take the place of its own and are not counted."""
-        state = {
-            k: v for k, v in self.state_dict().items() if not k.startswith("clip.") and k not in self.display_only()
-        }
-        return sum(v.numel() * v.element_size() for v in state.values())
+        state = self.state_dict().items()
+        return sum(v.numel() * v.element_size() for k, v in state if not k.startswith("clip."))
 
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor]:
+        """Name → W [out, in] of every attention projection as adapted; none if the model is as it was."""
         adaptation = self.adaptation()
         if adaptation is AS_IT_IS:
-            return None
+            return {}
         return {name: backbone.map_weight(name, adaptation).detach() for name in backbone.attention_maps()}

@@ -9,15 +9,13 @@ linear head on its own classes only; at test time all heads are concatenated (no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features, Tap
+from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import check_knobs, knob
 from cl_core.methods.method import Loss, ParameterGroup
 
@@ -41,6 +39,11 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         check_knobs(self)
+
+
+def with_prompts(prompts: Tensor) -> ModelEdit:
+    """Prompts [L, M, d], those of each block beside its tokens; M = 0: the model as it is."""
+    return ModelEdit({layer: BlockEdit(prompts=own) for layer, own in enumerate(prompts)} if prompts.numel() else {})
 
 
 class DeepPrompts(nn.Module):
@@ -74,37 +77,26 @@ class DeepPrompts(nn.Module):
         self.classes = classes
 
     def groups(self, prefix: str) -> list[ParameterGroup]:
-        """Prompts and the current head, each with its learning rate; `prefix` is this component's name within the
-        method."""
+        """Prompts and the current head, for Adam with coupled decay, new for each task; `prefix` is this component's
+        name within the method."""
         last = len(self.heads) - 1
         head = {f"{prefix}.heads.{last}.{name}": p for name, p in self.heads[last].named_parameters()}
         prompts = {f"{prefix}.prompts": self.prompts} if self.prompts.numel() else {}
         groups = [
-            ParameterGroup("prompts", prompts, self.config.prompt_rate),
-            ParameterGroup("head", head, self.config.head_rate),
+            ParameterGroup("prompts", prompts, self.config.prompt_rate, self.config.weight_decay),
+            ParameterGroup("head", head, self.config.head_rate, self.config.weight_decay),
         ]
         return [g for g in groups if g.parameters]
 
-    def optimiser(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-        """Adam with coupled decay, new for each task."""
-        return torch.optim.Adam(
-            [{"params": list(g.parameters.values()), "lr": g.rate} for g in groups],
-            weight_decay=self.config.weight_decay,
-        )
-
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        return backbone(images, prompts=self.prompts, taps=tuple(taps))
+    def edit(self) -> ModelEdit:
+        return with_prompts(self.prompts)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Concatenated heads: [B, classes seen]."""
         return torch.cat([head(pooled) for head in self.heads], dim=1)
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        """CE over the current task's classes only, on logits / τ."""
-        return self.loss_of(self.features(backbone, images).pooled, labels)
-
     def loss_of(self, pooled: Tensor, labels: Tensor) -> Loss:
-        """The same of features [B, d]."""
+        """CE of features [B, d] over the current task's classes only, on logits / τ."""
         logits = self.heads[-1](pooled)  # [B, c]
         targets = labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()

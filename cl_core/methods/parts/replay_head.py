@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.methods.gaussian_mixtures import GaussianMixtures
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
 from cl_core.streams.stream import mixed_seed
 
 TEMPERATURE = 0.1

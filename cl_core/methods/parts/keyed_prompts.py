@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.linalg import core_space, gram
-from cl_core.methods.frozen_queries import FrozenQueries
+from cl_core.methods.parts.query_features import FrozenQueries
 from cl_core.streams.stream import mixed_seed
 
 
@@ -84,9 +84,9 @@ class KeyedPrompts(nn.Module):
         self.task_queries += gram(queries.double())
 
     @torch.no_grad()
-    def query(self, backbone: Any, images: Tensor) -> Tensor:
+    def query(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """q [B, e], unit, of images [B, 3, S, S]."""
-        return F.normalize(self.queries(backbone, images), dim=1)
+        return F.normalize(self.queries(backbone, images, ids), dim=1)
 
     def pick(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines [B, m] and numbers [B, m] of the prompts that queries take."""

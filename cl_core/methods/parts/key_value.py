@@ -11,18 +11,18 @@ concatenated at test time.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit, Features, Tap
+from cl_core.backbones.io_types import BlockEdit, Features, ModelEdit, Tap
 from cl_core.config import check_knobs, knob
 from cl_core.linalg import gram
-from cl_core.methods.deep_prompts import DeepPrompts, PromptConfig
-from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
+from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
+from cl_core.streams.stream import Batch
 
 KEYS, VALUES = "k", "v"
 
@@ -74,6 +74,7 @@ class KeyValueMethod(Method):
     """Abstract. A subclass says what ΔW is and what protects the past."""
 
     Config = KeyValueConfig
+    optimiser = "adam"
 
     def __init__(self, config: KeyValueConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, seed)
@@ -99,42 +100,25 @@ class KeyValueMethod(Method):
         self.tuning.begin_task(index, classes)
 
     def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup("keys and values", self.changed(), self.config.rate), *self.tuning.groups("tuning")]
+        changed = ParameterGroup("keys and values", self.changed(), self.config.rate, self.config.weight_decay)
+        return [replace(group, optimiser=self.optimiser) for group in (changed, *self.tuning.groups("tuning"))]
 
-    def features(self, backbone: Any, images: Tensor, taps: Iterable[Tap] = ()) -> Features:
-        edits = {layer: self._edit(change) for layer, change in enumerate(self.change())}
-        return backbone(images, edits=edits, taps=tuple(taps))
-
-    def block(
-        self,
-        backbone: Any,
-        layer: int,
-        tokens: Tensor,
-        taps: frozenset[str] = frozenset(),
-        images: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return backbone.block(layer, tokens, self._edit(self.change()[layer]), taps)
-
-    @staticmethod
-    def _edit(change: Tensor) -> BlockEdit:
-        return BlockEdit(branches=dict(zip((KEYS, VALUES), change, strict=True)))
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        changes = enumerate(self.change())
+        branches = {layer: dict(zip((KEYS, VALUES), change, strict=True)) for layer, change in changes}
+        return ModelEdit({layer: BlockEdit(branches=own) for layer, own in branches.items()})
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, images: Tensor, labels: Tensor) -> Loss:
-        return self.tuning.loss_of(self.features(backbone, images).pooled, labels)
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
 
-    def measured_parameters(self) -> set[str]:
-        return set(self.changed())
+    def collectors(self, backbone: Any) -> list[Collector]:
+        return [Collector(self.inputs.taps, lambda features, batch: self.inputs.add(features))]
 
-    def survey_taps(self, measure: bool) -> tuple[Tap, ...] | None:
-        return self.inputs.taps
-
-    def survey(self, backbone: Any, features: Features, labels: Tensor) -> None:
-        self.inputs.add(features)
-
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor] | None:
+    def adapted_weights(self, backbone: Any) -> dict[str, Tensor]:
+        """Name → W + ΔW [d, d] of every key and value map, as it stands."""
         change = self.change().detach()
         return {
             f"image.{layer}.{which}": backbone.map_weight(f"image.{layer}.{which}") + change[layer, place]

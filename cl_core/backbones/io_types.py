@@ -59,12 +59,28 @@ class BlockEdit:
 
 @dataclass(frozen=True)
 class Joined:
-    """Tokens [B, M, d] that enter at `block`, after the class token, and stay to the end; the pooling leaves them
-    out."""
+    """Tokens [B, M, d] that enter at `block`, after the class token, and stay to the end."""
 
     tokens: Tensor
     block: int = 0
+    pooled: bool = False  # True: features are the mean of their outputs; False: pooling leaves them out
+    # True: taps show them as prompts are shown, behind the image tokens in inputs and attention and not among outputs.
+    # False: only the attention map is shown so.
+    shown_last: bool = True
 
 
 UNEDITED = BlockEdit()
 AS_IT_IS = Adaptation()
+
+
+@dataclass(frozen=True)
+class ModelEdit:
+    """How a method changes the frozen model for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
+    `adaptation`."""
+
+    blocks: Mapping[int, BlockEdit] = field(default_factory=dict)  # block → what is changed there
+    joined: Joined | None = None
+    adaptation: Adaptation = AS_IT_IS
+
+
+NO_EDIT = ModelEdit()

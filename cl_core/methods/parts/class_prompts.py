@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cl_core.config import check_knobs, knob
 from cl_core.events import Clock, Event, KeysMoved, StageEnded
-from cl_core.methods.gaussian_mixtures import GaussianMixtures
+from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
 from cl_core.streams.stream import mixed_seed
 
 PLACEHOLDER = "X"  # any word of one token: its embedding is replaced

@@ -10,25 +10,18 @@ Shapes: T tasks begun, d width, n rows (tokens of all images). All in float64.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cl_core.events import Clock, SubspaceMeasured
 from cl_core.linalg import (
     absorb,
     allocation_projector,
     core_space,
-    effective_rank,
     gram,
-    principal_angles,
     random_projector,
-    space_shares,
-    spectrum,
-    subspace_overlap,
 )
 from cl_core.streams.stream import mixed_seed
 
@@ -63,8 +56,6 @@ class EmbeddingSpaces(nn.Module):
         self.register_buffer("moments", empty)  # G_t of every task begun
         self.register_buffer("rows", torch.zeros(0, dtype=torch.int64))  # n of each
         self.register_buffer("finished", torch.tensor(0))
-        self.register_buffer("shares", torch.zeros(len(PARTS), dtype=torch.float64))  # Σ ‖g‖² in each part, this task
-        self.register_buffer("passed", torch.tensor(0.0, dtype=torch.float64))  # Σ ‖g P‖²
         self.pretrained = self.conflicting = self.occupied = empty.new_zeros(width, 0)  # V, F, R
         self.cores: list[Tensor] = []  # C_t of finished tasks
         self.projector: Tensor | None = None  # P [d, d] float64; None: steps are taken as they are
@@ -72,7 +63,6 @@ class EmbeddingSpaces(nn.Module):
     def begin_task(self) -> None:
         self.moments = torch.cat([self.moments, self.moments.new_zeros(1, self.width, self.width)])
         self.rows = torch.cat([self.rows, self.rows.new_zeros(1)])
-        self.shares, self.passed = torch.zeros_like(self.shares), torch.zeros_like(self.passed)
 
     def see_pretraining(self, backbone: Any, block: int, batches: Iterable[Tensor]) -> None:
         """Pictures [B, 3, S, S], prepared, stand for pre-training."""
@@ -122,74 +112,13 @@ class EmbeddingSpaces(nn.Module):
         """Directions that no task has taken: d − f − r."""
         return self.width - self.conflicting.shape[1] - self.occupied.shape[1]
 
-    def tally(self, gradient: Tensor) -> None:
-        """Where a gradient [M, d] lies, for display."""
-        energy = gradient.double().square().sum()
-        if energy > 0:
-            self.shares += energy * space_shares(gradient.double(), self.pretrained, self.conflicting, self.occupied)
-            kept = gradient.double() if self.projector is None else gradient.double() @ self.projector
-            self.passed += kept.square().sum()
-
     def budget(self) -> dict[str, int]:
         """Directions in each part of the space; they add up to d."""
         v, f, r = (basis.shape[1] for basis in (self.pretrained, self.conflicting, self.occupied))
         return dict(zip(PARTS, (v - f, f, r, self.width - v - r), strict=True))
-
-    def pretraining_measured(self, rule: Allocation, layer: int, source: str) -> SubspaceMeasured:
-        """The pre-trained space, as the reference of all tasks."""
-        said = self._said(Clock(), self.pretrained_moment, self.pretrained, [], rule, layer, source)
-        known = self.pretrained.shape[1]
-        return replace(said, budget=dict(zip(PARTS, (known, 0, 0, self.width - known), strict=True)))
-
-    def measured(self, clock: Clock, rule: Allocation, layer: int, source: str, change: Tensor) -> SubspaceMeasured:
-        """The task that has just ended (and was absorbed) beside all before it; `change` [M, d]: of the prompts."""
-        *earlier, core = self.cores
-        return self._said(clock, self.moments[-1], core, [self.pretrained, *earlier], rule, layer, source, change)
 
     def _taken(self, cosine: float, length: float, cores: list[Tensor]) -> tuple[Tensor, Tensor]:
         inside = outside = self.pretrained.new_zeros(self.width, 0)
         for core in cores:
             inside, outside = absorb(self.pretrained, inside, outside, core, cosine=cosine, length=length)
         return inside, outside
-
-    def _said(
-        self,
-        clock: Clock,
-        moment: Tensor,
-        core: Tensor,
-        others: list[Tensor],
-        rule: Allocation,
-        layer: int,
-        source: str,
-        change: Tensor | None = None,
-    ) -> SubspaceMeasured:
-        values = spectrum(moment / moment.trace().clamp(min=torch.finfo(moment.dtype).tiny))
-        angles = core.new_full((len(others), core.shape[1]), torch.nan, dtype=torch.float32)
-        for place, other in enumerate(others):
-            found = principal_angles(core, other)
-            angles[place, : len(found)] = found
-        ranks = np.array([other.shape[1] for other in others], dtype=np.float32)
-        told = change is not None and float(self.shares.sum()) > 0
-        moved = None if change is None else change.double()
-        return SubspaceMeasured(
-            clock,
-            layer,
-            values.float(),
-            rule.energy,
-            core.shape[1],
-            effective_rank(values.sqrt()),
-            _row([subspace_overlap(core, other) for other in others]),
-            np.maximum(ranks, core.shape[1]) / np.float32(self.width),
-            angles,
-            self.budget(),
-            dict(zip(PARTS, self.shares / self.shares.sum(), strict=True)) if told else {},
-            self.passed / self.shares.sum() if told else None,
-            _row([(moved @ c).norm() / moved.norm() for c in others[1:]] if moved is not None and moved.any() else []),
-            np.sqrt(ranks[1:] / np.float32(self.width)),
-            rule.projection,
-            source,
-        )
-
-
-def _row(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).float() if values else torch.zeros(0)

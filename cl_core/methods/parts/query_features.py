@@ -1,5 +1,5 @@
 """What a pool is asked with: the features of the frozen model without prompts, computed once an image
-(`answers_by_content`)."""
+(`answer_cache`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cl_core.methods.answers_by_content import AnswersByContent
-from cl_core.methods.method import Kept
+from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 16  # images a pass
 KEPT_BYTES = 64 * 2**20  # of queries
@@ -17,16 +16,16 @@ KEPT_BYTES = 64 * 2**20  # of queries
 
 class FrozenQueries:
     """q(x) = f(x), f without prompts: [B, 3, S, S] → [B, d], no gradient; in float32 whatever steps are trained in, so
-    that an image picks the same entries whenever it is asked."""
+    that an image picks the same entries whenever it is asked. `ids`: the images' numbers, under which they are kept."""
 
     def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.kept_bytes = kept_bytes
-        self._answers = AnswersByContent(PORTION)
+        self._answers = KeptAnswers(PORTION)
 
     @torch.no_grad()
-    def __call__(self, backbone: Any, images: Tensor) -> Tensor:
+    def __call__(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
         with backbone.computing_in(torch.float32):
-            return self._answers(lambda part: backbone(part).pooled, images, self.kept(backbone).images)
+            return self._answers(lambda part: backbone.features(part).pooled, images, ids, self.kept(backbone).images)
 
     def kept(self, backbone: Any) -> Kept:
         """What is held in memory at most."""

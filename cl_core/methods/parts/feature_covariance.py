@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Tap
+from cl_core.backbones.io_types import Features, Tap
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection, UpdateMeasured
 from cl_core.linalg import (
     condition_residual,
@@ -32,7 +32,7 @@ from cl_core.linalg import (
     tail_energy_cut,
     unit_norm,
 )
-from cl_core.methods.clip_weights import key
+from cl_core.methods.parts.clip_weights import key
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class InputMoments(nn.Module):
         if name not in self._bases:
             self._bases[name] = eigenbasis(self[name].double())
         return self._bases[name]
+
+    def see(self, features: Features) -> None:
+        """Take in one mini-batch's inputs of all layers."""
+        for layer in self.layers:
+            self.add(layer.parameter, features.taps[layer.tap])
 
     @torch.no_grad()
     def add(self, name: str, inputs: Tensor) -> None:

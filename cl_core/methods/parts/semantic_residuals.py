@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.features import BlockEdit
+from cl_core.backbones.io_types import BlockEdit
 from cl_core.streams.stream import mixed_seed
 
 SCALE = 5.0

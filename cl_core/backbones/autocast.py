@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from cl_core.backbones.features import Features
+from cl_core.backbones.io_types import Features
 
 Door = TypeVar("Door", bound=Callable[..., Any])
 

@@ -1,0 +1,75 @@
+"""What a frozen model says of images, computed once an image and kept under the image's number in its stream.
+
+A stream without augmentation shows the same images in every epoch, and test images after every task. Augmented images
+have no number and are computed each time. What is kept is no state of a run: a resumed run computes what it needs anew.
+That it then finds the same numbers takes one thing on the CPU: images pass through the model in portions of one fixed
+size, filled up with zeros, because a matrix product of another height rounds differently. On a GPU, where equal bits
+are not promised, all that is missing passes at once.
+
+Shapes: B images, d width of an answer.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How much of a frozen model's answers is held in memory."""
+
+    model: str
+    images: int  # at most so many
+    bytes: int  # that they take then
+
+
+class KeptAnswers:
+    """Answers of one model, the least recently used going first; `asked` counts images that were computed."""
+
+    def __init__(self, portion: int) -> None:
+        self.portion, self.asked = portion, 0
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def __call__(self, model: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor | None, limit: int) -> Tensor:
+        """Answers for a batch.
+
+        Args:
+            model: [portion, 3, S, S] → [portion, d], row by row.
+            images: [B, 3, S, S].
+            ids: [B], the images' numbers; None: nothing is looked up and nothing kept.
+            limit: at most so many answers are kept.
+
+        Returns:
+            [B, d].
+        """
+        if ids is None:
+            return torch.stack(self._computed(model, list(images)))
+        numbers = ids.tolist()
+        found = {number: self._kept[number] for number in numbers if number in self._kept}
+        missing = {number: image for number, image in zip(numbers, images, strict=True) if number not in found}
+        found.update(zip(missing, self._computed(model, list(missing.values())), strict=True))
+        for number, answer in found.items():
+            self._kept[number] = answer
+            self._kept.move_to_end(number)
+        while len(self._kept) > limit:
+            self._kept.popitem(last=False)
+        return torch.stack([found[number] for number in numbers])
+
+    def _computed(self, model: Callable[[Tensor], Tensor], images: list[Tensor]) -> list[Tensor]:
+        self.asked += len(images)
+        answers: list[Tensor] = []
+        portion = self.portion if not images or images[0].device.type == "cpu" else len(images)
+        for start in range(0, len(images), portion):
+            part = torch.stack(images[start : start + portion])
+            filled = torch.cat([part, part.new_zeros(portion - len(part), *part.shape[1:])])
+            answers += [row.clone() for row in model(filled)[: len(part)]]  # a view would hold its whole portion
+        return answers
+
+    def __len__(self) -> int:
+        return len(self._kept)

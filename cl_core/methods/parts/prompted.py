@@ -1,0 +1,42 @@
+"""A method that trains deep prompts and a head per task; subclasses add what protects the past."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from cl_core.backbones.io_types import ModelEdit
+from cl_core.methods.method import Loss, Method, ParameterGroup
+from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
+from cl_core.streams.stream import Batch
+
+
+class PromptedMethod(Method):
+    """Abstract: deep prompts and heads."""
+
+    Config = PromptConfig
+
+    def __init__(self, config: PromptConfig, backbone: Any, seed: int) -> None:
+        super().__init__(config, seed)
+        self.tuning = DeepPrompts(config, backbone.depth, backbone.width, seed)
+
+    def begin_task(self, index: int, classes: range) -> None:
+        self.tuning.begin_task(index, classes)
+
+    def groups(self) -> list[ParameterGroup]:
+        return self.tuning.groups("tuning")
+
+    @property
+    def deep_prompts(self) -> Tensor:
+        """The prompts [L, M, d] as they stand."""
+        return self.tuning.prompts.detach()
+
+    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        return self.tuning.edit()
+
+    def classify(self, pooled: Tensor, classes: range) -> Tensor:
+        return self.tuning.classify(pooled)[:, classes.start : classes.stop]
+
+    def loss(self, backbone: Any, batch: Batch) -> Loss:
+        return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
