@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.config import ConfigError
-from cl_core.playground import PlaygroundConfig, TaskOutcome, train_bank
+from cl_core.playground import PlaygroundConfig, TaskOutcome, train, train_bank
 from cl_core.store import StoreError
 
 
@@ -55,6 +55,7 @@ def plain(outcome: TaskOutcome) -> dict[str, Any]:
 
 
 def main() -> None:
+    train([PlaygroundConfig(tasks=2, epochs=1)])  # what the first request would otherwise wait for: digits, libraries
     for line in sys.stdin:
         for answer in answers(json.loads(line)):
             print(json.dumps(answer), flush=True)

@@ -30,26 +30,33 @@ def energy_rank(energies: np.ndarray, share: float, *, total: float | None = Non
     return min(int(np.searchsorted(reached, share * total * (1 - 1e-12))) + 1, len(energies))
 
 
+def gram(inputs: np.ndarray) -> np.ndarray:
+    """XᵀX [..., d, d] of rows X [..., n, d], float64."""
+    rows = inputs.astype(np.float64)
+    return rows.swapaxes(-1, -2) @ rows
+
+
 def leading_directions(inputs: np.ndarray, basis: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Directions that a basis lacks to hold the share ε of the energy of new inputs (Saha et al. 2021, section 3).
 
         X' = X − X B Bᵀ,   k = min { k : ‖X B‖² + s_1² + … + s_k² ≥ ε ‖X‖² },   s and V from X' = U S Vᵀ
 
+    All of it follows from G = XᵀX: X'ᵀX' = P G P with P = I − B Bᵀ, and ‖X‖² = tr G.
+
     Args:
-        inputs: X [n, d].
+        inputs: G [d, d] (`gram`).
         basis: B [d, k0], orthonormal columns; k0 may be 0.
         share: ε, 0 to 1.
 
     Returns:
         V [d, k], orthonormal and orthogonal to B, and s [k], both descending in s. Never more than d − k0.
     """
-    rows = inputs.astype(np.float64)
-    old = basis.astype(np.float64)
-    rest = rows - (rows @ old) @ old.T
-    total, left = float((rows**2).sum()), float((rest**2).sum())
-    energies, vectors = eigen_descending(rest.T @ rest)
+    outside = complement(basis)
+    rest = outside @ inputs @ outside
+    total, left = float(np.trace(inputs)), float(np.trace(rest))
+    energies, vectors = eigen_descending(rest)
     rank = energy_rank(energies, share, total=total, start=total - left)
-    rank = min(rank, rows.shape[-1] - old.shape[-1])
+    rank = min(rank, len(inputs) - basis.shape[-1])
     return vectors[:, :rank], np.sqrt(np.maximum(energies[:rank], 0))
 
 

@@ -126,7 +126,7 @@ class Recorded(Laboratory):
 
     def moments(self) -> Iterator[list[Event]]:
         """Everything the run says, moment by moment."""
-        config, stream = self.config, self.streams[self.config.seed]
+        config, stream = self.config, self.stream
         yield [StateChanged(Clock(), "running"), self.started()]
         for task, shown in enumerate(stream):
             started = time.perf_counter()
@@ -159,7 +159,7 @@ class Recorded(Laboratory):
         yield [StateChanged(clock, "finished")]
 
     def started(self) -> RunStarted:
-        config, stream = self.config, self.streams[self.config.seed]
+        config, stream = self.config, self.stream
         parameters = sum(weight[0].size for weight in self.network.weights)
         return RunStarted(
             Clock(),
@@ -184,7 +184,7 @@ class Recorded(Laboratory):
         )
 
     def steps_of(self, task: int) -> int:
-        images = sum(len(self.streams[self.config.seed][t].labels) for t in self.rule.trained_on(task))
+        images = sum(len(self.stream[t].labels) for t in self.rule.trained_on(task))
         return -(-images // self.config.batch_size) * self.config.epochs
 
     def stepped(
@@ -225,7 +225,7 @@ class Recorded(Laboratory):
         return sum(_bytes(value) for value in kept if not isinstance(value, PlaygroundConfig))
 
     def probes(self, clock: Clock, task: int) -> Iterator[Event]:
-        shown = self.streams[self.config.seed][task]
+        shown = self.stream[task]
         grey = (shown.test_images[:PROBES].reshape(-1, SIDE, SIDE) * 255).astype(np.uint8)
         labels = shown.test_labels[:PROBES]
         yield ProbesChosen(
@@ -233,9 +233,9 @@ class Recorded(Laboratory):
         )
 
     def predictions(self, clock: Clock, task: int) -> Iterator[Event]:
-        known = self.competing(task)[0] if self.config.stream == "split-digits" else np.ones((1, len(NAMES)), bool)
+        known = self.competing(range(task + 1)) if self.own_heads else np.ones(len(NAMES), bool)
         for old in range(task + 1):
-            shown = self.streams[self.config.seed][old]
+            shown = self.stream[old]
             _, logits = self.network.forward(shown.test_images[None, :PROBES])
             scores = np.where(known, logits[0], -np.inf)
             labels = shown.test_labels[:PROBES]

@@ -1,7 +1,7 @@
 """The loop: task after task, epoch after epoch, N networks at a time.
 
-Networks that differ in seed and strength alone are trained side by side: one product of stacked matrices a layer
-instead of N small ones. Each network comes out as if it had been trained alone, to the bit.
+Networks that differ in strength alone are trained side by side, on the same batches: one product of stacked matrices a
+layer instead of N small ones. Each network comes out as if it had been trained alone, to the bit.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cl_core import metrics
-from cl_core.playground.algebra import eigen_descending
+from cl_core.playground.algebra import eigen_descending, gram
 from cl_core.playground.network import Network, cross_entropy_error, softmax
-from cl_core.playground.rules import Rule, rule_for
+from cl_core.playground.rules import Rule, of, rule_for
 from cl_core.playground.settings import PROJECTIONS, PlaygroundConfig
 from cl_core.playground.streams import CLASSES, PIXELS, Task, onehot, tasks_of
 
@@ -75,33 +75,32 @@ class Outcome:
 
 
 class Laboratory:
-    """A bank of networks on the stream of each one's seed.
+    """A bank of networks on one stream.
 
     Args:
-        configs: one a network; they differ in seed and strength alone, and all see equally many images a task.
+        configs: one a network; they differ in strength alone.
     """
 
     def __init__(self, configs: Sequence[PlaygroundConfig]) -> None:
         self.configs, self.config = list(configs), configs[0]
         config = self.config
-        self.seeds = list(dict.fromkeys(c.seed for c in configs))
-        self.streams: dict[int, list[Task]] = {seed: tasks_of(config, seed) for seed in self.seeds}
+        self.stream: list[Task] = tasks_of(config, config.seed)
         sizes = [PIXELS, *[config.width] * config.depth, CLASSES]
         self.network = Network(sizes, [c.seed for c in configs], config.activation)
         self.rule: Rule = rule_for(configs, self.network)
-        self.second_moments = [np.zeros((len(configs), d, d)) for d in sizes[:-1]]  # Σ x xᵀ of all old tasks' inputs
+        self.second_moments = [np.zeros((1, d, d)) for d in sizes[:-1]]  # Σ x xᵀ of all old tasks' inputs, [N or 1, …]
         self.seen = 0  # images those are sums over
-        self._of_seed = np.array([self.seeds.index(c.seed) for c in configs])
 
-    def shown(self, task: int) -> list[Task]:
-        """The task as each network sees it."""
-        return [self.streams[c.seed][task] for c in self.configs]
+    @property
+    def own_heads(self) -> bool:
+        """Whether every task has classes, and a head, of its own."""
+        return self.config.stream == "split-digits"
 
     def learn(self, task: int) -> None:
         """Train on one task and let the rule keep what it needs of it."""
         self.rule.begin_task(task)
         for images, targets, competing in self.batches(task):
-            inputs, logits = self.network.forward(images)
+            inputs, logits = self.network.forward(images[None])
             probabilities = softmax(logits, competing)
             gradients = self.network.gradients(inputs, cross_entropy_error(probabilities, targets))
             proposed = self.rule.propose(gradients)
@@ -110,12 +109,12 @@ class Laboratory:
                 weight -= step
             self.rule.settle()
             self.stepped(probabilities, targets, proposed, applied)
-        images = self._stacked([self.streams[seed][task].images for seed in self.seeds])
-        inputs, _ = self.network.forward(images)
-        self.rule.end_task(task, inputs, self.shown(task))
-        for moment, rows in zip(self.second_moments, inputs):
-            moment += rows.swapaxes(-1, -2) @ rows
-        self.seen += images.shape[1]
+        shown = self.stream[task]
+        inputs, _ = self.network.forward(shown.images[None])
+        grams = [gram(rows) for rows in inputs]
+        self.rule.end_task(task, inputs, grams, shown)
+        self.second_moments = [old + new for old, new in zip(self.second_moments, grams)]
+        self.seen += len(shown.labels)
 
     def stepped(
         self, probabilities: np.ndarray, targets: np.ndarray, proposed: list[np.ndarray], applied: list[np.ndarray]
@@ -123,70 +122,56 @@ class Laboratory:
         """After every step; for a subclass that records."""
 
     def batches(self, task: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-        """Images [N, B, 64], onehot labels [N, B, 10] and, where tasks have heads of their own, which classes compete
-        [N, B, 10] bool."""
+        """Images [B, 64], onehot labels [B, 10] and, where tasks have heads of their own, which classes compete
+        [B, 10] bool; the same for all networks."""
         config, rule = self.config, self.rule
-        randoms = {seed: np.random.default_rng([seed, 5, task]) for seed in self.seeds}
-        learned = rule.trained_on(task)
-        pools = {seed: _joined([self.streams[seed][t] for t in learned]) for seed in self.seeds}
-        count = len(pools[self.seeds[0]][1])
+        random = np.random.default_rng([config.seed, 5, task])
+        pool = _joined([self.stream[t] for t in rule.trained_on(task)])
+        count = len(pool[1])
         for _ in range(config.epochs):
-            orders = {seed: randoms[seed].permutation(count) for seed in self.seeds}
+            order = random.permutation(count)
+            images, targets, competing = (column[order] for column in pool)
             for start in range(0, count, config.batch_size):
-                drawn = []
-                for seed in self.seeds:
-                    rows = orders[seed][start : start + config.batch_size]
-                    parts = [tuple(column[rows] for column in pools[seed])]
-                    for old, kept in rule.rehearsed(seed, randoms[seed], len(rows)):
-                        parts.append(tuple(column[kept] for column in _joined([self.streams[seed][old]])))
-                    drawn.append([np.concatenate(c) if len(c) > 1 else c[0] for c in zip(*parts)])
-                images, targets, competing = (self._stacked(list(column)) for column in zip(*drawn))
-                yield images, targets, competing if config.stream == "split-digits" else None
+                rows = slice(start, start + config.batch_size)
+                batch = [images[rows], targets[rows], competing[rows]]
+                for old, kept in rule.rehearsed(random, len(batch[1])):
+                    batch = [np.concatenate([a, b[kept]]) for a, b in zip(batch, _joined([self.stream[old]]))]
+                yield batch[0], batch[1], batch[2] if self.own_heads else None
 
     def measure(self, task: int) -> list[TaskOutcome]:
         """Accuracies on all tasks so far, free directions and spectra, of every network."""
-        rows = self.accuracies(task)
-        free = self.rule.free()
+        rows, free = self.accuracies(task), self.rule.free()
         spectra = [eigen_descending(moment / self.seen)[0] for moment in self.second_moments]
         return [
             TaskOutcome(
                 task,
                 {readout: list(values[n]) for readout, values in rows.items()},
                 [float(share) for share in free[n]],
-                [layer[n] for layer in spectra],
+                [of(layer, n) for layer in spectra],
             )
             for n in range(len(self.configs))
         ]
 
     def accuracies(self, task: int) -> dict[str, np.ndarray]:
         """Readout → [N, task + 1] percent on the test images of every task so far."""
-        split = self.config.stream == "split-digits"
-        found: dict[str, list[np.ndarray]] = {name: [] for name in ((TASK_KNOWN, ALL_SEEN) if split else (DOMAIN,))}
+        found: dict[str, list[np.ndarray]] = {
+            name: [] for name in ((TASK_KNOWN, ALL_SEEN) if self.own_heads else (DOMAIN,))
+        }
         for old in range(task + 1):
-            images = self._stacked([self.streams[seed][old].test_images for seed in self.seeds])
-            labels = self._stacked([self.streams[seed][old].test_labels for seed in self.seeds])
-            _, logits = self.network.forward(images)
+            shown = self.stream[old]
+            _, logits = self.network.forward(shown.test_images[None])
             for readout, values in found.items():
-                known = self.competing(task, old if readout == TASK_KNOWN else None) if split else None
+                known = self.competing(range(task + 1) if readout == ALL_SEEN else (old,)) if self.own_heads else None
                 allowed = logits if known is None else np.where(known, logits, -np.inf)
-                values.append(100 * (allowed.argmax(-1) == labels).mean(-1))
+                values.append(100 * (allowed.argmax(-1) == shown.test_labels).mean(-1))
         return {readout: np.stack(values, axis=-1) for readout, values in found.items()}
 
-    def competing(self, task: int, only: int | None = None) -> np.ndarray:
-        """[N, 1, 10] bool: the classes of task `only`, or all classes seen up to `task`."""
-        mask = np.zeros((len(self.configs), 1, CLASSES), bool)
-        for network, config in enumerate(self.configs):
-            for t in range(task + 1) if only is None else (only,):
-                mask[network, 0, list(self.streams[config.seed][t].classes)] = True
+    def competing(self, tasks: Iterable[int]) -> np.ndarray:
+        """[10] bool: the classes of these tasks."""
+        mask = np.zeros(CLASSES, bool)
+        for task in tasks:
+            mask[list(self.stream[task].classes)] = True
         return mask
-
-    def probabilities(self, images: np.ndarray, competing: np.ndarray | None = None) -> np.ndarray:
-        """Softmax over classes [N, B, 10] for images [N, B, 64]."""
-        return softmax(self.network.forward(images)[1], competing)
-
-    def _stacked(self, of_seeds: list[np.ndarray]) -> np.ndarray:
-        """One array a seed → one a network."""
-        return of_seeds[0][None] if len(self.configs) == 1 else np.stack(of_seeds)[self._of_seed]
 
 
 def _joined(tasks: list[Task]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -203,12 +188,10 @@ def one_thread() -> contextlib.AbstractContextManager[object]:
 
 
 def banks(configs: Sequence[PlaygroundConfig]) -> list[list[int]]:
-    """Places of `configs` that can be trained side by side: alike but for seed and strength, with equal batches."""
+    """Places of `configs` that can be trained side by side: alike but for strength."""
     found: dict[object, list[int]] = {}
     for place, config in enumerate(configs):
-        neutral = {"energy": 0.0, "ewc_lambda": 0.0, "nscl_multiple": 1.0} | (
-            {} if config.stream == "split-digits" else {"seed": 0}
-        )
+        neutral = {"energy": 0.0, "ewc_lambda": 0.0, "nscl_multiple": 1.0}
         found.setdefault(dataclasses.replace(config, **neutral), []).append(place)
     return list(found.values())
 

@@ -181,8 +181,8 @@ def _position(label: str, key: str, texts: list[str], help: str = "") -> str:
 # ---------------------------------------------------------------- the board
 
 
-def board(config: PlaygroundConfig, job: Job | None, busy: str, predict: bool) -> None:
-    """The picture of the chosen network, and the ways to it."""
+def board(config: PlaygroundConfig, job: Job | None, done: bool, busy: str, predict: bool) -> None:
+    """The picture of the chosen network, if it is `done`, and the ways to it."""
     lab, state = laboratory(), st.session_state
     others = [at_strength(config, float(text)) for text in positions(config)] if positions(config) else []
     if isinstance(config.energy, tuple):
@@ -193,17 +193,17 @@ def board(config: PlaygroundConfig, job: Job | None, busy: str, predict: bool) -
         trail.clear()
         trail |= {"of": settings, "texts": []}
     texts = trail["texts"]
-    if job is not None and job.done and not job.trouble and (not texts or texts[-1] != text_of(config)):
+    if done and (not texts or texts[-1] != text_of(config)):
         texts.append(text_of(config))
         del texts[:-REMEMBERED]
     record = board_record(
         config,
-        live=job.outcomes[0] if job is not None and job.done and not job.trouble else None,
+        live=job.outcomes[0] if job is not None and done else None,
         trained=lab.trained(config, others),
         stored=frontier_points(config),
         trail=texts,
         asked=str(config.settings()),
-        waiting=waiting_text(job, busy),
+        waiting="" if done else waiting_text(job, busy),
         predict=predict,
     )
 
@@ -219,8 +219,6 @@ def board(config: PlaygroundConfig, job: Job | None, busy: str, predict: bool) -
 def waiting_text(job: Job | None, busy: str) -> str:
     if job is None:
         return busy
-    if job.done:
-        return ""
     ahead = laboratory().ahead(job)
     return f"Waiting: {ahead} before this one" if ahead else "Training…"
 
@@ -235,33 +233,37 @@ def frontier_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
     return points(job.outcomes) if job is not None and job.done and not job.trouble else []
 
 
-def follow(jobs: list[Job]) -> None:
-    """Draw the page anew when one of these jobs is done; until then look a few times a second."""
-    open_jobs = [job for job in jobs if not job.done]
-    if not open_jobs:
+def pending_frontier(config: PlaygroundConfig) -> Job | None:
+    """The frontier of these settings, if somebody has asked for it and it is not drawn yet."""
+    if isinstance(config.energy, tuple):
+        return None
+    job = laboratory().known(row_of(config))
+    return job if job is not None and not job.done else None
+
+
+def follow(pending: list[Job]) -> None:
+    """Draw the page anew when one of these jobs is done; until then look a few times a second.
+
+    `pending`: jobs that were not done when the page was drawn, also if they are by now: nobody else would draw them.
+    """
+    if not pending:
         return
-    count = len(open_jobs)
 
     @st.fragment(run_every=LOOK)
     def look() -> None:
-        waiting = [job for job in open_jobs if not job.done]
-        if len(waiting) < count:
-            if any(job.done and len(job.configs) > 1 for job in open_jobs):
+        if any(job.done for job in pending):
+            if any(job.done and len(job.configs) > 1 for job in pending):
                 st.toast("The frontier is drawn: see the curve over the slider", icon=":material/show_chart:")
             st.rerun()
-        for job in waiting:
+        for job in pending:
             networks = len(job.configs)
             if networks > 1 or not job.started:
                 done = sum(len(outcome.tasks) for outcome in job.outcomes)
-                share = done / sum(c.tasks for c in job.configs)
+                total = sum(config.tasks for config in job.configs)
                 ahead = laboratory().ahead(job)
-                said = (
-                    f"{ahead} before this one"
-                    if ahead
-                    else f"{done} of {networks * job.configs[0].tasks} tasks learned"
-                )
+                said = f"{ahead} before this one" if ahead else f"{done} of {total} tasks learned"
                 what = f"Frontier, {networks} networks" if networks > 1 else "One network"
-                st.progress(share, text=f"{what}: {said}")
+                st.progress(done / total, text=f"{what}: {said}")
 
     look()
 
@@ -269,7 +271,7 @@ def follow(jobs: list[Job]) -> None:
 # ---------------------------------------------------------------- what can be done with it
 
 
-def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
+def actions(config: PlaygroundConfig) -> list[Job]:
     """Frontier, keeping, export, reset; jobs that are not done yet."""
     lab, state, open_jobs = laboratory(), st.session_state, list[Job]()
     movable = not isinstance(config.energy, tuple) and slider_of(config) is not None
@@ -307,8 +309,6 @@ def actions(config: PlaygroundConfig, job: Job | None) -> list[Job]:
     try:
         if drawn:
             open_jobs.append(lab.train(row_of(config)))
-        elif movable and (known := lab.known(row_of(config))) is not None and not known.done:
-            open_jobs.append(known)
         if kept:
             state["_playground_kept"] = lab.keep(config, runs_folder())
     except Busy as busy:
@@ -417,14 +417,19 @@ def show() -> None:
         job.wait(PATIENCE)
     except Busy as error:
         busy = sentence(str(error))
-    board(config, job, busy, predict)
-    if job is not None and job.trouble:
-        st.error(sentence(job.trouble))
-    open_jobs = actions(config, job)
-    follow([*open_jobs, *([job] if job is not None else [])])
+    ended = job is not None and job.done  # asked once: it may end while the page is drawn
+    frontier = pending_frontier(config)
+    trouble = job.trouble if job is not None and ended else ""
+    board(config, job, ended and not trouble, busy, predict)
+    if trouble:
+        st.error(sentence(trouble))
+    pending = actions(config)
+    pending += [job] if job is not None and not ended else []
+    pending += [frontier] if frontier is not None and frontier not in pending else []
+    follow(pending)
     left, right = st.columns(2, gap="medium")
     with left:
-        if job is not None and job.done and not job.trouble and not predict:  # it would tell
+        if job is not None and ended and not trouble and not predict:  # the spectra would tell
             spectra(config, job)
     with right, st.container(border=True, key="panel-playground-plane", gap="xsmall"):
         st.markdown("**What one projection does**")

@@ -123,3 +123,21 @@ def test_what_cannot_be_trained_is_said(open_page, monkeypatch):
 
     monkeypatch.setattr(playground_jobs.Laboratory, "train", busy)
     assert "64 networks wait already" in board(open_page("playground"))["waiting"]
+
+
+def test_a_network_that_ends_while_the_page_is_drawn_is_shown_all_the_same(open_page, monkeypatch):
+    """The page asks once whether it is done; one that ends right after is awaited, not taken for drawn."""
+    looks = []
+
+    class Slow(playground_jobs.Job):
+        @property
+        def done(self) -> bool:
+            looks.append(None)
+            return len(looks) > 1 and super().done  # not at the first look, whenever it ends
+
+        def wait(self, seconds: float) -> bool:
+            return super().wait(60)
+
+    monkeypatch.setattr(playground_jobs, "Job", Slow)
+    app = open_page("playground", **QUICK)
+    assert board(app)["live"] is not None

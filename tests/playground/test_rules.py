@@ -9,6 +9,7 @@ from cl_core.playground.algebra import (
     complement,
     energy_rank,
     extended,
+    gram,
     importance,
     leading_directions,
     null_directions,
@@ -41,7 +42,7 @@ def test_the_energy_rule_takes_the_fewest_directions_that_reach_the_share():
 
 def test_a_basis_grows_by_what_it_lacks():
     basis = np.eye(4)[:, :2]
-    new, values = leading_directions(CASE, basis, 0.99)
+    new, values = leading_directions(gram(CASE), basis, 0.99)
     assert new.shape == (4, 1) and values == pytest.approx([np.sqrt(5)])
     assert np.abs(new[:, 0]) == pytest.approx(np.array([0, 0, 2, 1]) / np.sqrt(5))
     grown = extended(basis, new)
@@ -53,14 +54,15 @@ def test_known_rank_and_known_angle():
     random = np.random.default_rng(0)
     plane, _ = np.linalg.qr(random.standard_normal((12, 3)))
     inputs = random.standard_normal((200, 3)) @ plane.T
-    found, _ = leading_directions(inputs, np.zeros((12, 0)), 1.0)
+    found, _ = leading_directions(gram(inputs), np.zeros((12, 0)), 1 - 1e-9)
     assert found.shape == (12, 3) and found @ found.T == pytest.approx(plane @ plane.T, abs=1e-9)
     angle = 0.3
     first, second = np.array([1.0, 0, 0]), np.array([np.cos(angle), np.sin(angle), 0])
-    basis, _ = leading_directions(np.tile(first, (5, 1)), np.zeros((3, 0)), 0.99)
+    basis, _ = leading_directions(gram(np.tile(first, (5, 1))), np.zeros((3, 0)), 0.99)
     asked = 1 - np.cos(angle) ** 2  # what the old direction leaves of the new one's energy
-    assert leading_directions(np.tile(second, (5, 1)), basis, 1 - asked - 1e-9)[0].shape[1] == 0
-    assert leading_directions(np.tile(second, (5, 1)), basis, 1 - asked + 1e-6)[0].shape[1] == 1
+    turned = gram(np.tile(second, (5, 1)))
+    assert leading_directions(turned, basis, 1 - asked - 1e-9)[0].shape[1] == 0
+    assert leading_directions(turned, basis, 1 - asked + 1e-6)[0].shape[1] == 1
 
 
 def test_importance_of_scaled_projection():
@@ -75,7 +77,7 @@ def test_scaled_projection_after_a_second_task():
     rule, _ = bank(SGP, rule="sgp", sgp_alpha=1.0)
     rule.bases[0][0], rule.importances[0][0] = np.eye(5)[:, :3], np.array([1, 0.8, 0.5])
     second = np.array([[0, 0.1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0.05]])
-    rule.grow(0, 0, second, 0.97)
+    rule.grow(0, 0, gram(second), 0.97)
     assert rule.bases[0][0].shape == (5, 4)
     assert rule.importances[0][0] == pytest.approx([1, 0.981818, 0.5, 1], abs=1e-6)
     assert rule.projector(0, 0) @ np.array([1.0, 2, 3, 4, 5]) == pytest.approx([0, 0.036364, 1.5, 0, 5], abs=1e-6)
@@ -95,7 +97,7 @@ def test_a_projected_step_is_orthogonal_to_the_protected_directions(rule, name):
     task = tasks_of(made.config, 0)[0]
     inputs, _ = network.forward(task.images[None])
     made.begin_task(0)
-    made.end_task(0, inputs, [task])
+    made.end_task(0, inputs, [gram(rows) for rows in inputs], task)
     step = [np.random.default_rng(1).standard_normal(w.shape).astype(np.float32) for w in network.weights]
     assert made.projectors is not None, "a projector exists from the second task on"
     for layer, (free, allowed) in enumerate(zip(made.free()[0], made.constrain(step))):
@@ -130,7 +132,7 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_images():
     task = tasks_of(made.config, 0)[0]
     few = type(task)(task.images[:7], task.labels[:7], task.test_images, task.test_labels, task.classes)
     inputs, _ = network.forward(few.images[None])
-    found = made.squared_gradients(inputs, [few])
+    found = made.squared_gradients(inputs, few)
     for layer, squares in enumerate(found):
         one_by_one = []
         for image, label in zip(few.images, few.labels):

@@ -9,7 +9,7 @@ from cl_core.playground.rules.adam_nscl import AdamNSCL
 from cl_core.playground.rules.ewc import EWC
 from cl_core.playground.rules.gpm import GPM
 from cl_core.playground.rules.replay import Joint, Replay
-from cl_core.playground.rules.rule import Rule
+from cl_core.playground.rules.rule import Rule, of
 from cl_core.playground.rules.sgp import SGP
 from cl_core.playground.settings import PlaygroundConfig
 
@@ -25,8 +25,8 @@ _BY_NAME: dict[str, type[Rule]] = {
 
 
 def rule_for(configs: Sequence[PlaygroundConfig], network: Network) -> Rule:
-    """The rule of a bank: one config a network, alike but for strength and seed."""
+    """The rule of a bank: one config a network, alike but for strength."""
     return _BY_NAME[configs[0].rule](configs, network)
 
 
-__all__ = ["Rule", "rule_for"]
+__all__ = ["Rule", "of", "rule_for"]

@@ -63,11 +63,10 @@ class AdamNSCL(Rule):
             return steps
         return self.projected(steps, self.projectors)
 
-    def end_task(self, task: int, inputs: list[np.ndarray], shown: list[Task]) -> None:
+    def end_task(self, task: int, inputs: list[np.ndarray], grams: list[np.ndarray], shown: Task) -> None:
         self.projectors = []
         for layer, covariance in enumerate(self.covariances):
-            rows = np.broadcast_to(inputs[layer], (len(self.configs), *inputs[layer].shape[1:])).astype(np.float64)
-            covariance += rows.swapaxes(-1, -2) @ rows
+            covariance += grams[layer]
             found = [self._projector(n, layer) for n in range(len(self.configs))]
             self.projectors.append(np.stack(found).astype(np.float32))
 

@@ -38,17 +38,16 @@ class EWC(Rule):
             weight += self.strength * anchor
             weight /= 1 + self.strength * fisher
 
-    def end_task(self, task: int, inputs: list[np.ndarray], shown: list[Task]) -> None:
+    def end_task(self, task: int, inputs: list[np.ndarray], grams: list[np.ndarray], shown: Task) -> None:
         for fisher, anchor, weight, squares in zip(
             self.fisher, self.anchor, self.network.weights, self.squared_gradients(inputs, shown)
         ):
             fisher += squares
             anchor += squares * weight
 
-    def squared_gradients(self, inputs: list[np.ndarray], shown: list[Task]) -> list[np.ndarray]:
+    def squared_gradients(self, inputs: list[np.ndarray], shown: Task) -> list[np.ndarray]:
         """F_t of every layer, [N, d_l, d_{l+1}]: the gradient of one image is a δᵀ, so its square is a² (δ²)ᵀ."""
-        targets = np.stack([onehot(task.labels) for task in shown])
-        competing = np.stack([task.competing() for task in shown])
-        own = softmax(inputs[-1] @ self.network.weights[-1], competing) - targets  # of each image's loss, not the mean
-        count = np.float32(targets.shape[1])
+        logits = inputs[-1] @ self.network.weights[-1]
+        own = softmax(logits, shown.competing()) - onehot(shown.labels)  # of each image's loss, not of the mean
+        count = np.float32(len(shown.labels))
         return [(a * a).swapaxes(-1, -2) @ (d * d) / count for a, d in zip(inputs, self.network.errors(inputs, own))]

@@ -19,7 +19,7 @@ import numpy as np
 
 from cl_core.playground.algebra import complement, extended, leading_directions
 from cl_core.playground.network import Network
-from cl_core.playground.rules.rule import Rule
+from cl_core.playground.rules.rule import Rule, of
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.playground.streams import Task
 
@@ -39,19 +39,19 @@ class GPM(Rule):
             return steps
         return self.projected(steps, self.projectors)
 
-    def end_task(self, task: int, inputs: list[np.ndarray], shown: list[Task]) -> None:
+    def end_task(self, task: int, inputs: list[np.ndarray], grams: list[np.ndarray], shown: Task) -> None:
         for network, config in enumerate(self.configs):
             for layer in self.protected_layers:
                 share = config.energies[layer]
                 grown = min(1.0, share + config.energy_growth * task) if share else 0.0  # 0 protects nothing, ever
-                self.grow(network, layer, inputs[layer][network], grown)
+                self.grow(network, layer, of(grams[layer], network), grown)
         self.projectors = [
             np.stack([self.projector(network, layer) for network in range(len(self.configs))]).astype(np.float32)
             for layer in range(self.config.layers)
         ]
 
     def grow(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
-        """Extend one layer's basis by what it lacks of the new inputs."""
+        """Extend one layer's basis by what it lacks of the new inputs' Gram matrix."""
         basis = self.bases[network][layer]
         new, _ = leading_directions(inputs, basis, share)
         self.bases[network][layer] = extended(basis, new) if new.shape[1] else basis

@@ -24,12 +24,11 @@ class Replay(Rule):
 
     def __init__(self, configs: Sequence[PlaygroundConfig], network: Network) -> None:
         super().__init__(configs, network)
-        self.orders: dict[int, list[np.ndarray]] = {c.seed: [] for c in configs}  # every finished task's rows, shuffled
+        self.orders: list[np.ndarray] = []  # every finished task's rows, shuffled
 
-    def rehearsed(self, seed: int, random: np.random.Generator, count: int) -> list[tuple[int, np.ndarray]]:
-        orders = self.orders[seed]
-        each = self.config.images // len(orders) if orders else 0
-        kept = [order[:each] for order in orders]
+    def rehearsed(self, random: np.random.Generator, count: int) -> list[tuple[int, np.ndarray]]:
+        each = self.config.images // len(self.orders) if self.orders else 0
+        kept = [order[:each] for order in self.orders]
         sizes = [len(rows) for rows in kept]
         if not sum(sizes):
             return []
@@ -38,10 +37,8 @@ class Replay(Rule):
         owners = np.searchsorted(starts, drawn, side="right") - 1
         return [(task, kept[task][drawn[owners == task] - starts[task]]) for task in np.unique(owners).tolist()]
 
-    def end_task(self, task: int, inputs: list[np.ndarray], shown: list[Task]) -> None:
-        for seed, orders in self.orders.items():
-            rows = len(shown[next(n for n, c in enumerate(self.configs) if c.seed == seed)].labels)
-            orders.append(np.random.default_rng([seed, 4, task]).permutation(rows))
+    def end_task(self, task: int, inputs: list[np.ndarray], grams: list[np.ndarray], shown: Task) -> None:
+        self.orders.append(np.random.default_rng([self.config.seed, 4, task]).permutation(len(shown.labels)))
 
 
 class Joint(Rule):

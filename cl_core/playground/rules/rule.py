@@ -14,6 +14,11 @@ from cl_core.playground.settings import PlaygroundConfig
 from cl_core.playground.streams import Task
 
 
+def of(arrays: np.ndarray, network: int) -> np.ndarray:
+    """One network's part of what may be the same for all ([1, …])."""
+    return arrays[network if len(arrays) > 1 else 0]
+
+
 class Rule:
     """The loop calls `propose`, `constrain` and `settle` at every step, and `end_task` after a task.
 
@@ -32,8 +37,8 @@ class Rule:
         """The tasks whose images the steps of `task` go over."""
         return [task]
 
-    def rehearsed(self, seed: int, random: np.random.Generator, count: int) -> list[tuple[int, np.ndarray]]:
-        """Old images that join a batch of `count` in the networks of `seed`: (task, rows of its training images)."""
+    def rehearsed(self, random: np.random.Generator, count: int) -> list[tuple[int, np.ndarray]]:
+        """Old images that join a batch of `count`: (task, rows of its training images)."""
         return []
 
     def propose(self, gradients: list[np.ndarray]) -> list[np.ndarray]:
@@ -52,13 +57,15 @@ class Rule:
     def settle(self) -> None:
         """After the step was taken."""
 
-    def end_task(self, task: int, inputs: list[np.ndarray], shown: list[Task]) -> None:
+    def end_task(self, task: int, inputs: list[np.ndarray], grams: list[np.ndarray], shown: Task) -> None:
         """Keep what the rule needs of a finished task.
 
         Args:
             task: from 0.
-            inputs: of every layer, [N, n, d_l], for all its training images under the weights just learned.
-            shown: the task as each network saw it (they differ in the seed).
+            inputs: of every layer, [N, n, d_l], for all its training images under the weights just learned; the first
+                layer's are the same for all networks, [1, n, d_0].
+            grams: XᵀX of these, [N or 1, d_l, d_l] float64.
+            shown: the task itself.
         """
 
     def free(self) -> np.ndarray:

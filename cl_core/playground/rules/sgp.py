@@ -31,7 +31,7 @@ class SGP(GPM):
     def grow(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
         basis, old = self.bases[network][layer], self.importances[network][layer]
         new, values = leading_directions(inputs, basis, share)
-        asked = np.linalg.norm(inputs.astype(np.float64) @ basis, axis=0)  # s_old
+        asked = np.sqrt(np.maximum(np.einsum("ik,ij,jk->k", basis, inputs, basis, optimize=True), 0))  # s_old = ‖X b_i‖
         raw = importance(np.concatenate([asked, values]), self.configs[network].sgp_alpha)
         # Not orthonormalised again: columns must keep the meaning their importance belongs to. V ⊥ B to rounding.
         self.bases[network][layer] = np.concatenate([basis, new], axis=1)
