@@ -74,6 +74,9 @@ class CodeCL(KeyValueMethod):
 
     Config = CodeClConfig
 
+    past: Tensor
+    tasks: Tensor
+
     def __init__(self, config: CodeClConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         layers, width = backbone.depth, backbone.width

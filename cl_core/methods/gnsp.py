@@ -76,6 +76,8 @@ class GNSP(ClipMethod):
 
     Config = GnspConfig
 
+    steps: Tensor
+
     def __init__(self, config: GnspConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.layers = projected_layers(backbone)

@@ -48,6 +48,8 @@ class LwF(PromptedMethod):
 
     Config = LwfConfig
 
+    previous_prompts: Tensor
+
     def __init__(self, config: LwfConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.register_buffer("previous_prompts", self.tuning.prompts.detach().clone())

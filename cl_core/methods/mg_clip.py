@@ -80,6 +80,8 @@ class MgClip(ClipMethod):
 
     Config = MgClipConfig
 
+    found_epochs: Tensor
+
     def __init__(self, config: MgClipConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.maps = backbone.attention_maps(parts="kv")

@@ -106,6 +106,8 @@ class NSP2(PromptedMethod):
     rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
     columns: Tensor | None = None  # B̃₁ [L, d, d]
 
+    previous_prompts: Tensor
+
     def __init__(self, config: NSP2Config, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.moments = PromptMoments(

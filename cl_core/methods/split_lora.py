@@ -48,6 +48,12 @@ class SplitLora(KeyValueMethod):
     Config = SplitLoraConfig
     optimiser = "adamw"
 
+    down: Tensor
+    merged: Tensor
+    moment: Tensor
+    rows: Tensor
+    tasks: Tensor
+
     def __init__(self, config: SplitLoraConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         layers, width, rank = backbone.depth, backbone.width, min(config.rank, backbone.width)

@@ -59,6 +59,8 @@ def elbows(values: Tensor) -> Tensor:
 class PromptMoments(nn.Module):
     """The two moments over all finished tasks, and those of the task that ends."""
 
+    tasks: Tensor
+
     def __init__(
         self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
     ) -> None:

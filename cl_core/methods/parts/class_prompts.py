@@ -55,6 +55,10 @@ class ClassKeys(nn.Module):
     """Grows with the tasks. Words and keys are buffers: they are learned between the engine's steps, and those of
     earlier classes are never written to again, unless they are `moving`: then replay goes on with them."""
 
+    words: Tensor
+    keys: Tensor
+    first: Tensor
+
     def __init__(self, config: KeyConfig, sentences: list[str], plain: list[list[str]], model: Any, seed: int) -> None:
         """`sentences`: "X <name>." of every class to come; `plain`: what is said of it with nothing learned."""
         super().__init__()

@@ -67,6 +67,8 @@ def projected_layers(backbone: Any) -> list[Layer]:
 class InputMoments(nn.Module):
     """M of every layer over all finished tasks; layers go by their parameter's name."""
 
+    tasks: Tensor
+
     def __init__(self, backbone: Any, layers: Sequence[Layer], fading: Collection[str]) -> None:
         super().__init__()
         self.layers, self.names, self.fading = layers, tuple(x.parameter for x in layers), frozenset(fading)

@@ -54,6 +54,11 @@ class KeyedPromptConfig:
 class KeyedPrompts(nn.Module):
     """A component: prompts, keys, and what past tasks asked of the keys."""
 
+    past_queries: Tensor
+    task_queries: Tensor
+    used: Tensor
+    task_used: Tensor
+
     def __init__(self, count: int, picked: int, width: int, query_width: int, seed: int) -> None:
         super().__init__()
         self.picked = picked

@@ -38,6 +38,8 @@ class PoolConfig:
 class PoolMethod(Method, abc.ABC):
     """Abstract: frozen queries, a head per task, Adam, and prompts that may differ from image to image."""
 
+    nothing: Tensor
+
     def __init__(self, config: Any, backbone: Any, seed: int) -> None:
         super().__init__(config, seed)
         self.heads = TaskHeads(backbone.pooled_width, seed)

@@ -23,6 +23,10 @@ TEMPERATURE = 0.1
 class AlignedHead(nn.Module):
     """Grows with the tasks. The aligned rows are buffers: the engine's steps never see them."""
 
+    weight: Tensor
+    bias: Tensor
+    aligned: Tensor
+
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
         self.seed = seed

@@ -48,6 +48,11 @@ def site_tokens(backbone: Any, block: int, images: Tensor) -> Tensor:
 class EmbeddingSpaces(nn.Module):
     """A component: moments are its state, everything else follows from them in `refresh`."""
 
+    pretrained_moment: Tensor
+    moments: Tensor
+    rows: Tensor
+    finished: Tensor
+
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
         self.width, self.seed = width, seed
