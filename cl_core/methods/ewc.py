@@ -59,6 +59,10 @@ class EWC(PromptedMethod):
 
     Config = EwcConfig
 
+    fisher: Tensor
+    pull: Tensor
+    rest: Tensor
+
     def __init__(self, config: EwcConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, backbone, seed)
         for name in ("fisher", "pull", "rest"):  # Σ F, Σ F θ*, Σ F θ*²

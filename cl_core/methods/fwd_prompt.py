@@ -129,6 +129,7 @@ class FwdPrompt(Method):
         if not int(self.spaces.finished) and self.config.pretrained_space == "weights":
             self.spaces.see_weights(backbone, site)
         elif not int(self.spaces.finished):
+            assert self._world is not None  # `meet` refuses such a stream
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
             self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))

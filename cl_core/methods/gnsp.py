@@ -161,6 +161,7 @@ class GNSP(ClipMethod):
     def references(self, backbone: Any, adaptation: Adaptation) -> ReferencePairs:
         """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
         if self._references is None:
+            assert self._stream.references is not None  # `meet` refuses such a stream
             drawn = self._stream.references(self._task, self.config.reference_images)
             prepare, size = self._stream[self._task].prepare, self.config.reference_batch
             pairs = ReferencePairs(backbone, drawn, prepare, size, self.scale)

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +135,7 @@ class MgClip(ClipMethod):
                     group["lr"] = self.config.rate * floored_cosine(number / self.config.max_epochs)
                 for batch in epoch(number):
                     optimiser.zero_grad(set_to_none=True)
-                    sum(self.loss(backbone, batch).parts.values()).backward()
+                    cast(Tensor, sum(self.loss(backbone, batch).parts.values())).backward()
                     optimiser.step()
                 measured.append(self.pair_means(backbone, epoch(0)))
                 changes.append(relative_change(measured[0][1], measured[-1][1]))

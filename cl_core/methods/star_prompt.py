@@ -83,7 +83,8 @@ class StarPrompt(Method):
             strict=config.strict_mask, modulated=config.modulation,
         )  # fmt: skip
         self.head = AlignedHead(backbone.pooled_width, seed)
-        self.embeddings = self.tokens = None
+        self.embeddings: GaussianMixtures | None = None
+        self.tokens: GaussianMixtures | None = None
         if config.components:
             self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
             self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
@@ -97,8 +98,9 @@ class StarPrompt(Method):
                 f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), but star_prompt "
                 "looks for an image's class by name; choose split-digits"
             )
-        phrases = [phrase for task in stream for phrase in task.words.phrases]
-        plain = [texts for task in stream for texts in task.words.texts()]
+        said = [task.words for task in stream if task.words is not None]
+        phrases = [phrase for words in said for phrase in words.phrases]
+        plain = [texts for words in said for texts in words.texts()]
         model, device = self.queries.model, next(backbone.parameters()).device
         self.total = len(phrases)
         with torch.no_grad():
@@ -113,9 +115,9 @@ class StarPrompt(Method):
         self.keys.grow(index, classes)
         self.semantic.grow(classes, self.total, self.keys.keys.device)
         self.head.grow(index, classes)
-        if self.config.components:
-            self.embeddings.grow(classes)
-            self.tokens.grow(classes)
+        for mixtures in (self.embeddings, self.tokens):
+            if mixtures is not None:
+                mixtures.grow(classes)
 
     # ------------------------------------------------------------ level 1: keys, before the steps
 
@@ -163,7 +165,7 @@ class StarPrompt(Method):
 
     def end_task(self, clock: Clock) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
-        if c.components:
+        if self.tokens is not None:
             pooled, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
             for label in self.classes:
                 self.tokens.fit(label, pooled[labels == label], self.token_seed + label)

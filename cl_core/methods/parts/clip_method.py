@@ -59,8 +59,9 @@ class ClipMethod(Method, abc.ABC):
             )
         self._model = (backbone,)  # not a part of this module
         self.scale = float(backbone.logit_scale)
-        self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in task.words.texts(0)) for task in stream])
-        self._ensembles = [backbone.tokenize(sentences) for task in stream for sentences in task.words.texts()]
+        said = [task.words for task in stream if task.words is not None]
+        self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in words.texts(0)) for words in said])
+        self._ensembles = [backbone.tokenize(sentences) for words in said for sentences in words.texts()]
 
     def begin_task(self, index: int, classes: range) -> None:
         self.classes = classes

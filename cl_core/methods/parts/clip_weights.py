@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class ClipWeights(nn.Module):
         self._places = {name: place for name, place in places.items() if place.parameter in self.names}
 
     def __getitem__(self, name: str) -> nn.Parameter:
-        return self._parameters[name.replace(".", "/")]
+        return cast(nn.Parameter, self._parameters[name.replace(".", "/")])  # none is None
 
     def weights(self) -> dict[str, Tensor]:
         """Name → parameter: an adaptation's `weights`."""

@@ -43,6 +43,9 @@ class KeyValueConfig:
 class InputGram(nn.Module):
     """Σ x xᵀ over the tokens x of one pass, per block, and their number. Never saved half done."""
 
+    _sums: Tensor | None
+    _rows: int
+
     def __init__(self, layers: int) -> None:
         super().__init__()
         self.layers = layers
@@ -74,7 +77,6 @@ class KeyValueMethod(Method):
     """Abstract. A subclass says what ΔW is and what protects the past."""
 
     Config = KeyValueConfig
-    optimiser = "adam"
 
     def __init__(self, config: KeyValueConfig, backbone: Any, seed: int) -> None:
         super().__init__(config, seed)
@@ -87,6 +89,11 @@ class KeyValueMethod(Method):
         )
         self.tuning = DeepPrompts(heads, backbone.depth, backbone.width, seed)
         self.inputs = InputGram(backbone.depth)
+
+    @property
+    def optimiser(self) -> str:
+        """Of all groups, by its name in `ParameterGroup`."""
+        return "adam"
 
     @abc.abstractmethod
     def change(self) -> Tensor:

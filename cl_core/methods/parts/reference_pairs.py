@@ -15,7 +15,7 @@ averaged over the two directions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,7 @@ def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor
 def alignment(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """L_MAP of U [B, B]: CLIP's contrastive loss where all captions of the same kind are right."""
     targets = same_caption(labels).to(logits)
-    return sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT))
+    return cast(Tensor, sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT)))
 
 
 def same_caption(labels: Tensor) -> Tensor:
