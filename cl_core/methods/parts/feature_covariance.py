@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ from cl_core.linalg import (
 )
 from cl_core.methods.parts.clip_weights import key
 from cl_core.methods.parts.event_values import array, number
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Layer:
         return self.input_last(self.input_last(matrix) @ projector)
 
 
-def projected_layers(backbone: Any) -> list[Layer]:
+def projected_layers(backbone: ClipBackbone) -> list[Layer]:
     """The 2L + 1 matrices of the image tower, in order."""
     mlp = [
         Layer(backbone.linear_map(f"image.{block}.{space}").parameter, block, space, (tap, block))
@@ -70,7 +73,7 @@ class InputMoments(nn.Module):
 
     tasks: Tensor
 
-    def __init__(self, backbone: Any, layers: Sequence[Layer], fading: Collection[str]) -> None:
+    def __init__(self, backbone: ClipBackbone, layers: Sequence[Layer], fading: Collection[str]) -> None:
         super().__init__()
         self.layers, self.names, self.fading = layers, tuple(x.parameter for x in layers), frozenset(fading)
         for layer in layers:
