@@ -8,7 +8,7 @@ import timm
 import torch
 
 from cl_core.assets import assets_folder
-from cl_core.backbones import embedded
+from cl_core.backbones import bundled_models as embedded
 from cl_core.backbones import vit as vit_module
 from cl_core.backbones.io_types import BlockEdit, Joined, LowRank
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
