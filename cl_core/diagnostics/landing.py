@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,10 +32,21 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
+def as_array(value: Tensor) -> np.ndarray:
+    """The same tensor, in the place of an array in an event that `landed` will be given."""
+    return cast(np.ndarray, value)
+
+
+def as_number(value: Tensor) -> float:
+    """The same tensor without axes, in the place of a number in an event that `landed` will be given."""
+    return cast(float, value)
+
+
 def landed(moment: Iterable[Event]) -> tuple[Event, ...]:
     """The events of a moment with a numpy array in the place of every tensor, of its type, and a plain number in the
     place of every tensor without axes."""
-    events, tensors = tuple(moment), []
+    events = tuple(moment)
+    tensors: list[Tensor] = []
     for event in events:
         _each(event.body(), tensors.append)
     if not tensors:
