@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit
-from cl_core.diagnostics.landing import copied
+from cl_core.diagnostics.landing import as_array, as_number, copied
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 
@@ -112,12 +112,12 @@ class Probe(Observer):
         return AttentionCompared(
             clock,
             task,
-            _variation(local, then["attention"]).float(),
-            _variation(now["attention"], then["attention"]).float(),
-            drift.float(),
-            now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float(),
-            1 - torch.cosine_similarity(pooled, then["pooled"]).mean(),
-            now["attention"][:, :, :, 0].transpose(0, 1).half(),
+            as_array(_variation(local, then["attention"]).float()),
+            as_array(_variation(now["attention"], then["attention"]).float()),
+            as_array(drift.float()),
+            as_array(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float()),
+            as_number(1 - torch.cosine_similarity(pooled, then["pooled"]).mean()),
+            as_array(now["attention"][:, :, :, 0].transpose(0, 1).half()),
         )
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
