@@ -305,7 +305,7 @@ class ClipBackbone(MixedPrecision):
         return F.layer_norm(x, norm.normalized_shape, gain, shift, norm.eps)
 
 
-def _refuse_unusual(clip: nn.Module, name: str) -> None:
+def _refuse_unusual(clip: open_clip.model.CLIP, name: str) -> None:
     """Blocks and pooling that this file does not know would be computed wrongly in silence. Raises ConfigError."""
     visual = clip.visual
     plain = (

@@ -11,13 +11,15 @@ R. Wightman. PyTorch Image Models. https://github.com/huggingface/pytorch-image-
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
 from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import nn
 
 from cl_core.at_hand import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
 from cl_core.backbones.bundled_models import seeded
@@ -41,7 +43,7 @@ def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
     preparation = Preparation(height, tuple(described["mean"]), tuple(described["std"]))
     backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # refuses what is not plain, before weights are read
     if weights and file != UNTRAINED:
-        _load(vit, name, file)
+        _load(backbone.vit, name, file)
     return backbone
 
 
@@ -69,7 +71,7 @@ def _refuse_unknown(name: str) -> None:
     raise ConfigError(f"timm {timm.__version__} builds no model {name!r}; {hint}")
 
 
-def _architecture(name: str, weights: bool) -> VisionTransformer:
+def _architecture(name: str, weights: bool) -> nn.Module:
     """The model without its classifier; what is not a Vision Transformer is left for the backbone to refuse."""
     try:
         with seeded(7), torch.device("cpu" if weights else "meta"):
@@ -81,10 +83,11 @@ def _architecture(name: str, weights: bool) -> VisionTransformer:
 def _load(vit: VisionTransformer, name: str, file: str) -> None:
     found = Path(file) if file else _at_hand(name)
     if found is None:
-        repository = vit.pretrained_cfg.get("hf_hub_id")
+        described = cast(Mapping[str, Any], vit.pretrained_cfg)
+        repository = described.get("hf_hub_id")
         if not repository:
             raise ConfigError(_missing(name))
-        found = from_hub(f"timm:{name}", repository, _files(vit.pretrained_cfg))
+        found = from_hub(f"timm:{name}", repository, _files(described))
     tensors = read_weights(found)
     try:  # timm's own: renames other releases' layouts, fits position embeddings to another size
         tensors = checkpoint_filter_fn(tensors, vit)

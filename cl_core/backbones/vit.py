@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -40,12 +40,13 @@ ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the fi
 class ViTBackbone(MixedPrecision):
     """A frozen timm ViT. Call it with prepared images; `block` runs a single block, for layer-local comparisons."""
 
-    def __init__(self, vit: VisionTransformer, name: str, preparation: Preparation) -> None:
+    def __init__(self, vit: nn.Module, name: str, preparation: Preparation) -> None:
         super().__init__()
         _refuse_unusual(vit, name)
+        assert isinstance(vit, VisionTransformer)
         self.vit = vit.eval().requires_grad_(False)
         self.name, self.preparation = name, preparation
-        self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, vit.blocks[0].attn.num_heads
+        self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, _attention(vit.blocks[0]).num_heads
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
 
@@ -156,8 +157,8 @@ class ViTBackbone(MixedPrecision):
         Fused attention runs unless the attention map itself is tapped. `only_first` computes the first token's output
         alone, [B, 1, d]; then only what enters the block can be tapped.
         """
-        block = self.vit.blocks[layer]
-        attention = block.attn
+        block = self._block(layer)
+        attention = _attention(block)
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
@@ -217,16 +218,16 @@ class ViTBackbone(MixedPrecision):
     def map_weight(self, name: str) -> Tensor:
         """W [d, d] of an attention projection, y = x Wᵀ: "image.3.k" is the key map of block 3 (q, k or v)."""
         _, layer, which = name.split(".")
-        return self.vit.blocks[int(layer)].attn.qkv.weight.view(3, self.width, self.width)["qkv".index(which)]
+        return _attention(self._block(int(layer))).qkv.weight.view(3, self.width, self.width)["qkv".index(which)]
 
     def key_weight(self, layer: int) -> Tensor:
         """W_k of a block, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
-        weight = self.vit.blocks[layer].attn.qkv.weight
+        weight = _attention(self._block(layer)).qkv.weight
         return weight[self.width : 2 * self.width].view(self.heads, -1, self.width)
 
     def norm_gain(self, layer: int) -> Tensor:
         """Gain γ of a block's first LayerNorm: [d]."""
-        return self.vit.blocks[layer].norm1.weight
+        return cast(nn.LayerNorm, self._block(layer).norm1).weight
 
     def describe(self) -> dict[str, Any]:
         """Sizes as plain values, for the record of a run."""
@@ -243,7 +244,7 @@ class ViTBackbone(MixedPrecision):
         }
 
     @staticmethod
-    def _queries_apart(attention: nn.Module, asking: Tensor, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _queries_apart(attention: Attention, asking: Tensor, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries of `asking` [B, n, d], keys and values of `normed` [B, N, d], not yet in heads."""
         weight, bias, width = attention.qkv.weight, attention.qkv.bias, normed.shape[-1]
         q = F.linear(asking, weight[:width], None if bias is None else bias[:width])
@@ -251,11 +252,14 @@ class ViTBackbone(MixedPrecision):
         return q, k, v
 
     @staticmethod
-    def _bare_branch(block: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _bare_branch(block: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What attention of normed queries to keys and values [B, H, n, d/H] adds to the tokens: [B, N, d]."""
-        attention = block.attn
+        attention = _attention(block)
         mixed = F.scaled_dot_product_attention(q, attention.k_norm(k), v, scale=attention.scale)
         return block.ls1(attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2))))
+
+    def _block(self, layer: int) -> Block:
+        return cast(Block, self.vit.blocks[layer])  # `_refuse_unusual` takes no other
 
     def _in_heads(self, x: Tensor) -> Tensor:
         """[B, n, d] → [B, H, n, d/H]: coordinates 0 … d/H − 1 go to head 0."""
@@ -265,9 +269,9 @@ class ViTBackbone(MixedPrecision):
         """What a branch adds to queries, keys or values of inputs x [B, n, d]: [B, H, n, d/H]."""
         return self._in_heads(F.linear(x, branch) if isinstance(branch, Tensor) else branch(x))
 
-    def _prompt_keys_values(self, block: nn.Module, edit: BlockEdit) -> tuple[Tensor, Tensor, Tensor]:
+    def _prompt_keys_values(self, block: Block, edit: BlockEdit) -> tuple[Tensor, Tensor, Tensor]:
         """norm1, keys and values of prompts [M, d], the same for all images: [M, d] and twice [1, H, M, d/H]."""
-        attention, width = block.attn, self.width
+        attention, width = _attention(block), self.width
         normed = block.norm1(edit.prompts)
         bias = None if attention.qkv.bias is None else attention.qkv.bias[width:]
         k, v = F.linear(normed, attention.qkv.weight[width:], bias)[None].split(width, dim=-1)
@@ -290,6 +294,10 @@ class ViTBackbone(MixedPrecision):
             prompts.dim() != 3 or prompts.shape[0] > self.depth or prompts.shape[2] != self.width
         ):
             raise ValueError(f"prompts must be [≤ {self.depth} blocks, M, {self.width}], got {list(prompts.shape)}")
+
+
+def _attention(block: nn.Module) -> Attention:
+    return cast(Attention, block.attn)  # `_refuse_unusual` takes no other
 
 
 def _refuse_unusual(vit: nn.Module, name: str) -> None:

@@ -49,7 +49,7 @@ class Probe(Observer):
         return sorted(self._then)
 
     def reference(self, task: int) -> dict[str, Tensor]:
-        """"input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned."""
+        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned."""
         return self._then[task]
 
     def references(self) -> dict[str, dict[str, Tensor]]:

@@ -1,6 +1,6 @@
 """What a task asked for before anything was held back: sums of the gradients or steps that constraints were given.
 
-    Δ[parameter] = Σ over the task's steps of what its constraint was given
+Δ[parameter] = Σ over the task's steps of what its constraint was given
 """
 
 from __future__ import annotations

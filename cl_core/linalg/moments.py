@@ -149,7 +149,7 @@ class SecondMoment:
     weight: float = 0.0
     weighting: Weighting = "batches"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.weighting not in ("batches", "images"):
             raise ValueError(f"unknown weighting '{self.weighting}'; known: batches, images")
         self.total = symmetric(self.total, "total")

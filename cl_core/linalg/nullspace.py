@@ -13,9 +13,7 @@ from cl_core.linalg.checks import counts, floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, elbow_nullity, spectrum, tail_energy_cut
 
 
-def null_projector(
-    moment: Tensor, nullity: int | Tensor, *, basis: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
+def null_projector(moment: Tensor, nullity: int | Tensor, *, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Orthogonal projector onto the `nullity` directions that `moment` uses least.
 
         Π = U₀ U₀ᵀ,   U₀ = eigenvectors of the `nullity` smallest eigenvalues

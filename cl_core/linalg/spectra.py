@@ -87,14 +87,14 @@ def smoothed(values: Tensor, *, sigma: float = SMOOTHING_SIGMA, truncate: float 
     radius = int(truncate * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64, device=signal.device)
     kernel = torch.exp(-0.5 / sigma**2 * offsets**2)
-    kernel = (kernel / kernel.sum()).tolist()
+    weights: list[float] = (kernel / kernel.sum()).tolist()
     place = torch.arange(-radius, length + radius, device=signal.device) % (2 * length)
     padded = signal[..., torch.minimum(place, 2 * length - 1 - place)]  # d c b a | a b c d | d c b a
-    total = padded[..., radius : radius + length] * kernel[radius]
+    total = padded[..., radius : radius + length] * weights[radius]
     for reach in range(radius, 0, -1):  # far to near, both neighbours before their weight: rounds as scipy does
         left = padded[..., radius - reach : radius - reach + length]
         right = padded[..., radius + reach : radius + reach + length]
-        total = total + (left + right) * kernel[radius - reach]
+        total = total + (left + right) * weights[radius - reach]
     return total.to(values.dtype)
 
 

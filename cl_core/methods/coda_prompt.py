@@ -20,11 +20,12 @@ they are orthogonal. A block takes at most d components in all, the number of di
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.linalg import orthonormal_beside, orthonormality_loss
@@ -59,7 +60,7 @@ class CodaPrompt(PoolMethod):
 
     Config = CodaPromptConfig
 
-    def __init__(self, config: CodaPromptConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: CodaPromptConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.width, self.query_width = backbone.width, backbone.pooled_width
         self.layers = range(min(config.blocks, backbone.depth))
@@ -67,7 +68,7 @@ class CodaPrompt(PoolMethod):
         self.per_task = 0  # known when the stream has been met
         self.prompts, self.keys, self.attentions = (nn.ParameterList() for _ in PARTS)  # one [blocks, n, …] a task
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
         self.per_task = self.room // len(stream)
         if not self.per_task:
             raise ConfigError(
@@ -101,20 +102,20 @@ class CodaPrompt(PoolMethod):
         attended = (query.square() @ attentions.square().mT).clamp_min(1e-24).sqrt()  # ‖q ∘ A_m‖
         return query @ (attentions * keys).mT / (attended * keys.norm(dim=-1)[:, None].clamp_min(1e-12))
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         mixed = self.mixture(self.query(backbone, images, ids)) @ self.all_of("prompts")  # [blocks, B, p·d]
         prefixes = mixed.unflatten(-1, (2, self.config.prompt_length // 2, self.width))
         edits = zip(self.layers, prefixes, strict=True)
         return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         loss = self.head_loss(self.features(backbone, batch.images, ids=batch.ids).pooled, batch.labels)
         if not self.config.orthogonality:
             return loss
         apart = sum(orthonormality_loss(rows) for part in PARTS for rows in self.all_of(part))
         return replace(loss, parts={**loss.parts, "orthogonality": self.config.orthogonality * apart})
 
-    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+    def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """Shares |w_m| / Σ |w| of the mixture, a selection per block."""
         owners = [task for task, own in enumerate(self.keys) for _ in range(own.shape[1])]
         strength = self.mixture(self.query(backbone, images, ids)).abs()

@@ -24,11 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import knob
 from cl_core.events import Clock, Event, InputsSurveyed
 from cl_core.linalg import (
@@ -74,7 +75,10 @@ class CodeCL(KeyValueMethod):
 
     Config = CodeClConfig
 
-    def __init__(self, config: CodeClConfig, backbone: Any, seed: int) -> None:
+    past: Tensor
+    tasks: Tensor
+
+    def __init__(self, config: CodeClConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         layers, width = backbone.depth, backbone.width
         self.shift = nn.Parameter(torch.zeros(layers, 2, width, width))  # ΔW
@@ -111,7 +115,7 @@ class CodeCL(KeyValueMethod):
         return conceptor(moment, aperture), aperture
 
     @torch.no_grad()
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """What the coming task's inputs share with the past, under the weights as they are."""
         if not int(self.tasks) or not self.config.survey:
             return []

@@ -20,12 +20,13 @@ Departure: gradients are not clipped.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import BlockEdit, ModelEdit
 from cl_core.config import knob
 from cl_core.methods.method import Loss
@@ -54,7 +55,7 @@ class DualPrompt(PoolMethod):
 
     Config = DualPromptConfig
 
-    def __init__(self, config: DualPromptConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: DualPromptConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         depth, self.width, self.query_width = backbone.depth, backbone.width, backbone.pooled_width
         first = min(config.general_blocks, depth - 1)  # a small backbone keeps its last block for experts
@@ -80,7 +81,7 @@ class DualPrompt(PoolMethod):
         """cos(q, k_t): [B, T]."""
         return F.normalize(query, dim=1) @ F.normalize(torch.stack(keys), dim=1).mT
 
-    def chosen(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
+    def chosen(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """The entry with the nearest key, [B]."""
         return self.nearness(self.query(backbone, images, ids), list(self.keys)).argmax(dim=1)
 
@@ -91,18 +92,18 @@ class DualPrompt(PoolMethod):
         edits = zip(layers, prefixes, strict=True)
         return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         """The entries that images find by their keys: nobody says their task."""
         return self.with_entries(torch.stack(list(self.entries))[self.chosen(backbone, images, ids)])
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """With the current task's entry, whatever the keys say."""
         seen = backbone.features(batch.images, self.with_entries(self.entries[-1][None]))
         near = self.nearness(self.query(backbone, batch.images, batch.ids), [self.keys[-1]])
         loss = self.head_loss(seen.pooled, batch.labels)
         return replace(loss, parts={**loss.parts, "pull": -self.config.pull * near.mean()})
 
-    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+    def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """One choice serves all blocks of E."""
         tasks, taken = len(self.entries), self.chosen(backbone, images, ids)
         return [Selection(-1, "task", list(range(tasks)), F.one_hot(taken, tasks).float())]

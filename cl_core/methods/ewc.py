@@ -23,12 +23,13 @@ large λ is, its first steps have full length, and it takes a falling learning r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import BlockEdit, Features
 from cl_core.config import knob
 from cl_core.events import Clock, Event
@@ -36,6 +37,9 @@ from cl_core.methods.method import Collector, Loss
 from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.streams.stream import Batch
+
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
 TOGETHER = 25  # images whose gradients are formed at once
 
@@ -59,14 +63,18 @@ class EWC(PromptedMethod):
 
     Config = EwcConfig
 
-    def __init__(self, config: EwcConfig, backbone: Any, seed: int) -> None:
+    fisher: Tensor
+    pull: Tensor
+    rest: Tensor
+
+    def __init__(self, config: EwcConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         for name in ("fisher", "pull", "rest"):  # Σ F, Σ F θ*, Σ F θ*²
             self.register_buffer(name, torch.zeros(self.tuning.prompts.shape, dtype=torch.float64))
         self._squares: Tensor | None = None  # Σ of squared gradients of the task that ends; never saved half done
         self._images = 0
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         loss = super().loss(backbone, batch)
         if self.config.stiffness and len(self.tuning.heads) > 1 and self.config.prompt_length:
             loss.parts["penalty"] = self.penalty().to(loss.parts["cross_entropy"])
@@ -78,12 +86,12 @@ class EWC(PromptedMethod):
         squares = self.fisher * prompts.square() - 2 * self.pull * prompts + self.rest
         return 0.5 * self.config.stiffness * squares.sum()
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         if not self.config.prompt_length:
             return []
         return [Collector((("input", 0),), lambda features, batch: self.add_squares(backbone, features, batch))]
 
-    def add_squares(self, backbone: Any, features: Features, batch: Batch) -> None:
+    def add_squares(self, backbone: ViTBackbone, features: Features, batch: Batch) -> None:
         """Take in a batch's squared gradients, also at λ = 0: it may be turned up later."""
         tokens, targets = features.taps["input", 0], batch.labels - self.tuning.classes.start
         for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
@@ -91,7 +99,7 @@ class EWC(PromptedMethod):
             self._squares = squares if self._squares is None else self._squares + squares
             self._images += len(own)
 
-    def gradients(self, backbone: Any, tokens: Tensor, targets: Tensor) -> Tensor:
+    def gradients(self, backbone: ViTBackbone, tokens: Tensor, targets: Tensor) -> Tensor:
         """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
 
         tokens: [B, N, d] entering block 0. targets: [B], places among the task's classes.

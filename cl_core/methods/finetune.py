@@ -9,13 +9,16 @@ image-to-text cross-entropy over the current task's classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 from cl_core.backbones.io_types import Adaptation
 from cl_core.config import knob
 from cl_core.methods.method import ParameterGroup
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.parts.clip_weights import ClipWeights
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Finetune(ClipMethod):
 
     Config = FinetuneConfig
 
-    def __init__(self, config: FinetuneConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: FinetuneConfig, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         chosen = {"both": lambda n: True, "image": is_visual, "text": lambda n: not is_visual(n)}[config.towers]
         self.text_is_trained = config.towers != "image"

@@ -29,11 +29,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
@@ -92,7 +93,7 @@ class FwdPrompt(Method):
 
     Config = FwdPromptConfig
 
-    def __init__(self, config: FwdPromptConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: FwdPromptConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, seed)
         if config.site >= backbone.depth:
             raise ConfigError(f"site must be a block of {backbone.name}, 0 … {backbone.depth - 1}, got {config.site}")
@@ -100,7 +101,7 @@ class FwdPrompt(Method):
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.spaces = EmbeddingSpaces(backbone.width, seed)
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
         self._world, self._prepare = stream.world, stream[0].prepare
         if stream.world is None and self.config.pretrained_space == "pictures":
             raise ConfigError(f"stream {stream.name} has no pretraining pictures; set pretrained_space=weights")
@@ -109,7 +110,7 @@ class FwdPrompt(Method):
         self.heads.begin_task(classes, self.pool.prompts.device)
         self.spaces.begin_task()
 
-    def answers_kept(self, backbone: Any) -> list[Kept]:
+    def answers_kept(self, backbone: Backbone) -> list[Kept]:
         return [self.pool.queries.kept(backbone)]
 
     def refresh(self) -> None:
@@ -123,12 +124,13 @@ class FwdPrompt(Method):
         ]
 
     @torch.no_grad()
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """One look at the task's images without prompts: queries of all, embeddings of the first in random order."""
         site, left = self.config.site, self.config.statistics
         if not int(self.spaces.finished) and self.config.pretrained_space == "weights":
             self.spaces.see_weights(backbone, site)
         elif not int(self.spaces.finished):
+            assert self._world is not None  # `meet` refuses such a stream
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
             self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
@@ -138,7 +140,7 @@ class FwdPrompt(Method):
         self.refresh()  # the pre-trained space is known only now
         return []
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.with_prompts(self.pool.pick(self.pool.query(backbone, images, ids))[1])
 
     def with_prompts(self, rows: Tensor) -> ModelEdit:
@@ -148,7 +150,7 @@ class FwdPrompt(Method):
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.heads(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         cosines, rows = self.pool.pick(self.pool.query(backbone, batch.images, batch.ids))
         self.pool.note(rows)
         pooled = backbone.features(batch.images, self.with_prompts(rows)).pooled
@@ -172,6 +174,6 @@ class FwdPrompt(Method):
         self.pool.end_task()
         return []
 
-    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+    def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         taken = self.pool.taken(self.pool.query(backbone, images, ids))
         return [Selection(-1, "", [-1] * self.config.pool_size, taken)]

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ from cl_core.methods.parts.clip_weights import ClipWeights
 from cl_core.methods.parts.feature_covariance import InputMoments, Layer, projected_layers
 from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation
 from cl_core.streams.stream import Batch, TaskStream
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class GNSP(ClipMethod):
 
     Config = GnspConfig
 
-    def __init__(self, config: GnspConfig, backbone: Any, seed: int) -> None:
+    steps: Tensor
+
+    def __init__(self, config: GnspConfig, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.layers = projected_layers(backbone)
         names = [layer.parameter for layer in self.layers]
@@ -91,7 +96,7 @@ class GNSP(ClipMethod):
         self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: what they do to a step or gradient
         self._references: ReferencePairs | None = None  # derived: the current task's
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         super().meet(stream, backbone)
         if self.config.distillation + self.config.alignment > 0 and stream.references is None:
             lacks = f"stream {stream.name} has no pairs of the pre-training world"
@@ -135,7 +140,7 @@ class GNSP(ClipMethod):
     def adaptation(self, *, training: bool = False) -> Adaptation:
         return Adaptation(self.clip.weights())
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: ClipBackbone, batch: Batch) -> Loss:
         """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
         loss = super().loss(backbone, batch)
         if self.config.distillation or self.config.alignment:
@@ -143,7 +148,7 @@ class GNSP(ClipMethod):
         self.steps += 1
         return loss
 
-    def reference_losses(self, backbone: Any, adaptation: Adaptation) -> dict[str, Tensor]:
+    def reference_losses(self, backbone: ClipBackbone, adaptation: Adaptation) -> dict[str, Tensor]:
         """w_KD (KD(V, U) − KD(V, V)) and w_MAP L_MAP on the batch whose turn it is; a weight of 0 leaves its part
         out."""
         pairs, parts = self.references(backbone, adaptation), {}
@@ -156,9 +161,10 @@ class GNSP(ClipMethod):
             parts["alignment"] = weight * alignment(now, labels, self.config.label_smoothing)
         return parts
 
-    def references(self, backbone: Any, adaptation: Adaptation) -> ReferencePairs:
+    def references(self, backbone: ClipBackbone, adaptation: Adaptation) -> ReferencePairs:
         """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
         if self._references is None:
+            assert self._stream.references is not None  # `meet` refuses such a stream
             drawn = self._stream.references(self._task, self.config.reference_images)
             prepare, size = self._stream[self._task].prepare, self.config.reference_batch
             pairs = ReferencePairs(backbone, drawn, prepare, size, self.scale)
@@ -169,7 +175,7 @@ class GNSP(ClipMethod):
             self._references = pairs
         return self._references
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: ClipBackbone) -> list[Collector]:
         if self.config.project == "none":
             return []
         taps = tuple(layer.tap for layer in self.layers)

@@ -18,11 +18,12 @@ get no position embedding, and gradients are not clipped. Nothing protects promp
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import Joined, ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.methods.method import Loss
@@ -56,7 +57,7 @@ class L2P(PoolMethod):
 
     Config = L2PConfig
 
-    def __init__(self, config: L2PConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: L2PConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.prompts = nn.Parameter(self.drawn(config.pool, config.prompt_length, backbone.width, of="prompts"))
         self.keys = nn.Parameter(self.drawn(config.pool, backbone.pooled_width, of="keys"))
@@ -68,7 +69,7 @@ class L2P(PoolMethod):
         """cos(q, k) of the K nearest keys, and which they are: [B, K] twice."""
         return (F.normalize(query, dim=1) @ F.normalize(self.keys, dim=1).mT).topk(self.config.taken, dim=1)
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.with_prompts(self.nearest(self.query(backbone, images, ids))[1])
 
     def with_prompts(self, taken: Tensor) -> ModelEdit:
@@ -77,12 +78,12 @@ class L2P(PoolMethod):
         tokens = F.embedding(taken, self.prompts.flatten(1)).unflatten(-1, self.prompts.shape[1:]).flatten(1, 2)
         return ModelEdit(joined=Joined(tokens, pooled=True, shown_last=False))
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         nearness, taken = self.nearest(self.query(backbone, batch.images, batch.ids))
         loss = self.head_loss(backbone.features(batch.images, self.with_prompts(taken)).pooled, batch.labels)
         return replace(loss, parts={**loss.parts, "pull": -self.config.pull * nearness.sum(dim=1).mean()})
 
-    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+    def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         _, taken = self.nearest(self.query(backbone, images, ids))
         entries = len(self.keys)
         return [Selection(-1, "", [-1] * entries, F.one_hot(taken, entries).sum(dim=1).float())]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import nn
@@ -24,6 +24,9 @@ from cl_core.events import Clock, Event
 from cl_core.methods.method import ParameterGroup
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.parts.clip_weights import ClipWeights, attention_parameters, key
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class LoraSequential(ClipMethod):
 
     Config = LoraConfig
 
-    def __init__(self, config: LoraConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: LoraConfig, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.maps = backbone.attention_maps()
         self.clip = ClipWeights(backbone, attention_parameters(backbone, self.maps))

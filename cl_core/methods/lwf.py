@@ -19,12 +19,13 @@ images that augmentation has changed: those have no number to be kept under, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Loss
@@ -48,7 +49,9 @@ class LwF(PromptedMethod):
 
     Config = LwfConfig
 
-    def __init__(self, config: LwfConfig, backbone: Any, seed: int) -> None:
+    previous_prompts: Tensor
+
+    def __init__(self, config: LwfConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.register_buffer("previous_prompts", self.tuning.prompts.detach().clone())
         self.teacher = TeacherTable()
@@ -59,7 +62,7 @@ class LwF(PromptedMethod):
         return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
 
     @torch.no_grad()
-    def taught(self, backbone: Any, images: Tensor) -> Tensor:
+    def taught(self, backbone: Backbone, images: Tensor) -> Tensor:
         """ẑ of images, by the prompts the task began with and in float32: [B, o]."""
         with backbone.computing_in(torch.float32):
             return self.old_logits(backbone.features(images, with_prompts(self.previous_prompts)).pooled)
@@ -69,7 +72,7 @@ class LwF(PromptedMethod):
         logits = torch.cat([head(pooled) for head in self.tuning.heads[:-1]], dim=1)
         return logits / self.config.temperature
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
         if not self.distils:
             return super().loss(backbone, batch)

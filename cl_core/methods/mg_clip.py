@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, final
+from typing import TYPE_CHECKING, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,9 @@ from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.parts.clip_weights import key
 from cl_core.methods.parts.visual_head import VisualHead, floored_cosine, fused_score
 from cl_core.streams.stream import Batch, TaskStream, mixed_seed
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class MgClip(ClipMethod):
 
     Config = MgClipConfig
 
-    def __init__(self, config: MgClipConfig, backbone: Any, seed: int) -> None:
+    found_epochs: Tensor
+
+    def __init__(self, config: MgClipConfig, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.maps = backbone.attention_maps(parts="kv")
         self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
@@ -93,7 +98,7 @@ class MgClip(ClipMethod):
         self.visual = VisualHead(backbone.joint_width)
         self.register_buffer("found_epochs", torch.tensor(0))  # E; 0: the rule has not spoken
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         super().meet(stream, backbone)
         if self.config.epoch_rule == "measured" and len(stream[0].classes) < 2:
             raise ConfigError(
@@ -120,7 +125,9 @@ class MgClip(ClipMethod):
         """E once the rule has spoken, more or fewer than planned."""
         return planned if self.config.epoch_rule == "fixed" else int(self.found_epochs) or planned
 
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(
+        self, backbone: ClipBackbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock
+    ) -> list[Event]:
         """MGP on the first task; of it only E stays."""
         if self.config.epoch_rule == "fixed" or self.found_epochs:
             return []
@@ -133,7 +140,7 @@ class MgClip(ClipMethod):
                     group["lr"] = self.config.rate * floored_cosine(number / self.config.max_epochs)
                 for batch in epoch(number):
                     optimiser.zero_grad(set_to_none=True)
-                    sum(self.loss(backbone, batch).parts.values()).backward()
+                    cast(Tensor, sum(self.loss(backbone, batch).parts.values())).backward()
                     optimiser.step()
                 measured.append(self.pair_means(backbone, epoch(0)))
                 changes.append(relative_change(measured[0][1], measured[-1][1]))
@@ -149,7 +156,7 @@ class MgClip(ClipMethod):
         return [EpochsChosen(clock, int(self.found_epochs), negative, positive, self.config.gap_threshold)]
 
     @torch.no_grad()
-    def pair_means(self, backbone: Any, batches: Iterable[Batch]) -> tuple[float, float]:
+    def pair_means(self, backbone: ClipBackbone, batches: Iterable[Batch]) -> tuple[float, float]:
         """(pos, neg) of the current task: means of batch means, a short last batch weighing as much as a full one."""
         adaptation, found = self.adaptation(), []
         texts = self.task_texts(backbone, adaptation)
@@ -161,7 +168,7 @@ class MgClip(ClipMethod):
 
     # ------------------------------------------------------------ MGC: a head in image space
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: ClipBackbone) -> list[Collector]:
         """No activation inside the tower, but a pass over the images: their pooled features are the head's data."""
         return [Collector((), lambda features, batch: self.visual.see(features.pooled, batch.labels))]
 

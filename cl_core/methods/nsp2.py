@@ -21,11 +21,12 @@ stand beside. The paper reports no such control.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import (
@@ -40,6 +41,9 @@ from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoment
 from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.streams.stream import Batch
+
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,9 @@ class NSP2(PromptedMethod):
     rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
     columns: Tensor | None = None  # B̃₁ [L, d, d]
 
-    def __init__(self, config: NSP2Config, backbone: Any, seed: int) -> None:
+    previous_prompts: Tensor
+
+    def __init__(self, config: NSP2Config, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.moments = PromptMoments(
             backbone.depth, config.prompt_length, backbone.width, weighting=config.weighting, fold=config.fold_norm
@@ -153,7 +159,7 @@ class NSP2(PromptedMethod):
         rows, columns = self.rows, self.columns
         return {"tuning.prompts": Constraint(step=lambda step: rows @ step @ columns)}
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         loss = super().loss(backbone, batch)
         if self.past and self.config.norm_weight:
             loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()
@@ -167,7 +173,7 @@ class NSP2(PromptedMethod):
         spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
         return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         if not self.config.prompt_length:
             return []
         add = lambda features, batch: self.moments.add(backbone, features, self.deep_prompts)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ from cl_core.methods.method import ParameterGroup
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.parts.clip_weights import ClipWeights, attention_parameters, key
 from cl_core.streams.stream import mixed_seed
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class NusaCL(ClipMethod):
 
     Config = NusaConfig
 
-    def __init__(self, config: NusaConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: NusaConfig, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.maps = backbone.attention_maps()
         self.clip = ClipWeights(backbone, attention_parameters(backbone, self.maps))

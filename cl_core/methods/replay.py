@@ -24,12 +24,13 @@ spares the old classes a shock); `rivals="all"` is the published ER: all compete
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import knob
 from cl_core.methods.method import Loss, ParameterGroup
 from cl_core.methods.parts.deep_prompts import PromptConfig
@@ -67,7 +68,7 @@ class Replay(PromptedMethod):
 
     Config = ReplayConfig
 
-    def __init__(self, config: ReplayConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: ReplayConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.reservoir = Reservoir(config.buffer, backbone.preparation.size, seed)
 
@@ -93,7 +94,7 @@ class Replay(PromptedMethod):
             groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate, self.config.weight_decay))
         return groups
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
         weights."""
         images, labels = batch.images, batch.labels

@@ -19,11 +19,12 @@ repeated training batches).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import knob
 from cl_core.events import Clock, Event
 from cl_core.linalg import eigenbasis, splitting_cut
@@ -48,7 +49,13 @@ class SplitLora(KeyValueMethod):
     Config = SplitLoraConfig
     optimiser = "adamw"
 
-    def __init__(self, config: SplitLoraConfig, backbone: Any, seed: int) -> None:
+    down: Tensor
+    merged: Tensor
+    moment: Tensor
+    rows: Tensor
+    tasks: Tensor
+
+    def __init__(self, config: SplitLoraConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         layers, width, rank = backbone.depth, backbone.width, min(config.rank, backbone.width)
         self.up = nn.Parameter(torch.zeros(layers, 2, width, rank))  # B

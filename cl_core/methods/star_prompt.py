@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit
 from cl_core.config import ConfigError, knob
 from cl_core.events import Clock, Event, StageEnded
@@ -75,7 +76,7 @@ class StarPrompt(Method):
     companion: ClassVar[str] = "clip"
     serves_known_tasks: ClassVar[bool] = False  # an image's class is looked for by name among all classes
 
-    def __init__(self, config: StarPromptConfig, backbone: Any, seed: int, companion: Any) -> None:
+    def __init__(self, config: StarPromptConfig, backbone: Backbone, seed: int, companion: Any) -> None:
         super().__init__(config, seed)
         self.queries = ImageQueries(companion, backbone.preparation, config.kept_queries)
         self.semantic = SemanticResiduals(
@@ -83,29 +84,31 @@ class StarPrompt(Method):
             strict=config.strict_mask, modulated=config.modulation,
         )  # fmt: skip
         self.head = AlignedHead(backbone.pooled_width, seed)
-        self.embeddings = self.tokens = None
+        self.embeddings: GaussianMixtures | None = None
+        self.tokens: GaussianMixtures | None = None
         if config.components:
             self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
             self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
         self.classes = range(0)
         self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
         unsaid = [task.title for task in stream if task.words is None]
         if unsaid:
             raise ConfigError(
                 f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), but star_prompt "
                 "looks for an image's class by name; choose split-digits"
             )
-        phrases = [phrase for task in stream for phrase in task.words.phrases]
-        plain = [texts for task in stream for texts in task.words.texts()]
+        said = [task.words for task in stream if task.words is not None]
+        phrases = [phrase for words in said for phrase in words.phrases]
+        plain = [texts for words in said for texts in words.texts()]
         model, device = self.queries.model, next(backbone.parameters()).device
         self.total = len(phrases)
         with torch.no_grad():
             sentences = [f"{PLACEHOLDER} {phrase}." for phrase in phrases]
             self.keys = ClassKeys(self.config, sentences, plain, model, self.seed).to(device)
 
-    def answers_kept(self, backbone: Any) -> list[Kept]:
+    def answers_kept(self, backbone: Backbone) -> list[Kept]:
         return [self.queries.kept()] if self.config.kept_queries else []
 
     def begin_task(self, index: int, classes: range) -> None:
@@ -113,13 +116,13 @@ class StarPrompt(Method):
         self.keys.grow(index, classes)
         self.semantic.grow(classes, self.total, self.keys.keys.device)
         self.head.grow(index, classes)
-        if self.config.components:
-            self.embeddings.grow(classes)
-            self.tokens.grow(classes)
+        for mixtures in (self.embeddings, self.tokens):
+            if mixtures is not None:
+                mixtures.grow(classes)
 
     # ------------------------------------------------------------ level 1: keys, before the steps
 
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """Stage 1: the image tower once over the task's images, then the text tower alone."""
         pairs = [(self.queries(batch.images, batch.ids), batch.labels) for batch in epoch(0)]
         z, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
@@ -142,11 +145,11 @@ class StarPrompt(Method):
             ),
         ]
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         scores = self.semantic.scores(self.queries(images, ids), self.keys.keys)
         return ModelEdit(self.semantic.edits(self.semantic.weights(scores)))
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         logits = self.head.current(self.features(backbone, batch.images, ids=batch.ids).pooled)
         targets = batch.labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
@@ -155,7 +158,7 @@ class StarPrompt(Method):
 
     # ------------------------------------------------------------ after the steps: mixtures and the head that answers
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: Backbone) -> list[Collector]:
         if not self.config.components:
             return []
         keep = lambda features, batch: self._seen.append((features.pooled, batch.labels))
@@ -163,7 +166,7 @@ class StarPrompt(Method):
 
     def end_task(self, clock: Clock) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
-        if c.components:
+        if self.tokens is not None:
             pooled, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
             for label in self.classes:
                 self.tokens.fit(label, pooled[labels == label], self.token_seed + label)
@@ -184,7 +187,7 @@ class StarPrompt(Method):
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.head.classify(pooled)[:, classes.start : classes.stop]
 
-    def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
+    def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
         z, owners = self.queries(images, ids), list(range(self.classes.stop))
         scores = torch.cat([(z @ self.keys.keys.mT)[None], self.semantic.scores(z, self.keys.keys)])

@@ -97,7 +97,7 @@ def _polygon_mask(points: np.ndarray) -> np.ndarray:
 
 def _glyph_mask(font: ImageFont.FreeTypeFont, glyph: str) -> np.ndarray:
     """Draw one character centred, its longer side scaled to the unit square."""
-    left, top, right, bottom = font.getbbox(glyph)
+    left, top, right, bottom = map(int, font.getbbox(glyph))
     drawn = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(drawn).text((-left, -top), glyph, font=font, fill=255)
     drawn = drawn.crop(drawn.getbbox())

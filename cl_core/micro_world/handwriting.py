@@ -76,7 +76,9 @@ def load_skeletons(device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         paths [ways, PATH_POINTS, 2] in −1..1; first [10] and variants [10]: where a digit's ways lie.
     """
-    ways, first, variants = [], [], []
+    ways: list[Tensor] = []
+    first: list[int] = []
+    variants: list[int] = []
     for digit in "0123456789":
         first.append(len(ways))
         variants.append(len(SKELETONS[digit]))

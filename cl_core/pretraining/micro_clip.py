@@ -219,12 +219,15 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, texts: list[str
 class ContrastiveCourse(Course):
     """Learning to match pictures and captions."""
 
+    model: ContrastiveReader
+    average: ContrastiveReader
+
     def __init__(self, settings: MicroClipSettings, device: str, folder: Path) -> None:
         super().__init__(settings, device)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer = SimpleTokenizer(str(write_tokenizer(folder)), context_length=settings.context_length)
 
-    def build(self) -> nn.Module:
+    def build(self) -> ContrastiveReader:
         return ContrastiveReader(self.settings)
 
     def batch_loss(self) -> Tensor:
@@ -293,7 +296,9 @@ def questions() -> dict[str, tuple[list[list[str]], range | None]]:
 
 
 @torch.inference_mode()
-def class_embeddings(clip: nn.Module, tokenizer: Any, phrases: list[list[str]], templates: tuple[str, ...]) -> Tensor:
+def class_embeddings(
+    clip: open_clip.model.CLIP, tokenizer: Any, phrases: list[list[str]], templates: tuple[str, ...]
+) -> Tensor:
     """Per class the normalised mean of the normalised embeddings of all its phrases in all templates: [C, 128]."""
     device = clip.logit_scale.device
     rows = []
@@ -304,7 +309,7 @@ def class_embeddings(clip: nn.Module, tokenizer: Any, phrases: list[list[str]], 
 
 
 @torch.inference_mode()
-def evaluate(clip: nn.Module, tokenizer: Any, count: int, device: str) -> dict[str, Any]:
+def evaluate(clip: open_clip.model.CLIP, tokenizer: Any, count: int, device: str) -> dict[str, Any]:
     """Zero-shot accuracy (percent) on fresh pictures of seen and held-out combinations and on real digits; retrieval
     and the modality gap on held-out pairs.
 
@@ -335,13 +340,13 @@ def evaluate(clip: nn.Module, tokenizer: Any, count: int, device: str) -> dict[s
     return found
 
 
-def _embed(clip: nn.Module, scenes: Scenes, generator: torch.Generator) -> Tensor:
+def _embed(clip: open_clip.model.CLIP, scenes: Scenes, generator: torch.Generator) -> Tensor:
     parts = torch.arange(len(scenes), device=generator.device).split(256)
     drawn = (normalise(draw(scenes.select(part), generator)) for part in parts)
     return torch.cat([clip.encode_image(images, normalize=True).float() for images in drawn])
 
 
-def _real_digits(clip: nn.Module, tokenizer: Any, device: str) -> dict[str, Any]:
+def _real_digits(clip: open_clip.model.CLIP, tokenizer: Any, device: str) -> dict[str, Any]:
     """Zero-shot accuracy on all 1,797 of scikit-learn's handwritten digits, none of which was trained on."""
     from sklearn.datasets import load_digits
 
@@ -362,7 +367,7 @@ def _real_digits(clip: nn.Module, tokenizer: Any, device: str) -> dict[str, Any]
     return found
 
 
-def _pairs(clip: nn.Module, tokenizer: Any, device: str, count: int = 1000) -> dict[str, Any]:
+def _pairs(clip: open_clip.model.CLIP, tokenizer: Any, device: str, count: int = 1000) -> dict[str, Any]:
     """Retrieval among `count` held-out pairs with different captions, and ‖mean image − mean caption embedding‖₂."""
     generator = torch.Generator(device=device).manual_seed(20_003)
     scenes = sample_scenes(4 * count, generator, held_out=True)

@@ -13,11 +13,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,7 +86,7 @@ class AttributeReader(nn.Module):
 
     def __init__(self, settings: MicroVitSettings):
         super().__init__()
-        self.trunk = timm.create_model(**settings.architecture)
+        self.trunk = cast(VisionTransformer, timm.create_model(**settings.architecture))
         self.head = nn.Linear(settings.width, sum(HEADS.values()))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -102,7 +103,7 @@ def attribute_loss(logits: dict[str, Tensor], scenes: Scenes, settings: MicroVit
     """2 × cross-entropy of the kind + 0.5 × the sum over the other attributes."""
     targets = scenes.as_dict()
     weights = {name: settings.kind_weight if name == "kind" else settings.other_weight for name in HEADS}
-    return sum(weights[name] * F.cross_entropy(logits[name], targets[name]) for name in HEADS)
+    return cast(Tensor, sum(weights[name] * F.cross_entropy(logits[name], targets[name]) for name in HEADS))
 
 
 def pretrain(settings: MicroVitSettings, folder: Path, *, device: str = "cpu", **options: Any) -> dict[str, Any] | None:
@@ -113,7 +114,10 @@ def pretrain(settings: MicroVitSettings, folder: Path, *, device: str = "cpu", *
 class AttributeCourse(Course):
     """Learning to read the eight attributes."""
 
-    def build(self) -> nn.Module:
+    model: AttributeReader
+    average: AttributeReader
+
+    def build(self) -> AttributeReader:
         return AttributeReader(self.settings)
 
     def batch_loss(self) -> Tensor:
@@ -179,7 +183,7 @@ def evaluate(model: AttributeReader, count: int, device: str) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def digits_probe(trunk: nn.Module, device: str) -> dict[str, float]:
+def digits_probe(trunk: VisionTransformer, device: str) -> dict[str, float]:
     """Ridge regression from frozen features to scikit-learn's real digits: 1,000 train, 297 validation, 500 test.
 
     The penalty is chosen on the validation split; then the regression is refitted on both. Three kinds of features:

@@ -12,52 +12,26 @@ from cl_core.config import ConfigError
 from cl_core.events import Clock
 from cl_core.playground.frontier import neutral, points, row_of, text_of
 from cl_core.playground.recording import spectrum_events
-from cl_core.playground.settings import ACTIVATIONS, DEPTHS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
+from cl_core.playground.settings import ACTIVATIONS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
 from dashboard.frame import describe_panel, go_to, literal, sentence
+from dashboard.playground_controls import (
+    CUT_TITLES,
+    RULE_TITLES,
+    STREAM_TITLES,
+    STRENGTH_KEYS,
+    SWITCHES,
+    USUAL,
+    USUAL_VALUES,
+)
 from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.widgets.playground_board import board_record, layer_names, playground_board, positions, recorded_points
 from dashboard.widgets.projection_plane import projection_plane
 
-RULE_TITLES = {
-    "gpm": "GPM",
-    "sgp": "SGP",
-    "adam-nscl": "Adam-NSCL",
-    "ewc": "EWC",
-    "replay": "Replay",
-    "joint": "Joint training",
-    "none": "No protection",
-}
-STREAM_TITLES = {"permuted-digits": "Permuted", "rotated-digits": "Rotated", "split-digits": "Split"}
-USUAL = PlaygroundConfig()
 PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without it
 LOOK = 0.4  # seconds between looks while it waits
 REMEMBERED = 40  # positions of the trail
-SWITCHES = ("bylayer", "predict")
-USUAL_VALUES: dict[str, Any] = {  # of the controls, by their names in the URL
-    "protect": RULE_TITLES[USUAL.rule],
-    "digits": STREAM_TITLES[USUAL.stream],
-    "tasks": USUAL.tasks,
-    "parts": 5,
-    "similarity": "0",
-    "seed": USUAL.seed,
-    "depth": USUAL.depth,
-    "width": USUAL.width,
-    "activation": USUAL.activation,
-    "rate": "0.15",
-    "epochs": USUAL.epochs,
-    "batch": "64",
-    "cut": "what ε leaves over",
-    "alpha": "10",
-    "growth": "0",
-    "epsilon": "0.95",
-    "lambda": "1",
-    "images": "200",
-    "multiple": "10",
-    **dict.fromkeys(SWITCHES, False),
-    **{f"eps{layer}": "0.95" for layer in range(1, DEPTHS[1] + 2)},
-}
 BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
@@ -116,8 +90,7 @@ def network(rule: str) -> dict[str, Any]:
 def of_rule(rule: str) -> dict[str, Any]:
     """Settings of one rule beside its strength."""
     if rule == "adam-nscl":
-        cuts = {"energy": "what ε leaves over", "multiple": "up to a multiple of the smallest eigenvalue (paper)"}
-        return {"nscl_cut": _named("Null space", "cut", cuts, width=380)}
+        return {"nscl_cut": _named("Null space", "cut", CUT_TITLES, width=380)}
     if rule not in ("gpm", "sgp"):
         return {}
     with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
@@ -151,8 +124,7 @@ def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
 def strength_key(config: PlaygroundConfig) -> str:
     """The slider's name in the URL."""
     slider = slider_of(config)
-    names = {"energy": "epsilon", "ewc_lambda": "lambda", "images": "images", "nscl_multiple": "multiple"}
-    return names[slider.setting] if slider else ""
+    return STRENGTH_KEYS[slider.setting] if slider else ""
 
 
 def _usual(key: str, name: str) -> dict[str, Any]:
@@ -361,7 +333,8 @@ def arrive_with() -> None:
     """Settings that another page sent along, as if the URL named them."""
     for key in USUAL_VALUES:
         if (value := st.session_state.pop(f"_kept-{key}", None)) is not None:
-            set_control(key, value == "true" if key in SWITCHES else value)
+            usual = USUAL_VALUES[key]
+            set_control(key, value == "true" if key in SWITCHES else type(usual)(value))
             with suppress(StreamlitAPIException):  # bound already: the control writes the URL itself
                 st.query_params[key] = str(value)
 

@@ -8,6 +8,8 @@ import streamlit as st
 
 from cl_core.config import ConfigError
 from cl_core.events import AccuracyMeasured, SpectrumMeasured, UpdateByDirection, WeightSpectrumMeasured
+from cl_core.playground.recording import PRESET, playground_config
+from cl_core.playground.settings import PlaygroundConfig, at_strength, slider_of
 from cl_core.store import RunFolder, StoreError, fork_of
 from cl_core.store import boundaries as checkpoints
 from cl_core.summary import headline_readout, matrix_of, measures
@@ -23,7 +25,8 @@ from cl_core.whatif import (
     threshold_from,
 )
 from dashboard import launch
-from dashboard.frame import Frame, code, literal, panel, show_run
+from dashboard.frame import Frame, carry, code, go_to, literal, panel, show_run
+from dashboard.playground_controls import controls_of
 from dashboard.runs import runs_index
 from dashboard.tail import Log, Snapshot, log_of
 from dashboard.theme import change, percent, points, task_name
@@ -76,7 +79,12 @@ def _checkpoints(folder: RunFolder) -> dict:
 def try_it(frame: Frame, boundary: Boundary, threshold: Threshold) -> None:
     """The button that makes a fork of it."""
     folder = runs_index().find(frame.run)
-    if folder is None or not can_train():
+    if folder is None:
+        return
+    if (network := playground_network(folder)) is not None:
+        train_in_the_playground(network, threshold)
+        return
+    if not can_train():
         return
     reason, settings = why_not(frame, boundary, threshold, folder)
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
@@ -97,6 +105,40 @@ def try_it(frame: Frame, boundary: Boundary, threshold: Threshold) -> None:
             else f"Forks {code(folder.name)} after {task_name(boundary.task)} with {code(said)} and trains the rest."
         )
     say_trouble("whatif")
+
+
+def playground_network(folder: RunFolder) -> PlaygroundConfig | None:
+    """The network of a run that was kept in the Playground; None for any other run."""
+    try:
+        config = folder.config()
+        return playground_config(config) if config.preset == PRESET else None
+    except (StoreError, ConfigError):
+        return None
+
+
+def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> None:
+    """A kept network is small: its whole stream is trained again, with the threshold chosen here, in a second."""
+    slider = slider_of(network)
+    movable = slider is not None and slider.setting == "energy" and threshold.rule == "energy"
+    value = min(slider.positions, key=lambda p: abs(p - threshold.value)) if slider is not None and movable else 0.0
+    sent = controls_of(at_strength(network, value) if movable else network)
+    with st.container(horizontal=True, vertical_alignment="center", key="whatif-try"):
+        pressed = st.button(
+            "Try it for real in the Playground",
+            key="whatif-playground",
+            type="primary",
+            icon=":material/toys:",
+            on_click=carry,
+            args=(sent,),
+            help="Trains the network's whole stream again, in about a second",
+        )
+        st.caption(
+            f"Opens the Playground with {slider.label.lower()} = {slider.text(value)}, its nearest position."
+            if movable and slider is not None
+            else "Opens the Playground with this run's settings: its rule has no energy threshold to take along."
+        )
+    if pressed:
+        go_to("pages/playground.py")
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:

@@ -7,9 +7,11 @@ import json
 import pytest
 
 from cl_core.playground import PlaygroundConfig, train
+from cl_core.playground.recording import keep
 from cl_core.store import RunFolder
 from cl_core.summary import summarise
 from dashboard import playground_jobs
+from dashboard.playground_controls import controls_of
 from tests.dashboard.reading import words
 
 QUICK = {"tasks": "2", "epochs": "1"}
@@ -115,6 +117,27 @@ def test_a_run_is_kept_and_every_page_that_has_its_events_opens_it(open_page, ru
     for page in ("start", "run", "spectra", "forgetting", "whatif", "compare", "export"):
         said = words(open_page(page, run=job.run))
         assert "Traceback" not in said and len(said) > 40, page
+
+
+def test_a_kept_run_leads_back_with_another_threshold(open_page, runs_folder):
+    keep(PlaygroundConfig(tasks=3, epochs=1, similarity=0.5, energy=0.9), runs_folder, "kept")
+    app = open_page("whatif", run="kept")
+    app.select_slider(key="tau").set_value("0.7").run()
+    app.button(key="whatif-playground").click().run()
+    assert not app.exception
+    record = board(app)
+    assert record["texts"][record["at"]] == "0.7" and len(record["tasks"]) == 3
+    assert app.select_slider(key="similarity").value == "0.5" and app.number_input(key="epochs").value == 1
+
+
+def test_controls_stand_for_every_network():
+    config = PlaygroundConfig(rule="sgp", sgp_alpha=3.0, tasks=4, width=32, energy=(0.5, 0.9, 0.95), seed=2)
+    sent = controls_of(config)
+    assert sent == {
+        "protect": "SGP", "tasks": "4", "seed": "2", "width": "32", "alpha": "3", "bylayer": "true",
+        "eps1": "0.5", "eps2": "0.9",
+    }  # fmt: skip
+    assert controls_of(PlaygroundConfig()) == {}
 
 
 def test_what_cannot_be_trained_is_said(open_page, monkeypatch):

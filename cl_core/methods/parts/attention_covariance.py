@@ -15,8 +15,9 @@ matrices, up to a factor).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ from cl_core.linalg import (
     pulled_back_moment,
     second_moment,
 )
+from cl_core.methods.parts.event_values import array, number
+
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
 SPACES = ("affinity", "mixture")
 
@@ -59,6 +64,10 @@ def elbows(values: Tensor) -> Tensor:
 class PromptMoments(nn.Module):
     """The two moments over all finished tasks, and those of the task that ends."""
 
+    affinity: Tensor
+    mixture: Tensor
+    tasks: Tensor
+
     def __init__(
         self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
     ) -> None:
@@ -81,7 +90,7 @@ class PromptMoments(nn.Module):
         return tuple((kind, layer) for layer in range(self.layers) for kind in ("q", "attention"))
 
     @torch.no_grad()
-    def add(self, backbone, features: Features, prompts: Tensor) -> None:
+    def add(self, backbone: ViTBackbone, features: Features, prompts: Tensor) -> None:
         """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
         for layer in range(self.layers):
             q, attention = features.taps["q", layer], features.taps["attention", layer]  # [B,H,N,d/H], [B,H,N,N+M]
@@ -123,14 +132,14 @@ class PromptMoments(nn.Module):
                     clock,
                     layer,
                     space,
-                    values[layer].float(),
+                    array(values[layer].float()),
                     nullity,
                     cut.rule,
                     cut.used,
-                    protected_energy(values[layer], nullity),
-                    effective_rank(values[layer]),
-                    cut.free[layer],
-                    cut.protected[layer],
+                    number(protected_energy(values[layer], nullity)),
+                    number(effective_rank(values[layer])),
+                    number(cut.free[layer]),
+                    number(cut.protected[layer]),
                 )
 
     def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
@@ -140,19 +149,19 @@ class PromptMoments(nn.Module):
         """
         change = (after - before).double()
         movement = change.flatten(1).norm(dim=1) / before.double().flatten(1).norm(dim=1)
-        residual: dict[str, Sequence[Tensor | None]] = {space: [None] * self.layers for space in SPACES}
+        residual: dict[str, list[float | None]] = {space: [None] * self.layers for space in SPACES}
         isotropic = dict(residual)
         if int(self.tasks):
             for space, update in (("affinity", change), ("mixture", change.mT)):
                 moment = getattr(self, space)
                 top = self.basis(space)[0][..., 0]
-                residual[space] = condition_residual(update, moment, top=top)
-                isotropic[space] = isotropic_residual(moment, top=top)
+                residual[space] = [number(share) for share in condition_residual(update, moment, top=top)]
+                isotropic[space] = [number(share) for share in isotropic_residual(moment, top=top)]
         for layer in range(self.layers):
             yield UpdateMeasured(
                 clock,
                 layer,
-                movement[layer],
+                number(movement[layer]),
                 {s: residual[s][layer] for s in SPACES},
                 {s: isotropic[s][layer] for s in SPACES},
             )
@@ -175,4 +184,4 @@ class PromptMoments(nn.Module):
         for space, update in sides.items():
             _, vectors = self.basis(space)
             energies = (update @ vectors).square().sum(dim=-2)  # [L, n]
-            yield UpdateByDirection(clock, space, list(range(self.layers)), energies.float(), source)
+            yield UpdateByDirection(clock, space, list(range(self.layers)), array(energies.float()), source)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cl_core.config import check_knobs, knob
 from cl_core.events import Clock, Event, KeysMoved, StageEnded
+from cl_core.methods.parts.event_values import array, mean
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
 from cl_core.streams.stream import mixed_seed
 
@@ -54,6 +55,10 @@ class KeyConfig:
 class ClassKeys(nn.Module):
     """Grows with the tasks. Words and keys are buffers: they are learned between the engine's steps, and those of
     earlier classes are never written to again, unless they are `moving`: then replay goes on with them."""
+
+    words: Tensor
+    keys: Tensor
+    first: Tensor
 
     def __init__(self, config: KeyConfig, sentences: list[str], plain: list[list[str]], model: Any, seed: int) -> None:
         """`sentences`: "X <name>." of every class to come; `plain`: what is said of it with nothing learned."""
@@ -92,19 +97,19 @@ class ClassKeys(nn.Module):
                 losses = self.rebalance(model, mixtures, classes)
                 self.freeze(model, classes)
                 said.append(StageEnded(clock, "replay into the keys", losses, time.perf_counter() - started))
-        return [*said, KeysMoved(clock, *(values.float() for values in self.moved(model)))]
+        return [*said, KeysMoved(clock, *(array(values.float()) for values in self.moved(model)))]
 
     def embed(self, model: Any, words: Tensor, classes: range) -> Tensor:
         """k of words [c, m]: [c, d], unit rows."""
         return model.encode_text(self.texts[classes.start : classes.stop], replaced={1: words})
 
-    def learn(self, model: Any, z: Tensor, labels: Tensor, classes: range) -> dict[str, list[Tensor]]:
+    def learn(self, model: Any, z: Tensor, labels: Tensor, classes: range) -> dict[str, list[float]]:
         """Words of the current classes from unit embeddings z [n, d] of their images. Mean losses per epoch."""
         c, words = self.config, self.words[classes.start : classes.stop].clone().requires_grad_()
         old, targets = self.words[: classes.start], labels - classes.start
         optimiser = torch.optim.SGD([words], lr=c.key_rate)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "learning keys", classes.start))
-        said: dict[str, list[Tensor]] = {"cross_entropy": [], "orthogonality": []}
+        said: dict[str, list[float]] = {"cross_entropy": [], "orthogonality": []}
         for _ in range(c.key_epochs):
             parts = []
             for rows in torch.randperm(len(z), generator=generator).split(c.stage_batch):
@@ -112,22 +117,23 @@ class ClassKeys(nn.Module):
                 logits = model.logit_scale * z[rows] @ self.embed(model, words, classes).mT
                 losses = F.cross_entropy(logits, targets[rows]), c.key_overlap * overlap_of_words(words, old)
                 optimiser.zero_grad()
-                sum(losses).backward()
+                cast(Tensor, sum(losses)).backward()
                 optimiser.step()
                 parts.append([loss.detach().double() for loss in losses])
             for name, values in zip(said, zip(*parts, strict=True), strict=True):
-                said[name].append(sum(values) / len(values))
+                said[name].append(mean(values))
         self.words[classes.start : classes.stop] = words.detach()
         return said
 
-    def rebalance(self, model: Any, mixtures: GaussianMixtures, classes: range) -> dict[str, list[Tensor]]:
+    def rebalance(self, model: Any, mixtures: GaussianMixtures, classes: range) -> dict[str, list[float]]:
         """Words of the current classes (`moving`: of all) against all classes begun. Mean loss per epoch."""
         c, seen = self.config, range(classes.stop)
         free = seen if self.moving else classes
         words = self.words[free.start :].clone().requires_grad_()
         optimiser = torch.optim.SGD([words], lr=c.key_replay_rate)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "replay into keys", classes.start))
-        fixed, means = self.keys[: free.start], []
+        fixed = self.keys[: free.start]
+        means: list[float] = []
         for _ in range(c.key_replay_epochs):
             drawn, labels = mixtures.epoch(seen, generator)
             parts = []
@@ -138,7 +144,7 @@ class ClassKeys(nn.Module):
                 loss.backward()
                 optimiser.step()
                 parts.append(loss.detach().double())
-            means.append(sum(parts) / len(parts))
+            means.append(mean(parts))
         self.words[free.start :] = words.detach()
         return {"cross_entropy": means}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from cl_core.backbones.io_types import AS_IT_IS, Adaptation, ModelEdit
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.methods.method import Loss, Method
 from cl_core.streams.stream import Batch, TaskStream
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 TEXTS = 512  # sentences a pass where nothing is trained
 
@@ -44,13 +47,13 @@ class ClipMethod(Method, abc.ABC):
 
     text_is_trained: bool = True  # False: class texts are embedded once a task
 
-    def __init__(self, config: Any, backbone: Any, seed: int) -> None:
+    def __init__(self, config: Any, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, seed)
         self.classes = range(0)
         self._class_texts: tuple[object, Tensor] | None = None  # derived: of all classes, and of which weights
         self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, where the text tower stands still
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         unsaid = [task.title for task in stream if task.words is None]
         if unsaid:
             raise ConfigError(
@@ -59,8 +62,9 @@ class ClipMethod(Method, abc.ABC):
             )
         self._model = (backbone,)  # not a part of this module
         self.scale = float(backbone.logit_scale)
-        self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in task.words.texts(0)) for task in stream])
-        self._ensembles = [backbone.tokenize(sentences) for task in stream for sentences in task.words.texts()]
+        said = [task.words for task in stream if task.words is not None]
+        self._training_tokens = torch.cat([backbone.tokenize(s for (s,) in words.texts(0)) for words in said])
+        self._ensembles = [backbone.tokenize(sentences) for words in said for sentences in words.texts()]
 
     def begin_task(self, index: int, classes: range) -> None:
         self.classes = classes
@@ -72,7 +76,7 @@ class ClipMethod(Method, abc.ABC):
     def adaptation(self, *, training: bool = False) -> Adaptation:
         """How the model differs from the pre-trained one now; `training`: with what acts in the loss only."""
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: ClipBackbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return ModelEdit(adaptation=self.adaptation())
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
@@ -99,7 +103,7 @@ class ClipMethod(Method, abc.ABC):
         means = [part.mean(dim=0) for part in sentences.split([len(e) for e in self._ensembles])]
         return F.normalize(torch.stack(means), dim=1)
 
-    def task_texts(self, backbone: Any, adaptation: Adaptation) -> Tensor:
+    def task_texts(self, backbone: ClipBackbone, adaptation: Adaptation) -> Tensor:
         """t_c of the current task's classes in the first template: [c, e]; computed once where the text tower stands
         still."""
         if self._task_texts is not None:
@@ -111,7 +115,7 @@ class ClipMethod(Method, abc.ABC):
             self._task_texts = backbone.encode_text(tokens, adaptation=adaptation)
         return self._task_texts
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: ClipBackbone, batch: Batch) -> Loss:
         """Image-to-text cross-entropy over the current task's classes."""
         adaptation = self.adaptation(training=True)
         x = F.normalize(backbone(batch.images, adaptation=adaptation).pooled, dim=1)
@@ -129,7 +133,7 @@ class ClipMethod(Method, abc.ABC):
         state = self.state_dict().items()
         return sum(v.numel() * v.element_size() for k, v in state if not k.startswith("clip."))
 
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor]:
+    def adapted_weights(self, backbone: ClipBackbone) -> dict[str, Tensor]:
         """Name → W [out, in] of every attention projection as adapted; none if the model is as it was."""
         adaptation = self.adaptation()
         if adaptation is AS_IT_IS:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 class ClipWeights(nn.Module):
@@ -15,7 +18,7 @@ class ClipWeights(nn.Module):
     In `state_dict` and `get_parameter` a name's dots are written as slashes, because modules split names at dots.
     """
 
-    def __init__(self, backbone: Any, names: Iterable[str]) -> None:
+    def __init__(self, backbone: ClipBackbone, names: Iterable[str]) -> None:
         super().__init__()
         self.names = tuple(names)
         for name in self.names:
@@ -25,7 +28,7 @@ class ClipWeights(nn.Module):
         self._places = {name: place for name, place in places.items() if place.parameter in self.names}
 
     def __getitem__(self, name: str) -> nn.Parameter:
-        return self._parameters[name.replace(".", "/")]
+        return cast(nn.Parameter, self._parameters[name.replace(".", "/")])  # none is None
 
     def weights(self) -> dict[str, Tensor]:
         """Name → parameter: an adaptation's `weights`."""
@@ -54,7 +57,7 @@ class ClipWeights(nn.Module):
         self.map(name).add_(update)
 
 
-def attention_parameters(backbone: Any, maps: Iterable[str]) -> list[str]:
+def attention_parameters(backbone: ClipBackbone, maps: Iterable[str]) -> list[str]:
     """The parameters in which these maps lie, each once, in order."""
     return list(dict.fromkeys(backbone.linear_map(name).parameter for name in maps))
 

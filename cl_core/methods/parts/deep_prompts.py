@@ -10,6 +10,7 @@ linear head on its own classes only; at test time all heads are concatenated (no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -60,12 +61,14 @@ class DeepPrompts(nn.Module):
     def begin_task(self, index: int, classes: range) -> None:
         """A head for `classes`; earlier heads stay as they are and are never trained again."""
         head = nn.Linear(self.width, len(classes))
-        generator, previous = self._generator(len(self.heads) + 1), self.heads[-1] if len(self.heads) else None
+        generator = self._generator(len(self.heads) + 1)
+        previous = cast(nn.Linear, self.heads[-1]) if len(self.heads) else None
         with torch.no_grad():
-            if self.config.head_init == "official" and previous is None:
+            official = self.config.head_init == "official"
+            if official and previous is None:
                 nn.init.trunc_normal_(head.weight, std=0.02, generator=generator)
                 nn.init.zeros_(head.bias)
-            elif self.config.head_init == "official" and len(self.heads) == 1 and previous.out_features == len(classes):
+            elif official and len(self.heads) == 1 and previous is not None and previous.out_features == len(classes):
                 head.load_state_dict(previous.state_dict())
             else:
                 bound = self.width**-0.5

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ from cl_core.linalg import (
     unit_norm,
 )
 from cl_core.methods.parts.clip_weights import key
+from cl_core.methods.parts.event_values import array, number
+
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Layer:
         return self.input_last(self.input_last(matrix) @ projector)
 
 
-def projected_layers(backbone: Any) -> list[Layer]:
+def projected_layers(backbone: ClipBackbone) -> list[Layer]:
     """The 2L + 1 matrices of the image tower, in order."""
     mlp = [
         Layer(backbone.linear_map(f"image.{block}.{space}").parameter, block, space, (tap, block))
@@ -67,7 +71,9 @@ def projected_layers(backbone: Any) -> list[Layer]:
 class InputMoments(nn.Module):
     """M of every layer over all finished tasks; layers go by their parameter's name."""
 
-    def __init__(self, backbone: Any, layers: Sequence[Layer], fading: Collection[str]) -> None:
+    tasks: Tensor
+
+    def __init__(self, backbone: ClipBackbone, layers: Sequence[Layer], fading: Collection[str]) -> None:
         super().__init__()
         self.layers, self.names, self.fading = layers, tuple(x.parameter for x in layers), frozenset(fading)
         for layer in layers:
@@ -79,7 +85,7 @@ class InputMoments(nn.Module):
         self.register_load_state_dict_post_hook(lambda *_: self._bases.clear())
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._buffers[key(name)]
+        return cast(Tensor, self._buffers[key(name)])  # none is None
 
     def basis(self, name: str) -> tuple[Tensor, Tensor]:
         """λ [d] and V [d, d] of a layer's M in float64, decomposed once as long as M stays what it is."""
@@ -116,7 +122,9 @@ class InputMoments(nn.Module):
         parameter; none for the first task. The image projection counts with the last block.
         """
         for block, group in itertools.groupby(self.layers, lambda layer: layer.block):
-            layers, moved, size = list(group), 0.0, 0.0
+            layers = list(group)
+            moved: Tensor | float = 0.0
+            size: Tensor | float = 0.0
             residual, isotropic, leak = (dict.fromkeys(layer.space for layer in layers) for _ in range(3))
             for layer in layers:
                 name, space = layer.parameter, layer.space
@@ -130,7 +138,7 @@ class InputMoments(nn.Module):
                 if change.any():
                     residual[space] = condition_residual(change, self[name], top=top)
                     leak[space] = (change - change @ projectors[name].double()).norm() / change.norm()
-            yield UpdateMeasured(clock, block, (moved / size) ** 0.5, residual, isotropic, leak)
+            yield UpdateMeasured(clock, block, number((moved / size) ** 0.5), residual, isotropic, leak)
 
     def directions(
         self,
@@ -145,8 +153,9 @@ class InputMoments(nn.Module):
         projected. Called before `fold_task`, like `updates`; nothing in the first task."""
         if not int(self.tasks):
             return
-        wanted = {name: proposals.get(f"clip.{name.replace('.', '/')}") for name in self.names}
-        if any(value is None for value in wanted.values()):
+        asked = {name: proposals.get(f"clip.{name.replace('.', '/')}") for name in self.names}
+        wanted = {name: value for name, value in asked.items() if value is not None}
+        if len(wanted) < len(asked):
             wanted, source = {name: after[name] - before[name] for name in self.names}, "net change"
         for space in dict.fromkeys(layer.space for layer in self.layers):
             layers, energies = [layer for layer in self.layers if layer.space == space], []
@@ -154,25 +163,25 @@ class InputMoments(nn.Module):
                 update = layer.input_last(wanted[layer.parameter].double())
                 energies.append((update @ self.basis(layer.parameter)[1]).square().sum(dim=0))
             stacked = torch.stack(energies).float()
-            yield UpdateByDirection(clock, space, [layer.block for layer in layers], stacked, source)
+            yield UpdateByDirection(clock, space, [layer.block for layer in layers], array(stacked), source)
 
     def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
         """What the next task will be held to: one event a layer, with the gains that `project` gives an update."""
         for layer in self.layers:
             values = self.basis(layer.parameter)[0].to(self[layer.parameter].dtype)
-            nullity = len(values) - tail_energy_cut(values, rho)
+            nullity = len(values) - cast(int, tail_energy_cut(values, rho))  # of one spectrum: one number
             even = (nullity / len(values)) ** 0.5
             free, protected = {"shrink": (even, even), "none": (1.0, 1.0)}.get(project, (1.0, 0.0))
             yield SpectrumMeasured(
                 clock,
                 layer.block,
                 layer.space,
-                values,
+                array(values),
                 nullity,
                 f"tail {rho:g}",
                 project in ("gradient", "update"),
-                protected_energy(values, nullity),
-                effective_rank(values),
+                number(protected_energy(values, nullity)),
+                number(effective_rank(values)),
                 free,
                 protected,
             )

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.events import Clock, IntraClassMeasured
+from cl_core.methods.parts.event_values import array, number
 
 
 def intra_class(clock: Clock, space: str, x: Tensor, labels: Tensor, classes: range) -> IntraClassMeasured:
@@ -25,5 +26,10 @@ def intra_class(clock: Clock, space: str, x: Tensor, labels: Tensor, classes: ra
     between = (cosines.sum(dim=1) - cosines.diagonal()) / (len(classes) - 1)  # NaN for a single class
     nearest = (x @ F.normalize(means, dim=1).mT).argmax(dim=1) == targets
     return IntraClassMeasured(
-        clock, space, length.float(), within.float(), between.float(), 100 * nearest.double().mean()
+        clock,
+        space,
+        array(length.float()),
+        array(within.float()),
+        array(between.float()),
+        number(100 * nearest.double().mean()),
     )

@@ -63,6 +63,10 @@ def fitted(x: Tensor, components: int, seed: int) -> Mixture:
 class GaussianMixtures(nn.Module):
     """One mixture per class; grows with the tasks. Components that a class does not have weigh 0."""
 
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
     def __init__(self, components: int, width: int, draws: int) -> None:
         """`draws`: features per class in one epoch of replay."""
         super().__init__()

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import BlockEdit, Features, ModelEdit, Tap
 from cl_core.config import check_knobs, knob
 from cl_core.linalg import gram
@@ -42,6 +42,9 @@ class KeyValueConfig:
 
 class InputGram(nn.Module):
     """Σ x xᵀ over the tokens x of one pass, per block, and their number. Never saved half done."""
+
+    _sums: Tensor | None
+    _rows: int
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -74,9 +77,8 @@ class KeyValueMethod(Method):
     """Abstract. A subclass says what ΔW is and what protects the past."""
 
     Config = KeyValueConfig
-    optimiser = "adam"
 
-    def __init__(self, config: KeyValueConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: KeyValueConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, seed)
         heads = PromptConfig(
             prompt_length=0,
@@ -87,6 +89,11 @@ class KeyValueMethod(Method):
         )
         self.tuning = DeepPrompts(heads, backbone.depth, backbone.width, seed)
         self.inputs = InputGram(backbone.depth)
+
+    @property
+    def optimiser(self) -> str:
+        """Of all groups, by its name in `ParameterGroup`."""
+        return "adam"
 
     @abc.abstractmethod
     def change(self) -> Tensor:
@@ -103,7 +110,7 @@ class KeyValueMethod(Method):
         changed = ParameterGroup("keys and values", self.changed(), self.config.rate, self.config.weight_decay)
         return [replace(group, optimiser=self.optimiser) for group in (changed, *self.tuning.groups("tuning"))]
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         changes = enumerate(self.change())
         branches = {layer: dict(zip((KEYS, VALUES), change, strict=True)) for layer, change in changes}
         return ModelEdit({layer: BlockEdit(branches=own) for layer, own in branches.items()})
@@ -111,13 +118,13 @@ class KeyValueMethod(Method):
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
 
-    def collectors(self, backbone: Any) -> list[Collector]:
+    def collectors(self, backbone: Backbone) -> list[Collector]:
         return [Collector(self.inputs.taps, lambda features, batch: self.inputs.add(features))]
 
-    def adapted_weights(self, backbone: Any) -> dict[str, Tensor]:
+    def adapted_weights(self, backbone: Backbone) -> dict[str, Tensor]:
         """Name → W + ΔW [d, d] of every key and value map, as it stands."""
         change = self.change().detach()
         return {

@@ -13,12 +13,12 @@ the core of old queries out of every step of a key, "freeze-used" keeps the keys
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import ConfigError, check_knobs, knob
 from cl_core.linalg import core_space, gram
 from cl_core.methods.parts.query_features import FrozenQueries
@@ -54,6 +54,11 @@ class KeyedPromptConfig:
 class KeyedPrompts(nn.Module):
     """A component: prompts, keys, and what past tasks asked of the keys."""
 
+    past_queries: Tensor
+    task_queries: Tensor
+    used: Tensor
+    task_used: Tensor
+
     def __init__(self, count: int, picked: int, width: int, query_width: int, seed: int) -> None:
         super().__init__()
         self.picked = picked
@@ -84,7 +89,7 @@ class KeyedPrompts(nn.Module):
         self.task_queries += gram(queries.double())
 
     @torch.no_grad()
-    def query(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
+    def query(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """q [B, e], unit, of images [B, 3, S, S]."""
         return F.normalize(self.queries(backbone, images, ids), dim=1)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.config import check_knobs, knob
 from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.parts.answer_cache import Kept
@@ -38,7 +39,9 @@ class PoolConfig:
 class PoolMethod(Method, abc.ABC):
     """Abstract: frozen queries, a head per task, Adam, and prompts that may differ from image to image."""
 
-    def __init__(self, config: Any, backbone: Any, seed: int) -> None:
+    nothing: Tensor
+
+    def __init__(self, config: Any, backbone: Backbone, seed: int) -> None:
         super().__init__(config, seed)
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.query = FrozenQueries()
@@ -57,7 +60,7 @@ class PoolMethod(Method, abc.ABC):
             ParameterGroup("head", self.heads.trained("heads"), self.config.head_rate),
         ]
 
-    def answers_kept(self, backbone: Any) -> list[Kept]:
+    def answers_kept(self, backbone: Backbone) -> list[Kept]:
         return [self.query.kept(backbone)]
 
     def head_loss(self, pooled: Tensor, labels: Tensor) -> Loss:

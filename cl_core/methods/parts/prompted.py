@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit
 from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
@@ -17,7 +16,7 @@ class PromptedMethod(Method):
 
     Config = PromptConfig
 
-    def __init__(self, config: PromptConfig, backbone: Any, seed: int) -> None:
+    def __init__(self, config: PromptConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, seed)
         self.tuning = DeepPrompts(config, backbone.depth, backbone.width, seed)
 
@@ -32,11 +31,11 @@ class PromptedMethod(Method):
         """The prompts [L, M, d] as they stand."""
         return self.tuning.prompts.detach()
 
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.tuning.edit()
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)

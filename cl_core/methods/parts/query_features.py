@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 16  # images a pass
@@ -23,11 +22,11 @@ class FrozenQueries:
         self._answers = KeptAnswers(PORTION)
 
     @torch.no_grad()
-    def __call__(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> Tensor:
+    def __call__(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> Tensor:
         with backbone.computing_in(torch.float32):
             return self._answers(lambda part: backbone.features(part).pooled, images, ids, self.kept(backbone).images)
 
-    def kept(self, backbone: Any) -> Kept:
+    def kept(self, backbone: Backbone) -> Kept:
         """What is held in memory at most."""
         each = 4 * backbone.pooled_width  # bytes, float32
         return Kept(backbone.name, self.kept_bytes // each, self.kept_bytes // each * each)

@@ -15,7 +15,7 @@ averaged over the two directions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,15 @@ from torch import Tensor
 from cl_core.backbones.io_types import AS_IT_IS, Adaptation
 from cl_core.streams.stream import Pairs
 
+if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
+    from cl_core.backbones.clip import ClipBackbone
+
 
 class ReferencePairs:
     """One task's pairs, always in the same order, in batches that are cycled through."""
 
     def __init__(
-        self, backbone: Any, pairs: Pairs, prepare: Callable[[Tensor], Tensor], size: int, scale: float
+        self, backbone: ClipBackbone, pairs: Pairs, prepare: Callable[[Tensor], Tensor], size: int, scale: float
     ) -> None:
         self.pairs, self.prepare, self.size, self.scale = pairs, prepare, size, scale
         self.tokens = backbone.tokenize(pairs.captions)
@@ -45,7 +48,7 @@ class ReferencePairs:
     def rows(self, batch: int) -> slice:
         return slice(batch * self.size, (batch + 1) * self.size)
 
-    def logits(self, backbone: Any, batch: int, adaptation: Adaptation = AS_IT_IS) -> Tensor:
+    def logits(self, backbone: ClipBackbone, batch: int, adaptation: Adaptation = AS_IT_IS) -> Tensor:
         """U = s X Tᵀ: [B, B]."""
         rows = self.rows(batch)
         pictures = self.prepare(self.pairs.pictures[rows]).to(self.tokens.device)
@@ -55,12 +58,12 @@ class ReferencePairs:
         return self.scale * x @ backbone.encode_text(self.tokens[rows], adaptation=adaptation).mT
 
     @torch.no_grad()
-    def ask_teacher(self, backbone: Any) -> None:
+    def ask_teacher(self, backbone: ClipBackbone) -> None:
         """V of every batch: the untouched model looks at each pair once."""
         self.teacher = [self.logits(backbone, batch) for batch in range(self.batches)]
 
     @torch.no_grad()
-    def keep_texts(self, backbone: Any, adaptation: Adaptation) -> None:
+    def keep_texts(self, backbone: ClipBackbone, adaptation: Adaptation) -> None:
         """From now on captions are as `adaptation` reads them: for a text tower that stands still."""
         batches = [self.tokens[self.rows(batch)] for batch in range(self.batches)]
         self._texts = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in batches])
@@ -79,7 +82,7 @@ def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor
 def alignment(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """L_MAP of U [B, B]: CLIP's contrastive loss where all captions of the same kind are right."""
     targets = same_caption(labels).to(logits)
-    return sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT))
+    return cast(Tensor, sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT)))
 
 
 def same_caption(labels: Tensor) -> Tensor:

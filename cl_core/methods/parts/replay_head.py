@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cl_core.methods.parts.event_values import mean
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
 from cl_core.streams.stream import mixed_seed
 
@@ -22,6 +23,10 @@ TEMPERATURE = 0.1
 
 class AlignedHead(nn.Module):
     """Grows with the tasks. The aligned rows are buffers: the engine's steps never see them."""
+
+    weight: Tensor
+    bias: Tensor
+    aligned: Tensor
 
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
@@ -54,13 +59,15 @@ class AlignedHead(nn.Module):
 
     def align(
         self, mixtures: GaussianMixtures | None, *, rate: float = 0.0, epochs: int = 0, batch: int = 1
-    ) -> dict[str, list[Tensor]]:
+    ) -> dict[str, list[float]]:
         """A new copy, balanced by draws from the mixtures; None: as it was trained. Mean loss per epoch."""
         weight = torch.cat(list(self.weights)).detach().clone().requires_grad_()
         bias = torch.cat(list(self.biases)).detach().clone().requires_grad_()
-        optimiser, means = torch.optim.SGD([weight, bias], lr=rate), []
+        optimiser = torch.optim.SGD([weight, bias], lr=rate)
+        means: list[float] = []
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "replay into head", len(bias)))
         for _ in range(epochs if mixtures is not None else 0):
+            assert mixtures is not None
             parts = []
             drawn, labels = mixtures.epoch(range(len(bias)), generator)
             for x, targets in zip(drawn.split(batch), labels.split(batch), strict=True):
@@ -69,7 +76,7 @@ class AlignedHead(nn.Module):
                 loss.backward()
                 optimiser.step()
                 parts.append(loss.detach().double())
-            means.append(sum(parts) / len(parts))
+            means.append(mean(parts))
         self.weight, self.bias = weight.detach(), bias.detach()
         self.aligned.fill_(len(bias))
         return {"cross_entropy": means}

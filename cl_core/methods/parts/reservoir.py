@@ -38,6 +38,12 @@ class Drawn:
 class Reservoir(nn.Module):
     """A component that a method owns; all of it is state."""
 
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+    known: Tensor
+    seen: Tensor
+
     def __init__(self, places: int, size: int, seed: int) -> None:
         super().__init__()
         self.seed = seed

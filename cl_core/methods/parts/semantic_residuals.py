@@ -16,6 +16,8 @@ straight-through estimator); r of a class gets gradient only where it was chosen
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,7 +92,7 @@ class SemanticResiduals(nn.Module):
         current, old = self.residuals[-1], torch.cat(list(self.residuals[:-1]), dim=1).detach()
         parts = 2 if self.site == "prefix" else 1
         pairs = zip(current.chunk(parts, dim=2), old.chunk(parts, dim=2), strict=True)
-        return sum(crowding(new.flatten(2), before.flatten(2)) for new, before in pairs)
+        return cast(Tensor, sum(crowding(new.flatten(2), before.flatten(2)) for new, before in pairs))
 
     def _orthogonal(self, what: str, total: int, width: int) -> Tensor:
         """[L, total, width], orthonormal rows in each block where total ≤ width."""

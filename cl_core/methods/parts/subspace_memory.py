@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.backbone import Backbone
 from cl_core.linalg import (
     absorb,
     allocation_projector,
@@ -48,6 +49,11 @@ def site_tokens(backbone: Any, block: int, images: Tensor) -> Tensor:
 class EmbeddingSpaces(nn.Module):
     """A component: moments are its state, everything else follows from them in `refresh`."""
 
+    pretrained_moment: Tensor
+    moments: Tensor
+    rows: Tensor
+    finished: Tensor
+
     def __init__(self, width: int, seed: int) -> None:
         super().__init__()
         self.width, self.seed = width, seed
@@ -70,7 +76,7 @@ class EmbeddingSpaces(nn.Module):
             rows = site_tokens(backbone, block, images.to(self.moments.device))
             self.pretrained_moment += gram(rows.double())
 
-    def see_weights(self, backbone: Any, block: int) -> None:
+    def see_weights(self, backbone: Backbone, block: int) -> None:
         """The rows of the block's query, key and value weights stand for it: the directions that it reads."""
         for part in "qkv":
             self.pretrained_moment += gram(backbone.map_weight(f"image.{block}.{part}").double())

@@ -15,6 +15,9 @@ class TeacherTable(nn.Module):
     """Numbers of images and a row of answers each; empty between tasks. Part of a run's state: a resumed run must not
     ask again, because a batch of another size rounds differently."""
 
+    keys: Tensor
+    answers: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("keys", torch.zeros(0, dtype=torch.int64))

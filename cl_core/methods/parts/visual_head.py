@@ -22,6 +22,9 @@ class VisualHead(nn.Module):
     W is a buffer, not a parameter: it is learned between tasks from stored features, never by the engine's steps.
     """
 
+    rows: Tensor
+    filled: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(0, width))  # W
