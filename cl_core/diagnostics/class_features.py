@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.io_types import Features
-from cl_core.diagnostics.landing import as_array, as_number
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, MixtureFitted, ResidualMeasured
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.feature_stats import intra_class
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
 from cl_core.methods.parts.semantic_residuals import SemanticResiduals
@@ -77,7 +77,7 @@ class ClassFeatures(Observer):
         pooled, labels = torch.cat(self._pooled), torch.cat(self._labels)
         said: list[Event] = [intra_class(clock, "features", pooled, labels, method.classes)]
         added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float()
-        said.append(ResidualMeasured(clock, as_array(added / bare), as_array(added / entering)))
+        said.append(ResidualMeasured(clock, array(added / bare), array(added / entering)))
         if method.tokens is not None:
             said += [
                 mixture_fit(clock, label, self.of(label), method.tokens, method.token_seed + label)
@@ -94,7 +94,7 @@ def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures,
         held[:] = True
     learned = x[~held] if (~held).any() else x
     mixture, gaussian = (
-        as_number(fitted(learned, count, seed).log_density(x[held]).mean() / x.shape[1])
+        number(fitted(learned, count, seed).log_density(x[held]).mean() / x.shape[1])
         for count in (mixtures.components, 1)
     )
     generator, count = torch.Generator().manual_seed(seed), min(len(x), SHOWN)
@@ -104,11 +104,11 @@ def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures,
 
     def seen(rows: Tensor) -> np.ndarray:
         flat = (rows.double() - centre) @ axes.mT
-        return as_array(F.pad(flat, (0, 2 - flat.shape[1])).half())
+        return array(F.pad(flat, (0, 2 - flat.shape[1])).half())
 
     share = sizes[:2].square().sum() / sizes.square().sum().clamp_min(1e-30)
     kept = mixtures[label]
     return MixtureFitted(
         clock, label, len(kept.weights), mixture, gaussian, seen(x[:count]), seen(kept.draw(count, generator)),
-        seen(fitted(x, 1, seed).draw(count, generator)), as_number(share),
+        seen(fitted(x, 1, seed).draw(count, generator)), number(share),
     )  # fmt: skip

@@ -6,7 +6,6 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
-from cl_core.diagnostics.landing import as_array, as_number
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import ConceptorMeasured, Event, SpectrumMeasured, TradeOffMeasured, UpdateMeasured
 from cl_core.linalg import (
@@ -18,6 +17,7 @@ from cl_core.linalg import (
     spectrum,
     splitting_costs,
 )
+from cl_core.methods.parts.event_values import array, number
 
 SPACE = "kv"
 
@@ -68,12 +68,12 @@ class SplitSpectra(Observer):
             if began:
                 moment, top = method.moment[layer], values[layer, 0]
                 major = vectors[layer][:, : cuts[layer]]
-                isotropic[SPACE] = as_number(isotropic_residual(moment, top=top))
+                isotropic[SPACE] = number(isotropic_residual(moment, top=top))
                 if change.any():
-                    residual[SPACE] = as_number(condition_residual(change, moment, top=top))
-                    leak[SPACE] = as_number((change @ major).norm() / change.norm())
+                    residual[SPACE] = number(condition_residual(change, moment, top=top))
+                    leak[SPACE] = number((change @ major).norm() / change.norm())
             found = method.merged[layer].flatten(0, 1) + method.pretrained(layer).to(change.device)
-            movement = as_number(change.norm() / found.double().norm())
+            movement = number(change.norm() / found.double().norm())
             said.append(UpdateMeasured(view.clock, layer, movement, residual, isotropic, leak))
         return said
 
@@ -90,17 +90,17 @@ class SplitSpectra(Observer):
                     view.clock,
                     layer,
                     SPACE,
-                    as_array(eigenvalues.float()),
+                    array(eigenvalues.float()),
                     nullity,
                     f"trade-off α = {alpha:g}",
                     True,
-                    as_number(protected_energy(eigenvalues, nullity)),
-                    as_number(effective_rank(eigenvalues)),
+                    number(protected_energy(eigenvalues, nullity)),
+                    number(effective_rank(eigenvalues)),
                     1.0,
                     0.0,
                 )
             )
-            costs = as_array(loss[layer].float()), as_array(gain[layer].float())
+            costs = array(loss[layer].float()), array(gain[layer].float())
             said.append(TradeOffMeasured(view.clock, layer, SPACE, *costs, cut))
         return said
 
@@ -116,10 +116,10 @@ class Conceptors(Observer):
             ConceptorMeasured(
                 view.clock,
                 layer,
-                as_array(spectrum(method.past[layer]).float()),
-                as_number(capacity(method.past[layer])),
-                as_number(capacity(own[layer])),
-                as_number(aperture[layer]),
+                array(spectrum(method.past[layer]).float()),
+                number(capacity(method.past[layer])),
+                number(capacity(own[layer])),
+                number(aperture[layer]),
                 method.config.threshold,
             )
             for layer in range(len(own))

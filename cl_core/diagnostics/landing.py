@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,16 +29,6 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
         for place, part in zip(far, parts, strict=True):
             found[place] = part.view(tensors[place].dtype).view(tensors[place].shape)
     return found
-
-
-def as_array(value: Tensor) -> np.ndarray:
-    """The same tensor, in the place of an array in an event that `landed` will be given."""
-    return cast(np.ndarray, value)
-
-
-def as_number(value: Tensor) -> float:
-    """The same tensor without axes, in the place of a number in an event that `landed` will be given."""
-    return cast(float, value)
 
 
 def landed(moment: Iterable[Event]) -> tuple[Event, ...]:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.io_types import Features
-from cl_core.diagnostics.landing import as_array
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.diagnostics.updates import Asked
 from cl_core.events import Event, PromptsDrifted
-from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, ReadsKeys, elbows
+from cl_core.methods.parts.event_values import array
 from cl_core.streams.stream import Batch
 
 
@@ -53,7 +53,7 @@ class PromptDrift(Observer):
             return []
         prompts = view.method.deep_prompts
         means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
-        return [PromptsDrifted(view.clock, as_array(prompts.half()), as_array(means), as_array(spreads))]
+        return [PromptsDrifted(view.clock, array(prompts.half()), array(means), array(spreads))]
 
 
 class PromptSpectra(Asked):
@@ -72,7 +72,8 @@ class PromptSpectra(Asked):
 
     def collect(self, view: View, features: Features, batch: Batch) -> list[Event]:
         assert self.own is not None
-        self.own.add(view.backbone, features, cast(HasDeepPrompts, view.method).deep_prompts)
+        backbone = cast(ReadsKeys, view.backbone)  # deep prompts go into the blocks of a ViT
+        self.own.add(backbone, features, cast(HasDeepPrompts, view.method).deep_prompts)
         return []
 
     def task_trained(self, view: View) -> list[Event]:

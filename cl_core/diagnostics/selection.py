@@ -15,9 +15,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from cl_core.diagnostics.landing import as_array, as_number
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SelectionMeasured
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch
 
@@ -107,9 +107,9 @@ class SelectionTally:
                 clock,
                 layer,
                 self._said[layer].of,
-                as_array((sums / self._images[:, None]).float()),
+                array((sums / self._images[:, None]).float()),
                 list(self._said[layer].owners),
-                as_number(100 * self._own[layer] / images) if self._said[layer].of else None,
+                number(100 * self._own[layer] / images) if self._said[layer].of else None,
             )
             for layer, sums in sorted(self._sums.items())
         ]

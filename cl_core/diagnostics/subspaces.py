@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_core.diagnostics.landing import as_array, as_number
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SubspaceMeasured
 from cl_core.linalg import effective_rank, principal_angles, space_shares, spectrum, subspace_overlap
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.keyed_prompts import KeyedPrompts
 from cl_core.methods.parts.subspace_memory import PARTS, EmbeddingSpaces
 
@@ -96,16 +96,16 @@ class Subspaces(Observer):
         return SubspaceMeasured(
             clock,
             method.config.site,
-            as_array(values.float()),
+            array(values.float()),
             rule.energy,
             core.shape[1],
-            as_number(effective_rank(values.sqrt())),
+            number(effective_rank(values.sqrt())),
             _row([subspace_overlap(core, other) for other in others]),
             np.maximum(ranks, core.shape[1]) / np.float32(spaces.width),
-            as_array(angles),
+            array(angles),
             spaces.budget(),
-            dict(zip(PARTS, map(as_number, self.shares / self.shares.sum()), strict=True)) if told else {},
-            as_number(self.passed / self.shares.sum()) if told else None,
+            dict(zip(PARTS, map(number, self.shares / self.shares.sum()), strict=True)) if told else {},
+            number(self.passed / self.shares.sum()) if told else None,
             _row([(moved @ c).norm() / moved.norm() for c in others[1:]] if moved is not None and moved.any() else []),
             np.sqrt(ranks[1:] / np.float32(spaces.width)),
             rule.projection,
@@ -121,4 +121,4 @@ class Subspaces(Observer):
 
 
 def _row(values: list[Tensor]) -> np.ndarray:
-    return as_array(torch.stack(values).float() if values else torch.zeros(0))
+    return array(torch.stack(values).float() if values else torch.zeros(0))

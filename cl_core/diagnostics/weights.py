@@ -19,10 +19,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cl_core.diagnostics.landing import as_array, as_number
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.linalg import effective_rank, singular_directions, weight_split
+from cl_core.methods.parts.event_values import array, number
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class WeightWatch(Observer):
             self._before[name] = now.detach().clone()
         for space, blocks in spread.items():
             stacked = torch.stack(list(blocks.values())).float()
-            said.append(UpdateByDirection(clock, space, list(blocks), as_array(stacked), "net change"))
+            said.append(UpdateByDirection(clock, space, list(blocks), array(stacked), "net change"))
         return said
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -136,21 +136,21 @@ def _compare(
     event = WeightSpectrumMeasured(
         clock,
         name,
-        as_array(sigma.float()),
-        as_array(after.float()),
+        array(sigma.float()),
+        array(after.float()),
         rule.rho,
         k,
         written,
         bound if rule.used else "none",
         rule.used,
-        as_number(effective_rank(after)),
-        as_number(effective_rank(sigma)),
-        as_number((u[:, :k].mT @ change).norm() / size) if moved else None,
-        as_number((change @ vh[:k].mT).norm() / size) if moved else None,
+        number(effective_rank(after)),
+        number(effective_rank(sigma)),
+        number((u[:, :k].mT @ change).norm() / size) if moved else None,
+        number((change @ vh[:k].mT).norm() / size) if moved else None,
         (k / d) ** 0.5,
-        as_number((u_first.mT @ total).norm() / total.norm()) if strayed else None,
-        as_number((u_first.mT @ u[:, :k]).square().sum() / min(k_first, k)),
-        as_number(size / before.norm()),
+        number((u_first.mT @ total).norm() / total.norm()) if strayed else None,
+        number((u_first.mT @ u[:, :k]).square().sum() / min(k_first, k)),
+        number(size / before.norm()),
         # Only what lay in the tail can rise past σ_k: the first k values of an untouched spectrum do not.
         (after > sigma[k - 1] * (1 + 1e-6)).sum() - (sigma > sigma[k - 1] * (1 + 1e-6)).sum(),
         seconds,

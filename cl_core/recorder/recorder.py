@@ -19,13 +19,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from cl_core.config import ConfigError, RunConfig, StreamConfig
-from cl_core.diagnostics.landing import as_number, landed
+from cl_core.diagnostics.landing import landed
 from cl_core.diagnostics.weights import WeightWatch
 from cl_core.engine.environment import environment
 from cl_core.events import (
@@ -199,8 +199,8 @@ class Recorder:
         rates = {}
         if self._optimizer is not None:
             rates = {f"group {i + 1}": float(g["lr"]) for i, g in enumerate(self._optimizer.param_groups)}
-        proposed = {name: as_number(sizes[0]) for name, sizes in self._norms.items()}
-        applied = {name: as_number(sizes[1]) for name, sizes in self._norms.items()}
+        proposed = {name: cast(float, sizes[0]) for name, sizes in self._norms.items()}
+        applied = {name: cast(float, sizes[1]) for name, sizes in self._norms.items()}
         self._norms = {}
         clock = Clock(self._task, self._epoch, self._step)
         shown = math.nan if batch_accuracy is None else float(batch_accuracy)
