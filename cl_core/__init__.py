@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):  # on demand: importing cl_core imports nothing else
+def __getattr__(name: str) -> object:  # on demand: importing cl_core imports nothing else
     if name in ("open_run", "compare_runs"):
         from importlib import import_module
 

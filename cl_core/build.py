@@ -12,7 +12,7 @@ from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, Scheme
 from cl_core.streams.stream import TaskStream
 
 
-def check(config: RunConfig) -> tuple[type, Any]:
+def check(config: RunConfig) -> tuple[type[Any], Any]:
     """The method's class and its checked settings: what can be refused without loading a backbone or a stream.
 
     Raises ConfigError in one sentence.
@@ -90,6 +90,7 @@ def build(
     Trainers built together may share frozen models and streams: pass functions that give out what there is already.
     """
     kind, settings = check(config)  # first: cheap, and most often wrong
+    assert config.seed is not None  # only a run trained elsewhere may lack one, and `check` refuses those
     device = choose_device(config.device)
     backbone = backbone_of(config.backbone)
     stream = stream_of(config.stream, config.stream_settings, backbone.preparation, config.seed)

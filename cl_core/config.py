@@ -61,7 +61,7 @@ def nearest(name: str, known: Iterable[str], what: str) -> str:
 
 def check_knobs(config: Any) -> None:
     """Check every `knob` of a dataclass instance against its type, bounds and choices. Raises ConfigError."""
-    hints = _hints(type(config))
+    hints = _hints(type(config))  # type: ignore[arg-type]  # a class is hashable; the stub asks its instances
     for f in dataclasses.fields(config):
         value, meta = getattr(config, f.name), f.metadata
         _check_type(f.name, value, hints[f.name])

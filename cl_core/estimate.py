@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 VALUE = 4  # bytes
 TEXT_TOKENS = 16  # of a class text, begin and end of text included; longer ones are rare, shorter ones are cut
@@ -53,6 +53,11 @@ class Holding:
     tokens: float = 0  # per picture, beside the backbone's own
     pictures: int = 0  # looked at in a step beside the batch
     texts: int = 0  # read in a step beside those of the classes
+
+
+class _PerBlock(TypedDict):
+    per_block: float
+    per_text_block: float
 
 
 Facts = Callable[[Mapping[str, Any], Mapping[str, Any]], Sequence[Holding]]
@@ -304,9 +309,9 @@ def _attention(sizes: Mapping[str, Any]) -> int:
     return sum(width * width for width, _ in _attention_maps(sizes, 1))
 
 
-def _branched(sizes: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> dict[str, float]:
+def _branched(sizes: Mapping[str, Any], settings: Mapping[str, Any], rank: int) -> _PerBlock:
     """Values a token, channel and block with branches beside q, k, v, o: inputs, or with dropout their four dropped
     forms and masks of a byte, and what the first factor makes of them."""
     inputs = FROZEN + 4 * 1.25 if settings["dropout"] else ATTENTION
-    shares = (min(1.0, rank / sizes[width]) for width in ("width", "text_width"))
-    return dict(zip(("per_block", "per_text_block"), (inputs + 4 * share for share in shares), strict=True))
+    image, text = (min(1.0, rank / sizes[width]) for width in ("width", "text_width"))
+    return {"per_block": inputs + 4 * image, "per_text_block": inputs + 4 * text}

@@ -9,6 +9,7 @@ in it. Rows may be missing at the end (fewer rows than columns, or NaN); single 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,7 +78,9 @@ def forgetting_per_task(R: ArrayLike, *, include_last: bool = False) -> np.ndarr
     """The terms of `forgetting`: [tasks], percentage points, NaN for the task learned last and those to come."""
     matrix = accuracy_matrix(R)
     fallen, now = np.full(matrix.shape[1], np.nan), _now(matrix)
-    for task in range(now or 0):
+    if now is None:
+        return fallen
+    for task in range(now):
         before = matrix[task : now + 1 if include_last else now, task]
         if np.isfinite(before).any():
             fallen[task] = np.nanmax(before) - matrix[now, task]
@@ -241,8 +244,8 @@ def accuracy_matrix(R: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: if it is not two-dimensional, has more rows than tasks, or holds an infinity.
     """
-    rows = R
-    if isinstance(R, Sequence) and R and all(isinstance(row, Sequence) for row in R):
+    rows: ArrayLike | list[list[Any]] = R
+    if isinstance(R, Sequence) and R and _are_sequences(R):
         lengths = {len(row) for row in R}
         width = max(lengths) if len(lengths) == 1 else max(len(R), *lengths)
         rows = [[*row, *[None] * (width - len(row))] for row in R]
@@ -255,6 +258,10 @@ def accuracy_matrix(R: ArrayLike) -> np.ndarray:
     if np.isinf(matrix).any():
         raise ValueError("the accuracy matrix must hold percentages or NaN, got an infinity")
     return matrix
+
+
+def _are_sequences(rows: Sequence[Any]) -> TypeGuard[Sequence[Sequence[Any]]]:
+    return all(isinstance(row, Sequence) for row in rows)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

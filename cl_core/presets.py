@@ -28,7 +28,11 @@ class Preset:
     tags: tuple[str, ...] = field(default=())  # "demo": offered on the Start page
 
 
-_MICRO = {"backbone": "micro-vit", "stream": "split-digits", "training": {"epochs": 5, "batch_size": 64}}
+_MICRO: dict[str, Any] = {
+    "backbone": "micro-vit",
+    "stream": "split-digits",
+    "training": {"epochs": 5, "batch_size": 64},
+}
 # Chosen on the validation split (bench/choose.py), the same for every method so that only the rule differs.
 _PROMPTS = {
     "prompt_length": 8,
@@ -55,7 +59,7 @@ _CAMOUFLAGE = {
 }
 _LONG_PROMPTS = {**_PROMPTS, "prompt_length": 16, "prompt_rate": 0.1, "temperature": 1.0}
 # The authors' values for CIFAR-100 in ten tasks: 10 long epochs of 10 repeats = 100 passes, decays after 40 and 70.
-_PAPER = {
+_PAPER: dict[str, Any] = {
     "backbone": "micro-vit",
     "stream": "split-digits",
     "settings": {},

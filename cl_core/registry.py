@@ -6,7 +6,7 @@ import functools
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cl_core.at_hand import UNTRAINED, WEIGHT_FILES
 from cl_core.config import ConfigError, nearest
@@ -246,11 +246,12 @@ def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
             return key, entry
     schemes = SCHEMES.get(what, {})
     scheme, _, rest = name.partition(":")
-    for key, entry in schemes.items():
+    for key, named in schemes.items():
         if _same(key, scheme):
-            if not rest.strip() and not entry.bare:
-                raise ConfigError(f"{what} {name!r} says nothing after the colon; write {entry.form}")
-            return (f"{key}:{anchored(rest.strip(), entry.paths)}" if rest.strip() else key), entry  # type: ignore[return-value]
+            if not rest.strip() and not named.bare:
+                raise ConfigError(f"{what} {name!r} says nothing after the colon; write {named.form}")
+            found = f"{key}:{anchored(rest.strip(), named.paths)}" if rest.strip() else key
+            return found, cast(Named, named)  # tables with schemes are tables of entries, and a scheme is one
     known = [*table, *(entry.form for entry in schemes.values())]
     sentence = nearest(name, known, what)
     if schemes and rest and "Did you mean" not in sentence:

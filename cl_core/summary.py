@@ -8,9 +8,10 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from cl_core import metrics
+from cl_core.events import AccuracyMeasured, RunStarted
 from cl_core.store import RunFolder, RunReader, StoreError
 
 CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
@@ -92,12 +93,13 @@ def summarise(folder: RunFolder) -> Summary:
     """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read."""
     config, reader = folder.config(), RunReader(folder)
     with contextlib.closing(reader), reader.snapshot() as status:
-        started = reader.latest("RunStarted")
-        tasks = len(started.event.tasks) if started else 0
+        newest = reader.latest("RunStarted")
+        started = cast(RunStarted, newest.event) if newest else None
+        tasks = len(started.tasks) if started else 0
         rows: dict[str, dict[int, list[float | None]]] = {}
         zero_shot = None
         for stored in reader.since(kinds=("AccuracyMeasured",)):
-            event = stored.event
+            event = cast(AccuracyMeasured, stored.event)
             if len(event.row) != tasks or event.clock.task >= tasks:
                 raise StoreError(
                     f"run {folder.name} has {tasks} tasks, and a row of {len(event.row)} accuracies after task "
@@ -108,7 +110,7 @@ def summarise(folder: RunFolder) -> Summary:
             else:
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
         seconds = reader.worked_seconds()
-        device = started.event.environment.get("device", config.device) if started else config.device
+        device = started.environment.get("device", config.device) if started else config.device
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
     judged = headline_readout(matrices)
     headline = matrices.pop(judged, matrix_of({}, tasks))

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from cl_core import __version__
 from cl_core.untrusted import printable
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     chosen = parser
     for name, (module, about) in COMMANDS.items():
-        described = {"help": about} if about else {}
+        described: dict[str, Any] = {"help": about} if about else {}
         child = commands.add_parser(
             name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, **described
         )

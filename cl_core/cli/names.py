@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from cl_core.at_hand import models_at_hand
 from cl_core.cli.options import add_json
@@ -61,7 +62,7 @@ def _methods(arguments: argparse.Namespace) -> int:
         _print([{"name": name, "about": entry.about} for name, entry in METHODS.items()], False)
         return 0
     asked = [lookup(METHODS, arguments.name, "method")] if arguments.name else METHODS.items()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "about": entry.about,

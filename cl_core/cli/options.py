@@ -50,8 +50,8 @@ def accuracy_table(summary: Summary) -> str:
     for i, row in enumerate(summary.accuracy_matrix):
         lines.append(f"{f'T{i + 1}':<10} " + "".join(f"{'' if v is None else f'{v:.1f}':>7}" for v in row))
     if summary.zero_shot is not None:
-        row = "".join(f"{'' if v is None else f'{v:.1f}':>7}" for v in summary.zero_shot)
-        lines.insert(1, f"{'before':<10} {row}")
+        before = "".join(f"{'' if v is None else f'{v:.1f}':>7}" for v in summary.zero_shot)
+        lines.insert(1, f"{'before':<10} {before}")
     return "\n".join([*lines, f"({summary.readout} accuracy in percent; rows after training on, columns evaluated on)"])
 
 

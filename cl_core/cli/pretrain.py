@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cl_core.cli.options import named_path
+
+if TYPE_CHECKING:
+    from cl_core.pretraining.course import Progress
 
 EXAMPLE = """example:
   plastiscope pretrain micro-vit --seed 0 --folder ./pretraining
@@ -65,15 +69,6 @@ def execute(arguments: argparse.Namespace) -> int:
 def _pretrain(arguments: argparse.Namespace) -> int:
     import torch
 
-    if arguments.model == "micro-vit":
-        from cl_core.pretraining import micro_vit as model
-
-        recipe, told = model.MicroVitSettings, _vit_told
-    else:
-        from cl_core.pretraining import micro_clip as model
-
-        recipe, told = model.MicroClipSettings, _clip_told
-
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device = arguments.device
@@ -81,16 +76,25 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("no CUDA device is available; use --device cpu")
-    chosen = {"seed": arguments.seed} | ({"images": arguments.images} if arguments.images else {})
+    chosen: dict[str, Any] = {"seed": arguments.seed} | ({"images": arguments.images} if arguments.images else {})
     export_to = arguments.export or arguments.folder
-    card = model.pretrain(
-        recipe(**chosen),
+    if arguments.model == "micro-vit":
+        from cl_core.pretraining import micro_vit
+
+        pretrained, told = functools.partial(micro_vit.pretrain, micro_vit.MicroVitSettings(**chosen)), _vit_told
+    else:
+        from cl_core.pretraining import micro_clip
+
+        pretrained, told = functools.partial(micro_clip.pretrain, micro_clip.MicroClipSettings(**chosen)), _clip_told
+
+    card = pretrained(
         arguments.folder,
         device=device,
         on_progress=ProgressLine(),
         export_to=export_to,
         resume=arguments.resume,
     )
+    assert card is not None  # it was not told to stop early
     where = export_to / card["weights_file"]
     print(f"\nwrote {where} ({card['weights_bytes'] / 1e6:.1f} MB): {told(card['accuracy_percent'])}")
     return 0
@@ -119,7 +123,7 @@ class ProgressLine:
         self.next = 0.0
         self.loss: float | None = None
 
-    def __call__(self, progress) -> None:
+    def __call__(self, progress: Progress) -> None:
         if progress.loss is not None:
             self.loss = progress.loss
         if progress.summary is not None:

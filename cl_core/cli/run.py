@@ -10,9 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from cl_core.cli.options import (
     accuracy_table,
@@ -24,6 +24,7 @@ from cl_core.cli.options import (
     named_path,
 )
 from cl_core.config import RunConfig
+from cl_core.events import AccuracyMeasured, Event
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError, create_run
 from cl_core.summary import headline_readout, summarise
@@ -183,15 +184,16 @@ def train(
 class Progress:
     """A bar with time left on a terminal; one line a task elsewhere."""
 
-    def __init__(self, stream) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self.stream, self.terminal = stream, stream.isatty()
-        self.started, self.first_step = time.monotonic(), None
+        self.started = time.monotonic()
+        self.first_step: int | None = None
 
-    def __call__(self, moment, trainer) -> None:
+    def __call__(self, moment: Sequence[Event], trainer: Trainer) -> None:
         total, done = trainer.total_steps, trainer.cursor.step
         if self.first_step is None:
             self.first_step = done
-        rows = [event for event in moment if event.kind == "AccuracyMeasured"]
+        rows = [event for event in moment if isinstance(event, AccuracyMeasured)]
         judged = headline_readout(event.readout for event in rows)  # where tasks are named, no other row comes
         for event in rows:
             if event.readout == judged:

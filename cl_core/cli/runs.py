@@ -14,7 +14,7 @@ from dataclasses import asdict
 from cl_core.assets import recordings_folder
 from cl_core.cli.changes import turned_in_words
 from cl_core.cli.options import accuracy_table, add_json, add_runs, headline, named_path
-from cl_core.commands import Pause, Stop
+from cl_core.commands import Command, Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
 
@@ -121,7 +121,7 @@ def _pause(arguments: argparse.Namespace) -> int:
     return _order(arguments, Pause(), ("paused", "finished", "failed", "stopped"), "pausing")
 
 
-def _order(arguments: argparse.Namespace, command, until: tuple[str, ...], doing: str) -> int:
+def _order(arguments: argparse.Namespace, command: Command, until: tuple[str, ...], doing: str) -> int:
     """Send a command and wait up to 30 s for the state it leads to."""
     folder = find_run(arguments.runs, arguments.run)
     with contextlib.closing(RunReader(folder)) as reader:

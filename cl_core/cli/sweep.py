@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError
@@ -168,7 +168,7 @@ def _conduct(sweep: Sweep, arguments: argparse.Namespace, engine: Engine) -> Con
 class Progress:
     """A line a run that has ended; on a terminal a bar with time left below them."""
 
-    def __init__(self, sweep: Sweep, runs: Path, workers: int, stream) -> None:
+    def __init__(self, sweep: Sweep, runs: Path, workers: int, stream: TextIO) -> None:
         self.sweep, self.runs, self.workers = sweep, runs, workers
         self.stream, self.terminal, self.drawn = stream, stream.isatty(), 0.0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
 from cl_core.config import DiagnosticsConfig
@@ -40,7 +41,8 @@ def chosen_observers(
         found.append(PromptDrift())
     if settings.attention:
         images = {task.index: task.prepare(probes[task.index].pictures).to(device) for task in stream}
-        labels, ids = {j: p.labels.to(device) for j, p in probes.items()}, {j: p.ids for j, p in probes.items()}
+        labels = {j: p.labels.to(device) for j, p in probes.items()}
+        ids = {j: cast(Tensor, p.ids) for j, p in probes.items()}  # a stream has numbered its images
         found.append(Probe(backbone, images, labels, ids))
     if settings.gap:
         found.append(ModalityGap(stream))

@@ -7,8 +7,9 @@ Shapes: n images, B of a batch, D width of the features, L blocks, N tokens, c c
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from cl_core.backbones.io_types import Features
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, MixtureFitted, ResidualMeasured
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.feature_stats import intra_class
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
 from cl_core.methods.parts.semantic_residuals import SemanticResiduals
@@ -71,11 +73,11 @@ class ClassFeatures(Observer):
 
     def task_learned(self, view: View) -> list[Event]:
         """Intra-class likeness, what the method adds in each block, and how well mixtures fit."""
-        method, clock = view.method, view.clock
+        method, clock = cast(AddsResiduals, view.method), view.clock
         pooled, labels = torch.cat(self._pooled), torch.cat(self._labels)
         said: list[Event] = [intra_class(clock, "features", pooled, labels, method.classes)]
         added, bare, entering = (torch.stack(self._norms).sum(dim=0) / self._tokens).float()
-        said.append(ResidualMeasured(clock, added / bare, added / entering))
+        said.append(ResidualMeasured(clock, array(added / bare), array(added / entering)))
         if method.tokens is not None:
             said += [
                 mixture_fit(clock, label, self.of(label), method.tokens, method.token_seed + label)
@@ -91,21 +93,22 @@ def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures,
     if not held.any():  # too few images to hold any out: densities of what was fitted
         held[:] = True
     learned = x[~held] if (~held).any() else x
-    densities = [
-        fitted(learned, count, seed).log_density(x[held]).mean() / x.shape[1] for count in (mixtures.components, 1)
-    ]
+    mixture, gaussian = (
+        number(fitted(learned, count, seed).log_density(x[held]).mean() / x.shape[1])
+        for count in (mixtures.components, 1)
+    )
     generator, count = torch.Generator().manual_seed(seed), min(len(x), SHOWN)
     centre = x.double().mean(dim=0)
     _, sizes, axes = torch.linalg.svd(x.double() - centre, full_matrices=False)
     axes = axes[:2] * torch.where(axes[:2].sum(dim=1) < 0, -1.0, 1.0)[:, None]  # a sign that does not depend on luck
 
-    def seen(rows: Tensor) -> Tensor:
+    def seen(rows: Tensor) -> np.ndarray:
         flat = (rows.double() - centre) @ axes.mT
-        return F.pad(flat, (0, 2 - flat.shape[1])).half()
+        return array(F.pad(flat, (0, 2 - flat.shape[1])).half())
 
     share = sizes[:2].square().sum() / sizes.square().sum().clamp_min(1e-30)
     kept = mixtures[label]
     return MixtureFitted(
-        clock, label, len(kept.weights), *densities, seen(x[:count]), seen(kept.draw(count, generator)),
-        seen(fitted(x, 1, seed).draw(count, generator)), share,
+        clock, label, len(kept.weights), mixture, gaussian, seen(x[:count]), seen(kept.draw(count, generator)),
+        seen(fitted(x, 1, seed).draw(count, generator)), number(share),
     )  # fmt: skip

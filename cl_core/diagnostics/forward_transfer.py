@@ -13,7 +13,7 @@ comes of them is called probe FWD. Nothing of this reaches the training: the lab
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ class ForwardProbe(Observer):
         self._task_of = torch.tensor([task.index for task in stream for _ in task.classes])
 
     @torch.no_grad()
-    def measure(self, method: Any, backbone: Any, clock: Clock) -> list[ForwardTransferMeasured]:
+    def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
         started, device = time.perf_counter(), next(backbone.parameters()).device
         known, asked = copied([self._features(method, backbone, part, device) for part in (self._known, self._asked)])
         means = torch.stack([known[self._known.labels == c].mean(dim=0) for c in range(self.classes)])
@@ -62,7 +62,7 @@ class ForwardProbe(Observer):
         """Unit features [n, d]."""
         found = [
             method.features(backbone, self._prepare(pictures).to(device), ids=ids).pooled
-            for pictures, ids in zip(part.pictures.split(BATCH), part.ids.split(BATCH), strict=True)
+            for pictures, ids in zip(part.pictures.split(BATCH), cast(Tensor, part.ids).split(BATCH), strict=True)
         ]
         return F.normalize(torch.cat(found), dim=1)
 
@@ -76,4 +76,5 @@ def _first_of_each(splits: list[Split], classes: int, count: int) -> Split:
         split.pictures[rows[(rows >= low) & (rows < high)] - low]
         for split, low, high in zip(splits, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     ]
-    return Split(torch.cat(pictures), labels[rows], torch.cat([split.ids for split in splits])[rows])
+    ids = torch.cat([cast(Tensor, split.ids) for split in splits])  # a stream has numbered its images
+    return Split(torch.cat(pictures), labels[rows], ids[rows])

@@ -10,6 +10,7 @@ and along the largest spread across it. They are saved with the run, so a resume
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,11 @@ class ModalityGap(Observer):
         if general is not None:
             shown = [general.pairs.pictures, general.test.pictures, *shown]
         found = [read, method.class_texts, *(self._look(method, backbone, pictures) for pictures in shown)]
-        read, texts, *seen = (values.numpy() for values in copied([values.double() for values in found]))
+        captions, texts, *seen = (values.numpy() for values in copied([values.double() for values in found]))
         said: list[Event] = []
         if general is not None:
             pairs, tested, *seen = seen
-            said.append(self._general(general, pairs, tested, read, clock))
+            said.append(self._general(general, pairs, tested, captions, clock))
         for (task, chosen), x in zip(tasks, seen, strict=True):
             labels = (chosen.labels - task.classes.start).numpy()
             said.append(_task(task, x, texts[task.classes.start : task.classes.stop], labels, clock))
@@ -119,7 +120,7 @@ class ModalityGap(Observer):
         """What the first measurement fixed; empty before it."""
         return dict(self._first)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._first = {name: value.cpu() for name, value in state.items()}
 
 

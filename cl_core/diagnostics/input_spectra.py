@@ -7,7 +7,7 @@ collected here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -33,6 +33,12 @@ class ProjectsInputs(Protocol):
     fading: list[str]
 
 
+class ProjectsByMoments(ProjectsInputs, Protocol):
+    """One with projection: it keeps the moments itself."""
+
+    moments: InputMoments
+
+
 class InputSpectra(Asked):
     name = "input spectra"
 
@@ -44,7 +50,8 @@ class InputSpectra(Asked):
             self.taps, self.batch_size = tuple(layer.tap for layer in method.layers), method.config.collect_batch
 
     def watched(self, view: View) -> Mapping[str, Tensor]:
-        return {layer.parameter: view.method.clip[layer.parameter] for layer in view.method.layers}
+        method = cast(ProjectsInputs, view.method)
+        return {layer.parameter: method.clip[layer.parameter] for layer in method.layers}
 
     def collect(self, view: View, features: Features, batch: Batch) -> list[Event]:
         assert self.own is not None
@@ -60,7 +67,7 @@ class InputSpectra(Asked):
 
     def task_trained(self, view: View) -> list[Event]:
         """Against what was protected until now."""
-        method, moments, clock = view.method, self.own or view.method.moments, view.clock
+        method, moments, clock = cast(ProjectsInputs, view.method), self._moments(view), view.clock
         now = {name: value.detach() for name, value in self.watched(view).items()}
         source = "gradients" if method.config.project == "gradient" else "steps"
         return [
@@ -71,8 +78,11 @@ class InputSpectra(Asked):
     def task_learned(self, view: View) -> list[Event]:
         if self.own is not None:
             self.own.fold_task()
-        moments, config = self.own or view.method.moments, view.method.config
-        return [*moments.spectra(view.clock, config.rho, config.project)]
+        config = cast(ProjectsInputs, view.method).config
+        return [*self._moments(view).spectra(view.clock, config.rho, config.project)]
+
+    def _moments(self, view: View) -> InputMoments:
+        return self.own or cast(ProjectsByMoments, view.method).moments
 
     def state_dict(self) -> dict[str, Tensor]:
         own = {} if self.own is None else {f"moments/{k}": v for k, v in self.own.state_dict().items()}

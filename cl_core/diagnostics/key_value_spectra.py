@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from cl_core.linalg import (
     spectrum,
     splitting_costs,
 )
+from cl_core.methods.parts.event_values import array, number
 
 SPACE = "kv"
 
@@ -56,28 +57,30 @@ class SplitSpectra(Observer):
 
     def task_trained(self, view: View) -> list[Event]:
         """Against what was protected until now; nothing was before the second task."""
-        method, said = view.method, []
+        method = cast(SplitsInputs, view.method)
+        said: list[Event] = []
         began = bool(int(method.tasks))
         if began:
             (values, vectors), cuts = method.basis, method.cuts()
         for layer, change in enumerate(method.update.double().flatten(1, 2)):  # [2d, d]
-            residual: dict[str, Tensor | None] = {SPACE: None}
+            residual: dict[str, float | None] = {SPACE: None}
             isotropic, leak = dict(residual), dict(residual)
             if began:
                 moment, top = method.moment[layer], values[layer, 0]
                 major = vectors[layer][:, : cuts[layer]]
-                isotropic[SPACE] = isotropic_residual(moment, top=top)
+                isotropic[SPACE] = number(isotropic_residual(moment, top=top))
                 if change.any():
-                    residual[SPACE] = condition_residual(change, moment, top=top)
-                    leak[SPACE] = (change @ major).norm() / change.norm()
+                    residual[SPACE] = number(condition_residual(change, moment, top=top))
+                    leak[SPACE] = number((change @ major).norm() / change.norm())
             found = method.merged[layer].flatten(0, 1) + method.pretrained(layer).to(change.device)
-            movement = change.norm() / found.double().norm()
+            movement = number(change.norm() / found.double().norm())
             said.append(UpdateMeasured(view.clock, layer, movement, residual, isotropic, leak))
         return said
 
     def task_learned(self, view: View) -> list[Event]:
         """What the next task will be held to."""
-        method, said = view.method, []
+        method = cast(SplitsInputs, view.method)
+        said: list[Event] = []
         values, alpha = method.basis[0], method.config.alpha
         loss, gain = splitting_costs(values, tasks=int(method.tasks), alpha=alpha)
         for layer, cut in enumerate(method.cuts()):
@@ -87,17 +90,18 @@ class SplitSpectra(Observer):
                     view.clock,
                     layer,
                     SPACE,
-                    eigenvalues.float(),
+                    array(eigenvalues.float()),
                     nullity,
                     f"trade-off α = {alpha:g}",
                     True,
-                    protected_energy(eigenvalues, nullity),
-                    effective_rank(eigenvalues),
+                    number(protected_energy(eigenvalues, nullity)),
+                    number(effective_rank(eigenvalues)),
                     1.0,
                     0.0,
                 )
             )
-            said.append(TradeOffMeasured(view.clock, layer, SPACE, loss[layer].float(), gain[layer].float(), cut))
+            costs = array(loss[layer].float()), array(gain[layer].float())
+            said.append(TradeOffMeasured(view.clock, layer, SPACE, *costs, cut))
         return said
 
 
@@ -105,16 +109,17 @@ class Conceptors(Observer):
     name = "conceptors"
 
     def task_learned(self, view: View) -> list[Event]:
-        method = view.method
+        method = cast(KeepsConceptors, view.method)
+        assert method.latest is not None  # a task has just been learned
         own, aperture = method.latest
         return [
             ConceptorMeasured(
                 view.clock,
                 layer,
-                spectrum(method.past[layer]).float(),
-                capacity(method.past[layer]),
-                capacity(own[layer]),
-                aperture[layer],
+                array(spectrum(method.past[layer]).float()),
+                number(capacity(method.past[layer])),
+                number(capacity(own[layer])),
+                number(aperture[layer]),
                 method.config.threshold,
             )
             for layer in range(len(own))

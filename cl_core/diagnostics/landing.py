@@ -34,7 +34,8 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
 def landed(moment: Iterable[Event]) -> tuple[Event, ...]:
     """The events of a moment with a numpy array in the place of every tensor, of its type, and a plain number in the
     place of every tensor without axes."""
-    events, tensors = tuple(moment), []
+    events = tuple(moment)
+    tensors: list[Tensor] = []
     for event in events:
         _each(event.body(), tensors.append)
     if not tensors:

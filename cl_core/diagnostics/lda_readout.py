@@ -24,6 +24,10 @@ SHRINKAGE = 1e-2  # share of the mean variance added on the diagonal; d = 192 fr
 class ClassStatistics(nn.Module):
     """Sums per class, in float64 and constant memory: counts n_c, means μ_c [C, d], scatter within classes W [d, d]."""
 
+    counts: Tensor
+    means: Tensor
+    scatter: Tensor
+
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.float64))

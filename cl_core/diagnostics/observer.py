@@ -96,7 +96,8 @@ class Observers:
     """The observers of a run, in the order in which their events are said."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
-        self.all, self.stopped = tuple(observers), {}  # name → why it was left out
+        self.all = tuple(observers)
+        self.stopped: dict[str, str] = {}  # name → why it was left out
 
     def __iter__(self) -> Iterator[Observer]:
         return (observer for observer in self.all if observer.name not in self.stopped)

@@ -16,7 +16,9 @@ def with_observers(state: dict[str, Any], method: Method) -> dict[str, Any]:
     alone, among the rest."""
     if "observers" in state:
         return state
-    known, kept, shown = set(method.state_dict()), {}, {}
+    known = set(method.state_dict())
+    kept: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for name, value in state["method"].items():
         display = name.startswith(("moments.", "previous_")) or name in ("spaces.shares", "spaces.passed")
         (shown if display and name not in known else kept)[name] = value

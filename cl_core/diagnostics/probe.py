@@ -26,6 +26,7 @@ from cl_core.backbones.io_types import ModelEdit
 from cl_core.diagnostics.landing import copied
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
+from cl_core.methods.parts.event_values import array, number
 
 _KINDS = ("input", "attention", "output")
 
@@ -112,12 +113,12 @@ class Probe(Observer):
         return AttentionCompared(
             clock,
             task,
-            _variation(local, then["attention"]).float(),
-            _variation(now["attention"], then["attention"]).float(),
-            drift.float(),
-            now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float(),
-            1 - torch.cosine_similarity(pooled, then["pooled"]).mean(),
-            now["attention"][:, :, :, 0].transpose(0, 1).half(),
+            array(_variation(local, then["attention"]).float()),
+            array(_variation(now["attention"], then["attention"]).float()),
+            array(drift.float()),
+            array(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float()),
+            number(1 - torch.cosine_similarity(pooled, then["pooled"]).mean()),
+            array(now["attention"][:, :, :, 0].transpose(0, 1).half()),
         )
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:

@@ -7,7 +7,7 @@ already; for any other they are collected here, to be looked at, with the cut th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from cl_core.backbones.io_types import Features
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.diagnostics.updates import Asked
 from cl_core.events import Event, PromptsDrifted
-from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, ReadsKeys, elbows
+from cl_core.methods.parts.event_values import array
 from cl_core.streams.stream import Batch
 
 
@@ -52,7 +53,7 @@ class PromptDrift(Observer):
             return []
         prompts = view.method.deep_prompts
         means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
-        return [PromptsDrifted(view.clock, prompts.half(), means, spreads)]
+        return [PromptsDrifted(view.clock, array(prompts.half()), array(means), array(spreads))]
 
 
 class PromptSpectra(Asked):
@@ -67,18 +68,21 @@ class PromptSpectra(Asked):
             self.taps = self.own.taps()
 
     def watched(self, view: View) -> Mapping[str, Tensor]:
-        return {"deep_prompts": view.method.deep_prompts}
+        return {"deep_prompts": cast(HasDeepPrompts, view.method).deep_prompts}
 
     def collect(self, view: View, features: Features, batch: Batch) -> list[Event]:
         assert self.own is not None
-        self.own.add(view.backbone, features, view.method.deep_prompts)
+        backbone = cast(ReadsKeys, view.backbone)  # deep prompts go into the blocks of a ViT
+        self.own.add(backbone, features, cast(HasDeepPrompts, view.method).deep_prompts)
         return []
 
     def task_trained(self, view: View) -> list[Event]:
         """Against what was asked, and protected, until now."""
-        method, before, now = view.method, self.before["deep_prompts"], view.method.deep_prompts
-        moments = self.own or method.moments
-        rows, columns = (None, None) if self.own else (method.rows, method.columns)
+        before, now = self.before["deep_prompts"], cast(HasDeepPrompts, view.method).deep_prompts
+        moments, rows, columns = self.own, None, None
+        if moments is None:
+            method = cast(ProtectsPrompts, view.method)
+            moments, rows, columns = method.moments, method.rows, method.columns
         wanted, source = now - before, "net change"
         if rows is not None:
             wanted, source = self.asked.get("tuning.prompts", wanted), "steps"
@@ -87,7 +91,8 @@ class PromptSpectra(Asked):
 
     def task_learned(self, view: View) -> list[Event]:
         if self.own is None:
-            return [*view.method.moments.spectra(view.clock, view.method.cuts())]
+            method = cast(ProtectsPrompts, view.method)
+            return [*method.moments.spectra(view.clock, method.cuts())]
         self.own.fold_task()
         one = torch.ones(self.own.layers)
         cuts = {space: Cut(elbows(self.own.basis(space)[0]), "elbow", False, one, one) for space in SPACES}

@@ -10,13 +10,14 @@ or the task its class came with. A tie counts against the image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SelectionMeasured
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.selection import Selection
 from cl_core.streams.stream import Batch
 
@@ -64,10 +65,11 @@ class PoolSelection(Observer):
         return self.portioned(lambda: self._tallied(view)).events(view.clock)
 
     def _tallied(self, view: View) -> SelectionTally:
+        method = cast(HasPool, view.method)
         tally = SelectionTally([task.index for task in view.stream for _ in task.classes])
         for index in view.learned:
             for batch in self.batches(index):
-                tally.add(view.method.selection(view.backbone, batch.images, batch.ids), batch.labels)
+                tally.add(method.selection(view.backbone, batch.images, batch.ids), batch.labels)
         return tally
 
 
@@ -105,9 +107,9 @@ class SelectionTally:
                 clock,
                 layer,
                 self._said[layer].of,
-                (sums / self._images[:, None]).float(),
+                array((sums / self._images[:, None]).float()),
                 list(self._said[layer].owners),
-                100 * self._own[layer] / images if self._said[layer].of else None,
+                number(100 * self._own[layer] / images) if self._said[layer].of else None,
             )
             for layer, sums in sorted(self._sums.items())
         ]

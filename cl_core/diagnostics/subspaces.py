@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, SubspaceMeasured
 from cl_core.linalg import effective_rank, principal_angles, space_shares, spectrum, subspace_overlap
+from cl_core.methods.parts.event_values import array, number
 from cl_core.methods.parts.keyed_prompts import KeyedPrompts
 from cl_core.methods.parts.subspace_memory import PARTS, EmbeddingSpaces
 
@@ -40,12 +41,14 @@ class Subspaces(Observer):
         self.passed = self.shares.new_zeros(())  # Σ ‖g P‖²
 
     def task_begun(self, view: View) -> list[Event]:
-        self.before = view.method.pool.prompts.detach().clone()
+        self.before = cast(AllocatesSpaces, view.method).pool.prompts.detach().clone()
         self.shares, self.passed = torch.zeros_like(self.shares), torch.zeros_like(self.passed)
         return []
 
     def step_taken(self, view: View, given: Mapping[str, Tensor]) -> list[Event]:
-        spaces, gradient = view.method.spaces, view.method.pool.prompts.grad.double()
+        method = cast(AllocatesSpaces, view.method)
+        assert method.pool.prompts.grad is not None  # a step has just been taken
+        spaces, gradient = method.spaces, method.pool.prompts.grad.double()
         energy = gradient.square().sum()
         if energy > 0:
             self.shares += energy * space_shares(gradient, spaces.pretrained, spaces.conflicting, spaces.occupied)
@@ -54,7 +57,8 @@ class Subspaces(Observer):
         return []
 
     def task_learned(self, view: View) -> list[Event]:
-        method, said = view.method, []
+        method = cast(AllocatesSpaces, view.method)
+        said: list[Event] = []
         if int(method.spaces.finished) == 1:
             said.append(self._pretraining(method))
         *earlier, core = method.spaces.cores
@@ -92,16 +96,16 @@ class Subspaces(Observer):
         return SubspaceMeasured(
             clock,
             method.config.site,
-            values.float(),
+            array(values.float()),
             rule.energy,
             core.shape[1],
-            effective_rank(values.sqrt()),
+            number(effective_rank(values.sqrt())),
             _row([subspace_overlap(core, other) for other in others]),
             np.maximum(ranks, core.shape[1]) / np.float32(spaces.width),
-            angles,
+            array(angles),
             spaces.budget(),
-            dict(zip(PARTS, self.shares / self.shares.sum(), strict=True)) if told else {},
-            self.passed / self.shares.sum() if told else None,
+            dict(zip(PARTS, map(number, self.shares / self.shares.sum()), strict=True)) if told else {},
+            number(self.passed / self.shares.sum()) if told else None,
             _row([(moved @ c).norm() / moved.norm() for c in others[1:]] if moved is not None and moved.any() else []),
             np.sqrt(ranks[1:] / np.float32(spaces.width)),
             rule.projection,
@@ -116,5 +120,5 @@ class Subspaces(Observer):
             setattr(self, name, value.to(getattr(self, name)))
 
 
-def _row(values: list[Tensor]) -> Tensor:
-    return torch.stack(values).float() if values else torch.zeros(0)
+def _row(values: list[Tensor]) -> np.ndarray:
+    return array(torch.stack(values).float() if values else torch.zeros(0))

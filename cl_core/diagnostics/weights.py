@@ -22,6 +22,7 @@ from torch import Tensor
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import Clock, Event, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.linalg import effective_rank, singular_directions, weight_split
+from cl_core.methods.parts.event_values import array, number
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class SplitsWeights(Protocol):
     def bases(self) -> Mapping[str, tuple[Tensor, Tensor]]: ...
 
 
+class MapsWeights(Protocol):
+    def map_weight(self, name: str) -> Tensor:
+        """The weight [out, in] of an attention projection as pre-trained."""
+        ...
+
+
 class WeightWatch(Observer):
     """Remembers every watched weight as it was after the task before (state) and as it was pre-trained."""
 
@@ -61,28 +68,33 @@ class WeightWatch(Observer):
 
     def task_learned(self, view: View) -> list[Event]:
         """One event per adapted projection; nothing if the method changes none."""
-        method, backbone, clock = view.method, view.backbone, view.clock
+        return self.measure(view.method, view.backbone, view.clock)
+
+    def measure(self, method: object, backbone: MapsWeights, clock: Clock) -> list[Event]:
+        """The same of any two that answer for a method and for the weights it began with."""
         weights = method.adapted_weights(backbone) if isinstance(method, ChangesWeights) else {}
         if not weights:
             return []
-        rule, said, spread = WeightRule(), [], {}
+        rule = WeightRule()
+        said: list[Event] = []
+        spread: dict[str, dict[int, Tensor]] = {}
         if isinstance(method, SplitsWeights):
             rule = WeightRule(method.config.rho, method.config.r_max, used=True)
         pretrained = {name: backbone.map_weight(name) for name in weights}
         before = {name: self._before.get(name, weight) for name, weight in pretrained.items()}
-        differs = [[(now != then[name]).any() for then in (before, pretrained)] for name, now in weights.items()]
-        differs = torch.stack([torch.stack(found) for found in differs]).tolist()  # read together: it is waited for
+        unequal = [[(now != then[name]).any() for then in (before, pretrained)] for name, now in weights.items()]
+        differs = torch.stack([torch.stack(found) for found in unequal]).tolist()  # read together: it is waited for
         for (name, now), (moved, strayed) in zip(weights.items(), differs, strict=True):
             first = self._principal(name, pretrained[name], rule.rho)
-            matrices = (weight.double() for weight in (pretrained[name], before[name], now))
-            event, energies = _compare(clock, name, *matrices, first, rule, moved, strayed)
+            old, then, new = (weight.double() for weight in (pretrained[name], before[name], now))
+            event, energies = _compare(clock, name, old, then, new, first, rule, moved, strayed)
             said.append(event)
             tower, block, part = name.split(".")
             spread.setdefault(f"{tower}.{part}", {})[int(block)] = energies
             self._before[name] = now.detach().clone()
-        for space, found in spread.items():
-            stacked = torch.stack(list(found.values())).float()
-            said.append(UpdateByDirection(clock, space, list(found), stacked, "net change"))
+        for space, blocks in spread.items():
+            stacked = torch.stack(list(blocks.values())).float()
+            said.append(UpdateByDirection(clock, space, list(blocks), array(stacked), "net change"))
         return said
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -124,21 +136,21 @@ def _compare(
     event = WeightSpectrumMeasured(
         clock,
         name,
-        sigma.float(),
-        after.float(),
+        array(sigma.float()),
+        array(after.float()),
         rule.rho,
         k,
         written,
         bound if rule.used else "none",
         rule.used,
-        effective_rank(after),
-        effective_rank(sigma),
-        (u[:, :k].mT @ change).norm() / size if moved else None,
-        (change @ vh[:k].mT).norm() / size if moved else None,
+        number(effective_rank(after)),
+        number(effective_rank(sigma)),
+        number((u[:, :k].mT @ change).norm() / size) if moved else None,
+        number((change @ vh[:k].mT).norm() / size) if moved else None,
         (k / d) ** 0.5,
-        (u_first.mT @ total).norm() / total.norm() if strayed else None,
-        (u_first.mT @ u[:, :k]).square().sum() / min(k_first, k),
-        size / before.norm(),
+        number((u_first.mT @ total).norm() / total.norm()) if strayed else None,
+        number((u_first.mT @ u[:, :k]).square().sum() / min(k_first, k)),
+        number(size / before.norm()),
         # Only what lay in the tail can rise past σ_k: the first k values of an untouched spectrum do not.
         (after > sigma[k - 1] * (1 + 1e-6)).sum() - (sigma > sigma[k - 1] * (1 + 1e-6)).sum(),
         seconds,

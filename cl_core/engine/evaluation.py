@@ -6,6 +6,7 @@ Counts and sums stay on the device until a round is over: one copy a round, not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,9 +92,8 @@ class Evaluation:
         rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
         untrained = self.stream.task_is_known and isinstance(self.method, ReadsClasses)
         asked = list(range(len(self.stream))) if untrained else learned
-        counts = [self.portioned(lambda task=index: self._right(task, readouts, seen)) for index in asked]
-        counts = torch.stack(counts).tolist()
-        for index, right in zip(asked, counts, strict=True):
+        counts = [self.portioned(partial(self._right, index, readouts, seen)) for index in asked]
+        for index, right in zip(asked, torch.stack(counts).tolist(), strict=True):
             for name, count in zip(readouts, right, strict=True):
                 rows[name][index] = 100 * count / len(self.stream[index].test)
         return rows

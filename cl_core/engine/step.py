@@ -52,7 +52,8 @@ class Stepper:
         total = torch.stack(list(loss.parts.values())).sum()
         parts = {**loss.parts, "total": total}
         if total.device.type == "cpu":  # reading is free here; a GPU would stand still for it, and is asked at the end
-            self._refuse_non_finite(*numbers(parts), where)
+            (plain,) = numbers(parts)
+            self._refuse_non_finite(plain, where)
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         constraints, watched = method.constraints(), measured_parameters(method)
@@ -62,6 +63,7 @@ class Stepper:
                 if constraint.gradient is None:
                     continue
                 gradient = method.get_parameter(name).grad
+                assert gradient is not None  # the loss has just been differentiated by it
                 given[name], proposed[name] = gradient.clone(), gradient.norm()
                 gradient.copy_(constraint.gradient(gradient))
                 applied[name] = gradient.norm()

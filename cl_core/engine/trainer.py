@@ -14,10 +14,11 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch.optim import Optimizer
 
 from cl_core.config import DiagnosticsConfig, RunConfig
 from cl_core.diagnostics.chosen import chosen_observers
@@ -103,7 +104,10 @@ class Trainer:
             self.evaluation.portioned,
             lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
         )
-        self.cursor, self.optimiser = Cursor(), None
+        assert config.seed is not None  # only a run trained elsewhere may lack one
+        self._seed = config.seed
+        self.cursor = Cursor()
+        self.optimiser: Optimizer | None = None
         self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
 
@@ -179,7 +183,7 @@ class Trainer:
             prepared = self._prepared(self.cursor.task)
         else:
             self.method.refresh()
-        torch.manual_seed(mixed_seed(self.config.seed, "training", self.cursor.task))  # for dropout and the like
+        torch.manual_seed(mixed_seed(self._seed, "training", self.cursor.task))  # for dropout and the like
         trains = self._epochs > 0
         self.optimiser = new_optimiser(self.method.groups()) if trains else None
         begun = self._tell("task_begun", self._clock(-1))
@@ -195,7 +199,7 @@ class Trainer:
             batches = self.feed.batches(
                 task,
                 training.batch_size,
-                seed=self.config.seed,
+                seed=self._seed,
                 epoch=epoch,
                 repeats=training.repeats,
                 start=self.cursor.item,
@@ -286,14 +290,15 @@ class Trainer:
 
     def _taken(self, batch: Batch, factor: float) -> Taken:
         """The step; where memory does not do, what batch would fit is found out before the run ends with it."""
-        assert self.optimiser is not None
+        optimiser = self.optimiser
+        assert optimiser is not None
         where = f"task {self._task.title}, step {self.cursor.step + 1}"
         try:
-            return self.stepper.take(self.optimiser, batch, factor, where)
+            return self.stepper.take(optimiser, batch, factor, where)
         except OUT_OF_MEMORY:
             details, left = traceback.format_exc(), memory(self.device)
         size = len(batch.labels)
-        fits = fitting(lambda count: self.stepper.attempt(self.optimiser, batch, count), size, self.device)
+        fits = fitting(lambda count: self.stepper.attempt(optimiser, batch, count), size, self.device)
         raise OutOfMemory(f"with {size} images in {where}", self.device, left, details, fits)
 
     def _tally(self, losses: dict[str, float], correct: float) -> float:
@@ -322,7 +327,7 @@ class Trainer:
         task, training = self.curriculum[index], self.config.training
 
         def epoch(number: int) -> Iterator[Batch]:
-            yield from self.feed.batches(task, training.batch_size, seed=self.config.seed, epoch=number)
+            yield from self.feed.batches(task, training.batch_size, seed=self._seed, epoch=number)
 
         return self.method.prepare_task(self.backbone, epoch, Clock(task.index, 0, self.cursor.step))
 
@@ -359,7 +364,7 @@ class Trainer:
             "epoch_losses": dict(self._epoch_losses),
             "task_seconds": self._task_seconds,
             "method": self.method.state_dict(),
-            "optimiser": self.optimiser.state_dict() if self.cursor.stage == "train" else {},
+            "optimiser": cast(Optimizer, self.optimiser).state_dict() if self.cursor.stage == "train" else {},
             "statistics": self.evaluation.statistics.state_dict(),
             "observers": self.observers.state(),
             "references": self.observers.references(),

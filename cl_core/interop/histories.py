@@ -242,16 +242,17 @@ def tensorboard(path: Path, asked: Asked) -> Result:
 def _scalars(record: bytes, curves: Curves) -> None:
     event = dict(fields(record))
     step = event.get(2, 0)
-    for number, value in fields(event[5]) if isinstance(event.get(5), bytes) else ():
+    summary = event.get(5)
+    for number, value in fields(summary) if isinstance(summary, bytes) else ():
         if number != 1 or not isinstance(value, bytes):
             continue
         parts = dict(fields(value))
-        name = parts.get(1, b"")
+        name, plain, tensor = parts.get(1, b""), parts.get(2), parts.get(8)
         scalar: float | None = None
-        if isinstance(parts.get(2), bytes):
-            (scalar,) = struct.unpack("<f", parts[2])
-        elif isinstance(parts.get(8), bytes):
-            scalar = _tensor(parts[8])
+        if isinstance(plain, bytes):
+            (scalar,) = struct.unpack("<f", plain)
+        elif isinstance(tensor, bytes):
+            scalar = _tensor(tensor)
         if scalar is not None and isinstance(name, bytes) and isinstance(step, int):
             curves.setdefault(name.decode(), []).append((step, float(scalar)))
 
@@ -260,7 +261,7 @@ def _tensor(data: bytes) -> float | None:
     """The value of a TensorProto that holds one float (dtype 1) or double (dtype 2)."""
     parts = dict(fields(data))
     form = {1: "<f", 2: "<d"}.get(parts.get(1, 0))  # type: ignore[arg-type]
-    held = next((parts[k] for k in (4, 5, 6) if isinstance(parts.get(k), bytes)), None)  # content, floats, doubles
+    held = next((part for k in (4, 5, 6) if isinstance(part := parts.get(k), bytes)), None)  # content, floats, doubles
     if form is None or held is None or len(held) != struct.calcsize(form):
         return None
     return struct.unpack(form, held)[0]
@@ -303,11 +304,11 @@ def _history(data: bytes, number: int, curves: Curves) -> None:
             key = next((v.decode() for k, v in parts if k == 1 and isinstance(v, bytes)), "") or ".".join(nested)
             text = next((v.decode() for k, v in parts if k == 16 and isinstance(v, bytes)), "null")
             items[key] = parse_json(text)
-    if isinstance(items.get("_step"), int):
-        step = items["_step"]  # type: ignore[assignment]
-    for key, value in items.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not key.startswith("_"):
-            curves.setdefault(key, []).append((step, float(value)))
+    if isinstance(told := items.get("_step"), int):
+        step = told
+    for key, item in items.items():
+        if isinstance(item, (int, float)) and not isinstance(item, bool) and not key.startswith("_"):
+            curves.setdefault(key, []).append((step, float(item)))
 
 
 def lightning_files(path: Path) -> list[Path]:

@@ -52,7 +52,7 @@ def scalars(folder: RunFolder) -> list[Scalar]:
     for place in stored:
         event = place.event
         if isinstance(event, StepEnded):
-            named = {f"loss/{name}": value for name, value in event.losses.items()}
+            named: dict[str, float | None] = {f"loss/{name}": value for name, value in event.losses.items()}
             named |= {f"learning_rate/{name}": value for name, value in event.learning_rates.items()}
             step = event.clock.step + 1
         elif isinstance(event, AccuracyMeasured):

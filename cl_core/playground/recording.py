@@ -282,7 +282,7 @@ class Recorded(Laboratory):
         if self.before is None:
             return None
         removed = change - self.before[layer] @ change
-        return float(np.linalg.norm(removed) / max(np.linalg.norm(change), 1e-30))
+        return float(np.linalg.norm(removed)) / max(float(np.linalg.norm(change)), 1e-30)
 
     before: list[np.ndarray] | None = None  # projectors that the task was held to
 
@@ -294,7 +294,7 @@ class Recorded(Laboratory):
 
 
 def _norms(steps: list[np.ndarray]) -> dict[str, float]:
-    return {f"layer {layer + 1}": _short(np.linalg.norm(step)) for layer, step in enumerate(steps)}
+    return {f"layer {layer + 1}": _short(float(np.linalg.norm(step))) for layer, step in enumerate(steps)}
 
 
 def _short(value: float) -> float:

@@ -179,4 +179,5 @@ def at_strength(config: PlaygroundConfig, value: float) -> PlaygroundConfig:
     slider = slider_of(config)
     if slider is None:
         raise ConfigError(f"rule {config.rule!r} has no strength to choose")
-    return dataclasses.replace(config, **{slider.setting: int(value) if slider.setting == "images" else float(value)})
+    chosen: dict[str, Any] = {slider.setting: int(value) if slider.setting == "images" else float(value)}
+    return dataclasses.replace(config, **chosen)

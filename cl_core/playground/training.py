@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -191,7 +192,7 @@ def banks(configs: Sequence[PlaygroundConfig]) -> list[list[int]]:
     """Places of `configs` that can be trained side by side: alike but for strength."""
     found: dict[object, list[int]] = {}
     for place, config in enumerate(configs):
-        neutral = {"energy": 0.0, "ewc_lambda": 0.0, "nscl_multiple": 1.0}
+        neutral: dict[str, Any] = {"energy": 0.0, "ewc_lambda": 0.0, "nscl_multiple": 1.0}
         found.setdefault(dataclasses.replace(config, **neutral), []).append(place)
     return list(found.values())
 
@@ -214,8 +215,8 @@ def train(configs: Sequence[PlaygroundConfig]) -> list[Outcome]:
     """Train one network a config to the end of its stream."""
     started = time.perf_counter()
     outcomes = [Outcome(config) for config in configs]
-    for place, outcome in train_bank(configs):
-        outcomes[place].tasks.append(outcome)
+    for place, learned in train_bank(configs):
+        outcomes[place].tasks.append(learned)
     seconds = time.perf_counter() - started
     for outcome in outcomes:
         outcome.seconds = seconds

@@ -79,7 +79,7 @@ def told_of(found: Mapping[str, Found], told: Callable[[Found], str]) -> str:
 
 def sources(runs: Runs, cells: str) -> str:
     """One sentence: runs, seeds and cells an answer comes from."""
-    seeds = sorted({folder.config().seed for folder in runs.values()})
+    seeds = sorted({folder.config().seed for folder in runs.values()}, key=lambda seed: -1 if seed is None else seed)
     named = ", ".join(f"{label} = {folder.name}" for label, folder in runs.items())
     return f"From {named}; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}; {cells}."
 

@@ -49,7 +49,8 @@ def logits_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
 
 def accuracy(model: nn.Module, loader: Iterable[Any], answer: Answer) -> float:
     """Percent of the loader's examples whose largest logit is the label's. Raises ValueError for an empty loader."""
-    right, count = 0, 0
+    right: int | Tensor = 0
+    count = 0
     with untouched(model):
         for batch in loader:
             logits, labels = answer(model, batch)

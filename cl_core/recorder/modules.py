@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -154,7 +155,7 @@ class Inputs:
             clock,
             self.layer,
             self.space,
-            self.values,
+            cast(np.ndarray, self.values),
             free,
             f"energy {energy:g}",
             used,
@@ -241,7 +242,7 @@ class Watch:
                 sources.add(spread[1])
         for space, (layers, energies, sources) in found.items():
             source = sources.pop() if len(sources) == 1 else "net change"
-            yield UpdateByDirection(clock, space, layers, torch.stack(energies), source)
+            yield UpdateByDirection(clock, space, layers, cast(np.ndarray, torch.stack(energies)), source)
 
 
 def _choose(model: nn.Module, chosen: Sequence[str] | None) -> list[tuple[str, nn.Module]]:

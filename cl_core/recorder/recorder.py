@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -199,8 +199,8 @@ class Recorder:
         rates = {}
         if self._optimizer is not None:
             rates = {f"group {i + 1}": float(g["lr"]) for i, g in enumerate(self._optimizer.param_groups)}
-        proposed = {name: sizes[0] for name, sizes in self._norms.items()}
-        applied = {name: sizes[1] for name, sizes in self._norms.items()}
+        proposed = {name: cast(float, sizes[0]) for name, sizes in self._norms.items()}
+        applied = {name: cast(float, sizes[1]) for name, sizes in self._norms.items()}
         self._norms = {}
         clock = Clock(self._task, self._epoch, self._step)
         shown = math.nan if batch_accuracy is None else float(batch_accuracy)
@@ -532,8 +532,6 @@ class Recorder:
 class _Weights:
     """The watched weights as `WeightWatch` asks a method and a backbone for them. d = min(out, in) is in the name."""
 
-    rho, r_max, used = 0.95, None, False
-
     def __init__(self, modules: Sequence[Inputs]) -> None:
         self.modules = {f"model.{w.layer}.w{min(w.matrix().shape)}": w for w in modules}
         self.first = {name: watched.matrix().clone() for name, watched in self.modules.items()}
@@ -544,9 +542,6 @@ class _Weights:
 
     def adapted_weights(self, _: Any) -> dict[str, Tensor]:
         return {name: watched.matrix() for name, watched in self.modules.items()}
-
-    def weight_rule(self) -> _Weights:
-        return self
 
     def map_weight(self, name: str) -> Tensor:
         return self.first[name]
@@ -577,7 +572,7 @@ def _tasks(tasks: Sequence[str | Mapping[str, Any]] | int) -> list[dict[str, Any
         raise ValueError(f"tasks are a list of names in order of training, got {tasks!r}")
     found: list[dict[str, Any]] = []
     for i, task in enumerate(tasks):
-        record = dict(task) if isinstance(task, Mapping) else {"name": str(task)}
+        record: dict[str, Any] = dict(task) if isinstance(task, Mapping) else {"name": str(task)}
         record.setdefault("name", f"T{i + 1}")
         record["classes"] = [str(name) for name in record.get("classes", [])]
         found.append(record)

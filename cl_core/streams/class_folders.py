@@ -86,8 +86,8 @@ def scan(root: Path, only: Sequence[str] = ()) -> Collection:
             )
         classes = [ClassFolder(key, train[key], test[key]) for key in train if key in test]
     elif halves.keys() & {"train", *TEST_NAMES} and len(halves) == 1:
-        only = next(iter(halves.values()))
-        raise ConfigError(f"{shown(str(root))} holds {only.name} alone; name {shown(str(only))} to use it by itself")
+        half = next(iter(halves.values()))
+        raise ConfigError(f"{shown(str(root))} holds {half.name} alone; name {shown(str(half))} to use it by itself")
     else:
         classes = [ClassFolder(key, files, None) for key, files in _classes(inside, root, skipped).items()]
     if not classes:
@@ -107,7 +107,8 @@ def scan(root: Path, only: Sequence[str] = ()) -> Collection:
 
 def _classes(folders: Sequence[Path], root: Path, skipped: list[str]) -> dict[str, tuple[Path, ...]]:
     """Class folder → its files, by name."""
-    found, places = {}, {}
+    found: dict[str, tuple[Path, ...]] = {}
+    places: dict[Path, str] = {}
     for folder in folders:
         place = folder.resolve()
         if place in places:

@@ -71,7 +71,9 @@ def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preparati
     if len(set(titles)) < len(titles):
         twice = next(title for title in titles if titles.count(title) > 1)
         raise ConfigError(f"two domains are called {twice} after their folders; rename one of them")
-    skipped, tasks, first = [], [], 0
+    skipped: list[str] = []
+    tasks: list[Task] = []
+    first = 0
     bound = memory_bound()
     for collection in found:
         left_out = list(collection.skipped)
@@ -198,15 +200,15 @@ def assemble(
             held[key] = (train, test)
             side = max(side, *(len(array) for array in (*train, *test)))
             _refuse_too_large(planned, side, bound, len(names), where)
-    tasks = []
+    tasks: list[Task] = []
     for group in groups:
         classes = range(first, first + len(group))
         first = classes.stop
         parts = [held.pop(key) for key in group]
-        train, test = (_split([part[half] for part in parts], classes, side) for half in (0, 1))
+        learned, tested = (_split([part[half] for part in parts], classes, side) for half in (0, 1))
         called = tuple(names[key] for key in group)
         words = Words(called, config.templates or templates or TEMPLATES)
-        tasks.append(Task(index + len(tasks), classes, called, train, test, preparation, domain, words))
+        tasks.append(Task(index + len(tasks), classes, called, learned, tested, preparation, domain, words))
     return tuple(tasks)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -191,7 +192,7 @@ def _real_digits(name: str) -> tuple[Split, Split]:
 
 
 def _drawn(
-    attribute: str, values: Sequence[int], style: Callable[[Tensor, torch.Generator], Tensor], **limits
+    attribute: str, values: Sequence[int], style: Callable[[Tensor, torch.Generator], Tensor], **limits: Any
 ) -> Callable[[str], tuple[Split, Split]]:
     """A domain whose classes are the `values` of one attribute of a scene; `limits` as in `_scenes`."""
 
@@ -429,7 +430,7 @@ def _general(size: int) -> General:
     generator = torch.Generator().manual_seed(mixed_seed(NAME, "general", "pairs"))
     scenes = sample_scenes(4 * GENERAL_PAIRS, generator, held_out=True)
     scenes = replace(scenes, style=torch.full_like(scenes.style, PLAIN))
-    first = {}
+    first: dict[str, int] = {}
     for row, caption in enumerate(captions(scenes, generator)):
         first.setdefault(caption, row)
     told, rows = zip(*list(first.items())[:GENERAL_PAIRS], strict=True)

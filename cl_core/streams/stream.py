@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -206,7 +207,7 @@ class TaskStream(Sequence[Task]):
         images."""
         numbered, start = [], 0
         for task in self.tasks:
-            parts = {}
+            parts: dict[str, Any] = {}
             for name, split in (("train", task.train), ("test", task.test)):
                 end = start + len(split)
                 parts[name] = split if split.ids is not None else replace(split, ids=torch.arange(start, end))

@@ -50,7 +50,7 @@ class Spot:
     line: str  # spots of one line differ in the swept setting alone
     value: str  # of the swept setting
     runs: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int | None, ...]  # None: of a run trained elsewhere, which may lack one
     learning: tuple[float, ...]
     forgetting: tuple[float, ...]
     final: tuple[float, ...]  # final average accuracy
@@ -111,13 +111,14 @@ def spots(runs: Sequence[tuple[RunConfig, Summary]], readout: str = "") -> list[
         value = said(members[0][1][swept[0]]) if swept and swept[0] in members[0][1] else ""
         along = f"{_short('+'.join(swept))} {value}" if value else ""
         place = _order(members[0][1].get(swept[0], OWN)) if swept else (0, 0.0, "")
-        columns = [
+        learning, forgetting, final = (
             tuple(float(numbers[name]) for *_, numbers in members)  # type: ignore[arg-type]
             for name in ("learning_accuracy", "forgetting", "final_average_accuracy")
-        ]
+        )
         label = ", ".join(filter(None, (line, along))) or members[0][0].method
-        named = tuple(summary.run for summary, *_ in members), tuple(summary.seed for summary, *_ in members)
-        made.append((line, place, Spot(label, line, value, *named, *columns, knob=_short("+".join(swept)))))
+        names, seeds = tuple(summary.run for summary, *_ in members), tuple(summary.seed for summary, *_ in members)
+        knob = _short("+".join(swept))
+        made.append((line, place, Spot(label, line, value, names, seeds, learning, forgetting, final, knob)))
     return [spot for *_, spot in sorted(made, key=lambda entry: entry[:2])]
 
 

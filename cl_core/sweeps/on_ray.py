@@ -7,6 +7,7 @@ interfaces, so nothing starts it but an explicit `--engine ray`.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -55,17 +56,17 @@ class RayEngine(Engine):
                     include_dashboard=False,
                     log_to_driver=False,
                     object_store_memory=STORE,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                 )
             else:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise ConfigError(f"cannot reach a Ray cluster at {address or 'this computer'}: {first}") from error
         room = ray.cluster_resources()
         self.workers = workers or max(1, int(room.get("CPU", 1) // self.threads))
-        resources = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": 0}
-        self._check, self._train = (ray.remote(**resources)(task) for task in (check, train))
+        remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=0)
+        self._check, self._train = remote(check), remote(train)
         self._working: dict[Any, Work] = {}
 
     def check(self, configs: Sequence[dict[str, Any]]) -> str:

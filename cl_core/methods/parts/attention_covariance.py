@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,19 @@ from cl_core.linalg import (
 )
 from cl_core.methods.parts.event_values import array, number
 
-if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
-    from cl_core.backbones.vit import ViTBackbone
-
 SPACES = ("affinity", "mixture")
+
+
+class ReadsKeys(Protocol):
+    """A ViT whose blocks say how tokens become keys."""
+
+    def key_weight(self, layer: int) -> Tensor:
+        """W_k of a block, per head: [H, d/H, d]."""
+        ...
+
+    def norm_gain(self, layer: int) -> Tensor:
+        """Gain γ of its first LayerNorm: [d]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class PromptMoments(nn.Module):
         return tuple((kind, layer) for layer in range(self.layers) for kind in ("q", "attention"))
 
     @torch.no_grad()
-    def add(self, backbone: ViTBackbone, features: Features, prompts: Tensor) -> None:
+    def add(self, backbone: ReadsKeys, features: Features, prompts: Tensor) -> None:
         """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
         for layer in range(self.layers):
             q, attention = features.taps["q", layer], features.taps["attention", layer]  # [B,H,N,d/H], [B,H,N,N+M]
