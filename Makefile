@@ -1,6 +1,6 @@
 # make demo   opens the dashboard on the bundled recording and offers a first live run
 # make test   lint and the whole test suite
-# make lint   lint only
+# make lint   ruff, and mypy over the engine
 # make faults kills, damage, full disks and hostile input, replayed: tried and held (about ten minutes)
 # make clean  removes the virtual environment and everything built
 
@@ -20,12 +20,13 @@ test: lint
 
 lint: $(READY)
 	@$(BIN)/ruff check
+	@$(BIN)/mypy
 
 faults: $(READY)
 	@$(BIN)/python -m bench.faults
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once and again only when the two files that describe it change.

@@ -84,8 +84,11 @@ WRAPPING_FILES = {  # the only files that may import these libraries
 
 def imports_of(source: str, module: str) -> set[str]:
     """Absolute dotted names a module imports; `from package import name` is package.name where that is a module."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
+    found, tree = set(), ast.parse(source)
+    for node in ast.walk(tree):  # types that one is handed are seen by a type checker alone
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
