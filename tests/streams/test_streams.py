@@ -51,13 +51,13 @@ def test_the_digits_are_scikit_learns_in_its_stratified_split_and_need_no_import
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    from cl_core.streams import digits
+    from cl_core.streams import digit_table, digits
 
     known = load_digits()
     _, rows = train_test_split(range(1797), test_size=500, stratify=known.target, random_state=0)
     for there in (True, False):  # the file, and the way through scikit-learn
         if not there:
-            monkeypatch.setattr(digits.importlib.util, "find_spec", lambda name: None)
+            monkeypatch.setattr(digit_table.importlib.util, "find_spec", lambda name: None)
         pictures, labels, test = digits.real_digits(8)
         assert torch.equal(pictures[:, 0], torch.from_numpy(known.images).float() / 16)
         assert torch.equal(labels, torch.from_numpy(known.target).long())
