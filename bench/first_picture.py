@@ -73,6 +73,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium; ends the program with a sentence where there is none."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sys.exit("playwright is not installed (pip install playwright)")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        sys.exit("no Chromium on PATH (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
 def waited(browser: Any, url: str, selector: str, tabs: int = 1) -> list[float]:
     """Seconds from the navigation until `selector` is visible, for tabs opened one after the other in a new profile."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
@@ -108,23 +124,14 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--rounds", type=int, default=3)
     rounds = cli.parse_args().rounds
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sys.exit("playwright is not installed (pip install playwright)")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        sys.exit("no Chromium on PATH (apt-get install chromium)")
     times: dict[str, list[list[float]]] = {"ours": [], "bare": []}
     load = os.getloadavg()[0]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+    with chromium() as browser:
         waited(browser, "data:text/html,<p>ready</p>", "p")  # the browser's own first page is not counted
         for _ in range(rounds):
             for kind, found in times.items():
                 with tempfile.TemporaryDirectory() as folder:
                     found.append(measure(browser, kind, Path(folder)))
-        browser.close()
     print(f"{os.cpu_count()} cores, load {load:.1f} at the start; medians of {rounds}, seconds (each value)")
     for kind, name in (("ours", "accuracy matrix on Start"), ("bare", "bare page, one Plotly chart")):
         for place, tab in enumerate(TABS):

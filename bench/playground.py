@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.first_picture import FLAGS, OURS, free_port, server
+from bench.first_picture import OURS, chromium, free_port, server
 from cl_core.playground import PlaygroundConfig, train
 from cl_core.playground.frontier import row_of
 
@@ -84,22 +83,16 @@ def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--moves", type=int, default=20)
     moves = cli.parse_args().moves
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sys.exit("playwright is not installed (pip install playwright)")
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        sys.exit("no Chromium on PATH (apt-get install chromium)")
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     print("\n".join(engine()), flush=True)
     port = free_port()
     command = [sys.executable, "-c", OURS.format(port=port)]
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
-        with server(command, port, Path(folder), "Plastiscope is at") as url:
-            print("\n".join(in_a_browser(browser, url, moves)))
-        browser.close()
+    with (
+        chromium() as browser,
+        tempfile.TemporaryDirectory() as folder,
+        server(command, port, Path(folder), "Plastiscope is at") as url,
+    ):
+        print("\n".join(in_a_browser(browser, url, moves)))
 
 
 if __name__ == "__main__":
