@@ -30,6 +30,7 @@ def test_on_the_way_back_every_control_says_what_the_address_says_and_the_page_b
         if "/spectra" in page.url:
             break
         page.go_back()
+        page.wait_for_timeout(1000)  # the address changes before the page: one step too many would leave the app
         page.wait_for_function(AGREE)
     assert "/spectra" in page.url
     page.go_forward()
