@@ -64,7 +64,7 @@ def test_a_frontier_keeps_nobody_from_the_slider(monkeypatch):
     monkeypatch.setattr(jobs, "WORKER", (sys.executable, "-c", ECHO.format(delay=0.4)))
     lab = jobs.Laboratory()
     frontier, single = lab.train(row_of(SHORT)), lab.train([SHORT])
-    assert lab.ahead(single) == 0 and len(frontier.configs) == 30
+    assert lab.ahead(single) == 0 and len(frontier.configs) == 27
     assert single.wait(30) and frontier.wait(30)
 
 
