@@ -173,12 +173,13 @@ def open_run(name: str | Path, runs: str | Path | None = None) -> Run:
 def compare_runs(runs: Iterable[Run | str | Path] | Mapping[str, Run | str | Path]) -> pd.DataFrame:
     """A row a run: method, stream, seed, state, and the measures in percent. A mapping names the rows."""
     named = runs.items() if isinstance(runs, Mapping) else ((None, run) for run in runs)
-    rows = {}
+    rows: dict[str, dict[Any, Any]] = {}
     for label, run in named:
         opened = run if isinstance(run, Run) else open_run(run)
         summary = opened.summary()
-        told = {name: getattr(summary, name) for name in ("method", "stream", "seed", "state")}
-        rows[label or opened.name] = {**told, **opened.measures().to_dict()}
+        row: dict[Any, Any] = {name: getattr(summary, name) for name in ("method", "stream", "seed", "state")}
+        row.update(opened.measures().to_dict())
+        rows[label or opened.name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
 
 
