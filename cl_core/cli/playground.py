@@ -17,6 +17,7 @@ from cl_core.playground import Outcome, PlaygroundConfig, TaskOutcome, at_streng
 from cl_core.playground.frontier import text_of
 from cl_core.playground.settings import PROJECTIONS, RULES, STREAMS, slider_of
 from cl_core.store import write_atomically
+from cl_core.sweeps.frontier import spread
 
 EXAMPLE = """examples:
   plastiscope playground --energy 0.95 --seeds 0,1,2
@@ -159,7 +160,7 @@ def print_table(outcomes: Sequence[Outcome], seconds: float) -> None:
         columns = [[o.numbers()[measure] for o in group] for measure in MEASURES]
         free = [sum(o.tasks[-1].free[layer] for o in group) / len(group) for layer in range(config.layers)]
         left = " ".join(f"{v:.2f}" for v in free) if config.rule in PROJECTIONS else "–"
-        print(f"{name:>12} " + " ".join(f"{spread(c):>14}" for c in columns) + f"   {left}")
+        print(f"{name:>12} " + " ".join(f"{told(c):>14}" for c in columns) + f"   {left}")
         final = [v for v in columns[0] if v is not None]
         if final and (best is None or sum(final) / len(final) > best[0]):
             best = (sum(final) / len(final), name)
@@ -180,15 +181,10 @@ def grouped(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
     return list(found.values())
 
 
-def spread(values: Sequence[float | None]) -> str:
-    """mean ± sample standard deviation, one decimal."""
+def told(values: Sequence[float | None]) -> str:
+    """mean ± sample standard deviation over seeds; – where nothing was measured."""
     known = [v for v in values if v is not None]
-    if not known:
-        return "–"
-    mean = sum(known) / len(known)
-    if len(known) == 1:
-        return f"{mean:.1f}"
-    return f"{mean:.1f} ± {(sum((v - mean) ** 2 for v in known) / (len(known) - 1)) ** 0.5:.1f}"
+    return str(spread(known)) if known else "–"
 
 
 def write_html(outcomes: Sequence[Outcome], file: Path, *, quiet: bool) -> None:
