@@ -58,7 +58,8 @@ def tables_as_they_were(monkeypatch):
     for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED):
         for name in list(table):
             monkeypatch.setitem(table, name, table[name])  # put back, and what comes is taken away
-    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    monkeypatch.setenv(plugins.VARIABLE, "")  # deleting what is not there would restore nothing afterwards
+    monkeypatch.delenv(plugins.VARIABLE)
     known = [set(table) for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED)]
     yield
     for table, names in zip((METHODS, STREAMS, BACKBONES, plugins._LOADED), known, strict=True):

@@ -13,16 +13,21 @@ from dashboard.theme import DIVERGING, DIVERGING_DARK, scale
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Saving is offered below each figure, with the figure's title; hence no `toImage` here.
-CONFIG: dict[str, Any] = {
-    "responsive": True,
-    "displaylogo": False,
-    "showSendToCloud": False,
-    "plotlyServerURL": "",
-    "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "sendChartToCloud"],
-}
+
+def tools() -> dict[str, Any]:
+    """Plotly's configuration, made anew for everybody it is handed to: Plotly's own export removes entries from the one
+    it is given, and a figure drawn with it afterwards would know the cloud's address again."""
+    return {
+        "responsive": True,
+        "displaylogo": False,
+        "showSendToCloud": False,
+        "plotlyServerURL": "",
+        # Saving is offered below each figure, with the figure's title; hence no `toImage` here.
+        "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d", "sendChartToCloud"],
+    }
 
 
+CONFIG: dict[str, Any] = tools()  # for `figure.write_html(…, config=CONFIG)`
 _LINK = re.compile(r"(?:<|\\u003c)(?=(?:/|\\u002f)?a\b)", re.I)  # as JSON may spell it
 
 
@@ -37,7 +42,7 @@ def browser_record(figure: go.Figure) -> dict[str, Any]:
     for trace in record["data"]:
         if [list(stop) for stop in trace.get("colorscale") or ()] == signed:
             trace["meta"] = {"dark": scale(DIVERGING_DARK)}
-    return {"data": record["data"], "layout": dict(record["layout"]), "config": CONFIG}
+    return {"data": record["data"], "layout": dict(record["layout"]), "config": tools()}
 
 
 def browser_json(record: dict[str, Any]) -> str:

@@ -18,6 +18,12 @@ def test_a_figure_exported_as_html_names_no_other_host_and_offers_no_upload():
     assert '"showSendToCloud": false' in made and not re.search(r"https?://", made)
 
 
+def test_an_export_changes_nothing_for_the_figures_drawn_after_it():
+    figure = go.Figure(go.Scatter(x=[1], y=[1]))
+    figure.to_html(config=CONFIG, include_plotlyjs=False)  # takes plotlyServerURL out of what it is given
+    assert browser_record(figure)["config"]["plotlyServerURL"] == ""
+
+
 def test_wherever_we_show_how_to_export_one_it_is_exported_that_way():
     places = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("dashboard/**/*.py"), *ROOT.glob("bench/*.py")]
     texts = [file.read_text("utf-8") for file in places]
