@@ -20,8 +20,8 @@ AGREE = f"""() => {{
 
 
 @pytest.mark.xfail(
-    reason="known defect: on a busy machine a control handed from page to page and the address can end apart after Back, "
-    "because the server writes the address while the browser resets the control",
+    reason="known defect: on a busy machine a control that follows from page to page and the address can differ after "
+    "Back, because the server writes the address while the browser resets the control",
     strict=False,
 )
 def test_on_the_way_back_every_control_says_what_the_address_says_and_the_page_before_comes(server, page):
