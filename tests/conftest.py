@@ -50,6 +50,10 @@ def quick_collections() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries report at the end of the process that they were never let go
+
+
 @pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., RunConfig]:
     """`tiny_config("nsp2", settings={...}, tasks=2, seed=1)`: two random blocks on drawn bars, two steps an epoch."""
