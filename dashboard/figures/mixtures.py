@@ -290,7 +290,7 @@ def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> 
         f"over layers, and by the keys alone (dashed), which is the first level used as a classifier. {told}",
         look_for="Layers above the dashed line: their filters look at the embedding better than it stands. What the "
         "final accuracy adds to the dashed line is the second level's own.",
-        how="A layer chooses $\\arg\\max_c \\cos(z \\odot f_{l,c},\\, k_c)$, the keys alone $\\arg\\max_c \\cos(z, "
-        "k_c)$, over all classes learned so far. " + _SOURCE,
+        how="A layer chooses $\\operatorname{argmax}_c \\cos(z \\odot f_{l,c},\\, k_c)$, the keys alone "
+        "$\\operatorname{argmax}_c \\cos(z, k_c)$, over all classes learned so far. " + _SOURCE,
         alt=f"Lines over {len(x)} tasks. {told}",
     )

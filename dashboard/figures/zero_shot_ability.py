@@ -108,8 +108,9 @@ def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ())
         f"it began. {told}.",
         look_for="A line that falls below the dotted one: what the tasks cost the model's general ability. No task "
         "trains on these pictures.",
-        how="$\\arg\\max_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded sentences (one per "
-        "template); percent of the general set's test pictures. Accuracy axes always run from 0 to 100 %.",
+        how="$\\operatorname{argmax}_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded "
+        "sentences (one per template); percent of the general set's test images. Accuracy axes always run from 0 to "
+        "100 %.",
         alt=f"{told}.",
     )
 

@@ -230,7 +230,7 @@ def test_settings_that_differ_are_marked_and_the_usual_value_stands_beside(tmp_p
     assert method["untold"].value == "0.25" and not method["untold"].differs
     assert training["epochs"].differs and (training["epochs"].value, training["epochs"].usual) == ("7", "5")
     text = report(log, knobs=knobs)
-    assert re.search(r'class=differs><th scope="row">epochs</th><td>7</td><td>preset: 5</td>', text)
+    assert re.search(r'class="differs"><th scope="row">epochs</th><td>7</td><td>preset: 5</td>', text)
 
 
 def test_a_matrix_is_a_table_with_empty_cells_where_nothing_was_measured(tmp_path):
