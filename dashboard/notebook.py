@@ -18,8 +18,8 @@ from cl_core.store import RunFolder, find_run
 from dashboard.figures.catalogue import figure_of, figures_of
 from dashboard.report import ours
 from dashboard.report import report as report_of
+from dashboard.run_log import RunLog, Snapshot
 from dashboard.runs import run_folders
-from dashboard.tail import RunLog, Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -13,7 +13,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dashboard.lessons.facts import FACTS, Number
 from dashboard.markdown import literal
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 ALLOWED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.Name, nodes.Const, nodes.Call, nodes.Keyword,

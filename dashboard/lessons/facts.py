@@ -26,12 +26,12 @@ from cl_core.events import (
 from cl_core.playground.frontier import best as best_point
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Boundary, Prediction, Threshold, best, boundaries, own_threshold, predict
-from dashboard.figures.readings import accuracies, zero_shot
+from dashboard.figures.event_arrays import accuracies, zero_shot
 from dashboard.figures.spectra import of
 from dashboard.figures.weights import words
 from dashboard.figures.whatif import in_percent
 from dashboard.figures.zero_shot_ability import lost_before_learning
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import directions, layer_name, number, percent, points, task_name, task_title
 
 ALIKE = 1.0  # percentage points: two accuracies that differ by less are called alike

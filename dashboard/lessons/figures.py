@@ -12,11 +12,11 @@ from cl_core.events import AccuracyMeasured, SpectrumMeasured
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Threshold
 from dashboard.figures import accuracy, catalogue, comparison, playground, readouts, spectra, whatif
-from dashboard.figures.lines import decade_ticks
-from dashboard.figures.readings import accuracies
+from dashboard.figures.event_arrays import accuracies
+from dashboard.figures.plot_helpers import decade_ticks
 from dashboard.lessons import facts
 from dashboard.notebook import draw_entry
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 Runs = Mapping[str, Snapshot]  # by the name that the lesson gives them
 

@@ -236,8 +236,8 @@ TERMS = _of(
     Term(
         "replay",
         "Replay",
-        "Of a run: the same again with the same seed, which must give the same numbers. Of a method: old images kept and "
-        "shown again. The context says which.",
+        "Of a run: the same again with the same seed, which must give the same numbers. Of a method: old images kept "
+        "and shown again. The context says which.",
     ),
     Term(
         "probe-set",

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from cl_core.config import ConfigError
 from dashboard.lessons.expressions import Expression, Text
 from dashboard.lessons.figures import FIGURES, with_axes_of
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.tail import Snapshot, log_of
 
 
 class RunMissing(Exception):

@@ -9,13 +9,13 @@ import streamlit as st
 
 from cl_core.events import KINDS
 from cl_core.presets import PRESETS
-from dashboard.frame import carry, code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.lessons import lessons, mistakes
 from dashboard.lessons.facts import ALIKE
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step
 from dashboard.theme import percent, seconds
+from dashboard.view_state import carry, code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_run
 

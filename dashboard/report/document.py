@@ -26,7 +26,7 @@ from dashboard.figures.catalogue import SECTIONS, contents, in_report
 from dashboard.figures.plot_json import browser_json, browser_record
 from dashboard.report import facts
 from dashboard.report.text import html_of, inline
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,14 +38,14 @@ POLICY = Markup(
 _HERE = Path(__file__).parent
 
 
-def report(log: Snapshot, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str:
+def report(log: Snapshot, *, described: Sequence[Mapping[str, Any]] | None = None) -> str:
     """The run as one HTML page.
 
     Args:
         log: the run; one still in training is marked "so far".
-        knobs: the method's settings as `config.describe` gives them; None: they are asked for, which takes seconds.
+        described: the method's settings as `config.describe` gives them; None: they are asked for, which takes seconds.
     """
-    known = _knobs(log) if knobs is None else knobs
+    known = _described(log) if described is None else described
     readout_heads, readouts = facts.readout_table(log)
     heads, matrix = facts.matrix_rows(log)
     return _template().render(
@@ -146,11 +146,11 @@ def _cells(rows: Sequence[tuple[str, Sequence[float]]]) -> list[tuple[str, list[
     ]
 
 
-def _knobs(log: Snapshot) -> Sequence[Mapping[str, Any]]:
+def _described(log: Snapshot) -> Sequence[Mapping[str, Any]]:
     """The method's settings, asked of a process of its own; none where training is not installed."""
-    from dashboard.knobs import knobs_of
+    from dashboard.method_settings import settings_of
 
     try:
-        return knobs_of(log.config.method) if log.config else []
+        return settings_of(log.config.method) if log.config else []
     except (StoreError, ConfigError):
         return []

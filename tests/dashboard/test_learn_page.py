@@ -6,12 +6,12 @@ import pytest
 
 from cl_core.assets import recordings_folder
 from dashboard import launch, runs
-from dashboard.frame import page_file
 from dashboard.lessons import lessons
 from dashboard.lessons.facts import accuracy
 from dashboard.lessons.glossary import TERMS
 from dashboard.lessons.loader import VARIABLE
 from dashboard.markdown import without_links
+from dashboard.view_state import page_file
 from tests.dashboard.reading import drawn, figures, foot, words
 
 LESSONS = lessons()

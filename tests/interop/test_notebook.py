@@ -96,7 +96,7 @@ def test_a_figure_is_the_very_figure_of_the_page(run, folder):
     from dashboard.figures import figure
     from dashboard.figures.catalogue import FIGURES
     from dashboard.notebook import figures
-    from dashboard.tail import RunLog
+    from dashboard.run_log import RunLog
 
     log = RunLog(folder).snapshot(force=True)
     drawn = FIGURES["spectrum-decay"].drawn(log, {"space": "affinity", "layer": 1, "task": 2})
