@@ -286,7 +286,7 @@ def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> 
     return describe(
         figure,
         title=title,
-        what="Test pictures of all tasks learned so far whose own class was chosen: by each layer (thin), on average "
+        what="Test images of all tasks learned so far whose own class was chosen: by each layer (thin), on average "
         f"over layers, and by the keys alone (dashed), which is the first level used as a classifier. {told}",
         look_for="Layers above the dashed line: their filters look at the embedding better than it stands. What the "
         "final accuracy adds to the dashed line is the second level's own.",

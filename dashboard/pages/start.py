@@ -124,7 +124,7 @@ def start_panel() -> None:
         return
     took = PRESETS[LIVE].seconds
     st.markdown(
-        "Five tasks, two handwritten digits each, on this computer's processor"
+        "Five tasks, two handwritten digits each, on this computer's CPU"
         + (f", about {seconds(took)} on two idle cores." if took else ".")
     )
     with st.container(horizontal=True):
@@ -140,7 +140,7 @@ def start_panel() -> None:
             "Start the unprotected baseline", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
         )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
-        st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
+        st.caption("A run is training now; a second one shares the CPU with it, and both take longer.")
     if not say_trouble("start") and (first or second):
         go_to("pages/run.py")
 

@@ -197,7 +197,7 @@ def test_what_to_keep_in_mind_is_said(tmp_path):
     assert "This run failed: 0 of 2 tasks learned" in said and "those so far" in said
     assert "2 files of the stream could not be used" in said and "cat/8.jpg: empty" in said
     assert "2 of 3 cells of the accuracy matrix" in said
-    assert "was turned from 1 to 2" in said
+    assert "was changed from 1 to 2" in said
     well = log_of(recorded_runs.finished(tmp_path, "well"))
     assert facts.warnings(well) == [] and not facts.unfinished(well)
 
