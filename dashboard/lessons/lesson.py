@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 
 from cl_core.config import ConfigError
+from cl_core.events import AccuracyMeasured
 from dashboard.lessons.expressions import Expression, Text
 from dashboard.lessons.figures import FIGURES, with_axes_of
+from dashboard.markdown import without_links
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
 
@@ -84,6 +86,18 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A step with its facts filled in."""
+
+    text: str
+    question: str
+    answer: str
+    choices: tuple[tuple[str, bool], ...]
+    guess: float | None
+    broken: tuple[str, ...]  # claims that do not hold
+
+
+@dataclass(frozen=True)
 class Lesson:
     """Steps about one thing. `name`, the file's without its ending, is what the URL says."""
 
@@ -97,8 +111,8 @@ class Lesson:
     file: Path
 
     def open(self) -> dict[str, Snapshot]:
-        """The runs it reads. Raises RunMissing."""
-        return {alias: open_run(run) for alias, run in self.runs}
+        """The runs it reads, judged by their own heads. Raises RunMissing."""
+        return {alias: by_own_head(open_run(run)) for alias, run in self.runs}
 
     def say(self, text: Text, runs: Runs) -> str:
         """A text with its facts; a number stays on one line with its unit. Raises LessonError."""
@@ -122,9 +136,32 @@ class Lesson:
         except (ConfigError, LookupError, TypeError, ValueError) as error:
             raise LessonError(self.file, drawing.line, error) from error
 
+    def told(self, step: Step, runs: Runs) -> Told:
+        """All that a step says of these runs, without links, images or HTML. Raises LessonError."""
+        say = lambda text: without_links(self.say(text, runs))
+        return Told(
+            say(step.text),
+            say(step.question),
+            say(step.answer),
+            tuple((say(choice.says), bool(self.value(choice.right, runs))) for choice in step.choices),
+            float(self.value(step.guess, runs)) if step.guess else None,
+            tuple(self.broken(step, runs)),
+        )
+
     def broken(self, step: Step, runs: Runs) -> list[str]:
         """Claims of a step that do not hold for these runs."""
         return [claim.source for claim in step.claims if not self.value(claim, runs)]
+
+
+def by_own_head(run: Snapshot) -> Snapshot:
+    """`run` as if it named no headline readout: sentences are about one readout, whatever the run shows first."""
+    if not any(event.headline for event in run.events(AccuracyMeasured)):
+        return run
+    plain = lambda event: replace(event, headline=False) if isinstance(event, AccuracyMeasured) else event
+    stored = sorted((stored for kind in run.kinds() for stored in run.of(kind)), key=lambda stored: stored.seq)
+    found = Snapshot.holding(run.folder, [replace(one, event=plain(one.event)) for one in stored], run.config)
+    found.reading = run.reading  # it is the same reading of the same file: caches may go by it
+    return found
 
 
 def open_run(name: str) -> Snapshot:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT, EDGE = 240, 110, 4
 
 
-def thumbnail(figure: go.Figure, label: str) -> str:
-    """SVG markup; `label` is what a screen reader says."""
+def thumbnail(figure: go.Figure) -> str:
+    """SVG markup."""
     traces = [t for t in figure.data if (t.xaxis or "x") == "x" and (t.yaxis or "y") == "y" and t.visible is not False]
     maps = [trace for trace in traces if trace.type == "heatmap"]
     inside = "".join(_cells(np.array(trace.z, dtype=float)) for trace in maps) or _curves(figure, traces)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" height="{HEIGHT}" '
-        f'preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{inside}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'width="{WIDTH}" height="{HEIGHT}">{inside}</svg>'
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -13,7 +12,7 @@ from dashboard.lessons import lessons, mistakes
 from dashboard.lessons.facts import ALIKE
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
-from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step
+from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
 from dashboard.view_state import carry, code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.liveplot import liveplot, to_bytes
@@ -59,9 +58,9 @@ def shelf() -> None:
     with st.container(horizontal=True, key="learn-shelf"):
         for lesson in lessons().values():
             with card(lesson.name, lesson.title):
-                picture = thumbnail_of(lesson)
-                if picture:
-                    st.html(picture)
+                small, alt = thumbnail_of(lesson)
+                if small:
+                    st.image(small, width="stretch", alt=alt)
                 st.markdown(without_links(lesson.about))
                 st.caption(f"about {lesson.minutes} min · {len(lesson.steps)} steps{read_so_far(lesson)}")
                 begin(lesson.name, "Begin", primary=lesson.name == first)
@@ -91,41 +90,29 @@ def read_so_far(lesson: Lesson) -> str:
     return f" · {seen} read" if seen else ""
 
 
-def thumbnail_of(lesson: Lesson) -> str:
-    """The lesson's first figure, small; none where its runs are not there."""
+def thumbnail_of(lesson: Lesson) -> tuple[str, str]:
+    """The lesson's first figure, small, as SVG, and its title; empty where its runs are not there."""
     try:
         runs = lesson.open()
         return drawn_small(lesson.name, stamp(lesson, runs), lesson, runs)
     except (RunMissing, LessonError):
-        return ""
+        return "", ""
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
-def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> str:
+def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> tuple[str, str]:
     import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
 
     from dashboard.lessons.thumbnail import thumbnail
 
     drawing = next((step.drawings[0] for step in _lesson.steps if step.drawings), None)
     if drawing is None:
-        return ""
+        return "", ""
     figure = _lesson.figure(drawing, _runs)
-    return thumbnail(figure, str(figure.layout.meta["title"]))
+    return thumbnail(figure), str(figure.layout.meta["title"])
 
 
 # ---------------------------------------------------------------- a lesson
-
-
-@dataclass(frozen=True)
-class Told:
-    """A step with its facts filled in."""
-
-    text: str
-    question: str
-    answer: str
-    choices: tuple[tuple[str, bool], ...]
-    guess: float | None
-    broken: tuple[str, ...]
 
 
 def stamp(lesson: Lesson, runs: Runs) -> tuple[Any, ...]:
@@ -136,16 +123,7 @@ def stamp(lesson: Lesson, runs: Runs) -> tuple[Any, ...]:
 @st.cache_data(show_spinner=False, max_entries=80)
 def told(name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> Told:
     """What a step (from 1) says, computed once for all viewers."""
-    step = _lesson.steps[number - 1]
-    say = lambda text: without_links(_lesson.say(text, _runs))
-    return Told(
-        say(step.text),
-        say(step.question),
-        say(step.answer),
-        tuple((say(choice.says), bool(_lesson.value(choice.right, _runs))) for choice in step.choices),
-        float(_lesson.value(step.guess, _runs)) if step.guess else None,
-        tuple(_lesson.broken(step, _runs)),
-    )
+    return _lesson.told(_lesson.steps[number - 1], _runs)
 
 
 @st.cache_data(show_spinner=False, max_entries=80)

@@ -63,8 +63,10 @@ def test_every_step_is_drawn(lesson, learn):
             app = press(app, "learn-next")
 
 
-def test_the_shelf_shows_all_lessons(learn):
-    said = words(learn())
+def test_the_shelf_shows_all_lessons_with_their_first_figure(learn):
+    app = learn()
+    said = words(app)
+    assert len(app.get("image")) == len(LESSONS)
     assert all(lesson.title in said and lesson.about in said for lesson in LESSONS.values()) and "Glossary" in said
 
 
