@@ -46,6 +46,7 @@ def preview(config: RunConfig) -> None:
         st.warning(failed, icon=":material/broken_image:")
         return
     task_rows(told)
+    data_notes(told["notes"])
     skipped_files(len(told["skipped"]), told["skipped"])
 
 
@@ -59,6 +60,7 @@ def backbone_lines(told: dict[str, Any]) -> None:
     st.caption(sentence(in_words(told["parts"], told["method_counted"], megabytes)))
     if told["missing"]:
         st.warning(sentence(told["missing"]), icon=":material/inventory_2:")
+    data_notes(told.get("notes", []))
 
 
 def task_rows(told: dict[str, Any]) -> None:
@@ -80,6 +82,14 @@ def task_rows(told: dict[str, Any]) -> None:
                 for picture in task["pictures"]:
                     png, name = base64.b64decode(picture["changed"]), picture["class"]
                     st.image(png, width=80, alt=f"Picture of class {name}, changed for training")
+
+
+def data_notes(notes: list[str]) -> None:
+    """What was understood of a folder and could surprise, a sentence each."""
+    for note in notes[:NAMED]:
+        st.info(sentence(note), icon=":material/info:")
+    if len(notes) > NAMED:
+        st.caption(f"And {len(notes) - NAMED} more notes.")
 
 
 def skipped_files(count: int, files: list[str]) -> None:
