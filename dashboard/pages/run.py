@@ -97,7 +97,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "gone":
             st.error(
-                "The training process has gone (it was killed, or the machine stopped). What was measured is kept.",
+                "The training process died (it was killed, or the machine stopped). What was measured is kept.",
                 icon=":material/person_off:",
             )
             _kept(log)
@@ -107,7 +107,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
         case "waiting":
             lines = launch.log_tail(log.folder)
             if lines:
-                st.error("The worker ended before the run began. Its last words:", icon=":material/error:")
+                st.error("The training process ended before the run began. Its last output:", icon=":material/error:")
                 st.code("\n".join(lines), language=None, wrap_lines=True)
             else:
                 st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")

@@ -1,4 +1,4 @@
-"""What a run would look at, before it starts: sizes and memory of its backbone, and sample pictures of each task."""
+"""What a run would look at, before it starts: sizes and memory of its backbone, and sample images of each task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def preview(config: RunConfig) -> None:
     if not st.toggle(
         "Preview model and data",
         key="launch-look",
-        help="Size and memory of the backbone, and a few pictures of each task; nothing is fetched",
+        help="Size and memory of the backbone, and a few images of each task; nothing is fetched",
     ):
         return
     told, failed, texts = None, "", None
@@ -46,7 +46,7 @@ def preview(config: RunConfig) -> None:
         st.warning(failed, icon=":material/broken_image:")
         return
     task_rows(told)
-    data_notes(told["notes"])
+    data_notes(told.get("notes", []))
     skipped_files(len(told["skipped"]), told["skipped"])
 
 
@@ -54,7 +54,7 @@ def backbone_lines(told: dict[str, Any]) -> None:
     """Sizes, the estimate of memory, and what is missing if anything is."""
     st.caption(
         f"{literal(told['name'])}: {told['parameters'] / 1e6:.1f} million parameters, {told['depth']} blocks of width "
-        f"{told['width']}, {told['tokens']} tokens, pictures of {told['image_size']} pixels a side."
+        f"{told['width']}, {told['tokens']} tokens, images of {told['image_size']} pixels a side."
         + (f" Weights at hand: {megabytes(told['bytes'])}." if told.get("bytes") else "")
     )
     st.caption(sentence(in_words(told["parts"], told["method_counted"], megabytes)))
@@ -75,13 +75,13 @@ def task_rows(told: dict[str, Any]) -> None:
         with st.container(horizontal=True, key=f"preview-{index}"):
             for picture in task["pictures"]:
                 png, name = base64.b64decode(picture["png"]), picture["class"]
-                st.image(png, caption=literal(name), width=80, alt=f"Picture of class {name}")
+                st.image(png, caption=literal(name), width=80, alt=f"Image of class {name}")
         if any("changed" in picture for picture in task["pictures"]):
             st.caption("The same, as training may show them: each time another way.")
             with st.container(horizontal=True, key=f"preview-changed-{index}"):
                 for picture in task["pictures"]:
                     png, name = base64.b64decode(picture["changed"]), picture["class"]
-                    st.image(png, width=80, alt=f"Picture of class {name}, changed for training")
+                    st.image(png, width=80, alt=f"Image of class {name}, changed for training")
 
 
 def data_notes(notes: list[str]) -> None:
