@@ -27,7 +27,7 @@ from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.live_settings_panel import live_settings_panel
-from dashboard.widgets.preview import skipped_files
+from dashboard.widgets.preview import data_notes, skipped_files
 from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.task_timeline import Chip, task_timeline
@@ -307,6 +307,7 @@ def show() -> None:
         elif state in ("finished", "stopped", "failed", "gone"):
             fork_form(frame)
     if skipped := log.latest(PicturesSkipped):
+        data_notes(skipped.notes)
         skipped_files(skipped.count, skipped.files)
     st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
     about(log)
