@@ -66,10 +66,12 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class PicturesSkipped(Event):
-    """Files of the stream that could not be used and were left out. Said once, before training; absent if all could."""
+    """Files of the stream that could not be used and were left out, and what was understood of the rest. Said once,
+    before training; absent where there is nothing to say."""
 
     count: int
     files: list[str]  # the first hundred, each with its reason: "cat/7.jpg: not a picture, whatever it is called"
+    notes: list[str] = field(default_factory=list)  # "test is the test half; not used: val"
 
 
 @dataclass(frozen=True)

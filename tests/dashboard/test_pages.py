@@ -66,7 +66,7 @@ def test_a_path_in_the_url_opens_nothing(runs_folder, tmp_path, open_page):
     ("state", "sentence"),
     [
         ("failed", "Failed at T2"),
-        ("gone", "The training process has gone"),
+        ("gone", "The training process died"),
         ("stopped", "Everything was saved"),
         ("waiting", "no worker has begun it"),
         ("newer", "newer Plastiscope"),
