@@ -16,6 +16,7 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path 
 from dashboard.runs import runs_index
 from dashboard.view_state import arrive, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar
+from dashboard.widgets.pace import watch_tab
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
 st.html("""<style>
@@ -30,6 +31,7 @@ st.html("""<style>
   .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
   .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
+  .stApp .st-key-pace-place { position: absolute; height: 0; overflow: hidden; }
 </style>""")
 chosen = st.navigation(
     [
@@ -70,3 +72,4 @@ with one_moment():
     chosen.run()
     if picture_first:
         control_bar(follow=True)
+watch_tab()

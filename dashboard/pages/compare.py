@@ -30,6 +30,7 @@ from dashboard.view_state import (
     show_plot,
     show_run,
 )
+from dashboard.widgets.pace import every
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
 MOST = 6  # runs over each other: more dashes than that cannot be told apart
@@ -219,7 +220,7 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
         st.session_state["_sweep_seen"] = seen
 
     watching = launch.sweeping(runs, sweep.name)
-    st.fragment(body, run_every=BEAT if watching else None, key="sweep-fragment")()
+    st.fragment(body, run_every=every(BEAT) if watching else None, key="sweep-fragment")()
     last_words(sweep.name)
     return [found.folder for found in now.of("finished") if found.folder]
 
@@ -248,7 +249,7 @@ def _await(name: str) -> None:
         st.error("The process ended before the sweep began. Its last output:", icon=":material/error:")
         st.code("\n".join(words) or "none", language=None, wrap_lines=True)
 
-    st.fragment(body, run_every=1.0 if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()
+    st.fragment(body, run_every=every(1.0) if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()
 
 
 # ---------------------------------------------------------------- the page
