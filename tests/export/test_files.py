@@ -19,6 +19,7 @@ from cl_core.events import (
     ModalityGapMeasured,
     PredictionsMade,
     PromptsDrifted,
+    RunStarted,
     SelectionMeasured,
     SpectrumMeasured,
     StepEnded,
@@ -56,6 +57,15 @@ def test_accuracies_are_the_events_cells_and_no_others(finished):
     rows = table(files, "accuracy.csv")
     assert {(r["readout"], int(r["after_task"]), int(r["evaluated_task"])): float(r["percent"]) for r in rows} == told
     assert len(rows) == len(told) and rows[0]["evaluated_classes"] == "three; seven"
+
+
+def test_classes_are_named_by_their_number_of_arrival(finished):
+    _, files, events = finished
+    rows = table(files, "classes.csv")
+    (plan,) = events[RunStarted]
+    names = [name for task in plan.tasks for name in task["classes"]]
+    assert [(int(row["class"]), row["name"]) for row in rows] == list(enumerate(names, 1))
+    assert [int(row["task"]) for row in rows] == [i + 1 for i, task in enumerate(plan.tasks) for _ in task["classes"]]
 
 
 def test_every_step_is_a_row_with_all_its_parts(finished):
