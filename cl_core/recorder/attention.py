@@ -100,7 +100,7 @@ class AttentionWatch:
 
         def keep(name: str) -> Any:
             def hook(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], out: Any) -> None:
-                tokens = given[0] if given else named.get("query", named.get("x"))
+                tokens: Tensor = given[0] if given else named["query"] if "query" in named else named["x"]
                 output = out[0] if isinstance(out, tuple) else out
                 mask = named.get("attn_mask")
                 if mask is None and _kind(module) == "timm" and len(given) > 1:

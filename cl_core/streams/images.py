@@ -145,7 +145,7 @@ def _in_colour(
         return Image.fromarray(_bytes_of(np.asarray(image), tags, config, noted)).convert("RGB")
     if image.has_transparency_data:
         layered = image.convert("RGBA")
-        if layered.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(layered.getchannel("A")).min() < 255:
             noted("transparent")
             ground = Image.new("RGBA", layered.size, (*GROUNDS[config.ground], 255))
             return Image.alpha_composite(ground, layered).convert("RGB")
