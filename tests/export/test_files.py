@@ -26,7 +26,7 @@ from cl_core.events import (
     SubspaceMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.export import LISTINGS, data_files, events_of, guard, manifest, redact_paths, tables, zipped
+from cl_core.export import LISTINGS, data_files, events_of, guard, known_paths, manifest, redact_paths, tables, zipped
 from cl_core.summary import summarise
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_rare_runs, recorded_runs, recorded_subspace_runs
 from tests.recorded_runs import Plan
@@ -202,6 +202,12 @@ def test_settings_name_folders_and_never_where_they_lie(tmp_path):
     said = b"".join(content for name, content in files.items() if name.endswith((".json", ".txt"))).decode()
     assert "folder:cats,dogs" in said
     assert not [part for part in ("anna", "my pictures", str(tmp_path)) if part in said]
+
+
+def test_a_weights_file_and_its_adapter_are_both_cut_down_to_their_names():
+    config = replace(Plan().config, backbone="timm:vit@/home/anna/my w/base.pth@/home/anna/my w/lora")
+    told = redact_paths("the weights /home/anna/my w/base.pth do not fit /home/anna/my w/lora", known_paths(config))
+    assert told == "the weights base.pth do not fit lora"
 
 
 @pytest.mark.parametrize(
