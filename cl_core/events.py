@@ -549,6 +549,15 @@ class MeasurementStopped(Event):
 
 
 @dataclass(frozen=True)
+class PluginMeasured(Event):
+    """What an observer of a plug-in measured. It is drawn by itself: lines over tasks, or over steps where there are
+    several of one name a task."""
+
+    name: str  # what was measured: "dead units", in percent
+    values: dict[str, float]  # by part: {"layer 1": 3.5, "layer 2": 0.0}
+
+
+@dataclass(frozen=True)
 class RunFailed(Event):
     """The run ended with an error; what was measured before stays."""
 
@@ -597,6 +606,7 @@ KINDS: dict[str, type[Event]] = {
         StateChanged,
         CommandRefused,
         MeasurementStopped,
+        PluginMeasured,
         RunFailed,
     )
 }

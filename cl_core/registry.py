@@ -198,6 +198,8 @@ STREAMS = {
     ),
 }
 
+OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
+
 # `scheme:rest`: names without number. By what is named.
 SCHEMES: dict[str, dict[str, Scheme]] = {
     "backbone": {
@@ -308,5 +310,6 @@ def _same(first: str, second: str) -> bool:
 def plugins_of(method: str, stream: str, backbone: str) -> tuple[str, ...]:
     """The plug-ins that a run with these names rests on, as their files or packages are called."""
     chosen = ((METHODS, method), (STREAMS, stream), (BACKBONES, backbone))
-    found = (table[name].origin for table, name in chosen if name in table)
+    found = [table[name].origin for table, name in chosen if name in table]
+    found += [entry.origin for entry in OBSERVERS.values()]  # each of them watches every run of this process
     return tuple(dict.fromkeys(origin for origin in found if origin))

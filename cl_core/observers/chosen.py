@@ -34,8 +34,9 @@ def chosen_observers(
     probes: dict[int, Split],
     portioned: Callable[[Callable[[], Any]], Any],
     test_batches: Callable[[int], Iterable[Batch]],
+    others: Iterable[Observer] = (),
 ) -> Observers:
-    """In the order in which their events are said. `probes`: task → its probe images."""
+    """In the order in which their events are said. `probes`: task → its probe images; `others`: those of plug-ins."""
     found: list[Observer] = []
     if settings.drift:
         found.append(PromptDrift())
@@ -54,7 +55,7 @@ def chosen_observers(
         found += _spectra(method, backbone)
     if settings.weights:
         found.append(WeightWatch())
-    return Observers(found)
+    return Observers([*found, *others])
 
 
 def _spectra(method: Method, backbone: Backbone) -> list[Observer]:

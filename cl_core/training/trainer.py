@@ -47,6 +47,7 @@ from cl_core.training.device import OUT_OF_MEMORY, memory
 from cl_core.training.environment import environment
 from cl_core.training.evaluation import Evaluation
 from cl_core.training.oom import OutOfMemory, fitting
+from cl_core.training.plugged import plugged_observers
 from cl_core.training.train_step import Stepper, StepResult
 
 Moment = tuple[Event, ...]
@@ -103,6 +104,7 @@ class Trainer:
             self._probes,
             self.evaluation.portioned,
             lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
+            plugged_observers(),
         )
         assert config.seed is not None  # only a run trained elsewhere may lack one
         self._seed = config.seed
