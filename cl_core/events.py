@@ -208,7 +208,8 @@ class UpdateByDirection(Event):
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
+    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
+    some have any: zeros, and NaN for the statistics."""
 
     prompts: np.ndarray  # [L, M, d] float16
     means: np.ndarray  # [L, M] float32, mean over channels

@@ -196,6 +196,17 @@ PRESETS: dict[str, Preset] = {
             seconds=36,
         ),
         Preset(
+            "star-frozen-micro",
+            "Control: STAR-Prompt without CLIP",
+            "The frozen ViT, a head and its replay from mixtures: what is left when nothing is looked for by name.",
+            {
+                **_MICRO,
+                "method": "star_prompt",
+                "settings": {**_STAR, "companion": "none"},
+                "training": {**_MICRO["training"], "schedule": "quarter cosine"},
+            },
+        ),
+        Preset(
             "lwf-micro",
             "LwF on handwritten digits",
             "The same prompts; on new digits the old heads should go on saying what they said.",
@@ -313,6 +324,18 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO_CLIP, "method": "gnsp", "settings": _GNSP},
             tags=("demo",),
             seconds=113,
+        ),
+        Preset(
+            "gnsp-kd-micro",
+            "Ablation of GNSP: distillation alone",
+            "Nothing is projected, no pairs are aligned: what the untouched model's answers hold by themselves.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "alignment": 0.0}},
+        ),
+        Preset(
+            "gnsp-map-micro",
+            "Ablation of GNSP: alignment of pairs alone",
+            "Nothing is projected or distilled: what CLIP's own contrastive loss on reference pairs holds by itself.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "distillation": 0.0}},
         ),
         Preset(
             "mg-clip-micro",

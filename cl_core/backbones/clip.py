@@ -110,7 +110,9 @@ class ClipBackbone(MixedPrecision):
             found["final", self.depth - 1] = final
         return Features(final @ self.parameter("visual.proj", adaptation), found)
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
         """`forward` as a method's `edit` changes the model."""
         return self(images, adaptation=edit.adaptation, taps=tuple(taps))
 

@@ -82,5 +82,11 @@ class ModelEdit:
     joined: Joined | None = None
     adaptation: Adaptation = AS_IT_IS
 
+    @property
+    def first_block(self) -> int | None:
+        """The first block of a ViT that is changed, or that joined tokens enter; None: all is as it was."""
+        joined = () if self.joined is None else (self.joined.block,)
+        return min((*self.blocks, *joined), default=None)
+
 
 NO_EDIT = ModelEdit()

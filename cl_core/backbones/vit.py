@@ -16,9 +16,10 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import timm
 import torch
@@ -37,8 +38,18 @@ TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output
 ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the first token's output is computed
 
 
+class Prefix(Protocol):
+    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
+
+    first: int
+
+    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...
+
+
 class ViTBackbone(MixedPrecision):
     """A frozen timm ViT. Call it with prepared images; `block` runs a single block, for layer-local comparisons."""
+
+    prefix: Prefix | None = None
 
     def __init__(self, vit: nn.Module, name: str, preparation: Preparation) -> None:
         super().__init__()
@@ -49,6 +60,13 @@ class ViTBackbone(MixedPrecision):
         self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, _attention(vit.blocks[0]).num_heads
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
+
+    def with_prefix(self, prefix: Prefix) -> ViTBackbone:
+        """The same model, weights shared, that looks up under the images' numbers what enters the first edited block
+        (`prefix.first`; the depth: finished features)."""
+        found = copy.copy(self)
+        found.prefix = prefix
+        return found
 
     @property
     def pooled_width(self) -> int:
@@ -92,14 +110,21 @@ class ViTBackbone(MixedPrecision):
             ValueError: an unknown tap, or prompts that do not fit.
         """
         self._check(prompts, taps)
-        tokens, edits = self.embed(images), edits or {}
+        found = dict(edits or {})
+        for layer, own in enumerate(prompts if prompts is not None else ()):
+            found[layer] = replace(found.get(layer, UNEDITED), prompts=own)
+        return self._from_block(0, self.embed(images), found, joined, taps)
+
+    @door
+    def _from_block(
+        self, start: int, tokens: Tensor, edits: Mapping[int, BlockEdit], joined: Joined | None, taps: Sequence[Tap]
+    ) -> Features:
+        """The blocks from `start` on, and pooling, of the tokens [B, N, d] that enter there."""
         found: dict[Tap, Tensor] = {}
         first = self.vit.num_prefix_tokens
-        for layer in range(self.depth):
+        for layer in range(start, self.depth):
             wanted = {kind for kind, block in taps if block == layer}
             edit = edits.get(layer, UNEDITED)
-            if prompts is not None and layer < prompts.shape[0]:
-                edit = replace(edit, prompts=prompts[layer])
             if joined is not None and layer == joined.block:
                 entering = joined.tokens.expand(len(tokens), -1, -1)
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
@@ -114,17 +139,41 @@ class ViTBackbone(MixedPrecision):
             tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
-        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `Joined` says."""
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
+        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `Joined` says. Images with
+        numbers `ids` enter at the first block that is changed or looked at, if a `prefix` keeps what comes before."""
         joined, taps = edit.joined, tuple(taps)
         if joined is None:
-            return self(images, edits=edit.blocks, taps=taps)
+            return self._run(images, edit, taps, ids)
         first, last = self.vit.num_prefix_tokens, ("final", self.depth - 1)
-        seen = self(images, edits=edit.blocks, joined=joined, taps=tuple({*taps, last}) if joined.pooled else taps)
+        seen = self._run(images, edit, tuple({*taps, last}) if joined.pooled else taps, ids)
         pooled = seen.pooled
         if joined.pooled:
             pooled = seen.taps[last][:, first : first + joined.tokens.shape[1]].mean(dim=1)
         return Features(pooled, shown({tap: seen.taps[tap] for tap in taps}, joined, first))
+
+    def _run(self, images: Tensor, edit: ModelEdit, taps: tuple[Tap, ...], ids: Tensor | None) -> Features:
+        prefix, changed = self.prefix, self.depth if edit.first_block is None else edit.first_block
+        start = min((changed, *(block for _, block in taps)))
+        if prefix is None or ids is None or start < prefix.first:
+            return self(images, edits=edit.blocks, joined=edit.joined, taps=taps)
+        self._check(None, taps)
+        if prefix.first == self.depth:
+            return Features(prefix(lambda part: self._before(self.depth, part), images, ids))
+        tokens = prefix(lambda part: self._before(prefix.first, part), images, ids)
+        return self._from_block(prefix.first, tokens, edit.blocks, edit.joined, taps)
+
+    def _before(self, block: int, images: Tensor) -> Tensor:
+        """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""
+        with self.computing_in(torch.float32):
+            if block == self.depth:
+                return self(images).pooled
+            tokens = self.embed(images)
+            for layer in range(block):
+                tokens, _ = self.block(layer, tokens)
+            return tokens
 
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()

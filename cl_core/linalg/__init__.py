@@ -52,6 +52,7 @@ from cl_core.linalg.spectra import (
 from cl_core.linalg.splitting import splitting_costs, splitting_cut
 from cl_core.linalg.subspaces import (
     absorb,
+    added_directions,
     allocation_projector,
     core_space,
     leading_directions,
@@ -68,6 +69,7 @@ __all__ = [
     "WeightSplit",
     "absolute_leak",
     "absorb",
+    "added_directions",
     "allocation_projector",
     "blended_projector",
     "capacity",

@@ -89,11 +89,16 @@ class EWC(PromptedMethod):
     def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         if not self.config.prompt_length:
             return []
-        return [Collector((("input", 0),), lambda features, batch: self.add_squares(backbone, features, batch))]
+        return [
+            Collector(
+                (("input", self.prompted_blocks.start),),
+                lambda features, batch: self.add_squares(backbone, features, batch),
+            )
+        ]
 
     def add_squares(self, backbone: ViTBackbone, features: Features, batch: Batch) -> None:
         """Take in a batch's squared gradients, also at λ = 0: it may be turned up later."""
-        tokens, targets = features.taps["input", 0], batch.labels - self.tuning.classes.start
+        tokens, targets = features.taps["input", self.prompted_blocks.start], batch.labels - self.tuning.classes.start
         for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
             squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
             self._squares = squares if self._squares is None else self._squares + squares
@@ -102,14 +107,15 @@ class EWC(PromptedMethod):
     def gradients(self, backbone: ViTBackbone, tokens: Tensor, targets: Tensor) -> Tensor:
         """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
 
-        tokens: [B, N, d] entering block 0. targets: [B], places among the task's classes.
+        tokens: [B, N, d] entering the first block that has prompts. targets: [B], places among the task's classes.
         """
         head = self.tuning.heads[-1]
 
         def log_likelihood(prompts: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
             one = tokens[None]
-            for layer in range(backbone.depth):  # asked for its map, attention is not fused: vmap has no rule for that
-                one, _ = backbone.block(layer, one, BlockEdit(prompts=prompts[layer]), {"attention"})
+            for own, block in zip(prompts, self.prompted_blocks, strict=True):
+                # asked for its map, attention is not fused: vmap has no rule for that
+                one, _ = backbone.block(block, one, BlockEdit(prompts=own), {"attention"})
             logits = head(backbone.pool(one)) / self.config.temperature
             return -F.cross_entropy(logits, target[None])
 

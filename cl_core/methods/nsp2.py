@@ -3,8 +3,8 @@
 Parts: `attention_covariance`, `deep_prompts`, `prompted`.
 
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658.
-Shapes: L blocks, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of `attention_covariance`;
-U [L, M, d] is Adam's step.
+Shapes: L blocks with prompts, M prompts, d width; C₁ [L, d, d] and C₂ [L, M, M] are the moments of
+`attention_covariance`; U [L, M, d] is Adam's step.
 
 From the second task on
 
@@ -115,8 +115,9 @@ class NSP2(PromptedMethod):
     def __init__(self, config: NSP2Config, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.moments = PromptMoments(
-            backbone.depth, config.prompt_length, backbone.width, weighting=config.weighting, fold=config.fold_norm
-        )
+            self.prompted_blocks, config.prompt_length, backbone.width,
+            weighting=config.weighting, fold=config.fold_norm,
+        )  # fmt: skip
         self.register_buffer("previous_prompts", self.tuning.prompts.detach().clone())
 
     def refresh(self) -> None:
