@@ -4,7 +4,7 @@
     python -m bench.ratios --methods nsp2 --whole
 
 All is measured at the second task, where the past is held for the first time, with the settings of the method's preset
-(`joint` has one task, so at that). On the processor with the embedded models; on CUDA with `timm:vit_base_patch16_224`
+(`joint` has one task, so at that). On the CPU with the embedded models; on CUDA with `timm:vit_base_patch16_224`
 and `open_clip:ViT-B-16` at 224 px, untrained, because weights do not change what a step costs. `--backbone` names
 others, one a family.
 
@@ -49,13 +49,13 @@ import torch
 
 from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
 from bench.meters import Spread, add_options, apply_options, held_bytes, peak_bytes, table, timed
-from cl_core.build import build, choose_device, new_backbone, new_stream
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
-from cl_core.engine.trainer import Moment, Trainer
 from cl_core.events import StepEnded
+from cl_core.factory import build, choose_device, new_backbone, new_stream
 from cl_core.presets import resolve
 from cl_core.registry import BACKBONES, METHODS, load, lookup
 from cl_core.streams.stream import Batch, Task
+from cl_core.training.trainer import Moment, Trainer
 
 ON_CUDA = {"vit": "timm:vit_base_patch16_224@random", "clip": "open_clip:ViT-B-16@random"}
 WARM, WEIGHED = 2, 3  # steps that warm caches and threads; the step whose memory is taken (it is not timed)

@@ -46,6 +46,8 @@ _HEADS = {name: _PROMPTS[name] for name in ("head_rate", "temperature")}  # pool
 # Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
 # η = 0.5 forgets a little more than 0.97 and ends higher: steps along protected directions are halved, free ones whole.
 _PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Prompts in the last block alone: what lies below is frozen and computed once an image, so a run takes seconds.
+_QUICK = {"prompt_blocks": 1}
 # Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
@@ -132,6 +134,18 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
             seconds=25,
+        ),
+        Preset(
+            "nsp2-quick",
+            "NSP² in seconds: prompts in the last block",
+            "All below the last block is frozen and computed once an image. What it shows, it shows of one block.",
+            {**_MICRO, "method": "nsp2", "settings": {**_PROJECTED, **_QUICK}, "diagnostics": {"probe_epochs": 5}},
+        ),
+        Preset(
+            "sequential-quick",
+            "Plain prompt tuning in seconds: prompts in the last block",
+            "The same prompts in the last block with nothing protected.",
+            {**_MICRO, "method": "sequential", "settings": {**_PROMPTS, **_QUICK}, "diagnostics": {"probe_epochs": 5}},
         ),
         Preset(
             "joint-micro",

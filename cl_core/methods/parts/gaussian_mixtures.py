@@ -39,7 +39,7 @@ class Mixture:
         return (logs + self.weights.log()).logsumexp(dim=1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` rows [count, w] float64; drawn on the processor, so that every device gets the same."""
+        """`count` rows [count, w] float64; drawn on the CPU, so that every device gets the same."""
         weights, means, variances = (x.cpu() for x in (self.weights, self.means, self.variances))
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, means.shape[1], generator=generator, dtype=torch.float64)
@@ -75,7 +75,7 @@ class GaussianMixtures(nn.Module):
         self.register_buffer("means", torch.zeros(0, components, width, dtype=torch.float64))  # μ
         self.register_buffer("variances", torch.ones(0, components, width, dtype=torch.float64))  # σ²
 
-    def grow(self, classes: range) -> None:
+    def add_classes(self, classes: range) -> None:
         """Room for a new task's classes."""
         for name, value in (("weights", 0.0), ("means", 0.0), ("variances", 1.0)):
             kept = getattr(self, name)
