@@ -87,6 +87,7 @@ _MICRO_CLIP = {
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
 }
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
+_CLIP_PROMPTS = {"rate": 0.01, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
 # The authors' settings on the real thing. Departure of this engine: a fixed number of steps becomes whole epochs.
@@ -357,6 +358,22 @@ PRESETS: dict[str, Preset] = {
             "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
             {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 2e-3}},
             seconds=52,
+        ),
+        Preset(
+            "clip-nsp2-micro",
+            "CLIP-NSP² on six domains",
+            "Prompts in CLIP's image tower, each step projected to where earlier domains are not looking.",
+            {**_MICRO_CLIP, "method": "clip_nsp2", "settings": _CLIP_PROMPTS},
+        ),
+        Preset(
+            "clip-nsp2-free-micro",
+            "Control of CLIP-NSP²: nothing projected",
+            "The same prompts in CLIP's image tower with nothing protected.",
+            {
+                **_MICRO_CLIP,
+                "method": "clip_nsp2",
+                "settings": {**_CLIP_PROMPTS, "projection": "none", "norm_weight": 0.0},
+            },
         ),
         Preset(
             "finetune-micro",

@@ -76,7 +76,7 @@ AS_IT_IS = Adaptation()
 @dataclass(frozen=True)
 class ModelEdit:
     """How a method changes the frozen model for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
-    `adaptation`."""
+    `adaptation`, and of `blocks` the prompts."""
 
     blocks: Mapping[int, BlockIntervention] = field(default_factory=dict)  # block → what is changed there
     joined: PrependedTokens | None = None

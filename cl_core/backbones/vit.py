@@ -122,18 +122,18 @@ class ViTBackbone(MixedPrecision):
         found = dict(edits or {})
         for layer, own in enumerate(prompts if prompts is not None else ()):
             found[layer] = replace(found.get(layer, UNEDITED), prompts=own)
-        return self._from_block(0, self.embed(images), found, joined, taps)
+        return self.features_from(0, self.embed(images), found, joined, taps)
 
     @autocast_method
-    def _from_block(
+    def features_from(
         self,
         start: int,
         tokens: Tensor,
         edits: Mapping[int, BlockIntervention],
-        joined: PrependedTokens | None,
-        taps: Sequence[Tap],
+        joined: PrependedTokens | None = None,
+        taps: Sequence[Tap] = (),
     ) -> Features:
-        """The blocks from `start` on, and pooling, of the tokens [B, N, d] that enter there."""
+        """`forward` from block `start` on, of the tokens [B, N, d] that enter there."""
         found: dict[Tap, Tensor] = {}
         first = self.vit.num_prefix_tokens
         for layer in range(start, self.depth):
@@ -177,7 +177,7 @@ class ViTBackbone(MixedPrecision):
         if prefix.first == self.depth:
             return Features(prefix(lambda part: self._before(self.depth, part), images, ids))
         tokens = prefix(lambda part: self._before(prefix.first, part), images, ids)
-        return self._from_block(prefix.first, tokens, edit.blocks, edit.joined, taps)
+        return self.features_from(prefix.first, tokens, edit.blocks, edit.joined, taps)
 
     def _before(self, block: int, images: Tensor) -> Tensor:
         """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""
@@ -287,6 +287,14 @@ class ViTBackbone(MixedPrecision):
         """W_k of a block, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
         weight = _attention(self._block(layer)).qkv.weight
         return weight[self.width : 2 * self.width].view(self.heads, -1, self.width)
+
+    def keys_values(self, layer: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that a block makes of tokens [..., d] (its first LayerNorm included), not yet in heads."""
+        block = self._block(layer)
+        weight, bias = _attention(block).qkv.weight, _attention(block).qkv.bias
+        bias = None if bias is None else bias[self.width :]
+        k, v = F.linear(block.norm1(tokens), weight[self.width :], bias).chunk(2, dim=-1)
+        return k, v
 
     def norm_gain(self, layer: int) -> Tensor:
         """Gain γ of a block's first LayerNorm: [d]."""

@@ -105,23 +105,20 @@ class EWC(PromptedMethod):
             self._images += len(own)
 
     def gradients(self, backbone: ViTBackbone, tokens: Tensor, targets: Tensor) -> Tensor:
-        """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
+        """∂ log p(y | x) / ∂θ image by image: [B, L, M, d]. Each image is given prompts of its own with the same
+        values, as keys and values beside its tokens, so that one backward pass has them all.
 
         tokens: [B, N, d] entering the first block that has prompts. targets: [B], places among the task's classes.
         """
-        head = self.tuning.heads[-1]
-
-        def log_likelihood(prompts: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
-            one = tokens[None]
-            for own, block in zip(prompts, self.prompted_blocks, strict=True):
-                # asked for its map, attention is not fused: vmap has no rule for that
-                one, _ = backbone.block(block, one, BlockIntervention(prompts=own), {"attention"})
-            logits = head(backbone.pool(one)) / self.config.temperature
-            return -F.cross_entropy(logits, target[None])
-
         with torch.enable_grad():
-            each = torch.func.vmap(torch.func.grad(log_likelihood), in_dims=(None, 0, 0))
-            return each(self.tuning.prompts.detach(), tokens, targets)
+            own = self.tuning.prompts.detach().expand(len(tokens), -1, -1, -1).clone().requires_grad_()
+            edits = {
+                block: BlockIntervention(prefix=backbone.keys_values(block, own[:, place]))
+                for place, block in enumerate(self.prompted_blocks)
+            }
+            pooled = backbone.features_from(self.prompted_blocks.start, tokens, edits).pooled
+            logits = self.tuning.heads[-1](pooled) / self.config.temperature
+            return torch.autograd.grad(-F.cross_entropy(logits, targets, reduction="sum"), own)[0]
 
     @torch.no_grad()
     def end_task(self, clock: Clock) -> list[Event]:

@@ -96,7 +96,8 @@ class PromptSpectra(Asked):
             moments, rows, columns = method.moments, method.rows, method.columns
         wanted, source = now - before, "net change"
         if rows is not None:
-            wanted, source = self.asked.get("tuning.prompts", wanted), "steps"
+            asked = self.asked.get(getattr(method, "prompt_parameter", "tuning.prompts"))
+            wanted, source = wanted if asked is None else asked, "steps"
         updates = moments.updates(view.clock, before, now)
         return [*updates, *moments.directions(view.clock, wanted, source, rows, columns)]
 

@@ -21,7 +21,7 @@ from cl_core.store import run as run_module
 from cl_core.store.checkpoints import boundaries, complete, lost
 from cl_core.training import checkpoint, worker
 from cl_core.training.worker import drive
-from tests.training.test_drive import Killed, events, killed_after, measured, status
+from tests.training.test_worker import Killed, events, killed_after, measured, status
 
 MIDDLE = 13  # moments, of 26: T3 is being trained
 
