@@ -20,6 +20,7 @@ RULES_BEFORE = {
     "fwd_prompt": {"accumulation": "every direction"},
 }
 
+RULES = "reading_rules"
 FILE = Path(__file__).with_name("method_defaults.json")
 
 
@@ -38,12 +39,16 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
     """A decoded config.json with what it leaves out set to the defaults of the first version."""
     oldest = _versions()[0]
     method = None if record.get("origin") else record.get("method")  # trained elsewhere: the name is not our method's
-    own = {**oldest["methods"].get(method, {}), **RULES_BEFORE.get(method, {})} if isinstance(method, str) else {}
-    base = {**oldest["run"], "settings": own}
+    usual = {**oldest["methods"].get(method, {}), **RULES_BEFORE.get(method, {})} if isinstance(method, str) else {}
+    base = {**oldest["run"], "settings": usual}
     filled = {**base, **record}
     for name, known in base.items():
         if isinstance(known, dict) and isinstance(filled[name], Mapping):
             filled[name] = {**known, **filled[name]}
+    own = record.get("stream_settings", {})
+    if str(record.get("stream", "")).startswith("folder:") and isinstance(own, Mapping) and RULES not in own:
+        # Trained before folders were read as today: its classes and pixels stay what they were.
+        filled["stream_settings"] = {**filled["stream_settings"], RULES: 1}
     return filled
 
 
