@@ -44,7 +44,8 @@ from cl_core.backbones.prepended_tokens import run_joined, shown
 from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
-ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the first token's output is computed
+# What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
+WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
 
 
 class Prefix(Protocol):
@@ -145,7 +146,7 @@ class ViTBackbone(MixedPrecision):
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
             # Where only the class token is read, nobody reads the others that leave the last block: exact, and cheaper.
             last = layer == self.depth - 1 and self.vit.global_pool == "token" and "final" not in wanted
-            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= ENTERING)
+            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= WITHOUT_OUTPUTS)
             found.update({(kind, layer): value for kind, value in tapped.items()})
         tokens = self.vit.norm(tokens)
         if ("final", self.depth - 1) in taps:
@@ -219,15 +220,16 @@ class ViTBackbone(MixedPrecision):
         """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
 
         Fused attention runs unless the attention map itself is tapped. `only_first` computes the first token's output
-        alone, [B, 1, d]; then only what enters the block can be tapped.
+        alone, [B, 1, d]; then nothing that follows the attention map can be tapped.
         """
         block = self._block(layer)
         attention = _attention(block)
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
-        asking = normed[:, :1] if only_first else normed  # the tokens whose queries are needed
-        if only_first:
+        alone = only_first and not taps & {"q", "attention"}
+        asking = normed[:, :1] if alone else normed  # the tokens whose queries are needed
+        if alone:
             q, k, v = (self._in_heads(x) for x in self._queries_apart(attention, asking, normed))
         else:
             q, k, v = attention.qkv(normed).view(batch, count, 3, heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
@@ -255,8 +257,9 @@ class ViTBackbone(MixedPrecision):
         if "attention" in taps:
             weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
             tapped["attention"] = weights
-            mixed = weights @ v
+            mixed = weights[:, :, :count] @ v
         else:
+            q = q[:, :, :count]
             mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scale)
         mixed = mixed.transpose(1, 2).reshape(batch, count, width)
         if edit.head_shift is not None:
