@@ -295,8 +295,8 @@ class ViTBackbone(MixedPrecision):
     def keys_values(self, layer: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values that a block makes of tokens [..., d] (its first LayerNorm included), not yet in heads."""
         block = self._block(layer)
-        weight, bias = _attention(block).qkv.weight, _attention(block).qkv.bias
-        bias = None if bias is None else bias[self.width :]
+        both = _attention(block).qkv
+        weight, bias = both.weight, None if both.bias is None else both.bias[self.width :]
         k, v = F.linear(block.norm1(tokens), weight[self.width :], bias).chunk(2, dim=-1)
         return k, v
 
