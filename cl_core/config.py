@@ -216,6 +216,13 @@ class DiagnosticsConfig:
     )
     probe_epochs: int = knob(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
     probe_images: int = knob(6, low=1, high=64, help="probe images per task")
+    images: int = knob(
+        10_000,
+        low=0,
+        high=1_000_000,
+        help="test images that are stored with what every readout answers for them after every task; of more, evenly "
+        "spaced ones (0: none)",
+    )
 
     def __post_init__(self) -> None:
         check_knobs(self)
@@ -224,7 +231,14 @@ class DiagnosticsConfig:
     def off(cls) -> DiagnosticsConfig:
         """Nothing but the accuracies: the floor that diagnostics are timed against."""
         return cls(
-            spectra=False, attention=False, drift=False, gap=False, weights=False, selection=False, readout=False
+            spectra=False,
+            attention=False,
+            drift=False,
+            gap=False,
+            weights=False,
+            selection=False,
+            readout=False,
+            images=0,
         )
 
 
@@ -390,6 +404,8 @@ class RunConfig:
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
             if record[later] == usual:
                 del record[later]
+        if record["diagnostics"]["images"] == type(self.diagnostics).images:
+            del record["diagnostics"]["images"]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod

@@ -49,6 +49,7 @@ ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods"
 ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
+ROOMS["analysis"] = ROOMS["summary"] | {"summary", "build", "engine", "features", "stream", "method", "diagnostics"}
 ROOMS["plugins"] = {"config", "registry"}
 ROOMS["recorder"] = {"config", "diagnostics", "engine", "events", "linalg", "store", "summary"}  # a loop is the user's
 ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
@@ -66,7 +67,7 @@ VOCABULARIES = {
     "cl_core.methods.method": "method",
 }
 DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
-    "at_hand", "estimate", "export", "playground", "questions", "sweeps", "whatif"
+    "analysis", "at_hand", "estimate", "export", "playground", "questions", "sweeps", "whatif"
 }  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
@@ -236,7 +237,7 @@ def import_without_torch(*names):
 def test_pages_store_and_command_line_import_without_torch():
     there = [
         f"cl_core.{room}"
-        for room in ("store", "export", "questions", "sweeps", "whatif", "cli")
+        for room in ("store", "export", "questions", "sweeps", "whatif", "analysis", "cli")
         if (ROOT / "cl_core" / room / "__init__.py").is_file()
     ]
     if (ROOT / "dashboard").is_dir():

@@ -13,6 +13,7 @@ from cl_core.config import DiagnosticsConfig
 from cl_core.diagnostics.class_features import AddsResiduals, ClassFeatures
 from cl_core.diagnostics.forward_transfer import ForwardProbe
 from cl_core.diagnostics.gap import ModalityGap
+from cl_core.diagnostics.image_answers import ImageAnswers
 from cl_core.diagnostics.input_spectra import InputSpectra, ProjectsInputs
 from cl_core.diagnostics.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra
 from cl_core.diagnostics.observer import Observer, Observers
@@ -34,9 +35,13 @@ def chosen_observers(
     probes: dict[int, Split],
     portioned: Callable[[Callable[[], Any]], Any],
     test_batches: Callable[[int], Iterable[Batch]],
+    followed: dict[int, Tensor],
 ) -> Observers:
-    """In the order in which their events are said. `probes`: task → its probe images."""
+    """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
+    test images whose answers are stored."""
     found: list[Observer] = []
+    if followed:
+        found.append(ImageAnswers(followed))
     if settings.drift:
         found.append(PromptDrift())
     if settings.attention:

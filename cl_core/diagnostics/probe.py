@@ -23,6 +23,7 @@ from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit
+from cl_core.diagnostics.image_answers import margins
 from cl_core.diagnostics.landing import copied
 from cl_core.diagnostics.observer import Observer, View
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
@@ -123,10 +124,8 @@ class Probe(Observer):
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
         scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
-        true = scores.gather(1, labels[:, None])[:, 0]
-        others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         predicted = scores.argmax(dim=1) + rivals.start
-        return PredictionsMade(clock, task, predicted.short(), (true - others).float())
+        return PredictionsMade(clock, task, predicted.short(), margins(scores, labels).float())
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
