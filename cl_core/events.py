@@ -180,7 +180,7 @@ class RefitMeasured(Event):
     """Accuracy with the task known of a readout fitted anew, after task `clock.task`: what the features still hold.
 
     Linear discriminant analysis on today's features of the training images of one task, only its own classes competing
-    (`cl_core.diagnostics.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
+    (`cl_core.observers.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
     training images are looked at again (`diagnostics.readout_control`).
     """
 

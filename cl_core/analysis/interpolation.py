@@ -21,13 +21,13 @@ from torch import Tensor
 
 from cl_core.analysis.measured_later import interpolation_file, save_at
 from cl_core.analysis.patching import at
-from cl_core.build import build, new_backbone, new_stream
 from cl_core.config import ConfigError, DiagnosticsConfig
-from cl_core.diagnostics.gap import ModalityGap
-from cl_core.engine.trainer import Trainer
 from cl_core.events import AccuracyMeasured, Clock, ModalityGapMeasured
+from cl_core.factory import build, new_backbone, new_stream
 from cl_core.methods.method import ReadsClasses
-from cl_core.store import RunFolder, in_force
+from cl_core.observers.gap import ModalityGap
+from cl_core.store import RunFolder, effective_config
+from cl_core.training.trainer import Trainer
 
 POINTS = 11
 UNTOUCHED = -1  # the moment before training
@@ -78,7 +78,7 @@ def interpolate(
         )
     target = _copied(method.clip)
     if start == UNTOUCHED:
-        config = replace(in_force(folder), diagnostics=DiagnosticsConfig.off())
+        config = replace(effective_config(folder), diagnostics=DiagnosticsConfig.off())
         first = build(config, backbone_of, stream_of).method
     else:
         say(f"loading the model after T{start + 1}")

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from cl_core.analysis.measured_later import save
 from cl_core.backbones.io_types import Adaptation, ModelEdit
-from cl_core.build import build, new_backbone, new_stream
 from cl_core.config import DiagnosticsConfig
-from cl_core.engine import checkpoint as checkpoints
-from cl_core.engine.trainer import Trainer
-from cl_core.engine.worker import restored
-from cl_core.store import RunFolder, StoreError, boundaries, fork_of, in_force
+from cl_core.factory import build, new_backbone, new_stream
+from cl_core.store import RunFolder, StoreError, boundaries, effective_config, fork_of
+from cl_core.training import checkpoint as checkpoints
+from cl_core.training.trainer import Trainer
+from cl_core.training.worker import restored
 
 MOST = 1000  # test images that are passed through each mixture
 _BLOCK = re.compile(r"(?:visual\.transformer\.resblocks|image)\.(\d+)\.")
@@ -78,7 +78,7 @@ def at(folder: RunFolder, task: int, backbone: Callable[[str], Any], stream: Cal
         fork = fork_of(folder)
         way = f"; the run was forked from {fork.parent}, which may have it" if fork is not None else ""
         raise StoreError(f"{folder.name} has no checkpoint after T{task + 1}; there are: {there}{way}")
-    config = in_force(folder)
+    config = effective_config(folder)
     wanted = replace(DiagnosticsConfig.off(), readout=config.diagnostics.readout)
     trainer = build(replace(config, diagnostics=wanted), backbone, stream)
     restored(trainer, checkpoints.load(known[task + 1]))

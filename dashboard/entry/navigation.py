@@ -13,8 +13,8 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import arrive, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.runs import runs_index
+from dashboard.view_state import arrive, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")

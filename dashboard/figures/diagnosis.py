@@ -17,7 +17,7 @@ from cl_core.events import ImagesClassified, ImagesStored
 from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
-from dashboard.figures.lines import task_ticks
+from dashboard.figures.plot_helpers import task_ticks
 from dashboard.theme import INK, PALE, SEQUENTIAL, faded, percent, points, scale, signed, task_colour, task_name
 
 Tasks = Sequence[dict[str, Any]]

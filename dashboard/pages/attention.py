@@ -12,10 +12,10 @@ from cl_core.events import (
     PromptsDrifted,
     UpdateMeasured,
 )
-from dashboard.frame import Frame, choose, code, empty, literal, not_measured, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
-from dashboard.widgets.inspection import inspected, task_and_layer
+from dashboard.view_state import ViewState, choose, code, empty, literal, not_measured, show_figure
+from dashboard.widgets.inspection import open_run_page, task_and_layer
 
 ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
@@ -98,9 +98,9 @@ def images_part(log: Snapshot, task: int | None, layer: int) -> None:
         st.caption(said + " Margin: logit of the true class minus the best other.")
 
 
-def attention_part(frame: Frame, log: Snapshot, task: int | None, layer: int) -> None:
+def attention_part(frame: ViewState, log: Snapshot, task: int | None, layer: int) -> None:
     """Images first, then the layers' consistency."""
-    from dashboard.figures.readings import compared_later
+    from dashboard.figures.event_arrays import compared_later
 
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
@@ -152,7 +152,7 @@ def attention_part(frame: Frame, log: Snapshot, task: int | None, layer: int) ->
         show_figure("feature-drift", log)
 
 
-def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
+def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
     """Where the prompt tokens went."""
     drifted, updates = log.events(PromptsDrifted), log.events(UpdateMeasured)
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
@@ -197,7 +197,7 @@ def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "Attention and prompts",
         "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
         key="attention",

@@ -11,13 +11,24 @@ from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError, RunConfig
 from cl_core.store import RunFolder, StoreError
-from cl_core.sweeps import Spot, Sweep, known_sweeps, load, spots, standing
-from cl_core.sweeps.frontier import FORK, OWN, differing, said, settings_of
+from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
+from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
-from dashboard.compared import Compared, meant, named, read, stream_of_run
-from dashboard.frame import begin_with, choose, code, current, empty, go_to, literal, panel, sentence, show_run
+from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.view_state import (
+    begin_with,
+    choose,
+    code,
+    current,
+    empty,
+    go_to,
+    literal,
+    sentence,
+    show_plot,
+    show_run,
+)
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
 MOST = 6  # runs over each other: more dashes than that cannot be told apart
@@ -81,7 +92,7 @@ def _usual(index: RunIndex, shown: str | None) -> list[str]:
 # ---------------------------------------------------------------- panels
 
 
-def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
+def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) -> None:
     """The plane; a click on a run opens it, one on a mean puts its runs into the comparison."""
     from dashboard.figures.frontier import plane
 
@@ -96,7 +107,7 @@ def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
         elif runs:
             state["runs"] = runs[:MOST]
 
-    panel(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
+    show_plot(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
     st.caption("A click on a run opens it; on the mean of several seeds, compares these runs below.")
     if state.pop("_open_run", False):
         go_to("pages/run.py")
@@ -107,9 +118,9 @@ def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
 
     left, right = st.columns(2)
     with left:
-        panel(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
+        show_plot(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
     with right:
-        panel(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
+        show_plot(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
 
 
 def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
@@ -130,7 +141,7 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
             "not classes.",
             icon=":material/info:",
         )
-    panel(
+    show_plot(
         matrix_difference,
         matrices[first],
         matrices[second],
@@ -188,14 +199,14 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
     """Its finished runs, and below the choice how far it is; looks again while somebody works on it."""
     runs = runs_folder()
     try:
-        now = standing(sweep, runs)
+        now = sweep_status(sweep, runs)
     except (StoreError, ConfigError) as error:
         st.error(sentence(error))
         return []
 
     def body() -> None:
         try:
-            newer = standing(sweep, runs)
+            newer = sweep_status(sweep, runs)
         except (StoreError, ConfigError) as error:
             st.error(sentence(error))
             return

@@ -28,8 +28,10 @@ from cl_core.summary import ZERO_SHOT, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
-from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
-from dashboard.frame import (
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from dashboard.run_log import Snapshot
+from dashboard.theme import percent, points, task_label, task_name
+from dashboard.view_state import (
     carry,
     choose,
     current,
@@ -37,15 +39,13 @@ from dashboard.frame import (
     go_to,
     literal,
     not_measured,
-    panel,
     select_layer,
     sentence,
     show_figure,
+    show_plot,
 )
-from dashboard.tail import Snapshot
-from dashboard.theme import percent, points, task_label, task_name
 from dashboard.widgets.alerts import show_alerts
-from dashboard.widgets.inspection import inspected
+from dashboard.widgets.inspection import open_run_page
 
 SIDE = 96  # screen pixels of an image
 SHOWN = 24  # images drawn at most
@@ -204,7 +204,7 @@ def layers(log: Snapshot, after: int, on: int) -> None:
         return
     found = measured_later.read(log.folder, on, after)
     if found is not None:
-        panel(layers_recovered, found, task=on, after=after, key="layers-recovered")
+        show_plot(layers_recovered, found, task=on, after=after, key="layers-recovered")
         st.markdown(f"**{literal(where(found))}**")
         return
     with st.container(border=True, key="panel-layers"):
@@ -239,7 +239,7 @@ def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
     found = measured_later.read_line(log.folder, -1, after)
     if found is not None:
         alpha = st.slider("Share of the way to the adapted weights", 0.0, 1.0, 1.0, 0.1, key="line-alpha")
-        panel(interpolation, found, alpha=alpha, key="interpolation")
+        show_plot(interpolation, found, alpha=alpha, key="interpolation")
         return
     with st.container(border=True, key="panel-interpolation"):
         st.markdown("**Between the untouched and the adapted weights**")
@@ -535,7 +535,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "Forgetting",
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",

@@ -19,10 +19,10 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from cl_core.registry import METHODS
-from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, select_task, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
-from dashboard.widgets.inspection import inspected, offer_runs, task_and_layer
+from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, select_task, show_figure
+from dashboard.widgets.inspection import offer_runs, open_run_page, task_and_layer
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.weight_spectra import weights
 
@@ -32,7 +32,7 @@ CONCEPTORS = "conceptors"
 
 def families(log: Snapshot) -> list[str]:
     """What this run has spectra of."""
-    from dashboard.figures.readings import spaces
+    from dashboard.figures.event_arrays import spaces
     from dashboard.figures.spectra import PROMPT_SPACES
 
     found = set(spaces(log.events(SpectrumMeasured)))
@@ -54,7 +54,7 @@ def works_on_prompts(method: str) -> bool:
     return method not in METHODS or METHODS[method].needs == "vit"
 
 
-def nothing_yet(frame: Frame, log: Snapshot) -> None:
+def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     """Why there is no spectrum, in one sentence."""
     config = log.config
     asked = config is None or config.diagnostics.spectra or config.diagnostics.weights
@@ -127,7 +127,7 @@ def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "Spectra", "Singular values per layer and task appear here as soon as there is a run.", key="spectra"
     )
     if opened is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cl_core.analysis.alerts import alerts
-from dashboard.frame import literal
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
+from dashboard.view_state import literal
 
 
 def show_alerts(log: Snapshot) -> None:

@@ -10,11 +10,11 @@ from cl_core.commands import Command, Pause, Resume, Step, Stop
 from cl_core.events import CommandRefused, KnobTurned, StateChanged, StepEnded
 from cl_core.store import HELD, RunStatus, StoreError
 from dashboard import launch
-from dashboard.frame import Frame, choose_run, current, sentence
 from dashboard.progress import Progress, progress
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.tail import Snapshot, log_of
 from dashboard.theme import seconds, task_name
+from dashboard.view_state import ViewState, choose_run, current, sentence
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
@@ -48,7 +48,7 @@ def control_bar(*, follow: bool) -> None:
         st.fragment(_bar, run_every=interval, key="control-bar-fragment")(follow)
 
 
-def drawn_from(frame: Frame) -> tuple[object, ...]:
+def drawn_from(frame: ViewState) -> tuple[object, ...]:
     """What the page around the bar was drawn from: if it differs, the page is drawn again."""
     return (
         frame.run,
@@ -59,7 +59,7 @@ def drawn_from(frame: Frame) -> tuple[object, ...]:
     )
 
 
-def state_of(frame: Frame) -> str:
+def state_of(frame: ViewState) -> str:
     """The state as the page says it: the store's, or "starting" while a worker loads."""
     log = frame.whole_log
     if log is None:
@@ -83,7 +83,7 @@ def _bar(follow: bool) -> None:
             _say_and_offer(frame, log)
 
 
-def _say_and_offer(frame: Frame, log: Snapshot) -> None:
+def _say_and_offer(frame: ViewState, log: Snapshot) -> None:
     state, status = state_of(frame), log.status()
     stand = progress(log)
     icon, word = STATES.get(state, (":material/help:", state))
@@ -116,7 +116,7 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
     return " · estimating time left" if left is None else f" · {seconds(max(1.0, left))} left"
 
 
-def _transport(frame: Frame, log: Snapshot, state: str, status: RunStatus) -> None:
+def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -> None:
     """Buttons that fit the state."""
     waiting = pending(log) is not None
     if state == "running":
@@ -224,7 +224,7 @@ def _freeze(run: str | None, seq: int | None) -> None:
         st.session_state["_frozen"] = (run, seq)
 
 
-def resume_here(frame: Frame) -> None:
+def resume_here(frame: ViewState) -> None:
     """A button that goes on with a run that has ended early: from its newest checkpoint."""
     log = frame.whole_log
     if log is None or frame.recording or not log.status().resumable:

@@ -12,8 +12,8 @@ from cl_core.config import ConfigError
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
-from dashboard.frame import sentence, show_run
 from dashboard.runs import runs_folder, runs_index
+from dashboard.view_state import sentence, show_run
 
 
 def can_train() -> bool:
@@ -35,7 +35,7 @@ def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -
     Args:
         place: where a failure is said (`say_trouble`).
         make: makes it; raises StoreError or ConfigError in one sentence.
-        show: go over to the new run, from a widget's callback; else stay, or follow with `frame.show_next`.
+        show: go over to the new run, from a widget's callback; else stay, or follow with `view_state.show_next`.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:

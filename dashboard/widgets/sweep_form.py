@@ -12,13 +12,13 @@ from cl_core.config import ConfigError, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import StoreError
-from cl_core.sweeps import Standing, Sweep, ask_to_stop, axis
+from cl_core.sweeps import Sweep, SweepStatus, ask_to_stop, axis
 from cl_core.sweeps.local import cores
 from dashboard import launch
-from dashboard.frame import code, literal, sentence
-from dashboard.knobs import knobs_of
+from dashboard.method_settings import settings_of
 from dashboard.runs import runs_folder
 from dashboard.theme import seconds
+from dashboard.view_state import code, literal, sentence
 from dashboard.widgets.starting import can_train
 
 ALONE = "none"  # no second setting is turned
@@ -33,23 +33,23 @@ def sweep_form() -> None:
     method = columns[0].selectbox("Method", list(METHODS), index=_place(list(METHODS), "nsp2"), key="sweep-method")
     rows = _numbers(method)
     names = [row["name"] for row in rows]
-    knob = columns[1].selectbox(
+    setting = columns[1].selectbox(
         "Setting", names, key=f"sweep-knob-{method}", help="Whose values are tried", index=_first_live(rows)
     )
-    if knob is None:
+    if setting is None:
         st.info("The settings of this method could not be read.", icon=":material/error:")
         return
     also = columns[2].selectbox(
         "Linked setting",
-        [ALONE, *(name for name in names if name != knob)],
-        key=f"sweep-also-{method}-{knob}",
+        [ALONE, *(name for name in names if name != setting)],
+        key=f"sweep-also-{method}-{setting}",
         help="A second setting that takes the same values",
     )
-    row = next(row for row in rows if row["name"] == knob)
+    row = next(row for row in rows if row["name"] == setting)
     st.caption(literal(row.get("help") or ""))
     columns = st.columns([3, 2, 2, 3])
     values = columns[0].text_input(
-        "Values", _usual_values(row), key=f"sweep-values-{method}-{knob}", help="Separated by commas"
+        "Values", _usual_values(row), key=f"sweep-values-{method}-{setting}", help="Separated by commas"
     )
     seeds = columns[1].text_input("Seeds", "0, 1, 2", key="sweep-seeds", help="Each value is trained with each seed")
     workers = int(
@@ -63,7 +63,7 @@ def sweep_form() -> None:
         placeholder="epochs=3 stream.tasks=3",
         help="key=value, separated by spaces; for every run. backbone=, stream= and device= as well",
     )
-    key = f"{knob}+{also}" if also != ALONE else knob
+    key = f"{setting}+{also}" if also != ALONE else setting
     usual = re.sub(r"[^A-Za-z0-9._]+", "-", f"{method}-{key}")
     name = st.text_input("Name", key="sweep-name", placeholder=usual, help="Its runs begin with it").strip() or usual
     try:
@@ -98,7 +98,7 @@ def sweep_form() -> None:
         st.error(sentence(st.session_state["_sweep_trouble"]))
 
 
-def sweep_progress(sweep: Sweep, now: Standing, workers: int) -> bool:
+def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
     """How far a sweep is, with the button that stops it or goes on; whether somebody works on it."""
     runs, count = runs_folder(), len(now.runs)
     busy, failed = launch.sweeping(runs, sweep.name), now.of("failed")
@@ -164,7 +164,7 @@ def _stop(name: str) -> None:
 def _numbers(method: str) -> list[dict[str, Any]]:
     """The method's settings and those of training, the ones with numbers first; empty if they could not be read."""
     try:
-        rows = knobs_of(method)
+        rows = settings_of(method)
     except (StoreError, ConfigError):
         return []
     training = [{**row, "name": f"training.{row['name']}"} for row in describe(TrainingConfig)]

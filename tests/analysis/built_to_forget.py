@@ -16,11 +16,11 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from cl_core.backbones.io_types import BlockEdit, ModelEdit
-from cl_core.config import knob
-from cl_core.diagnostics.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.backbones.io_types import BlockIntervention, ModelEdit
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
+from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
 from cl_core.streams.stream import Batch
 
 LAYER = 1
@@ -29,7 +29,7 @@ WINS = 1e6
 
 @dataclass(frozen=True)
 class BuiltConfig:
-    reason: str = knob("heads", choices=("heads", "features", "layer"), help="what is lost")
+    reason: str = setting("heads", choices=("heads", "features", "layer"), help="what is lost")
 
 
 @final
@@ -60,7 +60,7 @@ class BuiltToForget(Method):
 
     def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         silent = torch.nonzero(self.silent).flatten().tolist()
-        return ModelEdit({x: BlockEdit(branches={"v": -backbone.map_weight(f"image.{x}.v")}) for x in silent})
+        return ModelEdit({x: BlockIntervention(branches={"v": -backbone.map_weight(f"image.{x}.v")}) for x in silent})
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return (pooled @ self.weight.mT + self.bias)[:, classes.start : classes.stop]

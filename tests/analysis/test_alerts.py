@@ -16,7 +16,7 @@ from cl_core.events import (
     UpdateMeasured,
 )
 from dashboard.figures.catalogue import FIGURES
-from dashboard.tail import RunLog
+from dashboard.run_log import RunLog
 from tests import recorded_runs
 
 

@@ -15,11 +15,11 @@ from cl_core.analysis.ledger import COMPETE, LOST, ledger, with_refit
 from cl_core.analysis.patching import block_of, locate, mixed
 from cl_core.analysis.reading import Measured
 from cl_core.analysis.verdict import verdict, where
-from cl_core.backbones.io_types import Adaptation, BlockEdit, Joined, LowRank, ModelEdit
+from cl_core.backbones.io_types import Adaptation, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.cli import main
-from cl_core.engine.worker import drive
 from cl_core.registry import METHODS, Entry
 from cl_core.store import RunFolder, StoreError, create_run
+from cl_core.training.worker import drive
 from tests.analysis.built_to_forget import LAYER
 
 REASONS = ("heads", "features", "layer")
@@ -111,7 +111,7 @@ def test_a_file_that_is_not_a_result_is_no_result(forgotten, tmp_path):
 
 
 def test_each_block_is_taken_from_the_moment_that_is_asked_for():
-    prompts = lambda value: BlockEdit(head_shift=value)
+    prompts = lambda value: BlockIntervention(head_shift=value)
     then, now = (ModelEdit({0: prompts(a), 1: prompts(b)}) for a, b in (("t0", "t1"), ("n0", "n1")))
     shifts = lambda old: [mixed(then, now, old, 2).blocks[x].head_shift for x in (0, 1)]
     assert shifts(()) == ["n0", "n1"] and shifts((1,)) == ["n0", "t1"] and shifts((0, 1)) == ["t0", "t1"]
@@ -119,7 +119,7 @@ def test_each_block_is_taken_from_the_moment_that_is_asked_for():
 
 
 def test_tokens_that_join_belong_to_the_block_they_enter_at():
-    then, now = (ModelEdit(joined=Joined(name, 1)) for name in ("then", "now"))
+    then, now = (ModelEdit(joined=PrependedTokens(name, 1)) for name in ("then", "now"))
     assert mixed(then, now, (0,), 2).joined.tokens == "now" and mixed(then, now, (1,), 2).joined.tokens == "then"
 
 
