@@ -226,6 +226,13 @@ class DiagnosticsConfig:
         help="test images that are stored with what every readout answers for them after every task; of more, evenly "
         "spaced ones (0: none)",
     )
+    within: float = setting(
+        0.01,
+        low=0.0,
+        high=1.0,
+        help="share of training's computation that looks at old tasks within a new one may cost, at a cadence that "
+        "follows from it (0: none)",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -242,6 +249,7 @@ class DiagnosticsConfig:
             selection=False,
             readout=False,
             images=0,
+            within=0.0,
         )
 
 
@@ -409,8 +417,9 @@ class RunConfig:
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
             if record[later] == usual:
                 del record[later]
-        if record["diagnostics"]["images"] == type(self.diagnostics).images:
-            del record["diagnostics"]["images"]
+        for later in ("images", "within"):
+            if record["diagnostics"][later] == getattr(type(self.diagnostics), later):
+                del record["diagnostics"][later]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod

@@ -188,6 +188,16 @@ class RefitMeasured(Event):
 
 
 @dataclass(frozen=True)
+class OldTasksMeasured(Event):
+    """A few fixed test images of all earlier tasks, right after a step of a new one (`cl_core.observers.old_tasks`)."""
+
+    images: int
+    accuracy: float  # percent right, the method's own heads
+    loss: float  # mean cross-entropy among the classes that compete, nats
+    every: int  # steps between two looks
+
+
+@dataclass(frozen=True)
 class SpectrumMeasured(Event):
     """Eigenvalues of one layer's second moment accumulated over the tasks so far, and where the cut falls.
 
@@ -601,6 +611,7 @@ KINDS: dict[str, type[Event]] = {
         ImagesStored,
         ImagesClassified,
         RefitMeasured,
+        OldTasksMeasured,
         SpectrumMeasured,
         UpdateMeasured,
         UpdateByDirection,

@@ -20,6 +20,7 @@ from cl_core.events import (
     Event,
     ImagesClassified,
     ImagesStored,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
     PromptsDrifted,
@@ -110,7 +111,7 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
                 totals.append(losses)
                 proposed = float(0.5 + 0.3 * np.exp(-3 * done) + 0.02 * rng.standard_normal())
                 gain = 1.0 if task == 0 or plan.method != "nsp2" else 0.12
-                yield (
+                stepped: list[Event] = [
                     StepEnded(
                         Clock(task, epoch, step),
                         losses,
@@ -120,7 +121,10 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
                         float(min(100, 55 + 45 * done + 3 * rng.standard_normal())),
                         0.05,
                     ),
-                )
+                ]
+                if task and plan.measured and not item % 2:
+                    stepped.append(OldTasksMeasured(Clock(task, epoch, step), 8, 90.0 - 10 * done, 0.3 + done, 2))
+                yield tuple(stepped)
                 prompts += (0.02 * strength * rng.standard_normal(prompts.shape)).astype(np.float32)
             clock = Clock(task, epoch, step)
             mean = {name: float(np.mean([t[name] for t in totals])) for name in totals[0]}

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from cl_core.analysis.measured_later import interpolation_file, save_at
-from cl_core.analysis.patching import at
+from cl_core.analysis.patching import at, shared
 from cl_core.config import ConfigError, DiagnosticsConfig
 from cl_core.events import AccuracyMeasured, Clock, ModalityGapMeasured
-from cl_core.factory import build, new_backbone, new_stream
+from cl_core.factory import build
 from cl_core.methods.method import ReadsClasses
 from cl_core.observers.gap import ModalityGap
 from cl_core.store import RunFolder, effective_config
@@ -65,16 +65,15 @@ def interpolate(
     Raises:
         StoreError: a checkpoint is missing or damaged. ConfigError: the method does not change a CLIP's weights.
     """
-    started, name, models, streams = time.perf_counter(), folder.name, {}, {}
-    backbone_of = lambda name: models.get(name) or models.setdefault(name, new_backbone(name))
-    stream_of = lambda *a: streams.get("stream") or streams.setdefault("stream", new_stream(*a))
+    started = time.perf_counter()
+    backbone_of, stream_of = shared()
     say(f"loading the model after T{end + 1}")
     last = at(folder, end, backbone_of, stream_of)
     method = last.method
     if not (isinstance(method, KeepsWeights) and isinstance(method, ReadsClasses)):
         raise ConfigError(
-            f"run {name} ({last.config.method}) does not change the weights of a CLIP, so there is no line between two "
-            "states of them; finetune, lora_sequential, nusa_cl and gnsp do"
+            f"run {folder.name} ({last.config.method}) does not change the weights of a CLIP, so there is no line "
+            "between two states of them; finetune, lora_sequential, nusa_cl and gnsp do"
         )
     target = _copied(method.clip)
     if start == UNTOUCHED:
@@ -83,7 +82,8 @@ def interpolate(
     else:
         say(f"loading the model after T{start + 1}")
         first = at(folder, start, backbone_of, stream_of).method
-    origin = _copied(first.clip)  # type: ignore[attr-defined]
+    assert isinstance(first, KeepsWeights)  # of the same class
+    origin = _copied(first.clip)
     alphas = np.linspace(0, 1, points).tolist()
     gap = ModalityGap(last.stream) if last.stream.general is not None else None
     rows: list[list[float]] = []

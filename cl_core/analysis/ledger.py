@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cl_core.events import AccuracyMeasured, ImagesClassified, RefitMeasured
+from cl_core.events import AccuracyMeasured, ImagesClassified, OldTasksMeasured, RefitMeasured
 from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, headline_readout
 
 REFITTED = "refitted head"
@@ -169,6 +169,26 @@ def worst_cell(rows: Rows, after: int | None = None) -> tuple[int, int] | None:
     after = measured[-1] if after is None else after
     falls = {task: drop for task in range(after) if (drop := ledger(rows, task, after).drop) is not None}
     return (max(falls, key=lambda task: falls[task]), after) if falls else None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps between two looks at old tasks: how far their loss rose. Steps count from 0 over the run."""
+
+    task: int
+    first: int  # the step after which was looked before
+    last: int
+    rise: float  # nats
+
+
+def costly_steps(looked: Sequence[OldTasksMeasured], task: int, after: int, most: int = 3) -> list[Stretch]:
+    """The stretches within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
+    found = [
+        Stretch(now.clock.task, before.clock.step, now.clock.step, now.loss - before.loss)
+        for before, now in pairwise(looked)
+        if before.clock.task == now.clock.task and task < now.clock.task <= after
+    ]
+    return sorted((part for part in found if part.rise > 0), key=lambda part: -part.rise)[:most]
 
 
 # ---------------------------------------------------------------- the images behind the parts

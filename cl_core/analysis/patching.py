@@ -14,6 +14,7 @@ checkpoints; runs in whatever process it is called from and writes one file into
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Collection
@@ -28,6 +29,7 @@ from cl_core.backbones.io_types import Adaptation, ModelEdit
 from cl_core.config import DiagnosticsConfig
 from cl_core.factory import build, new_backbone, new_stream
 from cl_core.store import RunFolder, StoreError, boundaries, effective_config, fork_of
+from cl_core.streams.stream import TaskStream
 from cl_core.training import checkpoint as checkpoints
 from cl_core.training.trainer import Trainer
 from cl_core.training.worker import restored
@@ -70,7 +72,12 @@ def mixed(then: ModelEdit, now: ModelEdit, old: Collection[int], depth: int) -> 
     return ModelEdit(blocks, joined, Adaptation(chosen("weights"), chosen("branches")))
 
 
-def at(folder: RunFolder, task: int, backbone: Callable[[str], Any], stream: Callable[..., Any]) -> Trainer:
+def shared() -> tuple[Callable[[str], Any], Callable[..., TaskStream]]:
+    """What gives models by name, and the stream, to several trainers of one run: each is made once."""
+    return functools.cache(new_backbone), functools.lru_cache(1)(lambda *settings: new_stream(*settings))
+
+
+def at(folder: RunFolder, task: int, backbone: Callable[[str], Any], stream: Callable[..., TaskStream]) -> Trainer:
     """A trainer as it stood just after `task` (from 0). Raises StoreError where there is no checkpoint."""
     known = boundaries(folder)
     if task + 1 not in known:
@@ -100,17 +107,11 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
     if task >= after:
         raise ValueError(f"nothing can be compared: T{task + 1} is not older than T{after + 1}")
     started = time.perf_counter()
-    models: dict[str, Any] = {}
-    shared = lambda name: models.get(name) or models.setdefault(name, new_backbone(name))
-    streams: dict[str, Any] = {}
-
-    def stream(*arguments: Any) -> Any:
-        return streams.get("stream") or streams.setdefault("stream", new_stream(*arguments))
-
+    backbone_of, stream_of = shared()
     say(f"loading the model after T{task + 1}")
-    then = at(folder, task, shared, stream)
+    then = at(folder, task, backbone_of, stream_of)
     say(f"loading the model after T{after + 1}")
-    now = at(folder, after, shared, stream)
+    now = at(folder, after, backbone_of, stream_of)
     backbone, index, depth = now.backbone, now.stream[task], now.backbone.depth
     rivals = index.classes if now.stream.task_is_known else range(now.stream[after].classes.stop)
     use = _evenly(len(index.test), MOST)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from cl_core.analysis.ledger import Images, Rows, answers_of, images, rows_of
+from cl_core.analysis.ledger import Images, Rows, Stretch, answers_of, costly_steps, images, rows_of
 from cl_core.events import Event, ImagesClassified, ImagesStored
 from cl_core.store import RunFolder, RunReader
 
-KINDS = ("RunStarted", "AccuracyMeasured", "RefitMeasured", "ImagesStored", "ImagesClassified")
+KINDS = ("RunStarted", "AccuracyMeasured", "RefitMeasured", "OldTasksMeasured", "ImagesStored", "ImagesClassified")
 
 
 @dataclass
@@ -44,6 +44,11 @@ class Measured:
     @property
     def rows(self) -> Rows:
         return rows_of(self.events.get("AccuracyMeasured", ()), self.events.get("RefitMeasured", ()))
+
+    def steps(self, task: int, after: int) -> list[Stretch] | None:
+        """The steps that cost old tasks most; None where nothing was looked at within tasks."""
+        looked = self.events.get("OldTasksMeasured", [])
+        return costly_steps(looked, task, after) if looked else None
 
     def stored(self, task: int) -> ImagesStored | None:
         return next((e for e in self.events.get("ImagesStored", ()) if e.clock.task == task), None)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cl_core.analysis import measured_later as later
-from cl_core.analysis.ledger import Images, Ledger, Rows, ledger, statistics_ledger, with_refit, worst_cell
+from cl_core.analysis.ledger import Images, Ledger, Rows, Stretch, ledger, statistics_ledger, with_refit, worst_cell
 from cl_core.analysis.reading import Measured
 from cl_core.analysis.verdict import HOW_TO_REFIT, MEANING, verdict, why_image
 from cl_core.assets import recordings_folder
@@ -67,10 +67,10 @@ def execute(arguments: argparse.Namespace) -> int:
     found = measured.images(task, after)
     image = _image(arguments.image, measured, found, task)
     if arguments.json:
-        print(json.dumps(_record(cell, found_later)))
+        print(json.dumps(_record(cell, found_later, measured.steps(task, after))))
         return 0
     print(f"{folder.name}: {verdict(cell, rows, found, measured.names)}")
-    for line in [*_lines(cell, statistics, found), *_layers(found_later)]:
+    for line in [*_lines(cell, statistics, found), *_layers(found_later), *_steps(measured, cell)]:
         print(line)
     stored = measured.stored(task)
     if found is not None and image is not None and stored is not None:
@@ -128,7 +128,7 @@ def _image(asked: int | None, measured: Measured, found: Images | None, task: in
     return asked - 1
 
 
-def _record(cell: Ledger, found: dict[str, Any] | None) -> dict[str, Any]:
+def _record(cell: Ledger, found: dict[str, Any] | None, steps: list[Stretch] | None) -> dict[str, Any]:
     """What programs read; keys are fixed."""
     return {
         "task": cell.task + 1,
@@ -140,7 +140,8 @@ def _record(cell: Ledger, found: dict[str, Any] | None) -> dict[str, Any]:
         "parts": dict(cell.parts),
         "cause": cell.cause,
         "layers": found and [{"layer": row["layer"], "recovered": row["alone"]} for row in found["layers"]],
-        "steps": None,
+        "steps": steps
+        and [{"task": part.task + 1, "from": part.first + 1, "to": part.last + 1, "loss": part.rise} for part in steps],
     }
 
 
@@ -168,6 +169,17 @@ def _layers(found: dict[str, Any] | None) -> list[str]:
     rows = ", ".join(f"{row['layer']} {_points(row['alone'])}" for row in found["layers"])
     rest = f"old head {_points(found['head'])}, all but the head {_points(found['body'])}"
     return [f"comes back with one block as it was: {rows}; {rest}"]
+
+
+def _steps(measured: Measured, cell: Ledger) -> list[str]:
+    """The steps after which old tasks' loss had risen most."""
+    steps = measured.steps(cell.task, cell.after)
+    if steps is None:
+        return ["which step: not measured; runs with diagnostics.within above 0 look at old tasks within new ones"]
+    if not steps:
+        return ["which step: the loss on old tasks rose between no two looks"]
+    said = [f"{part.first + 1}–{part.last + 1} (T{part.task + 1}, {part.rise:+.2f} nats)" for part in steps]
+    return ["costliest steps for old tasks: " + ", ".join(said)]
 
 
 def _percent(value: float | None) -> str:

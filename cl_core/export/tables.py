@@ -33,6 +33,7 @@ from cl_core.events import (
     KnobTurned,
     MixtureFitted,
     ModalityGapMeasured,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
     PromptsDrifted,
@@ -302,6 +303,13 @@ LISTINGS: tuple[Listing, ...] = (
     ),
     Listing(
         "epochs.csv", EpochEnded, "means over each epoch", ("losses", "batch_accuracy"), clock=("task", "epoch", "step")
+    ),
+    Listing(
+        "old_tasks.csv",
+        OldTasksMeasured,
+        "a few images of earlier tasks right after steps of new ones",
+        ("images", "accuracy", "loss", "every"),
+        clock=("task", "epoch", "step"),
     ),
     Listing("tasks.csv", TaskEnded, "time and memory of each task", ("seconds", "kept_bytes")),
     Listing("stages.csv", StageEnded, "losses of stages outside the optimiser steps", rows=_stages),

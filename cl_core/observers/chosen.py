@@ -18,6 +18,7 @@ from cl_core.observers.image_answers import ImageAnswers
 from cl_core.observers.input_spectra import InputSpectra, ProjectsInputs
 from cl_core.observers.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra
 from cl_core.observers.observer import Observer, Observers
+from cl_core.observers.old_tasks import OldTasks
 from cl_core.observers.probe import Probe
 from cl_core.observers.prompt_spectra import HasDeepPrompts, PromptDrift, PromptSpectra
 from cl_core.observers.selection import PoolSelection
@@ -36,12 +37,15 @@ def chosen_observers(
     portioned: Callable[[Callable[[], Any]], Any],
     test_batches: Callable[[int], Iterable[Batch]],
     followed: dict[int, Tensor],
+    plan: Callable[[], tuple[int, int]],
 ) -> Observers:
     """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
-    test images whose answers are stored."""
+    test images whose answers are stored; `plan()`: steps of the current task, and images a step."""
     found: list[Observer] = []
     if followed:
         found.append(ImageAnswers(followed))
+    if settings.within:
+        found.append(OldTasks(settings.within, plan))
     if settings.drift:
         found.append(PromptDrift())
     if settings.attention:

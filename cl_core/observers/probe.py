@@ -125,7 +125,7 @@ class Probe(Observer):
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
         scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
         predicted = scores.argmax(dim=1) + rivals.start
-        return PredictionsMade(clock, task, predicted.short(), margins(scores, labels).float())
+        return PredictionsMade(clock, task, array(predicted.short()), array(margins(scores, labels).float()))
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

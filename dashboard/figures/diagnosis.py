@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.analysis.ledger import FORMULAS, Rows, flow, ledger, statistics_ledger
-from cl_core.events import ImagesClassified, ImagesStored
+from cl_core.analysis.ledger import FORMULAS, Rows, costly_steps, flow, ledger, statistics_ledger
+from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured
 from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
@@ -429,6 +429,49 @@ def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
         how="θ(α) = (1 − α) θ_from + α θ_to for all weights that the method changes, image and text tower (WiSE-FT, "
         "arXiv:2109.01903). At each point all test images are classified among their task's classes.",
         alt=f"{len(x)} points; at {x[place]:.1f}: {', '.join(said)}.",
+    )
+
+
+def old_tasks_within(looked: Sequence[OldTasksMeasured], *, tasks: int, total_steps: int | None = None) -> go.Figure:
+    """Loss on a few images of old tasks step by step; the stretches that cost most are marked."""
+    title = "Old tasks within a new one"
+    how = (
+        "Mean cross-entropy, among the classes that compete, of the method's own heads on a few fixed test images of "
+        "all earlier tasks, evenly spaced; how many and how often follows from `diagnostics.within`, the share of "
+        "training's computation that it may cost. Marked: the stretches between two looks in which it rose most."
+    )
+    if not looked:
+        return nothing(title, how=how, first="within the second task")
+    figure = blank()
+    for task in sorted({event.clock.task for event in looked}):
+        mine = [event for event in looked if event.clock.task == task]
+        figure.add_scatter(
+            x=[event.clock.step for event in mine],
+            y=np.array([event.loss for event in mine], dtype=np.float32),
+            mode="lines+markers" if len(mine) < 60 else "lines",
+            name=f"while {task_name(task)} is learned",
+            line={"color": task_colour(task, max(tasks, 1)), "width": 2},
+            marker={"size": 5},
+            showlegend=False,
+            customdata=[[event.accuracy, event.images] for event in mine],
+            hovertemplate=f"{task_name(task)}, step %{{x}}: loss %{{y:.2f}}, %{{customdata[0]:.0f}} % of "
+            "%{customdata[1]} images right<extra></extra>",
+        )
+    worst = costly_steps(looked, -1, tasks)
+    for part in worst:
+        figure.add_vrect(x0=part.first, x1=part.last, fillcolor=INK, opacity=0.18, line_width=0)
+    figure.update_xaxes(title_text="step", range=None if total_steps is None else [0, total_steps])
+    figure.update_yaxes(title_text="loss on old tasks", rangemode="tozero")
+    said = ", ".join(f"{p.first}–{p.last} ({task_name(p.task)}, {signed(p.rise, 2)})" for p in worst)
+    newest = looked[-1]
+    return describe(
+        figure,
+        title=title,
+        what=f"Loss on {newest.images} test images of earlier tasks, every {newest.every} steps.",
+        look_for=f"Steps that cost most: {said}." if worst else "It has not risen between any two looks.",
+        how=how,
+        alt=f"{len(looked)} looks; the last has loss {newest.loss:.2f} and {newest.accuracy:.0f} % right.",
+        height=300,
     )
 
 

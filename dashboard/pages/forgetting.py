@@ -18,6 +18,7 @@ from cl_core.events import (
     AttentionCompared,
     ImagesClassified,
     ImagesStored,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
     RunStarted,
@@ -187,6 +188,8 @@ def cause(log: Snapshot, after: int, on: int) -> None:
             st.caption(f"A refitted head was not measured in this cell: {HOW_TO_REFIT}.")
     with right:
         layers(log, after, on)
+        if log.count(OldTasksMeasured):
+            show_figure("old-tasks-within", log)
 
 
 @st.fragment(run_every=2.0)

@@ -17,6 +17,7 @@ from cl_core.analysis.reading import Measured
 from cl_core.analysis.verdict import verdict, where
 from cl_core.backbones.io_types import Adaptation, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.cli import main
+from cl_core.config import ConfigError
 from cl_core.registry import METHODS, Entry
 from cl_core.store import RunFolder, StoreError, create_run
 from cl_core.training.worker import drive
@@ -139,3 +140,40 @@ def test_weights_and_branches_of_a_clip_are_told_by_their_names():
     merged = ModelEdit(adaptation=Adaptation(branches={"image.1.q": branch}))
     assert mixed(ModelEdit(), merged, (1,), 3).adaptation.branches == {}
     assert mixed(ModelEdit(), merged, (0,), 3).adaptation.branches == {"image.1.q": branch}
+
+
+# ---------------------------------------------------------------- the line between two states of the weights
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory, tiny_config):
+    """A small CLIP whose weights were trained on two domains, hard enough to move."""
+    settings = {"rate": 1e-3}
+    config = tiny_config("finetune", backbone="random-clip", stream="synthetic-domains", tasks=2, settings=settings)
+    folder = create_run(tmp_path_factory.mktemp("runs"), replace(config, name="adapted"))
+    assert drive(folder).state == "finished"
+    return folder
+
+
+def test_the_line_begins_at_the_untouched_weights_and_ends_at_the_runs_own(adapted):
+    from cl_core.analysis.interpolation import UNTOUCHED, interpolate
+
+    found = interpolate(adapted, UNTOUCHED, 0, points=3)
+    rows = Measured.of(adapted).rows
+    assert found["alphas"] == [0, 0.5, 1]
+    assert found["tasks"][0] == pytest.approx(list(rows["zero-shot"][-1]))
+    assert found["tasks"][2] == pytest.approx(list(rows["task-incremental"][0]))
+    assert found["learned"] == [row[0] for row in found["tasks"]] and found["kept"] == [
+        row[1] for row in found["tasks"]
+    ]
+    assert measured_later.read_line(adapted, UNTOUCHED, 0) == json.loads(json.dumps(found))
+    between = interpolate(adapted, 0, 1, points=2)
+    assert between["tasks"][0] == pytest.approx(found["tasks"][2]), "it begins where the first task ended"
+    assert between["kept"] is None
+
+
+def test_a_method_that_leaves_the_weights_alone_has_no_line(forgotten):
+    from cl_core.analysis.interpolation import UNTOUCHED, interpolate
+
+    with pytest.raises(ConfigError, match="does not change the weights of a CLIP"):
+        interpolate(forgotten["heads"], UNTOUCHED, 1)
