@@ -140,7 +140,7 @@ def start_panel() -> None:
             "Start the unprotected baseline", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
         )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
-        st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
+        st.caption("A run is training now; a second one shares the CPU with it, and both take longer.")
     if not say_trouble("start") and (first or second):
         go_to("pages/run.py")
 
