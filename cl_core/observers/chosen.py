@@ -37,10 +37,10 @@ def chosen_observers(
     portioned: Callable[[Callable[[], Any]], Any],
     test_batches: Callable[[int], Iterable[Batch]],
     followed: dict[int, Tensor],
-    plan: Callable[[], tuple[int, int]],
+    plan: Callable[[], tuple[int, int, int]],
 ) -> Observers:
     """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
-    test images whose answers are stored; `plan()`: steps of the current task, and images a step."""
+    test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a step."""
     found: list[Observer] = []
     if followed:
         found.append(ImageAnswers(followed))

@@ -47,8 +47,8 @@ class OldTasks(Observer):
 
     name = "old tasks"
 
-    def __init__(self, share: float, plan: Callable[[], tuple[int, int]]) -> None:
-        """`plan()`: steps of the current task, and images a step."""
+    def __init__(self, share: float, plan: Callable[[], tuple[int, int, int]]) -> None:
+        """`plan()`: tasks trained before the current one, its steps, and images a step."""
         self.share, self.plan = share, plan
         self.begun = -1  # step at which the task began; kept, so that a resumed run looks at the same steps
 
@@ -57,13 +57,11 @@ class OldTasks(Observer):
         return []
 
     def step_taken(self, view: View, given: Mapping[str, Tensor]) -> list[Event]:
-        old = range(view.clock.task)
-        if not old:
+        old, steps, size = self.plan()
+        chosen = cadence(self.share, steps, size)
+        if not old or not chosen.images or (view.clock.step - self.begun) % chosen.every:
             return []
-        chosen = cadence(self.share, *self.plan())
-        if not chosen.images or (view.clock.step - self.begun) % chosen.every:
-            return []
-        scores, labels = self._look(view, len(old), chosen.images)
+        scores, labels = self._look(view, old, chosen.images)
         right = (scores.argmax(dim=1) == labels).float().mean()
         loss = F.cross_entropy(scores.float(), labels)
         return [OldTasksMeasured(view.clock, len(labels), number(100 * right), number(loss), chosen.every)]

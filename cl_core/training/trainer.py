@@ -104,7 +104,7 @@ class Trainer:
             self.evaluation.portioned,
             lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
             self.evaluation.followed,
-            lambda: (self._steps(self._task) * self._epochs, config.training.batch_size),
+            lambda: (self.cursor.task, self._steps(self._task) * self._epochs, config.training.batch_size),
         )
         assert config.seed is not None  # only a run trained elsewhere may lack one
         self._seed = config.seed

@@ -36,6 +36,7 @@ def test_looks_come_at_the_cadence_from_the_second_task_on(tiny_trainer):
     assert {b - a for a, b in pairwise(steps)} <= {found[0].every}
     assert all(0 <= event.accuracy <= 100 and event.loss >= 0 and event.images >= FEWEST for event in found)
     assert not looks(tiny_trainer("sequential", tasks=2, diagnostics={"within": 0.0}))
+    assert not looks(tiny_trainer("joint", tasks=2, diagnostics={"within": 0.5})), "nothing was learned before"
 
 
 def test_a_resumed_task_is_looked_at_after_the_same_steps(tiny_trainer):
