@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 
 from cl_core.events import AccuracyMeasured, ImagesClassified, OldTasksMeasured, RefitMeasured
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, headline_readout
+from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, own_head
 
 REFITTED = "refitted head"
 STORED, RECOMPUTED = "stored statistics", "recomputed statistics"
@@ -106,7 +106,7 @@ def ledger(rows: Rows, task: int, after: int) -> Ledger:
     """The fall of the method's own heads on `task`, after `after` (both from 0). Raises ValueError where the task is
     learned later."""
     _check(task, after)
-    readout = headline_readout(rows)
+    readout = own_head(rows)
     named = readout == TASK_INCREMENTAL
     levels = {symbol: _pair(rows, SYMBOLS[symbol], task, after) for symbol in ("C", "K", "R")}
     if named:
@@ -154,7 +154,7 @@ def _widened(upper: Pair, lower: Pair) -> float | None:
 
 def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
     """(task while which it happened, points) of every fall of the headline accuracy between two boundaries."""
-    row = rows.get(headline_readout(rows), {})
+    row = rows.get(own_head(rows), {})
     known = [(i, row[i][task]) for i in sorted(row) if task <= i <= after and task < len(row[i])]
     steps = pairwise([(i, value) for i, value in known if value is not None])
     return [(i, before - value) for (_, before), (i, value) in steps]
@@ -163,7 +163,7 @@ def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
 def worst_cell(rows: Rows, after: int | None = None) -> tuple[int, int] | None:
     """(task, after) of the largest fall after `after`, by default the newest task; None where nothing was measured
     twice."""
-    measured = sorted(task for task in rows.get(headline_readout(rows), {}) if task >= 0)
+    measured = sorted(task for task in rows.get(own_head(rows), {}) if task >= 0)
     if not measured:
         return None
     after = measured[-1] if after is None else after

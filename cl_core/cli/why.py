@@ -17,7 +17,7 @@ from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError
 from cl_core.store import RunFolder, find_run
-from cl_core.summary import headline_readout
+from cl_core.summary import own_head
 
 EXAMPLE = """example: plastiscope why nsp2-split-digits --task 3 --after 5
 
@@ -99,7 +99,7 @@ def _line(folder: RunFolder, end: int, as_json: bool) -> int:
 
 def _cell(arguments: argparse.Namespace, rows: Rows, tasks: int) -> tuple[int, int]:
     """(task, after), from 0. Raises ConfigError that names what was measured."""
-    known = sorted(task for task in rows.get(headline_readout(rows), {}) if task >= 0)
+    known = sorted(task for task in rows.get(own_head(rows), {}) if task >= 0)
     after = known[-1] if arguments.after is None else arguments.after - 1
     if after not in known:
         there = ", ".join(f"T{task + 1}" for task in known)

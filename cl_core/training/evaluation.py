@@ -114,7 +114,10 @@ class Evaluation:
             readouts["task-incremental"] = self.method.classify
         rows = self._rows(readouts, refits, learned, seen)
         refitted = rows.pop(REFITTED, None)
-        said: list[Event] = [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
+        headline = self.diagnostics.headline
+        said: list[Event] = [
+            AccuracyMeasured(clock, name, row, headline=name == headline) for name, row in rows.items()
+        ]
         return said if refitted is None else [*said, RefitMeasured(clock, refitted)]
 
     def _just_learned(self, index: int) -> dict[int, Classifier]:

@@ -25,11 +25,11 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from cl_core.store import StoreError, boundaries
-from cl_core.summary import ZERO_SHOT, measures
+from cl_core.summary import ZERO_SHOT, headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.view_state import (
@@ -602,7 +602,7 @@ def show() -> None:
             show_figure("readout-comparison", log)
         with right:
             show_figure("readout-bars", log)
-    elif headline_of(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
+    elif headline_readout(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
         not_measured(
             "Other readouts were not recorded.",
             "Switch *readout* on under *Measured besides accuracy* when starting a run.",
