@@ -153,7 +153,7 @@ def _widened(upper: Pair, lower: Pair) -> float | None:
 
 
 def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
-    """(task while which it happened, points) of every fall of the headline accuracy between two boundaries."""
+    """(task while which it happened, points) of every fall of the own heads' accuracy between two boundaries."""
     row = rows.get(own_head(rows), {})
     known = [(i, row[i][task]) for i in sorted(row) if task <= i <= after and task < len(row[i])]
     steps = pairwise([(i, value) for i, value in known if value is not None])
@@ -199,17 +199,17 @@ class Images:
     """One task's stored test images in one cell. `right`: symbol → ([n] bool just after learning, [n] bool now)."""
 
     right: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    predicted: np.ndarray  # [n] classes that the headline readout answers now
-    margins: tuple[np.ndarray, np.ndarray]  # [n] of the headline readout then and now
+    predicted: np.ndarray  # [n] classes that the own heads answer now
+    margins: tuple[np.ndarray, np.ndarray]  # [n] of the own heads, then and now
 
     @property
-    def headline(self) -> str:
+    def own(self) -> str:
         return next(iter(self.right))
 
     @property
     def lost(self) -> np.ndarray:
         """[n] right when just learned, wrong now."""
-        then, now = self.right[self.headline]
+        then, now = self.right[self.own]
         return then & ~now
 
     def of_part(self, part: str) -> np.ndarray:
@@ -231,7 +231,7 @@ class Images:
         if not self.lost[image]:
             return None
         held = lambda symbol: self.right[symbol][1][image] if symbol in self.right else None
-        if self.headline == "C" and held("K"):
+        if self.own == "C" and held("K"):
             return COMPETE
         refitted = held("R")
         return None if refitted is None else OUTDATED if refitted else LOST
@@ -260,8 +260,8 @@ def images(answers: Mapping[int, ImagesClassified], labels: np.ndarray, task: in
             right[symbol] = (then, now)
     if not right or next(iter(right)) not in ("C", "K"):
         return None
-    headline = SYMBOLS[next(iter(right))]
-    places = [event.readouts.index(headline) for event in events]
+    own = SYMBOLS[next(iter(right))]
+    places = [event.readouts.index(own) for event in events]
     kept = tuple(
         np.asarray(event.margins)[place].astype(np.float32) for event, place in zip(events, places, strict=True)
     )

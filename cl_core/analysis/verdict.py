@@ -86,7 +86,7 @@ def taken_for(found: Images | None, names: Sequence[str]) -> str | None:
 def why_image(found: Images, image: int, names: Sequence[str], label: int) -> str:
     """One sentence about one image of a cell."""
     name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
-    then, now = (right[image] for right in found.right[found.headline])
+    then, now = (right[image] for right in found.right[found.own])
     before, after = (float(np.asarray(margins)[image]) for margins in found.margins)
     kept = f"margin {before:+.1f} then, {after:+.1f} now".replace("-", "−")
     if then and now:

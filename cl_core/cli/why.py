@@ -154,7 +154,7 @@ def _lines(cell: Ledger, statistics: Ledger, found: Images | None) -> list[str]:
         parts = ", ".join(f"{name} {_points(value)}" for name, value in statistics.parts.items())
         lines.append(f"{statistics.readout}: fall {_points(statistics.drop)} = {parts}")
     if found is not None and cell.after > cell.task:
-        won = int((~found.right[found.headline][0] & found.right[found.headline][1]).sum())
+        won = int((~found.right[found.own][0] & found.right[found.own][1]).sum())
         lost = np.flatnonzero(found.lost)
         worst = lost[np.argsort((found.margins[1] - found.margins[0])[lost])][:8]
         most = f"; most margin lost by images {', '.join(str(i + 1) for i in worst)}" if len(worst) else ""

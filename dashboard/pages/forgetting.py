@@ -278,7 +278,7 @@ def groups_of(
     found: Images, confused: tuple[int, int] | None, labels: np.ndarray, names: list[str]
 ) -> dict[str, np.ndarray]:
     """Name → places of the images, those that lost most margin first; groups without images are left out."""
-    then, now = found.right[found.headline]
+    then, now = found.right[found.own]
     order = np.argsort(found.margins[1] - found.margins[0], kind="stable")
     chosen = {LOST: found.lost, WON: ~then & now, NEVER: ~then & ~now}
     for part in ("classes compete", "head out of date", "features lost"):
