@@ -73,8 +73,7 @@ class Evaluation:
 
     def begin_refit(self, task: Task) -> ClassStatistics | None:
         """Empty statistics of the finished task's classes, which its survey fills; None where no readout is wanted."""
-        wanted = self.diagnostics.readout
-        self._own = self._statistics_of(task) if wanted else None
+        self._own = self._statistics_of(task) if self.refits_always else None
         return self._own
 
     def refit_state(self) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ def told(trainer):
 
 @pytest.mark.parametrize("control", ["last", "every"])
 def test_answers_for_images_add_up_to_every_accuracy(tiny_trainer, control):
-    found = told(tiny_trainer("sequential", tasks=3, diagnostics={"readout_control": control}))
+    found = told(tiny_trainer("sequential", tasks=5, diagnostics={"readout_control": control}))
     rows = {(e.readout, e.clock.task): e.row for e in found["AccuracyMeasured"]}
     rows |= {("refitted head", e.clock.task): e.row for e in found["RefitMeasured"]}
     labels = {e.clock.task: e.labels for e in found["ImagesStored"]}
@@ -42,8 +42,8 @@ def test_answers_for_images_add_up_to_every_accuracy(tiny_trainer, control):
     assert counted == measured
     refitted = [e.row for e in found["RefitMeasured"]]
     known = [[value is not None for value in row] for row in refitted]
-    lower = [[j <= i for j in range(3)] for i in range(3)]
-    only_new = [[j == i or i == 2 for j in range(3)] for i in range(3)]
+    lower = [[j <= i for j in range(5)] for i in range(5)]
+    only_new = [[j == i or i == 4 for j in range(5)] for i in range(5)]
     assert known == (lower if control == "every" else only_new)
 
 
