@@ -119,7 +119,7 @@ def image_flow(
     kinds = (
         ("right, as before", lambda c: c.get("kept", c.get("learned", 0)), faded(colour, 0.35), ""),
         ("regained", lambda c: c.get("regained", 0), colour, ""),
-        ("lost since the task before", lambda c: -c.get("lost", 0), colour, "/"),
+        ("lost since the task before", lambda c: -c.get("lost", 0), faded(colour, 0.15), "/"),
     )
     for name, count, fill, pattern in kinds:
         y = np.array([count(counts) for _, counts in found], dtype=np.float32)
@@ -130,7 +130,7 @@ def image_flow(
             marker={
                 "color": fill,
                 "line": {"color": colour, "width": 1},
-                "pattern": {"shape": pattern, "fgcolor": "#ffffff", "size": 6},
+                "pattern": {"shape": pattern, "fgcolor": colour, "size": 6, "fillmode": "overlay"},
             },
             customdata=np.abs(y),
             hovertemplate=f"{name}: %{{customdata:.0f}}<extra></extra>",

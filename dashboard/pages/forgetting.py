@@ -93,12 +93,13 @@ def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: 
     """Four buttons that move the opened cell; the arrow keys press them."""
     rows, columns = matrix.shape
     first = -1 if untrained is not None else 0
-    moves = (("Left", "←", 0, -1), ("Right", "→", 0, 1), ("Up", "↑", -1, 0), ("Down", "↓", 1, 0))
+    moves = (("Left", 0, -1), ("Right", 0, 1), ("Up", -1, 0), ("Down", 1, 0))
+    names = {"Left": "Task before", "Right": "Task after", "Up": "Row above", "Down": "Row below"}
     with st.container(horizontal=True, gap="xsmall", key="forgetting-moves"):
-        for key, arrow, down, across in moves:
+        for key, down, across in moves:
             row, column = after + down, on + across
             st.button(
-                f"{'Task' if across else 'After'} {arrow}",
+                names[key],
                 key=f"forgetting-{key.lower()}",
                 shortcut=key,
                 type="tertiary",
@@ -186,10 +187,10 @@ def cause(log: Snapshot, after: int, on: int) -> None:
         show_figure("forgetting-ledger", log, on_pick=_open_part, task=on, after=after, refit=refit)
         if None in cell.levels["R"]:
             st.caption(f"A refitted head was not measured in this cell: {HOW_TO_REFIT}.")
-    with right:
-        layers(log, after, on)
         if log.count(OldTasksMeasured):
             show_figure("old-tasks-within", log)
+    with right:
+        layers(log, after, on)
 
 
 @st.fragment(run_every=2.0)
