@@ -46,7 +46,8 @@ chosen = st.navigation(
         st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
         st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
         st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
-        # Reached from Export: the bar is full.
+        # Reached from Start and from Export: the bar is full.
+        st.Page(page_file("pages/own.py"), title="Your own", icon=":material/upload:", visibility="hidden"),
         st.Page(
             page_file("pages/measurements.py"),
             title="All measurements",
