@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cl_core.analysis.ledger import COMPETE, LOST, MATTERS, OUTDATED, Images, Ledger, Rows, falls
+from cl_core.analysis.ledger import COMPETE, LOST, MATTERS, OUTDATED, Images, Ledger, Rows, falls, statistics_ledger
 
 INTACT = 2.0  # points of R within which features count as intact
 HOW_TO_REFIT = (
@@ -34,10 +34,8 @@ def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequen
         change = "stands where it stood" if cell.drop > -MATTERS else f"rose by {-cell.drop:.0f} points"
         return f"{task} {change}: {cell.then:.0f} % when learned, {cell.now:.0f} % after T{cell.after + 1}."
     said = [f"{task} fell {cell.drop:.0f} of {cell.then:.0f} points{_when(cell, rows)}"]
-    then, now = cell.levels.get("R", (None, None))
-    if then is not None and now is not None:
-        state = "features intact" if then - now < INTACT else "features changed"
-        said.append(f"{state} (refitted head {now:.0f} %, was {then:.0f} %)")
+    if (held := _features(cell, rows)) is not None:
+        said.append(held)
     if cell.cause is not None:
         said.append(f"mainly {cell.cause} ({cell.parts[cell.cause]:+.0f} points)".replace("-", "−"))
     elif cell.unsplit is not None:
@@ -45,6 +43,19 @@ def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequen
     if (taken := taken_for(found, names)) is not None:
         said.append(taken)
     return "; ".join(said) + "."
+
+
+def _features(cell: Ledger, rows: Rows) -> str | None:
+    """What today's features still hold, by the refitted head, else by recomputed statistics, whose classes compete."""
+    then, now = cell.levels["R"]
+    if then is not None and now is not None:
+        state = "features intact" if then - now < INTACT else "features changed"
+        return f"{state} (refitted head {now:.0f} %, was {then:.0f} %)"
+    then, now = statistics_ledger(rows, cell.task, cell.after).levels["Q"]
+    if then is None or now is None:
+        return None
+    seen = f"recomputed statistics {now:.0f} %, was {then:.0f} %"
+    return f"features intact ({seen})" if then - now < INTACT else seen
 
 
 def _when(cell: Ledger, rows: Rows) -> str:

@@ -160,3 +160,12 @@ def test_the_flow_counts_every_image_once():
 
 def test_answers_that_were_not_stored_are_none():
     assert images(answers_of([BEFORE], 0), LABELS, 0, 1) is None
+
+
+def test_without_a_refitted_head_recomputed_statistics_say_whether_features_are_intact():
+    own = [row("C", 0, 90.0, None), row("C", 1, 40.0, 90.0)]
+    kept = [row("Q", 0, 99.0, None), row("Q", 1, 98.0, 99.0)]
+    said = lambda *more: verdict(ledger(rows(*own, *more), 0, 1), rows(*own, *more))
+    assert "features intact (recomputed statistics 98 %, was 99 %)" in said(*kept)
+    assert "recomputed statistics 60 %, was 99 %" in said(kept[0], row("Q", 1, 60.0, 99.0))
+    assert "features" not in said().split("head or features")[0]
