@@ -11,18 +11,17 @@ from typing import Any
 from cl_core.store import RunFolder, write_atomically
 from cl_core.untrusted import read_json
 
-FOLDER = "analysis"
 _NUMBERS = ("then", "now", "head", "body", "seconds")
 
 
 def file_of(folder: RunFolder, task: int, after: int) -> Path:
     """Where a cell's result lies; tasks from 0 here, from 1 in names and contents."""
-    return folder.path / FOLDER / f"T{task + 1}-after-T{after + 1}.json"
+    return folder.analysis / f"T{task + 1}-after-T{after + 1}.json"
 
 
 def interpolation_file(folder: RunFolder, start: int, end: int) -> Path:
     """Where the line between two moments lies; `start` −1: before training, said as T0."""
-    return folder.path / FOLDER / f"line-T{start + 1}-T{end + 1}.json"
+    return folder.analysis / f"line-T{start + 1}-T{end + 1}.json"
 
 
 def save(folder: RunFolder, result: Mapping[str, Any]) -> None:
