@@ -1,8 +1,8 @@
 """A recording as one ZIP, and back: what somebody else hands over is unpacked with care.
 
-Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy, analysis/*.json in one folder),
-never a link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of events and nothing
-that runs by itself. Nothing in a recording is a pickle.
+Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy and analysis/*.json below one
+folder), never a link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of
+events and nothing that runs by itself. Nothing in a recording is a pickle.
 """
 
 from __future__ import annotations
