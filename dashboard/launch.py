@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cl_core.analysis.measured_later import file_of, interpolation_file
 from cl_core.commands import Command
 from cl_core.config import RunConfig
 from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
@@ -25,6 +26,7 @@ from dashboard.run_log import log_of
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
 ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the question and its options are appended
 SWEEPER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "sweep")  # its options are appended
+LOCATOR: tuple[str, ...] = (sys.executable, "-m", "cl_core", "why")  # the run and the cell are appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
 LEAVING = 3.0  # seconds granted to a worker between its last event and its end
 
@@ -109,6 +111,55 @@ def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
 def sweeping(runs: Path, name: str) -> bool:
     """Whether somebody works on the sweep: a worker started here, or anybody else."""
     return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
+
+
+def locate(folder: RunFolder, task: int, after: int) -> None:
+    """A worker that finds the layer in which a task was lost (both from 0), from checkpoints. Raises StoreError."""
+    if locating(folder, task, after):
+        return
+    place, log = folder.path.resolve(), _locator_log(folder, task, after)
+    cell = ["--task", str(task + 1), "--after", str(after + 1), "--layers"]
+    _aside([*LOCATOR, place.name, *cell, "--runs", str(place.parent)], log, place, place.name)
+
+
+def interpolate(folder: RunFolder, end: int) -> None:
+    """A worker that measures the line from the untouched weights to those after a task. Raises StoreError."""
+    log = _line_log(folder, end)
+    if _alive(log.resolve()):
+        return
+    place = folder.path.resolve()
+    line = ["--after", str(end + 1), "--line"]
+    _aside([*LOCATOR, place.name, *line, "--runs", str(place.parent)], log, place, place.name)
+
+
+def interpolating(folder: RunFolder, end: int) -> bool:
+    """Whether a worker started here still measures it."""
+    return _alive(_line_log(folder, end).resolve())
+
+
+def interpolating_failed(folder: RunFolder, end: int) -> str:
+    """The last words of a worker that ended without a result."""
+    return "" if interpolating(folder, end) else next(reversed(last_lines(_line_log(folder, end), 1)), "")
+
+
+def _line_log(folder: RunFolder, end: int) -> Path:
+    return interpolation_file(folder, -1, end).with_suffix(".log")
+
+
+def locating(folder: RunFolder, task: int, after: int) -> bool:
+    """Whether a worker started here still looks for it."""
+    return _alive(_locator_log(folder, task, after).resolve())
+
+
+def locating_failed(folder: RunFolder, task: int, after: int) -> str:
+    """The last words of a worker that ended without a result; "" if there was none, or it is at work."""
+    if locating(folder, task, after):
+        return ""
+    return next(reversed(last_lines(_locator_log(folder, task, after), 1)), "")
+
+
+def _locator_log(folder: RunFolder, task: int, after: int) -> Path:
+    return file_of(folder, task, after).with_suffix(".log")
 
 
 def _aside(command: Sequence[str], log: Path, runs: Path, name: str) -> None:

@@ -23,6 +23,7 @@ from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
 from dashboard.view_state import ViewState, code, current, literal, run_title, sentence, show_figure, show_plot
+from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.launch_form import launch_form
@@ -173,6 +174,8 @@ def figures() -> None:
     with st.container(key="run-results-place"):
         if plan is not None:
             results(log, state)
+    with st.container(key="run-alerts-place"):
+        show_alerts(log)
     if plan is None:
         if not log.trouble:
             st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
