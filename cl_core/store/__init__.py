@@ -4,6 +4,7 @@ from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_
 from cl_core.store.fork import fork_run, forked_settings, in_force, turned
 from cl_core.store.fork_note import Fork, fork_of
 from cl_core.store.inbox import discard, send, take
+from cl_core.store.notes import Note, annotate, aside, bring_back, delete_for_good, note_of, put_aside
 from cl_core.store.packing import pack, unpack
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
 from cl_core.store.recording import record
@@ -14,15 +15,20 @@ __all__ = [
     "HELD",
     "Checkpoint",
     "Fork",
+    "Note",
     "RunFolder",
     "RunReader",
     "RunStatus",
     "RunWriter",
     "StoreError",
     "StoredEvent",
+    "annotate",
+    "aside",
     "boundaries",
+    "bring_back",
     "complete",
     "create_run",
+    "delete_for_good",
     "discard",
     "discard_after",
     "find_run",
@@ -33,7 +39,9 @@ __all__ = [
     "holder",
     "in_force",
     "list_runs",
+    "note_of",
     "pack",
+    "put_aside",
     "record",
     "send",
     "starting_point",

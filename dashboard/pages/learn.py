@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cl_core.presets import PRESETS
-from dashboard.frame import carry, code, describe_panel, go_to, literal, sentence
+from dashboard.frame import code, describe_panel, go_to, literal, sentence
 from dashboard.lessons import LESSONS
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
@@ -166,10 +166,8 @@ def onward(lesson: Lesson, number: int, step: Step) -> None:
             key=f"learn-link-{lesson.name}-{number}-{link.page}-{link.says}",
             type="tertiary",
             icon=":material/arrow_outward:",
-            on_click=carry,
-            args=(dict(link.choices),),
         ):
-            go_to(link.page)
+            go_to(link.page, **dict(link.choices))
     if step.preset and can_train():
         preset = PRESETS[step.preset]
         about = f"about {seconds(preset.seconds)} on two idle cores" if preset.seconds else "in the background"

@@ -17,6 +17,7 @@ from cl_core.events import (
 from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
+from dashboard.changes import viewing
 from dashboard.figures.readings import accuracies
 from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence, show_figure
 from dashboard.progress import progress
@@ -275,7 +276,7 @@ def show() -> None:
     with button, st.container(horizontal_alignment="right"):
         new = st.toggle("New run", key="new-run", value=log is None)
     with st.container(key="run-form-place"):
-        if new or log is None:
+        if (new or log is None) and not viewing():
             launch_form()
     if log is None:
         st.markdown("Its losses, accuracy matrix and update sizes appear here while it trains.")
@@ -302,7 +303,9 @@ def show() -> None:
         if state != "unreadable" or not log.trouble:
             banner(frame, log, state)
     with st.container(key="run-change-place"):
-        if state in ("running", "paused"):
+        if viewing():
+            pass
+        elif state in ("running", "paused"):
             knob_panel(frame)
         elif state in ("finished", "stopped", "failed", "gone"):
             fork_form(frame)

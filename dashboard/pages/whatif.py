@@ -8,11 +8,11 @@ import streamlit as st
 
 from cl_core.events import SpectrumMeasured
 from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
-from dashboard.frame import Frame, choose, code, empty, not_measured, panel
+from dashboard.frame import Frame, choose, code, empty, learned_at_once, not_measured, panel
 from dashboard.runs import runs_index
 from dashboard.tail import log_of
 from dashboard.theme import change, layer_name, percent, task_name
-from dashboard.widgets.inspection import inspected, offer_runs, shown_instead, task_and_layer
+from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
 from dashboard.widgets.threshold_fork import judged, stored, try_it
 
 NOBODY = "none"
@@ -200,7 +200,8 @@ def show() -> None:
         return
     from dashboard.figures.whatif import LABEL, against_threshold, at_equal_freedom, now, when
 
-    task, layer, (space,) = task_and_layer(log, lambda: choose_space(found), key="whatif")
+    task, layer, space = frame.task, frame.layer, choose_space(found)
+    learned_at_once(log)
     boundary = best(found, space, task)
     if boundary is None:
         boundary = best(found, space)

@@ -12,12 +12,16 @@ from cl_core.config import ConfigError
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
+from dashboard.changes import viewing
 from dashboard.frame import sentence, show_run
 from dashboard.runs import runs_folder, runs_index
 
 
 def can_train() -> bool:
     """Whether runs can be started here; says what is missing where they cannot."""
+    if viewing():
+        st.info("This dashboard is for viewing: runs are started where it was opened.", icon=":material/visibility:")
+        return False
     if importlib.util.find_spec("torch") is not None:
         return True
     st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install .`.")

@@ -12,9 +12,10 @@ from cl_core.config import ConfigError, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import StoreError
-from cl_core.sweeps import Standing, Sweep, ask_to_stop, axis
+from cl_core.sweeps import Standing, Sweep, axis
 from cl_core.sweeps.local import cores
 from dashboard import launch
+from dashboard.changes import ask_to_stop
 from dashboard.frame import code, literal, sentence
 from dashboard.knobs import knobs_of
 from dashboard.runs import runs_folder

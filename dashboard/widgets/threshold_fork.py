@@ -25,7 +25,7 @@ from cl_core.whatif import (
     threshold_from,
 )
 from dashboard import launch
-from dashboard.frame import Frame, carry, code, go_to, literal, panel, show_run
+from dashboard.frame import Frame, code, go_to, literal, panel, show_run
 from dashboard.playground_controls import controls_of
 from dashboard.runs import runs_index
 from dashboard.tail import Log, Snapshot, log_of
@@ -128,8 +128,6 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
             key="whatif-playground",
             type="primary",
             icon=":material/toys:",
-            on_click=carry,
-            args=(sent,),
             help="Trains the network's whole stream again, in about a second",
         )
         st.caption(
@@ -138,7 +136,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
             else "Opens the Playground with this run's settings: its rule has no energy threshold to take along."
         )
     if pressed:
-        go_to("pages/playground.py")
+        go_to("pages/playground.py", **sent)
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
