@@ -31,10 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.io_types import NO_EDIT, BlockEdit, Joined, LowRank, ModelEdit
-from cl_core.engine.trainer import Trainer
+from cl_core.backbones.io_types import NO_EDIT, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.methods.method import new_optimiser
 from cl_core.streams.stream import Batch, Task
+from cl_core.training.trainer import Trainer
 
 
 class NoBareLoop(ValueError):
@@ -161,15 +161,15 @@ class BareViT:
         if prompts is not None and prompts.numel():
             entering["prompts"] = self._free(prompts)
         if joined is not None:
-            entering["joined"] = Joined(self._free(joined.tokens, per_image=True), joined.block)
+            entering["joined"] = PrependedTokens(self._free(joined.tokens, per_image=True), joined.block)
         free, written = {}, []
         for layer, edit in (edits or {}).items():
             if any(wants_gradient(branch) for branch in edit.branches.values()):
                 written.append(layer)
             prefix = edit.prefix and tuple(self._free(side, per_image=True) for side in edit.prefix)
             shifts = (self._free(shift, per_image=True) for shift in (edit.head_shift, edit.stream_shift))
-            free[layer] = BlockEdit(self._free(edit.prompts), prefix, *shifts)
-        if any(edit != BlockEdit() for edit in free.values()):
+            free[layer] = BlockIntervention(self._free(edit.prompts), prefix, *shifts)
+        if any(edit != BlockIntervention() for edit in free.values()):
             entering["edits"] = free
         return entering, written
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench.recorded import mean_sd
 from cl_core.summary import summarise
-from cl_core.sweeps import Sweep, axis, standing
-from cl_core.sweeps.conduct import conduct
-from cl_core.sweeps.frontier import measures_of
+from cl_core.sweeps import Sweep, axis, sweep_status
 from cl_core.sweeps.local import LocalEngine
+from cl_core.sweeps.pareto import measures_of
+from cl_core.sweeps.scheduler import conduct
 from cl_core.sweeps.worker import Outcome
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     if ended.state != "finished":
         raise SystemExit(f"{ended.state}; the same command goes on with what is left")
     points: dict[tuple[str, ...], list] = {}
-    for found in standing(sweep, arguments.runs).runs:
+    for found in sweep_status(sweep, arguments.runs).runs:
         points.setdefault(found.point.values, []).append(summarise(found.folder))
     print(
         "| settings | final | forgetting | learning | own-head final | LDA stored | s |\n|---|---|---|---|---|---|---|"

@@ -41,8 +41,8 @@ from torch import Tensor, nn
 from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
 from bench.meters import Spread, add_options, apply_options, table, timed
 from bench.ratios import ON_CUDA, Course, config_of
-from cl_core.build import choose_device
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
+from cl_core.factory import choose_device
 from cl_core.registry import BACKBONES, METHODS, lookup
 from cl_core.streams.stream import Batch
 

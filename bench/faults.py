@@ -232,7 +232,7 @@ def deletions(draw: random.Random) -> Iterator[tuple[str, Attempt]]:
     """The folder deleted while its run trains: it stops, says so, and nothing comes back."""
 
     def attempt(place: Path, after: int) -> None:
-        from cl_core.engine import worker
+        from cl_core.training import worker
 
         append, count = worker.RunWriter.append, 0
 
@@ -443,8 +443,8 @@ def weights() -> Iterator[tuple[str, Attempt]]:
 
 def configurations() -> Iterator[tuple[str, Attempt]]:
     """Settings that cannot be meant, of every method: exit status 2 and one sentence, nothing left."""
-    from cl_core.build import check
     from cl_core.config import ConfigError, RunConfig, describe
+    from cl_core.factory import check
     from cl_core.registry import METHODS, load
 
     def each(place: Path, method: str) -> None:

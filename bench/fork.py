@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from cl_core.config import describe
-from cl_core.engine.worker import drive
 from cl_core.presets import resolve
 from cl_core.registry import METHODS, load
 from cl_core.store import RunFolder, RunReader, create_run, fork_run
+from cl_core.training.worker import drive
 
 
 def task_seconds(folder: RunFolder) -> list[float]:
@@ -51,14 +51,14 @@ def main() -> None:
     config = resolve({"method": arguments.method, "device": "cpu"})
     if arguments.epochs:
         config = replace(config, training=replace(config.training, epochs=arguments.epochs))
-    knobs = describe(load(METHODS, config.method, "method").Config)
+    described = describe(load(METHODS, config.method, "method").Config)
     with tempfile.TemporaryDirectory() as place:
         folder = create_run(Path(place), replace(config, name="parent"))
         started = time.perf_counter()
         drive(folder)
         whole = time.perf_counter() - started
         started = time.perf_counter()
-        fork = fork_run(folder, arguments.after, [], knobs, name="fork")
+        fork = fork_run(folder, arguments.after, [], described, name="fork")
         copied = time.perf_counter() - started
         drive(fork)
         forked = time.perf_counter() - started

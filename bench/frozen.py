@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from cl_core.config import StreamConfig
-from cl_core.diagnostics.lda_readout import ClassStatistics
+from cl_core.observers.lda_readout import ClassStatistics
 from cl_core.registry import BACKBONES, STREAMS, load
 
 SHRINKAGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cl_core.config import RunConfig
-from cl_core.engine.worker import drive
 from cl_core.store import RunFolder, create_run
 from cl_core.summary import Summary, summarise
+from cl_core.training.worker import drive
 
 
 def finished(config: RunConfig, name: str, runs: Path) -> Summary:

@@ -20,7 +20,7 @@ import torch
 
 from bench.meters import add_options, apply_options, timed
 from cl_core.backbones.vit import ViTBackbone
-from cl_core.config import Preparation
+from cl_core.config import Preprocessing
 from cl_core.linalg import eigenbasis, gram
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def vit(width: int = 192, depth: int = 6, side: int = 32) -> ViTBackbone:
     """An untrained plain ViT: (side / 4)² patches and a class token, heads of width 64."""
     shape = {"img_size": side, "patch_size": PATCH, "embed_dim": width, "depth": depth, "num_heads": width // 64}
     model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0, **shape)
-    return ViTBackbone(model, "untrained", Preparation(side, (0.5,) * 3, (0.5,) * 3))
+    return ViTBackbone(model, "untrained", Preprocessing(side, (0.5,) * 3, (0.5,) * 3))
 
 
 def step(**shape: int) -> Callable[[], None]:

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 from cl_core.sweeps import Sweep
-from cl_core.sweeps.conduct import conduct
 from cl_core.sweeps.local import LocalEngine, cores
+from cl_core.sweeps.scheduler import conduct
 
 
 def turn(count: int, epochs: int, workers: int, threads: int, runs: Path) -> float:

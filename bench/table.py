@@ -18,7 +18,7 @@ from bench.recorded import finished, mean_sd
 from cl_core.config import RunConfig
 from cl_core.events import ModalityGapMeasured, RunStarted, TaskEnded
 from cl_core.presets import resolve
-from cl_core.questions.evidence import events
+from cl_core.questions.reporting import events
 from cl_core.store import RunFolder
 from cl_core.summary import Summary, measures
 

@@ -21,9 +21,9 @@ from cl_core.assets import recordings_folder
 from cl_core.cli.whatif import stored
 from cl_core.store import RunFolder
 from cl_core.whatif import RULES, Threshold, best, positions, predict
-from dashboard import frame
+from dashboard import view_state
 from dashboard.figures.whatif import against_threshold, at_equal_freedom, slider_table
-from dashboard.tail import log_of
+from dashboard.run_log import log_of
 
 Times = list[tuple[float, float]]  # milliseconds by the clock, and of this process on a processor
 
@@ -49,10 +49,10 @@ def page_moves(folder: RunFolder, rule: str, moves: int) -> tuple[float, Times]:
 
     if folder.path.parent.resolve() != recordings_folder().resolve():
         os.environ["PLASTISCOPE_RUNS"] = str(folder.path.parent)
-    app = AppTest.from_file(str(Path(frame.__file__).parent / "entry" / "navigation.py"), default_timeout=120)
+    app = AppTest.from_file(str(Path(view_state.__file__).parent / "entry" / "navigation.py"), default_timeout=120)
     app.query_params["run"] = folder.name
     app.run()
-    app.switch_page(str(frame.page_file("pages/whatif.py")))
+    app.switch_page(str(view_state.page_file("pages/whatif.py")))
     started = time.perf_counter()
     app.run()
     first = time.perf_counter() - started

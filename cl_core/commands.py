@@ -1,4 +1,4 @@
-"""Everything a run can be told: pause, resume, step, stop, turn a knob. Files in its inbox, taken in order by the
+"""Everything a run can be told: pause, resume, step, stop, change a setting. Files in its inbox, taken in order by the
 worker."""
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Stop(Command):
 
 
 @dataclass(frozen=True)
-class TurnKnob(Command):
-    """From the next step on, the method's live knob `name` has another value. A checkpoint is saved first."""
+class ChangeSetting(Command):
+    """From the next step on, the method's live setting `name` has another value. A checkpoint is saved first."""
 
     word: ClassVar[str] = "turn"
     name: str
@@ -62,13 +62,13 @@ class TurnKnob(Command):
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not isinstance(self.value, (float, int, bool, str)):
             raise ValueError(
-                f"turn takes a knob's name and a number, switch or word, got {self.name!r}, {self.value!r}"
+                f"turn takes a setting's name and a number, switch or word, got {self.name!r}, {self.value!r}"
             )
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise ValueError(f"{self.name} cannot be turned to {self.value}; give a finite number")
 
 
-WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, Step, Stop, TurnKnob)}
+WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, Step, Stop, ChangeSetting)}
 
 
 def parse(record: Any) -> Command:

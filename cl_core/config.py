@@ -1,7 +1,7 @@
 """What a run is made of, frozen: method, backbone, stream, training, diagnostics, seed. TOML in, JSON out, dotted
 overrides.
 
-A hyperparameter is described once, with `knob`: its default, bounds, choices and help serve the command line, the
+A hyperparameter is described once, with `setting`: its default, bounds, choices and help serve the command line, the
 launch form and the sliders alike.
 """
 
@@ -31,7 +31,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is one sentence for the person who set it."""
 
 
-def knob(
+def setting(
     default: Any,
     *,
     help: str,
@@ -51,6 +51,9 @@ def knob(
     return field(default=default, metadata={**described, "live": live, "fixed": fixed})
 
 
+knob = setting  # its earlier name, which plug-ins import
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> str:
     """One sentence for an unknown name: the known ones, and the nearest if any is near."""
     known = sorted(known)
@@ -59,8 +62,8 @@ def nearest(name: str, known: Iterable[str], what: str) -> str:
     return f"unknown {what} {name!r}; known: {', '.join(known)}." + (f" Did you mean {hint}?" if hint else "")
 
 
-def check_knobs(config: Any) -> None:
-    """Check every `knob` of a dataclass instance against its type, bounds and choices. Raises ConfigError."""
+def check_settings(config: Any) -> None:
+    """Check every `setting` of a dataclass instance against its type, bounds and choices. Raises ConfigError."""
     hints = _hints(type(config))  # type: ignore[arg-type]  # a class is hashable; the stub asks its instances
     for f in dataclasses.fields(config):
         value, meta = getattr(config, f.name), f.metadata
@@ -75,7 +78,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def check_value(name: str, value: Any, meta: Mapping[str, Any]) -> None:
-    """Check a value against the choices and bounds that its knob describes. Raises ConfigError."""
+    """Check a value against the choices and bounds that its setting describes. Raises ConfigError."""
     if meta.get("choices") and value not in meta["choices"]:
         raise ConfigError(f"{name} must be one of {', '.join(map(str, meta['choices']))}, got {value!r}")
     low, high = meta.get("low"), meta.get("high")
@@ -102,7 +105,7 @@ def _check_type(name: str, value: Any, kind: Any) -> None:
         raise ConfigError(f"{name} must be {wanted}, got {value!r}")
 
 
-def configured(kind: type, settings: Mapping[str, Any], what: str) -> Any:
+def from_mapping(kind: type, settings: Mapping[str, Any], what: str) -> Any:
     """An instance of the config dataclass `kind` from plain `settings`; unknown names are refused with the nearest
     known one."""
     names = {f.name for f in dataclasses.fields(kind)}
@@ -116,7 +119,7 @@ def configured(kind: type, settings: Mapping[str, Any], what: str) -> Any:
 
 
 def describe(kind: type) -> list[dict[str, Any]]:
-    """The knobs of a config dataclass as plain rows: name, default, type, bounds, choices, help, live."""
+    """The settings of a config dataclass as plain rows: name, default, type, bounds, choices, help, live."""
     hints = typing.get_type_hints(kind)
     return [
         {
@@ -133,35 +136,35 @@ def describe(kind: type) -> list[dict[str, Any]]:
 class TrainingConfig:
     """How long and in which portions every task is trained."""
 
-    epochs: int = knob(5, low=1, high=1000, help="passes over a task's training images")
-    batch_size: int = knob(64, low=1, high=4096, help="images per optimiser step")
-    repeats: int = knob(
+    epochs: int = setting(5, low=1, high=1000, help="passes over a task's training images")
+    batch_size: int = setting(64, low=1, high=4096, help="images per optimiser step")
+    repeats: int = setting(
         1, low=1, high=100, help="the index set is repeated this often within one epoch (the NSP² release: 10)"
     )
-    schedule: str = knob(
+    schedule: str = setting(
         "milestones",
         choices=("milestones", "cosine", "quarter cosine"),
         help="milestones: constant, falling by `decay` at each; cosine: from full to 0 over a task, step by step; "
         "quarter cosine: epoch by epoch from full to 1.6 %",
     )
-    warm_up: int = knob(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
-    milestones: tuple = knob((), help="epochs (from 0) at which the learning rate falls by `decay`")
-    decay: float = knob(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
-    auto_augment: str = knob(
+    warm_up: int = setting(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
+    milestones: tuple = setting((), help="epochs (from 0) at which the learning rate falls by `decay`")
+    decay: float = setting(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
+    auto_augment: str = setting(
         "none",
         choices=("none", "cifar10", "imagenet"),
         help="training pictures are changed by one of AutoAugment's policies",
     )
-    random_crop: float = knob(
+    random_crop: float = setting(
         1.0,
         low=0.01,
         high=1.0,
         help="smallest share of a picture's area that is cut out and enlarged, each time another (1: whole pictures)",
     )
-    flip: bool = knob(False, help="half of the training pictures are mirrored, each time others")
+    flip: bool = setting(False, help="half of the training pictures are mirrored, each time others")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
         if any(not isinstance(m, int) or m < 1 for m in self.milestones) or list(self.milestones) != sorted(
             set(self.milestones)
         ):
@@ -186,39 +189,39 @@ class TrainingConfig:
 class DiagnosticsConfig:
     """What is measured besides accuracy. Measuring never changes training."""
 
-    spectra: bool = knob(
+    spectra: bool = setting(
         True, help="eigenvalues of the prompt moments after every task, also where training does not use them"
     )
-    attention: bool = knob(
+    attention: bool = setting(
         True, help="attention on old tasks' probe images, every `probe_epochs` epochs and after every task"
     )
-    drift: bool = knob(True, help="prompt tokens after every epoch")
-    gap: bool = knob(
+    drift: bool = setting(True, help="prompt tokens after every epoch")
+    gap: bool = setting(
         True,
         help="modality gap, pair similarities and retrieval after every task, where pictures and texts share a space",
     )
-    weights: bool = knob(
+    weights: bool = setting(
         True, help="singular values of adapted weights before and after every task, where a method changes weights"
     )
-    selection: bool = knob(
+    selection: bool = setting(
         True, help="which entries test images take after every task, where a method picks from a pool of prompts"
     )
-    forward: bool = knob(
+    forward: bool = setting(
         False, help="accuracy of a nearest-class-mean probe on every task, also those to come, after every task"
     )
-    readout: bool = knob(
+    readout: bool = setting(
         True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
     )
-    readout_control: str = knob(
+    readout_control: str = setting(
         "last",
         choices=("last", "every"),
         help="after which task the recomputed statistics are taken: they look at all training images again",
     )
-    probe_epochs: int = knob(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
-    probe_images: int = knob(6, low=1, high=64, help="probe images per task")
+    probe_epochs: int = setting(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
+    probe_images: int = setting(6, low=1, high=64, help="probe images per task")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
     @classmethod
     def off(cls) -> DiagnosticsConfig:
@@ -232,32 +235,34 @@ class DiagnosticsConfig:
 class StreamConfig:
     """Which part of the stream is learned and evaluated."""
 
-    tasks: int = knob(5, low=1, high=1000, help="number of tasks")
-    order: str = knob("I", choices=("I", "II"), help="order of the domains, in a multi-domain stream")
-    evaluate_on: str = knob(
+    tasks: int = setting(5, low=1, high=1000, help="number of tasks")
+    order: str = setting("I", choices=("I", "II"), help="order of the domains, in a multi-domain stream")
+    evaluate_on: str = setting(
         "test",
         choices=("test", "validation"),
         help="validation: a fifth of the training images is held out and evaluated, for choosing settings",
     )
     # What follows is for streams of pictures from disk; embedded streams refuse it.
-    classes: tuple = knob(
+    classes: tuple = setting(
         (),
         help="class folders in order of arrival, dealt equally to the tasks, or one list a task; empty: all of them",
     )
-    class_order: str = knob(
+    class_order: str = setting(
         "seed", choices=("seed", "name"), help="order of all classes where none is listed: shuffled by the run's seed"
     )
-    class_names: tuple = knob((), help='what classes are called, where not as their folders: "n02119789=kit fox"')
-    templates: tuple = knob((), help='sentences for a text tower, each with one {}: "a photo of a {}."')
-    per_class: int = knob(0, low=0, high=10_000_000, help="at most so many training pictures a class (0: all)")
-    per_class_test: int = knob(0, low=0, high=10_000_000, help="at most so many test pictures a class (0: all)")
-    test_share: float = knob(
+    class_names: tuple = setting((), help='what classes are called, where not as their folders: "n02119789=kit fox"')
+    templates: tuple = setting((), help='sentences for a text tower, each with one {}: "a photo of a {}."')
+    per_class: int = setting(0, low=0, high=10_000_000, help="at most so many training pictures a class (0: all)")
+    per_class_test: int = setting(0, low=0, high=10_000_000, help="at most so many test pictures a class (0: all)")
+    test_share: float = setting(
         0.2, low=0.01, high=0.99, help="share of each class kept for testing, where there is no test folder"
     )
-    references: str = knob(
+    references: str = setting(
         "", help="class folders of general pictures (ImageNet's training set), for methods that learn beside such pairs"
     )
-    split_seed: int = knob(0, low=0, high=2**31 - 1, help="draws that split and limited selections; not the run's seed")
+    split_seed: int = setting(
+        0, low=0, high=2**31 - 1, help="draws that split and limited selections; not the run's seed"
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.class_names, Mapping):  # as a table in TOML
@@ -270,7 +275,7 @@ class StreamConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.references and isinstance(self.references, str):
             object.__setattr__(self, "references", os.path.abspath(os.path.expanduser(self.references)))
-        check_knobs(self)
+        check_settings(self)
         for pair in self.class_names:
             if not isinstance(pair, str) or not all(part.strip() for part in (*pair.split("=", 1), "")[:2]):
                 raise ConfigError(f'stream.class_names takes "folder=name", got {pair!r}')
@@ -295,7 +300,7 @@ class StreamConfig:
 
 
 @dataclass(frozen=True)
-class Preparation:
+class Preprocessing:
     """How pictures become inputs of a backbone: side length in pixels, then (x − mean) / std per channel on values in
     0..1."""
 
@@ -312,7 +317,7 @@ _ALIASES = {"stream": "stream_settings"}
 class RunConfig:
     """One run, completely: with the same RunConfig the same numbers come out on the same machine.
 
-    `settings` holds the method's own knobs by name; the method's Config checks them when the run is built. `preset`
+    `settings` holds the method's own settings by name; the method's Config checks them when the run is built. `preset`
     names where unnamed settings came from. A fork names its `parent` run and the number of tasks (`fork_task`) that
     were trained there, under the parent's settings; these here hold from then on.
 
@@ -326,7 +331,7 @@ class RunConfig:
     stream: str = "split-digits"
     seed: int | None = 0
     device: str = "auto"
-    precision: str = knob(
+    precision: str = setting(
         "auto",
         choices=("auto", "float32", "bf16"),
         help="what the backbone multiplies in while it trains and is tested; auto: bfloat16 on a GPU that has it, else "
@@ -345,7 +350,7 @@ class RunConfig:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
         if self.seed is None and not self.origin:
             raise ConfigError("seed must be a whole number, got nothing; only a run trained elsewhere may lack one")
         if self.seed is not None and not 0 <= self.seed < 2**32:
@@ -408,10 +413,10 @@ class RunConfig:
             if section in record:
                 if not isinstance(record[section], Mapping):
                     raise ConfigError(f"[{section}] must be a table of settings, got {record[section]!r}")
-                record[section] = configured(kind, record[section], section)
+                record[section] = from_mapping(kind, record[section], section)
         if "method" not in record:
             raise ConfigError("a run needs a method; `plastiscope methods` lists them")
-        return configured(cls, record, "a run")
+        return from_mapping(cls, record, "a run")
 
     @staticmethod
     def record_from_toml(path: Path) -> dict[str, Any]:
@@ -426,14 +431,14 @@ class RunConfig:
 
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
         """A copy with `key=value` texts applied. `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`; a
-        bare key that belongs to the training section goes there, any other bare key is a knob of the method."""
+        bare key that belongs to the training section goes there, any other bare key is a setting of the method."""
         return self.with_values(map(parse_pair, pairs))
 
     def with_values(self, values: Iterable[tuple[str, Any]]) -> RunConfig:
         """The same with (key, value) pairs."""
         config = self
         for key, value in values:
-            section, name = place_of(key)
+            section, name = resolve_key(key)
             if section == "settings":
                 config = replace(config, settings={**config.settings, name: value})
             else:
@@ -442,7 +447,9 @@ class RunConfig:
                 }
                 if name not in current:
                     raise ConfigError(nearest(name, current, f"setting of {section}"))
-                config = replace(config, **{section: configured(SECTIONS[section], {**current, name: value}, section)})
+                config = replace(
+                    config, **{section: from_mapping(SECTIONS[section], {**current, name: value}, section)}
+                )
         return config
 
 
@@ -463,7 +470,7 @@ def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:
     return key.strip(), parse_value(value.strip())
 
 
-def place_of(key: str) -> tuple[str, str]:
+def resolve_key(key: str) -> tuple[str, str]:
     """(section of a RunConfig, name in it) that a key of --set means; "settings" are the method's. Raises
     ConfigError."""
     key = key.replace("-", "_")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from cl_core.at_hand import UNTRAINED, WEIGHT_FILES
 from cl_core.config import ConfigError, nearest
+from cl_core.hf_cache import UNTRAINED, WEIGHT_FILES
 
 Named = TypeVar("Named")
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from cl_core.commands import Command
 from cl_core.config import RunConfig
-from cl_core.store import RunFolder, StoreError, create_run, fork_run, holder, send
+from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
 from cl_core.sweeps import conducted_by, output_of
 from dashboard.changes import changes
-from dashboard.knobs import knobs_of
-from dashboard.tail import log_of
+from dashboard.method_settings import settings_of
+from dashboard.run_log import log_of
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
 ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the question and its options are appended
@@ -61,7 +61,7 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
         ConfigError: if a setting must stay as it is; the sentence says why.
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
-    made = fork_run(folder, after_task, settings.items(), knobs_of(folder.config().method), name=name)
+    made = fork_run(folder, after_task, settings.items(), settings_of(folder.config().method), name=name)
     work_on(made)
     return made
 
@@ -73,7 +73,7 @@ def work_on(folder: RunFolder) -> None:
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
-    if holder(folder) is not None or starting(folder):
+    if lock_owner(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
     child = _process([*WORKER, str(folder.path.resolve())], folder.log, folder.name)
     with _GUARD:
@@ -159,7 +159,7 @@ def starting(folder: RunFolder) -> bool:
 def _let_go(folder: RunFolder) -> None:
     """Wait a moment for a worker that has said its last word and still holds the run."""
     log, end = log_of(folder), time.monotonic() + LEAVING
-    while holder(folder) is not None and log.status(fresh=True).state in ("stopped", "finished", "failed"):
+    while lock_owner(folder) is not None and log.status(fresh=True).state in ("stopped", "finished", "failed"):
         if time.monotonic() > end:
             return
         time.sleep(0.05)

@@ -11,7 +11,7 @@ import streamlit as st
 
 from cl_core.config import RunConfig
 from cl_core.store import Note, RunFolder, StoreError, note_of
-from cl_core.sweeps.frontier import differing, said, settings_of
+from cl_core.sweeps.pareto import differing, said, settings_of
 from dashboard.runs import RunIndex, Summary, stamp_of, summary
 from dashboard.theme import MISSING, percent, points
 

@@ -26,7 +26,7 @@ from cl_core.events import (
     UpdateMeasured,
     WeightSpectrumMeasured,
 )
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 LOOK_AT, COMPARE, ELSEWHERE = "Look at", "Compare", "elsewhere"
 

@@ -9,8 +9,8 @@ from cl_core.config import ConfigError
 from cl_core.store import RunFolder, find_run
 from dashboard.report import ours
 from dashboard.report import report as report_of
+from dashboard.run_log import RunLog, Snapshot
 from dashboard.runs import run_folders
-from dashboard.tail import RunLog, Snapshot
 
 
 def report(run: Any, file: str | Path) -> Path:

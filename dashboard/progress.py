@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from cl_core.events import StateChanged, StepEnded, TaskStarted
-from dashboard.tail import Log, Snapshot
+from dashboard.run_log import Log, Snapshot
 
 ENOUGH = 5  # steps before an estimate is worth reading
 RECENT = 100  # steps whose mean time counts

@@ -16,7 +16,7 @@ import streamlit as st
 from cl_core.assets import recordings_folder
 from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
-from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, holder, list_runs
+from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs, lock_owner
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
@@ -157,7 +157,7 @@ class Summary:
 
 def summary(folder: RunFolder) -> Summary:
     """A run in one line, read from its accuracies alone; remembered until its files change."""
-    return _summary(str(folder.path), stamp_of(folder, "worker.lock"), holder(folder))
+    return _summary(str(folder.path), stamp_of(folder, "worker.lock"), lock_owner(folder))
 
 
 @st.cache_resource(show_spinner=False, max_entries=1000)

@@ -168,8 +168,8 @@ def _load_ahead() -> None:
         with contextlib.suppress(ImportError):  # the page that needs it says so
             importlib.import_module(name)
     with contextlib.suppress(Exception):  # a page reads them again and says what is wrong
+        from dashboard.run_log import log_of
         from dashboard.runs import runs_index, summary
-        from dashboard.tail import log_of
 
         for folder in runs_index().recordings.values():
             log_of(folder).advance()

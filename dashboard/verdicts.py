@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cl_core.events import AttentionCompared, ModalityGapMeasured, SpectrumMeasured
-from dashboard.figures.readings import compared_later
+from dashboard.figures.event_arrays import compared_later
 from dashboard.theme import number, percent, points, task_name
 
 ROOM = "Is there room left to learn?"

@@ -12,7 +12,7 @@ from cl_core.summary import CLASS_INCREMENTAL
 from tests import recorded_runs
 from tests.recorded_runs import Plan
 
-KNOBS = [
+SETTINGS = [
     {"name": "eta_affinity", "default": 0.97, "low": 0.0, "high": 1.0, "choices": None, "live": True, "fixed": ""},
 ]
 
@@ -29,7 +29,7 @@ def forkable(runs: Path, name: str = "whole", plan: Plan | None = None) -> RunFo
 
 def forked(parent: RunFolder, after_task: int, name: str, accuracy: float, tasks: int = 3) -> RunFolder:
     """A finished fork whose accuracies after `after_task` are all `accuracy` percent."""
-    made = fork_run(parent, after_task, [("eta_affinity", accuracy / 100)], KNOBS, name=name)
+    made = fork_run(parent, after_task, [("eta_affinity", accuracy / 100)], SETTINGS, name=name)
     fork = fork_of(made)
     assert fork is not None
     with closing(RunWriter(made)) as writer:

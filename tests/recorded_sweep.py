@@ -8,7 +8,7 @@ from pathlib import Path
 from cl_core.events import AccuracyMeasured, Clock, Event, RunFailed, RunStarted, StateChanged
 from cl_core.store import RunFolder
 from cl_core.sweeps import Sweep, axis
-from cl_core.sweeps.plan import Point, save
+from cl_core.sweeps.spec import Point, save
 from tests.recording import ENVIRONMENT, recorded
 
 Matrix = Sequence[Sequence[float]]

@@ -17,42 +17,52 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "package": set(),
     "assets": set(),
-    "at_hand": set(),
+    "hf_cache": set(),
     "config": {"events", "commands", "method_defaults"},
     "method_defaults": {"config", "package", "registry", "store"},
     "estimate": set(),
     "events": {"config", "commands"},
     "commands": {"config", "events"},
-    "changes": {"config"},
-    "registry": {"at_hand", "config", "events", "commands"},
+    "config_changes": {"config"},
+    "registry": {"hf_cache", "config", "events", "commands"},
     "presets": {"config", "events", "commands", "registry"},
     "metrics": set(),
     "linalg": set(),
-    "micro_world": {"assets"},
+    "synthetic_world": {"assets"},
     "digit_table": set(),
-    "streams": {"assets", "at_hand", "config", "digit_table", "micro_world"},
-    "backbones": {"assets", "at_hand", "config", "linalg", "micro_world"},
-    "pretraining": {"assets", "backbones", "config", "features", "linalg", "micro_world", "stream", "streams"},
+    "streams": {"assets", "hf_cache", "config", "digit_table", "synthetic_world"},
+    "backbones": {"assets", "hf_cache", "config", "linalg", "synthetic_world"},
+    "pretraining": {"assets", "backbones", "config", "features", "linalg", "synthetic_world", "stream", "streams"},
     "methods": {"config", "events", "features", "linalg", "stream"},
-    "diagnostics": {"config", "events", "features", "linalg", "method", "methods", "metrics", "stream"},
-    "store": {"assets", "changes", "commands", "config", "events", "method_defaults", "metrics", "package",
-              "presets", "registry"},
+    "observers": {"config", "events", "features", "linalg", "method", "methods", "metrics", "stream"},
+    "store": {
+        "assets",
+        "config_changes",
+        "commands",
+        "config",
+        "events",
+        "method_defaults",
+        "metrics",
+        "package",
+        "presets",
+        "registry",
+    },
 }
 ROOMS["summary"] = ROOMS["store"] | {"store"}
 ROOMS["playground"] = {"config", "digit_table", "events", "metrics", "package", "store"}
 ROOMS["questions"] = ROOMS["summary"] | {"summary"}
-ROOMS["build"] = {*ROOMS, "engine", "features", "stream"} - {
+ROOMS["factory"] = {*ROOMS, "training", "features", "stream"} - {
     "methods",
     "questions",
 }  # a method is met through the registry table
-ROOMS["engine"] = {*ROOMS, "build", "features", "stream", "method"} - {"methods", "questions"}
-ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "build", "engine"}  # their workers train; plans do not
+ROOMS["training"] = {*ROOMS, "factory", "features", "stream", "method"} - {"methods", "questions"}
+ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "factory", "training"}  # their workers train; plans do not
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
 ROOMS["plugins"] = {"config", "registry"}
-ROOMS["recorder"] = {"config", "diagnostics", "engine", "events", "linalg", "store", "summary"}  # a loop is the user's
+ROOMS["recorder"] = {"config", "observers", "training", "events", "linalg", "store", "summary"}  # a loop is the user's
 ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
-ROOMS["cli"] = {*ROOMS, "engine", "features", "stream", "method"}
+ROOMS["cli"] = {*ROOMS, "training", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 ROOMS["untrusted"] = set()
 for may_know in ROOMS.values():  # whoever reads what somebody else may have written
@@ -66,12 +76,12 @@ VOCABULARIES = {
     "cl_core.methods.method": "method",
 }
 DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
-    "at_hand", "estimate", "export", "playground", "questions", "sweeps", "whatif"
+    "hf_cache", "estimate", "export", "playground", "questions", "sweeps", "whatif"
 }  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
-    "assets", "at_hand", "changes", "config", "estimate", "events", "commands", "export", "presets", "registry",
+    "assets", "hf_cache", "config_changes", "config", "estimate", "events", "commands", "export", "presets", "registry",
     "metrics", "playground", "store", "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
@@ -169,17 +179,17 @@ def test_no_arrow_points_the_wrong_way():
         ("cl_core.linalg.spectra", "from torch.nn import Module"),
         ("cl_core.streams.digits", "from cl_core.backbones.vit import micro_vit"),
         ("cl_core.backbones.vit", "from cl_core.streams.stream import Task"),
-        ("cl_core.methods.nsp2", "from cl_core.engine.trainer import Trainer"),
+        ("cl_core.methods.nsp2", "from cl_core.training.trainer import Trainer"),
         ("cl_core.methods.nsp2", "from ..store import RunReader"),
         ("cl_core.methods.nsp2", "from cl_core.backbones.vit import micro_vit"),
         ("cl_core.methods.nsp2", "def late():\n    import timm"),
-        ("cl_core.engine.trainer", "from cl_core.methods.nsp2 import NSP2"),
+        ("cl_core.training.trainer", "from cl_core.methods.nsp2 import NSP2"),
         ("cl_core.store.reader", "import torch"),
         ("cl_core.questions.gnsp", "from cl_core.methods.gnsp import GnspConfig"),
         ("cl_core.cli.demo", "import streamlit"),
         ("cl_core.cli.demo", "from dashboard import app"),
         ("cl_core.utils.things", "import json"),
-        ("dashboard.pages.live", "from cl_core.engine.worker import work"),
+        ("dashboard.pages.live", "from cl_core.training.worker import work"),
         ("dashboard.pages.live", "from cl_core import linalg"),
         ("dashboard.pages.live", "import torch"),
         ("dashboard.figures.spectra", "import streamlit as st"),
@@ -192,11 +202,11 @@ def test_a_wrong_arrow_is_seen(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("cl_core.linalg.spectra", "import math\nimport torch\nfrom cl_core.linalg.checks import share"),
+        ("cl_core.linalg.spectra", "import math\nimport torch\nfrom cl_core.linalg.validation import share"),
         ("cl_core.methods.nsp2", "from cl_core.linalg import spectrum\nfrom cl_core.streams.stream import Task"),
         ("cl_core.methods.nsp2", "from cl_core.backbones.io_types import Features"),
-        ("cl_core.engine.trainer", "from cl_core.methods.method import Method\nfrom cl_core import __version__"),
-        ("cl_core.cli.demo", "import subprocess\nfrom cl_core.engine.worker import work"),
+        ("cl_core.training.trainer", "from cl_core.methods.method import Method\nfrom cl_core import __version__"),
+        ("cl_core.cli.demo", "import subprocess\nfrom cl_core.training.worker import work"),
         ("cl_core.backbones.vit", "import timm\nfrom cl_core.backbones.io_types import Features"),
         ("dashboard.pages.live", "import streamlit as st\nfrom cl_core.store import RunReader"),
     ],

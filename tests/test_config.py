@@ -11,25 +11,25 @@ from cl_core.config import (
     DiagnosticsConfig,
     RunConfig,
     TrainingConfig,
-    check_knobs,
-    configured,
+    check_settings,
     describe,
-    knob,
+    from_mapping,
     nearest,
     parse_value,
+    setting,
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    share: float = knob(0.5, low=0.0, high=1.0, help="a share", live=True)
-    count: int = knob(3, low=1, help="a count")
-    rule: str = knob("elbow", choices=("elbow", "energy"), help="a rule")
-    strict: bool = knob(False, help="a switch")
-    at: tuple = knob((), help="places")
+    share: float = setting(0.5, low=0.0, high=1.0, help="a share", live=True)
+    count: int = setting(3, low=1, help="a count")
+    rule: str = setting("elbow", choices=("elbow", "energy"), help="a rule")
+    strict: bool = setting(False, help="a switch")
+    at: tuple = setting((), help="places")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ class Example:
 )
 def test_a_setting_that_cannot_be_used_is_refused_by_name_bound_and_value(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        configured(Example, settings, "an example")
+        from_mapping(Example, settings, "an example")
 
 
 def test_settings_at_their_bounds_whole_numbers_for_shares_and_hyphens_are_accepted():
-    made = configured(Example, {"share": 1, "count": 1, "at": [1, 2]}, "an example")
+    made = from_mapping(Example, {"share": 1, "count": 1, "at": [1, 2]}, "an example")
     assert (made.share, made.count, made.at) == (1, 1, (1, 2))
-    assert configured(TrainingConfig, {"batch-size": 8}, "training").batch_size == 8
+    assert from_mapping(TrainingConfig, {"batch-size": 8}, "training").batch_size == 8
 
 
-def test_knobs_are_described_once_for_command_line_and_forms():
+def test_settings_are_described_once_for_command_line_and_forms():
     rows = {row["name"]: row for row in describe(Example)}
     assert rows["share"]["default"] == 0.5 and rows["share"]["type"] == "float" and rows["share"]["live"]
     assert (rows["share"]["low"], rows["share"]["high"], rows["share"]["help"]) == (0.0, 1.0, "a share")

@@ -13,7 +13,7 @@ from cl_core.method_defaults import FILE, as_first_written, current
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import RunFolder, create_run
-from cl_core.sweeps.frontier import differing, settings_of
+from cl_core.sweeps.pareto import differing, settings_of
 
 
 def test_the_table_is_what_the_code_says():

@@ -10,21 +10,21 @@ import sys
 import pytest
 
 from cl_core import plugins
-from cl_core.build import check
 from cl_core.cli import main
 from cl_core.config import ConfigError, RunConfig
+from cl_core.factory import check
 from cl_core.registry import BACKBONES, METHODS, STREAMS
 from cl_core.store import create_run
 
 METHOD = """
 from dataclasses import dataclass
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.methods.sequential import Sequential
 from cl_core.plugins import method
 
 @dataclass(frozen=True)
 class Settings(Sequential.Config):
-    keep: float = knob(0.5, low=0.0, high=1.0, help="what is kept")
+    keep: float = setting(0.5, low=0.0, high=1.0, help="what is kept")
 
 @method("my_prompts", about="prompts of mine", needs="vit")
 class Mine(Sequential):

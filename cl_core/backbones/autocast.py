@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from cl_core.backbones.io_types import Features
 
-Door = TypeVar("Door", bound=Callable[..., Any])
+Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 
 class MixedPrecision(nn.Module):
-    """A module whose doors (methods marked by `door`) may run in another type than its weights have."""
+    """A module whose doors (methods marked by `autocast_method`) may run in another type than its weights have."""
 
     _inside: torch.dtype = torch.float32
 
@@ -39,7 +39,7 @@ class MixedPrecision(nn.Module):
             self._inside = before
 
 
-def door(call: Door) -> Door:
+def autocast_method(call: Wrapped) -> Wrapped:
     """A method of a `MixedPrecision` module: runs in the type that is asked for, returns float32 (or wider)."""
 
     @functools.wraps(call)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.io_types import NO_EDIT, Features, ModelEdit, Tap
-from cl_core.config import Preparation
+from cl_core.config import Preprocessing
 
 
 class Backbone(Protocol):
     """A frozen image tower of `depth` blocks of width `width`. Shapes: B images, N tokens, L blocks."""
 
     name: str
-    preparation: Preparation
+    preparation: Preprocessing
     depth: int
     width: int
     heads: int

@@ -24,10 +24,10 @@ def read_card(name: str, file: str = "config.json") -> tuple[Path, dict[str, Any
         return folder, json.loads((folder / file).read_text("utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the weights of {name} are missing: cannot read {folder / file} ({error.strerror}); {way_out(name)}"
+            f"the weights of {name} are missing: cannot read {folder / file} ({error.strerror}); {hint(name)}"
         ) from error
     except ValueError as error:
-        raise ConfigError(f"{folder / file} is damaged ({error}); {way_out(name)}") from error
+        raise ConfigError(f"{folder / file} is damaged ({error}); {hint(name)}") from error
 
 
 def load_weights(model: nn.Module, file: Path, sha256: str | None, name: str) -> None:
@@ -35,20 +35,20 @@ def load_weights(model: nn.Module, file: Path, sha256: str | None, name: str) ->
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {way_out(name)}") from error
+        raise ConfigError(f"the weights {file} cannot be read: {error.strerror}; {hint(name)}") from error
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise ConfigError(
-            f"the weights {file} are damaged: their SHA-256 is not the one in their description; {way_out(name)}"
+            f"the weights {file} are damaged: their SHA-256 is not the one in their description; {hint(name)}"
         )
     try:
         model.load_state_dict({key: value.float() for key, value in load_file(file).items()}, strict=True)
     except Exception as error:  # safetensors and torch raise their own kinds here
         raise ConfigError(
-            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {way_out(name)}"
+            f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {hint(name)}"
         ) from error
 
 
-def way_out(name: str) -> str:
+def hint(name: str) -> str:
     return f"reinstall Plastiscope or rebuild the weights with `plastiscope pretrain {name}`"
 
 

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-from cl_core.backbones.autocast import MixedPrecision, door
-from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
+from cl_core.backbones.autocast import MixedPrecision, autocast_method
+from cl_core.backbones.bundled_models import hint, load_weights, read_card, seeded
 from cl_core.backbones.io_types import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Tap
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")
 TOWERS = {"image": "visual.transformer.resblocks.", "text": "transformer.resblocks."}
@@ -43,7 +43,7 @@ class LinearMap:
 class ClipBackbone(MixedPrecision):
     """A frozen open_clip model with two transformer towers. Call it with prepared images."""
 
-    def __init__(self, clip: open_clip.model.CLIP, name: str, preparation: Preparation, tokenizer: Any) -> None:
+    def __init__(self, clip: open_clip.model.CLIP, name: str, preparation: Preprocessing, tokenizer: Any) -> None:
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.name, self.preparation, self.tokenizer = name, preparation, tokenizer
@@ -73,7 +73,7 @@ class ClipBackbone(MixedPrecision):
 
     # ------------------------------------------------------------ the image tower
 
-    @door
+    @autocast_method
     def forward(self, images: Tensor, *, adaptation: Adaptation = AS_IT_IS, taps: Sequence[Tap] = ()) -> Features:
         """Image embeddings, not normalised.
 
@@ -124,7 +124,7 @@ class ClipBackbone(MixedPrecision):
         """Unit embeddings [n, e] of texts in the space of the image features, as `edit` changes the text tower."""
         return self.encode_text(self.tokenize(texts), adaptation=edit.adaptation)
 
-    @door
+    @autocast_method
     def embed(self, images: Tensor, adaptation: Adaptation = AS_IT_IS) -> Tensor:
         """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
         visual = self.clip.visual
@@ -136,7 +136,7 @@ class ClipBackbone(MixedPrecision):
             tokens = self._norm(tokens, "visual.ln_pre", visual.ln_pre, adaptation)
         return tokens
 
-    @door
+    @autocast_method
     def block(
         self,
         layer: int,
@@ -201,7 +201,7 @@ class ClipBackbone(MixedPrecision):
         """[n, T] token ids."""
         return self.tokenizer(list(texts)).to(self.clip.logit_scale.device)
 
-    @door
+    @autocast_method
     def encode_text(
         self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS, replaced: Mapping[int, Tensor] | None = None
     ) -> Tensor:
@@ -330,14 +330,14 @@ def micro_clip() -> ClipBackbone:
     folder, card = read_card("micro-clip", "open_clip_config.json")
     try:
         clip, size = open_clip.model.CLIP(**card["model_cfg"]), card["model_cfg"]["vision_cfg"]["image_size"]
-        preparation = Preparation(size, tuple(card["preprocess_cfg"]["mean"]), tuple(card["preprocess_cfg"]["std"]))
+        preparation = Preprocessing(size, tuple(card["preprocess_cfg"]["mean"]), tuple(card["preprocess_cfg"]["std"]))
         weights, sha256 = folder / card["weights_file"], card["weights_sha256"]
         tokenizer = SimpleTokenizer(
             str(folder / card["tokenizer_file"]), context_length=card["model_cfg"]["text_cfg"]["context_length"]
         )
     except (KeyError, TypeError, RuntimeError, OSError) as error:
         described = folder / "open_clip_config.json"
-        raise ConfigError(f"{described} does not describe the model ({error!r}); {way_out('micro-clip')}") from error
+        raise ConfigError(f"{described} does not describe the model ({error!r}); {hint('micro-clip')}") from error
     load_weights(clip, weights, sha256, "micro-clip")
     return ClipBackbone(clip, "micro-clip", preparation, tokenizer)
 
@@ -357,4 +357,4 @@ def random_clip() -> ClipBackbone:
         for parameter in clip.parameters():  # gains start at 1 and biases at 0; tests want neither
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
-    return ClipBackbone(clip, "random-clip", Preparation(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer)
+    return ClipBackbone(clip, "random-clip", Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer)

@@ -47,7 +47,7 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class BlockEdit:
+class BlockIntervention:
     """What a method changes within one ViT block. A batch side of 1 means the same for all images."""
 
     prompts: Tensor | None = None  # [M, d] appended to the block's input, their outputs dropped (VPT-Deep)
@@ -58,7 +58,7 @@ class BlockEdit:
 
 
 @dataclass(frozen=True)
-class Joined:
+class PrependedTokens:
     """Tokens [B, M, d] that enter at `block`, after the class token, and stay to the end."""
 
     tokens: Tensor
@@ -69,7 +69,7 @@ class Joined:
     shown_last: bool = True
 
 
-UNEDITED = BlockEdit()
+UNEDITED = BlockIntervention()
 AS_IT_IS = Adaptation()
 
 
@@ -78,8 +78,8 @@ class ModelEdit:
     """How a method changes the frozen model for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
     `adaptation`."""
 
-    blocks: Mapping[int, BlockEdit] = field(default_factory=dict)  # block → what is changed there
-    joined: Joined | None = None
+    blocks: Mapping[int, BlockIntervention] = field(default_factory=dict)  # block → what is changed there
+    joined: PrependedTokens | None = None
     adaptation: Adaptation = AS_IT_IS
 
 

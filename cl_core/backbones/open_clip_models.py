@@ -21,11 +21,11 @@ import torch
 from open_clip.factory import load_checkpoint
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 
-from cl_core.at_hand import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
 from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.clip import ClipBackbone
 from cl_core.backbones.weight_files import from_hub, missing, read_weights
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
+from cl_core.hf_cache import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
 
 HUB = "hf-hub:"
 
@@ -55,7 +55,7 @@ def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
     if not isinstance(size, int):
         raise ConfigError(f"{source.name} takes pictures of {size}; only square ones are prepared here")
     tokenizer = SimpleTokenizer(context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH))
-    backbone = ClipBackbone(clip, source.name, Preparation(size, source.mean, source.std), tokenizer)
+    backbone = ClipBackbone(clip, source.name, Preprocessing(size, source.mean, source.std), tokenizer)
     if weights and source.file != UNTRAINED:
         _load(clip, source)
     return backbone

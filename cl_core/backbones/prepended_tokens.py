@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.backbones.io_types import Joined, Tap
+from cl_core.backbones.io_types import PrependedTokens, Tap
 
 
-def shown(taps: Mapping[Tap, Tensor], joined: Joined, first: int) -> dict[Tap, Tensor]:
+def shown(taps: Mapping[Tap, Tensor], joined: PrependedTokens, first: int) -> dict[Tap, Tensor]:
     """Activations with the M joined tokens behind the image tokens.
 
     "attention" [B, H, N, N + M], nothing paid to tokens that have not entered yet. With `joined.shown_last` also
@@ -31,7 +31,11 @@ def shown(taps: Mapping[Tap, Tensor], joined: Joined, first: int) -> dict[Tap, T
 
 
 def run_joined(
-    run: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]], layer: int, tokens: Tensor, joined: Joined, first: int
+    run: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]],
+    layer: int,
+    tokens: Tensor,
+    joined: PrependedTokens,
+    first: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A block, `run`, on tokens as `shown` shows its input; what was tapped, shown in the same way."""
     if joined.shown_last:
@@ -42,7 +46,7 @@ def run_joined(
     return left, {kind: _shown(kind, layer, value, joined, first) for kind, value in tapped.items()}
 
 
-def _shown(kind: str, layer: int, value: Tensor, joined: Joined, first: int) -> Tensor:
+def _shown(kind: str, layer: int, value: Tensor, joined: PrependedTokens, first: int) -> Tensor:
     count, entered = joined.tokens.shape[1], layer >= joined.block
     if kind == "attention":
         return _attention(value, first, count) if entered else F.pad(value, (0, count))

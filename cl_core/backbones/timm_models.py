@@ -21,11 +21,11 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
-from cl_core.at_hand import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
 from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.vit import ViTBackbone
 from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
+from cl_core.hf_cache import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
 
 LEFT_OVER = ("head.", "head_dist.", "fc_norm.", "norm.", "mask_token")  # of a classifier or of pre-training
 
@@ -40,7 +40,7 @@ def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
     _, height, width = described["input_size"]
     if height != width:
         raise ConfigError(f"timm:{name} takes pictures of {height}×{width}; only square ones are prepared here")
-    preparation = Preparation(height, tuple(described["mean"]), tuple(described["std"]))
+    preparation = Preprocessing(height, tuple(described["mean"]), tuple(described["std"]))
     backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # refuses what is not plain, before weights are read
     if weights and file != UNTRAINED:
         _load(backbone.vit, name, file)

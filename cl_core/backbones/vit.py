@@ -8,8 +8,8 @@ without position embedding, and their outputs are dropped. So the prompt *querie
 cheaper), and since norm1, W_k and W_v see the same prompts for every image, keys and values of prompts are computed
 once a batch.
 
-Besides prompts, a block takes prefixes, shifts and branches (`BlockEdit`), and tokens can join the sequence for good
-(`Joined`); a block without an edit runs as if edits did not exist.
+Besides prompts, a block takes prefixes, shifts and branches (`BlockIntervention`), and tokens can join the sequence
+for good (`PrependedTokens`); a block without an edit runs as if edits did not exist.
 
 Shapes: B images, N image tokens (class token and joined tokens included), M prompts, d width, H heads, L blocks.
 """
@@ -27,11 +27,20 @@ from timm.layers import Attention, PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from cl_core.backbones.autocast import MixedPrecision, door
-from cl_core.backbones.bundled_models import load_weights, read_card, seeded, way_out
-from cl_core.backbones.io_types import NO_EDIT, UNEDITED, BlockEdit, Features, Joined, LowRank, ModelEdit, Tap
+from cl_core.backbones.autocast import MixedPrecision, autocast_method
+from cl_core.backbones.bundled_models import hint, load_weights, read_card, seeded
+from cl_core.backbones.io_types import (
+    NO_EDIT,
+    UNEDITED,
+    BlockIntervention,
+    Features,
+    LowRank,
+    ModelEdit,
+    PrependedTokens,
+    Tap,
+)
 from cl_core.backbones.prepended_tokens import run_joined, shown
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
 ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the first token's output is computed
@@ -40,7 +49,7 @@ ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the fi
 class ViTBackbone(MixedPrecision):
     """A frozen timm ViT. Call it with prepared images; `block` runs a single block, for layer-local comparisons."""
 
-    def __init__(self, vit: nn.Module, name: str, preparation: Preparation) -> None:
+    def __init__(self, vit: nn.Module, name: str, preparation: Preprocessing) -> None:
         super().__init__()
         _refuse_unusual(vit, name)
         assert isinstance(vit, VisionTransformer)
@@ -59,14 +68,14 @@ class ViTBackbone(MixedPrecision):
         """Stays in eval mode: the backbone is a fixed function."""
         return super().train(False)
 
-    @door
+    @autocast_method
     def forward(
         self,
         images: Tensor,
         *,
         prompts: Tensor | None = None,
-        edits: Mapping[int, BlockEdit] | None = None,
-        joined: Joined | None = None,
+        edits: Mapping[int, BlockIntervention] | None = None,
+        joined: PrependedTokens | None = None,
         taps: Sequence[Tap] = (),
     ) -> Features:
         """Features of `images`.
@@ -115,7 +124,7 @@ class ViTBackbone(MixedPrecision):
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
     def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
-        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `Joined` says."""
+        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `PrependedTokens` says."""
         joined, taps = edit.joined, tuple(taps)
         if joined is None:
             return self(images, edits=edit.blocks, taps=taps)
@@ -136,18 +145,18 @@ class ViTBackbone(MixedPrecision):
             return run(tokens)
         return run_joined(run, layer, tokens, edit.joined, self.vit.num_prefix_tokens)
 
-    @door
+    @autocast_method
     def embed(self, images: Tensor) -> Tensor:
         """Tokens entering block 0. [B, 3, S, S] → [B, N, d]."""
         vit = self.vit
         return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
-    @door
+    @autocast_method
     def block(
         self,
         layer: int,
         tokens: Tensor,
-        edit: BlockEdit = UNEDITED,
+        edit: BlockIntervention = UNEDITED,
         taps: set[str] | frozenset[str] = frozenset(),
         *,
         only_first: bool = False,
@@ -210,7 +219,7 @@ class ViTBackbone(MixedPrecision):
             tapped["output"] = tokens
         return tokens, tapped
 
-    @door
+    @autocast_method
     def pool(self, tokens: Tensor) -> Tensor:
         """Features [B, d] of the tokens [B, N, d] that leave the last block."""
         return self.vit.forward_head(self.vit.norm(tokens), pre_logits=True)
@@ -269,7 +278,7 @@ class ViTBackbone(MixedPrecision):
         """What a branch adds to queries, keys or values of inputs x [B, n, d]: [B, H, n, d/H]."""
         return self._in_heads(F.linear(x, branch) if isinstance(branch, Tensor) else branch(x))
 
-    def _prompt_keys_values(self, block: Block, edit: BlockEdit) -> tuple[Tensor, Tensor, Tensor]:
+    def _prompt_keys_values(self, block: Block, edit: BlockIntervention) -> tuple[Tensor, Tensor, Tensor]:
         """norm1, keys and values of prompts [M, d], the same for all images: [M, d] and twice [1, H, M, d/H]."""
         attention, width = _attention(block), self.width
         normed = block.norm1(edit.prompts)
@@ -345,11 +354,11 @@ def micro_vit() -> ViTBackbone:
     there)."""
     folder, card = read_card("micro-vit")
     try:
-        preparation = Preparation(card["image_size"], tuple(card["mean"]), tuple(card["std"]))
+        preparation = Preprocessing(card["image_size"], tuple(card["mean"]), tuple(card["std"]))
         vit, sha256 = timm.create_model(**card["architecture"]), card["weights_sha256"]
     except (KeyError, TypeError, RuntimeError) as error:
         described = folder / "config.json"
-        raise ConfigError(f"{described} does not describe the model ({error!r}); {way_out('micro-vit')}") from error
+        raise ConfigError(f"{described} does not describe the model ({error!r}); {hint('micro-vit')}") from error
     load_weights(vit, folder / "model.safetensors", sha256, "micro-vit")
     return ViTBackbone(vit, "micro-vit", preparation)
 
@@ -370,4 +379,4 @@ def random_vit() -> ViTBackbone:
         for parameter in vit.parameters():  # timm starts gains at 1 and biases at 0; tests want neither
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
-    return ViTBackbone(vit, "random-vit", Preparation(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+    return ViTBackbone(vit, "random-vit", Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cl_core.at_hand import DOWNLOAD, cached, downloads_allowed, hub_folder
 from cl_core.config import ConfigError
+from cl_core.hf_cache import DOWNLOAD, cached, downloads_allowed, hub_folder
 from cl_core.untrusted import printable
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights within a file

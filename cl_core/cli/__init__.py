@@ -25,7 +25,7 @@ COMMANDS = {
     "resume": ("cl_core.cli.runs", "go on with a stopped, failed or killed run"),
     "stop": ("cl_core.cli.runs", "ask a running run to save itself and end"),
     "pause": ("cl_core.cli.runs", "ask a running run to hold"),
-    "turn": ("cl_core.cli.changes", "turn a live knob of a running run, from its next step on"),
+    "turn": ("cl_core.cli.changes", "change a live setting of a running run, from its next step on"),
     "fork": ("cl_core.cli.changes", "go on from between two tasks of a run with other settings, as a new run"),
     "whatif": ("cl_core.cli.whatif", "what another threshold would have left free and let through, without training"),
     "import": ("cl_core.cli.import_", "results of another program as an ordinary run"),

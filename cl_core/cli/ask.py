@@ -97,7 +97,7 @@ def _train_missing(asked: Question, arguments: argparse.Namespace) -> str:
 
 def _new(runs: Path, config: RunConfig) -> RunFolder:
     """A folder for a run; a number is added where a run of other settings has taken the name."""
-    from cl_core.build import build
+    from cl_core.factory import build
 
     build(config)  # what cannot be built leaves no folder behind
     name, count = config.name, 1

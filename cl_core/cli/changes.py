@@ -9,7 +9,7 @@ import os
 import time
 
 from cl_core.cli.options import add_json, add_runs
-from cl_core.commands import TurnKnob
+from cl_core.commands import ChangeSetting
 from cl_core.config import ConfigError, describe, parse_pair
 from cl_core.events import CommandRefused, Event, KnobTurned
 from cl_core.registry import METHODS, load
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"example: {EXAMPLES[command]}"
     parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
     if command == "turn":
-        parser.add_argument("knob", metavar="KNOB=VALUE", help="a live knob of the run's method and its new value")
+        parser.add_argument("setting", metavar="SETTING=VALUE", help="a live setting of the method, and its new value")
     else:
         parser.add_argument(
             "--after-task", type=int, required=True, metavar="K", help="what was learned up to T1 … TK stays as it is"
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="a knob of the method that sets no sizes, or training.KEY; may be repeated; none: the same run again",
+            help="a setting that sets no sizes, or training.KEY; may be repeated; none: the same run again",
         )
         parser.add_argument("--name", default="", help="name of the fork's folder")
     add_runs(parser)
@@ -50,9 +50,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _turn(arguments: argparse.Namespace) -> int:
     """Send the order and wait for the answer. 0 when it was turned, 1 when it was refused."""
-    name, value = parse_pair(arguments.knob, "turn")
+    name, value = parse_pair(arguments.setting, "turn")
     try:
-        command = TurnKnob(name, value)
+        command = ChangeSetting(name, value)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     folder = find_run(arguments.runs, arguments.run)
@@ -60,7 +60,7 @@ def _turn(arguments: argparse.Namespace) -> int:
         status = reader.status()
         if status.pid is None:
             raise StoreError(
-                f"run {folder.name} is not running (it is {status.state}), so no knob of it can be turned; "
+                f"run {folder.name} is not running (it is {status.state}), so no setting of it can be changed; "
                 "`plastiscope fork` trains the rest of it with another value"
             )
         before = max((stored.seq for stored in reader.since(kinds=("KnobTurned", "CommandRefused"))), default=0)
@@ -84,7 +84,9 @@ def _answer(reader: RunReader, before: int) -> KnobTurned | CommandRefused | Non
     while time.monotonic() < deadline:
         for stored in reader.since(before, ("KnobTurned", "CommandRefused")):
             event: Event = stored.event
-            if isinstance(event, KnobTurned) or (isinstance(event, CommandRefused) and event.command == TurnKnob.word):
+            if isinstance(event, KnobTurned) or (
+                isinstance(event, CommandRefused) and event.command == ChangeSetting.word
+            ):
                 return event
         if reader.status().pid is None:
             return None
@@ -107,20 +109,20 @@ def _fork(arguments: argparse.Namespace) -> int:
     config = folder.config()
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
-    knobs = describe(load(METHODS, config.method, "method").Config)
-    try_settings(folder, arguments.after_task, values, knobs)
-    made = fork_run(folder, arguments.after_task, values, knobs, name=arguments.name)
+    described = describe(load(METHODS, config.method, "method").Config)
+    try_settings(folder, arguments.after_task, values, described)
+    made = fork_run(folder, arguments.after_task, values, described, name=arguments.name)
     return train(made, as_json=arguments.json)
 
 
-def try_settings(folder: RunFolder, after_task: int, values: list, knobs: list) -> None:
+def try_settings(folder: RunFolder, after_task: int, values: list, described: list) -> None:
     """Build the fork's trainer and lay the checkpoint into it, so that what does not fit leaves no folder behind.
     Raises ConfigError or StoreError."""
-    config, changed = forked_settings(folder, after_task, values, knobs)
+    config, changed = forked_settings(folder, after_task, values, described)
     if not changed:
         return
-    from cl_core.build import build
-    from cl_core.engine import checkpoint
-    from cl_core.engine.worker import restored
+    from cl_core.factory import build
+    from cl_core.training import checkpoint
+    from cl_core.training.worker import restored
 
     restored(build(config), checkpoint.load(boundaries(folder)[after_task]))

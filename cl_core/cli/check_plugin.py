@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cl_core.cli.options import add_json
-from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig, TrainingConfig, describe
+from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig, TrainingConfig, describe
 from cl_core.plugins import Brought, load_named, name_also
 from cl_core.registry import BACKBONES, METHODS, STREAMS, load
 
@@ -65,7 +65,7 @@ def _checked(thing: Brought) -> dict[str, Any]:
 def _method(thing: Brought) -> Iterator[str]:
     import torch
 
-    from cl_core.build import build
+    from cl_core.factory import build
     from cl_core.methods.method import Method
 
     kind = load(METHODS, thing.name, "method")
@@ -103,7 +103,7 @@ def _method(thing: Brought) -> Iterator[str]:
 
 
 def _stream(thing: Brought) -> Iterator[str]:
-    made = load(STREAMS, thing.name, "stream")(StreamConfig(tasks=2), Preparation(SIDE, (0.5,) * 3, (0.5,) * 3), 0)
+    made = load(STREAMS, thing.name, "stream")(StreamConfig(tasks=2), Preprocessing(SIDE, (0.5,) * 3, (0.5,) * 3), 0)
     tasks = list(made)
     if not tasks or any(not len(task.train) or not len(task.test) for task in tasks):
         raise ConfigError("it hands out no task, or one without training or test pictures")

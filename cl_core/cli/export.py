@@ -147,7 +147,7 @@ def _reports() -> Any:
 
 def _log(folder: RunFolder) -> Any:
     _reports()
-    return import_module("dashboard.tail").RunLog(folder).snapshot(force=True)
+    return import_module("dashboard.run_log").RunLog(folder).snapshot(force=True)
 
 
 def _write(target: Path, content: bytes) -> None:

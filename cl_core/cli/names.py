@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import Any
 
-from cl_core.at_hand import models_at_hand
 from cl_core.cli.options import add_json
 from cl_core.config import describe
+from cl_core.hf_cache import models_at_hand
 from cl_core.presets import PRESETS
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, load, lookup
 
@@ -18,9 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     if command == "methods":
         parser.add_argument("name", nargs="?", help="list the settings of one method")
     if command in ("backbones", "streams"):
-        from cl_core.cli import named_things
+        from cl_core.cli import describe_inputs
 
-        named_things.configure(parser, command)
+        describe_inputs.configure(parser, command)
     add_json(parser)
     example = {"methods": " nsp2", "backbones": " timm:vit_base_patch16_224", "streams": " folder:/data/birds"}
     parser.epilog = f"example: plastiscope {command}" + example.get(command, "")
@@ -30,9 +30,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.command == "methods":
         return _methods(arguments)
     if getattr(arguments, "name", None):
-        from cl_core.cli import named_things
+        from cl_core.cli import describe_inputs
 
-        return named_things.execute(arguments)
+        return describe_inputs.execute(arguments)
     if arguments.command == "presets":
         rows = [
             {
@@ -74,13 +74,13 @@ def _methods(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows))
         return 0
-    for knob in rows[0]["knobs"]:
+    for setting in rows[0]["knobs"]:
         bounds = (
-            f"{knob['low']:g} …" + (f" {knob['high']:g}" if knob.get("high") is not None else "")
-            if knob.get("low") is not None
-            else " | ".join(map(str, knob.get("choices") or ()))
+            f"{setting['low']:g} …" + (f" {setting['high']:g}" if setting.get("high") is not None else "")
+            if setting.get("low") is not None
+            else " | ".join(map(str, setting.get("choices") or ()))
         )
-        print(f"{knob['name']:<16} {knob['default']!s:<12} {bounds:<32} {knob['help']}")
+        print(f"{setting['name']:<16} {setting['default']!s:<12} {bounds:<32} {setting['help']}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from cl_core.at_hand import DOWNLOAD
+from cl_core.hf_cache import DOWNLOAD
 from cl_core.summary import Summary
 
 

@@ -17,7 +17,7 @@ from cl_core.playground import Outcome, PlaygroundConfig, TaskOutcome, at_streng
 from cl_core.playground.frontier import text_of
 from cl_core.playground.settings import PROJECTIONS, RULES, STREAMS, slider_of
 from cl_core.store import write_atomically
-from cl_core.sweeps.frontier import spread
+from cl_core.sweeps.pareto import spread
 
 EXAMPLE = """examples:
   plastiscope playground --energy 0.95 --seeds 0,1,2

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cl_core.cli.options import named_path
 
 if TYPE_CHECKING:
-    from cl_core.pretraining.course import Progress
+    from cl_core.pretraining.trainer import Progress
 
 EXAMPLE = """example:
   plastiscope pretrain micro-vit --seed 0 --folder ./pretraining

@@ -30,9 +30,9 @@ from cl_core.store import RunFolder, StoreError, create_run
 from cl_core.summary import headline_readout, summarise
 
 if TYPE_CHECKING:
-    from cl_core.engine.device import Turn
-    from cl_core.engine.trainer import Trainer
-    from cl_core.engine.worker import Ended
+    from cl_core.training.device import GpuLock
+    from cl_core.training.trainer import Trainer
+    from cl_core.training.worker import Ended
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +91,11 @@ def execute(arguments: argparse.Namespace) -> int:
     folder = create_run(arguments.runs, config)  # first: killed from here on, the run can be resumed
     with contextlib.ExitStack() as opened:
         with _kept_if_it_can_be_built(folder, first):
-            from cl_core.build import build, check  # torch from here on
-            from cl_core.engine.device import Turn, choose_device
+            from cl_core.factory import build, check  # torch from here on
+            from cl_core.training.device import GpuLock, choose_device
 
             check(config)  # on a busy GPU, what can be told without its memory
-            turn = opened.enter_context(Turn(choose_device(config.device)))
+            turn = opened.enter_context(GpuLock(choose_device(config.device)))
             built = build(config) if turn.take("a run that begins") else None
         return train(folder, as_json=arguments.json, built=built, turn=turn)
 
@@ -122,11 +122,11 @@ def _resume(folder: RunFolder) -> str:
 
 
 def drive_here(
-    folder: RunFolder, built: Trainer | None = None, turn: Turn | None = None, after_task: int | None = None
+    folder: RunFolder, built: Trainer | None = None, turn: GpuLock | None = None, after_task: int | None = None
 ) -> Ended:
     """Train a run in this process; `built`: its trainer, and `turn` that of its device, where there is one already.
     Ctrl-C saves and stops; a second one ends at once."""
-    from cl_core.engine.worker import drive
+    from cl_core.training.worker import drive
 
     asked: list[bool] = []
 
@@ -158,7 +158,7 @@ def train(
     *,
     as_json: bool,
     built: Trainer | None = None,
-    turn: Turn | None = None,
+    turn: GpuLock | None = None,
     after_task: int | None = None,
 ) -> int:
     """Drive a run here and say how it ended. `after_task`: as in `drive`."""

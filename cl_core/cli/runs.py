@@ -146,7 +146,7 @@ def _order(arguments: argparse.Namespace, command: Command, until: tuple[str, ..
 
 def _work(arguments: argparse.Namespace) -> int:
     """Train a run folder; SIGTERM saves and stops. Output goes to the run's log by whoever started us."""
-    from cl_core.engine.worker import drive
+    from cl_core.training.worker import drive
 
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

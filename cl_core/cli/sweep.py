@@ -18,9 +18,9 @@ from cl_core.registry import METHODS, lookup
 from cl_core.store import StoreError
 from cl_core.summary import summarise
 from cl_core.sweeps import (
-    Spot,
-    Standing,
+    ParetoPoint,
     Sweep,
+    SweepStatus,
     ask_to_stop,
     axis,
     best_within,
@@ -29,11 +29,11 @@ from cl_core.sweeps import (
     known_sweeps,
     load,
     spots,
-    standing,
+    sweep_status,
 )
-from cl_core.sweeps.conduct import Conducted, conduct
-from cl_core.sweeps.engine import Engine
-from cl_core.sweeps.frontier import spread
+from cl_core.sweeps.executor import Engine
+from cl_core.sweeps.pareto import spread
+from cl_core.sweeps.scheduler import Conducted, conduct
 from cl_core.sweeps.worker import Outcome
 
 EXAMPLE = """examples:
@@ -175,7 +175,7 @@ class Progress:
     def ended(self, outcome: Outcome) -> None:
         if outcome.state == "queued":
             return
-        now = standing(self.sweep, self.runs)
+        now = sweep_status(self.sweep, self.runs)
         self._clear()
         why = f": {outcome.reason}" if outcome.state == "failed" else ""
         print(f"{told(now, self.workers)}; {outcome.name} {outcome.state}{why}", file=self.stream, flush=True)
@@ -185,7 +185,7 @@ class Progress:
         if not self.terminal or time.monotonic() - self.drawn < REDRAW:
             return
         self.drawn = time.monotonic()
-        now = standing(self.sweep, self.runs)
+        now = sweep_status(self.sweep, self.runs)
         filled = int(24 * now.share)
         text = f"{'█' * filled}{'░' * (24 - filled)} {100 * now.share:3.0f} %  {told(now, self.workers)}"
         print(f"\r{text:<78}", end="", file=self.stream, flush=True)
@@ -195,7 +195,7 @@ class Progress:
             print("\r" + " " * 78 + "\r", end="", file=self.stream)
 
 
-def told(now: Standing, workers: int) -> str:
+def told(now: SweepStatus, workers: int) -> str:
     """ "7 of 20 finished, 1 failed, 2:10 min left"."""
     left = now.seconds_left(workers)
     parts = [f"{now.finished} of {len(now.runs)} finished"]
@@ -212,7 +212,7 @@ def told(now: Standing, workers: int) -> str:
 
 
 def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> None:
-    now = standing(sweep, arguments.runs)
+    now = sweep_status(sweep, arguments.runs)
     done = [(f.folder.config(), summarise(f.folder)) for f in now.of("finished") if f.folder]
     found = spots(done, arguments.readout)
     best = best_within(found, arguments.budget) if arguments.budget is not None else None
@@ -252,7 +252,7 @@ def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> No
         )
 
 
-def table(found: list[Spot]) -> str:
+def table(found: list[ParetoPoint]) -> str:
     """Spots as text, line by line; * marks the frontier."""
     best, width = frontier(found), max(len(spot.label) for spot in found)
     lines = [f"  {'setting':<{width}}  {'seeds':>5}  {'learning, %':>13}  {'forgetting, pp':>14}  {'final, %':>13}"]
@@ -266,7 +266,7 @@ def table(found: list[Spot]) -> str:
     return "\n".join(lines)
 
 
-def _best_told(best: Spot | None, budget: float) -> str:
+def _best_told(best: ParetoPoint | None, budget: float) -> str:
     if best is None:
         return f"No setting forgets at most {budget:g} pp."
     return (
@@ -275,7 +275,7 @@ def _best_told(best: Spot | None, budget: float) -> str:
     )
 
 
-def _spot_record(spot: Spot) -> dict[str, Any]:
+def _spot_record(spot: ParetoPoint) -> dict[str, Any]:
     return {
         "label": spot.label,
         "runs": list(spot.runs),
@@ -294,7 +294,7 @@ def _list(arguments: argparse.Namespace) -> int:
     for name in known_sweeps(arguments.runs):
         try:
             sweep = load(arguments.runs, name)
-            now = standing(sweep, arguments.runs) if sweep else None
+            now = sweep_status(sweep, arguments.runs) if sweep else None
         except (StoreError, ConfigError) as error:
             print(f"plastiscope: {error}", file=sys.stderr)
             continue

@@ -1,7 +1,7 @@
 """A run to take away: its measurements as tables and arrays, with what they mean. From the store alone, no torch."""
 
 from cl_core.export.files import data_files, guard, leaf, manifest, zipped
-from cl_core.export.names_only import known_paths, names_only
+from cl_core.export.redact_paths import known_paths, redact_paths
 from cl_core.export.tables import LISTINGS, Table, events_of, tables
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "known_paths",
     "leaf",
     "manifest",
-    "names_only",
+    "redact_paths",
     "tables",
     "zipped",
 ]

@@ -20,9 +20,9 @@ import numpy as np
 from cl_core import __version__
 from cl_core.config import ConfigError
 from cl_core.events import Event, RunStarted
-from cl_core.export.names_only import known_paths, names_only
+from cl_core.export.redact_paths import known_paths, redact_paths
 from cl_core.export.tables import ARRAYS, Events, Table, events_of, tables
-from cl_core.store import RunFolder, StoreError, fork_of, in_force, turned, write_atomically
+from cl_core.store import RunFolder, StoreError, effective_config, fork_of, turned, write_atomically
 from cl_core.summary import MEASURES, definition, summarise
 from cl_core.untrusted import read_json
 
@@ -58,14 +58,14 @@ def data_files(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     fork, plan = fork_of(folder), (events.get(RunStarted) or [None])[-1]
     settings = {
         "config": config.to_dict(),
-        "in_force": in_force(folder).to_dict(),
+        "in_force": effective_config(folder).to_dict(),
         "fork": asdict(fork) if fork else None,
         "turned": [{**asdict(event.clock), **event.body()} for event in turned(folder)],
         "backbone": plan.backbone if plan else None,
         "environment": plan.environment if plan else None,
     }
-    yield "summary.json", _json(names_only(summary, known))
-    yield "settings.json", _json(names_only(settings, known))
+    yield "summary.json", _json(redact_paths(summary, known))
+    yield "settings.json", _json(redact_paths(settings, known))
     made = tables(events)
     for table in made:
         yield table.file, table.text().encode()
@@ -77,7 +77,7 @@ def data_files(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
             stored.append((file, about))
             yield file, out.getvalue()
     told = {**summary, "origin": config.origin}
-    yield "README.txt", _readme(leaf(folder), names_only(told, known), made, stored, events).encode()
+    yield "README.txt", _readme(leaf(folder), redact_paths(told, known), made, stored, events).encode()
 
 
 def zipped(files: Iterable[tuple[str, bytes]], name: str) -> bytes:

@@ -49,7 +49,7 @@ from cl_core.linalg.spectra import (
     spectrum,
     tail_energy_cut,
 )
-from cl_core.linalg.splitting import splitting_costs, splitting_cut
+from cl_core.linalg.splitlora_cut import splitting_costs, splitting_cut
 from cl_core.linalg.subspaces import (
     absorb,
     allocation_projector,

@@ -10,8 +10,8 @@ Reference: Jaeger, Controlling Recurrent Neural Networks by Conceptors, 2014, ar
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import descending, few_threads, refuse, symmetric
 from cl_core.linalg.spectra import eigenbasis
+from cl_core.linalg.validation import descending, few_threads, refuse, symmetric
 
 ZERO = 1e-12  # an eigenvalue below this is outside the range: 1/s would be noise
 

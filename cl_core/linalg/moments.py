@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import floating, symmetric
+from cl_core.linalg.validation import floating, symmetric
 
 Weighting = Literal["batches", "images"]
 

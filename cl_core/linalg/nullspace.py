@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import counts, floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, elbow_nullity, spectrum, tail_energy_cut
+from cl_core.linalg.validation import counts, floating, refuse, share, symmetric
 
 
 def null_projector(moment: Tensor, nullity: int | Tensor, *, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:

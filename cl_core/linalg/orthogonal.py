@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import floating
+from cl_core.linalg.validation import floating
 
 
 def orthonormal_beside(drawn: Tensor, given: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import as_count, descending, few_threads, floating, refuse, share, symmetric
+from cl_core.linalg.validation import as_count, descending, few_threads, floating, refuse, share, symmetric
 
 SMOOTHING_SIGMA = 10.0  # positions
 SMOOTHED_FROM = 128  # spectra shorter than this are read raw and untrimmed

@@ -11,8 +11,8 @@ Division of a space between what was learned before all tasks and what tasks too
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import floating, refuse, share, symmetric
 from cl_core.linalg.spectra import eigenbasis, energy_rank
+from cl_core.linalg.validation import floating, refuse, share, symmetric
 
 _FLOOR = 1e-8  # cosines and lengths at rounding level are no directions
 _KNOWN = 1e-11  # what is left of a direction after a basis was taken out, where the basis holds it already

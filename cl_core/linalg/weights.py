@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cl_core.linalg.checks import few_threads, refuse
 from cl_core.linalg.spectra import energy_rank
+from cl_core.linalg.validation import few_threads, refuse
 
 
 class SingularDirections(NamedTuple):

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import BlockEdit, ModelEdit
-from cl_core.config import ConfigError, knob
+from cl_core.backbones.io_types import BlockIntervention, ModelEdit
+from cl_core.config import ConfigError, setting
 from cl_core.linalg import orthonormal_beside, orthonormality_loss
 from cl_core.methods.method import Loss
 from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
@@ -41,10 +41,10 @@ PARTS = ("prompts", "keys", "attentions")  # P, K, A
 class CodaPromptConfig(PoolConfig):
     """Defaults are PILOT's for batches of 128."""
 
-    pool: int = knob(100, low=1, high=10_000, help="components a block, divided among the tasks; at most the width")
-    prompt_length: int = knob(8, low=2, high=64, help="prefix tokens a component (p): half keys, half values")
-    blocks: int = knob(5, low=1, high=100, help="first blocks, which take prompts; at most all")
-    orthogonality: float = knob(
+    pool: int = setting(100, low=1, high=10_000, help="components a block, divided among the tasks; at most the width")
+    prompt_length: int = setting(8, low=2, high=64, help="prefix tokens a component (p): half keys, half values")
+    blocks: int = setting(5, low=1, high=100, help="first blocks, which take prompts; at most all")
+    orthogonality: float = setting(
         0.0, low=0.0, high=1e4, live=True, help="μ, weight of the orthogonality loss; paper 0.1"
     )
 
@@ -68,7 +68,7 @@ class CodaPrompt(PoolMethod):
         self.per_task = 0  # known when the stream has been met
         self.prompts, self.keys, self.attentions = (nn.ParameterList() for _ in PARTS)  # one [blocks, n, …] a task
 
-    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
+    def setup(self, stream: TaskStream, backbone: Backbone) -> None:
         self.per_task = self.room // len(stream)
         if not self.per_task:
             raise ConfigError(
@@ -106,7 +106,7 @@ class CodaPrompt(PoolMethod):
         mixed = self.mixture(self.query(backbone, images, ids)) @ self.all_of("prompts")  # [blocks, B, p·d]
         prefixes = mixed.unflatten(-1, (2, self.config.prompt_length // 2, self.width))
         edits = zip(self.layers, prefixes, strict=True)
-        return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
+        return ModelEdit({layer: BlockIntervention(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         loss = self.head_loss(self.features(backbone, batch.images, ids=batch.ids).pooled, batch.labels)

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.events import Clock, Event, InputsSurveyed
 from cl_core.linalg import (
     capacity,
@@ -54,19 +54,19 @@ SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
 class CodeClConfig(KeyValueConfig):
     """Aperture, m, threshold and plain SGD are the release's for Split CIFAR-100; its aperture has no unit."""
 
-    rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the change of keys and values")
-    optimiser: str = knob("sgd", choices=("sgd", "adam"), help="sgd: plain, as published")
-    aperture: float = knob(
+    rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    optimiser: str = setting("sgd", choices=("sgd", "adam"), help="sgd: plain, as published")
+    aperture: float = setting(
         6.0, low=1e-3, high=1e3, help="where the aperture of a task begins, in 1/√(mean λ): larger freezes more"
     )
-    held: float = knob(
+    held: float = setting(
         0.95, low=0.0, high=0.999, help="m: the aperture grows until a conceptor lets this share of its inputs through"
     )
-    threshold: float = knob(0.2, low=0.0, high=1.0, help="eigenvalues of C below this become 0: those are free")
-    project: str = knob(
+    threshold: float = setting(0.2, low=0.0, high=1.0, help="eigenvalues of C below this become 0: those are free")
+    project: str = setting(
         "conceptor", choices=("conceptor", "none"), live=True, help="none: steps as they are (ablation)"
     )
-    survey: bool = knob(True, help="look at a coming task's inputs first, to say what they share with the past")
+    survey: bool = setting(True, help="look at a coming task's inputs first, to say what they share with the past")
 
 
 @final

@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import BlockEdit, ModelEdit
-from cl_core.config import knob
+from cl_core.backbones.io_types import BlockIntervention, ModelEdit
+from cl_core.config import setting
 from cl_core.methods.method import Loss
 from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
 from cl_core.methods.parts.selection import Selection
@@ -40,13 +40,13 @@ class DualPromptConfig(PoolConfig):
     """Defaults are PILOT's for batches of 24, but for λ: 1 as in mammoth (PILOT 0.1). A key has no other gradient, so
     under Adam λ hardly changes its path."""
 
-    general_length: int = knob(5, low=1, high=64, help="keys and values a block of the general prompts")
-    general_blocks: int = knob(2, low=1, high=100, help="first blocks, which take the general prompts")
-    expert_length: int = knob(5, low=1, high=64, help="keys and values a block of an expert entry")
-    expert_blocks: int = knob(
+    general_length: int = setting(5, low=1, high=64, help="keys and values a block of the general prompts")
+    general_blocks: int = setting(2, low=1, high=100, help="first blocks, which take the general prompts")
+    expert_length: int = setting(5, low=1, high=64, help="keys and values a block of an expert entry")
+    expert_blocks: int = setting(
         3, low=1, high=100, help="blocks after them, which take an expert entry; at least the last block does"
     )
-    pull: float = knob(1.0, low=0.0, high=1e3, help="λ, weight of the pull of the task's key to its queries")
+    pull: float = setting(1.0, low=0.0, high=1e3, help="λ, weight of the pull of the task's key to its queries")
 
 
 @final
@@ -90,7 +90,7 @@ class DualPrompt(PoolMethod):
         prefixes = [*self.general[:, None], *entries.unbind(dim=1)]  # each [B or 1, 2, p, d]
         layers = (*self.general_layers, *self.expert_layers)
         edits = zip(layers, prefixes, strict=True)
-        return ModelEdit({layer: BlockEdit(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
+        return ModelEdit({layer: BlockIntervention(prefix=(x[:, 0], x[:, 1])) for layer, x in edits})
 
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         """The entries that images find by their keys: nobody says their task."""

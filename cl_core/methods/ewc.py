@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import BlockEdit, Features
-from cl_core.config import knob
+from cl_core.backbones.io_types import BlockIntervention, Features
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Collector, Loss
 from cl_core.methods.parts.deep_prompts import PromptConfig
@@ -48,13 +48,13 @@ TOGETHER = 25  # images whose gradients are formed at once
 class EwcConfig(PromptConfig):
     """λ has no published value for prompts: its scale is that of the loss, the temperature and the prompts."""
 
-    stiffness: float = knob(1e4, low=0.0, high=1e12, live=True, help="λ, weight of the penalty (0: none)")
-    memory: str = knob(
+    stiffness: float = setting(1e4, low=0.0, high=1e12, live=True, help="λ, weight of the penalty (0: none)")
+    memory: str = setting(
         "separate",
         choices=("separate", "online"),
         help="separate: every task's prompts pull; online: those of the last task alone, with all tasks' stiffness",
     )
-    fading: float = knob(1.0, low=0.0, high=1.0, help="γ, what is left of earlier stiffness a task (memory online)")
+    fading: float = setting(1.0, low=0.0, high=1.0, help="γ, what is left of earlier stiffness a task (memory online)")
 
 
 @final
@@ -109,7 +109,7 @@ class EWC(PromptedMethod):
         def log_likelihood(prompts: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
             one = tokens[None]
             for layer in range(backbone.depth):  # asked for its map, attention is not fused: vmap has no rule for that
-                one, _ = backbone.block(layer, one, BlockEdit(prompts=prompts[layer]), {"attention"})
+                one, _ = backbone.block(layer, one, BlockIntervention(prompts=prompts[layer]), {"attention"})
             logits = head(backbone.pool(one)) / self.config.temperature
             return -F.cross_entropy(logits, target[None])
 

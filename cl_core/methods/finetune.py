@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from cl_core.backbones.io_types import Adaptation
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.methods.method import ParameterGroup
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
 from cl_core.methods.parts.clip_weights import ClipWeights
@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class FinetuneConfig(ClipConfig):
     """Defaults are those of the NuSA-CL release's baseline."""
 
-    weight_decay: float = knob(0.01, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
-    towers: str = knob("both", choices=("both", "image", "text"), help="which tower is trained")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    towers: str = setting("both", choices=("both", "image", "text"), help="which tower is trained")
 
 
 @final

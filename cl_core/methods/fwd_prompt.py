@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import Joined, ModelEdit
-from cl_core.config import ConfigError, knob
+from cl_core.backbones.io_types import ModelEdit, PrependedTokens
+from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Constraint, Loss, Method, ParameterGroup
 from cl_core.methods.parts.answer_cache import Kept
@@ -53,35 +53,41 @@ SOURCES = {"pictures": "pictures of the pre-training world", "weights": "query, 
 class FwdPromptConfig(KeyedPromptConfig):
     """The authors' values are not known: all defaults are ours."""
 
-    site: int = knob(
+    site: int = setting(
         0,
         low=0,
         high=100,
         fixed="past embeddings were measured there",
         help="block (from 0) where prompts join and embeddings are measured",
     )
-    projection: str = knob(
+    projection: str = setting(
         "both",
         choices=("none", "residual-only", "pretrained-only", "both", "random"),
         live=True,
         help="where steps may go from the second task on; random: a random space as large as `both` leaves (control)",
     )
-    energy: float = knob(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
-    reuse: float = knob(0.7, low=0.0, high=1.01, live=True, help="τ_c: cosine that makes a direction of V a used one")
-    tolerance: float = knob(0.1, low=0.0, high=1.0, live=True, help="shorter parts of a core outside V are left free")
-    pretrained_weight: float = knob(
+    energy: float = setting(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
+    reuse: float = setting(
+        0.7, low=0.0, high=1.01, live=True, help="τ_c: cosine that makes a direction of V a used one"
+    )
+    tolerance: float = setting(
+        0.1, low=0.0, high=1.0, live=True, help="shorter parts of a core outside V are left free"
+    )
+    pretrained_weight: float = setting(
         1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside V (both)"
     )
-    pretrained_space: str = knob(
+    pretrained_space: str = setting(
         "pictures",
         choices=("pictures", "weights"),
         fixed="is measured before the first task",
         help="what the pre-trained space is taken from: the stream's pictures of that world, or the site's weights",
     )
-    statistics: int = knob(256, low=1, high=100_000, help="images a task's embeddings are measured on, at most")
-    prompt_rate: float = knob(5e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
-    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
-    temperature: float = knob(1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
+    statistics: int = setting(256, low=1, high=100_000, help="images a task's embeddings are measured on, at most")
+    prompt_rate: float = setting(5e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = setting(
+        1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
+    )
 
     def allocation(self) -> Allocation:
         return Allocation(self.projection, self.energy, self.reuse, self.tolerance, self.pretrained_weight)
@@ -101,7 +107,7 @@ class FwdPrompt(Method):
         self.heads = TaskHeads(backbone.pooled_width, seed)
         self.spaces = EmbeddingSpaces(backbone.width, seed)
 
-    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
+    def setup(self, stream: TaskStream, backbone: Backbone) -> None:
         self._world, self._prepare = stream.world, stream[0].prepare
         if stream.world is None and self.config.pretrained_space == "pictures":
             raise ConfigError(f"stream {stream.name} has no pretraining pictures; set pretrained_space=weights")
@@ -130,7 +136,7 @@ class FwdPrompt(Method):
         if not int(self.spaces.finished) and self.config.pretrained_space == "weights":
             self.spaces.see_weights(backbone, site)
         elif not int(self.spaces.finished):
-            assert self._world is not None  # `meet` refuses such a stream
+            assert self._world is not None  # `setup` refuses such a stream
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
             self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
@@ -145,7 +151,7 @@ class FwdPrompt(Method):
 
     def with_prompts(self, rows: Tensor) -> ModelEdit:
         """The prompts of rows [B, m] join the tokens at the site."""
-        return ModelEdit(joined=Joined(self.pool.tokens(rows), self.config.site))
+        return ModelEdit(joined=PrependedTokens(self.pool.tokens(rows), self.config.site))
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.heads(pooled)[:, classes.start : classes.stop]

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.io_types import Adaptation
-from cl_core.config import ConfigError, knob
+from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event
 from cl_core.linalg import rms_gain, tail_projector
 from cl_core.methods.method import Collector, Constraint, Loss, ParameterGroup
@@ -47,30 +47,32 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class GnspConfig(ClipConfig):
     """Defaults are the release's for eleven data sets and ViT-B/16."""
 
-    rho: float = knob(0.15, low=0.0, high=1.0, live=True, help="past features' energy left free is below this share")
-    project: str = knob(
+    rho: float = setting(0.15, low=0.0, high=1.0, live=True, help="past features' energy left free is below this share")
+    project: str = setting(
         "gradient",
         choices=("gradient", "update", "shrink", "none"),
         help="projected is the gradient (published), or the step, which then stays inside; shrink: control, undirected",
     )
-    accumulation: str = knob(
+    accumulation: str = setting(
         "released",
         choices=("released", "equal", "fading"),
         fixed="decides what was collected",
         help="released: tasks count the same in MLP layers and fade in the image projection; or one rule for all",
     )
-    first_task: str = knob(
+    first_task: str = setting(
         "everything",
         choices=("everything", "projected layers"),
         fixed="decides which weights are kept",
         help="what the unprotected first task trains: all of CLIP (published), or only what later tasks train too",
     )
-    distillation: float = knob(1.0, low=0.0, high=1e4, help="weight of what the untouched model teaches (0: none)")
-    alignment: float = knob(0.75, low=0.0, high=1e4, help="weight of the contrastive loss on reference pairs (MAP)")
-    temperature: float = knob(2.0, low=0.01, high=100.0, help="τ of the distillation")
-    reference_images: int = knob(1000, low=2, high=100_000, help="reference pairs, drawn anew for every task")
-    reference_batch: int = knob(64, low=2, high=4096, help="reference pairs a step, in a fixed order, cycled")
-    collect_batch: int = knob(16, low=1, high=4096, help="images a batch when moments are collected; each counts once")
+    distillation: float = setting(1.0, low=0.0, high=1e4, help="weight of what the untouched model teaches (0: none)")
+    alignment: float = setting(0.75, low=0.0, high=1e4, help="weight of the contrastive loss on reference pairs (MAP)")
+    temperature: float = setting(2.0, low=0.01, high=100.0, help="τ of the distillation")
+    reference_images: int = setting(1000, low=2, high=100_000, help="reference pairs, drawn anew for every task")
+    reference_batch: int = setting(64, low=2, high=4096, help="reference pairs a step, in a fixed order, cycled")
+    collect_batch: int = setting(
+        16, low=1, high=4096, help="images a batch when moments are collected; each counts once"
+    )
 
 
 @final
@@ -96,8 +98,8 @@ class GNSP(ClipMethod):
         self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: what they do to a step or gradient
         self._references: ReferencePairs | None = None  # derived: the current task's
 
-    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
-        super().meet(stream, backbone)
+    def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
+        super().setup(stream, backbone)
         if self.config.distillation + self.config.alignment > 0 and stream.references is None:
             lacks = f"stream {stream.name} has no pairs of the pre-training world"
             raise ConfigError(f"{lacks}; choose micro-mtil, or set distillation=0 and alignment=0")
@@ -164,7 +166,7 @@ class GNSP(ClipMethod):
     def references(self, backbone: ClipBackbone, adaptation: Adaptation) -> ReferencePairs:
         """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
         if self._references is None:
-            assert self._stream.references is not None  # `meet` refuses such a stream
+            assert self._stream.references is not None  # `setup` refuses such a stream
             drawn = self._stream.references(self._task, self.config.reference_images)
             prepare, size = self._stream[self._task].prepare, self.config.reference_batch
             pairs = ReferencePairs(backbone, drawn, prepare, size, self.scale)

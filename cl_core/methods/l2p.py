@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import Joined, ModelEdit
-from cl_core.config import ConfigError, knob
+from cl_core.backbones.io_types import ModelEdit, PrependedTokens
+from cl_core.config import ConfigError, setting
 from cl_core.methods.method import Loss
 from cl_core.methods.parts.pool_method import PoolConfig, PoolMethod
 from cl_core.methods.parts.selection import Selection
@@ -36,14 +36,16 @@ from cl_core.streams.stream import Batch
 class L2PConfig(PoolConfig):
     """Defaults are PILOT's for batches of 16; the authors' rate is 0.03 for 256 images, scaled by the batch."""
 
-    rate: float = knob(1.875e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
-    head_rate: float = knob(
+    rate: float = setting(1.875e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = setting(
         1.875e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all"
     )
-    pool: int = knob(10, low=1, high=1000, help="prompts in the pool (M)")
-    prompt_length: int = knob(5, low=1, high=64, help="tokens a prompt")
-    taken: int = knob(5, low=1, high=1000, help="prompts an image takes (K)")
-    pull: float = knob(0.1, low=0.0, high=1e3, help="λ, weight of the pull of taken keys to the queries that took them")
+    pool: int = setting(10, low=1, high=1000, help="prompts in the pool (M)")
+    prompt_length: int = setting(5, low=1, high=64, help="tokens a prompt")
+    taken: int = setting(5, low=1, high=1000, help="prompts an image takes (K)")
+    pull: float = setting(
+        0.1, low=0.0, high=1e3, help="λ, weight of the pull of taken keys to the queries that took them"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,7 +78,7 @@ class L2P(PoolMethod):
         """Prompts `taken` [B, K] join the tokens, and the mean of their outputs is z."""
         # By embedding, not by index: on several threads an index's backward adds up in no fixed order.
         tokens = F.embedding(taken, self.prompts.flatten(1)).unflatten(-1, self.prompts.shape[1:]).flatten(1, 2)
-        return ModelEdit(joined=Joined(tokens, pooled=True, shown_last=False))
+        return ModelEdit(joined=PrependedTokens(tokens, pooled=True, shown_last=False))
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         nearness, taken = self.nearest(self.query(backbone, batch.images, batch.ids))

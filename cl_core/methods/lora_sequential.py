@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from cl_core.backbones.io_types import Adaptation, LowRank
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import ParameterGroup
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
@@ -33,11 +33,11 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class LoraConfig(ClipConfig):
     """Defaults are those of the NuSA-CL release's baseline."""
 
-    rate: float = knob(3e-4, low=0.0, high=10.0, help="learning rate at the schedule's height")
-    weight_decay: float = knob(0.01, low=0.0, high=1.0, help="decoupled decay of A and B (AdamW)")
-    rank: int = knob(128, low=1, high=1024, help="rank r of every branch; at most the width of a tower is used")
-    alpha: float = knob(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r")
-    dropout: float = knob(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
+    rate: float = setting(3e-4, low=0.0, high=10.0, help="learning rate at the schedule's height")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of A and B (AdamW)")
+    rank: int = setting(128, low=1, high=1024, help="rank r of every branch; at most the width of a tower is used")
+    alpha: float = setting(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r")
+    dropout: float = setting(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
 
 
 @final

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Loss
 from cl_core.methods.parts.deep_prompts import PromptConfig, with_prompts
@@ -39,8 +39,8 @@ from cl_core.streams.stream import Batch
 class LwfConfig(PromptConfig):
     """α and T as class-incremental toolboxes have them; the paper's α is 1."""
 
-    distillation: float = knob(0.5, low=0.0, high=1e4, live=True, help="α, weight of the distillation (0: none)")
-    softness: float = knob(2.0, low=0.01, high=100.0, live=True, help="T, temperature of the distillation")
+    distillation: float = setting(0.5, low=0.0, high=1e4, live=True, help="α, weight of the distillation (0: none)")
+    softness: float = setting(2.0, low=0.01, high=100.0, live=True, help="T, temperature of the distillation")
 
 
 @final
@@ -62,7 +62,7 @@ class LwF(PromptedMethod):
         return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
 
     @torch.no_grad()
-    def taught(self, backbone: Backbone, images: Tensor) -> Tensor:
+    def teacher_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
         """ẑ of images, by the prompts the task began with and in float32: [B, o]."""
         with backbone.computing_in(torch.float32):
             return self.old_logits(backbone.features(images, with_prompts(self.previous_prompts)).pooled)
@@ -80,7 +80,7 @@ class LwF(PromptedMethod):
         loss = self.tuning.loss_of(pooled, batch.labels)
         told = self.teacher.find(batch.ids)
         if told is None:  # not seen in this task before, or augmented
-            told = self.taught(backbone, batch.images)
+            told = self.teacher_logits(backbone, batch.images)
             self.teacher.keep(batch.ids, told)
         softness = self.config.softness
         now, then = (F.log_softmax(z / softness, dim=1) for z in (self.old_logits(pooled), told))

@@ -7,7 +7,7 @@ The engine's course through one task:
 
 `refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
 it derives is never saved, so resume and fork are one path. A method does not know whether it is watched: what is only
-displayed is the business of `cl_core.diagnostics`.
+displayed is the business of `cl_core.observers`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Method(nn.Module, abc.ABC):
 class MeetsStream(Protocol):
     """A method that needs to know something of the stream beforehand."""
 
-    def meet(self, stream: TaskStream, backbone: Any) -> None:
+    def setup(self, stream: TaskStream, backbone: Any) -> None:
         """What may be known of the stream: how its classes are said, pairs of the pre-training world; never a task's
         images. Raises ConfigError where the method needs what the stream has not."""
         ...

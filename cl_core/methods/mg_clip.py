@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.backbones.io_types import Adaptation, LowRank
-from cl_core.config import ConfigError, knob
+from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, EpochsChosen, Event
 from cl_core.methods.method import Collector, ParameterGroup, new_optimiser
 from cl_core.methods.parts.clip_method import ClipConfig, ClipMethod
@@ -51,30 +51,32 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class MgClipConfig(ClipConfig):
     """Defaults are the release's for CIFAR-100 in ten tasks and ViT-B/16."""
 
-    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of A and B at the schedule's height")
-    label_smoothing: float = knob(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
-    rank: int = knob(8, low=1, high=1024, fixed="sets shapes", help="rank r of a branch, at most a tower's width")
-    alpha: float = knob(1.0, low=0.0, high=1000.0, help="branches are scaled by alpha / r")
-    epoch_rule: str = knob(
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of A and B at the schedule's height")
+    label_smoothing: float = setting(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
+    rank: int = setting(8, low=1, high=1024, fixed="sets shapes", help="rank r of a branch, at most a tower's width")
+    alpha: float = setting(1.0, low=0.0, high=1000.0, help="branches are scaled by alpha / r")
+    epoch_rule: str = setting(
         "measured",
         choices=("measured", "fixed"),
         help="measured: a rehearsal on the first task sets the epochs of every task, training.epochs is only what is "
         "planned before; fixed: training.epochs",
     )
-    gap_threshold: float = knob(
+    gap_threshold: float = setting(
         0.1, low=0.0, high=10.0, help="the rehearsal ends when the mean non-matching logit has moved by this share"
     )
-    max_epochs: int = knob(10, low=1, high=1000, help="the rehearsal's length, and the epochs if nothing ends it")
-    head_rate: float = knob(5e-4, low=0.0, high=10.0, help="learning rate of the visual head at its start")
-    head_epochs: int = knob(3, low=0, high=1000, help="epochs of the visual head per task; 0: class means as they are")
-    head_batch: int = knob(64, low=1, high=4096, help="images per step of the visual head")
-    fusion: str = knob(
+    max_epochs: int = setting(10, low=1, high=1000, help="the rehearsal's length, and the epochs if nothing ends it")
+    head_rate: float = setting(5e-4, low=0.0, high=10.0, help="learning rate of the visual head at its start")
+    head_epochs: int = setting(
+        3, low=0, high=1000, help="epochs of the visual head per task; 0: class means as they are"
+    )
+    head_batch: int = setting(64, low=1, high=4096, help="images per step of the visual head")
+    fusion: str = setting(
         "double",
         choices=("double", "single", "text", "visual"),
         live=True,
         help="double: text probabilities go through softmax again (released); single: they do not; or one classifier",
     )
-    visual_weight: float = knob(4.0, low=0.0, high=1e4, live=True, help="weight of the visual head; the text's is 1")
+    visual_weight: float = setting(4.0, low=0.0, high=1e4, live=True, help="weight of the visual head; the text's is 1")
 
 
 @final
@@ -98,8 +100,8 @@ class MgClip(ClipMethod):
         self.visual = VisualHead(backbone.joint_width)
         self.register_buffer("found_epochs", torch.tensor(0))  # E; 0: the rule has not spoken
 
-    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
-        super().meet(stream, backbone)
+    def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
+        super().setup(stream, backbone)
         if self.config.epoch_rule == "measured" and len(stream[0].classes) < 2:
             raise ConfigError(
                 "epoch_rule=measured needs two classes in the first task, because with one there are no non-matching "
@@ -109,7 +111,7 @@ class MgClip(ClipMethod):
     def begin_task(self, index: int, classes: range) -> None:
         """Room for the new classes' rows; A and B go on from where they are."""
         super().begin_task(index, classes)
-        self.visual.grow(classes.stop)
+        self.visual.add_classes(classes.stop)
 
     def groups(self) -> list[ParameterGroup]:
         trained = {f"{side}.{key(n)}": getattr(self, side)[key(n)] for n in self.maps for side in ("down", "up")}

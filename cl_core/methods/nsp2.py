@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import ConfigError, knob
+from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event
 from cl_core.linalg import (
     blended_projector,
@@ -51,43 +51,43 @@ class NSP2Config(PromptConfig):
     """Defaults are the authors' for CIFAR-100 in 10 tasks; η does not carry over to other widths (the free gain depends
     on R)."""
 
-    eta_affinity: float = knob(
+    eta_affinity: float = setting(
         0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)"
     )
-    eta_mixture: float = knob(
+    eta_mixture: float = setting(
         0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)"
     )
-    rule: str = knob(
+    rule: str = setting(
         "elbow", choices=("elbow", "energy"), live=True, help="where the spectrum is cut: its knee, or an energy share"
     )
-    energy_affinity: float = knob(
+    energy_affinity: float = setting(
         0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)"
     )
-    energy_mixture: float = knob(
+    energy_mixture: float = setting(
         0.9, low=0.0, high=1.0, live=True, help="energy kept for old tasks, prompt side (rule energy)"
     )
-    norm_weight: float = knob(
+    norm_weight: float = setting(
         1.0, low=0.0, high=1e4, live=True, help="weight of L_LN, the penalty on prompts' mean and spread"
     )
-    projection: str = knob(
+    projection: str = setting(
         "null-space",
         choices=("null-space", "shrink-only", "none"),
         live=True,
         help="shrink-only: control with the same average step size but no direction",
     )
-    sides: str = knob(
+    sides: str = setting(
         "both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)"
     )
-    scale: str = knob(
+    scale: str = setting(
         "frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written"
     )
-    weighting: str = knob(
+    weighting: str = setting(
         "batches",
         choices=("batches", "images"),
         fixed="decides what was collected",
         help="what counts once in the moments",
     )
-    fold_norm: bool = knob(
+    fold_norm: bool = setting(
         False,
         fixed="decides what was collected",
         help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)",

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.io_types import Adaptation, LowRank
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.linalg import SingularDirections, WeightSplit, singular_directions, weight_split
 from cl_core.methods.method import ParameterGroup
@@ -47,20 +47,20 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class NusaConfig(ClipConfig):
     """Defaults are the release's for eleven data sets and ViT-B/16."""
 
-    rate: float = knob(3e-4, low=0.0, high=10.0, help="learning rate of M at the schedule's height")
-    weight_decay: float = knob(0.01, low=0.0, high=1.0, help="decoupled decay of M (AdamW): pulls towards no change")
+    rate: float = setting(3e-4, low=0.0, high=10.0, help="learning rate of M at the schedule's height")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of M (AdamW): pulls towards no change")
     # not live: how large M is follows from it, so it can change between tasks only
-    rho: float = knob(0.95, low=0.0, high=1.0, help="share of a weight's energy Σσ² that counts as principal")
-    r_max: int = knob(128, low=1, high=4096, help="at most so many null directions are written to, smallest σ first")
-    alpha: float = knob(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r_max")
-    dropout: float = knob(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
-    directions: str = knob(
+    rho: float = setting(0.95, low=0.0, high=1.0, help="share of a weight's energy Σσ² that counts as principal")
+    r_max: int = setting(128, low=1, high=4096, help="at most so many null directions are written to, smallest σ first")
+    alpha: float = setting(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r_max")
+    dropout: float = setting(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
+    directions: str = setting(
         "last",
         choices=("last", "after the cut", "random"),
         help="which q directions are written to: smallest singular values (the method), the ones just below the cut, "
         "or a random subspace (controls)",
     )
-    persistence: str = knob(
+    persistence: str = setting(
         "every step",
         choices=("every step", "initial only"),
         help="every step: only M is trained; initial only: branches start in the null space and move freely (ablation)",

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.methods.method import Loss, ParameterGroup
 from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
@@ -43,19 +43,19 @@ from cl_core.streams.stream import Batch
 class ReplayConfig(PromptConfig):
     """α and β are customary for DER++; ER as published has β = 1."""
 
-    rule: str = knob(
+    rule: str = setting(
         "er",
         choices=("er", "der++"),
         fixed="decides what was stored",
         help="er: labels again; der++: labels and former logits again",
     )
-    buffer: int = knob(200, low=0, high=1_000_000, fixed="sets shapes", help="images kept (B); 0 = none")
-    replay_batch: int = knob(64, low=1, high=4096, help="images of each draw from the buffer")
-    replay_weight: float = knob(1.0, low=0.0, high=1e4, live=True, help="β, weight of the buffer's cross-entropy")
-    logit_weight: float = knob(
+    buffer: int = setting(200, low=0, high=1_000_000, fixed="sets shapes", help="images kept (B); 0 = none")
+    replay_batch: int = setting(64, low=1, high=4096, help="images of each draw from the buffer")
+    replay_weight: float = setting(1.0, low=0.0, high=1e4, live=True, help="β, weight of the buffer's cross-entropy")
+    logit_weight: float = setting(
         0.3, low=0.0, high=1e4, live=True, help="α, weight of the distance to former logits (rule der++)"
     )
-    rivals: str = knob(
+    rivals: str = setting(
         "replayed",
         choices=("replayed", "all"),
         help="replayed: all classes seen compete for images of the buffer only; all: for the batch's too",

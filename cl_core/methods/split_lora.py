@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import knob
+from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.linalg import eigenbasis, splitting_cut
 from cl_core.methods.parts.key_value import KEYS, VALUES, KeyValueConfig, KeyValueMethod
@@ -36,10 +36,12 @@ from cl_core.streams.stream import mixed_seed
 class SplitLoraConfig(KeyValueConfig):
     """Defaults are the release's for ViT-B/16."""
 
-    temperature: float = knob(30.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
-    weight_decay: float = knob(5e-5, low=0.0, high=1.0, help="decoupled decay (AdamW)")
-    rank: int = knob(10, low=1, high=1024, fixed="sets shapes", help="rank r of the branches, at most the width")
-    alpha: float = knob(20.0, low=0.0, high=1e6, help="α, what a granted direction is worth: larger protects less")
+    temperature: float = setting(
+        30.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
+    )
+    weight_decay: float = setting(5e-5, low=0.0, high=1.0, help="decoupled decay (AdamW)")
+    rank: int = setting(10, low=1, high=1024, fixed="sets shapes", help="rank r of the branches, at most the width")
+    alpha: float = setting(20.0, low=0.0, high=1e6, help="α, what a granted direction is worth: larger protects less")
 
 
 @final

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit
-from cl_core.config import ConfigError, knob
+from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event, StageEnded
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
 from cl_core.methods.parts.answer_cache import Kept
@@ -51,21 +51,23 @@ from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 class StarPromptConfig(KeyConfig):
     """Defaults are the release's documented values for CIFAR-100 in ten tasks."""
 
-    companion: str = knob("micro-clip", help="the CLIP whose image embeddings are queries and whose texts are keys")
-    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of filters, residuals and head")
-    crowding: float = knob(2.0, low=0.0, high=1e4, help="weight of norm and orthogonality of new residuals (λ2)")
-    site: str = knob(
+    companion: str = setting("micro-clip", help="the CLIP whose image embeddings are queries and whose texts are keys")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of filters, residuals and head")
+    crowding: float = setting(2.0, low=0.0, high=1e4, help="weight of norm and orthogonality of new residuals (λ2)")
+    site: str = setting(
         "heads",
         choices=SITES,
         help="where residuals enter: heads, before the output projection (released); stream, after attention (paper); "
         "prefix: keys and values instead of a residual (ablation)",
     )
-    modulation: bool = knob(True, help="the chosen vector is scaled by its score; false: taken as it is")
-    strict_mask: bool = knob(False, help="only the chosen class's filter gets gradient (ablation)")
-    replay_rate: float = knob(0.001, low=0.0, high=100.0, help="learning rate of replay into the head (η2)")
-    replay_epochs: int = knob(10, low=0, high=1000, help="epochs of replay into the head, from the second task on (E2)")
-    replay_growth: int = knob(5, low=0, high=100, help="more such epochs with every task (released: 5)")
-    kept_queries: int = knob(16384, low=0, high=10_000_000, help="CLIP embeddings of images held in memory")
+    modulation: bool = setting(True, help="the chosen vector is scaled by its score; false: taken as it is")
+    strict_mask: bool = setting(False, help="only the chosen class's filter gets gradient (ablation)")
+    replay_rate: float = setting(0.001, low=0.0, high=100.0, help="learning rate of replay into the head (η2)")
+    replay_epochs: int = setting(
+        10, low=0, high=1000, help="epochs of replay into the head, from the second task on (E2)"
+    )
+    replay_growth: int = setting(5, low=0, high=100, help="more such epochs with every task (released: 5)")
+    kept_queries: int = setting(16384, low=0, high=10_000_000, help="CLIP embeddings of images held in memory")
 
 
 @final
@@ -92,7 +94,7 @@ class StarPrompt(Method):
         self.classes = range(0)
         self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
 
-    def meet(self, stream: TaskStream, backbone: Backbone) -> None:
+    def setup(self, stream: TaskStream, backbone: Backbone) -> None:
         unsaid = [task.title for task in stream if task.words is None]
         if unsaid:
             raise ConfigError(
@@ -113,12 +115,12 @@ class StarPrompt(Method):
 
     def begin_task(self, index: int, classes: range) -> None:
         self.classes = classes
-        self.keys.grow(index, classes)
-        self.semantic.grow(classes, self.total, self.keys.keys.device)
-        self.head.grow(index, classes)
+        self.keys.add_classes(index, classes)
+        self.semantic.add_classes(classes, self.total, self.keys.keys.device)
+        self.head.add_classes(index, classes)
         for mixtures in (self.embeddings, self.tokens):
             if mixtures is not None:
-                mixtures.grow(classes)
+                mixtures.add_classes(classes)
 
     # ------------------------------------------------------------ level 1: keys, before the steps
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cl_core.config import ConfigError, check_knobs, configured, knob
+from cl_core.config import ConfigError, check_settings, from_mapping, setting
 
 RULES = {
     "none": "plain gradient descent, nothing protected",
@@ -85,44 +85,46 @@ MULTIPLE = Strength(
 class PlaygroundConfig:
     """One network on one stream under one rule: with equal settings the same bits come out on the same machine."""
 
-    rule: str = knob("gpm", choices=tuple(RULES), help="what protects old tasks")
-    stream: str = knob("permuted-digits", choices=tuple(STREAMS), help="where the tasks come from")
-    tasks: int = knob(10, low=2, high=20, help="number of tasks (split-digits: at most 5)")
-    similarity: float = knob(
+    rule: str = setting("gpm", choices=tuple(RULES), help="what protects old tasks")
+    stream: str = setting("permuted-digits", choices=tuple(STREAMS), help="where the tasks come from")
+    tasks: int = setting(10, low=2, high=20, help="number of tasks (split-digits: at most 5)")
+    similarity: float = setting(
         0.0,
         low=0.0,
         high=1.0,
         help="permuted: share of pixels that stay in place; rotated: 1 = all upright, 0 = up to 180° (not for split)",
     )
-    energy: float | tuple = knob(
+    energy: float | tuple = setting(
         0.95, help="ε, share of old inputs' energy that is protected: one number, or one a layer"
     )
-    energy_growth: float = knob(0.0, low=0.0, high=0.1, help="ε grows by this after every task, up to 1 (the paper's)")
-    sgp_alpha: float = knob(10.0, low=0.0, high=1e9, help="α of SGP's importance (0: linear, ∞: GPM)")
-    nscl_cut: str = knob(
+    energy_growth: float = setting(
+        0.0, low=0.0, high=0.1, help="ε grows by this after every task, up to 1 (the paper's)"
+    )
+    sgp_alpha: float = setting(10.0, low=0.0, high=1e9, help="α of SGP's importance (0: linear, ∞: GPM)")
+    nscl_cut: str = setting(
         "energy",
         choices=("energy", "multiple"),
         help="Adam-NSCL's null space: what ε leaves over, or all eigenvalues up to a multiple of the smallest (paper)",
     )
-    nscl_multiple: float = knob(10.0, low=1.0, high=1e6, help="that multiple, a")
-    nscl_normalised: bool = knob(False, help="divide the projector by its Frobenius norm, as the release does")
-    adam_rate: float = knob(0.003, low=1e-6, high=1.0, help="learning rate of Adam-NSCL's Adam")
-    ewc_lambda: float = knob(1.0, low=0.0, high=1e9, help="λ, weight of EWC's penalty")
-    images: int = knob(200, low=0, high=100_000, help="images of old tasks that replay keeps in all")
-    width: int = knob(64, low=2, high=256, help="units of every hidden layer")
-    depth: int = knob(2, low=DEPTHS[0], high=DEPTHS[1], help="hidden layers")
-    activation: str = knob("relu", choices=ACTIVATIONS, help="of the hidden layers")
-    learning_rate: float = knob(0.15, low=1e-4, high=10.0, help="of plain gradient descent")
-    epochs: int = knob(10, low=1, high=100, help="passes over a task's training images")
-    batch_size: int = knob(64, low=1, high=1297, help="images a step")
-    seed: int = knob(0, low=0, high=2**31 - 1, help="permutations, initial weights and batches")
+    nscl_multiple: float = setting(10.0, low=1.0, high=1e6, help="that multiple, a")
+    nscl_normalised: bool = setting(False, help="divide the projector by its Frobenius norm, as the release does")
+    adam_rate: float = setting(0.003, low=1e-6, high=1.0, help="learning rate of Adam-NSCL's Adam")
+    ewc_lambda: float = setting(1.0, low=0.0, high=1e9, help="λ, weight of EWC's penalty")
+    images: int = setting(200, low=0, high=100_000, help="images of old tasks that replay keeps in all")
+    width: int = setting(64, low=2, high=256, help="units of every hidden layer")
+    depth: int = setting(2, low=DEPTHS[0], high=DEPTHS[1], help="hidden layers")
+    activation: str = setting("relu", choices=ACTIVATIONS, help="of the hidden layers")
+    learning_rate: float = setting(0.15, low=1e-4, high=10.0, help="of plain gradient descent")
+    epochs: int = setting(10, low=1, high=100, help="passes over a task's training images")
+    batch_size: int = setting(64, low=1, high=1297, help="images a step")
+    seed: int = setting(0, low=0, high=2**31 - 1, help="permutations, initial weights and batches")
 
     def __post_init__(self) -> None:
         if isinstance(self.energy, list):
             object.__setattr__(self, "energy", tuple(self.energy))
         if isinstance(self.energy, tuple) and len(self.energy) == 1:
             object.__setattr__(self, "energy", self.energy[0])
-        check_knobs(self)
+        check_settings(self)
         if isinstance(self.energy, tuple) and len(self.energy) != self.layers:
             raise ConfigError(
                 f"energy takes one number or one a layer: {self.layers} for {self.depth} hidden layers and the output, "
@@ -157,7 +159,7 @@ class PlaygroundConfig:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> PlaygroundConfig:
         """From plain values; unknown names are refused with the nearest known one. Raises ConfigError."""
-        return configured(cls, settings, "the playground")
+        return from_mapping(cls, settings, "the playground")
 
 
 def slider_of(config: PlaygroundConfig) -> Strength | None:

@@ -31,7 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cl_core.assets import assets_folder
-from cl_core.micro_world import (
+from cl_core.pretraining.micro_vit import MEAN, STD, normalise
+from cl_core.pretraining.trainer import Course, follow, write_card
+from cl_core.synthetic_world import (
     ATTRIBUTE_SIZES,
     COLOUR_NAMES,
     COUNTS,
@@ -47,9 +49,7 @@ from cl_core.micro_world import (
     noun,
     sample_scenes,
 )
-from cl_core.micro_world.captions import article
-from cl_core.pretraining.course import Course, follow, write_card
-from cl_core.pretraining.micro_vit import MEAN, STD, normalise
+from cl_core.synthetic_world.captions import article
 
 STANDARD_MERGES = (
     1000  # the commonest merges of CLIP's own list come along, so that foreign words break into few pieces
@@ -266,7 +266,7 @@ class ContrastiveCourse(Course):
 def pretrain(
     settings: MicroClipSettings, folder: Path, *, device: str = "cpu", **options: Any
 ) -> dict[str, Any] | None:
-    """Train, measure, export; `options` are those of `course.follow`. "cuda" does not repeat exactly, "cpu" does."""
+    """Train, measure, export; `options` are those of `trainer.follow`. "cuda" does not repeat exactly, "cpu" does."""
     return follow(ContrastiveCourse(settings, device, folder), folder, **options)
 
 

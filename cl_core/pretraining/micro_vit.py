@@ -22,7 +22,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cl_core.micro_world import (
+from cl_core.pretraining.trainer import Course, follow, write_card
+from cl_core.synthetic_world import (
     ATTRIBUTE_SIZES,
     DIGIT_KINDS,
     LETTER_KINDS,
@@ -31,7 +32,6 @@ from cl_core.micro_world import (
     draw,
     sample_scenes,
 )
-from cl_core.pretraining.course import Course, follow, write_card
 
 KINDS_SHOWN = [*SHAPE_KINDS, *LETTER_KINDS]  # shapes and letters only
 HEADS = {**ATTRIBUTE_SIZES, "kind": len(KINDS_SHOWN)}
@@ -107,7 +107,7 @@ def attribute_loss(logits: dict[str, Tensor], scenes: Scenes, settings: MicroVit
 
 
 def pretrain(settings: MicroVitSettings, folder: Path, *, device: str = "cpu", **options: Any) -> dict[str, Any] | None:
-    """Train, measure, export; `options` are those of `course.follow`. "cuda" does not repeat exactly, "cpu" does."""
+    """Train, measure, export; `options` are those of `trainer.follow`. "cuda" does not repeat exactly, "cpu" does."""
     return follow(AttributeCourse(settings, device), folder, **options)
 
 

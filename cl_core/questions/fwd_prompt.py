@@ -12,7 +12,8 @@ import numpy as np
 
 from cl_core.events import ForwardTransferMeasured, SubspaceMeasured
 from cl_core.metrics import forward_transfer_over_time, rank_correlation
-from cl_core.questions.evidence import (
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
@@ -29,7 +30,6 @@ from cl_core.questions.evidence import (
     span,
     told_of,
 )
-from cl_core.questions.question import Question
 from cl_core.store import RunFolder
 from cl_core.summary import summarise
 

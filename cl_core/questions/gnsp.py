@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cl_core.events import ModalityGapMeasured, SpectrumMeasured, UpdateMeasured
-from cl_core.questions.evidence import (
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
@@ -25,7 +26,6 @@ from cl_core.questions.evidence import (
     told_of,
     untrained_transfer,
 )
-from cl_core.questions.question import Question
 from cl_core.store import RunFolder
 
 PRESET = "gnsp-micro"

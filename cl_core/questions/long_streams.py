@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cl_core.events import WeightSpectrumMeasured
-from cl_core.questions.evidence import (
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,

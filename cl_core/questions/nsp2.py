@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cl_core.events import AttentionCompared
-from cl_core.questions.evidence import (
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
@@ -26,7 +27,6 @@ from cl_core.questions.evidence import (
     span,
     told_of,
 )
-from cl_core.questions.question import Question
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
@@ -146,7 +146,7 @@ def ablation(runs: Runs) -> str:
 
 
 def trade(name: str, runs: Runs, found: Mapping[str, Outcome]) -> str:
-    """Whether the first and the last value of a knob trade learning for keeping."""
+    """Whether the first and the last value of a setting trade learning for keeping."""
     labels = list(runs)
     if len(labels) < 2:
         return f"Not decided: it takes two values of {name}."

@@ -12,7 +12,9 @@ import numpy as np
 
 from cl_core.events import WeightSpectrumMeasured
 from cl_core.presets import PRESETS
-from cl_core.questions.evidence import (
+from cl_core.questions.long_streams import cost, saturation, similar
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
@@ -33,8 +35,6 @@ from cl_core.questions.evidence import (
     told_of,
     untrained_transfer,
 )
-from cl_core.questions.long_streams import cost, saturation, similar
-from cl_core.questions.question import Question
 from cl_core.store import RunFolder
 from cl_core.summary import summarise
 

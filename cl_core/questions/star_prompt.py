@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cl_core.events import IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured, RunStarted, SelectionMeasured
-from cl_core.questions.evidence import (
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
@@ -29,7 +30,6 @@ from cl_core.questions.evidence import (
     summaries,
     told_of,
 )
-from cl_core.questions.question import Question
 from cl_core.store import RunFolder
 from cl_core.summary import Summary
 

@@ -25,9 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.config import ConfigError, RunConfig, StreamConfig
-from cl_core.diagnostics.landing import landed
-from cl_core.diagnostics.weights import WeightWatch
-from cl_core.engine.environment import environment
 from cl_core.events import (
     AccuracyMeasured,
     Clock,
@@ -42,10 +39,13 @@ from cl_core.events import (
     TaskEnded,
     TaskStarted,
 )
+from cl_core.observers.landing import landed
+from cl_core.observers.weights import WeightWatch
 from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
 from cl_core.recorder.modules import Inputs, Watch
 from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
 from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
+from cl_core.training.environment import environment
 
 SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")
 FLUSH = 0.5  # seconds after which buffered steps are written

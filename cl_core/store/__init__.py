@@ -1,14 +1,14 @@
 """What stays of a run: events, arrays, commands, and who is working on it. No torch here."""
 
+from cl_core.store.archive import pack, unpack
 from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_after, starting_point
-from cl_core.store.fork import fork_run, forked_settings, in_force, turned
+from cl_core.store.command_queue import discard, send, take
+from cl_core.store.fork import effective_config, fork_run, forked_settings, turned
 from cl_core.store.fork_note import Fork, fork_of
-from cl_core.store.inbox import discard, send, take
 from cl_core.store.notes import Note, annotate, aside, bring_back, delete_for_good, note_of, put_aside
-from cl_core.store.packing import pack, unpack
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
-from cl_core.store.recording import record
-from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, holder, list_runs, write_atomically
+from cl_core.store.record import record
+from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, list_runs, lock_owner, write_atomically
 from cl_core.store.writer import RunWriter
 
 __all__ = [
@@ -31,14 +31,14 @@ __all__ = [
     "delete_for_good",
     "discard",
     "discard_after",
+    "effective_config",
     "find_run",
     "fork_of",
     "fork_run",
     "forked_settings",
     "hold",
-    "holder",
-    "in_force",
     "list_runs",
+    "lock_owner",
     "note_of",
     "pack",
     "put_aside",

@@ -16,8 +16,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cl_core.changes import Rows, forked
 from cl_core.config import RunConfig
+from cl_core.config_changes import Rows, forked
 from cl_core.events import Clock, KnobTurned, StateChanged
 from cl_core.store.checkpoints import Checkpoint, boundaries, lost
 from cl_core.store.fork_note import Fork, fork_of
@@ -27,29 +27,29 @@ from cl_core.store.writer import RunWriter
 
 
 def turned(folder: RunFolder, until: int | None = None) -> list[KnobTurned]:
-    """Knobs turned in this run itself (not in its parent), in order; `until`: only up to that seq."""
+    """Settings changed in this run itself (not in its parent), in order; `until`: only up to that seq."""
     fork = fork_of(folder)
     with contextlib.closing(RunReader(folder)) as reader:
         found = list(reader.since(fork.seq if fork else 0, (KnobTurned.__name__,)))
     return [s.event for s in found if until is None or s.seq <= until]  # type: ignore[misc]
 
 
-def in_force(folder: RunFolder, until: int | None = None) -> RunConfig:
-    """The settings as they stand (or stood at seq `until`): those of config.json, and live knobs turned since."""
+def effective_config(folder: RunFolder, until: int | None = None) -> RunConfig:
+    """The settings as they stand (or stood at seq `until`): those of config.json, and live settings changed since."""
     config = folder.config()
     values = {event.name: event.new for event in turned(folder, until)}
     return replace(config, settings={**config.settings, **values}) if values else config
 
 
 def forked_settings(
-    folder: RunFolder, after_task: int, values: Iterable[tuple[str, Any]], knobs: Rows
+    folder: RunFolder, after_task: int, values: Iterable[tuple[str, Any]], described: Rows
 ) -> tuple[RunConfig, dict[str, Any]]:
     """The settings that a fork of `folder` would have, and what differs from those in force there.
 
     Raises StoreError if there is nothing to go on from, ConfigError if a setting must stay.
     """
     start = _boundary(folder, after_task)
-    config, changed = forked(in_force(folder, start.seq), values, knobs)
+    config, changed = forked(effective_config(folder, start.seq), values, described)
     return replace(config, parent=folder.name, fork_task=after_task, name=""), changed
 
 
@@ -57,7 +57,7 @@ def fork_run(
     folder: RunFolder,
     after_task: int,
     values: Iterable[tuple[str, Any]],
-    knobs: Rows,
+    described: Rows,
     *,
     name: str = "",
     runs: Path | None = None,
@@ -68,7 +68,7 @@ def fork_run(
 
     Args:
         values: (key, value) pairs, keys as in --set; none = the same run again.
-        knobs: the method's knobs as `config.describe` gives them.
+        settings: the method's settings as `config.describe` gives them.
         name: name of the folder; time and method if empty.
         runs: where it goes; beside its parent if None.
 
@@ -76,7 +76,7 @@ def fork_run(
         StoreError: if there is nothing to go on from, or the folder cannot be written.
         ConfigError: if a setting must stay as it is.
     """
-    config, changed = forked_settings(folder, after_task, values, knobs)
+    config, changed = forked_settings(folder, after_task, values, described)
     start = _boundary(folder, after_task)
     made = create_run(runs or folder.path.parent, replace(config, name=name))
     try:

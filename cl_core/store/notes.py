@@ -12,7 +12,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cl_core.store.run import RunFolder, StoreError, holder, write_atomically
+from cl_core.store.run import RunFolder, StoreError, lock_owner, write_atomically
 from cl_core.untrusted import read_json
 
 ASIDE = ".deleted"
@@ -62,7 +62,7 @@ def put_aside(folder: RunFolder) -> Path:
     Raises:
         StoreError: a process works on it, or it cannot be moved.
     """
-    if (pid := holder(folder)) is not None:
+    if (pid := lock_owner(folder)) is not None:
         raise StoreError(f"process {pid} works on {folder.name}: stop it first")
     aside = folder.path.parent / ASIDE
     target = next(path for n in range(10_000) if not (path := aside / f"{n or ''}{folder.name}").exists())

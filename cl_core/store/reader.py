@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cl_core.events import KINDS, Clock, Event
-from cl_core.store.run import RunFolder, StoreError, holder
+from cl_core.store.run import RunFolder, StoreError, lock_owner
 from cl_core.store.validation import MOST_DIMENSIONS, check, check_clock
 from cl_core.untrusted import parse_json
 
@@ -131,7 +131,7 @@ class RunReader:
 
         Asked one after the other, a commit between them would give the state "finished" without the last rows.
         """
-        pid = holder(self.folder)  # first: a worker that is gone by now has committed its last state
+        pid = lock_owner(self.folder)  # first: a worker that is gone by now has committed its last state
         connection = self._connection()
         if connection is not None:
             self._query("BEGIN")
@@ -182,7 +182,7 @@ class RunReader:
 
     def status(self) -> RunStatus:
         """State from the last StateChanged *and* the lock."""
-        return self._status(holder(self.folder))
+        return self._status(lock_owner(self.folder))
 
     def _status(self, pid: int | None) -> RunStatus:
         last = self._query("SELECT time FROM events ORDER BY seq DESC LIMIT 1")

@@ -244,7 +244,7 @@ def hold(folder: RunFolder) -> Iterator[None]:
         os.close(descriptor)
 
 
-def holder(folder: RunFolder) -> int | None:
+def lock_owner(folder: RunFolder) -> int | None:
     """The process that works on this run now, or None."""
     if fcntl is None:
         return None

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.config import Preparation, StreamConfig
-from cl_core.micro_world import COLOUR_NAMES, COLOURS, POSITIONS, SHAPES, SIZES, STYLES, TEXTURES, Scenes, draw
-from cl_core.streams.drawn_world import drawn_world
+from cl_core.config import Preprocessing, StreamConfig
 from cl_core.streams.stream import TaskStream, Words, arrange, mixed_seed
+from cl_core.streams.synthetic_pretraining import drawn_world
+from cl_core.synthetic_world import COLOUR_NAMES, COLOURS, POSITIONS, SHAPES, SIZES, STYLES, TEXTURES, Scenes, draw
 
 NAME = "camouflage"
 # Without hexagon and diamond: at this size and in stripes, they are a circle and a square for people as well.
@@ -33,7 +33,7 @@ CUT = 3  # pixels of margin cut off each side before the outline is enlarged to 
 NOISE = 0.03  # standard deviation, in the units of 0..1
 
 
-def camouflage(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def camouflage(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """Ten shapes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
     pictures, labels, test = _pictures()
     size = preparation.size

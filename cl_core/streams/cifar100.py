@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets import CIFAR100
 
-from cl_core.at_hand import DOWNLOAD, downloads_allowed
-from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
+from cl_core.hf_cache import DOWNLOAD, downloads_allowed
 from cl_core.streams.class_folders import ClassFolder, Collection
 from cl_core.streams.folder import Pictures, assemble, class_names, dealt
 from cl_core.streams.stream import TaskStream
@@ -23,7 +23,7 @@ from cl_core.streams.stream import TaskStream
 MEGABYTES = 169  # of the archive
 
 
-def cifar100(path: str, config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def cifar100(path: str, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """CIFAR-100 below `path` (else $PLASTISCOPE_DATA, else ./data); classes by torchvision's names. Raises ConfigError
     where it is not there."""
     root = Path(path or os.environ.get("PLASTISCOPE_DATA") or "data").expanduser().absolute()

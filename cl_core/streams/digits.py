@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.config import Preparation, StreamConfig
+from cl_core.config import Preprocessing, StreamConfig
 from cl_core.streams.digit_table import NAMES, digit_table, held_out_rows
-from cl_core.streams.drawn_world import drawn_world
 from cl_core.streams.stream import TaskStream, Words, arrange
+from cl_core.streams.synthetic_pretraining import drawn_world
 
 WORDS = Words(
     tuple(f"the digit {name}" for name in NAMES),
@@ -34,7 +34,7 @@ def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
     return pictures, labels, test
 
 
-def split_digits(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def split_digits(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
     pictures, labels, test = real_digits(preparation.size)
     stream = arrange(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cl_core.config import ConfigError, Preparation, StreamConfig, nearest
+from cl_core.config import ConfigError, Preprocessing, StreamConfig, nearest
 from cl_core.streams.class_folders import (
     Collection,
     note,
@@ -37,7 +37,7 @@ Pictures = list[np.ndarray]  # each [s, s, 3] uint8, of any size up to the backb
 Reader = Callable[[str], tuple[Pictures, Pictures]]  # class key → (training, test) pictures
 
 
-def folder(paths: str, config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def folder(paths: str, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """The stream of `paths`, separated by commas. Raises ConfigError for what cannot be meant."""
     roots = [Path(paths)] if os.path.isdir(paths) else [Path(path) for path in paths.split(",") if path]
     if config.order != "I":
@@ -47,7 +47,7 @@ def folder(paths: str, config: StreamConfig, preparation: Preparation, seed: int
     return _domains(roots, config, preparation)
 
 
-def _one(root: Path, config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def _one(root: Path, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     found = scan(root, [key for part in config.classes for key in (part if isinstance(part, tuple) else (part,))])
     where, skipped = shown(str(root)), list(found.skipped)
     keys = [item.key for item in found.classes]
@@ -59,7 +59,7 @@ def _one(root: Path, config: StreamConfig, preparation: Preparation, seed: int) 
     return TaskStream("folder", "class-incremental", tasks, references=references, skipped=tuple(skipped))
 
 
-def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preparation) -> TaskStream:
+def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
     """A path, a task; classes in order of their folders' names, whatever the run's seed."""
     if config.classes:
         raise ConfigError(
@@ -171,7 +171,7 @@ def assemble(
     reader: Reader,
     planned: int,
     config: StreamConfig,
-    preparation: Preparation,
+    preparation: Preprocessing,
     templates: tuple[str, ...],
     where: str,
     *,

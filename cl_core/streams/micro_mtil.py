@@ -20,8 +20,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.config import ConfigError, Preparation, StreamConfig
-from cl_core.micro_world import (
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
+from cl_core.streams import digits
+from cl_core.streams.stream import (
+    MULTI_DOMAIN,
+    General,
+    Pairs,
+    Split,
+    Task,
+    TaskStream,
+    Words,
+    mixed_seed,
+    refuse_settings_of_disk,
+    validation_rows,
+)
+from cl_core.streams.synthetic_pretraining import drawn_world
+from cl_core.synthetic_world import (
     COLOUR_NAMES,
     COLOURS,
     COUNTS,
@@ -39,20 +53,6 @@ from cl_core.micro_world import (
     draw,
     noun,
     sample_scenes,
-)
-from cl_core.streams import digits
-from cl_core.streams.drawn_world import drawn_world
-from cl_core.streams.stream import (
-    MULTI_DOMAIN,
-    General,
-    Pairs,
-    Split,
-    Task,
-    TaskStream,
-    Words,
-    mixed_seed,
-    refuse_settings_of_disk,
-    validation_rows,
 )
 
 NAME = "micro-mtil"
@@ -79,7 +79,7 @@ TWIST = 1.1  # radians at the middle; a star is still a star for a person
 PEPPER = 0.12  # share of pixels that turn black or white
 
 
-def micro_mtil(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def micro_mtil(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """The first `config.tasks` domains of order `config.order`, about 640 training and 240 test images each.
 
     Pictures, splits and the order of the classes are the same for every run: `seed` only shuffles training batches,
@@ -96,7 +96,7 @@ def micro_mtil(config: StreamConfig, preparation: Preparation, seed: int) -> Tas
     return _stream(NAME, [_whole(name) for name in order[: config.tasks]], config, preparation)
 
 
-def micro_mtil_long(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def micro_mtil_long(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """The first `config.tasks` of twelve tasks: the same pictures and words, each domain cut in two halves by class.
 
     Order I: the halves of a domain follow each other. Order II: all first halves, then all second halves, so that a
@@ -135,7 +135,7 @@ def _halves(name: str) -> tuple[Part, Part]:
     return Part(name, f"{title} a", range(count // 2)), Part(name, f"{title} b", range(count // 2, count))
 
 
-def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preparation) -> TaskStream:
+def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
     """One task a part, in order, with the general set and references of the micro world."""
     refuse_settings_of_disk(name, config)
     drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # both halves of a domain are drawn at once

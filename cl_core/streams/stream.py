@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
 from cl_core.streams.augmentation import Augmentation
 
 MULTI_DOMAIN = "multi-domain task-incremental"
@@ -112,7 +112,7 @@ class Task:
     names: tuple[str, ...]  # of its classes
     train: Split
     test: Split
-    preparation: Preparation
+    preparation: Preprocessing
     domain: str = ""  # its name in a multi-domain stream
     words: Words | None = None  # None: its classes cannot be said
 
@@ -283,7 +283,7 @@ def arrange(
     names: Sequence[str],
     *,
     config: StreamConfig,
-    preparation: Preparation,
+    preparation: Preprocessing,
     seed: int,
     words: Words | None = None,
 ) -> TaskStream:

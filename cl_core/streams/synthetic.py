@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from cl_core.config import Preparation, StreamConfig
+from cl_core.config import Preprocessing, StreamConfig
 from cl_core.streams.stream import (
     MULTI_DOMAIN,
     General,
@@ -28,7 +28,7 @@ WORDS = Words(
 TRAIN, TEST = 20, 10  # images per class
 
 
-def synthetic_domains(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def synthetic_domains(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """The same bars as a multi-domain stream with everything such a stream can have: the task is known at test, pairs
     to train with, and a general set (bars of the stream itself: nothing else is known of this world)."""
     stream = synthetic(config, preparation, seed)
@@ -51,7 +51,7 @@ def synthetic_domains(config: StreamConfig, preparation: Preparation, seed: int)
     return TaskStream("synthetic-domains", MULTI_DOMAIN, tasks, general, references, stream.world)
 
 
-def synthetic(config: StreamConfig, preparation: Preparation, seed: int) -> TaskStream:
+def synthetic(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
     """Ten classes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
     count, size = TRAIN + TEST, preparation.size
     labels = torch.arange(len(NAMES)).repeat_interleave(count)

@@ -1,18 +1,18 @@
 """Many runs from one grid: settings × methods × seeds, shared out to workers, and the frontier they draw.
 
-`plan` says what is swept, `standing` where it is, `frontier` what came out: all a page needs, without torch. `conduct`
-hands runs to an engine (`local`, `on_ray`), whose workers train them.
+`spec` says what is swept, `status` how far it is, `pareto` what came out: all that a page needs, without torch.
+`scheduler` hands runs to an executor (`local`, `on_ray`), whose workers train them.
 """
 
-from cl_core.sweeps.frontier import Spot, best_within, frontier, spots
-from cl_core.sweeps.plan import Axis, Sweep, ask_to_stop, axis, conducted_by, known_sweeps, load, output_of
-from cl_core.sweeps.standing import Standing, standing
+from cl_core.sweeps.pareto import ParetoPoint, best_within, frontier, spots
+from cl_core.sweeps.spec import Axis, Sweep, ask_to_stop, axis, conducted_by, known_sweeps, load, output_of
+from cl_core.sweeps.status import SweepStatus, sweep_status
 
 __all__ = [
     "Axis",
-    "Spot",
-    "Standing",
+    "ParetoPoint",
     "Sweep",
+    "SweepStatus",
     "ask_to_stop",
     "axis",
     "best_within",
@@ -22,5 +22,5 @@ __all__ = [
     "load",
     "output_of",
     "spots",
-    "standing",
+    "sweep_status",
 ]

@@ -16,8 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from cl_core.config import ConfigError
-from cl_core.sweeps.engine import DIED, Engine
-from cl_core.sweeps.worker import Outcome, Work, check, follow_conductor, train, warm_up
+from cl_core.sweeps.executor import DIED, Engine
+from cl_core.sweeps.worker import Job, Outcome, check, follow_conductor, train, warm_up
 
 
 def cores() -> int:
@@ -36,7 +36,7 @@ class LocalEngine(Engine):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         self._idle: list[ProcessPoolExecutor] = []
-        self._working: dict[Future[Outcome], tuple[ProcessPoolExecutor, Work]] = {}
+        self._working: dict[Future[Outcome], tuple[ProcessPoolExecutor, Job]] = {}
 
     def check(self, configs: Sequence[dict[str, Any]]) -> str:
         first, *others = [self._worker() for _ in range(min(self.workers, max(1, len(configs))))]
@@ -54,7 +54,7 @@ class LocalEngine(Engine):
     def free(self) -> bool:
         return len(self._working) < self.workers
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Job) -> None:
         worker = self._idle.pop() if self._idle else self._worker()
         with _environment(self.threads):
             try:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cl_core.config import ConfigError
-from cl_core.sweeps.engine import DIED, Engine
+from cl_core.sweeps.executor import DIED, Engine
 from cl_core.sweeps.local import cores
-from cl_core.sweeps.worker import Outcome, Work, check, train
+from cl_core.sweeps.worker import Job, Outcome, check, train
 
 STORE = 80 << 20  # bytes of Ray's object store where we start it: only settings and outcomes pass through it
 
@@ -67,7 +67,7 @@ class RayEngine(Engine):
         self.workers = workers or max(1, int(room.get("CPU", 1) // self.threads))
         remote = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=0)
         self._check, self._train = remote(check), remote(train)
-        self._working: dict[Any, Work] = {}
+        self._working: dict[Any, Job] = {}
 
     def check(self, configs: Sequence[dict[str, Any]]) -> str:
         try:
@@ -79,7 +79,7 @@ class RayEngine(Engine):
     def free(self) -> bool:
         return self._limit is None or len(self._working) < self._limit
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Job) -> None:
         self._working[self._train.remote(work)] = work
 
     def ended(self, timeout: float) -> list[Outcome]:

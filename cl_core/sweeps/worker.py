@@ -32,7 +32,7 @@ _WARM: set[tuple[str, str]] = set()  # methods, backbones and streams whose modu
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """One run to train. Plain values: it travels between processes and computers."""
 
     key: str  # the point's fingerprint
@@ -58,7 +58,7 @@ class Outcome:
 def check(configs: Sequence[dict[str, Any]]) -> str:
     """Why the first of these settings that cannot be used cannot; empty if all can."""
     with _uncollected():
-        from cl_core.build import check as check_settings
+        from cl_core.factory import check as check_settings
 
     for record in configs:
         try:
@@ -74,7 +74,7 @@ def warm_up(configs: Sequence[dict[str, Any]]) -> None:
     if wanted <= _WARM:
         return
     with _uncollected():
-        import cl_core.engine.worker  # noqa: F401
+        import cl_core.training.worker  # noqa: F401
         from cl_core.registry import BACKBONES, METHODS, STREAMS, load
 
         tables = {"method": METHODS, "backbone": BACKBONES, "stream": STREAMS}
@@ -100,7 +100,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def train(work: Work) -> Outcome:
+def train(work: Job) -> Outcome:
     """Train one run to its end, or go on with it. Whatever goes wrong with it is its outcome, never an exception."""
     asked = _asked_to_stop(Path(work.stop_file))
     name = work.folder or str(work.config["name"])
@@ -109,7 +109,7 @@ def train(work: Work) -> Outcome:
     warm_up([work.config])
     import torch
 
-    from cl_core.engine.worker import drive, in_one_sentence
+    from cl_core.training.worker import drive, in_one_sentence
 
     torch.set_num_threads(work.threads)
     started = time.perf_counter()

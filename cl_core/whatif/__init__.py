@@ -5,7 +5,6 @@ found = boundaries(measured, weights, updates)            events of one run, by 
 predict(found[-1], Threshold("energy", 0.99)).nullity     [L] directions left free
 """
 
-from cl_core.whatif.boundary import Boundary, best, boundaries, own_threshold
 from cl_core.whatif.prediction import Prediction, nullities, predict
 from cl_core.whatif.rules import (
     elbow_nullity,
@@ -16,6 +15,7 @@ from cl_core.whatif.rules import (
     weight_rank,
 )
 from cl_core.whatif.settings import settings_of, takes, threshold_from
+from cl_core.whatif.task_boundary import Boundary, best, boundaries, own_threshold
 from cl_core.whatif.threshold import RULES, Rule, Threshold, positions, rules_for
 
 __all__ = [

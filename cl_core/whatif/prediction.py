@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cl_core.whatif import rules
-from cl_core.whatif.boundary import Boundary
+from cl_core.whatif.task_boundary import Boundary
 from cl_core.whatif.threshold import WEIGHTS, Threshold
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from cl_core.config import ConfigError, nearest
-from cl_core.whatif.boundary import Boundary, own_threshold
+from cl_core.whatif.task_boundary import Boundary, own_threshold
 from cl_core.whatif.threshold import WEIGHTS, Threshold
 
 

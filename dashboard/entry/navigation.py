@@ -14,9 +14,9 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from dashboard.frame import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
+from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar, run_picker
 from dashboard.widgets.shared_controls import hide, scripts, shared_controls, view
 

@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 
 from cl_core.events import AccuracyMeasured
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, mean_so_far, zero_shot
+from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, headline_of, mean_so_far, zero_shot
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import (
     INK,
     SEQUENTIAL,

@@ -16,8 +16,8 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import AttentionCompared, FeaturesCompared
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, layer_ticks, mark_layer, task_ticks
-from dashboard.figures.readings import compared_later, last_of_tasks
+from dashboard.figures.event_arrays import compared_later, last_of_tasks
+from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_layer, task_ticks
 from dashboard.theme import (
     DIVERGING,
     SEQUENTIAL,

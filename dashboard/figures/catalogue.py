@@ -55,8 +55,8 @@ from dashboard.figures import (
     gap,
     generic,
     mixtures,
+    nullity_plots,
     readouts,
-    room,
     selection,
     spectra,
     subspaces,
@@ -67,9 +67,9 @@ from dashboard.figures import (
     weights,
     zero_shot_ability,
 )
-from dashboard.figures.lines import mark_turned
-from dashboard.figures.readings import compared_later, spaces, zero_shot
-from dashboard.tail import Snapshot
+from dashboard.figures.event_arrays import compared_later, spaces, zero_shot
+from dashboard.figures.plot_helpers import mark_turned
+from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 
 Controls = Mapping[str, Any]
@@ -238,7 +238,7 @@ def _several_stages(run: Snapshot) -> bool:
 
 
 def _several_readouts(run: Snapshot) -> bool:
-    from dashboard.figures.readings import readouts as names
+    from dashboard.figures.event_arrays import readouts as names
 
     return len(names(run.events(AccuracyMeasured))) > 1
 
@@ -367,16 +367,16 @@ _ALL = (
            when=lambda run: any(event.seconds is not None for event in run.events(TaskEnded))),
 
     Figure("nullity-map", "Free directions, layer by task", "Where is room left?", "room", (SpectrumMeasured,),
-           lambda run, space: room.nullity_map(run.events(SpectrumMeasured), space=space, tasks=count(run)),
+           lambda run, space: nullity_plots.nullity_map(run.events(SpectrumMeasured), space=space, tasks=count(run)),
            controls=("space",), in_report=_prompt_spaces),
     Figure("free-directions", "Free directions of features", "Where is room left?", "room", (SpectrumMeasured,),
-           lambda run: room.free_directions(
+           lambda run: nullity_plots.free_directions(
                [e for e in run.events(SpectrumMeasured) if e.space not in spectra.PROMPT_SPACES], tasks=count(run)),
            when=lambda run: bool(moment_spaces(run, prompts=False))),
     Figure("directions-left", "Free directions over tasks", "How fast does the room run out?", "room",
            (SpectrumMeasured,),
-           lambda run, space, layer: room.directions_left(run.events(SpectrumMeasured), space=space, layer=layer,
-                                                          tasks=count(run)),
+           lambda run, space, layer: nullity_plots.directions_left(
+               run.events(SpectrumMeasured), space=space, layer=layer, tasks=count(run)),
            controls=("space", "layer"), in_report=_tightest, note=_TIGHTEST),
     Figure("spectrum-decay", "Spectrum", "Where does the cut fall?", "room", (SpectrumMeasured,),
            lambda run, space, layer, task=None: spectra.spectrum_decay(

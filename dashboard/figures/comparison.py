@@ -16,10 +16,10 @@ import plotly.graph_objects as go
 from cl_core.metrics import forgetting_over_time
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
+from dashboard.figures.event_arrays import mean_so_far
 from dashboard.figures.forks import mark_forks
 from dashboard.figures.layer_map import colour_bar
-from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import mean_so_far
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.lineage import Parting
 from dashboard.theme import DIVERGING, INK, percent, points, scale, signed, task_label, task_name
 
@@ -31,7 +31,7 @@ def accuracy_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Par
     """Average accuracy over the tasks seen so far, one line a run.
 
     Args:
-        matrices: run label → [rows, T] percent, NaN = not measured (`readings.accuracies`).
+        matrices: run label → [rows, T] percent, NaN = not measured (`event_arrays.accuracies`).
         forks: label of a run that shares its beginning with another → where its line begins (`lineage.partings`).
     """
     values = {label: mean_so_far(matrix) for label, matrix in matrices.items()}

@@ -12,9 +12,9 @@ import plotly.graph_objects as go
 
 from cl_core.events import ConceptorMeasured, InputsSurveyed, TradeOffMeasured
 from dashboard.figures.description import blank, describe
+from dashboard.figures.event_arrays import layer_task_table, sizes
 from dashboard.figures.layer_map import layer_map, map_height
-from dashboard.figures.lines import label_ends, task_ticks, thinned
-from dashboard.figures.readings import layer_task_table, sizes
+from dashboard.figures.plot_helpers import label_ends, task_ticks, thinned
 from dashboard.theme import INK, PALE, layer_name, number, percent, task_colour, task_name
 
 

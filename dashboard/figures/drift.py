@@ -10,9 +10,9 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import PromptsDrifted, UpdateMeasured
 from dashboard.figures.description import blank, describe
+from dashboard.figures.event_arrays import last_of_tasks, layer_task_table, sizes
 from dashboard.figures.layer_map import layer_map, layer_maps, map_height
-from dashboard.figures.lines import mark_boundaries
-from dashboard.figures.readings import last_of_tasks, layer_task_table, sizes
+from dashboard.figures.plot_helpers import mark_boundaries
 from dashboard.theme import INK, TEMPLATE, layer_name, number, percent, task_colour, task_name
 
 

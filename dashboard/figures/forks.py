@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, task_ticks
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, percent, task_name
 
 _DASHES = ("dash", "dot", "longdash", "longdashdot", "dashdot")

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from cl_core.events import ForwardTransferMeasured
 from cl_core.metrics import forward_transfer_over_time, rank_correlation
 from dashboard.figures.description import blank, describe, nothing
-from dashboard.figures.readings import task_count
+from dashboard.figures.event_arrays import task_count
 from dashboard.figures.subspaces import SOURCE, Measured, Tasks, learned, over_tasks
 from dashboard.theme import INK, number, points, task_colour, task_label, task_name
 

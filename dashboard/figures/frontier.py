@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.sweeps import Spot, best_within, frontier
-from cl_core.sweeps.frontier import spread
+from cl_core.sweeps import ParetoPoint, best_within, frontier
+from cl_core.sweeps.pareto import spread
 from dashboard.figures.description import blank, describe
 from dashboard.figures.labels import Box, place_labels
 from dashboard.theme import INK, PALE, faded, percent, points
@@ -20,7 +20,7 @@ _FADED = 0.35
 LABELLED = 14  # spots that are named in the figure; more are named under the pointer
 
 
-def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = "") -> go.Figure:
+def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout: str = "") -> go.Figure:
     """Learning accuracy against forgetting: a large mark is the mean over seeds of one setting, small ones its runs.
 
     Spots of one line are joined in their order, the order of the swept setting. Those that another dominates are faded.
@@ -53,7 +53,7 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
         what=(
             f"Large marks: one setting each, mean{' ± sd' if many else ''} over seed{'s' if many else ''} "
             f"{', '.join(map(str, seeds))}; small marks: its runs. "
-            + (f"Beside them: {escape(spots[0].knob)}. " if spots[0].knob and any(s.value for s in spots) else "")
+            + (f"Beside them: {escape(spots[0].setting)}. " if spots[0].setting and any(s.value for s in spots) else "")
             + ("Marks without a name have it under the pointer. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."
@@ -73,7 +73,7 @@ def plane(spots: Sequence[Spot], *, budget: float | None = None, readout: str = 
     )
 
 
-def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int) -> None:
+def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int) -> None:
     """One line of spots: the path, the runs, and a mark for every mean."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
@@ -119,7 +119,7 @@ def _line(figure: go.Figure, line: list[Spot], best: list[Spot], place: int) -> 
         )
 
 
-def _budget(figure: go.Figure, budget: float, chosen: Spot | None) -> None:
+def _budget(figure: go.Figure, budget: float, chosen: ParetoPoint | None) -> None:
     figure.layout.shapes += (
         go.layout.Shape(
             type="line", x0=budget, x1=budget, y0=0, y1=1, yref="y domain", line={"dash": "dot", "color": INK}
@@ -142,7 +142,7 @@ def _budget(figure: go.Figure, budget: float, chosen: Spot | None) -> None:
 
 
 def _name(
-    figure: go.Figure, spots: list[Spot], lines: list[str], x: tuple[float, float], y: tuple[float, float]
+    figure: go.Figure, spots: list[ParetoPoint], lines: list[str], x: tuple[float, float], y: tuple[float, float]
 ) -> bool:
     """Values beside their marks, and where there are several lines the name of each beside its last mark, in bold;
     whether a mark is left without."""
@@ -187,7 +187,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _best_told(budget: float | None, chosen: Spot | None) -> str:
+def _best_told(budget: float | None, chosen: ParetoPoint | None) -> str:
     if budget is None:
         return ""
     if chosen is None:
@@ -198,7 +198,7 @@ def _best_told(budget: float | None, chosen: Spot | None) -> str:
     )
 
 
-def _alt(spots: list[Spot], best: list[Spot]) -> str:
+def _alt(spots: list[ParetoPoint], best: list[ParetoPoint]) -> str:
     if not spots:
         return "No runs to draw."
     told = [

@@ -16,8 +16,8 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import ModalityGapMeasured
 from dashboard.figures.description import blank, describe, nothing
-from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import last_of_tasks, task_count
+from dashboard.figures.event_arrays import last_of_tasks, task_count
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, PALE, TEMPLATE, faded, number, task_colour, task_label
 
 TIES = 12  # pairs joined by a line

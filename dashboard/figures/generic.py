@@ -20,9 +20,9 @@ import plotly.graph_objects as go
 
 from cl_core.events import Event
 from dashboard.figures.description import blank, describe
+from dashboard.figures.event_arrays import sizes
 from dashboard.figures.layer_map import cells, colour_bar, layer_rows, map_height
-from dashboard.figures.lines import label_ends, mark_boundaries, task_ticks, thinned
-from dashboard.figures.readings import sizes
+from dashboard.figures.plot_helpers import label_ends, mark_boundaries, task_ticks, thinned
 from dashboard.theme import DIVERGING, INK, number, scale
 
 # Not measurements: the course of the run, means of what steps say, and what pages show without a figure.

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboard.figures.description import blank
-from dashboard.figures.lines import task_ticks
+from dashboard.figures.plot_helpers import task_ticks
 from dashboard.theme import SEQUENTIAL, TEMPLATE, layer_name, scale
 
 

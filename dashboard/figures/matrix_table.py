@@ -42,7 +42,7 @@ def matrix_table(
     """HTML of the cells a(i, j) with their numbers; unmeasured ones stay empty, those before learning are light.
 
     Args:
-        matrix: [rows, T] percent, NaN = not measured (`readings.accuracies`).
+        matrix: [rows, T] percent, NaN = not measured (`event_arrays.accuracies`).
         tasks: RunStarted.tasks, for titles and, under the pointer, classes.
         untrained: [T] accuracies before any training: a row of its own on top.
         through: last row to fill, from 0 (playing); None = all.

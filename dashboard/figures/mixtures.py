@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 
 from cl_core.events import IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured, SelectionMeasured
 from dashboard.figures.description import blank, describe, nothing
+from dashboard.figures.event_arrays import last_of_tasks
 from dashboard.figures.layer_map import layer_map, map_height
-from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import last_of_tasks
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, PALE, layer_name, number, percent, task_colour, task_label
 
 Tasks = Sequence[dict[str, Any]]

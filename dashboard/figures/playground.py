@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends
+from dashboard.figures.plot_helpers import label_ends
 from dashboard.theme import INK, PALE, percent, points, task_name
 
 Point = Mapping[str, Any]

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from cl_core.events import AccuracyMeasured
 from dashboard.figures.accuracy import PERCENT_AXIS, header
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, task_ticks
-from dashboard.figures.readings import READOUT_MEANING, accuracies, mean_so_far, readouts
+from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, mean_so_far, readouts
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, faded, percent, task_colour, task_name
 
 _DASHES = ("solid", "dash", "dashdot", "dot", "longdash")

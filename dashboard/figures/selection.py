@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from cl_core.events import SelectionMeasured
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
-from dashboard.figures.lines import label_ends, task_ticks
+from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import (
     INK,
     SEQUENTIAL,

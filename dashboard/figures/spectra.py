@@ -15,8 +15,8 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import SpectrumMeasured
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import band, decade_ticks, label_ends, thinned
-from dashboard.figures.readings import sizes
+from dashboard.figures.event_arrays import sizes
+from dashboard.figures.plot_helpers import band, decade_ticks, label_ends, thinned
 from dashboard.theme import (
     TEMPLATE,
     directions,

@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 
 from cl_core.events import SubspaceMeasured
 from dashboard.figures.description import blank, describe, nothing
+from dashboard.figures.event_arrays import task_count
 from dashboard.figures.layer_map import colour_bar, map_height
-from dashboard.figures.lines import decade_ticks, label_ends, task_ticks, thinned
-from dashboard.figures.readings import task_count
+from dashboard.figures.plot_helpers import decade_ticks, label_ends, task_ticks, thinned
 from dashboard.theme import (
     INK,
     PALE,

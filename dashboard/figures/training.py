@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from cl_core.events import StepEnded, TaskEnded
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import LIMIT, decade_ticks, label_ends, mark_boundaries, smoothed, thinned
+from dashboard.figures.plot_helpers import LIMIT, decade_ticks, label_ends, mark_boundaries, smoothed, thinned
 from dashboard.theme import INK, megabytes, number, percent, seconds, task_colour, task_name
 
 _DASHES = ("dot", "dash", "dashdot", "longdash", "longdashdot")

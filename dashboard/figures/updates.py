@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 
 from cl_core.events import SpectrumMeasured, StepEnded, UpdateMeasured
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends, layer_ticks, mark_boundaries, reference_bars, spread, thinned
-from dashboard.figures.readings import sizes
+from dashboard.figures.event_arrays import sizes
+from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_boundaries, reference_bars, spread, thinned
 from dashboard.figures.spectra import PROMPT_SPACES, of, short
 from dashboard.figures.training import first_steps
 from dashboard.theme import INK, PALE, number, percent, task_colour, task_name

@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import WeightSpectrumMeasured
 from dashboard.figures.description import describe, nothing
+from dashboard.figures.event_arrays import task_count
 from dashboard.figures.layer_map import cells, colour_bar, layer_rows, map_height
-from dashboard.figures.lines import decade_ticks, layer_ticks, reference_bars
-from dashboard.figures.readings import task_count
+from dashboard.figures.plot_helpers import decade_ticks, layer_ticks, reference_bars
 from dashboard.figures.weights import (
     LEAK_FLOOR,
     SOURCE,

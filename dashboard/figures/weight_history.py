@@ -15,8 +15,8 @@ from plotly.subplots import make_subplots
 
 from cl_core.events import WeightSpectrumMeasured
 from dashboard.figures.description import describe, nothing
-from dashboard.figures.lines import decade_ticks, label_ends, spread, task_ticks
-from dashboard.figures.readings import task_count
+from dashboard.figures.event_arrays import task_count
+from dashboard.figures.plot_helpers import decade_ticks, label_ends, spread, task_ticks
 from dashboard.figures.weights import LEAK_FLOOR, SOURCE, SPLIT, Measured, Tasks, place, tiny, tower_name, towers_of
 from dashboard.theme import INK, TEMPLATE, number, percent, task_colour, task_label
 

@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 
 from cl_core.events import WeightSpectrumMeasured
 from dashboard.figures.description import blank, describe, nothing
-from dashboard.figures.lines import band, decade_ticks, label_ends, thinned
-from dashboard.figures.readings import task_count
+from dashboard.figures.event_arrays import task_count
+from dashboard.figures.plot_helpers import band, decade_ticks, label_ends, thinned
 from dashboard.theme import INK, faded, layer_name, number, task_colour, task_label
 
 Tasks = Sequence[dict[str, Any]]

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from cl_core.whatif import RULES, Boundary, Prediction, Threshold, nullities, own_threshold, positions, predict
 from dashboard.figures.description import blank, describe
-from dashboard.figures.lines import label_ends
+from dashboard.figures.plot_helpers import label_ends
 from dashboard.theme import INK, PALE, TEMPLATE, layer_name, percent, task_name
 
 LABEL = "Computed from stored spectra, not retrained."

@@ -14,10 +14,10 @@ from plotly.subplots import make_subplots
 from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe, nothing
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, last_of_tasks, task_count, zero_shot
 from dashboard.figures.gap import DIAMOND, FIRST, SOURCE, Tasks, line_end, moment, moment_axis, moment_line
 from dashboard.figures.layer_map import colour_bar
-from dashboard.figures.lines import label_ends
-from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, last_of_tasks, task_count, zero_shot
+from dashboard.figures.plot_helpers import label_ends
 from dashboard.theme import (
     DIVERGING,
     INK,

@@ -9,8 +9,8 @@ import numpy as np
 from cl_core.events import AccuracyMeasured, ModalityGapMeasured
 from cl_core.metrics import last, learning_accuracy, transfer
 from dashboard.figures.accuracy import accuracy_matrix
+from dashboard.figures.event_arrays import zero_shot
 from dashboard.figures.gap import gap_over_tasks
-from dashboard.figures.readings import zero_shot
 from dashboard.figures.zero_shot_ability import general_accuracy, lost_before_learning, retrieval, zero_shot_lost
 from dashboard.lessons.lesson import (
     FINE_TUNED,

@@ -19,11 +19,11 @@ from cl_core.config import RunConfig
 from cl_core.events import AccuracyMeasured, Event, ModalityGapMeasured
 from dashboard.figures.accuracy import accuracy_matrix
 from dashboard.figures.comparison import matrix_difference
-from dashboard.figures.lines import decade_ticks
-from dashboard.figures.readings import accuracies
+from dashboard.figures.event_arrays import accuracies
+from dashboard.figures.plot_helpers import decade_ticks
 from dashboard.figures.readouts import readout_comparison
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.tail import Snapshot, log_of
 from dashboard.theme import percent, task_name, task_title
 
 Kind = TypeVar("Kind", bound=Event)
@@ -38,7 +38,7 @@ class RecordingMissing(Exception):
 
 
 class Recordings:
-    """The runs that travel with the program, by name. Read once for all viewers (`dashboard.tail`)."""
+    """The runs that travel with the program, by name. Read once for all viewers (`dashboard.run_log`)."""
 
     def log(self, name: str) -> Snapshot:
         """The whole recording; raises RecordingMissing."""

@@ -7,8 +7,8 @@ from typing import Any
 from cl_core.events import SpectrumMeasured
 from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig
+from dashboard.figures.nullity_plots import free_directions
 from dashboard.figures.playground import room_of_similar_tasks, threshold_profile
-from dashboard.figures.room import free_directions
 from dashboard.lessons.lesson import Drawing, Lesson, Link, RecordingMissing, Recordings, Step, matrix_of
 from dashboard.theme import percent
 from dashboard.widgets.playground_board import layer_names, recorded_points

@@ -6,7 +6,7 @@ import numpy as np
 
 from cl_core.events import AccuracyMeasured
 from cl_core.metrics import final_average_accuracy
-from dashboard.figures.readings import CLASS_INCREMENTAL, TASK_INCREMENTAL
+from dashboard.figures.event_arrays import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.readouts import readout_bars
 from dashboard.lessons.lesson import (
     PLAIN,

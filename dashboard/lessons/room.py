@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cl_core.events import SpectrumMeasured, StepEnded, UpdateMeasured
-from dashboard.figures.room import directions_left, free_directions
+from dashboard.figures.nullity_plots import directions_left, free_directions
 from dashboard.figures.spectra import energy_kept, of, spectrum_decay
 from dashboard.figures.training import update_norms
 from dashboard.figures.updates import update_residual

@@ -12,11 +12,11 @@ from cl_core.events import (
     PromptsDrifted,
     UpdateMeasured,
 )
-from dashboard.frame import Frame, choose, code, empty, learned_at_once, literal, not_measured, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
 from dashboard.verdicts import ATTENTION, attention_kept
-from dashboard.widgets.inspection import answer, inspected, more
+from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, literal, not_measured, show_figure
+from dashboard.widgets.inspection import answer, more, open_run_page
 
 ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
@@ -39,7 +39,7 @@ def answers(log: Snapshot, probe: int, image: int) -> str:
     return "The model's answer: " + "; ".join(said) + "." if said else ""
 
 
-def images_part(frame: Frame, log: Snapshot) -> None:
+def images_part(frame: ViewState, log: Snapshot) -> None:
     """One probe image: attention before, after, difference."""
     compared = log.events(AttentionCompared)
     probes = {e.clock.task: e for e in log.events(ProbesChosen)}
@@ -100,9 +100,9 @@ def images_part(frame: Frame, log: Snapshot) -> None:
         st.caption(said + " Margin: logit of the true class minus the best other.")
 
 
-def attention_part(frame: Frame, log: Snapshot) -> None:
+def attention_part(frame: ViewState, log: Snapshot) -> None:
     """Images first, then the layers' consistency."""
-    from dashboard.figures.readings import compared_later
+    from dashboard.figures.event_arrays import compared_later
 
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
@@ -155,7 +155,7 @@ def attention_part(frame: Frame, log: Snapshot) -> None:
                 show_figure("feature-drift", log)
 
 
-def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
+def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
     """Where the prompt tokens went."""
     drifted, updates = log.events(PromptsDrifted), log.events(UpdateMeasured)
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
@@ -202,7 +202,7 @@ def prompts_part(frame: Frame, log: Snapshot, layer: int) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         ATTENTION,
         "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
         key="attention",

@@ -11,13 +11,13 @@ from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError, RunConfig
 from cl_core.store import RunFolder, StoreError
-from cl_core.sweeps import Spot, Sweep, known_sweeps, load, spots, standing
-from cl_core.sweeps.frontier import FORK, OWN, differing, said, settings_of
+from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
+from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
-from dashboard.compared import Compared, meant, named, read, stream_of_run
-from dashboard.frame import begin_with, choose, code, current, empty, go_to, literal, panel, sentence, show_run
+from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
@@ -79,7 +79,7 @@ def _usual(index: RunIndex, shown: str | None) -> list[str]:
 # ---------------------------------------------------------------- panels
 
 
-def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
+def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) -> None:
     """The plane; a click on a run opens it, one on a mean puts its runs into the comparison."""
     from dashboard.figures.frontier import plane
 
@@ -94,7 +94,7 @@ def plane_panel(found: list[Spot], budget: float | None, readout: str) -> None:
         elif runs:
             state["runs"] = runs[:MOST]
 
-    panel(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
+    show_plot(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
     st.caption("A click on a run opens it; on the mean of several seeds, compares these runs below.")
     if state.pop("_open_run", False):
         go_to("pages/run.py")
@@ -110,9 +110,9 @@ def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
         forks = {name: parting for name, parting in forks.items() if {name, parting.carrier} <= matrices.keys()}
     left, right = st.columns(2)
     with left:
-        panel(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
+        show_plot(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
     with right:
-        panel(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
+        show_plot(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
 
 
 def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
@@ -133,7 +133,7 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
             "not classes.",
             icon=":material/info:",
         )
-    panel(
+    show_plot(
         matrix_difference,
         matrices[first],
         matrices[second],
@@ -191,14 +191,14 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
     """Its finished runs, and below the choice how far it is; looks again while somebody works on it."""
     runs = runs_folder()
     try:
-        now = standing(sweep, runs)
+        now = sweep_status(sweep, runs)
     except (StoreError, ConfigError) as error:
         st.error(sentence(error))
         return []
 
     def body() -> None:
         try:
-            newer = standing(sweep, runs)
+            newer = sweep_status(sweep, runs)
         except (StoreError, ConfigError) as error:
             st.error(sentence(error))
             return

@@ -12,10 +12,10 @@ import streamlit as st
 
 from cl_core.store import StoreError
 from dashboard.changes import unpack, viewing
-from dashboard.frame import Frame, code, current, empty, go_to, literal, sentence, show_run
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
-from dashboard.tail import Snapshot, log_of
 from dashboard.theme import megabytes
+from dashboard.view_state import ViewState, code, current, empty, go_to, literal, sentence, show_run
 
 LIBRARY = 4.9e6  # bytes of the plotting library in a report
 LARGEST = 200  # MB that the server takes from a browser
@@ -50,7 +50,7 @@ def stored_bytes(log: Snapshot) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def offers(frame: Frame, log: Snapshot) -> None:
+def offers(frame: ViewState, log: Snapshot) -> None:
     """The three files, each with what it holds."""
     stored, so_far = stored_bytes(log), ", so far" if frame.live else ""
     held = frame.live or log.status().pid is not None
@@ -106,7 +106,7 @@ def offer(label: str, about: str, so_far: str = "", *, key: str, **button: Any) 
         st.download_button(label, key=key, on_click="ignore", **button)
 
 
-def preview(frame: Frame, log: Snapshot) -> None:
+def preview(frame: ViewState, log: Snapshot) -> None:
     """What the report will hold: sections and what is in them."""
     from dashboard.figures.catalogue import SECTIONS, contents
     from dashboard.report import facts

@@ -7,11 +7,11 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
 from cl_core.summary import ZERO_SHOT, measures
-from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
-from dashboard.frame import choose, empty, literal, not_measured, show_figure
-from dashboard.tail import Snapshot
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
-from dashboard.widgets.inspection import inspected
+from dashboard.view_state import choose, empty, literal, not_measured, show_figure
+from dashboard.widgets.inspection import open_run_page
 
 SIDE = 96  # screen pixels of a lost image
 SHOWN = 24  # lost images drawn at most
@@ -174,7 +174,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "Forgetting",
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",

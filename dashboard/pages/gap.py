@@ -7,8 +7,11 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
 from cl_core.registry import METHODS
-from dashboard.frame import (
-    Frame,
+from dashboard.run_log import Snapshot
+from dashboard.theme import number, percent, points, task_label, task_name
+from dashboard.verdicts import JOINT, joint_space_kept
+from dashboard.view_state import (
+    ViewState,
     code,
     empty,
     learned_at_once,
@@ -16,10 +19,7 @@ from dashboard.frame import (
     not_measured,
     show_figure,
 )
-from dashboard.tail import Snapshot
-from dashboard.theme import number, percent, points, task_label, task_name
-from dashboard.verdicts import JOINT, joint_space_kept
-from dashboard.widgets.inspection import answer, inspected, more, offer_runs, shown_instead
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
 
 
 def reads_texts(method: str) -> bool:
@@ -27,7 +27,7 @@ def reads_texts(method: str) -> bool:
     return method not in METHODS or METHODS[method].needs != "vit"
 
 
-def nothing_yet(frame: Frame, log: Snapshot) -> None:
+def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     """Why nothing was measured, in one sentence."""
     config = log.config
     if config is not None and not reads_texts(config.method):
@@ -139,7 +139,7 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     """The run's tasks: accuracy lost before they are learned, and pictures against class texts."""
     from dashboard.figures import zero_shot_ability
-    from dashboard.figures.readings import zero_shot
+    from dashboard.figures.event_arrays import zero_shot
 
     accuracies, similar = log.events(AccuracyMeasured), log.events(SimilaritiesMeasured)
     st.markdown("### The tasks of this run")
@@ -165,7 +165,9 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 
 
 def show() -> None:
-    opened = inspected(JOINT, "The two clouds of pictures and texts appear here as soon as there is a run.", key="gap")
+    opened = open_run_page(
+        JOINT, "The two clouds of pictures and texts appear here as soon as there is a run.", key="gap"
+    )
     if opened is None:
         return
     frame, log = opened

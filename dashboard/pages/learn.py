@@ -7,12 +7,12 @@ from typing import Any
 import streamlit as st
 
 from cl_core.presets import PRESETS
-from dashboard.frame import code, describe_panel, go_to, literal, sentence
 from dashboard.lessons import LESSONS
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import ALIKE, Guess, Lesson, RecordingMissing, Recordings, Step, filled
 from dashboard.theme import percent, seconds
+from dashboard.view_state import code, describe_panel, go_to, literal, sentence
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_run
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.frame import choose, empty, show_figure
-from dashboard.tail import Snapshot
-from dashboard.widgets.inspection import inspected
+from dashboard.run_log import Snapshot
+from dashboard.view_state import choose, empty, show_figure
+from dashboard.widgets.inspection import open_run_page
 
 
 def table(log: Snapshot) -> None:
@@ -30,7 +30,7 @@ def table(log: Snapshot) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "All measurements", "Everything that a run measures is listed here as soon as there is one.", key="measurements"
     )
     if opened is None:

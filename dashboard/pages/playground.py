@@ -11,7 +11,6 @@ from cl_core.events import Clock
 from cl_core.playground.frontier import neutral, points, row_of, text_of
 from cl_core.playground.recording import spectrum_events
 from cl_core.playground.settings import ACTIVATIONS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
-from dashboard.frame import describe_panel, go_to, literal, sentence
 from dashboard.playground_controls import (
     CUT_TITLES,
     RULE_TITLES,
@@ -23,6 +22,7 @@ from dashboard.playground_controls import (
 from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
+from dashboard.view_state import describe_panel, go_to, literal, sentence
 from dashboard.widgets.playground_board import board_record, layer_names, playground_board, positions, recorded_points
 from dashboard.widgets.projection_plane import projection_plane
 

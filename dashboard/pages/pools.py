@@ -13,21 +13,21 @@ from cl_core.events import (
     ResidualMeasured,
     SelectionMeasured,
 )
-from dashboard.frame import (
-    Frame,
+from dashboard.run_log import Snapshot
+from dashboard.theme import layer_name, number, percent, task_label, task_name
+from dashboard.view_state import (
+    ViewState,
     empty,
     learned_at_once,
     literal,
     not_measured,
     show_figure,
 )
-from dashboard.tail import Snapshot
-from dashboard.theme import layer_name, number, percent, task_label, task_name
-from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
+from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
 from dashboard.widgets.shared_controls import hide
 
 
-def nothing_yet(frame: Frame, log: Snapshot) -> None:
+def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     """Why nothing was measured, in one sentence."""
     config = log.config
     if config is not None and not config.diagnostics.selection:
@@ -141,7 +141,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
 
 
 def show() -> None:
-    opened = inspected(
+    opened = open_run_page(
         "Prompt pools", "What pictures take from a pool of prompts appears here as soon as there is a run.", key="pools"
     )
     if opened is None:

@@ -23,11 +23,11 @@ from cl_core.questions import (
 )
 from cl_core.store import HELD, RunFolder, StoreError
 from dashboard import launch
-from dashboard.frame import choose, code, go_to, literal, sentence, show_run
 from dashboard.progress import progress
+from dashboard.run_log import log_of
 from dashboard.runs import run_folders, runs_folder, runs_index
-from dashboard.tail import log_of
 from dashboard.theme import seconds, task_name
+from dashboard.view_state import choose, code, go_to, literal, sentence, show_run
 from dashboard.widgets.control_bar import STATES
 
 BEAT = 2.0  # seconds between looks while runs are trained

@@ -18,19 +18,19 @@ from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
 from dashboard.changes import viewing
-from dashboard.figures.readings import accuracies
-from dashboard.frame import Frame, code, current, literal, panel, run_title, sentence, show_figure
+from dashboard.figures.event_arrays import accuracies
 from dashboard.progress import progress
+from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
-from dashboard.tail import Log, Snapshot, log_of
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
+from dashboard.view_state import ViewState, code, current, literal, run_title, sentence, show_figure, show_plot
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
-from dashboard.widgets.headline_numbers import headline_numbers
-from dashboard.widgets.knob_panel import knob_panel
 from dashboard.widgets.launch_form import launch_form
+from dashboard.widgets.live_settings_panel import live_settings_panel
 from dashboard.widgets.preview import skipped_files
 from dashboard.widgets.smaller_batch import smaller_batch
+from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.task_timeline import Chip, task_timeline
 
 
@@ -69,7 +69,7 @@ def timeline(log: Snapshot, state: str) -> None:
     task_timeline(chips, key="run-timeline")
 
 
-def banner(frame: Frame, log: Snapshot, state: str) -> None:
+def banner(frame: ViewState, log: Snapshot, state: str) -> None:
     """One sentence on how the run stands, and what can be done next; nothing while it simply runs."""
     status = log.status()
     refused = log.events(CommandRefused)
@@ -121,7 +121,7 @@ def _because(reason: str) -> str:
     return f" ({literal(reason)})" if reason else ""
 
 
-def failure(frame: Frame, log: Snapshot) -> None:
+def failure(frame: ViewState, log: Snapshot) -> None:
     """Cause, last lines of the log, what survived, what to do."""
     failed, status, stand = log.latest(RunFailed), log.status(), progress(log)
     reason = failed.reason if failed else status.reason or "the worker ended with an error"
@@ -208,10 +208,10 @@ def figures() -> None:
             relatives(frame, plan.trained_tasks)
 
 
-def relatives(frame: Frame, stages: int) -> None:
+def relatives(frame: ViewState, stages: int) -> None:
     """The run beside its parent and its forks, their shared past once."""
+    from dashboard.figures.event_arrays import mean_so_far
     from dashboard.figures.forks import Branch, average_over_forks
-    from dashboard.figures.readings import mean_so_far
 
     branches = []
     for folder, fork in family(runs_index(), frame.run):
@@ -221,7 +221,7 @@ def relatives(frame: Frame, stages: int) -> None:
             Branch(folder.name, means, fork.after_task, _changes(fork)) if fork else Branch(folder.name, means)
         )
     if len(branches) > 1:
-        panel(average_over_forks, tuple(branches), tasks=stages, key="run-forks")
+        show_plot(average_over_forks, tuple(branches), tasks=stages, key="run-forks")
 
 
 def _changes(fork: Fork) -> str:
@@ -306,7 +306,7 @@ def show() -> None:
         if viewing():
             pass
         elif state in ("running", "paused"):
-            knob_panel(frame)
+            live_settings_panel(frame)
         elif state in ("finished", "stopped", "failed", "gone"):
             fork_form(frame)
     if skipped := log.latest(PicturesSkipped):

@@ -19,11 +19,11 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from cl_core.registry import METHODS
-from dashboard.frame import Frame, choose, empty, learned_at_once, not_measured, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 from dashboard.verdicts import ROOM
-from dashboard.widgets.inspection import inspected, offer_runs
+from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, show_figure
+from dashboard.widgets.inspection import offer_runs, open_run_page
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.shared_controls import hide
 from dashboard.widgets.weight_spectra import weights
@@ -34,7 +34,7 @@ CONCEPTORS = "conceptors"
 
 def families(log: Snapshot) -> list[str]:
     """What this run has spectra of."""
-    from dashboard.figures.readings import spaces
+    from dashboard.figures.event_arrays import spaces
     from dashboard.figures.spectra import PROMPT_SPACES
 
     found = set(spaces(log.events(SpectrumMeasured)))
@@ -56,7 +56,7 @@ def works_on_prompts(method: str) -> bool:
     return method not in METHODS or METHODS[method].needs == "vit"
 
 
-def nothing_yet(frame: Frame, log: Snapshot) -> None:
+def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     """Why there is no spectrum, in one sentence."""
     config = log.config
     asked = config is None or config.diagnostics.spectra or config.diagnostics.weights
@@ -129,7 +129,9 @@ def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
 
 
 def show() -> None:
-    opened = inspected(ROOM, "Singular values per layer and task appear here as soon as there is a run.", key="spectra")
+    opened = open_run_page(
+        ROOM, "Singular values per layer and task appear here as soon as there is a run.", key="spectra"
+    )
     if opened is None:
         return
     frame, log = opened

@@ -8,10 +8,13 @@ import streamlit as st
 from cl_core.events import AccuracyMeasured
 from cl_core.presets import PRESETS
 from dashboard import launch
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, zero_shot
 from dashboard.figures.matrix_table import matrix_table
-from dashboard.figures.readings import TASK_INCREMENTAL, accuracies, headline_of, zero_shot
-from dashboard.frame import (
-    Frame,
+from dashboard.run_log import Log
+from dashboard.runs import runs_folder, runs_index, summary
+from dashboard.theme import MISSING, percent, points, seconds
+from dashboard.view_state import (
+    ViewState,
     code,
     current,
     describe_panel,
@@ -22,12 +25,9 @@ from dashboard.frame import (
     sentence,
     show_run,
 )
-from dashboard.runs import runs_folder, runs_index, summary
-from dashboard.tail import Log
-from dashboard.theme import MISSING, percent, points, seconds
 from dashboard.widgets.control_bar import STATES, state_of
-from dashboard.widgets.headline_numbers import headline_numbers
 from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.trade_off import trade_off
 
 LISTED = 30  # runs in the list, newest first
@@ -37,7 +37,7 @@ BESIDE = "sequential-micro"  # the comparison offered with it
 LESSON = "forgetting"  # offered to who is new; by name: the lessons themselves bring all figures along
 
 
-def matrix_panel(frame: Frame, log: Log) -> None:
+def matrix_panel(frame: ViewState, log: Log) -> None:
     """The accuracy matrix, which can be played row by row."""
     measured, plan = log.events(AccuracyMeasured), log.started()
     matrix, untrained = accuracies(measured, rows=plan.trained_tasks if plan else None), zero_shot(measured)
@@ -101,7 +101,7 @@ def matrix_panel(frame: Frame, log: Log) -> None:
         )
 
 
-def about_run(frame: Frame, log: Log) -> None:
+def about_run(frame: ViewState, log: Log) -> None:
     """What this run is and its three numbers."""
     config = log.config
     matrix = accuracies(log.events(AccuracyMeasured))

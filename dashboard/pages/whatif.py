@@ -8,17 +8,17 @@ import streamlit as st
 
 from cl_core.events import SpectrumMeasured
 from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
-from dashboard.frame import Frame, choose, code, empty, learned_at_once, not_measured, panel
+from dashboard.run_log import log_of
 from dashboard.runs import runs_index
-from dashboard.tail import log_of
 from dashboard.theme import change, layer_name, percent, task_name
-from dashboard.widgets.inspection import inspected, offer_runs, shown_instead
+from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
 from dashboard.widgets.threshold_fork import judged, stored, try_it
 
 NOBODY = "none"
 
 
-def nothing_yet(frame: Frame) -> None:
+def nothing_yet(frame: ViewState) -> None:
     """Why there is nothing to move."""
     if frame.live:
         empty(
@@ -189,7 +189,7 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
 
 
 def show() -> None:
-    opened = inspected("What if", "A threshold to move appears here as soon as there is a run.", key="whatif")
+    opened = open_run_page("What if", "A threshold to move appears here as soon as there is a run.", key="whatif")
     if opened is None:
         return
     frame, log = opened
@@ -226,10 +226,10 @@ def show() -> None:
     bars(boundary, threshold, steps)
     try_it(frame, boundary, threshold)
     if steps:
-        panel(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
+        show_plot(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
     if boundary.energies is not None:
         beside = others(boundary, frame.run)
-        panel(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
+        show_plot(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
     with st.expander("All numbers", key="whatif-numbers-table"):
         st.dataframe(now(boundary, threshold), hide_index=True)
         st.caption(f"{LABEL} At {threshold.text()}.")

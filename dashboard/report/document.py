@@ -25,7 +25,7 @@ from dashboard.figures.catalogue import SECTIONS, contents, in_report
 from dashboard.figures.plot_json import browser_json, browser_record
 from dashboard.report import facts
 from dashboard.report.text import html_of, inline
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,14 +37,14 @@ POLICY = (
 _HERE = Path(__file__).parent
 
 
-def report(log: Snapshot, *, knobs: Sequence[Mapping[str, Any]] | None = None) -> str:
+def report(log: Snapshot, *, described: Sequence[Mapping[str, Any]] | None = None) -> str:
     """The run as one HTML page.
 
     Args:
         log: the run; one still in training is marked "so far".
-        knobs: the method's settings as `config.describe` gives them; None: they are asked for, which takes seconds.
+        settings: the method's settings as `config.describe` gives them; None: they are asked for, which takes seconds.
     """
-    known = _knobs(log) if knobs is None else knobs
+    known = _described(log) if described is None else described
     title = facts.private(log, log.title)
     chapters, drawn, listed = [], 0, []
     for key, parts in contents(log):
@@ -238,15 +238,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> st
     )
 
 
-def _settings(log: Snapshot, knobs: Sequence[Mapping[str, Any]]) -> str:
+def _settings(log: Snapshot, described: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         '<section id="settings"><h2>Settings</h2>',
         "<p>Marked with a dot and in bold: what differs from the preset or, where that says nothing, from the default; "
         "the usual value stands beside it."
-        + ("" if knobs else " Settings of the method that were not named have its defaults and are not listed.")
+        + ("" if described else " Settings of the method that were not named have its defaults and are not listed.")
         + "</p>",
     ]
-    for title, rows in facts.settings(log, knobs):
+    for title, rows in facts.settings(log, described):
         lines = "".join(
             f'<tr{" class=differs" if row.differs else ""}><th scope="row">{escape(row.name)}</th>'
             f"<td>{escape(row.value or 'not set')}</td>"
@@ -273,12 +273,12 @@ def _foot() -> str:
     )
 
 
-def _knobs(log: Snapshot) -> Sequence[Mapping[str, Any]]:
+def _described(log: Snapshot) -> Sequence[Mapping[str, Any]]:
     """The method's settings, asked of a process of its own; none where training is not installed."""
-    from dashboard.knobs import knobs_of
+    from dashboard.method_settings import settings_of
 
     try:
-        return knobs_of(log.config.method) if log.config else []
+        return settings_of(log.config.method) if log.config else []
     except (StoreError, ConfigError):
         return []
 

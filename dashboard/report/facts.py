@@ -1,6 +1,6 @@
 """What a report says in words and numbers: who was trained on what, how it ended, its settings, what to be careful of.
 
-Texts of a run's files are cut to names here (`cl_core.export.names_only`); escaping is the page's business.
+Texts of a run's files are cut to names here (`cl_core.export.redact_paths`); escaping is the page's business.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from cl_core.events import (
     RunStarted,
     TaskEnded,
 )
-from cl_core.export import known_paths, names_only
+from cl_core.export import known_paths, redact_paths
 from cl_core.presets import PRESETS
 from cl_core.registry import METHODS
 from cl_core.store import RunReader, StoreError
 from cl_core.summary import ZERO_SHOT, definition, measures
-from dashboard.figures.readings import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
-from dashboard.headline import FROM_THE_START, LEARNED, MORE
-from dashboard.tail import Snapshot
+from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
+from dashboard.run_log import Snapshot
+from dashboard.summary_metrics import FROM_THE_START, LEARNED, MORE
 from dashboard.theme import seconds, task_label, task_name
 
 Pairs = list[tuple[str, str]]
@@ -39,7 +39,7 @@ LISTED = 20  # skipped pictures named one by one
 
 def private(log: Snapshot, value: Any) -> Any:
     """`value` without the folders of the machine that trained."""
-    return names_only(value, known_paths(log.config, log.path.resolve(), Path(log.path)))
+    return redact_paths(value, known_paths(log.config, log.path.resolve(), Path(log.path)))
 
 
 def unfinished(log: Snapshot) -> bool:
@@ -227,11 +227,11 @@ class Setting:
         return self.value != self.usual and self.usual != ""
 
 
-def settings(log: Snapshot, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
+def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
     """(group, settings) of the run, with the preset's value or else the default beside each.
 
     Args:
-        knobs: the method's settings as `config.describe` gives them; without them only those that were named.
+        settings: the method's settings as `config.describe` gives them; without them only those that were named.
     """
     config = log.config
     if config is None:
@@ -248,7 +248,7 @@ def settings(log: Snapshot, knobs: Sequence[Mapping[str, Any]] = ()) -> list[tup
             "preset" if same and row["name"] in base.settings else "default",
             row.get("help", ""),
         )
-        for row in (knobs or [{"name": name} for name in config.settings])
+        for row in (described or [{"name": name} for name in config.settings])
     ]
     groups = [("Method", own)] if own else []
     if config.trained_elsewhere:  # the settings of our own training say nothing about it

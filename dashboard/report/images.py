@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dashboard.figures.catalogue import contents, in_report
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -13,11 +13,11 @@ from cl_core.events import CommandRefused, KnobTurned, StateChanged, StepEnded
 from cl_core.store import HELD, RunStatus, StoreError
 from dashboard import guard, launch
 from dashboard.changes import viewing
-from dashboard.frame import SHARED, Frame, choose_run, current, go_to, sentence
 from dashboard.progress import Progress, progress
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.tail import Snapshot, log_of
 from dashboard.theme import seconds, task_name
+from dashboard.view_state import SHARED, ViewState, choose_run, current, go_to, sentence
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
@@ -68,7 +68,11 @@ def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> Non
 def run_menu() -> None:
     """What can be done with the chosen run beside looking at it."""
     with st.popover(
-        "This run", icon=":material/more_vert:", type="tertiary", key="run-menu", help="This run: export, all measurements"
+        "This run",
+        icon=":material/more_vert:",
+        type="tertiary",
+        key="run-menu",
+        help="This run: export, all measurements",
     ):
         for label, icon, page in (
             ("Export", "ios_share", "pages/export.py"),
@@ -112,7 +116,7 @@ def class_room_link() -> None:
     )
 
 
-def drawn_from(frame: Frame) -> tuple[object, ...]:
+def drawn_from(frame: ViewState) -> tuple[object, ...]:
     """What the page around the bar was drawn from: if it differs, the page is drawn again."""
     return (
         frame.run,
@@ -123,7 +127,7 @@ def drawn_from(frame: Frame) -> tuple[object, ...]:
     )
 
 
-def state_of(frame: Frame) -> str:
+def state_of(frame: ViewState) -> str:
     """The state as the page says it: the store's, or "starting" while a worker loads."""
     log = frame.whole_log
     if log is None:
@@ -147,7 +151,7 @@ def _bar(follow: bool) -> None:
             _say_and_offer(frame, log)
 
 
-def _say_and_offer(frame: Frame, log: Snapshot) -> None:
+def _say_and_offer(frame: ViewState, log: Snapshot) -> None:
     state, status = state_of(frame), log.status()
     stand = progress(log)
     icon, word = STATES.get(state, (":material/help:", state))
@@ -180,7 +184,7 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
     return " · estimating time left" if left is None else f" · {seconds(max(1.0, left))} left"
 
 
-def _transport(frame: Frame, log: Snapshot, state: str, status: RunStatus) -> None:
+def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -> None:
     """Buttons that fit the state."""
     waiting = pending(log) is not None
     if viewing():
@@ -233,7 +237,7 @@ def _transport(frame: Frame, log: Snapshot, state: str, status: RunStatus) -> No
     _freezing(frame, log)
 
 
-def _freezing(frame: Frame, log: Snapshot) -> None:
+def _freezing(frame: ViewState, log: Snapshot) -> None:
     """The button that holds the figures still, or lets them follow again: for this tab alone."""
     if frame.frozen:
         count = len(log.of(StepEnded)) - len(frame.log.of(StepEnded)) if frame.log else 0
@@ -296,7 +300,7 @@ def _freeze(run: str | None, seq: int | None) -> None:
         st.session_state["_frozen"] = (run, seq)
 
 
-def resume_here(frame: Frame) -> None:
+def resume_here(frame: ViewState) -> None:
     """A button that goes on with a run that has ended early: from its newest checkpoint."""
     log = frame.whole_log
     if log is None or frame.recording or viewing() or not log.status().resumable:

@@ -6,19 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.changes import changeable
 from cl_core.config import ConfigError
-from cl_core.store import Checkpoint, StoreError, boundaries, in_force
+from cl_core.config_changes import changeable
+from cl_core.store import Checkpoint, StoreError, boundaries, effective_config
 from dashboard import launch
-from dashboard.frame import Frame, literal, sentence, show_next
-from dashboard.knobs import knobs_of
-from dashboard.tail import Snapshot
+from dashboard.method_settings import settings_of
+from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
-from dashboard.widgets.knob_inputs import knob_inputs
+from dashboard.view_state import ViewState, literal, sentence, show_next
+from dashboard.widgets.setting_inputs import setting_inputs
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 
-def fork_form(frame: Frame) -> None:
+def fork_form(frame: ViewState) -> None:
     """A switch, and below it the form; nothing where there is no boundary to go on from."""
     log = frame.whole_log
     plan = log.started() if log else None
@@ -54,16 +54,16 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     left = ", ".join(task_name(task) for task in range(after, tasks))
     st.markdown(f"Everything up to {task_name(after - 1)} stays as it was trained; {left} will be trained anew.")
     try:
-        config = in_force(log.folder, places[after].seq)
-        knobs, training = changeable(knobs_of(config.method))
+        config = effective_config(log.folder, places[after].seq)
+        described, training = changeable(settings_of(config.method))
     except (StoreError, ConfigError) as error:
         st.warning(sentence(error))
         return
     settings: dict[str, Any] = {}
     st.markdown("Settings of the method")
-    settings |= knob_inputs(knobs, config.settings, f"fork-{log.name}-{after}")
+    settings |= setting_inputs(described, config.settings, f"fork-{log.name}-{after}")
     st.markdown("Training")
-    changed = knob_inputs(training, vars(config.training), f"fork-training-{log.name}-{after}")
+    changed = setting_inputs(training, vars(config.training), f"fork-training-{log.name}-{after}")
     settings |= {f"training.{key}": value for key, value in changed.items()}
     said = ", ".join(f"{key.removeprefix('training.')} = {value}" for key, value in settings.items())
     st.caption(  # always a line: the button below must not move while it is pressed

@@ -8,20 +8,20 @@ from contextlib import contextmanager
 import streamlit as st
 
 from cl_core.events import Event
-from dashboard.frame import (
-    Frame,
+from dashboard.run_log import Log
+from dashboard.runs import holding, runs_index
+from dashboard.theme import task_name
+from dashboard.view_state import (
+    ViewState,
     current,
     empty,
     literal,
     sentence,
     show_run,
 )
-from dashboard.runs import holding, runs_index
-from dashboard.tail import Log
-from dashboard.theme import task_name
 
 
-def inspected(title: str, promise: str, *, key: str) -> tuple[Frame, Log] | None:
+def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log] | None:
     """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
     nothing to inspect.
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.at_hand import models_at_hand
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, StreamConfig, TrainingConfig, describe
+from cl_core.hf_cache import models_at_hand
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, lookup
 from cl_core.store import StoreError
-from dashboard.frame import literal, sentence, show_next
-from dashboard.knobs import knobs_of
+from dashboard.method_settings import settings_of
 from dashboard.theme import seconds
-from dashboard.widgets.knob_inputs import knob_inputs
+from dashboard.view_state import literal, sentence, show_next
 from dashboard.widgets.preview import preview
+from dashboard.widgets.setting_inputs import setting_inputs
 from dashboard.widgets.starting import can_train, say_trouble, start_run
 
 OWN = "own choice"  # instead of a preset: method, backbone, stream by name
@@ -156,20 +156,20 @@ def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     settings: dict[str, Any] = {}
     try:
         with st.spinner("Reading the settings of all methods…"):
-            knobs = knobs_of(usual.method)
+            described = settings_of(usual.method)
     except StoreError as error:
         st.warning(sentence(error))
     else:
         st.markdown(f"Settings of {literal(usual.method)}")
-        settings = knob_inputs(knobs, usual.settings, f"knob-{usual.method}-{usual.preset}-{usual.backbone}")
+        settings = setting_inputs(described, usual.settings, f"knob-{usual.method}-{usual.preset}-{usual.backbone}")
     st.markdown("Training")
-    training = knob_inputs(
+    training = setting_inputs(
         [row for row in describe(TrainingConfig) if row["name"] != "epochs"], vars(usual.training), "training"
     )
     st.markdown("Measured besides accuracy")
-    diagnostics = knob_inputs(describe(DiagnosticsConfig), vars(usual.diagnostics), "diagnostics")
+    diagnostics = setting_inputs(describe(DiagnosticsConfig), vars(usual.diagnostics), "diagnostics")
     st.markdown("Stream; lists are separated by commas")
-    stream = knob_inputs(
+    stream = setting_inputs(
         [row for row in describe(StreamConfig) if row["name"] != "tasks"], vars(usual.stream_settings), "stream"
     )
     return settings, training, diagnostics, stream

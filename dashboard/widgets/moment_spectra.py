@@ -7,16 +7,16 @@ from typing import Any
 import streamlit as st
 
 from cl_core.events import SpectrumMeasured, StepEnded, TradeOffMeasured, UpdateMeasured
-from dashboard.frame import choose, not_measured, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import directions, layer_name, number, percent, task_name
 from dashboard.verdicts import room_left
+from dashboard.view_state import choose, not_measured, show_figure
 from dashboard.widgets.inspection import answer, more, shown_instead
 
 
 def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
     """The shared control of what the spectrum is taken of; a single one is not offered."""
-    from dashboard.figures.readings import spaces
+    from dashboard.figures.event_arrays import spaces
     from dashboard.figures.spectra import button
 
     found = {button(space): space for space in spaces(measured)}
@@ -86,8 +86,8 @@ def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
 def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts: bool) -> None:
     """Everything this page draws of a second moment's spectra."""
     from dashboard.figures import spectra
+    from dashboard.figures.event_arrays import sizes, spaces
     from dashboard.figures.layer_map import map_height
-    from dashboard.figures.readings import sizes, spaces
 
     measured = log.events(SpectrumMeasured)
     shown_as = spectra.button(space)

@@ -10,9 +10,9 @@ import streamlit as st
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.estimate import in_words
 from cl_core.store import StoreError
-from dashboard.frame import literal, sentence
-from dashboard.named_things import AUGMENTATION, about_backbone, samples_of
+from dashboard.inspect_inputs import AUGMENTATION, about_backbone, samples_of
 from dashboard.theme import megabytes, task_label
+from dashboard.view_state import literal, sentence
 
 FRESH = 60.0  # seconds after which a folder is looked at again
 NAMED = 12  # classes said per task

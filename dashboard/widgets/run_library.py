@@ -10,10 +10,10 @@ import streamlit as st
 
 from cl_core.store import Note, RunFolder, StoreError, aside
 from dashboard.changes import annotate, bring_back, delete_for_good, put_aside, viewing
-from dashboard.frame import code, go_to, literal, sentence, show_run
 from dashboard.library import COLUMNS, LISTED, USUAL, Line, lines, search, table
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import megabytes
+from dashboard.view_state import code, go_to, literal, sentence, show_run
 
 TALL = 420  # pixels of the table at most
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.events import ProbesChosen
-from dashboard.frame import NEWEST, USUAL, Frame, choose, depth_of
 from dashboard.theme import task_name
+from dashboard.view_state import NEWEST, USUAL, ViewState, choose, depth_of
 
 LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
 VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
 _HERE = Path(__file__).parent
 
 
-def shared_controls(frame: Frame) -> None:
+def shared_controls(frame: ViewState) -> None:
     """Draw them for the chosen run; `frame.task`, `.layer`, `.probe` and `.image` say what is chosen."""
     log = frame.log
     probes = {event.clock.task: len(event.labels) for event in log.events(ProbesChosen)} if log else {}

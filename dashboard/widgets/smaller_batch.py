@@ -9,8 +9,8 @@ import streamlit as st
 from cl_core.config import RunConfig
 from cl_core.store import boundaries
 from dashboard import launch
+from dashboard.run_log import Log
 from dashboard.runs import runs_folder
-from dashboard.tail import Log
 from dashboard.theme import task_name
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 

@@ -13,8 +13,8 @@ from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
 from dashboard.changes import viewing
-from dashboard.frame import sentence, show_run
 from dashboard.runs import runs_folder, runs_index
+from dashboard.view_state import sentence, show_run
 
 
 def can_train() -> bool:

@@ -12,14 +12,14 @@ from cl_core.config import ConfigError, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import StoreError
-from cl_core.sweeps import Standing, Sweep, axis
+from cl_core.sweeps import Sweep, SweepStatus, axis
 from cl_core.sweeps.local import cores
 from dashboard import launch
 from dashboard.changes import ask_to_stop
-from dashboard.frame import code, literal, sentence
-from dashboard.knobs import knobs_of
+from dashboard.method_settings import settings_of
 from dashboard.runs import runs_folder
 from dashboard.theme import seconds
+from dashboard.view_state import code, literal, sentence
 from dashboard.widgets.starting import can_train
 
 ALONE = "none"  # no second setting is turned
@@ -99,7 +99,7 @@ def sweep_form() -> None:
         st.error(sentence(st.session_state["_sweep_trouble"]))
 
 
-def sweep_progress(sweep: Sweep, now: Standing, workers: int) -> bool:
+def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
     """How far a sweep is, with the button that stops it or goes on; whether somebody works on it."""
     runs, count = runs_folder(), len(now.runs)
     busy, failed = launch.sweeping(runs, sweep.name), now.of("failed")
@@ -165,7 +165,7 @@ def _stop(name: str) -> None:
 def _numbers(method: str) -> list[dict[str, Any]]:
     """The method's settings and those of training, the ones with numbers first; empty if they could not be read."""
     try:
-        rows = knobs_of(method)
+        rows = settings_of(method)
     except (StoreError, ConfigError):
         return []
     training = [{**row, "name": f"training.{row['name']}"} for row in describe(TrainingConfig)]

@@ -25,11 +25,11 @@ from cl_core.whatif import (
     threshold_from,
 )
 from dashboard import launch
-from dashboard.frame import Frame, code, go_to, literal, panel, show_run
 from dashboard.playground_controls import controls_of
+from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.tail import Log, Snapshot, log_of
 from dashboard.theme import change, percent, points, task_name
+from dashboard.view_state import ViewState, code, go_to, literal, show_plot, show_run
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
@@ -48,7 +48,7 @@ def _stored(key: tuple[int, ...], _log: Snapshot) -> list[Boundary]:
     return boundaries(*(_log.events(kind) for kind in _BOUNDARY))
 
 
-def why_not(frame: Frame, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
+def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
     """(why there is no fork to make, or "", and the settings of one)."""
     log, after = frame.log, boundary.task + 1
     try:
@@ -76,7 +76,7 @@ def _checkpoints(folder: RunFolder) -> dict:
         return {}
 
 
-def try_it(frame: Frame, boundary: Boundary, threshold: Threshold) -> None:
+def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
     """The button that makes a fork of it."""
     folder = runs_index().find(frame.run)
     if folder is None:
@@ -158,7 +158,7 @@ def forks(name: str, after_task: int) -> list[RunFolder]:
     return found
 
 
-def judged(frame: Frame, boundary: Boundary) -> None:
+def judged(frame: ViewState, boundary: Boundary) -> None:
     """For a fork at this boundary: what was predicted, and what came."""
     if frame.log is None or frame.run is None:
         return
@@ -191,7 +191,7 @@ def judged(frame: Frame, boundary: Boundary) -> None:
     from dashboard.figures.whatif import predicted_and_measured
 
     if rows:
-        panel(predicted_and_measured, rows, key=f"whatif-judged-{folder.name}")
+        show_plot(predicted_and_measured, rows, key=f"whatif-judged-{folder.name}")
     else:
         st.caption(f"Numbers appear when {task_name(boundary.task + 1)} has been learned in the fork.")
     accuracies(frame.log, log)

@@ -6,8 +6,8 @@ import streamlit as st
 
 from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig, at_strength
-from dashboard.frame import go_to
 from dashboard.theme import percent
+from dashboard.view_state import go_to
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
 PLACE = "_trade_off"  # where the slider stands, and where the Playground opens

@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from cl_core.events import WeightSpectrumMeasured
-from dashboard.frame import literal, show_figure
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 from dashboard.theme import directions, number, percent, task_name
+from dashboard.view_state import literal, show_figure
 from dashboard.widgets.inspection import shown_instead
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cl_core.assets import assets_folder
 from cl_core.backbones.clip import ClipBackbone, micro_clip, random_clip
 from cl_core.backbones.io_types import Adaptation, LowRank
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
 
 TEXTS = ["a photo of a star", "the letter k", "two times the letter z on a red background in the center"]
 
@@ -138,7 +138,7 @@ def test_unusual_models_are_refused():
         text_cfg={"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
     )
     with pytest.raises(ConfigError, match="not a plain CLIP"):
-        ClipBackbone(clip, "odd", Preparation(16, (0.5,) * 3, (0.5,) * 3), None)
+        ClipBackbone(clip, "odd", Preprocessing(16, (0.5,) * 3, (0.5,) * 3), None)
 
 
 def test_the_cut_tokenizer_breaks_our_words_as_the_full_one_does(backbone):

@@ -8,12 +8,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from cl_core import at_hand
-from cl_core.at_hand import models_at_hand
+from cl_core import hf_cache
 from cl_core.backbones import open_clip_models, timm_models, weight_files
 from cl_core.backbones.vit import ViTBackbone
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
 from cl_core.estimate import ON_THE_WAY, PROMPTED, memory_needed
+from cl_core.hf_cache import models_at_hand
 from cl_core.registry import BACKBONES, load, lookup
 
 
@@ -22,7 +22,7 @@ def empty_cache(tmp_path, monkeypatch):
     """No weights at hand, and no network: a connection would fail the test."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(at_hand.DOWNLOAD, raising=False)
+    monkeypatch.delenv(hf_cache.DOWNLOAD, raising=False)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("something went over the network"))
     return tmp_path / "hub"
 
@@ -95,7 +95,7 @@ def test_parallel_blocks_are_refused(block):
         block_fn=getattr(timm.models.vision_transformer, block),
     )  # fmt: skip
     with pytest.raises(ConfigError, match=f"block 0 is a {block}, with parallel branches"):
-        ViTBackbone(vit, "mine", Preparation(16, (0.5,) * 3, (0.5,) * 3))
+        ViTBackbone(vit, "mine", Preprocessing(16, (0.5,) * 3, (0.5,) * 3))
 
 
 def test_gated_attention_and_other_norms_are_refused():
@@ -105,7 +105,7 @@ def test_gated_attention_and_other_norms_are_refused():
     other = timm.models.VisionTransformer(**small, norm_layer="rmsnorm")
     for vit, reason in ((gated, "block 0 gates its attention"), (other, "normalises by RmsNorm")):
         with pytest.raises(ConfigError, match=reason):
-            ViTBackbone(vit, "mine", Preparation(16, (0.5,) * 3, (0.5,) * 3))
+            ViTBackbone(vit, "mine", Preprocessing(16, (0.5,) * 3, (0.5,) * 3))
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_without_the_weights_one_sentence_says_what_where_and_what_else(empty_ca
         ("open_clip:ViT-B-16/openai", "timm/vit_base_patch16_clip_224.openai", "open_clip:ViT-B-16@FILE"),
     ):
         sentence = refused(name)
-        for part in (repository, str(empty_cache), at_hand.DOWNLOAD, file, "micro-vit"):
+        for part in (repository, str(empty_cache), hf_cache.DOWNLOAD, file, "micro-vit"):
             assert part in sentence
 
 
@@ -197,7 +197,7 @@ def test_only_the_switch_lets_something_be_fetched(monkeypatch, empty_cache, tmp
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     refused("timm:vit_tiny_patch16_224")
     assert asked == []
-    monkeypatch.setenv(at_hand.DOWNLOAD, "1")
+    monkeypatch.setenv(hf_cache.DOWNLOAD, "1")
     sentence = refused("timm:vit_tiny_patch16_224")
     assert "could not be fetched" in sentence and "no route to host" in sentence and str(empty_cache) in sentence
     assert asked == [("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", "model.safetensors", empty_cache)]
@@ -283,7 +283,7 @@ def test_a_clip_checkpoint_comes_back_from_the_cache_and_from_a_file(empty_cache
     (found,) = models_at_hand()
     assert found.name == "open_clip:hf-hub:me/small"
     backbone = load(BACKBONES, found.name, "backbone")()
-    assert backbone.preparation == Preparation(16, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
+    assert backbone.preparation == Preprocessing(16, (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
     images, tokens = torch.randn(2, 3, 16, 16), backbone.tokenize(["a cat", "two dogs"])
     with torch.no_grad():
         torch.testing.assert_close(backbone(images).pooled, clip.encode_image(images), atol=1e-5, rtol=1e-4)
@@ -327,5 +327,5 @@ def test_the_estimate_of_memory_grows_with_the_batch_and_covers_what_a_step_keep
 
 
 def test_a_cache_that_is_not_there_is_empty(empty_cache):
-    assert models_at_hand() == [] and at_hand.cached("a/b", ("x",)) is None
+    assert models_at_hand() == [] and hf_cache.cached("a/b", ("x",)) is None
     assert weight_files.missing("timm:x", "a/b")

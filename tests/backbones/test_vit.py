@@ -10,9 +10,9 @@ import torch
 from cl_core.assets import assets_folder
 from cl_core.backbones import bundled_models as embedded
 from cl_core.backbones import vit as vit_module
-from cl_core.backbones.io_types import BlockEdit, Joined, LowRank
+from cl_core.backbones.io_types import BlockIntervention, LowRank, PrependedTokens
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
-from cl_core.config import ConfigError, Preparation
+from cl_core.config import ConfigError, Preprocessing
 
 ARCHITECTURES = {
     "class token": {"model_name": "vit_tiny_patch16_224"},
@@ -34,7 +34,7 @@ def built(name):
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
-    return ViTBackbone(model, name, Preparation(64, (0.5,) * 3, (0.5,) * 3))
+    return ViTBackbone(model, name, Preprocessing(64, (0.5,) * 3, (0.5,) * 3))
 
 
 @pytest.fixture(scope="module", params=["random-vit", *ARCHITECTURES])
@@ -169,7 +169,7 @@ def test_a_single_block_repeats_what_the_whole_network_did():
     backbone = random_vit()
     images, prompts = images_for(backbone), prompts_for(backbone)
     found = backbone(images, prompts=prompts, taps=[("input", 1), ("attention", 1), ("output", 1)]).taps
-    output, tapped = backbone.block(1, found["input", 1], BlockEdit(prompts=prompts[1]), {"attention"})
+    output, tapped = backbone.block(1, found["input", 1], BlockIntervention(prompts=prompts[1]), {"attention"})
     assert torch.equal(output, found["output", 1])
     assert torch.equal(tapped["attention"], found["attention", 1])
 
@@ -288,7 +288,7 @@ def drawn(*shape, seed=8):
 
 def test_shifts_of_zero_change_no_bit(backbone):
     images, zero = images_for(backbone), torch.zeros(3, backbone.width)
-    edits = {layer: BlockEdit(head_shift=zero, stream_shift=zero) for layer in range(backbone.depth)}
+    edits = {layer: BlockIntervention(head_shift=zero, stream_shift=zero) for layer in range(backbone.depth)}
     assert torch.equal(backbone(images, edits=edits).pooled, backbone(images).pooled)
 
 
@@ -296,8 +296,8 @@ def test_a_shift_of_the_heads_is_a_shift_of_every_value_and_reaches_the_stream_t
     backbone = random_vit()
     images, shift = images_for(backbone), drawn(3, backbone.width)
     block = backbone.vit.blocks[0]
-    shifted = backbone(images, edits={0: BlockEdit(head_shift=shift)}).pooled
-    later = backbone(images, edits={0: BlockEdit(stream_shift=shift @ block.attn.proj.weight.T)}).pooled
+    shifted = backbone(images, edits={0: BlockIntervention(head_shift=shift)}).pooled
+    later = backbone(images, edits={0: BlockIntervention(stream_shift=shift @ block.attn.proj.weight.T)}).pooled
     torch.testing.assert_close(shifted, later, atol=1e-5, rtol=1e-5)
     assert (shifted - backbone(images).pooled).norm(dim=1).min() > 0.01
 
@@ -307,8 +307,10 @@ def test_a_prefix_of_the_prompts_own_keys_and_values_is_the_prompts():
     images, prompts = images_for(backbone), prompts_for(backbone)[0]
     attention, normed = backbone.vit.blocks[0].attn, backbone.vit.blocks[0].norm1(prompts)
     _, keys, values = attention.qkv(normed).split(backbone.width, dim=-1)
-    prefixed = backbone(images, edits={0: BlockEdit(prefix=(keys[None], values[None]))}, taps=[("attention", 0)])
-    prompted = backbone(images, edits={0: BlockEdit(prompts=prompts)}, taps=[("attention", 0)])
+    prefixed = backbone(
+        images, edits={0: BlockIntervention(prefix=(keys[None], values[None]))}, taps=[("attention", 0)]
+    )
+    prompted = backbone(images, edits={0: BlockIntervention(prompts=prompts)}, taps=[("attention", 0)])
     torch.testing.assert_close(prefixed.pooled, prompted.pooled, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(prefixed.taps["attention", 0], prompted.taps["attention", 0], atol=1e-6, rtol=1e-5)
 
@@ -323,7 +325,7 @@ def test_a_branch_is_the_same_as_the_changed_weight_for_prompts_too(place, name,
     with torch.no_grad():
         changed.vit.blocks[1].attn.qkv.weight[place * width : (place + 1) * width] += 0.1 * up @ down
     images, prompts = images_for(backbone), prompts_for(backbone)
-    beside = backbone(images, prompts=prompts, edits={1: BlockEdit(branches={name: branch})}).pooled
+    beside = backbone(images, prompts=prompts, edits={1: BlockIntervention(branches={name: branch})}).pooled
     torch.testing.assert_close(beside, changed(images, prompts=prompts).pooled, atol=1e-4, rtol=1e-4)
     assert (beside - backbone(images, prompts=prompts).pooled).abs().max() > 1e-3
 
@@ -340,7 +342,7 @@ def test_joined_tokens_go_through_timms_blocks_and_are_left_out_of_the_pooling(b
             tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
         tokens = block(tokens)
     tokens = model.norm(tokens)
-    found = backbone(images, joined=Joined(entering, start), taps=[("final", backbone.depth - 1)])
+    found = backbone(images, joined=PrependedTokens(entering, start), taps=[("final", backbone.depth - 1)])
     torch.testing.assert_close(found.taps["final", backbone.depth - 1], tokens, atol=1e-5, rtol=1e-5)
     kept = torch.cat([tokens[:, :first], tokens[:, first + 4 :]], dim=1)
     torch.testing.assert_close(found.pooled, model.forward_head(kept, pre_logits=True), atol=1e-5, rtol=1e-5)
@@ -350,9 +352,9 @@ def test_edits_may_differ_from_image_to_image_and_do_not_leak_between_them():
     backbone = random_vit()
     images, shift = images_for(backbone), drawn(3, backbone.width)
     prefix = (drawn(3, 2, backbone.width), drawn(3, 2, backbone.width, seed=9))
-    together = backbone(images, edits={0: BlockEdit(head_shift=shift, prefix=prefix)}).pooled
+    together = backbone(images, edits={0: BlockIntervention(head_shift=shift, prefix=prefix)}).pooled
     for row in range(3):
-        own = BlockEdit(head_shift=shift[row : row + 1], prefix=tuple(x[row : row + 1] for x in prefix))
+        own = BlockIntervention(head_shift=shift[row : row + 1], prefix=tuple(x[row : row + 1] for x in prefix))
         alone = backbone(images[row : row + 1], edits={0: own}).pooled
         torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
 
@@ -364,9 +366,9 @@ def test_the_first_tokens_output_alone_is_the_first_of_all_outputs_whatever_the_
     prefix = tuple(torch.randn(1, 4, width, generator=draw) for _ in "kv")
     branch = torch.randn(width, width, generator=draw) / width**0.5
     for edit in (
-        BlockEdit(),
-        BlockEdit(prompts=prompts_for(backbone)[1], branches={"q": branch, "v": branch}),
-        BlockEdit(prefix=prefix, head_shift=torch.ones(3, width), stream_shift=torch.ones(3, width)),
+        BlockIntervention(),
+        BlockIntervention(prompts=prompts_for(backbone)[1], branches={"q": branch, "v": branch}),
+        BlockIntervention(prefix=prefix, head_shift=torch.ones(3, width), stream_shift=torch.ones(3, width)),
     ):
         whole, entering = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"})
         first, tapped = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"}, only_first=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.frozen import by_task, lda_accuracy, logistic_accuracy, sides
-from cl_core.diagnostics.lda_readout import SHRINKAGE, ClassStatistics
+from cl_core.observers.lda_readout import SHRINKAGE, ClassStatistics
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from dashboard.report import report
-from dashboard.tail import RunLog
+from dashboard.run_log import RunLog
 from tests import recorded_runs
 
 pytestmark = pytest.mark.browser
@@ -46,7 +46,7 @@ def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page,
     assert "NaN" not in (tmp_path / "matrix.csv").read_text("utf-8"), "a value that was not measured is empty"
     log = RunLog(folder).snapshot(force=True)
     file = tmp_path / "report.html"
-    file.write_text(report(log, knobs=[]), "utf-8")
+    file.write_text(report(log, described=[]), "utf-8")
     page.goto(file.as_uri())
     page.locator("html[data-drawn]").wait_for(state="attached", timeout=120_000)
     assert_nothing_leaves(page, ".plot")

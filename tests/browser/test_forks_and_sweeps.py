@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cl_core.store import RunReader, create_run, find_run, fork_of
-from cl_core.sweeps import conducted_by, load, standing
+from cl_core.sweeps import conducted_by, load, sweep_status
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.browser
@@ -32,7 +32,7 @@ def drawn(page, key, *names):
 
 
 def trained(runs: Path, config):
-    from cl_core.engine.worker import drive
+    from cl_core.training.worker import drive
 
     folder = create_run(runs, config)
     assert drive(folder).state == "finished"
@@ -106,7 +106,7 @@ def test_a_sweep_started_on_the_page_finishes_into_a_frontier_and_another_is_sto
     found = drawn(page, "compare-plane", "eta_affinity 0", "eta_affinity 1")
     assert all(len(found[name][0]) == 1 for name in ("eta_affinity 0", "eta_affinity 1"))
     page.get_by_role("button", name="Stop the sweep").wait_for(state="detached")
-    assert standing(load(server.runs, "small"), server.runs).finished == 2
+    assert sweep_status(load(server.runs, "small"), server.runs).finished == 2
 
     fill("Other settings", f"{SMALL} epochs=500")
     fill("Name", "long")
@@ -116,4 +116,4 @@ def test_a_sweep_started_on_the_page_finishes_into_a_frontier_and_another_is_sto
     page.get_by_text("0 of 2 runs are finished; the rest are not running", exact=False).wait_for()
     assert conducted_by(server.runs, "long") is None
     page.get_by_role("button", name="Train the 2 that are left").wait_for()
-    assert {f.state for f in standing(load(server.runs, "long"), server.runs).runs} <= {"stopped", "queued"}
+    assert {f.state for f in sweep_status(load(server.runs, "long"), server.runs).runs} <= {"stopped", "queued"}

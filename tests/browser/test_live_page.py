@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_core.store import RunFolder, create_run, holder
+from cl_core.store import RunFolder, create_run, lock_owner
 from dashboard.theme import GROUNDS, contrast
 from tests import recorded_runs
 from tests.browser.conftest import visit
@@ -108,14 +108,14 @@ def test_pause_step_and_stop_are_obeyed_from_the_page(page, server):
         page.get_by_role("button", name="Stop").first.click()
         page.get_by_role("button", name="Save and stop").click()
         page.get_by_text("Everything was saved.", exact=False).wait_for()
-        assert holder(folder) is None
+        assert lock_owner(folder) is None
 
 
 def test_a_killed_worker_is_said_and_what_was_measured_stays(page, server):
     with training(server.runs, delay=0.6) as folder:
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 2")
-        os.kill(holder(folder), 9)
+        os.kill(lock_owner(folder), 9)
         page.get_by_text("The training process has gone", exact=False).first.wait_for()
         page.wait_for_timeout(1500)  # the page is drawn anew with that sentence; one figure may be put up again
         page.wait_for_function(f"{DRAWN} >= 2")
@@ -185,7 +185,7 @@ def test_the_server_ends_and_the_run_goes_on(page, server):
         page.wait_for_function(f"{DRAWN} >= 1")
         server.process.terminate()
         server.process.wait(20)
-        assert holder(folder) is not None
+        assert lock_owner(folder) is not None
 
 
 def test_a_page_opened_before_the_worker_has_begun_finds_it(page, server):

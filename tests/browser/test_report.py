@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("plotly", reason="plotly is not installed")
 
 from dashboard.report import report
-from dashboard.tail import RunLog
+from dashboard.run_log import RunLog
 from tests import recorded_runs
 from tests.browser.conftest import violations
 
@@ -23,7 +23,7 @@ INKS = """[...document.querySelectorAll('.place')].map(e => e.layout.font.color)
 def test_a_report_draws_itself_from_a_file_and_asks_for_nothing(tmp_path, browser):
     log = RunLog(recorded_runs.finished(tmp_path)).snapshot(force=True)
     file = tmp_path / "report.html"
-    file.write_text(report(log, knobs=[]), "utf-8")
+    file.write_text(report(log, described=[]), "utf-8")
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light", offline=True)
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))

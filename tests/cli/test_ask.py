@@ -80,7 +80,7 @@ def test_a_taken_name_gets_a_number(say, tiny, tmp_path):
 
 
 def test_a_stopped_run_ends_the_asking_and_is_gone_on_with(say, tiny, tmp_path, monkeypatch):
-    from cl_core.engine import worker
+    from cl_core.training import worker
 
     real = worker.drive
     with monkeypatch.context() as patch:

@@ -131,7 +131,7 @@ def test_the_log_that_a_failure_names_is_there(say, runs, monkeypatch):
 
 
 def test_a_run_deleted_while_it_trains_is_said_in_one_sentence(say, runs, monkeypatch):
-    from cl_core.engine import worker
+    from cl_core.training import worker
 
     append = worker.RunWriter.append
 
@@ -148,7 +148,7 @@ def test_a_run_deleted_while_it_trains_is_said_in_one_sentence(say, runs, monkey
 
 
 def test_a_run_killed_while_it_is_built_can_be_resumed(say, runs, monkeypatch):
-    from cl_core import build as building
+    from cl_core import factory as building
 
     intact = building.build
 

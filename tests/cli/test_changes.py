@@ -58,7 +58,7 @@ def test_a_fork_that_cannot_be_is_refused_in_one_sentence_and_leaves_nothing(
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, tiny_config):
     """A folder with one finished run of two tasks."""
-    from cl_core.engine.worker import drive
+    from cl_core.training.worker import drive
 
     folder = tmp_path_factory.mktemp("runs")
     drive(create_run(folder, tiny_config("nsp2", tasks=2, training={"epochs": 1, "batch_size": 50}, name="parent")))
@@ -97,7 +97,7 @@ def test_a_living_run_is_turned_from_another_terminal(say, runs, tiny_config):
     assert fork_of(find_run(runs, "busy")) is None
 
 
-@pytest.mark.parametrize("knob", ["norm_weight", "norm_weight=nan", "norm_weight=[1]"])
-def test_an_order_that_is_none_is_bad_usage(say, shared, knob):
-    status, out, err = say("turn", "parent", knob, "--runs", shared)
+@pytest.mark.parametrize("setting", ["norm_weight", "norm_weight=nan", "norm_weight=[1]"])
+def test_an_order_that_is_none_is_bad_usage(say, shared, setting):
+    status, out, err = say("turn", "parent", setting, "--runs", shared)
     assert (status, out) == (2, "") and one_sentence(err)

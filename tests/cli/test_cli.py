@@ -126,7 +126,7 @@ def test_the_settings_of_one_method_are_listed_with_bounds(say):
     assert status == 0 and all(text in out for text in ("eta_affinity", "0 … 1", "elbow | energy"))
     status, out, _ = say("methods", "nsp2", "--json")
     (row,) = json.loads(out)
-    assert row["name"] == "nsp2" and {"eta_affinity", "prompt_length"} <= {knob["name"] for knob in row["knobs"]}
+    assert row["name"] == "nsp2" and {"eta_affinity", "prompt_length"} <= {setting["name"] for setting in row["knobs"]}
 
 
 @pytest.mark.parametrize("command", [["list"], ["presets"], ["methods"], ["streams", "--json"], ["run", "--help"]])
@@ -216,7 +216,7 @@ def test_run_trains_and_its_last_line_is_one_object_with_the_fixed_keys(say, run
 
 
 def test_model_and_stream_are_built_once_and_what_cannot_be_built_still_leaves_no_folder(say, runs, monkeypatch):
-    from cl_core import build as building
+    from cl_core import factory as building
 
     built, intact = [], building.Trainer
     monkeypatch.setattr(building, "Trainer", lambda *arguments: built.append(arguments) or intact(*arguments))

@@ -19,7 +19,7 @@ from tests import recorded_runs
 def quick(monkeypatch):
     """Without the plotting library, and without asking a process of its own for a method's settings."""
     monkeypatch.setattr(document, "_library", lambda: "")
-    monkeypatch.setattr("dashboard.knobs.knobs_of", lambda method: [])
+    monkeypatch.setattr("dashboard.method_settings.settings_of", lambda method: [])
     monkeypatch.setitem(sys.modules, "kaleido", None)
 
 

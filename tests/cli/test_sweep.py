@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cl_core.cli import main
-from cl_core.store import RunReader, find_run, holder, list_runs
-from cl_core.sweeps import Sweep, axis, conducted_by, load, standing
+from cl_core.store import RunReader, find_run, list_runs, lock_owner
+from cl_core.sweeps import Sweep, axis, conducted_by, load, sweep_status
 from tests.recorded_sweep import softness, write, write_run
 
 TINY = ["--method", "sequential", "--backbone", "random-vit", "--stream", "synthetic", "--device", "cpu"]
@@ -71,7 +71,7 @@ def test_a_sweep_goes_on_after_a_kill(tmp_path):
 
         def second_run_in_training():
             names = [f for f in list_runs(tmp_path) if f.name == "cut-prompt_length-3-seed-0"]
-            return names and RunReader(names[0]).latest("StepEnded") and holder(names[0])
+            return names and RunReader(names[0]).latest("StepEnded") and lock_owner(names[0])
 
         worker = wait_for(second_run_in_training)
         first.kill()
@@ -81,7 +81,7 @@ def test_a_sweep_goes_on_after_a_kill(tmp_path):
         if first.poll() is None:
             first.kill()
     assert conducted_by(tmp_path, "cut") is None
-    now = standing(load(tmp_path, "cut"), tmp_path)
+    now = sweep_status(load(tmp_path, "cut"), tmp_path)
     kept = now.of("finished")[0].folder.database.stat().st_mtime_ns
     assert [found.state for found in now.runs] in (["finished", "stopped"], ["finished", "finished"])
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -105,7 +105,7 @@ def test_a_failure_is_kept_apart_and_told_at_the_end(say, tmp_path):
     status, out, err = say(*TINY, "--grid", "prompt_length=2,3", "--name", "hurt", "--workers", "1")
     assert status == 1 and "1 of 2 runs failed" in err and "hurt-prompt_length-2-seed-0: " in err.splitlines()[-1]
     assert "Traceback" not in err and "prompt_length 2" not in out
-    assert [found.state for found in standing(load(tmp_path, "hurt"), tmp_path).runs] == ["failed", "finished"]
+    assert [found.state for found in sweep_status(load(tmp_path, "hurt"), tmp_path).runs] == ["failed", "finished"]
 
 
 def test_what_cannot_be_meant_is_refused_in_a_sentence(say, tmp_path):
@@ -148,7 +148,7 @@ def test_ctrl_c_saves_what_is_in_training(tmp_path):
         if child.poll() is None:
             child.kill()
     assert child.returncode == 0 and "saving what is in training" in err and "goes on with the 2 runs" in err
-    assert [f.state for f in standing(load(tmp_path, "held"), tmp_path).runs] == ["stopped", "queued"]
+    assert [f.state for f in sweep_status(load(tmp_path, "held"), tmp_path).runs] == ["stopped", "queued"]
 
 
 def test_ray_is_asked_for_by_name_and_told_of_if_it_is_missing(say, monkeypatch):
@@ -163,5 +163,5 @@ def test_the_same_sweep_on_ray(say, tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
     status, out, err = say(*TINY, "--grid", "prompt_length=2,3", "--engine", "ray", "--workers", "2", "--name", "ray")
     assert status == 0 and "ports are open" in err
-    assert standing(load(tmp_path, "ray"), tmp_path).finished == 2 and "prompt_length 3" in out
+    assert sweep_status(load(tmp_path, "ray"), tmp_path).finished == 2 and "prompt_length 3" in out
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0" and not ray.is_initialized()

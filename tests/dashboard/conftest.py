@@ -11,17 +11,17 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, launch, runs, tail
+from dashboard import launch, run_log, runs, view_state
 
-ENTRY = Path(frame.__file__).parent / "entry" / "navigation.py"
+ENTRY = Path(view_state.__file__).parent / "entry" / "navigation.py"
 
 
 @pytest.fixture(autouse=True)
 def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of an earlier test is remembered, no recording travels along, and no test starts a real worker."""
-    for kept in (tail._LOGS, runs._INDEX, launch._CHILDREN):
+    for kept in (run_log._LOGS, runs._INDEX, launch._CHILDREN):
         kept.clear()
-    monkeypatch.setattr(frame, "HEAD_START", 0.0)
+    monkeypatch.setattr(view_state, "HEAD_START", 0.0)
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")
     monkeypatch.setenv("PLASTISCOPE_RUNS", str(tmp_path / "runs"))
 
@@ -43,7 +43,7 @@ def open_page() -> Callable[..., AppTest]:
         assert not shown.exception, [e.value for e in shown.exception]
         if page != "start":
             shown.switch_page(
-                str(frame.page_file(f"pages/{page}.py"))
+                str(view_state.page_file(f"pages/{page}.py"))
             )  # AppTest drops what a page's own controls read from the URL
             for key in query.keys() - {"run"}:
                 shown.session_state[key] = query[key]

@@ -1,4 +1,4 @@
-"""Turning a knob of a living run, forking one that stands, and both drawn where they happened."""
+"""Changing a setting of a living run, forking one that stands, and both drawn where they happened."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from cl_core.commands import TurnKnob
+from cl_core.commands import ChangeSetting
 from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunFailed, RunForked, StateChanged
 from cl_core.store import RunReader, RunWriter, StoreError, fork_of, take
-from dashboard import knobs, launch, runs
-from dashboard.tail import log_of
+from dashboard import launch, method_settings, runs
+from dashboard.run_log import log_of
 from tests import recorded_runs
 from tests.dashboard.reading import figures, words
 from tests.invented_run import Plan
@@ -31,8 +31,8 @@ ROWS = [
 
 
 @pytest.fixture(autouse=True)
-def quick_knobs(monkeypatch):
-    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+def quick_settings(monkeypatch):
+    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS for name in method_settings.METHODS})
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def with_boundaries(folder):
     return folder
 
 
-def test_a_living_run_offers_its_live_knobs_alone_and_turn_orders_what_was_changed(runs_folder, open_page):
+def test_a_living_run_offers_its_live_settings_alone_and_turn_orders_what_was_changed(runs_folder, open_page):
     folder = recorded_runs.paused(runs_folder)
     with recorded_runs.held(folder):
         app = open_page("run", run="paused")
@@ -64,7 +64,7 @@ def test_a_living_run_offers_its_live_knobs_alone_and_turn_orders_what_was_chang
         assert app.button(key="turn-now").disabled
         app.slider(key="turn-paused-eta_affinity").set_value(0.5).run()
         app.button(key="turn-now").click().run()
-        assert not app.exception and take(folder) == [TurnKnob("eta_affinity", 0.5)]
+        assert not app.exception and take(folder) == [ChangeSetting("eta_affinity", 0.5)]
 
 
 def test_what_was_turned_is_said_and_is_where_the_slider_stands(runs_folder, open_page):
@@ -76,15 +76,15 @@ def test_what_was_turned_is_said_and_is_where_the_slider_stands(runs_folder, ope
         app.toggle(key="turn-open").set_value(True).run()
         assert app.slider(key="turn-paused-eta_affinity").value == 0.25
         assert "Turned in T2, before step 9" in words(app)
-        assert "Dash-dotted: a knob was turned (eta_affinity 0.97 → 0.25 in T2)" in words(app)
+        assert "Dash-dotted: a setting was changed (eta_affinity 0.97 → 0.25 in T2)" in words(app)
 
 
-def test_a_method_without_live_knobs_says_so(runs_folder, open_page, monkeypatch):
-    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS[2:] for name in knobs.METHODS})
+def test_a_method_without_live_settings_says_so(runs_folder, open_page, monkeypatch):
+    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS[2:] for name in method_settings.METHODS})
     with recorded_runs.held(recorded_runs.paused(runs_folder)):
         app = open_page("run", run="paused")
         app.toggle(key="turn-open").set_value(True).run()
-        assert "no knob that can be turned while it trains" in words(app)
+        assert "no setting that can be changed while it trains" in words(app)
 
 
 def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(whole, open_page, monkeypatch):
@@ -109,7 +109,7 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
 
 
 def test_parent_and_fork_are_drawn_together_from_either_side(whole, open_page, monkeypatch):
-    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS for name in method_settings.METHODS})
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
     assert "This run and its forks" not in figures(open_page("run", run="whole"))
     launch.fork(whole, 2, {"eta_affinity": 0.5}, "child")

@@ -12,9 +12,9 @@ import pytest
 
 from cl_core.store import hold
 from cl_core.sweeps import conducted_by, load
-from cl_core.sweeps.plan import save, stop_file, sweep_folder
-from dashboard import knobs, launch, runs
-from dashboard.compared import meant, named, read
+from cl_core.sweeps.spec import save, stop_file, sweep_folder
+from dashboard import launch, method_settings, runs
+from dashboard.comparison import meant, named, read
 from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
 from tests.dashboard.reading import words
@@ -31,8 +31,8 @@ ROWS = [
 
 
 @pytest.fixture(autouse=True)
-def quick_knobs(monkeypatch):
-    monkeypatch.setattr(knobs, "_KNOWN", {name: ROWS for name in knobs.METHODS})
+def quick_settings(monkeypatch):
+    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS for name in method_settings.METHODS})
 
 
 def said(app):

@@ -8,7 +8,7 @@ import pytest
 
 from cl_core.store import pack, unpack
 from dashboard.figures.catalogue import SECTIONS, contents
-from dashboard.tail import RunLog
+from dashboard.run_log import RunLog
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_runs
 from tests.dashboard.reading import words
 

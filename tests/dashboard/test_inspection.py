@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dashboard.frame import page_file
+from dashboard.view_state import page_file
 from tests import recorded_runs
 from tests.dashboard.reading import drawn, figures, words
 from tests.recorded_runs import Plan

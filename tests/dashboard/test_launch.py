@@ -12,9 +12,9 @@ import pytest
 from cl_core.commands import Pause, Resume, Step, Stop
 from cl_core.config import RunConfig
 from cl_core.events import Clock, StateChanged, StepEnded
-from cl_core.store import RunWriter, StoreError, holder
+from cl_core.store import RunWriter, StoreError, lock_owner
 from dashboard import launch
-from dashboard.tail import log_of
+from dashboard.run_log import log_of
 from tests import recorded_runs
 from tests.recorded_runs import ROOT, Plan, moments
 
@@ -44,8 +44,8 @@ def state(folder):
 def test_a_started_run_trains_to_its_end(stub, runs_folder):
     folder = launch.start(runs_folder, RunConfig(method="nsp2", name="one"))
     assert launch.working(folder)
-    until(lambda: holder(folder) is not None)
-    assert os.getsid(holder(folder)) != os.getsid(0), "a worker has a session of its own"
+    until(lambda: lock_owner(folder) is not None)
+    assert os.getsid(lock_owner(folder)) != os.getsid(0), "a worker has a session of its own"
     until(lambda: state(folder) == "finished")
     assert sum(len(m) for m in moments(Plan())) == log_of(folder).seq
     until(lambda: not launch.working(folder))
@@ -71,7 +71,7 @@ def test_a_second_worker_on_a_run_is_refused(stub, runs_folder):
     folder = launch.start(runs_folder, RunConfig(method="nsp2", name="three"))
     with pytest.raises(StoreError, match="being worked on already"):
         launch.work_on(folder)
-    until(lambda: holder(folder) is not None)
+    until(lambda: lock_owner(folder) is not None)
     with pytest.raises(StoreError, match="being worked on already"):
         launch.work_on(folder)
 
@@ -106,7 +106,7 @@ def test_a_worker_that_holds_a_stopped_run_and_has_not_spoken_is_starting(stub, 
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", silent))
     folder = recorded_runs.stopped(runs_folder)
     launch.work_on(folder)
-    until(lambda: holder(folder) is not None)
+    until(lambda: lock_owner(folder) is not None)
     assert state(folder) == "stopped" and launch.starting(folder)
     with closing(RunWriter(folder)) as writer:
         writer.append([StateChanged(Clock(1), "running")])

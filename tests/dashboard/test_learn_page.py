@@ -6,10 +6,10 @@ import pytest
 
 from cl_core.assets import recordings_folder
 from dashboard import launch, runs
-from dashboard.frame import page_file
 from dashboard.lessons import LESSONS
 from dashboard.lessons.glossary import TERMS
 from dashboard.lessons.lesson import Recordings, filled
+from dashboard.view_state import page_file
 from tests.dashboard.reading import drawn, figures, foot, words
 
 

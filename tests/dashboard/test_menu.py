@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cl_core.events import SelectionMeasured
-from dashboard.frame import page_file
 from dashboard.menu import ELSEWHERE, PAGES, lacking
+from dashboard.run_log import log_of
 from dashboard.runs import runs_index
-from dashboard.tail import log_of
+from dashboard.view_state import page_file
 from tests import recorded_pool_runs, recorded_runs
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
-from dashboard import named_things
-from dashboard.named_things import about_backbone, samples_of
+from dashboard import inspect_inputs
+from dashboard.inspect_inputs import about_backbone, samples_of
 from dashboard.widgets import preview
 from tests.dashboard.reading import words
 
@@ -60,7 +60,7 @@ def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures):
 
 
 def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(named_things, "PATIENCE", 0.01)
+    monkeypatch.setattr(inspect_inputs, "PATIENCE", 0.01)
     with pytest.raises(StoreError, match="took longer than"):
         about_backbone(RunConfig("nsp2"), 2)
 

@@ -9,7 +9,7 @@ import pytest
 from cl_core.events import Clock, RunStarted, StateChanged, StepEnded, TaskStarted
 from cl_core.store import RunFolder, StoredEvent
 from dashboard.progress import progress
-from dashboard.tail import Snapshot
+from dashboard.run_log import Snapshot
 
 
 def log_with(happened, *, tasks=2, steps=20):

@@ -6,7 +6,7 @@ import numpy as np
 
 from cl_core.events import Clock, ConceptorMeasured, InputsSurveyed, SpectrumMeasured, TradeOffMeasured
 from cl_core.store import RunWriter
-from dashboard.frame import page_file
+from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import figures, numbers, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan

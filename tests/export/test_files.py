@@ -25,7 +25,7 @@ from cl_core.events import (
     SubspaceMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.export import LISTINGS, data_files, events_of, guard, manifest, names_only, tables, zipped
+from cl_core.export import LISTINGS, data_files, events_of, guard, manifest, redact_paths, tables, zipped
 from cl_core.summary import summarise
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_rare_runs, recorded_runs, recorded_subspace_runs
 from tests.recorded_runs import Plan
@@ -208,7 +208,7 @@ def test_settings_name_folders_and_never_where_they_lie(tmp_path):
     ],
 )
 def test_paths_become_names_and_other_slashes_stay(text, left):
-    assert names_only(text) == left and names_only({"a": [text, 1]}) == {"a": [left, 1]}
+    assert redact_paths(text) == left and redact_paths({"a": [text, 1]}) == {"a": [left, 1]}
 
 
 def test_what_an_export_did_not_write_is_never_overwritten(tmp_path):

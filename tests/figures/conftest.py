@@ -58,15 +58,15 @@ def trace(figure: Any, name: str) -> Any:
 
 
 def spots_along(count: int) -> list[Any]:
-    """A sweep's spots with two seeds each: more of the knob learns less and forgets less; the last is dominated."""
-    from cl_core.sweeps import Spot
+    """A sweep's spots with two seeds each: more of the setting learns less and forgets less; the last is dominated."""
+    from cl_core.sweeps import ParetoPoint
 
     made = []
     for i in range(count):
         learned, lost = 90.0 - 2 * i, 20.0 - 2 * i + 30 * (i == count - 1)
         runs = tuple(f"softness-{i}-seed-{seed}" for seed in (0, 1))
         values = [(v, v + 1) for v in (learned, lost, learned - lost)]
-        made.append(Spot(f"eta {i}", "", str(i), runs, (0, 1), *values))
+        made.append(ParetoPoint(f"eta {i}", "", str(i), runs, (0, 1), *values))
     return made
 
 
@@ -89,13 +89,13 @@ def all_figures(told: Told) -> dict[str, Any]:
         comparison,
         drift,
         frontier,
+        nullity_plots,
         readouts,
-        room,
         spectra,
         training,
         updates,
     )
-    from dashboard.figures.readings import accuracies as matrix_of
+    from dashboard.figures.event_arrays import accuracies as matrix_of
 
     plan = told[RunStarted][0]
     stages, tasks = {"stages": plan.trained_tasks}, {"tasks": len(plan.tasks)}
@@ -124,8 +124,8 @@ def all_figures(told: Told) -> dict[str, Any]:
         "spectrum_decay": spectra.spectrum_decay(spectrum, layer=1, space="affinity", **tasks),
         "spectrum_facets": spectra.spectrum_facets(spectrum, space="affinity", layer=1, **tasks),
         "energy_kept": spectra.energy_kept(spectrum, layer=1, space="affinity", **tasks),
-        "nullity_map": room.nullity_map(spectrum, space="affinity", **tasks),
-        "directions_left": room.directions_left(spectrum, space="affinity", layer=1, **tasks),
+        "nullity_map": nullity_plots.nullity_map(spectrum, space="affinity", **tasks),
+        "directions_left": nullity_plots.directions_left(spectrum, space="affinity", layer=1, **tasks),
         "gains": updates.gains(spectrum, space="mixture"),
         "update_residual": updates.update_residual(changes, space="affinity", **tasks),
         "attention_on_image": attention.attention_on_image(

@@ -7,11 +7,11 @@ import pytest
 
 from cl_core.events import AccuracyMeasured, Clock
 from dashboard.figures import accuracy
-from dashboard.figures.lines import task_ticks
+from dashboard.figures.event_arrays import accuracies, headline_of, mean_so_far, readouts, zero_shot
 from dashboard.figures.matrix_table import matrix_table
-from dashboard.figures.readings import accuracies, headline_of, mean_so_far, readouts, zero_shot
+from dashboard.figures.plot_helpers import task_ticks
 from dashboard.figures.readouts import readout_bars, readout_comparison
-from dashboard.headline import numbers_of
+from dashboard.summary_metrics import numbers_of
 from dashboard.theme import task_colour
 
 ROWS = [[90.0, None, None], [60.0, 95.0, None], [45.0, 70.0, 98.0]]

@@ -10,7 +10,7 @@ import pytest
 
 from cl_core.events import AttentionCompared, Clock
 from dashboard.figures import attention
-from dashboard.figures.readings import compared_later
+from dashboard.figures.event_arrays import compared_later
 from dashboard.theme import task_colour
 
 LAYERS, HEADS, GRID, PROMPTS = 2, 2, (2, 3), 3

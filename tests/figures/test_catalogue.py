@@ -13,7 +13,7 @@ from cl_core.events import KINDS, AccuracyMeasured, Clock, Event, FeaturesCompar
 from cl_core.store import RunFolder, RunStatus, StoredEvent
 from dashboard.figures import catalogue, generic
 from dashboard.figures.catalogue import FIGURES, SECTIONS, Figure, contents, figures_of, in_report, unclaimed
-from dashboard.tail import RunLog, Snapshot
+from dashboard.run_log import RunLog, Snapshot
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_rare_runs, recorded_runs, recorded_subspace_runs
 from tests.figures.conftest import assert_complete
 from tests.recording import ENVIRONMENT, recorded

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cl_core.sweeps import Spot
+from cl_core.sweeps import ParetoPoint
 from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference, shortened
 from dashboard.figures.frontier import plane
 from dashboard.lineage import Parting
@@ -32,7 +32,7 @@ def test_a_mark_is_the_mean_with_the_deviation_of_its_seeds():
     assert notes["1"] == (18.5, 88.5) and set(notes) == {"0", "1", "2", "3"}
 
 
-def test_the_sweep_is_a_path_in_order_of_the_knob_and_every_run_is_a_small_mark():
+def test_the_sweep_is_a_path_in_order_of_the_setting_and_every_run_is_a_small_mark():
     spots = spots_along(4)
     figure = plane(spots)
     (path,) = [t for t in figure.data if t.mode == "lines"]
@@ -60,7 +60,7 @@ def test_the_best_within_the_budget_is_ringed_and_said():
 
 def test_one_run_has_no_bars_and_methods_differ_by_dash_and_marker():
     one = [
-        Spot(f"{m} {v}", m, str(v), (f"{m}{v}",), (0,), (start + v,), (10.0 + v,), (60.0,))
+        ParetoPoint(f"{m} {v}", m, str(v), (f"{m}{v}",), (0,), (start + v,), (10.0 + v,), (60.0,))
         for m, start in (("nsp2", 80.0), ("sequential", 70.0))
         for v in (0, 1)
     ]
@@ -73,7 +73,7 @@ def test_one_run_has_no_bars_and_methods_differ_by_dash_and_marker():
 
 
 def single(name, learning, forgetting):
-    return Spot(name, name, "", (name,), (0,), (learning,), (forgetting,), (60.0,))
+    return ParetoPoint(name, name, "", (name,), (0,), (learning,), (forgetting,), (60.0,))
 
 
 def test_marks_that_coincide_are_named_together_and_far_ones_apart():
@@ -113,7 +113,7 @@ def test_labels_lose_what_all_begin_with_and_keep_their_ends():
 
 
 def test_the_caption_names_the_swept_setting():
-    spots = [replace(spot, knob="eta_affinity+eta_mixture") for spot in spots_along(3)]
+    spots = [replace(spot, setting="eta_affinity+eta_mixture") for spot in spots_along(3)]
     assert "Beside them: eta_affinity+eta_mixture." in plane(spots).layout.meta["caption"]
 
 

@@ -14,7 +14,7 @@ from cl_core.config import RunConfig
 from cl_core.events import KINDS, Clock, RunStarted, StateChanged
 from dashboard.figures import catalogue
 from dashboard.report import document, report
-from dashboard.tail import RunLog
+from dashboard.run_log import RunLog
 from tests.recording import ENVIRONMENT, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,12 +49,12 @@ def run(walk, tmp_path, monkeypatch):
 
 def all_measurements() -> str:
     """Titles of what the page draws by itself."""
-    from dashboard import frame
+    from dashboard import view_state
 
-    app = AppTest.from_file(str(frame.page_file("entry/navigation.py")), default_timeout=60)
+    app = AppTest.from_file(str(view_state.page_file("entry/navigation.py")), default_timeout=60)
     app.query_params["run"] = "invented"
     app.run()
-    app.switch_page(str(frame.page_file("pages/measurements.py"))).run()
+    app.switch_page(str(view_state.page_file("pages/measurements.py"))).run()
     assert not app.exception
     return "\n".join(element.value for element in app.markdown)
 
@@ -70,5 +70,5 @@ def test_with_a_function_and_an_entry_it_has_its_figure_in_pages_and_report(run,
     assert "Every measurement of this run has a figure" in all_measurements()
     drawn = catalogue.figure_of(run, "sharpness").drawn(run, {"layer": 1})
     assert list(drawn.data[0].y) == [1.0, 11.0]
-    made = report(run, knobs=[])
+    made = report(run, described=[])
     assert "Sharpness of layer 3" in made and "One layer is drawn: the last." in made

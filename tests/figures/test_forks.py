@@ -1,4 +1,4 @@
-"""A run beside its forks, and the places where a knob was turned."""
+"""A run beside its forks, and the places where a setting was changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from cl_core.events import AccuracyMeasured, Clock, KnobTurned, StepEnded
 from dashboard.figures import accuracy, training
 from dashboard.figures.forks import Branch, average_over_forks
-from dashboard.figures.lines import mark_turned
+from dashboard.figures.plot_helpers import mark_turned
 
 NAN = float("nan")
 PARENT = Branch("parent", np.array([90.0, 80.0, 70.0, 60.0]))
@@ -56,7 +56,7 @@ def test_a_turned_knob_is_marked_on_axes_of_steps_and_of_tasks_and_named_in_the_
     added = drawn.layout.shapes[before:]
     assert [(s.x0, s.x1, s.line.dash, s.yref) for s in added] == [(place, place, "dashdot", "y domain")]
     said = drawn.layout.meta["caption"]
-    assert said.endswith("Dash-dotted: a knob was turned (eta 0.5 → 0.9 in T2; rule elbow → energy in T2).")
+    assert said.endswith("Dash-dotted: a setting was changed (eta 0.5 → 0.9 in T2; rule elbow → energy in T2).")
 
 
 def test_figures_on_other_axes_and_runs_without_turns_stay_as_they_are():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cl_core.events import Clock, SpectrumMeasured
-from dashboard.figures import room, spectra
+from dashboard.figures import nullity_plots, spectra
 from dashboard.theme import task_colour
 
 EIGENVALUES = np.array([100.0, 25.0, 4.0, 1.0, 0.0], dtype=np.float32)
@@ -49,7 +49,7 @@ def test_every_task_has_its_colour_and_the_chosen_one_is_thick():
 
 def test_the_map_shows_share_and_count_and_leaves_the_unmeasured_empty():
     measured = [spectrum(task=0, layer=0), spectrum(task=0, layer=1, nullity=1), spectrum(task=1, layer=0, nullity=1)]
-    heat = room.nullity_map(measured, space="affinity", tasks=2).data[0]
+    heat = nullity_plots.nullity_map(measured, space="affinity", tasks=2).data[0]
     np.testing.assert_allclose(heat.z, [[40, 20], [20, np.nan]])
     assert heat.text[0][0] == "2 · 40 %" and heat.text[1][1] == ""
     assert (heat.zmin, heat.zmax) == (0, 100)
@@ -57,7 +57,7 @@ def test_the_map_shows_share_and_count_and_leaves_the_unmeasured_empty():
 
 def test_only_the_space_asked_for_is_drawn():
     measured = [spectrum(), spectrum(space="mixture", nullity=1)]
-    assert room.nullity_map(measured, space="mixture").data[0].z[0][0] == pytest.approx(20)
+    assert nullity_plots.nullity_map(measured, space="mixture").data[0].z[0][0] == pytest.approx(20)
 
 
 def test_a_spectrum_that_training_ignores_says_so():
@@ -77,6 +77,6 @@ def test_only_the_chosen_layer_and_the_outermost_are_named():
     measured = [
         spectrum(task=t, layer=i, nullity=n) for i, n in enumerate([3, 2, 3, 4, 3, 3, 1, 3, 3, 3, 3, 2]) for t in (0, 1)
     ]
-    figure = room.directions_left(measured, space="affinity", layer=4)
+    figure = nullity_plots.directions_left(measured, space="affinity", layer=4)
     assert len(figure.data) == 12 and figure.data[-1].name == "layer 5" and figure.data[-1].line.width > 3
     assert [note.text for note in figure.layout.annotations] == ["<b>layer 5 60 %</b>", "layer 7 20 %", "layer 4 80 %"]

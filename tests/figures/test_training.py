@@ -7,7 +7,7 @@ import pytest
 
 from cl_core.events import Clock, StepEnded
 from dashboard.figures import training
-from dashboard.figures.lines import decade_ticks, smoothed, spread_out, thinned, within
+from dashboard.figures.plot_helpers import decade_ticks, smoothed, spread_out, thinned, within
 from dashboard.theme import task_colour
 
 

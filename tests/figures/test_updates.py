@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cl_core.events import Clock, SpectrumMeasured, StepEnded, UpdateMeasured
-from dashboard.figures import room, spectra, updates
+from dashboard.figures import nullity_plots, spectra, updates
 from tests.figures.conftest import assert_complete, trace
 from tests.recorded_clip_runs import ClipPlan, moments
 
@@ -31,7 +31,7 @@ def test_every_figure_has_its_words_template_and_small_arrays(plan):
     moment = said[SpectrumMeasured]
     assert_complete(
         {
-            "free_directions": room.free_directions(moment),
+            "free_directions": nullity_plots.free_directions(moment),
             "leak_of_updates": updates.leak_of_updates(said[UpdateMeasured], moment, space="c_fc"),
             "kept_share": updates.kept_share(said[StepEnded], moment, total_steps=12),
         }
@@ -52,7 +52,7 @@ def test_residuals_stand_beside_their_reference_and_the_first_task_has_none():
 
 
 def test_free_directions_of_every_kind_of_input_side_by_side(said):
-    first, second, projection = room.free_directions(said[SpectrumMeasured]).data
+    first, second, projection = nullity_plots.free_directions(said[SpectrumMeasured]).data
     np.testing.assert_allclose(first.z[0], [75, 50, 25])
     np.testing.assert_allclose(second.z[1], [93.75, 87.5, 81.25])
     assert np.isnan(projection.z[:2]).all() and projection.text[0][0] == "" and projection.z[2][0] == 75
@@ -99,7 +99,7 @@ def test_moments_of_features_are_not_called_prompts(said, space):
         spectra.spectrum_decay(moment, layer=2, space=space),
         spectra.spectrum_facets(moment, space=space),
         spectra.energy_kept(moment, layer=2, space=space),
-        room.directions_left(moment, space=space, layer=2),
+        nullity_plots.directions_left(moment, space=space, layer=2),
         updates.update_residual(changes, space=space),
         updates.leak_of_updates(changes, moment, space=space),
     ):

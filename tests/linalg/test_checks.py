@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cl_core.linalg import effective_rank, eigenbasis, protected_energy, spectrum
-from cl_core.linalg.checks import asked_together
-from tests.engine.elsewhere import DEVICE, Elsewhere
+from cl_core.linalg.validation import asked_together
+from tests.training.elsewhere import DEVICE, Elsewhere
 
 MOMENT = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
 RISING = torch.tensor([1.0, 2.0])

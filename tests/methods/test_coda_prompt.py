@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.backbones.io_types import BlockEdit
+from cl_core.backbones.io_types import BlockIntervention
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
 from cl_core.methods.coda_prompt import PARTS, CodaPrompt, CodaPromptConfig
@@ -25,7 +25,7 @@ def backbone():
 def method(backbone):
     """Four tasks are coming, three have begun; the components of earlier ones have been trained a little."""
     made = CodaPrompt(CodaPromptConfig(**SMALL), backbone, seed=3)
-    made.meet([None] * 4, backbone)
+    made.setup([None] * 4, backbone)
     for task in range(3):
         if task:
             with torch.no_grad():
@@ -44,7 +44,7 @@ def images():
 @pytest.mark.parametrize("part", PARTS)
 def test_fresh_components_are_orthonormal_over_all_tasks(part, backbone):
     method = CodaPrompt(CodaPromptConfig(), backbone, seed=0)  # 48 of the pool's 100 have room
-    method.meet([None] * 5, backbone)
+    method.setup([None] * 5, backbone)
     for task in range(5):
         method.begin_task(task, range(2 * task, 2 * task + 2))
     rows = method.all_of(part).detach()
@@ -87,7 +87,7 @@ def test_a_prefix_is_the_weighted_sum_of_components_half_keys_half_values(method
         prompts = method.all_of("prompts")[block].reshape(9, 4, 48)
         weights = torch.tensor(weights_by_hand(method, backbone(image).pooled[0], block), dtype=torch.float32)
         prefix = sum(w * p for w, p in zip(weights, prompts, strict=True))
-        edits[block] = BlockEdit(prefix=(prefix[None, :2], prefix[None, 2:]))
+        edits[block] = BlockIntervention(prefix=(prefix[None, :2], prefix[None, 2:]))
     expected = backbone(image, edits=edits).pooled
     torch.testing.assert_close(method.features(backbone, image).pooled, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(method.features(backbone, images).pooled[3:4], expected, atol=1e-5, rtol=1e-5)
@@ -115,7 +115,7 @@ def test_only_the_newest_components_have_a_gradient_and_all_of_them_act(method, 
 
 def test_the_orthogonality_loss_is_the_mean_squared_departure_summed_over_blocks_and_parts(backbone, images):
     method = CodaPrompt(CodaPromptConfig(**SMALL, orthogonality=0.5), backbone, seed=3)
-    method.meet([None] * 4, backbone)
+    method.setup([None] * 4, backbone)
     method.begin_task(0, range(2))
     labels = torch.tensor([0, 1, 0, 1, 0])
     assert float(method.loss(backbone, Batch(images, labels)).parts["orthogonality"].detach()) < 1e-10
@@ -139,6 +139,6 @@ def test_selection_gives_every_blocks_shares_of_the_mixture(method, backbone, im
 def test_a_pool_without_a_component_for_every_task_is_refused(backbone):
     method = CodaPrompt(CodaPromptConfig(pool=3), backbone, seed=0)
     with pytest.raises(ConfigError, match=r"at least the number of tasks \(5\)"):
-        method.meet([None] * 5, backbone)
+        method.setup([None] * 5, backbone)
     with pytest.raises(ConfigError, match="must be even"):
         CodaPromptConfig(prompt_length=5)

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.build import build
 from cl_core.config import ConfigError, DiagnosticsConfig, describe
-from cl_core.engine import checkpoint
-from cl_core.engine.knobs import turn
-from cl_core.engine.worker import drive
+from cl_core.factory import build
 from cl_core.registry import BACKBONES, METHODS, load
 from cl_core.store import RunReader, RunWriter, create_run, fork_run
 from cl_core.streams.stream import MULTI_DOMAIN
+from cl_core.training import checkpoint
+from cl_core.training.live_settings import turn
+from cl_core.training.worker import drive
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
 VARIANTS = [
@@ -193,7 +193,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_ends_with_the_same_events(recor
 HOUSEKEEPING = {"StateChanged", "CheckpointSaved", "RunForked"}
 
 
-def knobs_of(recording):
+def settings_of(recording):
     return describe(load(METHODS, recording.config.method, "method").Config)
 
 
@@ -209,7 +209,7 @@ def test_a_fork_with_nothing_changed_equals_its_parent(recorded, tmp_path):
             if number == last:
                 seq = writer.seq
                 checkpoint.save(parent, checkpoint.load(recorded.checkpoints[number]), seq, boundary=True)
-    fork = fork_run(parent, after, [], knobs_of(recorded))
+    fork = fork_run(parent, after, [], settings_of(recorded))
     assert drive(fork).state == "finished"
     told = []
     for folder in (parent, fork):
@@ -219,7 +219,7 @@ def test_a_fork_with_nothing_changed_equals_its_parent(recorded, tmp_path):
 
 
 def another(row, now):
-    """A value of a knob that differs from the one in force and lies within its bounds."""
+    """A value of a setting that differs from the one in force and lies within its bounds."""
     if row["choices"]:
         return next(choice for choice in row["choices"] if choice != now)
     if isinstance(now, bool):
@@ -227,18 +227,18 @@ def another(row, now):
     return (now + row["low"]) / 2 if now > row["low"] else min(now + 0.5, row["high"])
 
 
-def test_live_knobs_act_from_the_next_step_on_and_a_resume_finds_them_turned(recorded):
+def test_live_settings_act_from_the_next_step_on_and_a_resume_finds_them_turned(recorded):
     steps = [i for i, moment in enumerate(recorded.moments) if moment[0].kind == "StepEnded"]
-    live = [row for row in knobs_of(recorded) if row["live"]]
+    live = [row for row in settings_of(recorded) if row["live"]]
     if not live:
-        pytest.skip("has no live knob")
+        pytest.skip("has no live setting")
     trainer, settings = resumed(recorded, steps[-2]), {}
     for row in live:
         value = another(row, getattr(trainer.method.config, row["name"]))
         try:
             said = turn(trainer, row["name"], value)
         except ConfigError as refused:  # some values do not go together; the sentence names one of them
-            assert any(row["name"] in str(refused) for row in knobs_of(recorded))
+            assert any(row["name"] in str(refused) for row in settings_of(recorded))
             continue
         settings[row["name"]] = said.new
         assert said.clock.step == trainer.cursor.step and getattr(trainer.method.config, row["name"]) == value

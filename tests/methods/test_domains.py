@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cl_core.build import build, check, new_stream
 from cl_core.config import ConfigError
+from cl_core.factory import build, check, new_stream
 from cl_core.registry import METHODS, load
 from cl_core.streams.stream import Split
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.backbones.io_types import BlockEdit
+from cl_core.backbones.io_types import BlockIntervention
 from cl_core.backbones.vit import random_vit
 from cl_core.methods.dualprompt import DualPrompt, DualPromptConfig
 from cl_core.streams.stream import Batch
@@ -84,8 +84,8 @@ def by_hand(method, task):
     """Two blocks: general prompts in the first, an expert's in the second."""
     general, entry = method.general.detach()[0], method.entries[task].detach()[0]
     return {
-        0: BlockEdit(prefix=(general[0][None], general[1][None])),
-        1: BlockEdit(prefix=(entry[0][None], entry[1][None])),
+        0: BlockIntervention(prefix=(general[0][None], general[1][None])),
+        1: BlockIntervention(prefix=(entry[0][None], entry[1][None])),
     }
 
 

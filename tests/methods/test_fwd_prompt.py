@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.build import build
 from cl_core.config import ConfigError
-from cl_core.diagnostics.subspaces import Subspaces
+from cl_core.factory import build
 from cl_core.linalg import core_space, gram, space_shares
 from cl_core.methods.fwd_prompt import FwdPrompt, FwdPromptConfig
+from cl_core.observers.subspaces import Subspaces
 
 SMALL = {"pool_size": 6, "prompt_length": 2, "prompt_rate": 0.05, "energy": 0.9}
 
@@ -142,8 +142,8 @@ def test_a_stream_without_that_world_is_refused_unless_weights_are_taken(trainer
     trainer = trainer_of()
     bare = replace(trainer.stream, world=None)
     with pytest.raises(ConfigError, match="set pretrained_space=weights"):
-        trainer.method.meet(bare, trainer.backbone)
-    FwdPrompt(FwdPromptConfig(pretrained_space="weights"), trainer.backbone, 0).meet(bare, trainer.backbone)
+        trainer.method.setup(bare, trainer.backbone)
+    FwdPrompt(FwdPromptConfig(pretrained_space="weights"), trainer.backbone, 0).setup(bare, trainer.backbone)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from cl_core.backbones.clip import random_clip
-from cl_core.build import build
 from cl_core.config import ConfigError
-from cl_core.diagnostics.input_spectra import InputSpectra
-from cl_core.diagnostics.kept import kept_bytes
-from cl_core.engine import checkpoint
+from cl_core.factory import build
 from cl_core.linalg import eigenbasis, gram, tail_energy_cut, tail_projector
 from cl_core.methods.gnsp import GNSP, GnspConfig
 from cl_core.methods.parts.feature_covariance import InputMoments, projected_layers
 from cl_core.methods.parts.reference_pairs import ReferencePairs, alignment, distillation, same_caption
+from cl_core.observers.input_spectra import InputSpectra
+from cl_core.observers.kept import kept_bytes
 from cl_core.store import create_run
 from cl_core.streams.stream import Pairs
+from cl_core.training import checkpoint
 
 SMALL = {"rate": 1e-3, "reference_images": 20, "reference_batch": 8, "rho": 0.3}
 

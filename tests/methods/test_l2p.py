@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
-from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.l2p import L2P, L2PConfig
 from cl_core.methods.parts.query_features import KEPT_BYTES, PORTION, FrozenQueries
+from cl_core.observers.kept import kept_bytes
 from cl_core.streams.stream import Batch
 
 NUMBERS = torch.arange(5)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.lwf import LwF
 from cl_core.methods.parts.teacher_table import TeacherTable
+from cl_core.observers.kept import kept_bytes
 from cl_core.streams.stream import Batch
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
@@ -74,15 +74,17 @@ def test_the_distillation_begins_at_nothing_with_every_task_and_not_at_all_with_
 
 def test_the_teacher_is_asked_once_an_image_and_its_answers_are_forgotten_with_the_task(lwf, monkeypatch):
     trainer, asked = until(lwf(), 1), []
-    method, taught = trainer.method, LwF.taught
-    monkeypatch.setattr(LwF, "taught", lambda self, *of: asked.append(len(of[1])) or taught(self, *of))
+    method, taught = trainer.method, LwF.teacher_logits
+    monkeypatch.setattr(LwF, "teacher_logits", lambda self, *of: asked.append(len(of[1])) or taught(self, *of))
     assert len(method.teacher.keys) == 0, "nothing is held before it is needed"
     until(trainer, 1, "survey")
     task = trainer.stream[1]
     assert sum(asked) == len(task.train)
     monkeypatch.undo()
     for batch in task.batches(7, seed=3, epoch=4):
-        torch.testing.assert_close(method.teacher.find(batch.ids), method.taught(trainer.backbone, batch.images))
+        torch.testing.assert_close(
+            method.teacher.find(batch.ids), method.teacher_logits(trainer.backbone, batch.images)
+        )
     assert method.teacher.find(trainer.stream[0].train.ids[:3]) is None
     kept = kept_bytes(method)
     until(trainer, 1, "measure")

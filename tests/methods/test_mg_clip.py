@@ -251,7 +251,7 @@ def test_the_loss_is_cross_entropy_over_the_tasks_own_classes_without_smoothing(
 
 def test_head_logits_lie_between_minus_one_and_one_and_see_directions_only():
     head = VisualHead(6)
-    head.grow(3)
+    head.add_classes(3)
     head.rows = rows_of(3, 6)
     pooled = 5 * rows_of(8, 6, seed=1)
     logits = head(pooled, range(3))
@@ -275,7 +275,7 @@ def test_rows_start_at_class_means_and_follow_adam_with_a_cosine_to_one_percent(
 
     def learned(epochs):
         head = VisualHead(6)
-        head.grow(6)
+        head.add_classes(6)
         head.see(pooled[:7], labels[:7])
         head.see(pooled[7:], labels[7:])
         head.learn(range(4, 6), rate=0.05, epochs=epochs, batch=4, seed=3)

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.diagnostics.kept import kept_bytes
 from cl_core.methods.parts.reservoir import Reservoir
+from cl_core.observers.kept import kept_bytes
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.diagnostics.kept import kept_bytes
 from cl_core.linalg import splitting_cut
+from cl_core.observers.kept import kept_bytes
 
 SETTINGS = {"rate": 0.02, "rank": 5, "alpha": 3.0, "temperature": 1.0}
 

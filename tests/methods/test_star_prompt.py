@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from sklearn.mixture import GaussianMixture
 
 from cl_core.backbones.clip import random_clip
-from cl_core.backbones.io_types import BlockEdit
+from cl_core.backbones.io_types import BlockIntervention
 from cl_core.backbones.vit import random_vit
-from cl_core.config import ConfigError, Preparation, TrainingConfig
+from cl_core.config import ConfigError, Preprocessing, TrainingConfig
 from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig, overlap_of_words
 from cl_core.methods.parts.clip_queries import ImageQueries
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
@@ -64,7 +64,7 @@ def rows_of(*shape, seed=0, dtype=torch.float32):
 
 def keys_of(clip, **others):
     keys = ClassKeys(KeyConfig(**others), SENTENCES, [[s] for s in SENTENCES], clip, 0)
-    keys.grow(0, range(2))
+    keys.add_classes(0, range(2))
     return keys
 
 
@@ -72,7 +72,7 @@ def level_two(site="heads", *, strict=False, modulated=True, tasks=2, width=48, 
     """Two blocks, `each` classes a task, queries of width 24."""
     made = SemanticResiduals(2, width, 24, site, 0, strict=strict, modulated=modulated)
     for task in range(tasks):
-        made.grow(range(task * each, (task + 1) * each), tasks * each, torch.device("cpu"))
+        made.add_classes(range(task * each, (task + 1) * each), tasks * each, torch.device("cpu"))
     return made
 
 
@@ -136,12 +136,12 @@ def test_learning_lowers_the_loss_and_separates_the_images(clip):
 
 def test_replay_moves_the_current_words_only_unless_all_may_move(clip):
     mixtures = GaussianMixtures(1, 24, 40)
-    mixtures.grow(range(4))
+    mixtures.add_classes(range(4))
     for label in range(4):
         mixtures.fit(label, rows_of(30, 24, seed=label) + 2 * rows_of(1, 24, seed=10 + label), 0)
     for moving in (False, True):
         keys = keys_of(clip, keys="moving" if moving else "learned", key_replay_epochs=2, stage_batch=64)
-        keys.grow(1, range(2, 4))
+        keys.add_classes(1, range(2, 4))
         before = keys.words.clone()
         keys.freeze(clip, range(2))
         keys.rebalance(clip, mixtures, range(2, 4))
@@ -190,7 +190,7 @@ def test_the_memory_of_queries_is_bounded_and_can_be_switched_off(clip):
 
 
 def test_the_first_models_scaling_is_undone_before_the_seconds_is_applied(clip):
-    pictures, mine = torch.rand(2, 3, 16, 16), Preparation(16, (0.4, 0.3, 0.2), (0.2, 0.3, 0.4))
+    pictures, mine = torch.rand(2, 3, 16, 16), Preprocessing(16, (0.4, 0.3, 0.2), (0.2, 0.3, 0.4))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (mine.mean, mine.std))
     theirs = (pictures - 0.5) / 0.5
     queries = ImageQueries(clip, mine, 0)
@@ -243,8 +243,8 @@ def test_with_uniform_filters_the_keys_decide_alone():
 
 def test_filters_start_with_unit_rows_and_residuals_short_of_unit_and_nearly_orthogonal():
     level = SemanticResiduals(2, 192, 128, "heads", 0, strict=False, modulated=True)
-    level.grow(range(10), 100, torch.device("cpu"))
-    level.grow(range(10, 100), 100, torch.device("cpu"))
+    level.add_classes(range(10), 100, torch.device("cpu"))
+    level.add_classes(range(10, 100), 100, torch.device("cpu"))
     level.requires_grad_(False)
     filters, residuals = torch.cat(list(level.filters), dim=1), torch.cat(list(level.residuals), dim=1)[:, :, 0]
     torch.testing.assert_close(filters.norm(dim=-1), torch.ones(2, 100), atol=1e-5, rtol=0)
@@ -293,22 +293,24 @@ def test_residuals_of_zero_leave_the_vit_as_it_is_bit_for_bit(vit, site):
 
 def test_the_released_place_is_the_papers_behind_the_output_projection(vit):
     images, shift = rows_of(4, 3, 16, 16), rows_of(4, 48, seed=2)
-    heads = vit(images, edits={0: BlockEdit(head_shift=shift), 1: BlockEdit(head_shift=0.5 * shift)}).pooled
+    heads = vit(
+        images, edits={0: BlockIntervention(head_shift=shift), 1: BlockIntervention(head_shift=0.5 * shift)}
+    ).pooled
     outer = [shift @ vit.vit.blocks[0].attn.proj.weight.T, 0.5 * shift @ vit.vit.blocks[1].attn.proj.weight.T]
-    stream = vit(images, edits={at: BlockEdit(stream_shift=x) for at, x in enumerate(outer)}).pooled
+    stream = vit(images, edits={at: BlockIntervention(stream_shift=x) for at, x in enumerate(outer)}).pooled
     torch.testing.assert_close(heads, stream, atol=1e-5, rtol=1e-5)
     assert (heads - vit(images).pooled).abs().max() > 0.1
 
 
 def test_a_residual_reaches_every_token_alike_and_the_taps_tell_it_apart(vit):
     images, shift = rows_of(4, 3, 16, 16), rows_of(4, 48, seed=2)
-    for edit in (BlockEdit(head_shift=shift), BlockEdit(stream_shift=shift)):
+    for edit in (BlockIntervention(head_shift=shift), BlockIntervention(stream_shift=shift)):
         taps = vit(images, edits={0: edit}, taps=[("bare", 0), ("branch", 0)]).taps
         added = taps["branch", 0] - taps["bare", 0]
         assert float(added.std(dim=1).max()) < 1e-5 * float(added.norm(dim=-1).mean())
     plain = vit(images, taps=[("bare", 0), ("branch", 0)]).taps
     torch.testing.assert_close(plain["bare", 0], plain["branch", 0], atol=1e-6, rtol=0)
-    prefix = vit(images, edits={0: BlockEdit(prefix=(shift[:, None], shift[:, None]))}, taps=list(plain)).taps
+    prefix = vit(images, edits={0: BlockIntervention(prefix=(shift[:, None], shift[:, None]))}, taps=list(plain)).taps
     torch.testing.assert_close(prefix["bare", 0], plain["bare", 0], atol=1e-6, rtol=0)
     assert (prefix["branch", 0] - plain["branch", 0]).abs().max() > 1e-3
 
@@ -373,7 +375,7 @@ def test_draws_have_the_models_moments_and_shares(seeded):
 
 def test_few_or_equal_images_give_as_many_components_as_there_are(seeded):
     mixtures = GaussianMixtures(5, 4, 8)
-    mixtures.grow(range(3))
+    mixtures.add_classes(range(3))
     mixtures.fit(0, torch.ones(1, 4), 0)
     mixtures.fit(1, torch.ones(20, 4), 0)
     mixtures.fit(2, rows_of(3, 4), 0)
@@ -415,8 +417,8 @@ def test_replay_repairs_a_head_that_prefers_the_newest_classes():
     mixtures, head = GaussianMixtures(1, 8, 64), AlignedHead(8, 0)
     centres = 2 * torch.eye(8)[:4]
     for task, classes in enumerate((range(2), range(2, 4))):
-        head.grow(task, classes)
-        mixtures.grow(classes)
+        head.add_classes(task, classes)
+        mixtures.add_classes(classes)
     for label, centre in enumerate(centres):
         mixtures.fit(label, centre + 0.1 * rows_of(50, 8, seed=label), 0)
     with torch.no_grad():
@@ -518,7 +520,7 @@ def test_separable_images_are_retrieved_by_perfect_keys(clip):
     taken = level.scores(z, centres).argmax(dim=-1)
     assert ((taken == labels).float().mean(dim=1) >= 0.99).all()
     first = SemanticResiduals(2, 48, 24, "heads", 0, strict=False, modulated=True)
-    first.grow(range(3), 6, torch.device("cpu"))
+    first.add_classes(range(3), 6, torch.device("cpu"))
     early = first.scores(z[:90], centres[:3]).argmax(dim=-1)
     assert (
         (early == labels[:90]).float().mean(dim=1) - (taken[:, :90] == labels[:90]).float().mean(dim=1)
@@ -548,4 +550,4 @@ def test_a_stream_without_words_is_refused(star):
     trainer = star(tasks=2)
     speechless = TaskStream("x", "class-incremental", tuple(replace(t, words=None) for t in trainer.stream))
     with pytest.raises(ConfigError, match=r"stream x does not say its classes in words \(tasks T1, T2\)"):
-        trainer.method.meet(speechless, trainer.backbone)
+        trainer.method.setup(speechless, trainer.backbone)

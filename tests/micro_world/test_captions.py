@@ -4,8 +4,8 @@ import dataclasses
 
 import torch
 
-from cl_core.micro_world import COLOUR_NAMES, KINDS, captions, known_words, noun, sample_scenes
-from cl_core.micro_world.captions import family
+from cl_core.synthetic_world import COLOUR_NAMES, KINDS, captions, known_words, noun, sample_scenes
+from cl_core.synthetic_world.captions import family
 
 
 def seeded(seed: int = 0) -> torch.Generator:

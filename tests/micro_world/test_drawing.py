@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from cl_core.micro_world import (
+from cl_core.synthetic_world import (
     COLOURS,
     DIGIT_KINDS,
     KINDS,
@@ -17,8 +17,8 @@ from cl_core.micro_world import (
     is_held_out,
     sample_scenes,
 )
-from cl_core.micro_world.atlas import load_atlas
-from cl_core.micro_world.handwriting import load_skeletons, pen_distance
+from cl_core.synthetic_world.atlas import load_atlas
+from cl_core.synthetic_world.handwriting import load_skeletons, pen_distance
 
 
 def seeded(seed: int = 0) -> torch.Generator:

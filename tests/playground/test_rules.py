@@ -77,7 +77,7 @@ def test_scaled_projection_after_a_second_task():
     rule, _ = bank(SGP, rule="sgp", sgp_alpha=1.0)
     rule.bases[0][0], rule.importances[0][0] = np.eye(5)[:, :3], np.array([1, 0.8, 0.5])
     second = np.array([[0, 0.1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0.05]])
-    rule.grow(0, 0, gram(second), 0.97)
+    rule.add_classes(0, 0, gram(second), 0.97)
     assert rule.bases[0][0].shape == (5, 4)
     assert rule.importances[0][0] == pytest.approx([1, 0.981818, 0.5, 1], abs=1e-6)
     assert rule.projector(0, 0) @ np.array([1.0, 2, 3, 4, 5]) == pytest.approx([0, 0.036364, 1.5, 0, 5], abs=1e-6)

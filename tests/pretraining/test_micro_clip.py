@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from cl_core.assets import assets_folder
 from cl_core.cli.pretrain import _clip_told
-from cl_core.micro_world import captions, known_words, sample_scenes
 from cl_core.pretraining import micro_clip
 from cl_core.pretraining.micro_clip import (
     MicroClipSettings,
@@ -22,6 +21,7 @@ from cl_core.pretraining.micro_clip import (
     pretrain,
     questions,
 )
+from cl_core.synthetic_world import captions, known_words, sample_scenes
 
 TINY = MicroClipSettings(images=64, batch=16, warm_up_steps=2, text_width=32, text_heads=2, text_depth=1)
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from cl_core.cli import pretrain as command
-from cl_core.micro_world import DIGIT_KINDS, atlas
 from cl_core.pretraining import micro_vit
-from cl_core.pretraining.course import learning_rate_share
 from cl_core.pretraining.micro_vit import MicroVitSettings, pretrain
+from cl_core.pretraining.trainer import learning_rate_share
+from cl_core.synthetic_world import DIGIT_KINDS, atlas
 
 TINY = MicroVitSettings(images=96, batch=16, width=24, heads=2, depth=1, warm_up_steps=2)
 

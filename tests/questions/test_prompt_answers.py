@@ -168,7 +168,7 @@ def test_a_trade_needs_both_sides_to_move(say, name, tmp_path):
     assert "forgetting by −13.0 pp" in text and f"Highest final accuracy at {first}" in text
 
 
-def test_a_knob_that_moves_nothing_is_a_no(say):
+def test_a_setting_that_moves_nothing_is_a_no(say):
     text = say("nsp2-eta", {"η 0.9": ([], KEPT), "η 1": ([], KEPT)})
     assert text.startswith("No, it changes neither by 1 pp")
 

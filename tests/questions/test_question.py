@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from cl_core.config import ConfigError, configured
+from cl_core.config import ConfigError, from_mapping
 from cl_core.presets import PRESETS, resolve
 from cl_core.questions import QUESTIONS, answered, config_of, finished_runs, known_runs, question
 from cl_core.registry import METHODS, load
@@ -35,7 +35,7 @@ def test_every_run_of_a_question_has_settings_that_its_method_accepts(name):
     assert asked.title.endswith("?") and len(asked.why) > 60 and len(set(asked.labels)) == len(asked.labels)
     configs = [config_of(asked, label, seed=3) for label in asked.labels]
     for config in configs:
-        assert configured(load(METHODS, config.method, "method").Config, config.settings, config.method)
+        assert from_mapping(load(METHODS, config.method, "method").Config, config.settings, config.method)
         assert config.group == f"question {name}" and config.name.startswith(name)
     assert [c.seed for c in configs] == [3 + int(record.get("seed", 0)) for _, record in asked.runs]
     assert len({config.name for config in configs}) == len(configs)

@@ -12,11 +12,11 @@ from torch import nn
 
 from cl_core.commands import Pause
 from cl_core.config import ConfigError
-from cl_core.engine.worker import drive
 from cl_core.linalg import energy_rank
 from cl_core.recorder import Recorder
 from cl_core.store import RunFolder, RunReader, StoreError, fork_run, send
 from cl_core.summary import summarise
+from cl_core.training.worker import drive
 
 WIDTH, CLASSES = 12, 4
 

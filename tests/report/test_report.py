@@ -16,10 +16,10 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 from cl_core.config import RunConfig, StreamConfig
 from cl_core.events import AccuracyMeasured, Clock, KnobTurned, PicturesSkipped, RunFailed, RunStarted, StateChanged
 from dashboard.figures.catalogue import contents, in_report
-from dashboard.figures.readings import accuracies
-from dashboard.headline import numbers_of
+from dashboard.figures.event_arrays import accuracies
 from dashboard.report import document, facts, report
-from dashboard.tail import RunLog, Snapshot
+from dashboard.run_log import RunLog, Snapshot
+from dashboard.summary_metrics import numbers_of
 from tests import (
     recorded_clip_runs,
     recorded_forks,
@@ -111,7 +111,7 @@ def test_a_report_holds_what_was_measured_and_no_more(name, tmp_path, monkeypatc
     monkeypatch.setattr(document, "in_report", counted)
     make, expected = RUNS[name]
     log = log_of(make(tmp_path, name))
-    text = report(log, knobs=[])
+    text = report(log, described=[])
     page = Page(text)
     assert {i for i in page.ids if not i.startswith("figure-")} - FRAME == expected
     assert len(page.ids) == len(set(page.ids))
@@ -133,7 +133,7 @@ def test_a_report_holds_what_was_measured_and_no_more(name, tmp_path, monkeypatc
 
 def test_the_library_is_in_the_file_and_ends_no_script_early(tmp_path, monkeypatch):
     monkeypatch.setattr(document, "_library", LIBRARY)
-    text = report(log_of(recorded_runs.unmeasured(tmp_path)), knobs=[])
+    text = report(log_of(recorded_runs.unmeasured(tmp_path)), described=[])
     assert 4e6 < len(text) < 6e6
     page = Page(text)
     assert any("plotly.js" in part[:500] for part in page.scripts)
@@ -174,7 +174,7 @@ def hostile(runs):
 
 
 def test_names_from_a_run_stay_names(tmp_path):
-    text = report(log_of(hostile(tmp_path)), knobs=[])
+    text = report(log_of(hostile(tmp_path)), described=[])
     page = Page(text)
     assert all(value.startswith("#") for _, value in page.places)
     assert len(page.scripts) - len(page.drawn) == 1  # the page's own; the library is left out here
@@ -186,14 +186,14 @@ def test_names_from_a_run_stay_names(tmp_path):
 
 
 def test_a_report_names_folders_and_never_where_they_lie(tmp_path):
-    text = report(log_of(hostile(tmp_path)), knobs=[])
+    text = report(log_of(hostile(tmp_path)), described=[])
     assert "folder:cats" in text and "7.jpg" in text and "notes.txt" in text
     for part in ("/home", "anna", "secret place", str(tmp_path)):
         assert part not in text, part
 
 
 def test_what_to_keep_in_mind_is_said(tmp_path):
-    said = Page(report(log_of(hostile(tmp_path)), knobs=[])).text
+    said = Page(report(log_of(hostile(tmp_path)), described=[])).text
     assert "This run failed: 0 of 2 tasks learned" in said and "those so far" in said
     assert "2 files of the stream could not be used" in said and "cat/8.jpg: empty" in said
     assert "2 of 3 cells of the accuracy matrix" in said
@@ -218,18 +218,18 @@ def test_settings_that_differ_are_marked_and_the_usual_value_stands_beside(tmp_p
         training=replace(plan.config.training, epochs=7),
     )
     log = log_of(recorded(tmp_path, config, []))
-    knobs = [
+    described = [
         {"name": "prompt_length", "default": 8, "help": "how many"},
         {"name": "scale", "default": "released", "help": "how large"},
         {"name": "untold", "default": 0.25, "help": "nobody named it"},
     ]
-    groups = dict(facts.settings(log, knobs))
+    groups = dict(facts.settings(log, described))
     method, training = ({s.name: s for s in groups[g]} for g in ("Method", "Training"))
     assert method["prompt_length"].differs and method["prompt_length"].source == "preset"  # 4 here, 8 in nsp2-micro
     assert not method["scale"].differs  # the preset's own
     assert method["untold"].value == "0.25" and not method["untold"].differs
     assert training["epochs"].differs and (training["epochs"].value, training["epochs"].usual) == ("7", "5")
-    text = report(log, knobs=knobs)
+    text = report(log, described=described)
     assert re.search(r'class=differs><th scope="row">epochs</th><td>7</td><td>preset: 5</td>', text)
 
 
@@ -240,7 +240,7 @@ def test_a_matrix_is_a_table_with_empty_cells_where_nothing_was_measured(tmp_pat
     assert len(heads) == 3 and [name for name, _ in rows] == ["T1", "T2", "T3"]
     assert np.array_equal(np.array([values for _, values in rows]), matrix, equal_nan=True)
     cells = re.findall(
-        r"<td[^>]*>([^<]*)</td>", report(log, knobs=[]).split('<table class="cells">')[1].split("</table>")[0]
+        r"<td[^>]*>([^<]*)</td>", report(log, described=[]).split('<table class="cells">')[1].split("</table>")[0]
     )
     assert cells.count("") == 1 + int(np.isnan(matrix).sum())
 
@@ -255,4 +255,4 @@ def test_a_run_that_learned_all_at_once_has_no_numbers_over_time(tmp_path):
     log = log_of(recorded(tmp_path, RunConfig(method="joint", name="joint"), moments))
     assert [(m.name, m.value) for m in facts.numbers(log)] == [("Final average accuracy", "80.0 %")]
     assert facts.matrix_rows(log)[1] == [("all tasks", [90.0, 80.0, 70.0])]
-    assert "learned at once" in Page(report(log, knobs=[])).text
+    assert "learned at once" in Page(report(log, described=[])).text

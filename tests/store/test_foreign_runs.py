@@ -18,7 +18,7 @@ import pytest
 
 from cl_core.events import AccuracyMeasured, Clock, PromptsDrifted, RunStarted, StepEnded
 from cl_core.store import RunReader, RunWriter, StoreError, fork_of, list_runs, take
-from cl_core.store.packing import pack, unpack
+from cl_core.store.archive import pack, unpack
 from cl_core.store.reader import DamagedEvent
 from cl_core.summary import summarise
 from tests import recorded_runs

@@ -28,14 +28,14 @@ from cl_core.store import (
     StoreError,
     boundaries,
     create_run,
+    effective_config,
     fork_of,
     fork_run,
-    in_force,
     record,
     turned,
 )
 
-KNOBS = [
+SETTINGS = [
     {"name": "share", "default": 0.5, "low": 0.0, "high": 1.0, "choices": None, "live": True, "fixed": ""},
     {"name": "rate", "default": 0.1, "low": 0.0, "high": None, "choices": None, "live": False, "fixed": ""},
     {"name": "length", "default": 4, "low": 0, "high": 64, "choices": None, "live": False, "fixed": "sets shapes"},
@@ -91,7 +91,7 @@ def same(first, second):
 
 
 def test_a_fork_holds_its_parents_events_arrays_and_boundaries_up_to_there_and_nothing_later(parent):
-    made = fork_run(parent, 2, [("share", 0.9)], KNOBS, name="child")
+    made = fork_run(parent, 2, [("share", 0.9)], SETTINGS, name="child")
     seq = boundaries(parent)[2].seq
     past = [row for row in rows(parent) if row[0] <= seq]
     assert same(rows(made)[:-1], past), "with their places and times"
@@ -110,23 +110,23 @@ def own(folder):
 
 
 def test_parent_task_and_changes_are_recorded_with_the_settings_in_force(parent):
-    made = fork_run(parent, 2, [("rate", 0.3), ("training.epochs", 9), ("share", 0.7)], KNOBS, name="child")
+    made = fork_run(parent, 2, [("rate", 0.3), ("training.epochs", 9), ("share", 0.7)], SETTINGS, name="child")
     fork, config = fork_of(made), made.config()
     assert (fork.parent, fork.after_task, fork.seq) == ("parent", 2, boundaries(parent)[2].seq)
     assert fork.changed == {"rate": [0.2, 0.3], "epochs": [5, 9]}, "share had been turned to 0.7 already"
     assert (config.parent, config.fork_task, config.name) == ("parent", 2, "child")
     assert own(made) == {"rate": 0.3, "share": 0.7} and config.training.epochs == 9
     assert config.fingerprint() != replace(config, parent="", fork_task=0).fingerprint(), "no ordinary run of these"
-    assert turned(made) == [] and in_force(made) == config, "what was turned in the parent is in the settings"
+    assert turned(made) == [] and effective_config(made) == config, "what was turned in the parent is in the settings"
 
 
 def test_a_fork_from_before_a_turn_does_not_have_it(parent):
-    assert own(fork_run(parent, 1, [], KNOBS)) == {"rate": 0.2}
-    assert in_force(parent).own_settings() == {"rate": 0.2, "share": 0.7} and fork_of(parent) is None
+    assert own(fork_run(parent, 1, [], SETTINGS)) == {"rate": 0.2}
+    assert effective_config(parent).own_settings() == {"rate": 0.2, "share": 0.7} and fork_of(parent) is None
 
 
 def test_a_fork_stays_whole_when_its_parent_is_removed_or_goes_on(parent):
-    made = fork_run(parent, 2, [], KNOBS)
+    made = fork_run(parent, 2, [], SETTINGS)
     before = rows(made)
     with closing(RunWriter(parent)) as writer:
         writer.rewind(3)
@@ -137,19 +137,19 @@ def test_a_fork_stays_whole_when_its_parent_is_removed_or_goes_on(parent):
 
 
 def test_a_fork_can_be_forked_and_its_own_turns_count(parent):
-    first = fork_run(parent, 1, [("rate", 0.4)], KNOBS, name="first")
+    first = fork_run(parent, 1, [("rate", 0.4)], SETTINGS, name="first")
     with closing(RunWriter(first)) as writer:
         writer.append([KnobTurned(Clock(1, 0, 2), "share", 0.5, 0.1)])
         checkpoint(first, writer.seq + 1, 2, True)
         writer.append([CheckpointSaved(Clock(1), f"{writer.seq + 1:08d}", True)])
-    second = fork_run(first, 2, [], KNOBS, name="second")
+    second = fork_run(first, 2, [], SETTINGS, name="second")
     assert own(second) == {"rate": 0.4, "share": 0.1}
     assert (fork_of(second).parent, second.config().parent) == ("first", "first")
 
 
 def test_without_hard_links_files_are_copied(parent, monkeypatch):
     monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("not here")))
-    made = fork_run(parent, 2, [], KNOBS)
+    made = fork_run(parent, 2, [], SETTINGS)
     assert boundaries(made)[2].path.joinpath("state.json").stat().st_nlink == 1 and len(boundaries(made)) == 2
 
 
@@ -169,7 +169,7 @@ def test_without_hard_links_files_are_copied(parent, monkeypatch):
 )
 def test_what_a_fork_cannot_change_is_refused_with_the_reason_and_leaves_no_folder(parent, key, value, reason):
     with pytest.raises(ConfigError, match=reason):
-        fork_run(parent, 2, [(key, value)], KNOBS, name="child")
+        fork_run(parent, 2, [(key, value)], SETTINGS, name="child")
     assert not (parent.path.parent / "child").exists()
 
 
@@ -183,24 +183,24 @@ def test_what_a_fork_cannot_change_is_refused_with_the_reason_and_leaves_no_fold
 )
 def test_where_no_fork_can_begin_the_places_are_named(parent, task, reason):
     with pytest.raises(StoreError, match=reason):
-        fork_run(parent, task, [], KNOBS)
+        fork_run(parent, task, [], SETTINGS)
 
 
 def test_a_recording_cannot_be_forked_and_says_why(parent, tmp_path):
     with pytest.raises(StoreError, match=r"tape keeps no checkpoint between tasks: it is a recording.*the run itself"):
-        fork_run(record(parent, tmp_path / "tape"), 2, [], KNOBS)
+        fork_run(record(parent, tmp_path / "tape"), 2, [], SETTINGS)
 
 
 def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(parent):
     with pytest.raises(StoreError, match="is taken"):
-        fork_run(parent, 2, [], KNOBS, name="parent")
+        fork_run(parent, 2, [], SETTINGS, name="parent")
     assert len(boundaries(parent)) == TASKS
 
 
 def test_a_fork_that_cannot_be_copied_leaves_no_folder(parent, monkeypatch):
     monkeypatch.setattr(RunWriter, "adopt", lambda *_: (_ for _ in ()).throw(StoreError("the disk is full")))
     with pytest.raises(StoreError, match="cannot fork parent: the disk is full"):
-        fork_run(parent, 2, [], KNOBS, name="child")
+        fork_run(parent, 2, [], SETTINGS, name="child")
     assert not (parent.path.parent / "child").exists()
 
 

@@ -29,8 +29,8 @@ from cl_core.store import (
     discard,
     find_run,
     hold,
-    holder,
     list_runs,
+    lock_owner,
     send,
     take,
     write_atomically,
@@ -38,7 +38,7 @@ from cl_core.store import (
 from cl_core.store.writer import INLINE
 
 CONFIG = RunConfig("nsp2", name="one")
-ASK = "import sys, pathlib, cl_core.store as s; print(s.holder(s.RunFolder(pathlib.Path(sys.argv[1]))))"
+ASK = "import sys, pathlib, cl_core.store as s; print(s.lock_owner(s.RunFolder(pathlib.Path(sys.argv[1]))))"
 
 
 @pytest.fixture
@@ -277,13 +277,13 @@ def test_a_run_that_says_running_but_is_held_by_nobody_is_gone(writer, reader):
 
 
 def test_the_holder_is_known_to_other_processes_and_to_itself(folder):
-    assert holder(folder) is None
+    assert lock_owner(folder) is None
     with hold(folder):
         for _ in range(2):  # asking must not drop the lock
-            assert holder(folder) == os.getpid()
+            assert lock_owner(folder) == os.getpid()
             asked = subprocess.run([sys.executable, "-c", ASK, str(folder.path)], capture_output=True, text=True)
             assert asked.stdout.strip() == str(os.getpid())
-    assert holder(folder) is None
+    assert lock_owner(folder) is None
 
 
 def test_looking_at_ones_own_running_run_leaves_it_running_for_others(folder):
@@ -298,7 +298,7 @@ def test_a_run_cannot_be_held_twice_by_one_process_either(folder):
     with hold(folder):
         with pytest.raises(StoreError, match="already being worked on"), hold(folder):
             pass
-        assert holder(folder) == os.getpid()
+        assert lock_owner(folder) == os.getpid()
     with hold(folder):
         pass
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.config import Preparation, TrainingConfig
+from cl_core.config import Preprocessing, TrainingConfig
 from cl_core.streams.augmentation import RATIO, Augmentation, crops, cut
 from cl_core.streams.stream import Split, Task
 
@@ -25,7 +25,7 @@ def pictures(seeded):
 @pytest.fixture
 def task(pictures):
     split = Split((pictures * 255).byte(), torch.arange(12) % 2)
-    return Task(3, range(2), ("a", "b"), split, split, Preparation(24, (0.5,) * 3, (0.25,) * 3))
+    return Task(3, range(2), ("a", "b"), split, split, Preprocessing(24, (0.5,) * 3, (0.25,) * 3))
 
 
 def test_no_setting_means_no_augmentation_at_all():

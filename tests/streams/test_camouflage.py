@@ -6,12 +6,12 @@ from collections import Counter
 import pytest
 import torch
 
-from cl_core.config import Preparation, StreamConfig
-from cl_core.micro_world import known_words
+from cl_core.config import Preprocessing, StreamConfig
 from cl_core.streams import camouflage as module
 from cl_core.streams.camouflage import NAMES, TEST, TRAIN, camouflage, camouflaged, outlines
+from cl_core.synthetic_world import known_words
 
-USUAL = Preparation(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+USUAL = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def seeded(seed=0):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.at_hand import DOWNLOAD
-from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
+from cl_core.hf_cache import DOWNLOAD
 from cl_core.registry import STREAMS, load
 from cl_core.streams import cifar100 as module
 from cl_core.streams.stream import class_order
 
-LARGE = Preparation(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LARGE = Preprocessing(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 NAMES = ["apple", "aquarium_fish", "bed", "oak_tree"]
 asked = []
 

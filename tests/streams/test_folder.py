@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cl_core.config import ConfigError, Preparation, RunConfig, StreamConfig
+from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig
 from cl_core.registry import STREAMS, load
 from cl_core.streams import folder as folder_module
 from cl_core.streams.class_folders import picture, scan
 from cl_core.streams.stream import MULTI_DOMAIN
 
-SMALL = Preparation(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+SMALL = Preprocessing(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 TWO = StreamConfig(tasks=2)
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 200, 30), "owl": (30, 30, 200), "yak": (200, 200, 30)}
 
@@ -261,8 +261,8 @@ def test_reference_pictures_that_cannot_be_read_are_said(root, capsys):
 
 
 def test_what_was_left_out_is_said_by_the_run(root):
-    from cl_core.build import build
     from cl_core.events import PicturesSkipped
+    from cl_core.factory import build
 
     (root / "dog" / "notes.png").write_text("not a picture")
     config = RunConfig("nsp2", backbone="random-vit", stream=f"folder:{root}", device="cpu", stream_settings=TWO)
@@ -407,7 +407,7 @@ def test_a_picture_taken_sideways_is_turned_upright(tmp_path):
 
 
 def test_small_pictures_are_kept_small_and_enlarged_for_the_backbone(root):
-    large = Preparation(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    large = Preprocessing(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     task = stream(root, preparation=large)[0]
     assert task.train.pictures.dtype == torch.uint8 and task.train.pictures.shape[1:] == (3, 8, 8)
     batch = next(task.batches(3, seed=0, epoch=0))

@@ -7,14 +7,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from cl_core.config import ConfigError, Preparation, StreamConfig
-from cl_core.micro_world import KINDS, SHAPE_KINDS, Scenes, is_held_out, known_words
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
 from cl_core.streams import micro_mtil as module
 from cl_core.streams.digits import split_digits
 from cl_core.streams.micro_mtil import ORDERS, TEST, TRAIN, micro_mtil, micro_mtil_long
 from cl_core.streams.stream import MULTI_DOMAIN
+from cl_core.synthetic_world import KINDS, SHAPE_KINDS, Scenes, is_held_out, known_words
 
-USUAL = Preparation(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+USUAL = Preprocessing(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLASSES = {"Digits": 10, "Letters": 26, "Shapes": 12, "Textures": 6, "Colours": 12, "Counts": 4}
 
 

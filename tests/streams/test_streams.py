@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cl_core.config import ConfigError, Preparation, StreamConfig
+from cl_core.config import ConfigError, Preprocessing, StreamConfig
 from cl_core.registry import STREAMS, load
 from cl_core.streams.digits import split_digits
 from cl_core.streams.stream import class_order, mixed_seed
 from cl_core.streams.synthetic import synthetic
 
-SMALL = Preparation(16, (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
+SMALL = Preprocessing(16, (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
 EMBEDDED = [name for name in STREAMS if ":" not in name and name in ("split-digits", "camouflage", "synthetic")]
 
 

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.config import check_knobs, knob
+from cl_core.config import check_settings, setting
 from cl_core.events import Clock, Event, KeysMoved, StageEnded
 from cl_core.methods.parts.event_values import array, mean
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
@@ -33,23 +33,23 @@ PLACEHOLDER = "X"  # any word of one token: its embedding is replaced
 class KeyConfig:
     """Defaults are the release's documented values for CIFAR-100 in ten tasks."""
 
-    keys: str = knob(
+    keys: str = setting(
         "learned",
         choices=("learned", "moving", "templates"),
         help="learned: a word per class, fixed after its task; moving: replay goes on training all words (control); "
         "templates: nothing is learned (ablation)",
     )
-    key_rate: float = knob(0.002, low=0.0, high=100.0, help="learning rate of the words")
-    key_epochs: int = knob(20, low=0, high=1000, help="epochs of the words on a task's images")
-    key_overlap: float = knob(10.0, low=0.0, high=1e4, help="weight of the overlap of new words with old ones (λ1)")
-    key_replay_rate: float = knob(0.05, low=0.0, high=100.0, help="learning rate of the words in replay (η1)")
-    key_replay_epochs: int = knob(10, low=0, high=1000, help="epochs of replay into the words (E1)")
-    components: int = knob(5, low=0, high=64, help="Gaussians per class in both mixtures; 0: no replay at all")
-    draws: int = knob(256, low=1, high=10_000, help="features drawn per class and epoch of replay")
-    stage_batch: int = knob(128, low=1, high=4096, help="rows per step of stage 1 and of both replays")
+    key_rate: float = setting(0.002, low=0.0, high=100.0, help="learning rate of the words")
+    key_epochs: int = setting(20, low=0, high=1000, help="epochs of the words on a task's images")
+    key_overlap: float = setting(10.0, low=0.0, high=1e4, help="weight of the overlap of new words with old ones (λ1)")
+    key_replay_rate: float = setting(0.05, low=0.0, high=100.0, help="learning rate of the words in replay (η1)")
+    key_replay_epochs: int = setting(10, low=0, high=1000, help="epochs of replay into the words (E1)")
+    components: int = setting(5, low=0, high=64, help="Gaussians per class in both mixtures; 0: no replay at all")
+    draws: int = setting(256, low=1, high=10_000, help="features drawn per class and epoch of replay")
+    stage_batch: int = setting(128, low=1, high=4096, help="rows per step of stage 1 and of both replays")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 class ClassKeys(nn.Module):
@@ -71,7 +71,7 @@ class ClassKeys(nn.Module):
         self.register_buffer("keys", torch.zeros(0, model.joint_width))  # k
         self.register_buffer("first", torch.zeros(0, model.joint_width))  # k when its task had been learned
 
-    def grow(self, index: int, classes: range) -> None:
+    def add_classes(self, index: int, classes: range) -> None:
         """Words of a new task's classes from N(0, 0.02²); until they are learned their keys are the templates'."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "words", index))
         drawn = 0.02 * torch.randn(len(classes), self.words.shape[1], generator=generator)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.io_types import AS_IT_IS, Adaptation, ModelEdit
-from cl_core.config import ConfigError, check_knobs, knob
+from cl_core.config import ConfigError, check_settings, setting
 from cl_core.methods.method import Loss, Method
 from cl_core.streams.stream import Batch, TaskStream
 
@@ -34,12 +34,12 @@ TEXTS = 512  # sentences a pass where nothing is trained
 class ClipConfig:
     """What all methods that train a CLIP share."""
 
-    rate: float = knob(1e-5, low=0.0, high=10.0, help="learning rate at the schedule's height")
-    weight_decay: float = knob(0.0, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
-    label_smoothing: float = knob(0.2, low=0.0, high=0.99, help="share of the target spread over all classes")
+    rate: float = setting(1e-5, low=0.0, high=10.0, help="learning rate at the schedule's height")
+    weight_decay: float = setting(0.0, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    label_smoothing: float = setting(0.2, low=0.0, high=0.99, help="share of the target spread over all classes")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 class ClipMethod(Method, abc.ABC):
@@ -53,7 +53,7 @@ class ClipMethod(Method, abc.ABC):
         self._class_texts: tuple[object, Tensor] | None = None  # derived: of all classes, and of which weights
         self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, where the text tower stands still
 
-    def meet(self, stream: TaskStream, backbone: ClipBackbone) -> None:
+    def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         unsaid = [task.title for task in stream if task.words is None]
         if unsaid:
             raise ConfigError(

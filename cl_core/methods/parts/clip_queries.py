@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from cl_core.config import Preparation
+from cl_core.config import Preprocessing
 from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 32  # images a pass
@@ -23,7 +23,7 @@ class ImageQueries:
     At most `limit` embeddings are kept (4 d bytes each). 0 keeps none.
     """
 
-    def __init__(self, model: Any, preparation: Preparation, limit: int) -> None:
+    def __init__(self, model: Any, preparation: Preprocessing, limit: int) -> None:
         self.model, self.preparation, self.limit = model, preparation, limit
         self._kept = KeptAnswers(PORTION)
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.io_types import BlockEdit, ModelEdit
-from cl_core.config import check_knobs, knob
+from cl_core.backbones.io_types import BlockIntervention, ModelEdit
+from cl_core.config import check_settings, setting
 from cl_core.methods.method import Loss, ParameterGroup
 
 
@@ -25,26 +25,30 @@ from cl_core.methods.method import Loss, ParameterGroup
 class PromptConfig:
     """Defaults are those of the NSP² release for CIFAR-100 in 10 tasks."""
 
-    prompt_length: int = knob(
+    prompt_length: int = setting(
         4, low=0, high=64, fixed="sets shapes", help="prompts per block (M); 0 = frozen features, head only"
     )
-    prompt_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
-    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
-    temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
-    weight_decay: float = knob(5e-5, low=0.0, high=1.0, help="coupled L2 decay inside Adam")
-    head_init: str = knob(
+    prompt_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
+    head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = setting(
+        28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
+    )
+    weight_decay: float = setting(5e-5, low=0.0, high=1.0, help="coupled L2 decay inside Adam")
+    head_init: str = setting(
         "official",
         choices=("official", "fresh"),
         help="official: the second task's head starts from the first one's, as the release does",
     )
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 def with_prompts(prompts: Tensor) -> ModelEdit:
     """Prompts [L, M, d], those of each block beside its tokens; M = 0: the model as it is."""
-    return ModelEdit({layer: BlockEdit(prompts=own) for layer, own in enumerate(prompts)} if prompts.numel() else {})
+    return ModelEdit(
+        {layer: BlockIntervention(prompts=own) for layer, own in enumerate(prompts)} if prompts.numel() else {}
+    )
 
 
 class DeepPrompts(nn.Module):

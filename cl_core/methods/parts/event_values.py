@@ -1,7 +1,7 @@
 """Tensors in the fields of events.
 
 Events hold arrays and numbers. A method hands in tensors that may still lie on the device, so that it does not wait for
-it; the engine replaces all of a moment's tensors at once before anyone reads them (`cl_core.diagnostics.landing`). To a
+it; the engine replaces all of a moment's tensors at once before anyone reads them (`cl_core.observers.landing`). To a
 type checker these functions say what a tensor will be by then; at run time they pass it on as it is.
 """
 

@@ -145,15 +145,15 @@ class InputMoments(nn.Module):
         clock: Clock,
         before: Mapping[str, Tensor],
         after: Mapping[str, Tensor],
-        proposals: Mapping[str, Tensor],
+        raw_update_sums: Mapping[str, Tensor],
         source: str,
     ) -> Iterator[UpdateByDirection]:
         """How what a task wanted to change is spread over what earlier tasks feed in: ‖Δ v_i‖², v_i the eigenvectors of
-        M. Δ is what was asked for before projection (`proposals`, a sum of `source`), the net change where nothing was
-        projected. Called before `fold_task`, like `updates`; nothing in the first task."""
+        M. Δ is what was asked for before projection (`raw_update_sums`, a sum of `source`), the net change where
+        nothing was projected. Called before `fold_task`, like `updates`; nothing in the first task."""
         if not int(self.tasks):
             return
-        asked = {name: proposals.get(f"clip.{name.replace('.', '/')}") for name in self.names}
+        asked = {name: raw_update_sums.get(f"clip.{name.replace('.', '/')}") for name in self.names}
         wanted = {name: value for name, value in asked.items() if value is not None}
         if len(wanted) < len(asked):
             wanted, source = {name: after[name] - before[name] for name in self.names}, "net change"

@@ -75,7 +75,7 @@ class GaussianMixtures(nn.Module):
         self.register_buffer("means", torch.zeros(0, components, width, dtype=torch.float64))  # μ
         self.register_buffer("variances", torch.ones(0, components, width, dtype=torch.float64))  # σ²
 
-    def grow(self, classes: range) -> None:
+    def add_classes(self, classes: range) -> None:
         """Room for a new task's classes."""
         for name, value in (("weights", 0.0), ("means", 0.0), ("variances", 1.0)):
             kept = getattr(self, name)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import BlockEdit, Features, ModelEdit, Tap
-from cl_core.config import check_knobs, knob
+from cl_core.backbones.io_types import BlockIntervention, Features, ModelEdit, Tap
+from cl_core.config import check_settings, setting
 from cl_core.linalg import gram
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
 from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
@@ -31,13 +31,15 @@ KEYS, VALUES = "k", "v"
 class KeyValueConfig:
     """What every method on keys and values has."""
 
-    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of the change of keys and values")
-    head_rate: float = knob(0.01, low=0.0, high=10.0, help="learning rate of the heads")
-    temperature: float = knob(28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only")
-    weight_decay: float = knob(0.0, low=0.0, high=1.0, help="decay of what is trained")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
+    temperature: float = setting(
+        28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
+    )
+    weight_decay: float = setting(0.0, low=0.0, high=1.0, help="decay of what is trained")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 class InputGram(nn.Module):
@@ -113,7 +115,7 @@ class KeyValueMethod(Method):
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         changes = enumerate(self.change())
         branches = {layer: dict(zip((KEYS, VALUES), change, strict=True)) for layer, change in changes}
-        return ModelEdit({layer: BlockEdit(branches=own) for layer, own in branches.items()})
+        return ModelEdit({layer: BlockIntervention(branches=own) for layer, own in branches.items()})
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]

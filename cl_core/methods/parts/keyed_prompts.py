@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import ConfigError, check_knobs, knob
+from cl_core.config import ConfigError, check_settings, setting
 from cl_core.linalg import core_space, gram
 from cl_core.methods.parts.query_features import FrozenQueries
 from cl_core.streams.stream import mixed_seed
@@ -29,21 +29,21 @@ from cl_core.streams.stream import mixed_seed
 class KeyedPromptConfig:
     """How large the pool is, how many an image takes, and how its keys are held."""
 
-    pool_size: int = knob(
+    pool_size: int = setting(
         20, low=1, high=1000, fixed="sets the shape of the prompts", help="prompts in the pool (M), one token each"
     )
-    prompt_length: int = knob(5, low=1, high=64, help="prompts picked for an image (m)")
-    key_policy: str = knob(
+    prompt_length: int = setting(5, low=1, high=64, help="prompts picked for an image (m)")
+    key_policy: str = setting(
         "project",
         choices=("trainable", "project", "freeze-used"),
         live=True,
         help="project: keys do not move along old tasks' queries; freeze-used: keys that old tasks picked stay",
     )
-    key_energy: float = knob(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
-    key_weight: float = knob(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
+    key_energy: float = setting(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
+    key_weight: float = setting(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
         if self.prompt_length > self.pool_size:
             raise ConfigError(
                 f"prompt_length must be at most pool_size = {self.pool_size}, got {self.prompt_length}; no image can "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.config import check_knobs, knob
+from cl_core.config import check_settings, setting
 from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.parts.answer_cache import Kept
 from cl_core.methods.parts.query_features import FrozenQueries
@@ -25,15 +25,15 @@ from cl_core.streams.stream import mixed_seed
 class PoolConfig:
     """What all pools share."""
 
-    rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
-    head_rate: float = knob(1e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
+    head_rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all")
 
-    temperature: float = knob(
+    temperature: float = setting(
         1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only; released: not at all"
     )
 
     def __post_init__(self) -> None:
-        check_knobs(self)
+        check_settings(self)
 
 
 class PoolMethod(Method, abc.ABC):

@@ -36,7 +36,7 @@ class AlignedHead(nn.Module):
         self.register_buffer("bias", torch.zeros(0))
         self.register_buffer("aligned", torch.tensor(0))  # classes begun when the copy was made
 
-    def grow(self, index: int, classes: range) -> None:
+    def add_classes(self, index: int, classes: range) -> None:
         """Rows for a task's classes: normal with deviation 0.02, cut at ±2, and bias 0."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "head", index))
         drawn = nn.init.trunc_normal_(torch.empty(len(classes), self.weight.shape[1]), std=0.02, generator=generator)

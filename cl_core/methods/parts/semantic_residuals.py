@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cl_core.backbones.io_types import BlockEdit
+from cl_core.backbones.io_types import BlockIntervention
 from cl_core.streams.stream import mixed_seed
 
 SCALE = 5.0
@@ -42,7 +42,7 @@ class SemanticResiduals(nn.Module):
         self.site, self.seed, self.strict, self.modulated = site, seed, strict, modulated
         self.filters, self.residuals = nn.ParameterList(), nn.ParameterList()  # a, r of a task: [L, c, d], [L, c, P, D]
 
-    def grow(self, classes: range, total: int, device: torch.device) -> None:
+    def add_classes(self, classes: range, total: int, device: torch.device) -> None:
         """Rows of a new task's classes, out of one orthogonal draw for all `total` classes of the stream.
 
         Of the three vectors a class has in the draw the first is kept (as released), so rows have norm 0.58 or so.
@@ -73,14 +73,14 @@ class SemanticResiduals(nn.Module):
             return chosen
         return scores * chosen if self.strict else scores + (scores * chosen - scores).detach()
 
-    def edits(self, weights: Tensor) -> dict[int, BlockEdit]:
+    def edits(self, weights: Tensor) -> dict[int, BlockIntervention]:
         """What enters each block, for weights w [L, B, n]."""
         rows = torch.cat([*(r.detach() for r in self.residuals[:-1]), self.residuals[-1]], dim=1)  # [L, n, P, D]
         added = torch.einsum("lbn,lnpd->lbpd", weights, rows)
         if self.site == "prefix":
-            return {at: BlockEdit(prefix=(x[:, :PREFIXES], x[:, PREFIXES:])) for at, x in enumerate(added)}
+            return {at: BlockIntervention(prefix=(x[:, :PREFIXES], x[:, PREFIXES:])) for at, x in enumerate(added)}
         shift = "head_shift" if self.site == "heads" else "stream_shift"
-        return {at: BlockEdit(**{shift: x[:, 0]}) for at, x in enumerate(added)}
+        return {at: BlockIntervention(**{shift: x[:, 0]}) for at, x in enumerate(added)}
 
     def penalty(self) -> Tensor:
         """How far current vectors are from unit norm and from being orthogonal to old ones; 0 in the first task.

@@ -31,7 +31,7 @@ class VisualHead(nn.Module):
         self.register_buffer("filled", torch.zeros(0, dtype=torch.bool))  # [C] which rows have been learned
         self._seen: list[tuple[Tensor, Tensor]] = []  # (x [B, e], labels [B]) of the task that ends
 
-    def grow(self, count: int) -> None:
+    def add_classes(self, count: int) -> None:
         """Room for `count` classes in all."""
         new = count - len(self.filled)
         self.rows = torch.cat([self.rows, self.rows.new_zeros(new, self.rows.shape[1])])

@@ -44,13 +44,13 @@ class GPM(Rule):
             for layer in self.protected_layers:
                 share = config.energies[layer]
                 grown = min(1.0, share + config.energy_growth * task) if share else 0.0  # 0 protects nothing, ever
-                self.grow(network, layer, of(grams[layer], network), grown)
+                self.add_classes(network, layer, of(grams[layer], network), grown)
         self.projectors = [
             np.stack([self.projector(network, layer) for network in range(len(self.configs))]).astype(np.float32)
             for layer in range(self.config.layers)
         ]
 
-    def grow(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
+    def add_classes(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
         """Extend one layer's basis by what it lacks of the new inputs' Gram matrix."""
         basis = self.bases[network][layer]
         new, _ = leading_directions(inputs, basis, share)

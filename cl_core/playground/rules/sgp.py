@@ -28,7 +28,7 @@ class SGP(GPM):
         super().__init__(configs, network)
         self.importances = [[np.zeros(0) for _ in layers] for layers in self.bases]
 
-    def grow(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
+    def add_classes(self, network: int, layer: int, inputs: np.ndarray, share: float) -> None:
         basis, old = self.bases[network][layer], self.importances[network][layer]
         new, values = leading_directions(inputs, basis, share)
         asked = np.sqrt(np.maximum(np.einsum("ik,ij,jk->k", basis, inputs, basis, optimize=True), 0))  # s_old = ‖X b_i‖

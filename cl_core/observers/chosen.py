@@ -1,0 +1,74 @@
+"""Which observers a run has: what its settings ask for and its method has anything to show for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from cl_core.backbones.backbone import Backbone
+from cl_core.config import DiagnosticsConfig
+from cl_core.methods.method import Method
+from cl_core.observers.class_features import AddsResiduals, ClassFeatures
+from cl_core.observers.forward_transfer import ForwardProbe
+from cl_core.observers.gap import ModalityGap
+from cl_core.observers.input_spectra import InputSpectra, ProjectsInputs
+from cl_core.observers.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra
+from cl_core.observers.observer import Observer, Observers
+from cl_core.observers.probe import Probe
+from cl_core.observers.prompt_spectra import HasDeepPrompts, PromptDrift, PromptSpectra
+from cl_core.observers.selection import PoolSelection
+from cl_core.observers.subspaces import AllocatesSpaces, Subspaces
+from cl_core.observers.weights import WeightWatch
+from cl_core.streams.stream import Batch, Split, TaskStream
+
+
+def chosen_observers(
+    settings: DiagnosticsConfig,
+    stream: TaskStream,
+    method: Method,
+    backbone: Backbone,
+    device: torch.device,
+    probes: dict[int, Split],
+    portioned: Callable[[Callable[[], Any]], Any],
+    test_batches: Callable[[int], Iterable[Batch]],
+) -> Observers:
+    """In the order in which their events are said. `probes`: task → its probe images."""
+    found: list[Observer] = []
+    if settings.drift:
+        found.append(PromptDrift())
+    if settings.attention:
+        images = {task.index: task.prepare(probes[task.index].pictures).to(device) for task in stream}
+        labels = {j: p.labels.to(device) for j, p in probes.items()}
+        ids = {j: cast(Tensor, p.ids) for j, p in probes.items()}  # a stream has numbered its images
+        found.append(Probe(backbone, images, labels, ids))
+    if settings.gap:
+        found.append(ModalityGap(stream))
+    if settings.selection:
+        found.append(PoolSelection(portioned, test_batches))
+    if settings.forward:
+        found.append(ForwardProbe(stream))
+    if settings.spectra:
+        found += _spectra(method, backbone)
+    if settings.weights:
+        found.append(WeightWatch())
+    return Observers(found)
+
+
+def _spectra(method: Method, backbone: Backbone) -> list[Observer]:
+    """How what earlier tasks use is shown, for the kind of space the method has."""
+    if isinstance(method, HasDeepPrompts) and method.deep_prompts.numel():
+        return [PromptSpectra(method)]
+    if isinstance(method, ProjectsInputs):
+        return [InputSpectra(method, backbone)]
+    if isinstance(method, SplitsInputs):
+        return [SplitSpectra()]
+    if isinstance(method, KeepsConceptors):
+        return [Conceptors()]
+    if isinstance(method, AllocatesSpaces):
+        return [Subspaces(method)]
+    if isinstance(method, AddsResiduals):
+        return [ClassFeatures(backbone.depth)]
+    return []

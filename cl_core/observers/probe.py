@@ -1,0 +1,141 @@
+"""A few fixed images per task, looked at again and again: has attention on them moved, and by whose doing?
+
+When a task has just been learned its probe images' block inputs, attention maps, block outputs and features are kept as
+references. Later the same images are measured twice:
+
+    end to end   through the whole network with the prompts as they are now (upstream drift included)
+    local        each block alone, fed the inputs it had then: only what was learned in that block makes a difference
+
+    total variation = ½ mean_{image, head, query} Σ_keys |S_now − S_then|      0 same, 1 disjoint
+    output drift    = ‖F_now − F_then‖_F / ‖F_then‖_F  per block,  feature drift = mean(1 − cos)
+
+Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cl_core.backbones.backbone import Backbone
+from cl_core.backbones.io_types import ModelEdit
+from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
+from cl_core.methods.parts.event_values import array, number
+from cl_core.observers.landing import copied
+from cl_core.observers.observer import Observer, View
+
+_KINDS = ("input", "attention", "output")
+
+
+class Probe(Observer):
+    """References of every task learned so far: they lie on the CPU and are saved once, so a resumed run compares with
+    the same past."""
+
+    name = "probe"
+
+    def __init__(
+        self, backbone: Backbone, images: dict[int, Tensor], labels: dict[int, Tensor], ids: dict[int, Tensor]
+    ) -> None:
+        """`images[j]` [n, 3, S, S] prepared, `labels[j]` and `ids[j]` [n]: task j's probe set."""
+        self.images, self.labels, self.ids = images, labels, ids
+        self.taps_of_blocks = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
+        self._then: dict[int, dict[str, Tensor]] = {}  # task → kind → activations when it had been learned
+
+    def measured(self) -> list[int]:
+        """Tasks with a reference."""
+        return sorted(self._then)
+
+    def reference(self, task: int) -> dict[str, Tensor]:
+        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned."""
+        return self._then[task]
+
+    def references(self) -> dict[str, dict[str, Tensor]]:
+        return {f"task-{task}": then for task, then in self._then.items()}
+
+    def load_references(self, references: Mapping[str, dict[str, Tensor]]) -> None:
+        self._then = {int(name.removeprefix("task-")): dict(then) for name, then in references.items()}
+
+    def epoch_ended(self, view: View) -> list[Event]:
+        if not view.due:
+            return []
+        return self.compare(view.method, view.backbone, range(len(view.learned) - 1), view.clock, view.rivals)
+
+    def task_measured(self, view: View) -> list[Event]:
+        return self.compare(view.method, view.backbone, view.learned, view.clock, view.rivals)
+
+    @torch.no_grad()
+    def compare(
+        self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock, rivals: Callable[[int], range]
+    ) -> list[Event]:
+        """Look at the probe images of `tasks` now, in one batch; a task's first look becomes its reference.
+        `rivals(task)`: the classes that compete for its images."""
+        if not tasks:
+            return []
+        sizes = [len(self.images[task]) for task in tasks]
+        images, ids = (torch.cat([of[task] for task in tasks]) for of in (self.images, self.ids))
+        edit = method.edit(backbone, images, ids)
+        looked = backbone.features(images, edit, self.taps_of_blocks)
+        layers = range(backbone.depth)
+        stacked = {kind: _stacked([looked.taps[kind, layer] for layer in layers]) for kind in _KINDS}  # [L, n, …]
+        parts = {kind: value.split(sizes, dim=1) for kind, value in stacked.items()}
+        pooled = looked.pooled.split(sizes)
+        for place, task in enumerate(tasks):
+            if task not in self._then:
+                found = {**{kind: parts[kind][place] for kind in _KINDS}, "pooled": pooled[place]}
+                copies = copied([value.clone() for value in found.values()])
+                self._then[task] = dict(zip(found, copies, strict=True))
+        local = self._local_attention(backbone, edit, tasks).split(sizes, dim=1)
+        said: list[Event] = []
+        for place, task in enumerate(tasks):
+            now = {kind: parts[kind][place] for kind in _KINDS}
+            said.append(self._compared(now, local[place], pooled[place], task, clock))
+            said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
+        return said
+
+    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int]) -> Tensor:
+        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
+        maps, device = [], self.images[tasks[0]].device
+        for layer in range(backbone.depth):
+            inputs = torch.cat([self._then[task]["input"][layer] for task in tasks]).to(device)
+            maps.append(backbone.edited_block(layer, inputs, edit, frozenset({"attention"}))[1]["attention"])
+        return _stacked(maps)
+
+    def _compared(
+        self, now: dict[str, Tensor], local: Tensor, pooled: Tensor, task: int, clock: Clock
+    ) -> AttentionCompared:
+        then = {kind: value.to(pooled.device) for kind, value in self._then[task].items()}
+        drift = (now["output"] - then["output"]).flatten(1).norm(dim=1) / then["output"].flatten(1).norm(dim=1)
+        tokens = now["attention"].shape[-2]
+        return AttentionCompared(
+            clock,
+            task,
+            array(_variation(local, then["attention"]).float()),
+            array(_variation(now["attention"], then["attention"]).float()),
+            array(drift.float()),
+            array(now["attention"][..., tokens:].sum(dim=-1).flatten(1).mean(dim=1).float()),
+            number(1 - torch.cosine_similarity(pooled, then["pooled"]).mean()),
+            array(now["attention"][:, :, :, 0].transpose(0, 1).half()),
+        )
+
+    def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
+        scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
+        true = scores.gather(1, labels[:, None])[:, 0]
+        others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+        predicted = scores.argmax(dim=1) + rivals.start
+        return PredictionsMade(clock, task, predicted.short(), (true - others).float())
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """[n, …, K_l] of every layer → [L, n, …, max K_l]: where layers have different numbers of prompts, the missing ones
+    get no attention."""
+    widest = max(part.shape[-1] for part in parts)
+    return torch.stack([F.pad(part, (0, widest - part.shape[-1])) for part in parts])
+
+
+def _variation(now: Tensor, then: Tensor) -> Tensor:
+    """[L, n, H, N, K] twice → [L]."""
+    return 0.5 * (now - then).abs().sum(dim=-1).flatten(1).mean(dim=1)

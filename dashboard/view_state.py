@@ -1,0 +1,419 @@
+"""What all pages share: which run, task, layer and image are chosen, and how a figure and an empty place look.
+
+frame = current()                          run, log, task, layer, probe, image, live
+show_figure("losses", frame.log)           figure, a sentence, and a menu: saving, what to look for, how it is computed
+go_to("pages/run.py", layer="3")         another page, with what is to be chosen there
+
+The controls of what pages share are drawn in the entry file (`widgets.shared_controls`), those of one page by `choose`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.errors import StreamlitAPIException
+
+from dashboard import launch
+from dashboard.markdown import code, literal, sentence, without_links  # noqa: F401  (pages take them from here)
+from dashboard.run_log import Log, Snapshot, log_of
+from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.theme import task_name
+
+NEWEST = "newest"  # the task control's first choice: follow the run
+USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # chosen where the URL says nothing
+SHARED = ("run", *USUAL)  # in the URL of every page
+HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
+FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
+FEW = 11  # choices that still fit into one row of buttons
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """What is being looked at. Tasks, layers and images count from 0; `task` None = the newest."""
+
+    runs: Path
+    run: str | None
+    log: Snapshot | None  # as it was at the freeze, while the view is frozen
+    whole_log: Snapshot | None  # including what a frozen view holds back
+    live: bool  # new events may still come
+    frozen: bool
+    recording: bool  # travels with the program; cannot be continued
+    task: int | None = None
+    layer: int = 0
+    probe: int = 0  # task whose probe images are looked at
+    image: int = 0  # which of them
+
+
+def current() -> ViewState:
+    """What is looked at: while a page is drawn the same run at the same moment, in a fragment the newest."""
+    state = st.session_state
+    held = state.get("_held")
+    if held is None or held.run != state.get("run"):
+        held = _look()
+        if "_held" in state:
+            state["_held"] = held
+    if held.log is None:
+        return held
+    probe, image = _task(state.get("probe")), str(state.get("image") or "1")
+    return replace(
+        held,
+        task=_task(state.get("task")),
+        layer=_layer(state.get("layer"), held.log),
+        probe=probe or 0,
+        image=int(image) - 1 if image.isdecimal() else 0,
+    )
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """Within, everything is drawn from one snapshot of the run: the bar, the page and its figures agree."""
+    st.session_state["_held"] = None
+    try:
+        yield
+    finally:
+        st.session_state.pop("_held", None)
+
+
+def _look() -> ViewState:
+    """The chosen run now, without what is chosen of it."""
+    state, index = st.session_state, runs_index()
+    run = state.get("run")
+    folder = index.find(run)
+    if folder is None:
+        return ViewState(runs_folder(), None, None, None, False, False, False)
+    whole = log_of(folder).snapshot()
+    frozen = state.get("_frozen") if (state.get("_frozen") or ("",))[0] == run else None
+    return ViewState(
+        runs_folder(),
+        run,
+        whole.until(frozen[1]) if frozen else whole,
+        whole,
+        whole.status().live or launch.starting(folder),
+        frozen is not None,
+        index.is_recording(folder.name),
+    )
+
+
+def _task(chosen: Any) -> int | None:
+    text = str(chosen or "")
+    return int(text[1:]) - 1 if text[:1] == "T" and text[1:].isdigit() else None
+
+
+def _layer(chosen: Any, log: Log) -> int:
+    depth = depth_of(log)
+    return min(max(int(chosen), 1), depth or 10_000) - 1 if str(chosen or "").isdigit() else 0
+
+
+def depth_of(log: Log) -> int:
+    """Layers of the run's backbone; 0 while unknown."""
+    plan = log.started()
+    return int(plan.backbone.get("depth", 0)) if plan else 0
+
+
+# ---------------------------------------------------------------- the shared choices
+
+
+def settle_run(index: RunIndex) -> None:
+    """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
+    state, asked = st.session_state, st.query_params.get("run")
+    if wanted := state.pop("_next", None):
+        state.update(wanted)
+        _another_run()
+    if asked is not None and index.find(asked) is None:
+        index = runs_index(fresh=True)
+    if asked is not None and index.find(asked) is None:
+        state["_unknown_run"] = asked
+    elif asked is not None and asked != state.get("_unknown_run"):
+        state.pop("_unknown_run", None)
+    if index.find(state.get("run")) is None and (index.find(asked) is None or "run" in state):
+        begin_with("run", default_run(index))
+    elif "run" not in state:
+        begin_with("run", asked)
+
+
+def choose_run(index: RunIndex) -> None:
+    """The run picker. Keeps `run` in the URL."""
+    # Options are shown as they are: a control bound to the URL reads and writes the shown text, not the option.
+    st.selectbox(
+        "Run",
+        index.names,
+        index=None,
+        key="run",
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+        placeholder="No runs yet",
+        on_change=_another_run,
+    )
+
+
+def begin_with(key: str, value: Any) -> None:
+    """Give a control that is bound to the URL a value before it is drawn for the first time, and write it there.
+
+    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the
+    link to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows.
+    """
+    if value is not None:
+        with suppress(StreamlitAPIException):  # bound already
+            st.query_params[key] = value
+    st.session_state[key] = value
+
+
+def _another_run() -> None:
+    for key in ("_frozen", "_unknown_run", "_refused", "_asked"):
+        st.session_state.pop(key, None)
+
+
+def show_run(name: str) -> None:
+    """Make `name` the chosen run. Call from a widget's callback."""
+    st.session_state["run"] = name
+    _another_run()
+
+
+def show_next(name: str, *, closed: str) -> None:
+    """Draw the page anew with `name` as the chosen run and the switch `closed` off.
+
+    For a button that is asked while the page is drawn. A callback runs before that, with the arguments that the page
+    had before the field typed last was sent: what is typed and at once confirmed would be lost.
+    """
+    st.session_state["_next"] = {"run": name, closed: False}
+    st.rerun()
+
+
+def default_run(index: RunIndex) -> str | None:
+    """The newest run with a living worker, else the first recording, else the newest run."""
+    for name, folder in list(index.own.items())[:5]:
+        if log_of(folder).status(fresh=True).live or launch.starting(folder):
+            return name
+    return next(iter(index.recordings), None) or next(iter(index.own), None)
+
+
+def say_unknown_run() -> None:
+    """One sentence if the URL named a run that is not there."""
+    unknown = st.session_state.get("_unknown_run")
+    if unknown:
+        st.warning(
+            f"There is no run {code(unknown)} in {code(runs_folder())}. "
+            + (
+                f"Shown instead: {code(st.session_state['run'])}."
+                if st.session_state.get("run")
+                else "Start one below."
+            ),
+            icon=":material/search_off:",
+        )
+
+
+def run_title(log: Log) -> str:
+    """What a run is called above a page; Markdown-safe."""
+    return literal(log.title)
+
+
+def choose(
+    label: str, key: str, options: list[str], default: str, *, spell_out: bool = False, slider: bool = False
+) -> str:
+    """One of `options`, in the URL under `key`; a page that is left and opened again still has it.
+
+    Args:
+        label: what is chosen.
+        key: name in the URL.
+        options: texts, as the URL spells them.
+        default: chosen where nothing else is.
+        spell_out: write the default into the URL as well, because it may be another one tomorrow.
+        slider: options are positions in an order.
+    """
+    state = st.session_state
+    if key in state and state[key] not in options:  # of another run
+        state[key] = default
+    if spell_out and st.query_params.get(key) not in options:
+        with suppress(StreamlitAPIException):  # bound already: drawn before, and the URL follows
+            st.query_params[key] = state.get(key, default)
+            state[key] = state.get(key, default)
+    shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
+    if slider:
+        chosen = st.select_slider(label, options, value=default, **shared)
+    elif len(options) <= FEW:
+        chosen = st.segmented_control(label, options, default=default, required=True, **shared)
+    else:
+        chosen = st.selectbox(label, options, index=options.index(default), width=180, **shared)
+    return chosen or default
+
+
+def head_start() -> None:
+    """Wait a moment when a tab draws its first picture.
+
+    A browser shows parts that it learns of together only when it has loaded what all of them need, and the list of runs
+    needs forty files more than the matrix.
+    """
+    if "_first_picture" not in st.session_state:
+        st.session_state["_first_picture"] = True
+        time.sleep(HEAD_START)
+
+
+# ---------------------------------------------------------------- figures and empty places
+
+
+@st.cache_resource(show_spinner=False, max_entries=128)
+def _drawn(key: tuple[Any, ...], _draw: Callable[[], tuple[bytes, dict[str, Any]]]) -> tuple[bytes, dict[str, Any]]:
+    """A figure as bytes and its words, made once for all viewers; `key` says all that it is drawn from."""
+    return _draw()
+
+
+def show_figure(
+    figure_id: str,
+    run: Snapshot,
+    *,
+    key: str | None = None,
+    height: int | None = None,
+    on_pick: Callable[[dict[str, Any]], None] | None = None,
+    **controls: Any,
+) -> dict[str, Any] | None:
+    """A figure of the catalogue with its words: title, figure, a sentence, and its menu.
+
+    Args:
+        figure_id: an entry of `dashboard.figures.catalogue`.
+        run: what it is drawn from.
+        key: the place's name, one per place (None = the figure's id); the reader's zoom belongs to it.
+        height: pixels; None = what the figure wants.
+        on_pick: called with a clicked point.
+        controls: what the reader has chosen, as the entry names it.
+
+    Returns:
+        The last clicked point (trace, i, x, y, z, custom), or None.
+    """
+    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+
+    from dashboard.figures.catalogue import figure_of
+
+    figure, key = figure_of(run, figure_id), key or figure_id
+    drawn, words = _drawn(
+        (key, height, figure.key(run, controls)),
+        lambda: _ready(figure.drawn(run, controls), f"{run.name}-{key}", height),
+    )
+    return _place(drawn, words, key=key, on_pick=on_pick)
+
+
+def show_plot(
+    figure_function: Callable[..., Any],
+    *args: Any,
+    key: str,
+    height: int | None = None,
+    on_pick: Callable[[dict[str, Any]], None] | None = None,
+    border: bool = True,
+    **named: Any,
+) -> dict[str, Any] | None:
+    """A figure of more than one run's events (a comparison, a prediction); otherwise as `show_figure`.
+
+    Args:
+        figure_function: gives a Plotly figure whose `layout.meta` holds its words (`figures.description`).
+        args, named: what it is called with.
+        border: draw a frame around the panel.
+    """
+    import pandas  # noqa: F401  (as above)
+
+    run = st.session_state.get("run") or "run"
+    drawn, words = _ready(figure_function(*args, **named), f"{run}-{key}", height)
+    return _place(drawn, words, key=key, on_pick=on_pick, border=border)
+
+
+def _ready(figure: Any, file: str, height: int | None) -> tuple[bytes, dict[str, Any]]:
+    from dashboard.widgets.liveplot import to_bytes
+
+    words = dict(figure.layout.meta or {})
+    words["height"] = height or words.get("height") or figure.layout.height or 340
+    return to_bytes(figure, file=file, height=words["height"]), words
+
+
+def _place(
+    drawn: bytes,
+    words: dict[str, Any],
+    *,
+    key: str,
+    on_pick: Callable[[dict[str, Any]], None] | None,
+    border: bool = True,
+) -> dict[str, Any] | None:
+    from dashboard.widgets.liveplot import liveplot
+
+    with st.container(border=border, key=f"panel-{key}", gap="xsmall"):
+        if words.get("title"):
+            st.markdown(f"**{literal(words['title'])}**")
+        point = liveplot(drawn, key=key, height=words["height"], on_pick=on_pick)
+        describe_panel(words, key=key)
+    return point
+
+
+def describe_panel(words: dict[str, Any], *, key: str) -> None:
+    """Below a figure: the first sentence of its caption, and a menu with the rest, how it is computed, and saving."""
+    from dashboard.widgets.figure_save import figure_save
+
+    caption = str(words.get("caption") or "")
+    first, _, rest = FIRST.sub(r"\1\n", caption, count=1).partition("\n")
+    with st.container(horizontal=True, vertical_alignment="top", key=f"words-{key}", gap="small"):
+        with st.container(width="stretch"):
+            st.caption(literal(first))
+        with st.popover("More", type="tertiary", icon=":material/more_horiz:", key=f"menu-{key}"):
+            figure_save(key)
+            if rest:
+                st.markdown(literal(rest))
+            if words.get("how"):
+                st.markdown("**How is this computed?**")
+                st.markdown(without_links(words["how"]))
+
+
+def learned_at_once(log: Log) -> None:
+    """One sentence if the run has a single stage for several tasks: its numbers stand under the last of them."""
+    plan = log.started()
+    if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
+        last = task_name(len(plan.tasks) - 1)
+        st.caption(f"This run learns all tasks at once; what is measured afterwards stands under {last}.")
+
+
+def not_measured(what: str, how_to_record: str) -> None:
+    """A place whose figure was not recorded: what is missing, and how to record it."""
+    st.info(f"{what} {how_to_record}", icon=":material/visibility_off:")
+
+
+def empty(
+    text: str,
+    button: str | None = None,
+    *,
+    on_click: Callable[[], None] | None = None,
+    page: str | None = None,
+    key: str = "empty",
+) -> bool:
+    """A place with nothing in it yet: what will appear here, and one button that makes it appear.
+
+    The button calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
+    """
+    with st.container(border=True, key=f"panel-{key}", horizontal_alignment="center"):
+        st.markdown(text)
+        if button and page:
+            if st.button(button, key=f"{key}-button", type="primary"):
+                go_to(page)
+            return False
+        return bool(button) and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
+
+
+def page_file(page: str) -> Path:
+    """The file of `page` ("pages/run.py")."""
+    return Path(__file__).resolve().parent / page
+
+
+def go_to(page: str, **choices: str | Sequence[str]) -> None:
+    """Switch to `page`.
+
+    Args:
+        page: its file, as "pages/run.py".
+        choices: what is chosen there, by names in the URL; runs, tasks and layers otherwise stay as they are.
+    """
+    state = st.session_state
+    if choices.get("run", state.get("run")) != state.get("run"):
+        _another_run()
+    kept = {key: str(state[key]) for key in SHARED if state.get(key) not in (None, USUAL.get(key))}
+    st.switch_page(page_file(page), query_params={**kept, **choices})

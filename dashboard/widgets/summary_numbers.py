@@ -1,0 +1,20 @@
+"""The numbers a run is judged by, in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from dashboard.summary_metrics import Number, numbers_of
+from dashboard.theme import MISSING
+
+
+def headline_numbers(matrix: np.ndarray, *, so_far: bool, more: Sequence[Number] = ()) -> None:
+    """Draw them, and `more` behind; `so_far` marks numbers that will still change."""
+    with st.container(horizontal=True, gap="medium"):
+        for name, value, meaning in numbers_of(matrix):
+            st.metric(name + " so far" * (so_far and value != MISSING), value, help=meaning, width="content")
+        for name, value, meaning in more:
+            st.metric(name, value, help=meaning, width="content")
