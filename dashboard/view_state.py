@@ -231,17 +231,18 @@ def choose(
     state = st.session_state
     if key in state and state[key] not in options:  # of another run
         state[key] = default
-    if spell_out and st.query_params.get(key) not in options:
-        with suppress(StreamlitAPIException):  # bound already: drawn before, and the URL follows
-            st.query_params[key] = state.get(key, default)
-            state[key] = state.get(key, default)
+    if spell_out and state.get(key) is None and st.query_params.get(key) not in options:
+        begin_with(key, default)
+    first = None if spell_out else default  # Streamlit keeps a default out of the URL
     shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
     if slider:
         chosen = st.select_slider(label, options, value=default, **shared)
     elif len(options) <= FEW:
-        chosen = st.segmented_control(label, options, default=default, required=True, **shared)
+        chosen = st.segmented_control(label, options, default=first, required=True, **shared)
     else:
-        chosen = st.selectbox(label, options, index=options.index(default), width=180, **shared)
+        chosen = st.selectbox(
+            label, options, index=None if first is None else options.index(first), width=180, **shared
+        )
     return chosen or default
 
 

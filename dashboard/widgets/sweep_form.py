@@ -34,23 +34,23 @@ def sweep_form() -> None:
     method = columns[0].selectbox("Method", list(METHODS), index=_place(list(METHODS), "nsp2"), key="sweep-method")
     rows = _numbers(method)
     names = [row["name"] for row in rows]
-    knob = columns[1].selectbox(
+    setting = columns[1].selectbox(
         "Setting", names, key=f"sweep-knob-{method}", help="Whose values are tried", index=_first_live(rows)
     )
-    if knob is None:
+    if setting is None:
         st.info("The settings of this method could not be read.", icon=":material/error:")
         return
     also = columns[2].selectbox(
         "Linked setting",
-        [ALONE, *(name for name in names if name != knob)],
-        key=f"sweep-also-{method}-{knob}",
+        [ALONE, *(name for name in names if name != setting)],
+        key=f"sweep-also-{method}-{setting}",
         help="A second setting that takes the same values",
     )
-    row = next(row for row in rows if row["name"] == knob)
+    row = next(row for row in rows if row["name"] == setting)
     st.caption(literal(row.get("help") or ""))
     columns = st.columns([3, 2, 2, 3])
     values = columns[0].text_input(
-        "Values", _usual_values(row), key=f"sweep-values-{method}-{knob}", help="Separated by commas"
+        "Values", _usual_values(row), key=f"sweep-values-{method}-{setting}", help="Separated by commas"
     )
     seeds = columns[1].text_input("Seeds", "0, 1, 2", key="sweep-seeds", help="Each value is trained with each seed")
     workers = int(
@@ -64,7 +64,7 @@ def sweep_form() -> None:
         placeholder="epochs=3 stream.tasks=3",
         help="key=value, separated by spaces; for every run. backbone=, stream= and device= as well",
     )
-    key = f"{knob}+{also}" if also != ALONE else knob
+    key = f"{setting}+{also}" if also != ALONE else setting
     usual = re.sub(r"[^A-Za-z0-9._]+", "-", f"{method}-{key}")
     name = st.text_input("Name", key="sweep-name", placeholder=usual, help="Its runs begin with it").strip() or usual
     try:
