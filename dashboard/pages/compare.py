@@ -16,7 +16,7 @@ from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
 from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
-from dashboard.runs import RunIndex, runs_folder, runs_index
+from dashboard.runs import RunIndex, runs_folder, runs_index, summary
 from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
@@ -72,7 +72,15 @@ def _usual(index: RunIndex, shown: str | None) -> list[str]:
     stream = stream_of_run(folder)
     if folder is None:
         return []
-    others = (n for n in index.names if n != shown and stream is not None and stream_of_run(index.find(n)) == stream)
+    others = (
+        n
+        for n in index.names
+        if n != shown
+        and stream is not None
+        and stream_of_run(index.find(n)) == stream
+        and (partner := index.find(n)) is not None
+        and summary(partner).tasks_measured > 1
+    )
     return [folder.name, *[n for n in [next(others, None)] if n]]
 
 

@@ -23,7 +23,7 @@ from dashboard.progress import progress
 from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
-from dashboard.view_state import ViewState, code, current, literal, run_title, sentence, show_figure, show_plot
+from dashboard.view_state import ViewState, code, current, go_to, literal, run_title, sentence, show_figure, show_plot
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.launch_form import launch_form
@@ -103,6 +103,8 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             )
             _kept(log)
             resume_here(frame)
+        case "finished":
+            next_steps()
         case "failed":
             failure(frame, log)
         case "waiting":
@@ -115,6 +117,20 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "unreadable":
             st.error(sentence(status.reason), icon=":material/broken_image:")
+
+
+def next_steps() -> None:
+    """Where a finished run is read on."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-next-steps"):
+        st.markdown("Finished. Next:", width="content")
+        for label, page in (
+            ("What was forgotten", "forgetting"),
+            ("Room left to learn", "spectra"),
+            ("Another threshold", "whatif"),
+            ("Beside other runs", "compare"),
+        ):
+            if st.button(label, key=f"run-next-{page}", type="tertiary", icon=":material/arrow_outward:"):
+                go_to(f"pages/{page}.py")
 
 
 def _because(reason: str) -> str:

@@ -31,6 +31,7 @@ STATES = {  # state → icon and word
     "waiting": (":material/hourglass_empty:", "not begun"),
     "unreadable": (":material/broken_image:", "unreadable"),
 }
+STEPPING = "stepping…"
 QUIET = 20.0  # seconds without an event before a running run is called busy
 
 
@@ -217,7 +218,7 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
             icon=":material/skip_next:",
             shortcut="S",
             on_click=give_order,
-            args=(log, Step(1), "stepping…"),
+            args=(log, Step(1), STEPPING),
             help="One moment of training (a step or a measurement), then pause again",
         )
     if state in HELD:
@@ -262,14 +263,17 @@ def _freezing(frame: ViewState, log: Snapshot) -> None:
         )
 
 
-def _answers(log: Snapshot) -> int:
+def _answers(log: Snapshot, word: str) -> int:
+    """Rises when the worker has answered; a step of a paused run is answered by what it measured."""
+    if word == STEPPING:
+        return log.seq
     return len(log.of(StateChanged)) + len(log.of(CommandRefused)) + len(log.of(KnobTurned))
 
 
 def pending(log: Snapshot) -> str | None:
     """'pausing…' from the press of the button until the worker answers."""
     asked = st.session_state.get("_asked")
-    if asked and asked[0] == str(log.path) and asked[2] == _answers(log) and time.time() - asked[3] < 30:
+    if asked and asked[0] == str(log.path) and asked[2] == _answers(log, asked[1]) and time.time() - asked[3] < 30:
         return str(asked[1])
     return None
 
@@ -282,7 +286,12 @@ def give_order(log: Snapshot, command: Command, word: str) -> None:
     except StoreError as error:
         st.session_state["_refused"] = str(error)
         return
-    st.session_state["_asked"] = (str(log.path), word, _answers(log_of(log.folder).snapshot(force=True)), time.time())
+    st.session_state["_asked"] = (
+        str(log.path),
+        word,
+        _answers(log_of(log.folder).snapshot(force=True), word),
+        time.time(),
+    )
 
 
 def _go_on(log: Snapshot) -> None:

@@ -9,13 +9,15 @@
   const PLACES = ['lesson', 'step', 'term'];
   const push = history.pushState.bind(history), replace = history.replaceState.bind(history);
   const place = url => [url.pathname, ...PLACES.map(key => url.searchParams.get(key))].join('\n');
-  let left = location.href;
+  let left = location.href, acted = true;              // the address at, and whether there was, a press since the last entry
   for (const kind of ['pointerdown', 'keydown'])
-    window.addEventListener(kind, () => { left = location.href; }, true);
+    window.addEventListener(kind, () => { left = location.href; acted = true; }, true);
   history.pushState = (state, title, address) => {
     const to = new URL(address, location.href), here = new URL(location.href), before = new URL(left);
-    if (place(to) === place(here)) return replace(state, title, address);
-    if (to.pathname !== here.pathname && before.pathname === here.pathname) replace(history.state, '', left);
+    const within = to.pathname === here.pathname;
+    if (within && (!acted || place(to) === place(here))) return replace(state, title, address);
+    if (!within && before.pathname === here.pathname) replace(history.state, '', left);
+    acted = false;
     push(state, title, address);
   };
 })();
