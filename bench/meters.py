@@ -1,7 +1,7 @@
 """What the measurements of this folder share: the clock, the peak of memory, what an object holds, and spreads.
 
 The peak of a piece of work is counted above what was allocated when it began: on CUDA by the allocator
-(`max_memory_allocated`), on the processor by the profiler's record of every allocation and release of torch's own
+(`max_memory_allocated`), on the CPU by the profiler's record of every allocation and release of torch's own
 allocator (backward passes included), added up in order. Both are bytes asked for by tensors: what libraries set aside
 for themselves is not seen, and a busy machine changes nothing. What was there before is counted as `held_bytes`.
 """
@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 class Clock:
     """What seconds are counted by: `time.perf_counter`, or `time.process_time` where others keep the machine busy (then
-    with one thread, because the processor's time of several adds up)."""
+    with one thread, because the CPU's time of several adds up)."""
 
     now: Callable[[], float] = staticmethod(time.perf_counter)
 
@@ -50,7 +50,7 @@ def add_options(cli: argparse.ArgumentParser) -> None:
     cli.add_argument(
         "--processor",
         action="store_true",
-        help="count this process's time on the processor, on one thread: for a machine that others use as well",
+        help="count this process's time on the CPU, on one thread: for a machine that others use as well",
     )
 
 

@@ -4,7 +4,7 @@
     python -m bench.ratios --methods nsp2 --whole
 
 All is measured at the second task, where the past is held for the first time, with the settings of the method's preset
-(`joint` has one task, so at that). On the processor with the embedded models; on CUDA with `timm:vit_base_patch16_224`
+(`joint` has one task, so at that). On the CPU with the embedded models; on CUDA with `timm:vit_base_patch16_224`
 and `open_clip:ViT-B-16` at 224 px, untrained, because weights do not change what a step costs. `--backbone` names
 others, one a family.
 

@@ -35,7 +35,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 def told(name: str, found: Times) -> str:
-    """Where others work on the machine as well the processor's time is the one to compare."""
+    """Where others work on the machine as well the CPU's time is the one to compare."""
     clock, busy = ([pair[i] for pair in found] for i in (0, 1))
     return (
         f"{name:<40} clock: median {statistics.median(clock):7.1f} ms, worst {max(clock):7.1f} ms; "

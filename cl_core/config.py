@@ -217,6 +217,12 @@ class DiagnosticsConfig:
         choices=("last", "every"),
         help="after which task the recomputed statistics are taken: they look at all training images again",
     )
+    headline: str = setting(
+        "",
+        choices=("", "class-incremental", "task-incremental", "stored statistics"),
+        help="readout that the run is judged by and that is shown first; empty: class-incremental, or task-incremental "
+        "where the stream names tasks",
+    )
     probe_epochs: int = setting(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
     probe_images: int = setting(6, low=1, high=64, help="probe images per task")
 
@@ -391,7 +397,7 @@ class RunConfig:
         """The complete settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same
         setting."""
         record = self.completed().to_dict()
-        del record["format"], record["name"]
+        del record["format"], record["name"], record["diagnostics"]["headline"]  # which rows are shown first
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
             if record[later] == usual:
                 del record[later]

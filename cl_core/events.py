@@ -130,6 +130,7 @@ class AccuracyMeasured(Event):
 
     readout: str
     row: list[float | None]  # [T] percent; None = not measured (tasks not seen yet)
+    headline: bool = False  # the run was told to be judged by this readout (`diagnostics.headline`)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ class Summary:
     reason: str = ""
     readout: str = CLASS_INCREMENTAL  # whose accuracies `accuracy_matrix` holds
 
+    def matrix(self, readout: str = "") -> list[list[float | None]]:
+        """[T][T] percent of a readout ("" = the one that the run is judged by); empty where it was not measured."""
+        return self.accuracy_matrix if readout in ("", self.readout) else self.readouts.get(readout, [])
+
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if key != "readout"}
 
@@ -63,14 +67,30 @@ class Summary:
         return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason", "readout")}
 
 
-def headline_readout(readouts: Iterable[str]) -> str:
-    """Whose accuracies a run is judged by: without naming the task where such rows exist, else with the task named.
+def headline_readout(measured: Iterable[AccuracyMeasured]) -> str:
+    """Whose accuracies a run is judged by: the readout that it names (`diagnostics.headline`), else its own head's."""
+    measured = list(measured)
+    named = next((event.readout for event in measured if event.headline), None)
+    return named or own_head({event.readout for event in measured})
+
+
+def own_head(readouts: Iterable[str]) -> str:
+    """The readout of the method's own head: without naming the task where such rows exist, else with the task named.
 
     Runs over several domains name the task with every picture and have no class-incremental rows.
     """
     found = set(readouts)
     named_only = TASK_INCREMENTAL in found and CLASS_INCREMENTAL not in found
     return TASK_INCREMENTAL if named_only else CLASS_INCREMENTAL
+
+
+def shared_readout(summaries: Iterable[Summary]) -> str:
+    """The readout under which runs may be compared: "" (each by its own) where all name the same headline, else their
+    own heads', which every run has."""
+    summaries = list(summaries)
+    if len({summary.readout for summary in summaries}) <= 1:
+        return ""
+    return own_head({summary.readout for summary in summaries} | {name for s in summaries for name in s.readouts})
 
 
 def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[float | None]]:
@@ -89,15 +109,18 @@ def definition(measure: str) -> str:
     return re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(getattr(metrics, measure)) or "")[0].strip()
 
 
-def summarise(folder: RunFolder) -> Summary:
-    """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read."""
+def summarise(folder: RunFolder, *, by_own_head: bool = False) -> Summary:
+    """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read.
+
+    `by_own_head`: the measures are those of the method's own head, whatever readout the run names as its headline.
+    """
     config, reader = folder.config(), RunReader(folder)
     with contextlib.closing(reader), reader.snapshot() as status:
         newest = reader.latest("RunStarted")
         started = cast(RunStarted, newest.event) if newest else None
         tasks = len(started.tasks) if started else 0
         rows: dict[str, dict[int, list[float | None]]] = {}
-        zero_shot = None
+        zero_shot, measured = None, []
         for stored in reader.since(kinds=("AccuracyMeasured",)):
             event = cast(AccuracyMeasured, stored.event)
             if len(event.row) != tasks or event.clock.task >= tasks:
@@ -108,11 +131,12 @@ def summarise(folder: RunFolder) -> Summary:
             if event.readout == ZERO_SHOT:
                 zero_shot = event.row
             else:
+                measured.append(event)
                 rows.setdefault(event.readout, {})[event.clock.task] = event.row
         seconds = reader.worked_seconds()
         device = started.environment.get("device", config.device) if started else config.device
     matrices = {name: matrix_of(found, tasks) for name, found in rows.items()}
-    judged = headline_readout(matrices)
+    judged = own_head(matrices) if by_own_head else headline_readout(measured)
     headline = matrices.pop(judged, matrix_of({}, tasks))
     numbers = (
         measures(headline) if any(v is not None for row in headline for v in row) else dict.fromkeys(measures([[1.0]]))

@@ -40,7 +40,7 @@ class Compared:
 
     def matrix(self, readout: str = "") -> np.ndarray:
         """[T, T] percent, NaN = not measured; "" = the readout it is judged by."""
-        rows = self.summary.accuracy_matrix if not readout else self.summary.readouts.get(readout, [])
+        rows = self.summary.matrix(readout)
         return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
 
 

@@ -173,7 +173,7 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
         return Summary(folder.name, trouble=str(error))
     finally:
         reader.close()
-    judged = headline_readout(event.readout for event in measured)
+    judged = headline_readout(measured)
     rows = {event.clock.task: event.row for event in measured if event.readout == judged}
     numbers = measures(matrix_of(rows, len(next(iter(rows.values()))))) if rows else {}
     return Summary(

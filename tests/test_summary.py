@@ -2,13 +2,14 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from cl_core.config import RunConfig
 from cl_core.events import AccuracyMeasured, Clock, RunStarted, StateChanged, StepEnded
 from cl_core.store import RunWriter, StoreError, create_run
-from cl_core.summary import headline_readout, matrix_of, measures, summarise
+from cl_core.summary import matrix_of, measures, own_head, shared_readout, summarise
 
 FIXED = [
     "run", "folder", "state", "method", "backbone", "stream", "seed", "device", "seconds",
@@ -100,8 +101,31 @@ def test_where_tasks_are_always_named_these_rows_are_the_matrix(write):
     summary = summarise(write(started(), zero, *rows))
     assert summary.accuracy_matrix == named and summary.readouts == {} and summary.zero_shot == [30, 40, 55]
     assert summary.transfer == pytest.approx((41 + 51) / 2) and summary.last == pytest.approx(86)
-    assert headline_readout(["task-incremental", "class-incremental"]) == "class-incremental"
-    assert headline_readout([]) == headline_readout(["stored statistics"]) == "class-incremental"
+    assert own_head(["task-incremental", "class-incremental"]) == "class-incremental"
+    assert own_head([]) == own_head(["stored statistics"]) == "class-incremental"
+
+
+def test_a_run_is_judged_by_the_readout_that_it_names(write):
+    rows = [row(0, 60.0), row(1, 20.0, 70.0), row(2, 10.0, 20.0, 80.0)]
+    stored = [replace(row(i, *[90.0 - 5 * i] * (i + 1), readout="stored statistics"), headline=True) for i in range(3)]
+    summary = summarise(write(started(), *(event for pair in zip(rows, stored, strict=True) for event in pair)))
+    assert summary.readout == "stored statistics" and summary.forgetting == pytest.approx((10 + 5) / 2)
+    assert summary.readouts == {"class-incremental": summary.matrix("class-incremental")}
+    assert summary.matrix() == summary.matrix("stored statistics") == summary.accuracy_matrix
+    assert summary.matrix("zero-shot") == []
+
+
+def test_questions_judge_by_the_methods_own_head(write):
+    named = replace(row(0, 90.0, readout="stored statistics"), headline=True)
+    summary = summarise(write(started(), row(0, 60.0), named), by_own_head=True)
+    assert summary.readout == "class-incremental" and summary.accuracy_matrix[0] == [60, None, None]
+
+
+def test_runs_with_different_headlines_are_compared_by_their_own_heads(write):
+    plain, stored = row(0, 60.0), replace(row(0, 90.0, readout="stored statistics"), headline=True)
+    first = summarise(write(started(), plain, replace(stored, headline=False)))
+    second = replace(first, readout="stored statistics", readouts={"class-incremental": first.accuracy_matrix})
+    assert shared_readout([first, first]) == "" and shared_readout([first, second]) == "class-incremental"
 
 
 def test_a_run_that_never_said_anything_has_no_numbers(tmp_path):

@@ -194,7 +194,7 @@ class Progress:
         if self.first_step is None:
             self.first_step = done
         rows = [event for event in moment if isinstance(event, AccuracyMeasured)]
-        judged = headline_readout(event.readout for event in rows)  # where tasks are named, no other row comes
+        judged = headline_readout(rows)
         for event in rows:
             if event.readout == judged:
                 row = " ".join("–" if v is None else f"{v:.0f}" for v in event.row)

@@ -16,7 +16,7 @@ from cl_core.config import ConfigError
 from cl_core.presets import preset
 from cl_core.registry import METHODS, lookup
 from cl_core.store import StoreError
-from cl_core.summary import summarise
+from cl_core.summary import shared_readout, summarise
 from cl_core.sweeps import (
     ParetoPoint,
     Sweep,
@@ -214,7 +214,8 @@ def told(now: SweepStatus, workers: int) -> str:
 def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> None:
     now = sweep_status(sweep, arguments.runs)
     done = [(f.folder.config(), summarise(f.folder)) for f in now.of("finished") if f.folder]
-    found = spots(done, arguments.readout)
+    readout = arguments.readout or shared_readout(summary for _, summary in done)
+    found = spots(done, readout)
     best = best_within(found, arguments.budget) if arguments.budget is not None else None
     if arguments.json:
         record = {
@@ -229,9 +230,7 @@ def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> No
         print(json.dumps(record))
     elif found:
         print(table(found))
-        print(
-            f"\n* not dominated. Mean ± sample sd over seeds; {arguments.readout or 'the readout runs are judged by'}."
-        )
+        print(f"\n* not dominated. Mean ± sample sd over seeds; {readout or 'the readout runs are judged by'}.")
         if arguments.budget is not None:
             print(_best_told(best, arguments.budget))
     elif done:

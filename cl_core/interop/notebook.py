@@ -79,8 +79,8 @@ class Run:
 
     def readouts(self) -> list[str]:
         """Whose accuracies were measured after training, the one that the run is judged by first."""
-        found = list(dict.fromkeys(e.readout for e in self._of("AccuracyMeasured") if e.clock.task >= 0))
-        headline = headline_readout(found)
+        measured = [e for e in self._of("AccuracyMeasured") if e.clock.task >= 0]
+        found, headline = list(dict.fromkeys(e.readout for e in measured)), headline_readout(measured)
         return sorted(found, key=lambda name: name != headline)
 
     def matrix(self, readout: str | None = None) -> pd.DataFrame:
@@ -96,9 +96,7 @@ class Run:
         if readout is not None and readout not in known:
             raise ConfigError(f"run {self.name} has no readout {readout!r}; it has {', '.join(known) or 'none'}")
         summary, names = self.summary(), _labels(self.tasks)
-        rows = summary.accuracy_matrix
-        if readout is not None and readout != known[0]:
-            rows = summary.readouts[readout]
+        rows = summary.matrix(readout or "")
         table = pd.DataFrame(np.array(rows, dtype=float).reshape(len(rows), len(names)), names, names)
         return table.rename_axis(index="after training on", columns="evaluated on")
 

@@ -45,7 +45,7 @@ def scalars(folder: RunFolder) -> list[Scalar]:
     with closing(RunReader(folder)) as reader:
         stored = list(reader.since(kinds=("StepEnded", "AccuracyMeasured")))
     rows = [s.event for s in stored if isinstance(s.event, AccuracyMeasured) and s.event.clock.task >= 0]
-    headline = headline_readout(event.readout for event in rows)
+    headline = headline_readout(rows)
     counted = any(isinstance(s.event, StepEnded) for s in stored)
     seen: dict[int, list[float | None]] = {}
     found: list[Scalar] = []

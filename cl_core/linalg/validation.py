@@ -21,7 +21,7 @@ _asked: ContextVar[list[tuple[Tensor, Callable[[], Exception]]] | None] = Contex
 @contextmanager
 def asked_together() -> Iterator[None]:
     """Within the block, what is asked of values on a GPU is queued there and read once, at its end, instead of one by
-    one: each reading is waited for. What fails is raised then, the first first. On the processor nothing changes."""
+    one: each reading is waited for. What fails is raised then, the first first. On the CPU nothing changes."""
     asked: list[tuple[Tensor, Callable[[], Exception]]] = []
     before = _asked.set(asked)
     try:
@@ -111,7 +111,7 @@ def as_count(numbers: Tensor) -> int | Tensor:
 
 @contextmanager
 def few_threads(matrix: Tensor) -> Iterator[None]:
-    """One thread inside the block for decompositions on the processor that are too small to gain from more.
+    """One thread inside the block for decompositions on the CPU that are too small to gain from more.
 
     LAPACK hands threads many short pieces; where waiting threads sleep (as they should beside a browser) each piece
     wakes them anew. Six symmetric eigenproblems of width 192: 9 ms with one thread, 139 ms with two.

@@ -1,8 +1,8 @@
-"""Tensors on their way to the processor: all that is wanted together in one copy.
+"""Tensors on their way to the CPU: all that is wanted together in one copy.
 
-A GPU works through a queue. Reading one number makes the processor wait until the queue is empty, and the GPU idle
+A GPU works through a queue. Reading one number makes the CPU wait until the queue is empty, and the GPU idle
 until it has been filled again. So whoever measures builds events of tensors that still lie on the device, and `landed`
-fetches those of a whole moment at once; on the processor it hands the same memory on.
+fetches those of a whole moment at once; on the CPU it hands the same memory on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cl_core.events import Event
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same values on the processor. What lies elsewhere comes packed, byte by byte, in one copy, whatever the
+    """The same values on the CPU. What lies elsewhere comes packed, byte by byte, in one copy, whatever the
     types; what lies there already is handed back."""
     far = [place for place, value in enumerate(tensors) if value.device.type != "cpu"]
     far.sort(key=lambda place: -tensors[place].element_size())  # so that every type begins where it may begin

@@ -61,7 +61,7 @@ class Outcome:
 
 
 def outcome_of(folder: RunFolder) -> Outcome:
-    summary, spaces = summarise(folder), tasks_of(folder)
+    summary, spaces = summarise(folder, by_own_head=True), tasks_of(folder)
     met = spaces[-2] if len(spaces) > 1 else None
     return Outcome(
         summary.final_average_accuracy,

@@ -38,7 +38,11 @@ COSTLY = 0.10  # share of a run's time from which the decomposition is called co
 
 def saturation(runs: Runs) -> str:
     (folder,) = runs.values()
-    measured, config, summary = events(folder, WeightSpectrumMeasured), folder.config(), summarise(folder)
+    measured, config, summary = (
+        events(folder, WeightSpectrumMeasured),
+        folder.config(),
+        summarise(folder, by_own_head=True),
+    )
     if not measured:
         return f"Not decided: the weights of run {folder.name} were not measured."
     limit = config.settings.get("r_max", max(e.written for e in measured))
@@ -157,7 +161,7 @@ def _losses_to_the_next(folder: RunFolder | None, *, other_half: bool) -> dict[s
     only where it is not."""
     if folder is None:
         return {}
-    names, matrix = task_names(folder), summarise(folder).accuracy_matrix
+    names, matrix = task_names(folder), summarise(folder, by_own_head=True).accuracy_matrix
     found = {}
     for task, name in enumerate(names[:-1]):
         domain, _, half = name.rpartition(" ")

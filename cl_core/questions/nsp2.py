@@ -54,7 +54,7 @@ class Outcome:
 
 
 def outcome_of(folder: RunFolder) -> Outcome:
-    summary = summarise(folder)
+    summary = summarise(folder, by_own_head=True)
     stored = summary.readouts.get(STORED)
     return Outcome(
         summary.final_average_accuracy,

@@ -134,7 +134,7 @@ def rho_trade(runs: Runs) -> str:
     parts, written, learned, lost = [], [], [], []
     maps = 0
     for label, folder in runs.items():
-        measured, summary = events(folder, WeightSpectrumMeasured), summarise(folder)
+        measured, summary = events(folder, WeightSpectrumMeasured), summarise(folder, by_own_head=True)
         matrix = summary.accuracy_matrix
         first = [e for e in measured if e.clock.task == 0]
         maps = len(first)

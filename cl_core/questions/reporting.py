@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -69,7 +70,7 @@ def in_each(runs: Runs, read: Callable[[RunFolder], Found]) -> dict[str, Found]:
 
 
 def summaries(runs: Runs) -> dict[str, Summary]:
-    return in_each(runs, summarise)
+    return in_each(runs, partial(summarise, by_own_head=True))
 
 
 def told_of(found: Mapping[str, Found], told: Callable[[Found], str]) -> str:

@@ -1,7 +1,7 @@
 """Training pictures shown each time a little differently, on the device they lie on.
 
-Every random number comes from the processor and from one seed a batch, so a batch is a pure function of (seed, task,
-epoch, number): a resumed epoch sees the same pixels, and a GPU draws what the processor draws.
+Every random number comes from the CPU and from one seed a batch, so a batch is a pure function of (seed, task,
+epoch, number): a resumed epoch sees the same pixels, and a GPU draws what the CPU draws.
 
 In the order of torchvision's recipes: AutoAugment on the picture as it is stored (Cubuk et al., CVPR 2019,
 arXiv:1805.09501; torchvision's, bilinear), then a random resized crop, then a mirror image. Departure: crops are taken
@@ -90,7 +90,7 @@ def _by_policy(name: str, pictures: Tensor, generator: torch.Generator) -> Tenso
     """Each picture [3, s, s] by an AutoAugment sub-policy of its own; uint8 in 0..255."""
     stored = pictures if pictures.dtype == torch.uint8 else (pictures * 255).round().byte()
     seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the processor's one generator
+    with torch.random.fork_rng(devices=[]):  # torchvision draws from the CPU's one generator
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would begin the GPU's anew as well
         return torch.stack([_policy(name)(picture) for picture in stored])
 

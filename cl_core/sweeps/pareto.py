@@ -124,7 +124,7 @@ def spots(runs: Sequence[tuple[RunConfig, Summary]], readout: str = "") -> list[
 
 def measures_of(summary: Summary, readout: str = "") -> dict[str, float | None]:
     """The measures of one readout of a run ("" = the one it is judged by); empty where it was not measured."""
-    matrix = summary.accuracy_matrix if not readout else summary.readouts.get(readout, [])
+    matrix = summary.matrix(readout)
     return measures(matrix) if any(value is not None for row in matrix for value in row) else {}
 
 

@@ -2,7 +2,7 @@
 
 A small stream is moved there once, as it is stored (uint8 stays uint8), and batches are cut out of it without the
 processor. Of a larger one each batch is gathered by a thread into pinned memory while the device works on the one
-before, and copied without waiting. On the processor nothing is moved. Which images make up a batch, and in which
+before, and copied without waiting. On the CPU nothing is moved. Which images make up a batch, and in which
 order, is the same in all three.
 """
 

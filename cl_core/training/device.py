@@ -27,7 +27,7 @@ OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: the first GPU if there is one, else the processor. Raises ConfigError where the device is not at hand."""
+    """auto: the first GPU if there is one, else the CPU. Raises ConfigError where the device is not at hand."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):

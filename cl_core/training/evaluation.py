@@ -80,7 +80,11 @@ class Evaluation:
                     recomputed = self.portioned(lambda: self._recomputed(learned))
                     readouts["recomputed statistics"] = recomputed.classifier()
             readouts["task-incremental"] = self.method.classify
-        return [AccuracyMeasured(clock, name, row) for name, row in self._rows(readouts, learned, seen).items()]
+        headline = self.diagnostics.headline
+        return [
+            AccuracyMeasured(clock, name, row, headline=name == headline)
+            for name, row in self._rows(readouts, learned, seen).items()
+        ]
 
     def rivals(self, index: int, seen: range) -> range:
         """The classes that compete for the pictures of a task."""

@@ -13,8 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.events import AccuracyMeasured
+from cl_core.summary import headline_readout
 from dashboard.figures.description import blank, describe
-from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, headline_of, mean_so_far, zero_shot
+from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, mean_so_far, zero_shot
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import (
     INK,
@@ -65,9 +66,9 @@ def accuracy_matrix(
         stages: training stages the run will have (RunStarted.trained_tasks): rows not reached yet stay empty.
         tasks: RunStarted.tasks, for titles, and class names under the pointer.
     """
-    readout = readout or headline_of(measured)
+    readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
-    untrained = zero_shot(measured) if readout == headline_of(measured) else None
+    untrained = zero_shot(measured) if readout == headline_readout(measured) else None
     if untrained is not None and not matrix.size:
         matrix = np.full((stages or 1, len(untrained)), np.nan)
     rows, columns = matrix.shape
@@ -185,10 +186,10 @@ def accuracy_over_time(
 
     Where a task is also evaluated before it is learned, that part of its line is thin and dotted.
     """
-    readout = readout or headline_of(measured)
+    readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
-    untrained = zero_shot(measured) if readout == headline_of(measured) and rows > 1 else None
+    untrained = zero_shot(measured) if readout == headline_readout(measured) and rows > 1 else None
     figure, ends, early = blank(), [], False
     for j in range(columns):
         known = np.flatnonzero(np.isfinite(matrix[:, j]))
@@ -275,7 +276,7 @@ def learned_and_kept(
     measured: Sequence[AccuracyMeasured], *, readout: str | None = None, stages: int | None = None
 ) -> go.Figure:
     """For each task: accuracy when it had just been learned (pale) and now (full), with the difference."""
-    readout = readout or headline_of(measured)
+    readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
     reached = np.flatnonzero(np.isfinite(matrix).any(axis=1))

@@ -23,14 +23,10 @@ READOUT_MEANING = {
 
 
 def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
-    """Readouts that were measured after training, the known ones first."""
-    found = {event.readout for event in measured if event.clock.task >= 0}
-    return [r for r in READOUTS if r in found] + sorted(found - set(READOUTS))
-
-
-def headline_of(measured: Iterable[AccuracyMeasured]) -> str:
-    """The readout a run is judged by (`cl_core.summary.headline_readout`)."""
-    return headline_readout(event.readout for event in measured)
+    """Readouts that were measured after training: the one that the run is judged by, then the known ones."""
+    after = [event for event in measured if event.clock.task >= 0]
+    found, headline = {event.readout for event in after}, headline_readout(after)
+    return sorted(found, key=lambda r: (r != headline, READOUTS.index(r) if r in READOUTS else len(READOUTS), r))
 
 
 def zero_shot(measured: Iterable[AccuracyMeasured]) -> np.ndarray | None:
@@ -54,7 +50,7 @@ def accuracies(
         [rows, T] float64; [0, 0] if nothing was measured.
     """
     measured = list(measured)
-    readout = readout or headline_of(measured)
+    readout = readout or headline_readout(measured)
     found = {e.clock.task: e.row for e in measured if e.readout == readout and e.clock.task >= 0}
     if not found:
         return np.full((rows or 0, 0), np.nan)

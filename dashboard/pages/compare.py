@@ -11,6 +11,7 @@ from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError, RunConfig
 from cl_core.store import RunFolder, StoreError
+from cl_core.summary import shared_readout
 from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
 from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
@@ -26,7 +27,7 @@ CURVES = 6  # runs over each other: more dashes than that cannot be told apart
 BEAT = 2.0  # seconds between looks at a sweep in training
 NO_SWEEP = "none"
 JUDGED = "run default"
-READOUTS = (JUDGED, "task-incremental", "stored statistics", "recomputed statistics")
+READOUTS = (JUDGED, "class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
 
 
 # ---------------------------------------------------------------- what is compared
@@ -323,6 +324,10 @@ def draw(
     readout: str,
 ) -> None:
     """The figures, for runs of one stream."""
+    shared = readout or shared_readout(r.summary for r in (*beside, *known.values()))
+    if shared != readout:
+        st.caption(f"These runs name different headline readouts; they are compared by {literal(shared)} accuracy.")
+    readout = shared
     found = spots([(r.config, r.summary) for r in (*beside, *known.values())], readout)
     if found:
         plane_panel(found, budget, readout)

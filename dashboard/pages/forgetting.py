@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 
 from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
-from cl_core.summary import ZERO_SHOT, measures
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, readouts, zero_shot
+from cl_core.summary import ZERO_SHOT, headline_readout, measures
+from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.view_state import choose, empty, literal, not_measured, show_figure
@@ -219,7 +219,7 @@ def show() -> None:
             show_figure("readout-comparison", log)
         with right:
             show_figure("readout-bars", log)
-    elif headline_of(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
+    elif headline_readout(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
         not_measured(
             "Other readouts were not recorded.",
             "Switch *readout* on under *Measured besides accuracy* when starting a run.",

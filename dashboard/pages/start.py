@@ -7,8 +7,9 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured
 from cl_core.presets import PRESETS
+from cl_core.summary import headline_readout
 from dashboard import launch
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, headline_of, zero_shot
+from dashboard.figures.event_arrays import READOUT_MEANING, TASK_INCREMENTAL, accuracies, zero_shot
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.run_log import Log
 from dashboard.runs import runs_folder, runs_index, summary
@@ -79,7 +80,8 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                     on_click=lambda: state.update(_playing=None),
                 )
         st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
-        named = headline_of(measured) == TASK_INCREMENTAL
+        readout = headline_readout(measured)
+        named = readout == TASK_INCREMENTAL
         describe_panel(
             {
                 "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not "
@@ -87,13 +89,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                 + ("; light type: not learned yet" if named else "")
                 + ". Look down a column: where it pales, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
-                "task i, among "
-                + (
-                    "the task's own classes (the task is named)"
-                    if named
-                    else "all classes seen so far (no task is named)"
-                )
-                + "."
+                f"task i. Readout {readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}."
                 + (" *zero-shot*: the same before any training." if untrained is not None else "")
                 + " Colours always run from 0 to 100 %.",
             },
@@ -140,7 +136,7 @@ def start_panel() -> None:
             "Start the unprotected baseline", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
         )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
-        st.caption("A run is training now; a second one shares the processor with it, and both take longer.")
+        st.caption("A run is training now; a second one shares the CPU with it, and both take longer.")
     if not say_trouble("start") and (first or second):
         go_to("pages/run.py")
 

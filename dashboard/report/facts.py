@@ -27,8 +27,8 @@ from cl_core.export import known_paths, redact_paths
 from cl_core.presets import PRESETS
 from cl_core.registry import METHODS
 from cl_core.store import RunReader, StoreError
-from cl_core.summary import ZERO_SHOT, definition, measures
-from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, headline_of, readouts, zero_shot
+from cl_core.summary import ZERO_SHOT, definition, headline_readout, measures
+from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.summary_metrics import FROM_THE_START, LEARNED, MORE
 from dashboard.theme import seconds, task_label, task_name
@@ -193,7 +193,7 @@ def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
 
 
 def judged_by(log: Snapshot) -> str:
-    readout = headline_of(log.events(AccuracyMeasured))
+    readout = headline_readout(log.events(AccuracyMeasured))
     return f"{readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}"
 
 

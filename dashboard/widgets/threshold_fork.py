@@ -257,7 +257,7 @@ def _measures(log: Log) -> dict[str, float | None]:
     measured = [e for e in log.events(AccuracyMeasured) if e.clock.task >= 0]
     if not measured:
         return {}
-    readout = headline_readout(e.readout for e in measured)
+    readout = headline_readout(measured)
     rows = {e.clock.task: e.row for e in measured if e.readout == readout}
     tasks = len(next(iter(rows.values())))
     return measures(matrix_of(rows, tasks)) if len(rows) == tasks else {}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cl_core.events import AccuracyMeasured, Clock
+from cl_core.summary import headline_readout
 from dashboard.figures import accuracy
-from dashboard.figures.event_arrays import accuracies, headline_of, mean_so_far, readouts, zero_shot
+from dashboard.figures.event_arrays import accuracies, mean_so_far, readouts, zero_shot
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.figures.plot_helpers import task_ticks
 from dashboard.figures.readouts import readout_bars, readout_comparison
@@ -96,9 +99,15 @@ def domains(rows=NAMED):
 
 
 def test_without_class_incremental_rows_a_run_is_judged_with_the_task_named():
-    assert headline_of(domains()) == "task-incremental" and readouts(domains()) == ["task-incremental"]
-    assert headline_of(measured() + domains()) == "class-incremental"
+    assert headline_readout(domains()) == "task-incremental" and readouts(domains()) == ["task-incremental"]
+    assert headline_readout(measured() + domains()) == "class-incremental"
     np.testing.assert_array_equal(accuracies(domains()), NAMED)
+
+
+def test_the_readout_that_a_run_names_comes_first_and_is_drawn():
+    stored = [replace(event, headline=True) for event in measured(readout="stored statistics")]
+    assert readouts([*measured(), *stored])[0] == headline_readout([*measured(), *stored]) == "stored statistics"
+    assert accuracy.accuracy_matrix([*measured(), *stored]).layout.meta["how"].startswith("a(i, j)")
     assert zero_shot(domains()).tolist() == [30, 40, 55] and zero_shot(measured()) is None
 
 

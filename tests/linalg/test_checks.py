@@ -1,4 +1,4 @@
-"""What the algebra asks of values: at once on the processor, on a device together, and never not at all."""
+"""What the algebra asks of values: at once on the CPU, on a device together, and never not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured on a device reaches the processor in one copy, exactly, and leaves no tensor in an event."""
+"""What was measured on a device reaches the CPU in one copy, exactly, and leaves no tensor in an event."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A device that is not the processor, for machines without one: tensors that say they lie on "meta" and keep their
+"""A device that is not the CPU, for machines without one: tensors that say they lie on "meta" and keep their
 numbers beside them.
 
-What a GPU refuses, this refuses: an operation on tensors of two devices, and `.numpy()`. Copies to the processor and
+What a GPU refuses, this refuses: an operation on tensors of two devices, and `.numpy()`. Copies to the CPU and
 everything else a GPU would have to be waited for are counted.
 """
 
@@ -47,7 +47,7 @@ class There(torch.Tensor):
 
 
 class Literals(TorchFunctionMode):
-    """Numbers in Python reach the device, and come from it, by way of the processor."""
+    """Numbers in Python reach the device, and come from it, by way of the CPU."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -92,7 +92,7 @@ class Elsewhere(TorchDispatchMode):
             raise RuntimeError(f"{func}: tensors on two devices, {[tuple(x.shape) for x in tensors]}")
         target = kwargs.get("device")
         if target is not None and torch.device(target) == DEVICE and kwargs.get("generator") is not None:
-            raise RuntimeError(f"{func}: a generator of the processor cannot draw on the device")
+            raise RuntimeError(f"{func}: a generator of the CPU cannot draw on the device")
         lands_there = bool(there) if target is None else torch.device(target) == DEVICE
         if func is aten.copy_.default:
             lands_there = isinstance(args[0], There)

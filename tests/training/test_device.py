@@ -152,9 +152,9 @@ def test_a_whole_run_mixes_no_devices_waits_as_rarely_as_it_can_and_says_no_tens
             waited.append((stage(moment), len(device.waits)))
             assert not [event for event in moment for x in inside(event.body()) if isinstance(x, torch.Tensor)]
             device.waits.clear()
-    often = {"replay": 12, "gnsp": 12, "mg_clip": 8}  # which draw on the processor, or derive much in a first step
+    often = {"replay": 12, "gnsp": 12, "mg_clip": 8}  # which draw on the CPU, or derive much in a first step
     allowed = {"step": often.get(method, 4), "epoch": often.get(method, 4)}
-    # An end of task asks for the rank of every cut, STAR-Prompt for mixtures, which are fitted on the processor.
+    # An end of task asks for the rank of every cut, STAR-Prompt for mixtures, which are fitted on the CPU.
     allowed |= {"survey": 180 if method == "star_prompt" else 50, "measure": 24}
     assert [found for found in waited if found[1] > allowed.get(found[0], 90)] == []
 

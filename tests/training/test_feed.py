@@ -43,7 +43,7 @@ def free_for(way, stream):
 @pytest.mark.parametrize("way", ["in place", "resident", "loaded"])
 def test_every_way_gives_the_same_images_in_the_same_order(way, device, stream):
     if way == "in place" and device.type != "cpu":
-        pytest.skip("pictures lie on the processor")
+        pytest.skip("pictures lie on the CPU")
     (task,), feed = stream, Feed([stream], device, free_for(way, stream))
     assert feed.way == way
     for found, wanted in (

@@ -39,7 +39,7 @@ class Mixture:
         return (logs + self.weights.log()).logsumexp(dim=1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` rows [count, w] float64; drawn on the processor, so that every device gets the same."""
+        """`count` rows [count, w] float64; drawn on the CPU, so that every device gets the same."""
         weights, means, variances = (x.cpu() for x in (self.weights, self.means, self.variances))
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, means.shape[1], generator=generator, dtype=torch.float64)
