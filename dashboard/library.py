@@ -10,13 +10,15 @@ from typing import Any
 import streamlit as st
 
 from cl_core.config import RunConfig
+from cl_core.presets import PRESETS
 from cl_core.store import Note, RunFolder, StoreError, note_of
 from cl_core.sweeps.pareto import differing, said, settings_of
 from dashboard.runs import RunIndex, Summary, stamp_of, summary
 from dashboard.theme import MISSING, percent, points
 
+NAMED = 3  # settings in a name, besides the seed
 LISTED = 300  # newest runs that are read
-KIND = ("method", "stream")  # runs that share these are told apart by the rest
+KIND = ("method", "backbone", "stream")  # runs that share these are told apart by the rest
 ENDED_EARLY = ("failed", "gone", "waiting", "unreadable")
 
 
@@ -65,7 +67,8 @@ def lines(index: RunIndex) -> list[Line]:
     """Every run of the index: the newest own ones first, then recordings."""
     folders = [*list(index.own.values())[:LISTED], *index.recordings.values()]
     configs = {folder.name: config for folder in folders if (config := _config(str(folder.path), stamp_of(folder)))}
-    told = told_apart(configs)
+    own = {name: config for name, config in configs.items() if not index.is_recording(name)}
+    told = told_apart(own)  # a recording is called by its preset
     found = []
     for folder in {folder.name: folder for folder in folders}.values():
         note, differs = note_of(folder), told.get(folder.name, {})
@@ -73,7 +76,7 @@ def lines(index: RunIndex) -> list[Line]:
         found.append(
             Line(
                 folder.name,
-                note.title or called(about, differs),
+                note.title or called(about, differs, configs.get(folder.name)),
                 about,
                 differs,
                 note,
@@ -107,11 +110,15 @@ def told_apart(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, str]]:
     return found
 
 
-def called(about: Summary, differs: Mapping[str, str]) -> str:
-    """ "nsp2 on split-digits: eta 0.5, seed 1": what a run is called that nobody has named."""
+def called(about: Summary, differs: Mapping[str, str], config: RunConfig | None = None) -> str:
+    """ "nsp2 on split-digits: eta 0.5, seed 1": what a run is called that nobody has named; where nothing differs, its
+    preset's title."""
     if about.trouble and not about.method:
         return about.name
-    parts = ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in list(differs.items())[:4])
+    if not differs and config is not None and config.preset in PRESETS:
+        return PRESETS[config.preset].title
+    shown = [*[name for name in differs if name != "seed"][:NAMED], *(["seed"] if "seed" in differs else [])]
+    parts = ", ".join(f"{name.rpartition('.')[2]} {differs[name]}" for name in shown)
     return f"{about.method} on {about.stream}" + (f": {parts}" if parts else "")
 
 

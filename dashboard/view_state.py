@@ -124,8 +124,9 @@ def settle_run(index: RunIndex) -> None:
     """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
     if wanted := state.pop("_next", None):
+        if wanted.get("run", state.get("run")) != state.get("run"):
+            _another_run()
         state.update(wanted)
-        _another_run()
     if asked is not None and index.find(asked) is None:
         index = runs_index(fresh=True)
     if asked is not None and index.find(asked) is None:
@@ -413,8 +414,9 @@ def go_to(page: str, **choices: str | Sequence[str]) -> None:
         page: its file, as "pages/run.py".
         choices: what is chosen there, by names in the URL; runs, tasks and layers otherwise stay as they are.
     """
-    state = st.session_state
-    if choices.get("run", state.get("run")) != state.get("run"):
-        _another_run()
-    kept = {key: str(state[key]) for key in SHARED if state.get(key) not in (None, USUAL.get(key))}
-    st.switch_page(page_file(page), query_params={**kept, **choices})
+    # A control that is drawn has the last word over its key in the address, so shared choices go through the state, and
+    # what the next page alone knows goes through its address. Streamlit clears and writes the shared keys itself.
+    shared = {key: value for key, value in choices.items() if key in SHARED}
+    if shared:
+        st.session_state["_next"] = shared
+    st.switch_page(page_file(page), query_params={k: v for k, v in choices.items() if k not in SHARED})
