@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -83,7 +84,8 @@ def lines(index: RunIndex) -> list[Line]:
                 index.is_recording(folder.name),
             )
         )
-    return found
+    names = Counter(line.called for line in found)
+    return [replace(line, called=f"{line.called} ({line.name})") if names[line.called] > 1 else line for line in found]
 
 
 @st.cache_resource(show_spinner=False, max_entries=2000)

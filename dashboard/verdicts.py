@@ -55,7 +55,8 @@ def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> 
     most = max(taken, key=lambda layer: taken[layer])
     if taken[most] <= 0:
         return f"{said}; no layer has fewer than after {task_name(min(by_task))}."
-    return f"{said}; since {task_name(min(by_task))} layer {most + 1} lost most, {taken[most]} directions."
+    loser = "it" if most == least and len(shares) > 1 else f"layer {most + 1}"
+    return f"{said}; since {task_name(min(by_task))} {loser} lost most, {taken[most]} directions."
 
 
 def attention_kept(compared: Sequence[AttentionCompared], task: int | None = None) -> str:

@@ -20,6 +20,8 @@ from dashboard.view_state import (
     show_run,
 )
 
+_PLACE = "_answer_place"  # where the page's answer stands: below its title, whatever it is computed from
+
 
 def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log] | None:
     """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
@@ -32,6 +34,7 @@ def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log
     """
     frame = current()
     st.markdown(f"## {title}")
+    st.session_state[_PLACE] = st.container(key="answer-place")
     if frame.log is None:
         empty(promise, "Start one", page="pages/start.py", key=f"{key}-empty")
         return None
@@ -43,9 +46,9 @@ def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log
 
 
 def answer(sentence: str) -> None:
-    """The page's question answered for this run, large; nothing where it cannot be answered yet."""
+    """The page's question answered for this run, large and below the question; nothing where it cannot be answered yet."""
     if sentence:
-        with st.container(key="answer"):
+        with st.session_state[_PLACE], st.container(key="answer"):
             st.markdown(literal(sentence))
 
 

@@ -48,7 +48,7 @@ def plain(said: str) -> str:
         (
             [spectrum(0, 0, 18), spectrum(0, 1, 16), spectrum(1, 0, 9), spectrum(1, 1, 12)],
             None,
-            "After T2 layer 1 has least left, 9 of 20 directions (45 %); since T1 layer 1 lost most, 9 directions.",
+            "After T2 layer 1 has least left, 9 of 20 directions (45 %); since T1 it lost most, 9 directions.",
         ),
         (
             [spectrum(0, 0, 18), spectrum(0, 1, 16), spectrum(1, 0, 9), spectrum(1, 1, 12)],
