@@ -46,7 +46,7 @@ def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log
 
 
 def answer(sentence: str) -> None:
-    """The page's question answered for this run, large and below the question; nothing where it cannot be answered yet."""
+    """The page's question answered for this run, large and below it; nothing where it cannot be answered yet."""
     if sentence:
         with st.session_state[_PLACE], st.container(key="answer"):
             st.markdown(literal(sentence))

@@ -9,7 +9,7 @@ import pytest
 
 from cl_core.commands import Pause
 from cl_core.store import StoreError
-from dashboard import changes, frame, launch, serve
+from dashboard import changes, launch, serve, view_state
 from dashboard.menu import PAGES
 from dashboard.playground_jobs import Busy, laboratory
 from tests import recorded_runs
@@ -22,7 +22,7 @@ ALLOWED = {"changes.py", "launch.py"}
 
 
 def test_no_page_writes_past_the_one_place():
-    here = Path(frame.__file__).parent
+    here = Path(view_state.__file__).parent
     for file in here.rglob("*.py"):
         if file.name in ALLOWED:
             continue
@@ -72,7 +72,7 @@ def test_pressing_every_button_changes_nothing(page, viewing, runs_folder, open_
         found[0].click().run()
         assert not app.exception, (key, [e.value for e in app.exception])
         assert bytes_below(runs_folder) == before, key
-        app.switch_page(str(frame.page_file(f"pages/{page}.py"))).run()
+        app.switch_page(str(view_state.page_file(f"pages/{page}.py"))).run()
 
 
 def test_a_viewer_sees_figures_and_no_way_to_start(viewing, runs_folder, open_page):
