@@ -8,7 +8,7 @@ from cl_core.events import Clock, ConceptorMeasured, InputsSurveyed, SpectrumMea
 from cl_core.store import RunWriter
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import figures, numbers, when_it_says, words
+from tests.dashboard.reading import figures, numbers, opened, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan
 
 
@@ -48,7 +48,7 @@ def test_a_matrix_that_is_not_there_falls_back_to_the_first(runs_folder, open_pa
 
 def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_page):
     recorded_clip_runs.protected(runs_folder)
-    app = open_page("spectra", run="clip-protected", layer="2")
+    app = opened(open_page("spectra", run="clip-protected", layer="2"), "spectra-updates")
     assert {
         "Singular values, layer 2, inputs of the first MLP matrix",
         "Directions left free",
