@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+RULES = "reading_rules"
 FILE = Path(__file__).with_name("method_defaults.json")
 
 
@@ -36,6 +37,10 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
     for name, known in base.items():
         if isinstance(known, dict) and isinstance(filled[name], Mapping):
             filled[name] = {**known, **filled[name]}
+    own = record.get("stream_settings", {})
+    if str(record.get("stream", "")).startswith("folder:") and isinstance(own, Mapping) and RULES not in own:
+        # Trained before folders were read as today: its classes and pixels stay what they were.
+        filled["stream_settings"] = {**filled["stream_settings"], RULES: 1}
     return filled
 
 

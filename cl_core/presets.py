@@ -44,8 +44,23 @@ _PROMPTS = {
 }
 _HEADS = {name: _PROMPTS[name] for name in ("head_rate", "temperature")}  # pools: the same heads, rates of their own
 # Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
-# η = 0.5 forgets a little more than 0.97 and ends higher: steps along protected directions are halved, free ones whole.
-_PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Strict, and with the energy rule: its cut follows the data, so layers differ; the released elbow leaves 174 of 192
+# directions free in every layer and task. 0.9 on the prompt side: of 8 directions, 0.99 leaves one.
+_PROJECTED = {
+    **_PROMPTS,
+    "scale": "plain",
+    "rule": "energy",
+    "energy_affinity": 0.9999,
+    "energy_mixture": 0.9,
+    "eta_affinity": 1.0,
+    "eta_mixture": 1.0,
+}
+# The released rule. η = 0.5 forgets a little more than 0.97 and ends higher by the heads: steps along protected
+# directions are halved, free ones whole.
+_ELBOW = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Heads of two classes each, trained apart, compete at the end whatever the features do; class statistics stored when a
+# task was learned show whether the features stayed.
+_BY_STATISTICS = {"diagnostics": {"headline": "stored statistics"}}
 # Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
@@ -121,7 +136,7 @@ PRESETS: dict[str, Preset] = {
             "nsp2-micro",
             "NSP² on handwritten digits",
             "Prompts learn two digits at a time; each step is projected to where earlier digits are not looking.",
-            {**_MICRO, "method": "nsp2", "settings": _PROJECTED},
+            {**_MICRO, **_BY_STATISTICS, "method": "nsp2", "settings": _PROJECTED},
             tags=("demo",),
             seconds=28,
         ),
@@ -129,7 +144,7 @@ PRESETS: dict[str, Preset] = {
             "sequential-micro",
             "Plain prompt tuning on handwritten digits",
             "The same prompts with nothing protected: watch the older columns pale.",
-            {**_MICRO, "method": "sequential", "settings": _PROMPTS},
+            {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
             seconds=25,
         ),
@@ -144,14 +159,33 @@ PRESETS: dict[str, Preset] = {
             "nsp2-shrink-micro",
             "Control: steps shrunk, not aimed",
             "NSP² with each projector replaced by its average shrinking: what is left is not the null space's doing.",
-            {**_MICRO, "method": "nsp2", "settings": {**_PROJECTED, "projection": "shrink-only"}},
+            {
+                **_MICRO,
+                **_BY_STATISTICS,
+                "method": "nsp2",
+                "settings": {**_PROJECTED, "projection": "shrink-only"},
+            },
+            seconds=32,
+        ),
+        Preset(
+            "nsp2-elbow-micro",
+            "NSP² with the released elbow rule",
+            "The released cut, half strict. It hardly depends on the data: every layer keeps as many directions.",
+            {**_MICRO, "method": "nsp2", "settings": _ELBOW},
+            seconds=28,
+        ),
+        Preset(
+            "nsp2-elbow-shrink-micro",
+            "Control of the elbow rule: steps shrunk, not aimed",
+            "The released cut with each projector replaced by its average shrinking.",
+            {**_MICRO, "method": "nsp2", "settings": {**_ELBOW, "projection": "shrink-only"}},
             seconds=32,
         ),
         Preset(
             "frozen-micro",
             "Frozen features, heads only",
             "No prompts at all: features cannot drift, only heads can disagree. A strong reference.",
-            {**_MICRO, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
+            {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
             seconds=13,
         ),
         Preset(

@@ -232,6 +232,13 @@ SCHEMES: dict[str, dict[str, Scheme]] = {
             bare=True,
             paths="all",
         ),
+        "omniglot": Scheme(
+            "cl_core.streams.omniglot:omniglot",
+            "Omniglot's drawn characters as torchvision keeps them, an alphabet a task, below PATH",
+            form="omniglot or omniglot:PATH",
+            bare=True,
+            paths="all",
+        ),
     },
 }
 
@@ -272,8 +279,13 @@ def anchored(rest: str, paths: str) -> str:
         model, at, file = rest.partition("@")
         if not at and rest.endswith(WEIGHT_FILES) and "/" in rest:
             model, at, file = rest.partition("/")
-        return f"{model}@{file if file == UNTRAINED else os.path.abspath(os.path.expanduser(file))}" if at else rest
+        files = [file] if os.path.exists(os.path.expanduser(file)) else file.rsplit("@", 1)  # weights, a LoRA adapter
+        return "@".join([model, *(_whole(part) for part in files)]) if at else rest
     return rest
+
+
+def _whole(file: str) -> str:
+    return file if file == UNTRAINED else os.path.abspath(os.path.expanduser(file))
 
 
 def load(table: dict[str, Entry], name: str, what: str) -> Any:

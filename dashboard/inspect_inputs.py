@@ -20,6 +20,10 @@ SAMPLES = 6  # pictures a task
 AUGMENTATION = ("auto_augment", "random_crop", "flip")  # settings of training that change what its pictures look like
 
 
+class SlowAnswer(StoreError):
+    """The process did not answer in time: nothing is known, nothing is refused."""
+
+
 def about_backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
     """Sizes, estimated memory of the method's steps, and where the weights are or what is missing; `texts`: classes a
     task, where they are known. Raises StoreError in one sentence."""
@@ -44,6 +48,12 @@ def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed
     return _told(["streams", name, "--json", "--samples", str(SAMPLES), "--seed", str(seed), *told], name)
 
 
+def import_results(path: Path, options: Sequence[str]) -> dict[str, Any]:
+    """What `plastiscope import` reads there, with these options (`--dry-run` among them: nothing is written). Raises
+    StoreError."""
+    return _told(["import", "--json", *options, "--", str(path)], path.name)
+
+
 def _toml(value: Any) -> str:
     """A setting as --set reads it: lists and texts in JSON are TOML as well."""
     return json.dumps(value, ensure_ascii=False)
@@ -61,7 +71,7 @@ def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise StoreError(
+        raise SlowAnswer(
             f"looking at {name} took longer than {PATIENCE:.0f} s; it may still be fine to start"
         ) from error
     except OSError as error:

@@ -17,6 +17,7 @@ from typing import Any
 from cl_core.commands import Command
 from cl_core.config import RunConfig
 from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
+from cl_core.store.checkpoints import starting_point
 from cl_core.sweeps import conducted_by, output_of
 from dashboard.changes import changes
 from dashboard.method_settings import settings_of
@@ -68,13 +69,15 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
 
 @changes
 def work_on(folder: RunFolder) -> None:
-    """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
+    """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError,
+    also where its checkpoint is damaged or events that it covers are missing."""
     config = folder.config()
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
     if lock_owner(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
+    starting_point(folder)  # the worker would refuse as well, where nobody reads it: in its log
     child = _process([*WORKER, str(folder.path.resolve())], folder.log, folder.name)
     with _GUARD:
         _CHILDREN[folder.path.resolve()] = (child, time.time())

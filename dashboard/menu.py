@@ -77,6 +77,7 @@ PAGES = (
     Entry("compare", "Runs", "compare_arrows", COMPARE),
     Entry("whatif", "What if", "tune", COMPARE, (SpectrumMeasured, WeightSpectrumMeasured), ("task", "layer")),
     Entry("questions", "Questions", "help_center", COMPARE),
+    Entry("own", "Your own", "upload", ELSEWHERE),  # reached from Start
     Entry("export", "Export", "ios_share", ELSEWHERE),
     Entry("measurements", "All measurements", "dataset", ELSEWHERE),
 )

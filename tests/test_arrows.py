@@ -4,6 +4,7 @@ Imports inside functions count as well: a room that reaches for another one late
 """
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -236,10 +237,13 @@ for name in sys.argv[1:]:
 """
 
 
-def import_without_torch(*names):
-    """Imports modules by name and the imports of scripts by path in a fresh process; its complaint, empty if none."""
-    command = [sys.executable, "-c", IMPORT_AND_REPORT, *names]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+def import_without_torch(*names, beside=""):
+    """Imports modules by name and the imports of scripts by path in a fresh process; its complaint, empty if none.
+    `beside`: a folder of further modules."""
+    command, environment = [sys.executable, "-c", IMPORT_AND_REPORT, *names], {**os.environ, "PYTHONPATH": str(beside)}
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
     return result.stderr[-2000:] if result.returncode else ""
 
 
@@ -258,5 +262,7 @@ def test_pages_store_and_command_line_import_without_torch():
     assert import_without_torch(*there) == ""
 
 
-def test_an_import_of_torch_is_noticed():
-    assert "importing cl_core.linalg imports torch" in import_without_torch("cl_core.linalg")
+def test_an_import_of_torch_is_noticed(tmp_path):
+    (tmp_path / "torch.py").write_text("")  # the real one takes seconds
+    (tmp_path / "page.py").write_text("import torch\n")
+    assert "page.py imports torch" in import_without_torch("cl_core.store", tmp_path / "page.py", beside=tmp_path)

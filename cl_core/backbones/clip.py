@@ -47,6 +47,7 @@ class ClipBackbone(MixedPrecision):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.name, self.preparation, self.tokenizer = name, preparation, tokenizer
+        self.notes: list[str] = []  # what was made of a weights file
         visual = clip.visual
         _refuse_unusual(clip, name)
         self.blocks = {"image": visual.transformer.resblocks, "text": clip.transformer.resblocks}
@@ -288,6 +289,7 @@ class ClipBackbone(MixedPrecision):
             "joint_width": self.joint_width,
             "text_depth": self.text_depth,
             "text_width": self.text_width,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def _linear(self, name: str, x: Tensor, adaptation: Adaptation) -> Tensor:

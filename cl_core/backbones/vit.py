@@ -55,6 +55,7 @@ class ViTBackbone(MixedPrecision):
         assert isinstance(vit, VisionTransformer)
         self.vit = vit.eval().requires_grad_(False)
         self.name, self.preparation = name, preparation
+        self.notes: list[str] = []  # what was made of a weights file
         self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, _attention(vit.blocks[0]).num_heads
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
@@ -250,6 +251,7 @@ class ViTBackbone(MixedPrecision):
             "prefix_tokens": self.vit.num_prefix_tokens,
             "image_size": self.preparation.size,
             "parameters": sum(p.numel() for p in self.parameters()),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     @staticmethod

@@ -87,28 +87,6 @@ def conceptor_or(first: Tensor, second: Tensor) -> Tensor:
     return conceptor_not(neither).to(dtype)
 
 
-def with_aperture(concept: Tensor, factor: float) -> Tensor:
-    """The same conceptor at another aperture.
-
-        C' = C (C + γ⁻² (I − C))⁻¹,   s' = s / (s + γ⁻² (1 − s));   C(R, a) becomes C(R, γ a)
-
-    Args:
-        concept: [..., d, d].
-        factor: γ > 0; larger means more directions count as used.
-
-    Returns:
-        [..., d, d] dimensionless, symmetric.
-
-    Raises:
-        TypeError, ValueError: as `conceptor`.
-    """
-    if not factor > 0:
-        raise ValueError(f"factor must be positive, got {factor:g}")
-    values, vectors = eigenbasis(concept)
-    values, vectors = values.double(), vectors.double()
-    return _composed(values / (values + factor**-2 * (1 - values)), vectors).to(concept.dtype)
-
-
 def significant(concept: Tensor, threshold: float) -> Tensor:
     """A conceptor without its weak directions: eigenvalues below `threshold` become exactly 0.
 

@@ -18,25 +18,6 @@ _FLOOR = 1e-8  # cosines and lengths at rounding level are no directions
 _KNOWN = 1e-11  # what is left of a direction after a basis was taken out, where the basis holds it already
 
 
-def leading_directions(moment: Tensor, rank: int) -> Tensor:
-    """Orthonormal basis of the `rank` directions that a moment uses most.
-
-    Args:
-        moment: [..., d, d] symmetric positive semi-definite, squared activation units.
-        rank: how many, in [0, d].
-
-    Returns:
-        [..., d, rank] orthonormal columns, most used first, the moment's dtype.
-
-    Raises:
-        TypeError, ValueError: as `eigenbasis`, or if the rank lies outside [0, d].
-    """
-    _, vectors = eigenbasis(moment)
-    if not 0 <= rank <= moment.shape[-1]:
-        raise ValueError(f"rank must lie in [0, {moment.shape[-1]}], got {rank}")
-    return vectors[..., :rank]
-
-
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     """Angles between two subspaces, smallest first.
 

@@ -195,7 +195,7 @@ class RunReader:
             return RunStatus("waiting", "", moved, pid)
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in HELD and pid is None:
-            state, reason = "gone", "the training process has gone; what was measured is kept"
+            state, reason = "gone", "the training process died; what was measured is kept"
         ended = state in ("stopped", "failed", "gone")  # elsewhere it makes no difference, and settings take a read
         return RunStatus(state, reason, moved, pid, ended and self._trained_elsewhere())
 

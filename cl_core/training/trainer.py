@@ -165,8 +165,9 @@ class Trainer:
             pictures = (split.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
             names = [self.stream.class_names[c] for c in split.labels.tolist()]
             moment.append(ProbesChosen(Clock(index), pictures, split.labels.numpy().astype(np.int16), names))
-        if skipped := self.stream.skipped:
-            moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100])))
+        skipped, notes = self.stream.skipped, self.stream.notes
+        if skipped or notes:
+            moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100]), list(notes[:100])))
         if isinstance(self.method, KeepsAnswers):
             kept = self.method.answers_kept(self.backbone)
             moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in kept]

@@ -1,6 +1,6 @@
-"""The joint space of pictures and texts: how far apart the two clouds lie, and the cosines of pairs and non-pairs.
+"""The joint space of images and texts: how far apart the two clouds lie, and the cosines of pairs and non-pairs.
 
-Moments are "before" (task −1) and after every task. Pictures are filled circles, texts open diamonds; the hue is that
+Moments are "before" (task −1) and after every task. Images are filled circles, texts open diamonds; the hue is that
 of the task just learned, grey is before training. Cosines and lengths have no unit. What the space is good for is drawn
 in `figures.zero_shot_ability`.
 """
@@ -103,7 +103,7 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     lengths, turned = [e.length for e in events], [e.direction for e in events]
     own = [
         ("gap", lengths, {}),
-        ("pictures", [e.image_mean for e in events], {"dash": "dash", "symbol": "circle"}),
+        ("images", [e.image_mean for e in events], {"dash": "dash", "symbol": "circle"}),
         ("texts", [e.text_mean for e in events], {"dash": "dot", "symbol": DIAMOND}),
     ]
     top = 1.15 * max([0.1, *(v for _, values, _ in own for v in values)])
@@ -131,11 +131,11 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     return describe(
         figure,
         title=title,
-        what="Left: distance between the centre of the pictures and the centre of their captions (thick), and how far "
+        what="Left: distance between the centre of the images and the centre of their captions (thick), and how far "
         f"either centre lies from the origin (thin). Right: cosine between the gap now and before training. {told}",
         look_for="A length that grows, or a direction that turns away from 1: the towers move apart, and texts that no "
-        "task trained no longer point at their pictures. A short mean says that its cloud is spread over the sphere.",
-        how="$\\Delta = \\frac1n \\sum_i x_i - \\frac1n \\sum_i t_i$ over unit embeddings of held-out pictures and "
+        "task trained no longer point at their images. A short mean says that its cloud is spread over the sphere.",
+        how="$\\Delta = \\frac1n \\sum_i x_i - \\frac1n \\sum_i t_i$ over unit embeddings of held-out images and "
         "their captions; length $\\|\\Delta\\|_2$ (0 to 2), direction $\\cos(\\Delta_{now}, \\Delta_{before})$. With "
         "$\\mu_+, \\mu_-$ the mean cosines of pairs and non-pairs: "
         "$\\|\\Delta\\|^2 = \\|\\bar x\\|^2 + \\|\\bar t\\|^2 - 2(\\mu_+ + (n-1)\\mu_-)/n$. " + SOURCE,
@@ -167,7 +167,7 @@ def _outwards(places: np.ndarray) -> list[str]:
 def two_clouds(
     measured: Sequence[ModalityGapMeasured], tasks: Tasks = (), *, task: int | None = None, ties: int = TIES
 ) -> go.Figure:
-    """Pictures and captions on the two fixed axes: at the chosen moment in front, before training behind.
+    """Images and captions on the two fixed axes: at the chosen moment in front, before training behind.
 
     Args:
         measured: the run's measurements.
@@ -185,12 +185,12 @@ def two_clouds(
         *(np.asarray(rows, dtype=np.float32) for rows in (now.images, now.texts)),
     )
     if first is not now:
-        for rows, name, symbol in ((first.images, "pictures", "circle"), (first.texts, "texts", DIAMOND)):
+        for rows, name, symbol in ((first.images, "images", "circle"), (first.texts, "texts", DIAMOND)):
             _cloud(
                 figure, np.asarray(rows), name=f"{name} before", symbol=symbol, colour=PALE, size=5, hoverinfo="skip"
             )
     joined = np.unique(np.linspace(0, len(x) - 1, min(ties, len(x))).astype(int)) if len(x) else np.zeros(0, int)
-    for rows, name, symbol, size in ((x, "pictures", "circle", 5.5), (t, "texts", DIAMOND, 7)):
+    for rows, name, symbol, size in ((x, "images", "circle", 5.5), (t, "texts", DIAMOND, 7)):
         _cloud(
             figure,
             rows,
@@ -214,7 +214,7 @@ def two_clouds(
         x=centres[:, 0],
         y=centres[:, 1],
         mode="lines+markers+text",
-        name="gap, texts to pictures",
+        name="gap, texts to images",
         line={"color": INK, "width": 3.5},
         marker={
             "size": [15, 15],
@@ -223,7 +223,7 @@ def two_clouds(
             "line": {"color": INK, "width": 2.5},
         },
         hovertemplate="centre of the %{text}<extra></extra>",
-        text=["<b>texts</b>", "<b>pictures</b>"],
+        text=["<b>texts</b>", "<b>images</b>"],
         textposition=_outwards(centres),
         textfont={"size": 13},
     )
@@ -242,7 +242,7 @@ def two_clouds(
     return describe(
         figure,
         title=title,
-        what=f"{len(x)} held-out pictures (filled) and their captions (open) on two axes that stay the same for the "
+        what=f"{len(x)} held-out images (filled) and their captions (open) on two axes that stay the same for the "
         f"whole run; the bar joins the centres, thin lines {len(joined)} pairs.{behind} Of the gap's length "
         f"{number(now.length)} these two axes show {number(drawn)}.",
         look_for="Clouds that part or shrink to a spot, thin lines that get longer: pairs lose each other.",
@@ -250,7 +250,7 @@ def two_clouds(
         "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of what is left, all "
         "taken *before* training and kept for all later moments. "
         "Embeddings have unit length; distance outside the plane is not seen. " + SOURCE,
-        alt=f"Scatter of {len(x)} pictures and {len(t)} captions {moment(now.clock.task, tasks)}; the gap is "
+        alt=f"Scatter of {len(x)} images and {len(t)} captions {moment(now.clock.task, tasks)}; the gap is "
         f"{number(now.length)} long.",
         height=480,
     )
@@ -311,7 +311,7 @@ def cosine_distributions(
                 col=1,
             )
     figure.update_xaxes(range=[float(edges[low]) - 0.02, float(edges[high]) + 0.02], showgrid=False)
-    figure.update_xaxes(title_text="cosine of a picture and a text", row=len(shown), col=1)
+    figure.update_xaxes(title_text="cosine of an image and a text", row=len(shown), col=1)
     figure.update_yaxes(range=[0, top], ticksuffix=" %", nticks=4)
     figure.update_layout(margin={"t": 34})
     first = measured[0]
@@ -322,8 +322,8 @@ def cosine_distributions(
     return describe(
         figure,
         title=title,
-        what=f"Share of cosines per bin: pictures with their own caption (filled) and with others' (dotted). {told}",
-        look_for="Hills that slide over each other: a caption no longer says which picture it belongs to. Both hills "
+        what=f"Share of cosines per bin: images with their own caption (filled) and with others' (dotted). {told}",
+        look_for="Hills that slide over each other: a caption no longer says which image it belongs to. Both hills "
         "moving the same way is harmless for ranking, but changes what a fixed threshold means.",
         how="$x_i \\cdot t_i$ for pairs, $x_i \\cdot t_j,\\ i \\ne j$ for non-pairs, in bins of width "
         f"{float(edges[1] - edges[0]):.2g}. Separation $(\\mu_+ - \\mu_-) / \\sqrt{{(sd_+^2 + sd_-^2)/2}}$; area under "

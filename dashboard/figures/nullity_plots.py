@@ -55,12 +55,12 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
     known = found[-1] if found else None
     width = len(known.eigenvalues) if known else 0
     scarce = int(np.nanargmin(shares[:, last - 1])) if found and np.isfinite(shares[:, last - 1]).any() else None
-    note = (
-        f" Scarcest after {task_name(last - 1)}: {layer_name(scarce)}, "
-        f"{counted(int(counts[scarce, last - 1]), width)} left."
-        if scarce is not None
-        else ""
-    )
+    note = ""
+    if scarce is not None:
+        alike = np.ptp(shares[np.isfinite(shares[:, last - 1]), last - 1]) == 0 and len(shares) > 1
+        left = f"{counted(int(counts[scarce, last - 1]), width)} left"
+        where = f"the same in all layers, {left}" if alike else f"least in {layer_name(scarce)}, {left}"
+        note = f" After {task_name(last - 1)}: {where}."
     return describe(
         figure,
         title=f"Directions left free, {short(space)}",
@@ -91,7 +91,9 @@ def free_directions(measured: Sequence[SpectrumMeasured], *, tasks: int | None =
         texts.append([["" if np.isnan(s) else f"{s:.0f}" for s in row] for row in shares] if tasks <= 8 else None)
         newest = [e for e in found if e.clock.task == found[-1].clock.task]
         least = min(newest, key=lambda e: e.nullity / len(e.eigenvalues))
-        scarcest.append(f"{short(space)}, {layer_name(least.layer)}: {counted(least.nullity, len(least.eigenvalues))}")
+        alike = len(newest) > 1 and len({e.nullity / len(e.eigenvalues) for e in newest}) == 1
+        where = "all layers" if alike else layer_name(least.layer)
+        scarcest.append(f"{short(space)}, {where}: {counted(least.nullity, len(least.eigenvalues))}")
     figure = layer_maps(
         tables or {"": np.full((1, tasks), np.nan)},
         texts or [None],
@@ -99,7 +101,7 @@ def free_directions(measured: Sequence[SpectrumMeasured], *, tasks: int | None =
         bar="left free, %",
         high=100,
     )
-    told = f"Scarcest now: {'; '.join(scarcest)}." if scarcest else "Nothing has been measured so far."
+    told = f"Fewest left now: {'; '.join(scarcest)}." if scarcest else "Nothing has been measured so far."
     rule = f" ({measured[-1].rule})" if measured else ""
     return describe(
         figure,

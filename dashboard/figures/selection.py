@@ -1,7 +1,7 @@
-"""What pictures take from a pool of prompts: whose entries, how much of their own, and which entries carry whom.
+"""What images take from a pool of prompts: whose entries, how much of their own, and which entries carry whom.
 
 A run may measure one selection for the whole network (layer −1) or one a layer. Entries stand for a task, a class, or
-nobody; entries of one owner are drawn as one column. Shares are percent of the pictures of a class, or of the mixture
+nobody; entries of one owner are drawn as one column. Shares are percent of the images of a class, or of the mixture
 where all entries are mixed.
 """
 
@@ -31,7 +31,7 @@ from dashboard.theme import (
 
 WHOLE = -1  # the layer of a selection that serves the whole network
 Tasks = Sequence[dict[str, Any]]
-_MEASURED = "Measured on test pictures after every task."
+_MEASURED = "Measured on test images after every task."
 _MOST_ROWS = 24  # classes drawn one a row; of more, their tasks are
 _NUMBERED = 14  # columns beyond which cells hold no numbers
 _LETTERS = 52  # across all columns, if their names are to stand side by side
@@ -70,7 +70,7 @@ def by_owner(event: SelectionMeasured) -> tuple[np.ndarray, list[int]]:
 
 
 def own_shares(event: SelectionMeasured, tasks: Tasks) -> dict[int, float]:
-    """Task → percent of what its pictures took that was their own (mean over its classes)."""
+    """Task → percent of what its images took that was their own (mean over its classes)."""
     shares, owners = by_owner(event)
     task_of = tasks_of_classes(tasks, len(shares))
     found: dict[int, list[float]] = {}
@@ -115,10 +115,10 @@ def _square(task: int, tasks: int, text: str, between: str = " ") -> str:
 def taken_entries(
     measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE, task: int | None = None
 ) -> go.Figure:
-    """True class of a picture (rows) against whose entries it took (columns)."""
+    """True class of an image (rows) against whose entries it took (columns)."""
     now = at(measured, layer, task)
     if now is None:
-        return nothing("What pictures took", how=_MEASURED)
+        return nothing("Prompts selected per class", how=_MEASURED)
     shares, owners = by_owner(now)
     task_of, count = tasks_of_classes(tasks, len(shares)), max(len(tasks), now.clock.task + 1, 1)
     seen = [c for c in range(len(shares)) if np.isfinite(shares[c]).all()]
@@ -171,7 +171,7 @@ def taken_entries(
         range=[-0.5, width - 0.5],
     )
     figure.update_yaxes(
-        title_text="picture of",
+        title_text="image of",
         showgrid=False,
         ticks="",
         tickvals=list(range(n)),
@@ -179,30 +179,30 @@ def taken_entries(
         range=[n - 0.5, -0.5],
     )
     figure.update_layout(margin={"l": 90, "r": 20, "t": 64, "b": 16})
-    whole = "share of the mixture, by absolute weight" if mixed(now) else "percent of the pictures that took the entry"
+    whole = "share of the mixture, by absolute weight" if mixed(now) else "percent of the images that took the entry"
     each = float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))
-    taken = "" if mixed(now) else f" Each picture takes {number(each)} of {len(now.owners)}."
+    taken = "" if mixed(now) else f" Each image takes {number(each)} of {len(now.owners)}."
     told = f"{percent(now.accuracy)} took their own." if now.accuracy is not None else "Entries belong to nobody here."
     return describe(
         figure,
-        title=f"What pictures took, {_moment(now.clock.task, tasks)}{_where(layer)}",
-        what=f"Rows: true class of test pictures of all tasks learned so far; columns: entries; cells: {whole}."
+        title=f"Prompts selected per class, {_moment(now.clock.task, tasks)}{_where(layer)}",
+        what=f"Rows: true class of test images of all tasks learned so far; columns: entries; cells: {whole}."
         f"{taken} {told}",
-        look_for="A dark diagonal: pictures find what was learned for them. A dark column: one owner's entries answer "
+        look_for="A dark diagonal: images find what was learned for them. A dark column: one owner's entries answer "
         "for others as well."
         if now.of
         else "Rows of one task that look alike and differ from other tasks': the pool has been divided among tasks. "
         "Columns that are dark throughout serve everybody, and every task rewrites them.",
-        how="counts$[c, e]$ = mean over the test pictures of class $c$ of $w[e]$, where $w[e] = 1$ for an entry that "
+        how="counts$[c, e]$ = mean over the test images of class $c$ of $w[e]$, where $w[e] = 1$ for an entry that "
         "was taken and 0 else, or $|w_e| / \\sum |w|$ where entries are mixed; entries of one owner are added up. A "
-        "picture took its own if its owner's sum is larger than every other's.",
+        "image took its own if its owner's sum is larger than every other's.",
         alt=f"Heat map of {n} rows and {width} columns. {told}",
         height=int(min(700, max(260, 120 + 28 * n))),
     )
 
 
 def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE) -> go.Figure:
-    """How much of what pictures take is their own, task after task: a line a task, and all of them together."""
+    """How much of what images take is their own, task after task: a line a task, and all of them together."""
     events = [e for e in of_layer(measured, layer) if e.accuracy is not None]
     title = f"Own entries found{_where(layer)}"
     if not events:
@@ -231,10 +231,10 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
         x=x,
         y=np.asarray(y, dtype=np.float32),
         mode="lines+markers",
-        name="all pictures",
+        name="all images",
         line={"color": INK, "width": 3},
         marker={"size": 8, "symbol": "square"},
-        hovertemplate="%{y:.1f} % of all pictures took their own<extra></extra>",
+        hovertemplate="%{y:.1f} % of all images took their own<extra></extra>",
     )
     chance = [100 / max(len({o for o in e.owners if o >= 0}), 1) for e in events]
     figure.add_scatter(
@@ -253,20 +253,20 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
     figure.update_yaxes(title_text="own entries", range=[0, 103], ticksuffix=" %")
     figure.update_layout(margin={"r": 64})
     mixture = mixed(events[-1])
-    told = f"{percent(y[0])} of pictures {_moment(x[0], tasks)}, {percent(y[-1])} {_moment(x[-1], tasks)}; chance " + (
+    told = f"{percent(y[0])} of images {_moment(x[0], tasks)}, {percent(y[-1])} {_moment(x[-1], tasks)}; chance " + (
         f"{percent(chance[-1])}."
     )
     lines = "share of the mixture that is the task's own" if mixture else "percent that took their own entry"
     return describe(
         figure,
         title=title,
-        what=f"Coloured, one line a task: {lines} (large dot: just learned). Grey: pictures that took most of what is "
+        what=f"Coloured, one line a task: {lines} (large dot: just learned). Grey: images that took most of what is "
         f"their own, over all tasks learned so far; dotted: chance. {told}",
-        look_for="Lines that fall while other tasks are learned: their pictures are drawn to newer entries, and are "
+        look_for="Lines that fall while other tasks are learned: their images are drawn to newer entries, and are "
         "then seen with prompts that never saw them.",
         how="Line of task $j$: mean over its classes of $\\sum_{e\\ \\mathrm{own}} w[e] / \\sum_e w[e]$. Grey: percent "
-        "of pictures with $\\sum_{e\\ \\mathrm{own}} w[e]$ larger than the sum of every other owner; a tie counts "
-        "against the picture. Chance: 100 divided by the number of owners.",
+        "of images with $\\sum_{e\\ \\mathrm{own}} w[e]$ larger than the sum of every other owner; a tie counts "
+        "against the image. Chance: 100 divided by the number of owners.",
         alt=f"Lines of own entries over tasks. {told}",
         height=400,
     )
@@ -275,7 +275,7 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
 def pool_use(
     measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE, task: int | None = None
 ) -> go.Figure:
-    """How much every entry is taken, and by whose pictures: stacked bars in the colours of the tasks."""
+    """How much every entry is taken, and by whose images: stacked bars in the colours of the tasks."""
     now = at(measured, layer, task)
     if now is None:
         return nothing("Use of the pool", how=_MEASURED)
@@ -291,7 +291,7 @@ def pool_use(
             name=task_label(j, tasks),
             marker={"color": task_colour(j, count), "line": {"width": 0}},
             customdata=[f"entry {e + 1}{_owner(now, e, tasks)}" for e in range(entries)],
-            hovertemplate=f"%{{customdata}}, pictures of {task_label(j, tasks)}: %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"%{{customdata}}, images of {task_label(j, tasks)}: %{{y:.1f}} %<extra></extra>",
         )
     step = -(-entries // 20)
     figure.update_xaxes(
@@ -305,11 +305,11 @@ def pool_use(
     figure.update_yaxes(title_text="taken by", ticksuffix=" %", rangemode="tozero")
     in_use, unused = entries_in_use(now), int((np.nan_to_num(counts[seen].sum(axis=0)) == 0).sum()) if seen else 0
     told = f"Effectively {number(in_use)} of {entries} entries are in use; {unused} were never taken."
-    unit = "of the mixture, mean over classes" if mixed(now) else "of the pictures, classes counting alike"
+    unit = "of the mixture, mean over classes" if mixed(now) else "of the images, classes counting alike"
     return describe(
         figure,
         title=f"Use of the pool, {_moment(now.clock.task, tasks)}{_where(layer)}",
-        what=f"Bars: entries, in the order in which they were added; height: percent {unit}; colours: whose pictures "
+        what=f"Bars: entries, in the order in which they were added; height: percent {unit}; colours: whose images "
         f"they are. {told}",
         look_for="Bars of one colour belong to one task in effect; bars of many colours are shared, so that learning "
         "with them reaches all those tasks. Missing bars: entries that nobody takes.",

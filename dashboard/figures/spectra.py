@@ -218,7 +218,7 @@ def spectrum_decay(
         title=f"Singular values, {layer_name(layer)}, {short(space)}",
         what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative "
         f"to the largest, log axis; circles mark the cut. {caption}{unused}",
-        look_for="A cut that moves right with every task: the room to learn is running out. A line without a knee: "
+        look_for="A cut that moves right with every task: the room to learn is running out. A line without an elbow: "
         "any cut is arbitrary.",
         how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment "
         f"{_moment(space)}. Drawn is "

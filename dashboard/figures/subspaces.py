@@ -106,7 +106,7 @@ def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         what=f"Tokens entering {layer_name(found[0].layer)} without prompts, relative singular values, log axis; "
         f"circles: the core ends, {100 * found[0].energy:g} % of Σσ². {told}",
         look_for="Lines apart: tasks use the space differently. Lines that lie on each other: the input hardly depends "
-        "on the task, as with patch tokens of similar pictures; then every task protects the same few directions.",
+        "on the task, as with patch tokens of similar images; then every task protects the same few directions.",
         how="Eigenvalues $\\sigma_i^2$ of $E^\\top E$, not centred, in float64; "
         "$K = \\min\\{k : \\sum_{i \\le k} \\sigma_i^2 \\ge \\epsilon \\sum_i \\sigma_i^2\\}$; effective rank "
         f"$\\exp(-\\sum p \\ln p)$ with $p = \\sigma/\\sum\\sigma$. Pre-training: {found[0].source}. {SOURCE}",

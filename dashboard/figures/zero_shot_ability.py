@@ -1,4 +1,4 @@
-"""What a joint space of pictures and texts is good for: retrieval, zero-shot accuracy, and tasks not learned yet.
+"""What a joint space of images and texts is good for: retrieval, zero-shot accuracy, and tasks not learned yet.
 
 Moments, axes and marks are those of `figures.gap`; accuracies and recalls are percent.
 """
@@ -35,13 +35,13 @@ from dashboard.theme import (
 
 
 def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """R@1 and R@5 over moments, pictures asking for captions and captions asking for pictures."""
+    """R@1 and R@5 over moments, images asking for captions and captions asking for images."""
     events = list(last_of_tasks(measured).values())
     figure, ends = blank(showlegend=False), []
     for rank in ("5", "1"):
         for field, way, dash in (
-            ("image_to_text", "picture → text", "solid"),
-            ("text_to_image", "text → picture", "dash"),
+            ("image_to_text", "image → text", "solid"),
+            ("text_to_image", "text → image", "dash"),
         ):
             values = [getattr(e, field).get(rank, np.nan) for e in events]
             figure.add_trace(
@@ -68,13 +68,13 @@ def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.
     first, now = events[0], events[-1]
     told = "; ".join(
         f"R@1 {way} {percent(getattr(first, field).get('1'))} → {percent(getattr(now, field).get('1'))}"
-        for field, way in (("image_to_text", "picture → text"), ("text_to_image", "text → picture"))
+        for field, way in (("image_to_text", "image → text"), ("text_to_image", "text → image"))
     )
     return describe(
         figure,
         title="Retrieval",
         what=f"How often the right one of {now.pairs} captions is the nearest (R@1, thick) or among the five nearest "
-        f"(R@5, thin) to a picture (solid), and the other way round (dashed). {told}.",
+        f"(R@5, thin) to an image (solid), and the other way round (dashed). {told}.",
         look_for="Lines that fall: the joint space of the pre-training world is being used up by the tasks. One way "
         "falling alone: only one tower lost its order.",
         how="$R@k = \\frac{100}{n}\\,\\#\\{i : x_i \\cdot t_i$ among the $k$ largest of $x_i \\cdot t_j\\}$ over the "
@@ -104,12 +104,13 @@ def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ())
     return describe(
         figure,
         title="General zero-shot accuracy",
-        what=f"Held-out pictures of the world the model was pre-trained on, told apart by words alone; dotted: where "
+        what=f"Held-out images of the world the model was pre-trained on, told apart by words alone; dotted: where "
         f"it began. {told}.",
         look_for="A line that falls below the dotted one: what the tasks cost the model's general ability. No task "
-        "trains on these pictures.",
-        how="$\\arg\\max_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded sentences (one per "
-        "template); percent of the general set's test pictures. Accuracy axes always run from 0 to 100 %.",
+        "trains on these images.",
+        how="$\\operatorname{argmax}_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded "
+        "sentences (one per template); percent of the general set's test images. Accuracy axes always run from 0 to "
+        "100 %.",
         alt=f"{told}.",
     )
 
@@ -198,7 +199,7 @@ _PARTS = (
 def domain_similarities(
     similar: Sequence[SimilaritiesMeasured], tasks: Tasks = (), *, task: int | None = None
 ) -> go.Figure:
-    """Each task's pictures against its class texts over moments, one line per task in its colour.
+    """Each task's images against its class texts over moments, one line per task in its colour.
 
     Args:
         similar: the run's measurements.
@@ -252,14 +253,14 @@ def domain_similarities(
     )
     return describe(
         figure,
-        title="Pictures against class texts, task by task",
-        what="One line per task: mean cosine of its test pictures with their own class's text (left), with the other "
+        title="Images against class texts, task by task",
+        what="One line per task: mean cosine of its test images with their own class's text (left), with the other "
         "classes' texts (middle), and the distance of the two centres (right); large dot: the task has just been "
         f"learned. {told}",
         look_for="After its large dot a line that falls on the left, or rises in the middle: the margin of that task "
         "shrinks. Before its large dot: other tasks move it.",
         how="$\\frac1n \\sum_i x_i \\cdot t_{y_i}$, the mean of $x_i \\cdot t_c$ over $c \\ne y_i$, and "
-        "$\\|\\bar x - \\bar t\\|_2$, over up to 60 test pictures of the task (classes in turn) and the class texts "
+        "$\\|\\bar x - \\bar t\\|_2$, over up to 60 test images of the task (classes in turn) and the class texts "
         "that evaluation uses.",
         alt=told,
         height=350,

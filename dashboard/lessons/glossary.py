@@ -36,7 +36,7 @@ TERMS = _of(
         "scenario",
         "Scenario",
         "What the model is told when it is asked. *Class-incremental*: nothing, all classes seen so far compete. "
-        "*Task-incremental*: which task a picture is from. *Domain-incremental*: the classes stay, their looks change. "
+        "*Task-incremental*: which task an image is from. *Domain-incremental*: the classes stay, their looks change. "
         "CLIP streams of several domains are task-incremental: the domain is known.",
         also=("setting",),
         lesson="readouts",
@@ -60,7 +60,7 @@ TERMS = _of(
         "average-incremental-accuracy",
         "Average incremental accuracy",
         "How well it stood on the way: every row's mean over the tasks seen by then, averaged over rows. Usually "
-        "higher than the final average, because early rows ask little.",
+        "higher than the final average, because early rows ask about few classes.",
         "Ā = mean over i of A_i, A_i = mean over j ≤ i of a(i, j)",
         lesson="forgetting",
     ),
@@ -117,16 +117,16 @@ TERMS = _of(
     Term(
         "zero-shot",
         "Zero-shot",
-        "Answering for classes that were never trained on, by comparing a picture with sentences about them. Drawn in "
+        "Answering for classes that were never trained on, by comparing an image with sentences about them. Drawn in "
         "light type in the matrix.",
         lesson="clip",
     ),
     Term(
         "readout",
         "Readout",
-        "Who reads the features: the method's own head, with or without the task known, or a classifier from class "
+        "What reads the features: the method's own head, with or without the task known, or a classifier from class "
         "statistics, *stored* when each task was learned or *recomputed* at the end (a control, which looks at old "
-        "training pictures).",
+        "training images).",
         lesson="readouts",
     ),
     Term(
@@ -141,16 +141,16 @@ TERMS = _of(
     ),
     Term(
         "knee",
-        "Knee",
+        "Elbow",
         "The bend of a spectrum, where strongly used directions end. A rule that cuts there needs no number, and may "
         "leave the same count free after every task.",
-        also=("elbow",),
+        also=("knee",),
         lesson="room",
     ),
     Term(
         "protected-rank",
         "Protected rank",
-        "Number of directions kept for old tasks. With the nullity it adds up to the width.",
+        "Number of directions kept for old tasks. Protected rank and nullity add up to the width.",
         "width − nullity",
         lesson="room",
     ),
@@ -178,9 +178,10 @@ TERMS = _of(
     ),
     Term(
         "softness",
-        "Projector softness η",
-        "How strictly a step is projected: at one nothing along a protected direction passes, at zero everything does.",
+        "Strictness η",
+        "How strictly a step is projected: at 1 nothing along a protected direction passes, at 0 everything does.",
         "a protected direction keeps the factor 1 − η",
+        also=("softness",),
         lesson="threshold",
     ),
     Term(
@@ -194,14 +195,14 @@ TERMS = _of(
     Term(
         "attention-consistency",
         "Attention consistency",
-        "Whether the model looks at the same places of an old picture as before. Measured as half the sum of absolute "
+        "Whether the model looks at the same places of an old image as before. Measured as half the sum of absolute "
         "differences of two attention rows: none is consistent, all is disjoint.",
         "½ Σ |after − before|",
     ),
     Term(
         "prompt-drift",
         "Prompt drift",
-        "Distance that prompt tokens, or their distribution, travelled between two moments.",
+        "Distance between prompt tokens, or their distributions, at two moments.",
         "‖ΔP‖ / ‖P‖",
     ),
     Term(
@@ -215,8 +216,8 @@ TERMS = _of(
     Term(
         "retrieval",
         "Retrieval, R@1 and R@5",
-        "How often the right text is the first, or among the first five, that a picture finds among all texts of a "
-        "set; and the same from text to picture.",
+        "How often the right text is the first, or among the first five, that an image finds among all texts of a "
+        "set; and the same from text to image.",
         also=("recall",),
         lesson="clip",
     ),
@@ -235,13 +236,13 @@ TERMS = _of(
     Term(
         "replay",
         "Replay",
-        "Of a run: the same again with the same seed, which must give the same. Of a method: old pictures kept and "
-        "shown again. The context says which.",
+        "Of a run: the same again with the same seed, which must give the same numbers. Of a method: old images kept "
+        "and shown again. The context says which.",
     ),
     Term(
         "probe-set",
         "Probe set",
-        "A few fixed test pictures of every task, looked at after every later one. An illustration, not a measurement.",
+        "A few fixed test images of every task, looked at after every later one. An illustration, not a measurement.",
     ),
     Term(
         "seed",

@@ -1,79 +1,36 @@
-"""What a lesson is made of: plain data, and the recordings that its figures and numbers are read from.
-
-A text holds no measured number: it names facts in braces, and `Lesson.facts` computes these from the recordings' events
-when the page is drawn. Where a sentence depends on how a run came out, its words are a fact as well.
-"""
+"""What a lesson is made of, and the runs that it reads. `loader.py` reads lessons from Markdown."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.config import RunConfig
-from cl_core.events import AccuracyMeasured, Event, ModalityGapMeasured
-from dashboard.figures.accuracy import accuracy_matrix
-from dashboard.figures.comparison import matrix_difference
-from dashboard.figures.event_arrays import accuracies
-from dashboard.figures.plot_helpers import decade_ticks
-from dashboard.figures.readouts import readout_comparison
+from cl_core.config import ConfigError
+from cl_core.events import AccuracyMeasured
+from dashboard.lessons.expressions import Expression, Text
+from dashboard.lessons.figures import FIGURES, with_axes_of
+from dashboard.markdown import without_links
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
-from dashboard.theme import percent, task_name, task_title
-
-Kind = TypeVar("Kind", bound=Event)
-
-PLAIN, PROTECTED = "sequential-split-digits", "nsp2-split-digits"
-FINE_TUNED, GRADIENTS, WEIGHTS = "finetune-micro-mtil", "gnsp-micro-mtil", "nusa-cl-micro-mtil"
-ALIKE = 1.0  # percentage points: two accuracies that differ by less are called alike
 
 
-class RecordingMissing(Exception):
-    """A recording that a lesson reads is not there or cannot be read; one sentence."""
+class RunMissing(Exception):
+    """A run that a lesson reads is not there or cannot be read; one sentence."""
 
 
-class Recordings:
-    """The runs that travel with the program, by name. Read once for all viewers (`dashboard.run_log`)."""
+class LessonError(ConfigError):
+    """A lesson that cannot be read, or says what its runs do not have: file, line, what is wrong."""
 
-    def log(self, name: str) -> Snapshot:
-        """The whole recording; raises RecordingMissing."""
-        folder = runs_index().recordings.get(name)
-        if folder is None:
-            raise RecordingMissing(f"this lesson reads the recording {name}, which did not come with this copy")
-        log = log_of(folder).snapshot()
-        if log.trouble:
-            raise RecordingMissing(f"this lesson reads the recording {name}, which cannot be read: {log.trouble}")
-        return log
+    def __init__(self, file: Path, line: int, what: object) -> None:
+        super().__init__(f"{file.name}, line {line}: {what}")
 
-    def events(self, name: str, kind: type[Kind]) -> list[Kind]:
-        """Its events of one kind, oldest first."""
-        return self.log(name).events(kind)
 
-    def accuracies(self, name: str, readout: str | None = None) -> np.ndarray:
-        """a[i, j] in percent; NaN = not measured. Without a readout the one the run is judged by."""
-        return accuracies(self.events(name, AccuracyMeasured), readout)
-
-    def tasks(self, name: str) -> list[dict[str, Any]]:
-        """The plan's tasks, with titles and classes."""
-        plan = self.log(name).started()
-        return plan.tasks if plan else []
-
-    def stages(self, name: str) -> int | None:
-        """Training stages of the run."""
-        plan = self.log(name).started()
-        return plan.trained_tasks if plan else None
-
-    def config(self, name: str) -> RunConfig:
-        """The settings it was trained with."""
-        config = self.log(name).config
-        if config is None:
-            raise RecordingMissing(f"this lesson reads the settings of the recording {name}, which are not there")
-        return config
+Runs = Mapping[str, Snapshot]  # by the name that the lesson gives them
 
 
 @dataclass(frozen=True)
@@ -87,121 +44,133 @@ class Link:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of a step. `draw` calls functions of dashboard/figures on what the recordings hold."""
+    """A figure of a step: one of `figures.FIGURES` with its runs and controls."""
 
-    draw: Callable[[Recordings], go.Figure]
-    runs: tuple[str, ...]  # the recordings it is drawn from, named above it
-    of: str = ""  # what the run is, written above the figure where a step shows two
+    name: str
+    names: tuple[str, ...]  # of the runs it is drawn from
+    controls: tuple[tuple[str, Any], ...]
+    axes: str = ""  # the run whose figure has the same axes
+    label: str = ""  # written above it
+    line: int = 1
+
+    def draw(self, runs: Runs) -> go.Figure:
+        """Raises ConfigError or LookupError where the runs do not have it."""
+        draw, controls = FIGURES[self.name], dict(self.controls)
+        figure = draw({name: runs[name] for name in self.names}, **controls)
+        return with_axes_of(figure, draw({self.axes: runs[self.axes]}, **controls)) if self.axes else figure
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A number in percent to be guessed before the answer is shown."""
+class Choice:
+    """An answer to choose; right where its condition holds."""
 
-    says: str
-    value: Callable[[Recordings], float]
+    says: Text
+    right: Expression
 
 
 @dataclass(frozen=True)
 class Step:
-    """One screen of a lesson. `text`, `question` and `answer` are Markdown with {facts}."""
+    """One screen of a lesson."""
 
     title: str
-    text: str
+    text: Text
+    question: Text
+    answer: Text
     drawings: tuple[Drawing, ...]
-    question: str
-    answer: str
+    choices: tuple[Choice, ...] = ()
+    guess: Expression | None = None  # a number in percent to be guessed
+    claims: tuple[Expression, ...] = ()  # what the text says of its runs, as conditions
     links: tuple[Link, ...] = ()
     preset: str = ""  # may be started from here
     terms: tuple[str, ...] = ()  # keys of the glossary
-    guess: Guess | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A step with its facts filled in."""
+
+    text: str
+    question: str
+    answer: str
+    choices: tuple[tuple[str, bool], ...]
+    guess: float | None
+    broken: tuple[str, ...]  # claims that do not hold
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Three to six steps about one thing. `name` is what the URL says."""
+    """Steps about one thing. `name`, the file's without its ending, is what the URL says."""
 
     name: str
     title: str
     about: str  # one sentence for the shelf
     minutes: int
-    runs: tuple[str, ...]  # recordings that it reads
-    facts: Callable[[Recordings], dict[str, str]]
+    place: int  # on the shelf
+    runs: tuple[tuple[str, str], ...]  # the lesson's own name of a run → the run
     steps: tuple[Step, ...]
+    file: Path
+
+    def open(self) -> dict[str, Snapshot]:
+        """The runs it reads, judged by their own heads. Raises RunMissing."""
+        return {alias: by_own_head(open_run(run)) for alias, run in self.runs}
+
+    def say(self, text: Text, runs: Runs) -> str:
+        """A text with its facts; a number stays on one line with its unit. Raises LessonError."""
+        try:
+            said = text.filled(runs)
+        except LookupError as error:
+            raise LessonError(self.file, text.line, error) from error
+        return re.sub(r"(?<=\d) (?=%|pp\b)", "\N{NO-BREAK SPACE}", said)
+
+    def value(self, expression: Expression, runs: Runs) -> Any:
+        """The value of a condition or a guess. Raises LessonError."""
+        try:
+            return expression.value(runs)
+        except LookupError as error:
+            raise LessonError(self.file, expression.line, error) from error
+
+    def figure(self, drawing: Drawing, runs: Runs) -> go.Figure:
+        """Raises LessonError."""
+        try:
+            return drawing.draw(runs)
+        except (ConfigError, LookupError, TypeError, ValueError) as error:
+            raise LessonError(self.file, drawing.line, error) from error
+
+    def told(self, step: Step, runs: Runs) -> Told:
+        """All that a step says of these runs, without links, images or HTML. Raises LessonError."""
+        say = lambda text: without_links(self.say(text, runs))
+        return Told(
+            say(step.text),
+            say(step.question),
+            say(step.answer),
+            tuple((say(choice.says), bool(self.value(choice.right, runs))) for choice in step.choices),
+            float(self.value(step.guess, runs)) if step.guess else None,
+            tuple(self.broken(step, runs)),
+        )
+
+    def broken(self, step: Step, runs: Runs) -> list[str]:
+        """Claims of a step that do not hold for these runs."""
+        return [claim.source for claim in step.claims if not self.value(claim, runs)]
 
 
-# ---------------------------------------------------------------- figures that several lessons show
+def by_own_head(run: Snapshot) -> Snapshot:
+    """`run` as if it named no headline readout: sentences are about one readout, whatever the run shows first."""
+    if not any(event.headline for event in run.events(AccuracyMeasured)):
+        return run
+    plain = lambda event: replace(event, headline=False) if isinstance(event, AccuracyMeasured) else event
+    stored = sorted((stored for kind in run.kinds() for stored in run.of(kind)), key=lambda stored: stored.seq)
+    found = Snapshot.holding(run.folder, [replace(one, event=plain(one.event)) for one in stored], run.config)
+    found.reading = run.reading  # it is the same reading of the same file: caches may go by it
+    return found
 
 
-def matrix_of(run: str, readout: str | None = None) -> Callable[[Recordings], go.Figure]:
-    """The accuracy matrix of `run` by a readout; None: the one that it is judged by."""
-    return lambda runs: accuracy_matrix(
-        runs.events(run, AccuracyMeasured), readout=readout, stages=runs.stages(run), tasks=runs.tasks(run)
-    )
-
-
-def protection_minus_none(runs: Recordings) -> go.Figure:
-    """The matrix of the protected run minus that of the plain one."""
-    return matrix_difference(
-        runs.accuracies(PROTECTED), runs.accuracies(PLAIN), names=("protected", "plain"), tasks=runs.tasks(PLAIN)
-    )
-
-
-def readouts_of(run: str) -> Callable[[Recordings], go.Figure]:
-    """All readouts of `run` over its tasks."""
-    return lambda runs: readout_comparison(runs.events(run, AccuracyMeasured), stages=runs.stages(run))
-
-
-def of_gap(figure: Callable[..., go.Figure], run: str) -> Callable[[Recordings], go.Figure]:
-    """A figure of the joint space of pictures and texts, of `run`."""
-    return lambda runs: figure(runs.events(run, ModalityGapMeasured), runs.tasks(run))
-
-
-def beside(draw: Callable[[Recordings, str], go.Figure], run: str, other: str) -> Callable[[Recordings], go.Figure]:
-    """The figure of `run`, with vertical axes that reach as far as those of the same figure of `other`."""
-
-    def drawn(runs: Recordings) -> go.Figure:
-        figure = draw(runs, run)
-        axes = [axis for each in (figure, draw(runs, other)) for axis in each.select_yaxes()]
-        low, high = min(axis.range[0] for axis in axes), max(axis.range[1] for axis in axes)
-        logarithmic = axes[0].type == "log"
-        return figure.update_yaxes(**(decade_ticks(10**low, 10**high) if logarithmic else {"range": [low, high]}))
-
-    return drawn
-
-
-# ---------------------------------------------------------------- words chosen by numbers
-
-
-def filled(text: str, facts: dict[str, str]) -> str:
-    """`text` with its facts; a number stays on one line with its unit."""
-    return re.sub(r"(?<=\d) (?=%|pp\b)", "\N{NO-BREAK SPACE}", text.format_map(facts))
-
-
-def course(before: float, after: float) -> str:
-    """ "falls from 99.0 % to 58.0 %", "rises …", or "stays at 99.0 %, give or take a point"."""
-    if not (math.isfinite(before) and math.isfinite(after)):
-        return "was not measured at both ends"
-    if abs(after - before) < ALIKE:
-        return f"stays where it was, at {percent(after)}"
-    return f"{'falls' if after < before else 'rises'} from {percent(before)} to {percent(after)}"
-
-
-def against(first: float, second: float) -> str:
-    """ "12.3 points more", "4.0 points less" or "as much, within a point": the first against the second."""
-    if abs(first - second) < ALIKE:
-        return "as much, within a point"
-    return f"{abs(first - second):.1f} points {'more' if first > second else 'less'}"
-
-
-def listed(words: list[str]) -> str:
-    """a, b and c."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def called(task: int, tasks: list[dict[str, Any]]) -> str:
-    """T2 (two and seven), or the title a stream gives its tasks."""
-    title = task_title(task, tasks)
-    if title != task_name(task):
-        return title
-    return f"{task_name(task)} ({listed([str(c) for c in tasks[task]['classes']])})"
+def open_run(name: str) -> Snapshot:
+    """A bundled recording or a run of the folder in use. Raises RunMissing."""
+    index = runs_index()
+    folder = index.recordings.get(name) or index.find(name)
+    if folder is None:
+        raise RunMissing(f"this lesson reads the run {name}, which is neither a recording nor in the folder of runs")
+    log = log_of(folder).snapshot()
+    if log.trouble:
+        raise RunMissing(f"this lesson reads the run {name}, which cannot be read: {log.trouble}")
+    return log

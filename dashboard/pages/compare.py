@@ -245,7 +245,7 @@ def _await(name: str) -> None:
             st.info(f"{code(name)} is starting: its settings are being checked.", icon=":material/hourglass_top:")
             return
         words = launch.last_lines(launch.output_of(runs_folder(), name))
-        st.error("The worker ended before it began. Its last words:", icon=":material/error:")
+        st.error("The process ended before the sweep began. Its last output:", icon=":material/error:")
         st.code("\n".join(words) or "none", language=None, wrap_lines=True)
 
     st.fragment(body, run_every=1.0 if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()

@@ -1,4 +1,4 @@
-"""Gap: pictures and texts in the joint space, task after task, and what is lost before it is learned."""
+"""Gap: images and texts in the joint space, task after task, and what is lost before it is learned."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
             "Gap",
             f"{number(shown.length)}, was {number(first.length)}",
             width="content",
-            help="Length of the vector from the centre of the texts to the centre of the pictures, ‖mean x − mean t‖ "
+            help="Length of the vector from the centre of the texts to the centre of the images, ‖mean x − mean t‖ "
             "over unit embeddings of held-out pairs: 0 = same centre, 2 = opposite",
         )
         st.metric(
@@ -84,7 +84,7 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
             "R@1 lost",
             points(recall(first) - recall(shown)).lstrip("+"),
             width="content",
-            help=f"Retrieval among {shown.pairs} held-out pairs, mean of picture → text and text → picture: "
+            help=f"Retrieval among {shown.pairs} held-out pairs, mean of image → text and text → image: "
             f"{percent(recall(first))} before, {percent(recall(shown))} at this moment; below zero = gained",
         )
         st.metric(
@@ -98,7 +98,7 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
             "Linear separability of images and texts",
             percent(shown.linear_probe),
             width="content",
-            help="How often a logistic regression tells held-out pictures from texts (5-fold cross-validation): 100 % "
+            help="How often a logistic regression tells held-out images from texts (5-fold cross-validation): 100 % "
             f"= two separate cones, 50 % = one cloud; {percent(first.linear_probe)} before training",
         )
 
@@ -110,7 +110,7 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     shown = gap.at(log.events(ModalityGapMeasured), task)
     if shown is None:
         st.info(
-            "This run's stream has no pictures and captions of the pre-training world; a stream that has them is "
+            "This run's stream has no images and captions of the pre-training world; a stream that has them is "
             "`micro-mtil`. Its own tasks are measured below.",
             icon=":material/visibility_off:",
         )
@@ -137,7 +137,7 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 
 
 def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
-    """The run's tasks: accuracy lost before they are learned, and pictures against class texts."""
+    """The run's tasks: accuracy lost before they are learned, and images against class texts."""
     from dashboard.figures import zero_shot_ability
     from dashboard.figures.event_arrays import zero_shot
 
@@ -145,7 +145,7 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     st.markdown("### The tasks of this run")
     if zero_shot(accuracies) is None:
         not_measured(
-            "Accuracy before learning is measured where a test picture comes with its task, which is not so in this "
+            "Accuracy before learning is measured where a test image comes with its task, which is not so in this "
             "run's stream.",
             "`micro-mtil` is such a stream.",
         )
@@ -166,7 +166,7 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        JOINT, "The two clouds of pictures and texts appear here as soon as there is a run.", key="gap"
+        JOINT, "The two clouds of images and texts appear here as soon as there is a run.", key="gap"
     )
     if opened is None:
         return

@@ -1,4 +1,4 @@
-"""Learn: guided lessons on the recordings that travel with the program, and the words that all pages use."""
+"""Learn: guided lessons on recorded runs, and the words that all pages use."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import Any
 
 import streamlit as st
 
+from cl_core.events import KINDS
 from cl_core.presets import PRESETS
-from dashboard.lessons import LESSONS
+from dashboard.lessons import lessons, mistakes
+from dashboard.lessons.facts import ALIKE
 from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
-from dashboard.lessons.lesson import ALIKE, Guess, Lesson, RecordingMissing, Recordings, Step, filled
+from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
-from dashboard.view_state import code, describe_panel, go_to, literal, sentence
+from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_run
-
-RUNS = Recordings()
-
 
 # ---------------------------------------------------------------- the place, which is in the URL
 
@@ -25,7 +24,7 @@ RUNS = Recordings()
 def go(lesson: str | None, step: int = 1, term: str = "") -> None:
     """Make a step (from 1) of a lesson the place; None = the shelf. From a widget's callback, or before drawing."""
     query = st.query_params
-    for key, value in (("lesson", lesson), ("step", lesson in LESSONS and str(step)), ("term", term)):
+    for key, value in (("lesson", lesson), ("step", lesson in lessons() and str(step)), ("term", term)):
         if value:
             query[key] = value
         elif key in query:
@@ -40,9 +39,10 @@ def place() -> tuple[str | None, int]:
         go(*left)
         return left
     name, said = query.get("lesson"), query.get("step", "1")
-    steps = len(LESSONS[name].steps) if name in LESSONS else 1
+    known = lessons()
+    steps = len(known[name].steps) if name in known else 1
     step = min(max(int(said), 1), steps) if said.isdecimal() and len(said) < 4 else 1
-    st.session_state["_lesson"] = (name, step) if name in LESSONS or name == GLOSSARY else None
+    st.session_state["_lesson"] = (name, step) if name in known or name == GLOSSARY else None
     return name, step
 
 
@@ -51,50 +51,93 @@ def place() -> tuple[str | None, int]:
 
 def shelf() -> None:
     st.markdown(
-        "Short lessons on real runs that came with this program; nothing has to be trained first. Every number in "
-        "them is read from these runs when the page is drawn. The address of a step opens that step: send it around."
+        "Short lessons on recorded runs; nothing has to be trained first. Every number in them is read from these runs "
+        "when the page is drawn. The address of a step opens that step: send it around."
     )
-    cards = [
-        (lesson.name, lesson.title, lesson.about, f"about {lesson.minutes} min · {len(lesson.steps)} steps", "Begin")
-        for lesson in LESSONS.values()
-    ]
-    cards.append((GLOSSARY, "Glossary", "Every word that these pages use, and what it means here.",
-                  f"{len(TERMS)} words", "Look up"))  # fmt: skip
+    first = next(iter(lessons()), None)
     with st.container(horizontal=True, key="learn-shelf"):
-        for name, title, about, size, press in cards:
-            with st.container(border=True, key=f"panel-card-{name}", width=285, height="stretch"):
-                st.markdown(f"### {title}")
-                st.markdown(about)
-                st.caption(size)
-                st.button(
-                    press,
-                    key=f"begin-{name}",
-                    type="primary" if name == next(iter(LESSONS)) else "secondary",
-                    on_click=go,
-                    args=(name,),
-                )
+        for lesson in lessons().values():
+            with card(lesson.name, lesson.title):
+                small, alt = thumbnail_of(lesson)
+                if small:
+                    st.image(small, width="stretch", alt=alt)
+                st.markdown(without_links(lesson.about))
+                st.caption(f"about {lesson.minutes} min · {len(lesson.steps)} steps{read_so_far(lesson)}")
+                begin(lesson.name, "Begin", primary=lesson.name == first)
+        with card(GLOSSARY, "Glossary"):
+            st.markdown("Every word that these pages use, and what it means here.")
+            st.caption(f"{len(TERMS)} words")
+            begin(GLOSSARY, "Look up")
+    for mistake in mistakes():
+        st.error(f"A lesson cannot be shown. {sentence(mistake)}", icon=":material/edit_off:")
+
+
+def card(name: str, title: str) -> Any:
+    place = st.container(border=True, key=f"panel-card-{name}", width=285, height="stretch")
+    place.markdown(f"### {without_links(title)}")
+    return place
+
+
+def begin(name: str, says: str, *, primary: bool = False) -> None:
+    st.button(says, key=f"begin-{name}", type="primary" if primary else "secondary", on_click=go, args=(name,))
+
+
+def read_so_far(lesson: Lesson) -> str:
+    """A tick once every step has been opened in this session; before that, how many."""
+    seen = len(st.session_state.get("_read", {}).get(lesson.name, ()))
+    if seen >= len(lesson.steps):
+        return " · :material/check_circle: done"
+    return f" · {seen} read" if seen else ""
+
+
+def thumbnail_of(lesson: Lesson) -> tuple[str, str]:
+    """The lesson's first figure, small, as SVG, and its title; empty where its runs are not there."""
+    try:
+        runs = lesson.open()
+        return drawn_small(lesson.name, stamp(lesson, runs), lesson, runs)
+    except (RunMissing, LessonError):
+        return "", ""
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> tuple[str, str]:
+    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+
+    from dashboard.lessons.thumbnail import thumbnail
+
+    drawing = next((step.drawings[0] for step in _lesson.steps if step.drawings), None)
+    if drawing is None:
+        return "", ""
+    figure = _lesson.figure(drawing, _runs)
+    return thumbnail(figure), str(figure.layout.meta["title"])
 
 
 # ---------------------------------------------------------------- a lesson
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
-def told(lesson: str, stamp: tuple[int, ...]) -> dict[str, str]:
-    """What a lesson's texts say in their braces, computed once for all viewers."""
-    return LESSONS[lesson].facts(RUNS)
+def stamp(lesson: Lesson, runs: Runs) -> tuple[Any, ...]:
+    """Differs whenever the lesson's file or what its runs hold differs."""
+    return lesson.file, lesson.file.stat().st_mtime_ns, *(run.key(*KINDS.values()) for run in runs.values())
 
 
 @st.cache_data(show_spinner=False, max_entries=80)
-def pictures(lesson: str, step: int, stamp: tuple[int, ...]) -> list[tuple[bytes, dict[str, Any]]]:
+def told(name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> Told:
+    """What a step (from 1) says, computed once for all viewers."""
+    return _lesson.told(_lesson.steps[number - 1], _runs)
+
+
+@st.cache_data(show_spinner=False, max_entries=80)
+def figures(
+    name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs
+) -> list[tuple[bytes, dict[str, Any]]]:
     """The figures of a step (from 1), ready to be sent, with their words."""
-    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+    import pandas  # noqa: F401  (as above)
 
     found = []
-    for number, drawing in enumerate(LESSONS[lesson].steps[step - 1].drawings):
-        figure = drawing.draw(RUNS)
+    for index, drawing in enumerate(_lesson.steps[number - 1].drawings, start=1):
+        figure = _lesson.figure(drawing, _runs)
         words = dict(figure.layout.meta)
-        file = f"lesson-{lesson}-{step}-{number + 1}"
-        found.append((to_bytes(figure, file=file, height=words["height"]), words))
+        found.append((to_bytes(figure, file=f"lesson-{name}-{number}-{index}", height=words["height"]), words))
     return found
 
 
@@ -133,19 +176,38 @@ def head(lesson: Lesson, step: int) -> None:
         )
 
 
-def ask(lesson: Lesson, number: int, step: Step, facts: dict[str, str]) -> None:
-    """The question, a guess where one is wanted, and the answer behind a press."""
+def ask(lesson: Lesson, number: int, said: Told) -> None:
+    """The question, what the reader thinks first, and the answer."""
     with st.container(border=True, key=f"panel-question-{lesson.name}-{number}"):
-        st.markdown(f":material/help: **{filled(step.question, facts)}**")
-        guessed = _guess(lesson, number, step.guess) if step.guess else ""
+        st.markdown(f":material/help: **{said.question}**")
+        verdict = _chosen(lesson, number, said) if said.choices else ""
+        guessed = _guess(lesson, number, said.guess) if said.guess is not None else ""
+        if verdict:
+            st.markdown(f"{verdict} {said.answer}")
+            return
         with st.expander("Show the answer", key=f"answer-{lesson.name}-{number}"):
-            st.markdown(guessed + filled(step.answer, facts))
+            st.markdown(guessed + said.answer)
 
 
-def _guess(lesson: Lesson, number: int, guess: Guess) -> str:
-    """A slider; what its value is worth, in a sentence."""
-    said = st.slider(guess.says, 0, 100, 50, key=f"guess-{lesson.name}-{number}", format="%d %%")
-    off = said - guess.value(RUNS)
+def _chosen(lesson: Lesson, number: int, said: Told) -> str:
+    """Buttons for the choices; the verdict once one is chosen."""
+    chosen = st.radio(
+        said.question,
+        range(len(said.choices)),
+        index=None,
+        format_func=lambda place: said.choices[place][0],
+        key=f"choice-{lesson.name}-{number}",
+        label_visibility="collapsed",
+    )
+    if chosen is None:
+        return ""
+    return ":material/check: **Right.**" if said.choices[chosen][1] else ":material/close: **Not so.**"
+
+
+def _guess(lesson: Lesson, number: int, value: float) -> str:
+    """A slider; how far off its value is, in a sentence."""
+    said = st.slider("Your guess, in percent", 0, 100, 50, key=f"guess-{lesson.name}-{number}", format="%d %%")
+    off = said - value
     judged = "right to the point" if abs(off) < ALIKE else f"{abs(off):.1f} points too {'high' if off > 0 else 'low'}"
     return f"You say {percent(said, 0)}: {judged}. It is "
 
@@ -181,12 +243,13 @@ def onward(lesson: Lesson, number: int, step: Step) -> None:
         )
         if not say_trouble("learn") and pressed:
             go_to("pages/run.py")
-    names = list(LESSONS)
+    known = lessons()
+    names = list(known)
     later = names.index(lesson.name) + 1
     if number < len(lesson.steps):
         where, said = (lesson.name, number + 1), lesson.steps[number].title
     elif later < len(names):
-        where, said = (names[later], 1), f"the lesson '{LESSONS[names[later]].title}'"
+        where, said = (names[later], 1), f"the lesson '{known[names[later]].title}'"
     else:
         where, said = (GLOSSARY, 1), "the glossary"
     st.button(
@@ -204,26 +267,37 @@ def lesson_page(lesson: Lesson, number: int) -> None:
     head(lesson, number)
     step = lesson.steps[number - 1]
     try:
-        stamp = tuple(RUNS.log(name).reading for name in lesson.runs)
-        facts, drawn = told(lesson.name, stamp), pictures(lesson.name, number, stamp)
-    except RecordingMissing as missing:
+        runs = lesson.open()
+        at = stamp(lesson, runs)
+        said, drawn = told(lesson.name, number, at, lesson, runs), figures(lesson.name, number, at, lesson, runs)
+    except RunMissing as missing:
         st.info(sentence(missing), icon=":material/visibility_off:")
         return
+    except LessonError as mistake:
+        st.error(sentence(mistake), icon=":material/edit_off:")
+        return
+    st.session_state.setdefault("_read", {}).setdefault(lesson.name, set()).add(number)
     left, right = st.columns([2, 3], gap="large")
     with left, st.container(key=f"panel-step-{lesson.name}-{number}"):
         st.caption(f"Step {number} of {len(lesson.steps)}")
-        st.markdown(f"### {step.title}")
-        st.markdown(filled(step.text, facts))
-        ask(lesson, number, step, facts)
+        st.markdown(f"### {without_links(step.title)}")
+        st.markdown(said.text)
+        if said.broken:
+            st.warning(
+                f"Not all that this step says holds for these runs: {', '.join(map(code, said.broken))} does not.",
+                icon=":material/rule:",
+            )
+        ask(lesson, number, said)
         onward(lesson, number, step)
     with right:
+        named = dict(lesson.runs)
         for index, (drawing, (figure, words)) in enumerate(zip(step.drawings, drawn, strict=True)):
             key = f"lesson-{lesson.name}-{number}-{index}"
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
-                st.markdown(f"**{f'{drawing.of}: ' if drawing.of else ''}{literal(words['title'])}**")
-                if drawing.runs:
-                    named = " and ".join(map(code, drawing.runs))
-                    st.caption(f"{'Recordings' if len(drawing.runs) > 1 else 'Recording'} {named}")
+                st.markdown(f"**{literal(f'{drawing.label}: ' if drawing.label else '')}{literal(words['title'])}**")
+                if drawing.names:
+                    shown = " and ".join(code(named[name]) for name in drawing.names)
+                    st.caption(f"{'Runs' if len(drawing.names) > 1 else 'Run'} {shown}")
                 liveplot(figure, key=key, height=words["height"])
                 describe_panel(words, key=key)
 
@@ -261,9 +335,9 @@ def glossary() -> None:
             with st.container(width=760, gap="xsmall"):
                 entry(term)
             with st.container(horizontal=True, gap="small"):
-                if term.lesson:
+                if term.lesson in lessons():
                     st.button(
-                        f"Lesson: {LESSONS[term.lesson].title}",
+                        f"Lesson: {lessons()[term.lesson].title}",
                         key=f"term-lesson-{term.key}",
                         type="tertiary",
                         icon=":material/school:",
@@ -284,9 +358,11 @@ def glossary() -> None:
 
 def show() -> None:
     name, step = place()
-    st.markdown(f"## {LESSONS[name].title if name in LESSONS else 'Glossary' if name == GLOSSARY else 'Learn'}")
-    if name in LESSONS:
-        lesson_page(LESSONS[name], step)
+    known = lessons()
+    title = known[name].title if name in known else "Glossary" if name == GLOSSARY else "Learn"
+    st.markdown(f"## {without_links(title)}")
+    if name in known:
+        lesson_page(known[name], step)
     elif name == GLOSSARY:
         glossary()
     else:

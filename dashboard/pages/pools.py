@@ -1,4 +1,4 @@
-"""Prompt pools: what pictures take from a pool of prompts, and whether it is what was learned for them."""
+"""Prompt pools: what images take from a pool of prompts, and whether it is what was learned for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     config = log.config
     if config is not None and not config.diagnostics.selection:
         not_measured(
-            "What pictures take was not measured in this run.",
+            "What images take was not measured in this run.",
             "Start one with `--set diagnostics.selection=true` to see it here.",
         )
     elif any(event.clock.task >= 0 for event in log.events(AccuracyMeasured)):
@@ -43,7 +43,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         offer_runs(SelectionMeasured, key="pools")
     elif frame.live:
         empty(
-            "If this method picks from a pool, what test pictures take appears here when the first task has been "
+            "If this method picks from a pool, what test images take appears here when the first task has been "
             "learned.",
             "Follow the run",
             page="pages/run.py",
@@ -71,14 +71,14 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
     """The chosen moment in three numbers."""
     from dashboard.figures.selection import entries_in_use, mixed, own_shares
 
-    st.caption(f"After {literal(task_label(now.clock.task, tasks))}, on test pictures of all tasks learned so far.")
+    st.caption(f"After {literal(task_label(now.clock.task, tasks))}, on test images of all tasks learned so far.")
     with st.container(horizontal=True, gap="large", key="pools-numbers"):
         if now.accuracy is not None:
             st.metric(
                 "Own entries found",
                 percent(now.accuracy),
                 width="content",
-                help="Pictures whose own task's (class's) entries together got more than those of any other; "
+                help="Images whose own task's (class's) entries together got more than those of any other; "
                 f"chance {percent(100 / max(len({o for o in now.owners if o >= 0}), 1))}",
             )
             shares = own_shares(now, tasks)
@@ -88,7 +88,7 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                     "Least found",
                     f"{task_name(worst)}, {percent(shares[worst])}",
                     width="content",
-                    help="The task whose pictures take least of what is their own",
+                    help="The task whose images take least of what is their own",
                 )
         st.metric(
             "Entries in use",
@@ -102,7 +102,7 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                 "Prompts selected per image",
                 number(float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))),
                 width="content",
-                help="Entries each picture takes whole",
+                help="Entries each image takes whole",
             )
 
 
@@ -142,7 +142,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Prompt pools", "What pictures take from a pool of prompts appears here as soon as there is a run.", key="pools"
+        "Prompt pools", "What images take from a pool of prompts appears here as soon as there is a run.", key="pools"
     )
     if opened is None:
         return
@@ -165,7 +165,7 @@ def show() -> None:
     if task is not None and now.clock.task != task:
         shown_instead(task, f"after {literal(task_label(now.clock.task, tasks))}")
     if layer != selection.WHOLE and frame.layer != layer:
-        st.info(f"Pictures take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
+        st.info(f"Images take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
     headline(now, measured, tasks)
     left, right = st.columns(2) if now.of else (st.container(), st.container())
     with left:

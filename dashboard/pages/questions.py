@@ -103,7 +103,7 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
         )
         words = launch.last_lines(launch.question_log(runs_folder(), asked.name))
         if state.get("_question_asked") == asked.name and words:
-            st.error("The worker ended before all runs were finished. Its last words:", icon=":material/error:")
+            st.error("The process ended before all runs were finished. Its last output:", icon=":material/error:")
             st.code("\n".join(words), language=None, wrap_lines=True)
     if state.get("_question_trouble"):
         st.error(sentence(state["_question_trouble"]))

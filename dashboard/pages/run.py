@@ -28,7 +28,7 @@ from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.live_settings_panel import live_settings_panel
-from dashboard.widgets.preview import skipped_files
+from dashboard.widgets.preview import data_notes, skipped_files
 from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.task_timeline import Chip, task_timeline
@@ -98,7 +98,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "gone":
             st.error(
-                "The training process has gone (it was killed, or the machine stopped). What was measured is kept.",
+                "The training process died (it was killed, or the machine stopped). What was measured is kept.",
                 icon=":material/person_off:",
             )
             _kept(log)
@@ -110,7 +110,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
         case "waiting":
             lines = launch.log_tail(log.folder)
             if lines:
-                st.error("The worker ended before the run began. Its last words:", icon=":material/error:")
+                st.error("The training process ended before the run began. Its last output:", icon=":material/error:")
                 st.code("\n".join(lines), language=None, wrap_lines=True)
             else:
                 st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")
@@ -326,6 +326,7 @@ def show() -> None:
         elif state in ("finished", "stopped", "failed", "gone"):
             fork_form(frame)
     if skipped := log.latest(PicturesSkipped):
+        data_notes(skipped.notes)
         skipped_files(skipped.count, skipped.files)
     st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
     about(log)

@@ -120,7 +120,7 @@ def start_panel() -> None:
         return
     took = PRESETS[LIVE].seconds
     st.markdown(
-        "Five tasks, two handwritten digits each, on this computer's processor"
+        "Five tasks, two handwritten digits each, on this computer's CPU"
         + (f", about {seconds(took)} on two idle cores." if took else ".")
     )
     with st.container(horizontal=True):
@@ -154,6 +154,17 @@ def first_lesson() -> None:
         )
     if pressed:
         go_to("pages/learn.py")
+
+
+def own_door() -> None:
+    """The way to pictures and results of one's own."""
+    if st.button(
+        "Your own pictures or run",
+        key="start-own",
+        icon=":material/upload:",
+        help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+    ):
+        go_to("pages/own.py")
 
 
 def run_list() -> None:
@@ -232,6 +243,7 @@ def show() -> None:
             about_run(frame, frame.log)
         start_panel()
         first_lesson()
+        own_door()
     run_list()
 
 

@@ -66,7 +66,7 @@ def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
         eta, most = start.eta, start.most
         if f"eta_{boundary.space}" in takes(boundary):
             options = [tick(v) for v in sorted({*(i / 20 for i in range(21)), start.eta})]
-            said = choose("Softness η (1 strict, 0 off)", "eta", options, tick(start.eta), slider=True)
+            said = choose("Strictness η (1 strict, 0 off)", "eta", options, tick(start.eta), slider=True)
             eta = _value(said, start.eta)
         if boundary.kind == "weights" and boundary.used and rule != "free":
             usual_most = start.most or boundary.width
@@ -111,7 +111,7 @@ def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
     record = {
         "steps": texts,
         "at": steps.index(threshold.value) if steps else 0,
-        "says": RULES[threshold.rule].says or "cut at the knee of each spectrum: nothing to move",
+        "says": RULES[threshold.rule].says or "cut at the elbow of each spectrum: nothing to move",
         "layers": [layer_name(layer) for layer in boundary.layers],
         "width": boundary.width,
         "recorded": boundary.recorded.tolist(),

@@ -34,7 +34,7 @@ from dashboard.summary_metrics import FROM_THE_START, LEARNED, MORE
 from dashboard.theme import seconds, task_label, task_name
 
 Pairs = list[tuple[str, str]]
-LISTED = 20  # skipped pictures named one by one
+LISTED = 20  # skipped images named one by one
 
 
 def private(log: Snapshot, value: Any) -> Any:
@@ -271,7 +271,7 @@ def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list
             )
             for f in fields(kind)
         ]
-        if key == "stream_settings":  # those of pictures from disk mean nothing elsewhere
+        if key == "stream_settings":  # those of images from disk mean nothing elsewhere
             disk = set(config.stream_settings.of_disk())
             from_disk = config.stream.partition(":")[0] in ("folder", "cifar100")
             always = {"tasks", "order", "evaluate_on"}
@@ -316,7 +316,7 @@ def _ended(log: Snapshot) -> Iterable[str]:
         "paused": "This run is paused",
         "stopped": "This run was stopped early",
         "failed": "This run failed",
-        "gone": "The process that trained this run has gone",
+        "gone": "The training process of this run died",
         "waiting": "This run has not begun",
     }.get(status.state, "This run cannot be read in full")
     why = f", {private(log, status.reason)}" if status.state == "failed" and status.reason else ""
@@ -349,12 +349,15 @@ def _at_once(log: Snapshot) -> Iterable[str]:
 def _turned(log: Snapshot) -> Iterable[str]:
     for event in log.events(KnobTurned):
         when = f"from step {event.clock.step + 1} on (in {task_name(max(event.clock.task, 0))})"
-        yield f"The setting {event.name} was turned from {spelled(event.old)} to {spelled(event.new)} {when}."
+        yield f"The setting {event.name} was changed from {spelled(event.old)} to {spelled(event.new)} {when}."
 
 
 def _skipped(log: Snapshot) -> Iterable[str]:
     skipped = log.latest(PicturesSkipped)
     if skipped is None:
+        return
+    yield from (f"{private(log, note)}." for note in skipped.notes[:LISTED])
+    if not skipped.count:
         return
     named = [str(private(log, file)) for file in skipped.files[:LISTED]]
     more = f" and {skipped.count - len(named)} more" if skipped.count > len(named) else ""

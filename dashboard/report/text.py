@@ -3,43 +3,42 @@ becomes markup."""
 
 from __future__ import annotations
 
-import re
-from html import escape
+from functools import cache
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
+from markupsafe import Markup
 
 from dashboard.report.formulas import mathml
 
-_KEPT = re.compile(r"\$(?P<tex>[^$\n]+)\$|`(?P<code>[^`\n]+)`")
-_LOOKS = (
-    (re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*"), r"<strong>\1</strong>"),
-    (re.compile(r"(?<!\*)\*(?=\S)(.+?)(?<=\S)\*(?!\*)"), r"<em>\1</em>"),
-)
-_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()<>#+!|~$:-])")
+ALLOWED = ("emphasis", "backticks", "escape", "newline", "list", "code")  # no links, images, HTML, entities, headings
 
 
-def html_of(markdown: str) -> str:
-    """Paragraphs and lists, **bold**, *emphasis*, `code` and $formulas$; no links, no pictures, no HTML."""
-    blocks = []
-    for block in re.split(r"\n\s*\n", markdown.strip()):
-        lines = block.splitlines()
-        if lines and all(line.lstrip().startswith("- ") for line in lines):
-            items = "".join(f"<li>{inline(line.lstrip()[2:])}</li>" for line in lines)
-            blocks.append(f"<ul>{items}</ul>")
-        else:
-            blocks.append(f"<p>{inline(' '.join(lines))}</p>")
-    return "\n".join(blocks)
+def html_of(markdown: str) -> Markup:
+    """Paragraphs and lists, **bold**, *emphasis*, `code` and $formulas$."""
+    return Markup(_parser().render(markdown).strip())
 
 
-def inline(markdown: str) -> str:
+def inline(markdown: str) -> Markup:
     """The same within a line."""
-    kept: list[str] = []
+    return Markup(_parser().renderInline(markdown))
 
-    def keep(html: str) -> str:
-        kept.append(html)
-        return f"\0{len(kept) - 1}\0"
 
-    text = markdown.replace("\0", "")
-    text = _KEPT.sub(lambda m: keep(mathml(m["tex"]) if m["tex"] else f"<code>{escape(m['code'])}</code>"), text)
-    text = escape(_ESCAPED.sub(lambda m: keep(escape(m[1])), text))
-    for pattern, look in _LOOKS:
-        text = pattern.sub(look, text)
-    return re.sub("\0(\\d+)\0", lambda m: kept[int(m[1])], text)
+@cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("zero", {"html": False}).enable(ALLOWED)
+    parser.inline.ruler.before("escape", "formula", _formula)
+    parser.add_render_rule("formula", lambda self, tokens, index, options, env: mathml(tokens[index].content))
+    return parser
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """`$…$` within a line; a rule of markdown-it."""
+    start = state.pos + 1
+    end = state.src.find("$", start)
+    if state.src[state.pos] != "$" or end <= start or "\n" in state.src[start:end]:
+        return False
+    if not silent:
+        state.push("formula", "", 0).content = state.src[start:end]
+    state.pos = end + 1
+    return True

@@ -69,7 +69,7 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     st.caption(  # always a line: the button below must not move while it is pressed
         f"Changed: {literal(said)}."
         if settings
-        else "With nothing changed the fork repeats its parent exactly, on the same processor."
+        else "With nothing changed the fork repeats its parent exactly, on the same CPU."
     )
     if st.button(
         f"Fork from after {task_name(after - 1)}", key="fork-now", type="primary", icon=":material/fork_right:"

@@ -116,7 +116,7 @@ def test_a_killed_worker_is_said_and_what_was_measured_stays(page, server):
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 2")
         os.kill(lock_owner(folder), 9)
-        page.get_by_text("The training process has gone", exact=False).first.wait_for()
+        page.get_by_text("The training process died", exact=False).first.wait_for()
         page.wait_for_timeout(1500)  # the page is drawn anew with that sentence; one figure may be put up again
         page.wait_for_function(f"{DRAWN} >= 2")
 

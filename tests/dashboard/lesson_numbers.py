@@ -1,4 +1,4 @@
-"""Every number that the lessons say, computed once more from the recordings, without the program's own measures."""
+"""Every number of the lessons, by its expression, computed again from the recordings without the program's measures."""
 
 from __future__ import annotations
 
@@ -75,54 +75,6 @@ def turned(a: Matrix) -> Matrix:
     return [list(column) for column in zip(*a, strict=True)]
 
 
-def forgetting() -> dict[str, list[float]]:
-    a, b = matrix(PLAIN, CIL), matrix(PROTECTED, CIL)
-    n = len(a) - 1
-    lost = [a[j][j] - a[n][j] for j in range(n)]
-    worst, best = lost.index(max(lost)), lost.index(min(lost))
-    return {
-        "classes": [sum(len(t["classes"]) for t in tasks(PLAIN))],
-        "first_classes": [len(tasks(PLAIN)[0]["classes"])],
-        "rows": [n + 1],
-        "shown": [3],
-        "first": [a[0][0]],
-        "first_shown": [a[2][0]],
-        "first_end": [a[n][0]],
-        "first_course": [a[0][0], a[n][0]],
-        "worst_course": [a[worst][worst], a[n][worst]],
-        "best_course": [a[best][best], a[n][best]],
-        "last_row": a[n],
-        "final": [end(a)],
-        "incremental": [on_the_way(a)],
-        "forgetting": [forgotten(a)],
-        "learning": [learned(a)],
-        "newest": [a[n][n]],
-        "forgetting_protected": [forgotten(b)],
-        "learning_protected": [learned(b)],
-        "final_protected": [end(b)],
-    }
-
-
-def readouts() -> dict[str, list[float]]:
-    found = {}
-    for run, suffix in ((PLAIN, ""), (PROTECTED, "_protected")):
-        for name, readout in (("class", CIL), ("task", TIL), ("stored", STORED), ("recomputed", AFRESH)):
-            found[name + suffix] = [end(matrix(run, readout))]
-    free, told = matrix(PLAIN, CIL)[-1], matrix(PLAIN, TIL)[-1]
-    j = max(range(len(free)), key=lambda j: told[j] - free[j])
-    counts = [t["test"] for t in tasks(PLAIN)]
-    first = matrix(PLAIN, STORED)
-    return found | {
-        "widest_class": [free[j]],
-        "widest_task": [told[j]],
-        "tests": [min(counts), max(counts)],
-        "stored_first": [first[0][0], first[1][0]],
-        "stored_between": [found["stored_protected"][0] - found["stored"][0]],
-        "class_between": [found["class_protected"][0] - found["class"][0]],
-        "chance": [100 / len(tasks(PLAIN)[0]["classes"])],
-    }
-
-
 def spectra(run: str, space: str, task: int) -> list[Any]:
     return [e for e in rows(run)["SpectrumMeasured"] if e.space == space and e.clock.task == task]
 
@@ -162,33 +114,6 @@ def counted(share: float) -> int:
     return len(energies)
 
 
-def room() -> dict[str, list[float]]:
-    first, last = first_spectrum(), len(tasks(PROTECTED)) - 1
-    n = len(first.eigenvalues)
-    return {
-        "layer": [1],
-        "width": [n],
-        "free": [first.nullity, n, 100 * first.nullity / n],
-        "kept": [n - first.nullity],
-        "kept_energy": [100 * float(sum(first.eigenvalues[: n - first.nullity]) / sum(first.eigenvalues))],
-        "effective": [first.effective_rank],
-        "most": [90],
-        "most_rank": [counted(0.9)],
-        "nearly_all": [99],
-        "nearly_all_rank": [counted(0.99)],
-        "through": [through(PROTECTED)],
-        "through_plain": [through(PLAIN)],
-        "moved": [movement(PROTECTED)],
-        "moved_plain": [movement(PLAIN)],
-        "residual": [residual(PROTECTED)],
-        "residual_plain": [residual(PLAIN)],
-        "random": [residual(PROTECTED, "isotropic")],
-        "eta": [eta()],
-        "free_course": [free_share(PROTECTED, "affinity", 0), free_share(PROTECTED, "affinity", last)],
-        "inputs_course": [free_share(GNSP, "c_fc", 0), free_share(GNSP, "c_fc", len(tasks(GNSP)) - 1)],
-    }
-
-
 def settings(run: str) -> dict[str, Any]:
     return RunFolder(recordings_folder() / run).config().settings
 
@@ -221,39 +146,6 @@ def keeping(share: float) -> Callable[[np.ndarray], int]:
     return lambda energy: int(np.searchsorted(np.cumsum(energy) / energy.sum(), share)) + 1
 
 
-def threshold() -> dict[str, list[float]]:
-    soft_low, soft_high = (at_threshold(keeping(v), eta()) for v in (0.9, 0.99))
-    strict_low, strict_high = (at_threshold(keeping(v), 1.0) for v in (0.9, 0.99))
-    half = at_threshold(lambda energy: len(energy) // 2, 1.0)
-    a, b = matrix(PLAIN, CIL), matrix(PROTECTED, CIL)
-    return {
-        "low": [0.9],
-        "high": [0.99],
-        "free_low": [soft_low[0]],
-        "free_high": [soft_high[0]],
-        "passed_low": [soft_low[1]],
-        "passed_high": [soft_high[1]],
-        "felt_low": [soft_low[2]],
-        "felt_high": [soft_high[2]],
-        "eta": [eta()],
-        "floor": [100 * (1 - eta()) ** 2],
-        "strict_passed_low": [strict_low[1]],
-        "strict_passed_high": [strict_high[1]],
-        "strict_felt_low": [strict_low[2]],
-        "strict_felt_high": [strict_high[2]],
-        "half": [50],
-        "half_passed": [half[1]],
-        "half_felt": [half[2]],
-        "forgetting": [forgotten(a)],
-        "forgetting_protected": [forgotten(b)],
-        "learning_course": [learned(a), learned(b)],
-        "final": [end(a)],
-        "final_protected": [end(b)],
-        "moved": [movement(PROTECTED)],
-        "moved_plain": [movement(PLAIN)],
-    }
-
-
 def lost_unasked() -> dict[tuple[int, int], float]:
     """(i, j) with j > i → change against zero-shot, percentage points."""
     a, before = matrix(TUNED, TIL), zero_shot(TUNED)
@@ -262,43 +154,6 @@ def lost_unasked() -> dict[tuple[int, int], float]:
 
 def gap(run: str, moment: int) -> Any:
     return rows(run)["ModalityGapMeasured"][moment]
-
-
-def clip() -> dict[str, list[float]]:
-    before, a, b = zero_shot(TUNED), matrix(TUNED, TIL), matrix(GNSP, TIL)
-    worst, lost = before.index(min(before)), lost_unasked()
-
-    def both(run: str, value: Callable[[Any], float]) -> list[float]:
-        return [value(gap(run, 0)), value(gap(run, -1))]
-
-    return {
-        "domains": [len(before)],
-        "best_zero": [max(before)],
-        "worst_zero": [min(before)],
-        "worst_chance": [100 / len(tasks(TUNED)[worst]["classes"])],
-        "worst_learned": [a[worst][worst]],
-        "mean_zero": [fmean(before)],
-        "damage_size": [min(lost.values())],
-        "damage_mean": [fmean(lost.values())],
-        "transfer": [transferred(a)],
-        "transfer_zero": [fmean(before[1:])],
-        "length_before": [gap(TUNED, 0).length],
-        "length": [gap(TUNED, -1).length],
-        "direction": [gap(TUNED, -1).direction],
-        "recall_course": both(TUNED, lambda e: e.image_to_text["1"]),
-        "general_course": both(TUNED, lambda e: e.general_accuracy),
-        "length_other": [gap(GNSP, -1).length],
-        "recall_other": both(GNSP, lambda e: e.image_to_text["1"]),
-        "general_other": both(GNSP, lambda e: e.general_accuracy),
-        "learning": [learned(a)],
-        "learning_other": [learned(b)],
-        "learning_against": [learned(b) - learned(a)],
-        "last": [end(a)],
-        "last_other": [end(b)],
-        "transfer_other": [transferred(b)],
-        "rate": [settings(TUNED)["rate"]],
-        "rate_other": [settings(GNSP)["rate"]],
-    }
 
 
 def weight_changes(run: str, task: int | None = None) -> list[Any]:
@@ -314,42 +169,6 @@ def null_share(task: int) -> float:
     return fmean(100 * (len(e.before) - e.principal) / len(e.before) for e in text)
 
 
-def weights() -> dict[str, list[float]]:
-    (chosen,) = [e for e in weight_changes(NUSA, 0) if e.name == "image.0.q"]
-    strength = np.asarray(chosen.before, np.float64) ** 2
-    principal = keeping(0.95)(strength)
-    first, a, b = weight_changes(TUNED, 0), matrix(NUSA, TIL), matrix(TUNED, TIL)
-    far, near = (100 * fmean(e.movement for e in weight_changes(run)) for run in (NUSA, TUNED))
-    general = {run: [gap(run, moment).general_accuracy for moment in (0, -1)] for run in (NUSA, TUNED)}
-    return {
-        "map": [1],
-        "width": [len(chosen.before)],
-        "share": [95],
-        "principal": [principal],
-        "null": [len(chosen.before) - principal],
-        "written": [chosen.written],
-        "promoted": [int(sum(chosen.after > 1.000001 * chosen.before[principal - 1])) - (principal - 1)],
-        "leak": [max(sides(weight_changes(NUSA)))],
-        "leak_tuned": [fmean(sides(first))],
-        "chance": [min(e.chance for e in first), max(e.chance for e in first)],
-        "null_course": [null_share(0), null_share(len(tasks(NUSA)) - 1)],
-        "most": [settings(NUSA)["r_max"]],
-        "fewest": [min(e.written for e in weight_changes(NUSA))],
-        "movement": [far],
-        "movement_tuned": [near],
-        "further": [far / near],
-        "forgetting": [forgotten(a)],
-        "forgetting_tuned": [forgotten(b)],
-        "last": [end(a)],
-        "last_tuned": [end(b)],
-        "general_course": general[NUSA],
-        "general_tuned": general[TUNED],
-        "length_before": [gap(NUSA, 0).length],
-        "length": [gap(NUSA, -1).length],
-        "length_tuned": [gap(TUNED, -1).length],
-    }
-
-
 def error(accuracy: float, pictures: int) -> float:
     return math.sqrt(accuracy * (100 - accuracy) / pictures)
 
@@ -357,32 +176,6 @@ def error(accuracy: float, pictures: int) -> float:
 def error_of_end(run: str) -> float:
     last, pictures = matrix(run, CIL)[-1], [t["test"] for t in tasks(run)]
     return math.sqrt(sum(error(v, n) ** 2 for v, n in zip(last, pictures, strict=True))) / len(last)
-
-
-def tables() -> dict[str, list[float]]:
-    a, b, c = matrix(PLAIN, CIL), matrix(PROTECTED, CIL), matrix(NUSA, TIL)
-    pictures = tasks(PLAIN)[0]["test"]
-    return {
-        "forgetting": [forgotten(c)],
-        "turned_forgetting": [forgotten(turned(c))],
-        "transfer": [transferred(c)],
-        "turned_transfer": [transferred(turned(c))],
-        "average": [fmean(fmean(row) for row in c)],
-        "last": [end(c)],
-        "final": [end(a)],
-        "incremental": [on_the_way(a)],
-        "learning": [learned(a)],
-        "final_protected": [end(b)],
-        "incremental_protected": [on_the_way(b)],
-        "pictures": [pictures],
-        "cell": [a[-1][0]],
-        "cell_error": [error(a[-1][0], pictures)],
-        "difference": [end(b) - end(a)],
-        "noise": [math.hypot(error_of_end(PLAIN), error_of_end(PROTECTED))],
-        "seed": [RunFolder(recordings_folder() / PLAIN).config().seed],
-        "stored": [end(matrix(PLAIN, STORED))],
-        "recomputed": [end(matrix(PLAIN, AFRESH))],
-    }
 
 
 def frontier(similarity: str) -> dict[str, Any]:
@@ -401,42 +194,209 @@ def left(similarity: str) -> list[float]:
     return frontier(similarity)[best_text()]["free"][-1]
 
 
-def price() -> dict[str, list[float]]:
-    found, alike = frontier("0"), frontier("0.8")
-    last = {text: point["after"][-1] for text, point in found.items()}
-    best = max(last, key=lambda text: last[text]["final"])
-    plain_run = matrix("none-permuted-digits", CIL)
-    said: dict[str, list[float]] = {
-        "tasks": [len(found[best]["matrix"])],
-        "seeds": [len(found[best]["seeds"])],
-        "fresh": [plain_run[0][0]],
-        "faded": [plain_run[-1][0]],
-        "best": [float(best)],
-        "sd_best": [found[best]["spread"]["final"]],
-        "first_left": [100 * found[best]["free"][-1][0]],
-        "last_left": [100 * found[best]["free"][-1][-1]],
-        "alike": [80],
-        "alike_left": [100 * alike[best]["free"][-1][0]],
-        "alike_forgotten": [alike[best]["after"][-1]["forgetting"]],
-        "alike_final": [alike[best]["after"][-1]["final"]],
-        "alike_nothing": [alike["0"]["after"][-1]["final"]],
+def accuracies() -> dict[str, list[float]]:
+    """Of the runs on split digits."""
+    a, b = matrix(PLAIN, CIL), matrix(PROTECTED, CIL)
+    n = len(a) - 1
+    lost = [a[j][j] - a[n][j] for j in range(n)]
+    worst, best = lost.index(max(lost)), lost.index(min(lost))
+    free, told, stored = matrix(PLAIN, CIL)[-1], matrix(PLAIN, TIL)[-1], matrix(PLAIN, STORED)
+    widest = max(range(len(free)), key=lambda j: told[j] - free[j])
+    apart = 'widest_apart(plain, "class-incremental", "task-incremental")'
+    pictures = tasks(PLAIN)[0]["test"]
+    found = {
+        "tasks(plain)": [n + 1],
+        "classes(plain)": [sum(len(t["classes"]) for t in tasks(PLAIN))],
+        "classes(plain, 1)": [len(tasks(PLAIN)[0]["classes"])],
+        "newest(plain)": [n + 1],
+        "most_forgotten(plain)": [worst + 1],
+        "least_forgotten(plain)": [best + 1],
+        "accuracy(plain, 1, 1)": [a[0][0]],
+        "accuracy(plain, 3, 1)": [a[2][0]],
+        "accuracy(plain, on=1)": [a[n][0]],
+        "accuracy(plain)": [a[n][n]],
+        "fate(plain, 1)": [a[0][0], a[n][0]],
+        "fate(plain, most_forgotten(plain))": [a[worst][worst], a[n][worst]],
+        "fate(plain, least_forgotten(plain))": [a[best][best], a[n][best]],
+        "last_row(plain)": a[n],
+        "size(final(protected) - final(plain))": [abs(end(b) - end(a))],
+        "difference(final(protected), final(plain))": [end(b) - end(a)],
+        "change(learning(plain), learning(protected))": [learned(a), learned(b)],
+        apart: [widest + 1],
+        f'accuracy(plain, on={apart}, readout="class-incremental")': [free[widest]],
+        f'accuracy(plain, on={apart}, readout="task-incremental")': [told[widest]],
+        "chance(plain, 1)": [100 / len(tasks(PLAIN)[0]["classes"])],
+        'change(accuracy(plain, 1, 1, "stored statistics"), accuracy(plain, 2, 1, "stored statistics"))': [
+            stored[0][0],
+            stored[1][0],
+        ],
+        "test_images(plain, 1)": [pictures],
+        "standard_error(plain, 1)": [error(a[-1][0], pictures)],
+        "error_of_difference(protected, plain)": [math.hypot(error_of_end(PLAIN), error_of_end(PROTECTED))],
+        "seed(plain)": [RunFolder(recordings_folder() / PLAIN).config().seed],
     }
-    for name, text in (("nothing", "0"), ("everything", "1"), ("best", best)):
-        said |= {
-            f"learned_{name}": [last[text]["learning"]],
-            f"forgotten_{name}": [last[text]["forgetting"]],
-            f"final_{name}": [last[text]["final"]],
+    for name, run in (("plain", PLAIN), ("protected", PROTECTED)):
+        whole = matrix(run, CIL)
+        found |= {
+            f"final({name})": [end(whole)],
+            f"incremental({name})": [on_the_way(whole)],
+            f"forgetting({name})": [forgotten(whole)],
+            f"learning({name})": [learned(whole)],
+        } | {f'final({name}, "{readout}")': [end(matrix(run, readout))] for readout in (CIL, TIL, STORED, AFRESH)}
+    for readout in (CIL, STORED):
+        ours, theirs = (end(matrix(run, readout)) for run in (PROTECTED, PLAIN))
+        found[f'compared(final(protected, "{readout}"), final(plain, "{readout}"))'] = [ours - theirs]
+    return found
+
+
+def spaces() -> dict[str, list[float]]:
+    """Of spectra, steps and updates."""
+    first, last = first_spectrum(), len(tasks(PROTECTED)) - 1
+    n = len(first.eigenvalues)
+    shares = [free_share(PROTECTED, "affinity", task) for task in (0, last)]
+    inputs = [free_share(GNSP, "c_fc", task) for task in (0, len(tasks(GNSP)) - 1)]
+    return {
+        "layer(1)": [1],
+        "width(protected)": [n],
+        "free_directions(protected)": [first.nullity, n, 100 * first.nullity / n],
+        "protected_directions(protected)": [n - first.nullity],
+        "protected_energy(protected)": [
+            100 * float(sum(first.eigenvalues[: n - first.nullity]) / sum(first.eigenvalues))
+        ],
+        "directions_for(protected, 0.9)": [counted(0.9)],
+        "directions_for(protected, 0.99)": [counted(0.99)],
+        'share(setting(protected, "energy_affinity"))': [100 * settings(PROTECTED)["energy_affinity"]],
+        "step_passed(protected)": [through(PROTECTED)],
+        "step_passed(plain)": [through(PLAIN)],
+        "movement(protected)": [movement(PROTECTED)],
+        "movement(plain)": [movement(PLAIN)],
+        "inside(protected)": [residual(PROTECTED)],
+        "inside(plain)": [residual(PLAIN)],
+        "inside_at_random(protected)": [residual(PROTECTED, "isotropic")],
+        'setting(protected, "eta_affinity")': [eta()],
+        "change(free_share(protected, 1), free_share(protected, newest(protected)))": shares,
+        "tasks(domains)": [len(tasks(GNSP))],
+        'change(free_share(domains, 1, "c_fc"), free_share(domains, newest(domains), "c_fc"))': inputs,
+    }
+
+
+def thresholds() -> dict[str, list[float]]:
+    """Of what another threshold would have let through."""
+    half = at_threshold(lambda energy: len(energy) // 2, 1.0)
+    boundary = max(e.clock.task for e in rows(PROTECTED)["UpdateByDirection"])
+    found = {
+        "boundary(protected)": [boundary],
+        "own_eta(protected)": [eta()],
+        "floor(own_eta(protected))": [100 * (1 - eta()) ** 2],
+        "passed_free(protected, 0.5)": [half[1]],
+        "interference_free(protected, 0.5)": [half[2]],
+    }
+    for energy in (0.9, 0.99):
+        soft, strict = (at_threshold(keeping(energy), eta_) for eta_ in (eta(), 1.0))
+        found |= {
+            f"free_at(protected, {energy})": [soft[0]],
+            f"passed_at(protected, {energy})": [soft[1]],
+            f"interference_at(protected, {energy})": [soft[2]],
+            f"passed_at(protected, {energy}, true)": [strict[1]],
+            f"interference_at(protected, {energy}, true)": [strict[2]],
         }
+    return found
+
+
+def domains() -> dict[str, list[float]]:
+    """Of the runs on six domains."""
+    before, a = zero_shot(TUNED), matrix(TUNED, TIL)
+    worst, lost = before.index(min(before)), lost_unasked()
+    found = {
+        "tasks(tuned)": [len(before)],
+        "zero_shot_mean(tuned)": [fmean(before)],
+        "zero_shot_mean(tuned, true)": [fmean(before[1:])],
+        "accuracy(tuned, 0, best_zero_shot(tuned))": [max(before)],
+        "accuracy(tuned, 0, worst_zero_shot(tuned))": [min(before)],
+        "chance(tuned, worst_zero_shot(tuned))": [100 / len(tasks(TUNED)[worst]["classes"])],
+        "accuracy(tuned, worst_zero_shot(tuned), worst_zero_shot(tuned))": [a[worst][worst]],
+        "worst_hit_by(tuned)": [min(lost.values())],
+        "mean_hit(tuned)": [fmean(lost.values())],
+        "gap_direction(tuned)": [gap(TUNED, -1).direction],
+        "change(recall(tuned, 0), recall(tuned))": [gap(TUNED, moment).image_to_text["1"] for moment in (0, -1)],
+        'setting(gnsp, "rate")': [settings(GNSP)["rate"]],
+        "compared(learning(gnsp), learning(tuned))": [learned(matrix(GNSP, TIL)) - learned(a)],
+        "forgetting(nusa, true)": [forgotten(turned(matrix(NUSA, TIL)))],
+        "transfer(nusa, true)": [transferred(turned(matrix(NUSA, TIL)))],
+    }
+    for name, run in (("tuned", TUNED), ("gnsp", GNSP), ("nusa", NUSA)):
+        whole = matrix(run, TIL)
+        found |= {
+            f"transfer({name})": [transferred(whole)],
+            f"average({name})": [fmean(fmean(row) for row in whole)],
+            f"last({name})": [end(whole)],
+            f"learning({name})": [learned(whole)],
+            f"forgetting({name})": [forgotten(whole)],
+            f"gap_length({name}, 0)": [gap(run, 0).length],
+            f"gap_length({name})": [gap(run, -1).length],
+            f"change(general({name}, 0), general({name}))": [gap(run, moment).general_accuracy for moment in (0, -1)],
+        }
+    return found
+
+
+def matrices() -> dict[str, list[float]]:
+    """Of weights and their principal directions."""
+    (chosen,) = [e for e in weight_changes(NUSA, 0) if e.name == "image.0.q"]
+    strength = np.asarray(chosen.before, np.float64) ** 2
+    principal = keeping(0.95)(strength)
+    first = weight_changes(TUNED, 0)
+    far, near = (100 * fmean(e.movement for e in weight_changes(run)) for run in (NUSA, TUNED))
+    of = lambda field: f'weight(nusa, "{field}", 1, "image.0.q")'
+    return {
+        'matrix_name("image.0.q")': [1],
+        of("width"): [len(chosen.before)],
+        of("rho"): [95],
+        of("principal"): [principal],
+        of("null"): [len(chosen.before) - principal],
+        of("written"): [chosen.written],
+        of("promoted"): [int(sum(chosen.after > 1.000001 * chosen.before[principal - 1])) - (principal - 1)],
+        "largest_leak(nusa)": [max(sides(weight_changes(NUSA)))],
+        "mean_leak(tuned, 1)": [fmean(sides(first))],
+        "random_leaks(tuned, 1)": [min(e.chance for e in first), max(e.chance for e in first)],
+        "change(null_share(nusa, 1), null_share(nusa, newest(nusa)))": [
+            null_share(0),
+            null_share(len(tasks(NUSA)) - 1),
+        ],
+        'setting(nusa, "r_max")': [settings(NUSA)["r_max"]],
+        "fewest_written(nusa)": [min(e.written for e in weight_changes(NUSA))],
+        "weight_movement(nusa)": [far],
+        "weight_movement(tuned)": [near],
+        "ratio(weight_movement(nusa), weight_movement(tuned))": [far / near],
+    }
+
+
+def played() -> dict[str, list[float]]:
+    """Of the playground's recorded frontier."""
+    found, alike = frontier("0"), frontier("0.8")
+    text = best_text()
+    plain_run = matrix(UNHELD, CIL)
+    said: dict[str, list[float]] = {
+        "tasks(unprotected)": [len(found[text]["matrix"])],
+        'played_seeds("0")': [len(found[text]["seeds"])],
+        "accuracy(unprotected, 1, 1)": [plain_run[0][0]],
+        "accuracy(unprotected, on=1)": [plain_run[-1][0]],
+        "best_threshold()": [float(text)],
+        "played_spread(best_threshold())": [found[text]["spread"]["final"]],
+        "played_free(best_threshold(), 1)": [100 * found[text]["free"][-1][0]],
+        "played_free(best_threshold(), -1)": [100 * found[text]["free"][-1][-1]],
+        "played_free(best_threshold(), 1, 0.8)": [100 * alike[text]["free"][-1][0]],
+        'played("0", "final", 0.8)': [alike["0"]["after"][-1]["final"]],
+    }
+    for measure in ("final", "learning", "forgetting"):
+        for name, key in (('"0"', "0"), ('"1"', "1"), ("best_threshold()", text)):
+            said[f'played({name}, "{measure}")'] = [found[key]["after"][-1][measure]]
+        said[f'played(best_threshold(), "{measure}", 0.8)'] = [alike[text]["after"][-1][measure]]
     return said
 
 
-NUMBERS: dict[str, Callable[[], dict[str, list[float]]]] = {
-    "price": price,
-    "forgetting": forgetting,
-    "readouts": readouts,
-    "room": room,
-    "threshold": threshold,
-    "clip": clip,
-    "weights": weights,
-    "tables": tables,
-}
+@functools.cache
+def numbers() -> dict[str, list[float]]:
+    """Expression of a lesson → the numbers in what it says."""
+    typed = {f"share({value})": [100 * value] for value in (0.5, 0.8, 0.9, 0.99)}
+    typed |= {f"decimals({value})": [value] for value in (0.9, 0.99)}
+    return typed | accuracies() | spaces() | thresholds() | domains() | matrices() | played()

@@ -212,7 +212,7 @@ def test_a_name_with_a_comma_is_itself(runs_folder):
 def test_a_sweep_is_drawn_with_its_frontier_and_the_best_within_a_budget(runs_folder, open_page):
     write(runs_folder, softness())
     app = open_page("compare", sweep="softness")
-    (plane,) = [figure_of(e.proto.bytes) for e in app.get("bidi_component")][:1]
+    (plane,) = [figure_of(e.proto.bytes) for e in app.get("bidi_component") if e.proto.bytes][:1]
     assert [t["name"] for t in plane["data"] if t["name"].startswith("eta")] == [
         f"eta_affinity+eta_mixture {v}" for v in ("0", "0.5", "1")
     ]

@@ -24,7 +24,7 @@ def test_a_finished_run_shows_clouds_retrieval_and_what_was_lost(runs_folder, op
         "Retrieval",
         "General zero-shot accuracy",
         "Zero-shot lost before learning",
-        "Pictures against class texts, task by task",
+        "Images against class texts, task by task",
     } <= set(shown)
     said = numbers(app)
     assert said["Gap"] == "0.6, was 0.3" and said["Direction kept"] == "0.7"
@@ -91,8 +91,8 @@ def test_a_clip_run_that_has_only_been_created_says_what_will_appear(runs_folder
 def test_without_a_general_set_the_runs_own_tasks_are_shown(runs_folder, open_page):
     recorded_clip_runs.unsaid(runs_folder)
     app = open_page("gap", run="clip-unsaid")
-    assert "no pictures and captions of the pre-training world" in words(app)
-    assert set(figures(app)) == {"Zero-shot lost before learning", "Pictures against class texts, task by task"}
+    assert "no images and captions of the pre-training world" in words(app)
+    assert set(figures(app)) == {"Zero-shot lost before learning", "Images against class texts, task by task"}
 
 
 @pytest.mark.parametrize("page", ["start", "run", "spectra", "attention", "forgetting"])

@@ -45,7 +45,7 @@ def test_keys_residuals_and_mixtures_stand_below_the_selection(runs_folder, open
     recorded(runs_folder, PoolPlan(of="class", layers=(-1, 0, 1)))
     app = open_page("pools", run="star")
     assert not app.exception
-    assert set(figures(app)) > {*OWN, "What pictures took, after T3, layer 1", "Real and drawn features, seven"}
+    assert set(figures(app)) > {*OWN, "Prompts selected per class, after T3, layer 1", "Real and drawn features, seven"}
     next(box for box in app.selectbox if box.label == "Class").select("three").run()
     assert "Real and drawn features, three" in figures(app)
 

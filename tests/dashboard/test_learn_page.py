@@ -6,11 +6,15 @@ import pytest
 
 from cl_core.assets import recordings_folder
 from dashboard import launch, runs
-from dashboard.lessons import LESSONS
+from dashboard.lessons import lessons
+from dashboard.lessons.facts import accuracy
 from dashboard.lessons.glossary import TERMS
-from dashboard.lessons.lesson import Recordings, filled
+from dashboard.lessons.loader import VARIABLE
+from dashboard.markdown import without_links
 from dashboard.view_state import page_file
 from tests.dashboard.reading import drawn, figures, foot, words
+
+LESSONS = lessons()
 
 
 @pytest.fixture
@@ -46,12 +50,12 @@ def press(app, key):
 
 @pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS.keys())
 def test_every_step_is_drawn(lesson, learn):
-    app, facts = learn(lesson=lesson.name), lesson.facts(Recordings())
+    app, opened = learn(lesson=lesson.name), lesson.open()
     for number, step in enumerate(lesson.steps, start=1):
         said = words(app)
         assert step.title in said
         for text in (step.text, step.question, step.answer):
-            assert filled(text, facts) in said
+            assert without_links(lesson.say(text, opened)) in said
         assert len(drawn(app)) == len(step.drawings)
         assert app.button(key="learn-back").disabled == (number == 1)
         assert app.button(key="learn-next").disabled == (number == len(lesson.steps))
@@ -59,8 +63,10 @@ def test_every_step_is_drawn(lesson, learn):
             app = press(app, "learn-next")
 
 
-def test_the_shelf_shows_all_lessons(learn):
-    said = words(learn())
+def test_the_shelf_shows_all_lessons_with_their_first_figure(learn):
+    app = learn()
+    said = words(app)
+    assert len(app.get("image")) == len(LESSONS)
     assert all(lesson.title in said and lesson.about in said for lesson in LESSONS.values()) and "Glossary" in said
 
 
@@ -92,18 +98,56 @@ def test_an_unknown_lesson_is_said_and_the_shelf_shown(learn):
 
 def test_a_guess_is_judged_when_the_answer_is_shown(learn):
     app = learn(lesson="forgetting", step="1")
-    truth = Recordings().accuracies("sequential-split-digits")[-1, 0]
+    truth = accuracy(LESSONS["forgetting"].open()["plain"], on=1)
     app.slider(key="guess-forgetting-1").set_value(90)
     assert f"You say 90 %: {90 - truth:.1f} points too high. It is {truth:.1f}\N{NO-BREAK SPACE}%" in words(
         drawn_again(app)
     )
 
 
+def test_a_choice_is_judged_and_the_answer_follows(learn):
+    app = learn(lesson="price", step="2")
+    choice = app.radio(key="choice-price-2")
+    assert choice.value is None and "Right." not in words(app)
+    choice.set_value(1)
+    assert "**Right.**" in words(drawn_again(app))
+    app.radio(key="choice-price-2").set_value(0)
+    assert "**Not so.**" in words(drawn_again(app))
+
+
+def test_a_lesson_is_ticked_when_all_its_steps_were_opened(learn):
+    app = learn(lesson="price", step="1")
+    for number in range(2, len(LESSONS["price"].steps) + 1):
+        app = press(app, f"learn-step-{number}")
+    said = words(press(app, "learn-shelf-again"))
+    assert said.count(":material/check_circle: done") == 1
+
+
+def test_a_teachers_mistakes_are_shown_and_a_claim_that_fails_is_said(learn, tmp_path, monkeypatch):
+    text = (LESSONS["forgetting"].file).read_text("utf-8")
+    (tmp_path / "mine.md").write_text(text.replace("claim: not all", "claim: all"), "utf-8")
+    (tmp_path / "broken.md").write_text("no head", "utf-8")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert "A lesson cannot be shown. Broken.md, line 1" in words(learn())
+    assert "`all_measured(plain)` does not" in words(learn(lesson="mine", step="2"))
+
+
+def test_a_teachers_text_makes_no_link_and_no_markup(learn, tmp_path, monkeypatch):
+    text = (LESSONS["forgetting"].file).read_text("utf-8")
+    text = text.replace(
+        "A small network learns", "![](https://x.example/y) <b>A</b> [a](https://x.example) network learns"
+    )
+    (tmp_path / "mine.md").write_text(text, "utf-8")
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    said = words(learn(lesson="mine"))
+    assert "https://" not in said and "![" not in said.replace("\\![", "") and "<b>" not in said.replace("\\<b>", "")
+
+
 def test_a_lesson_without_its_recording_says_so(open_page):
     app = open_page("learn")
     app.query_params["lesson"] = "clip"
     said = words(drawn_again(app))
-    assert "This lesson reads the recording finetune" in said and not drawn(app)
+    assert "This lesson reads the run finetune" in said and not drawn(app)
 
 
 def test_a_lesson_leaves_the_shared_choices_alone(learn):
@@ -126,12 +170,12 @@ def test_a_lesson_leaves_the_shared_choices_alone(learn):
 @pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS.keys())
 def test_every_link_leads_where_it_says(lesson, learn):
     """Choices become those of the page: a run, a task, a threshold that is not there would be dropped in silence."""
-    app = learn(lesson=lesson.name)
+    app = learn()
     for number, step in enumerate(lesson.steps, start=1):
         for link in step.links:
-            app.switch_page(str(page_file("pages/learn.py"))).run()
-            app = press(app, f"learn-step-{number}")
-            app = press(app, f"learn-link-{lesson.name}-{number}-{link.page}-{link.says}")
+            app.query_params["lesson"], app.query_params["step"] = lesson.name, str(number)
+            app.switch_page(str(page_file("pages/learn.py")))
+            app = press(drawn_again(app), f"learn-link-{lesson.name}-{number}-{link.page}-{link.says}")
             for key, value in link.choices:
                 shown = app.session_state[key]
                 shown = "true" if shown is True else shown  # a switch, as the URL spells it

@@ -10,7 +10,11 @@ from tests.recorded_pool_runs import PoolPlan
 def test_a_finished_run_shows_what_was_taken_what_was_found_and_the_pool(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool")
     app = open_page("pools", run="pool")
-    assert list(figures(app)) == ["What pictures took, after T3", "Own entries found", "Use of the pool, after T3"]
+    assert list(figures(app)) == [
+        "Prompts selected per class, after T3",
+        "Own entries found",
+        "Use of the pool, after T3",
+    ]
     said = numbers(app)
     assert said["Own entries found"] == "90.0 %" and said["Least found"] == "T1, 80.0 %"
     assert said["Entries in use"].endswith("of 3") and said["Prompts selected per image"] == "1"
@@ -20,22 +24,22 @@ def test_a_finished_run_shows_what_was_taken_what_was_found_and_the_pool(runs_fo
 def test_the_chosen_task_is_what_is_shown(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool")
     app = open_page("pools", run="pool", task="T2")
-    assert "What pictures took, after T2" in figures(app)
+    assert "Prompts selected per class, after T2" in figures(app)
     assert numbers(app)["Own entries found"] == "95.0 %"
 
 
 def test_a_layer_without_a_choice_gives_way_to_the_nearest_one_that_has(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool", PoolPlan(of="class", layers=(0, 2)))
-    assert "What pictures took, after T3, layer 3" in figures(open_page("pools", run="pool", layer="3"))
+    assert "Prompts selected per class, after T3, layer 3" in figures(open_page("pools", run="pool", layer="3"))
     app = open_page("pools", run="pool", layer="2")
-    assert "What pictures took, after T3, layer 1" in figures(app)
+    assert "Prompts selected per class, after T3, layer 1" in figures(app)
     assert "take nothing in layer 2; shown instead: layer 1" in words(app)
 
 
 def test_entries_of_nobody_are_never_called_right_or_wrong(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool", PoolPlan(of=""))
     app = open_page("pools", run="pool")
-    assert set(figures(app)) == {"What pictures took, after T3", "Use of the pool, after T3"}
+    assert set(figures(app)) == {"Prompts selected per class, after T3", "Use of the pool, after T3"}
     assert "belong to nobody" in words(app) and "Own entries found" not in {m.label for m in app.metric}
 
 
@@ -43,9 +47,9 @@ def test_a_living_run_gains_what_is_measured(runs_folder, open_page):
     folder = recorded_pool_runs.record(runs_folder, "pool", until=3)
     with recorded_runs.held(folder):
         app = open_page("pools", run="pool")
-        assert "What pictures took, after T1" in figures(app)
+        assert "Prompts selected per class, after T1" in figures(app)
         when_it_says(app, folder, *list(recorded_pool_runs.moments(PoolPlan()))[3:5])
-        assert "What pictures took, after T2" in figures(app)
+        assert "Prompts selected per class, after T2" in figures(app)
 
 
 def test_a_task_that_was_not_reached_gives_way_to_the_newest(runs_folder, open_page):

@@ -71,10 +71,10 @@ def test_clouds_of_the_chosen_task_stand_before_those_of_the_beginning(said):
     figure = gap.two_clouds(measured, tasks, task=1)
     chosen = measured[2]
     np.testing.assert_allclose(np.c_[trace(figure, "texts").x, trace(figure, "texts").y], chosen.texts, rtol=1e-3)
-    before = trace(figure, "pictures before")
+    before = trace(figure, "images before")
     np.testing.assert_allclose(np.c_[before.x, before.y], measured[0].images, rtol=1e-3)
-    assert before.marker.color == PALE and figure.data[0].name == "pictures before", "drawn first, so behind"
-    bar = trace(figure, "gap, texts to pictures")
+    assert before.marker.color == PALE and figure.data[0].name == "images before", "drawn first, so behind"
+    bar = trace(figure, "gap, texts to images")
     np.testing.assert_allclose([bar.x[0], bar.x[1]], [chosen.texts[:, 0].mean(), chosen.images[:, 0].mean()], rtol=1e-2)
     assert "after T2 Letters" in figure.layout.meta["title"]
 
@@ -109,8 +109,8 @@ def test_distributions_are_shares_in_percent_before_and_now(said):
 
 def test_retrieval_has_both_ways_and_both_ranks_on_one_scale(said):
     figure = zero_shot_ability.retrieval(said[ModalityGapMeasured])
-    assert list(trace(figure, "picture → text R@1").y) == [80, 70, 60, 50]
-    assert list(trace(figure, "text → picture R@5").y) == [90] * 4
+    assert list(trace(figure, "image → text R@1").y) == [80, 70, 60, 50]
+    assert list(trace(figure, "text → image R@5").y) == [90] * 4
     assert figure.layout.yaxis.range == (0, 103) and len(figure.data) == 4
 
 

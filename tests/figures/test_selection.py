@@ -68,7 +68,7 @@ def test_entries_of_nobody_stand_for_themselves():
     figure = selection.taken_entries(*told(PLANS["nobody"]))
     assert list(figure.layout.xaxis.ticktext) == ["P1", "P2", "P3", "P4"]
     np.testing.assert_allclose(figure.data[0].z[0], [100, 100, 0, 0])
-    assert "Each picture takes 2 of 4" in figure.layout.meta["caption"]
+    assert "Each image takes 2 of 4" in figure.layout.meta["caption"]
 
 
 def test_many_classes_are_drawn_by_task():
@@ -89,8 +89,8 @@ def test_own_entries_have_a_line_a_task_in_its_colour_all_pictures_and_chance():
     assert list(lines["T1"].x) == [0, 1, 2] and lines["T1"].line.color == task_colour(0, 3)
     np.testing.assert_allclose(lines["T1"].y, [100, 90, 80], rtol=1e-5)
     assert list(lines["T3"].x) == [2] and list(lines["T1"].marker.size) == [10, 6, 6]
-    np.testing.assert_allclose(lines["all pictures"].y, [100, 95, 90], rtol=1e-5)
-    assert lines["all pictures"].line.color == INK
+    np.testing.assert_allclose(lines["all images"].y, [100, 95, 90], rtol=1e-5)
+    assert lines["all images"].line.color == INK
     np.testing.assert_allclose(lines["chance"].y, [100, 50, 100 / 3], rtol=1e-5)
 
 

@@ -55,6 +55,13 @@ def test_the_map_shows_share_and_count_and_leaves_the_unmeasured_empty():
     assert (heat.zmin, heat.zmax) == (0, 100)
 
 
+def test_layers_with_equally_many_directions_are_not_told_apart():
+    for draw in (lambda m: nullity_plots.nullity_map(m, space="affinity", tasks=1), nullity_plots.free_directions):
+        alike = draw([spectrum(layer=0), spectrum(layer=1)]).layout.meta["caption"]
+        assert "all layers" in alike and "layer 1" not in alike
+        assert "layer 2" in draw([spectrum(layer=0), spectrum(layer=1, nullity=1)]).layout.meta["caption"]
+
+
 def test_only_the_space_asked_for_is_drawn():
     measured = [spectrum(), spectrum(space="mixture", nullity=1)]
     assert nullity_plots.nullity_map(measured, space="mixture").data[0].z[0][0] == pytest.approx(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -89,3 +90,39 @@ def test_opening_a_run_imports_neither_torch_nor_the_app(folder):
     assert (
         subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True).stdout.strip() == ""
     )
+
+
+def test_a_figure_is_the_very_figure_of_the_page(run, folder):
+    from dashboard.figures import figure
+    from dashboard.figures.catalogue import FIGURES
+    from dashboard.notebook import figures
+    from dashboard.run_log import RunLog
+
+    log = RunLog(folder).snapshot(force=True)
+    drawn = FIGURES["spectrum-decay"].drawn(log, {"space": "affinity", "layer": 1, "task": 2})
+    assert figure(run, "spectrum-decay", space="affinity", layer=2, task="T3").to_json() == drawn.to_json()
+    assert figure(folder.path, "accuracy-matrix").layout.meta["title"] == "Accuracy matrix"
+    assert figure(run, "nullity", layer=3).layout.meta["title"].startswith("Free directions over tasks")
+    for id in figures(run):
+        if id != "attention-on-image":  # its image must be named
+            assert figure(run, id).data, id
+
+
+@pytest.mark.parametrize(
+    ("id", "controls", "said"),
+    [
+        ("acuracy-matrix", {}, "no figure 'acuracy-matrix'; did you mean accuracy-matrix"),
+        ("xyzzy", {}, "no figure 'xyzzy'; this run has accuracy-matrix, "),
+        ("losses", {"layer": 1}, "no control layer; its controls: none"),
+        ("spectrum-decay", {"layr": 1}, "no control layr; its controls: space, layer, task"),
+        ("spectrum-decay", {"layer": 0}, "layer counts from 1"),
+        ("spectrum-decay", {"layer": 99}, "nothing to draw for 'spectrum-decay' with layer=99"),
+        ("gap-over-tasks", {}, "drawn from ModalityGapMeasured"),
+        ("attention-on-image", {}, "its controls: probe, image, layer, head, before, after"),
+    ],
+)
+def test_an_unknown_figure_or_control_names_the_known_ones(id, controls, said, run):
+    from dashboard.figures import figure
+
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        figure(run, id, **controls)

@@ -197,7 +197,7 @@ def test_what_to_keep_in_mind_is_said(tmp_path):
     assert "This run failed: 0 of 2 tasks learned" in said and "those so far" in said
     assert "2 files of the stream could not be used" in said and "cat/8.jpg: empty" in said
     assert "2 of 3 cells of the accuracy matrix" in said
-    assert "was turned from 1 to 2" in said
+    assert "was changed from 1 to 2" in said
     well = log_of(recorded_runs.finished(tmp_path, "well"))
     assert facts.warnings(well) == [] and not facts.unfinished(well)
 
@@ -230,7 +230,7 @@ def test_settings_that_differ_are_marked_and_the_usual_value_stands_beside(tmp_p
     assert method["untold"].value == "0.25" and not method["untold"].differs
     assert training["epochs"].differs and (training["epochs"].value, training["epochs"].usual) == ("7", "5")
     text = report(log, described=described)
-    assert re.search(r'class=differs><th scope="row">epochs</th><td>7</td><td>preset: 5</td>', text)
+    assert re.search(r'class="differs"><th scope="row">epochs</th><td>7</td><td>preset: 5</td>', text)
 
 
 def test_a_matrix_is_a_table_with_empty_cells_where_nothing_was_measured(tmp_path):

@@ -13,7 +13,6 @@ from contextlib import closing
 
 import pytest
 import torch
-from tests.training.test_drive import Killed, events, killed_after, measured, status
 
 from cl_core.commands import Stop
 from cl_core.events import CheckpointSaved, Clock, StateChanged
@@ -22,6 +21,7 @@ from cl_core.store import run as run_module
 from cl_core.store.checkpoints import boundaries, complete, lost
 from cl_core.training import checkpoint, worker
 from cl_core.training.worker import drive
+from tests.training.test_worker import Killed, events, killed_after, measured, status
 
 MIDDLE = 13  # moments, of 26: T3 is being trained
 
@@ -146,7 +146,7 @@ def test_a_process_that_dies_between_a_checkpoint_and_the_word_of_it_loses_nothi
         say(drive, event)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.RunController, "_say", dying)
+        patch.setattr(worker.RunController, "_emit", dying)
         for _ in range(2):
             with pytest.raises(Killed):
                 drive(folder)
