@@ -101,7 +101,10 @@ class StepEnded(Event):
     # Frobenius norms per measured parameter: of the optimiser's own step, or, where a method projects the gradient
     # instead, of the gradient
     proposed_norm: dict[str, float]
-    applied_norm: dict[str, float]  # the same after projection; equal where nothing is projected
+    applied_norm: dict[
+        str, float
+    ]  # the same after projection; equal where nothing is projected. Of many parameters one
+    # norm a kind, all blocks together, named with * in place of the block
     batch_accuracy: float  # percent, on this training batch, among the classes the loss sees
     seconds: float  # wall time of the step
 
@@ -157,6 +160,53 @@ class ProbesChosen(Event):
     images: Array4D  # [n, H, W, 3] uint8
     labels: Vector  # [n] int16 class ids in order of arrival
     names: list[str]  # [n] class names
+
+
+@dataclass(frozen=True)
+class ImagesStored(Event):
+    """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
+    becomes of them. Said once a task, before training."""
+
+    images: np.ndarray  # [n, s, s, 3] uint8, at most 32 pixels a side
+    rows: np.ndarray  # [n] int32 places among the task's test images, from 0
+    labels: np.ndarray  # [n] int16 class ids in order of arrival
+    total: int  # test images that the task has
+
+
+@dataclass(frozen=True)
+class ImagesClassified(Event):
+    """What each readout answers for one task's stored test images, after task `clock.task` (−1: before training).
+
+    Readouts as in `AccuracyMeasured`; "refitted head" is that of `RefitMeasured`. An image is right where its predicted
+    class is its label.
+    """
+
+    evaluated: int  # task whose images these are, in the order of its `ImagesStored`
+    readouts: list[str]  # [r]
+    predicted: np.ndarray  # [r, n] int16 class ids in order of arrival
+    margins: np.ndarray  # [r, n] float16: score of the true class minus the best other that competes
+
+
+@dataclass(frozen=True)
+class RefitMeasured(Event):
+    """Accuracy with the task known of a readout fitted anew, after task `clock.task`: what the features still hold.
+
+    Linear discriminant analysis on today's features of the training images of one task, only its own classes competing
+    (`cl_core.observers.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
+    training images are looked at again (`diagnostics.readout_control`).
+    """
+
+    row: list[float | None]  # [T] percent; None = not measured
+
+
+@dataclass(frozen=True)
+class OldTasksMeasured(Event):
+    """A few fixed test images of all earlier tasks, right after a step of a new one (`cl_core.observers.old_tasks`)."""
+
+    images: int
+    accuracy: float  # percent right, the method's own heads
+    loss: float  # mean cross-entropy among the classes that compete, nats
+    every: int  # steps between two looks
 
 
 @dataclass(frozen=True)
@@ -217,7 +267,8 @@ class UpdateByDirection(Event):
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
+    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
+    some have any: zeros, and NaN for the statistics."""
 
     prompts: Array3D  # [L, M, d] float16
     means: Matrix  # [L, M] float32, mean over channels
@@ -549,6 +600,15 @@ class MeasurementStopped(Event):
 
 
 @dataclass(frozen=True)
+class PluginMeasured(Event):
+    """What an observer of a plug-in measured. It is drawn by itself: lines over tasks, or over steps where there are
+    several of one name a task."""
+
+    name: str  # what was measured: "dead units", in percent
+    values: dict[str, float]  # by part: {"layer 1": 3.5, "layer 2": 0.0}
+
+
+@dataclass(frozen=True)
 class RunFailed(Event):
     """The run ended with an error; what was measured before stays."""
 
@@ -570,6 +630,10 @@ KINDS: dict[str, type[Event]] = {
         AccuracyMeasured,
         PredictionsMade,
         ProbesChosen,
+        ImagesStored,
+        ImagesClassified,
+        RefitMeasured,
+        OldTasksMeasured,
         SpectrumMeasured,
         UpdateMeasured,
         UpdateByDirection,
@@ -597,6 +661,7 @@ KINDS: dict[str, type[Event]] = {
         StateChanged,
         CommandRefused,
         MeasurementStopped,
+        PluginMeasured,
         RunFailed,
     )
 }
