@@ -166,10 +166,23 @@ def test_what_was_looked_at_is_what_is_started(monkeypatch, open_page, pets):
 
 
 def test_what_is_refused_cannot_be_started(monkeypatch, open_page, pets):
-    looked(monkeypatch, StoreError("class void holds no pictures"))
+    asked = looked(monkeypatch, StoreError("class void holds no pictures"))
     app = open_page("own")
     app.text_input(key="own-path").set_value(str(pets)).run()
     assert "class void holds no pictures" in words(app).lower() and app.button(key="own-start").disabled
+    app.number_input(key="own-epochs").set_value(3).run()
+    assert len(asked) == 1, "a refusal is kept as well"
+
+
+def test_folders_may_be_tasks_or_pooled(monkeypatch, open_page, pets):
+    asked = looked(monkeypatch, {"tasks": [], "notes": [], "skipped": []})
+    app = open_page("own")
+    app.text_input(key="own-path").set_value(str(pets)).run()
+    app.radio(key="own-kind").set_value(own_pictures.TASK).run()
+    assert asked[-1][0] == f"folder:{pets / 'cat'},{pets / 'dog'}"
+    assert asked[-1][1].remainder == "refuse", "domains are not dealt"
+    app.radio(key="own-kind").set_value(own_pictures.POOLED).run()
+    assert asked[-1][0] == f"folder:{pets}" and asked[-1][1].subfolders == "pool"
 
 
 def test_folders_are_entered_by_pills(monkeypatch, open_page, pets):
@@ -198,7 +211,9 @@ def test_results_are_shown_before_they_are_written(monkeypatch, open_page, tmp_p
 
     monkeypatch.setattr(import_results, "import_results", answer)
     (tmp_path / "results.csv").write_text("90,\n70,80\n")
+    import_results._read.clear()
     app = open_page("own")
+    app.button_group(key="own-part").select("Results of another program").run()
     app.text_input(key="import-path").set_value(str(tmp_path / "results.csv")).run()
     assert "say it with Scenario" in words(app), "options are called as the fields are"
     assert not any(button.key == "import-take" for button in app.button)
