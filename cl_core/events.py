@@ -101,7 +101,10 @@ class StepEnded(Event):
     # Frobenius norms per measured parameter: of the optimiser's own step, or, where a method projects the gradient
     # instead, of the gradient
     proposed_norm: dict[str, float]
-    applied_norm: dict[str, float]  # the same after projection; equal where nothing is projected
+    applied_norm: dict[
+        str, float
+    ]  # the same after projection; equal where nothing is projected. Of many parameters one
+    # norm a kind, all blocks together, named with * in place of the block
     batch_accuracy: float  # percent, on this training batch, among the classes the loss sees
     seconds: float  # wall time of the step
 
@@ -217,7 +220,8 @@ class UpdateByDirection(Event):
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
+    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
+    some have any: zeros, and NaN for the statistics."""
 
     prompts: Array3D  # [L, M, d] float16
     means: Matrix  # [L, M] float32, mean over channels

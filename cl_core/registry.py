@@ -140,6 +140,12 @@ METHODS = {
         "clip",
         holds="cl_core.estimate:null_space_branches",
     ),
+    "clip_nsp2": Entry(
+        "cl_core.methods.clip_nsp2:ClipNSP2",
+        "prompts in CLIP's image tower, their steps projected to where past tasks are not looking (CLIP-NSP²)",
+        "clip",
+        holds="cl_core.estimate:projected_prompts",
+    ),
     "mg_clip": Entry(
         "cl_core.methods.mg_clip:MgClip",
         "trains only until the modality gap moves, then adds a classifier in image space (MG-CLIP)",
