@@ -9,7 +9,13 @@ from cl_core.events import AccuracyMeasured, MeasurementStopped, StepEnded
 from cl_core.factory import build
 from cl_core.registry import METHODS
 
-WITHOUT_PAIRS = {"gnsp": {"distillation": 0.0, "alignment": 0.0}}  # of the pre-training world, which this stream lacks
+SETTINGS = {
+    "gnsp": {"distillation": 0.0, "alignment": 0.0},  # their pairs of the pre-training world are not in this stream
+    "star_prompt": {  # short
+        "companion": "random-clip", "draws": 16, "key_epochs": 3, "key_replay_epochs": 2, "replay_epochs": 2,
+        "replay_growth": 1,
+    },
+}  # fmt: skip
 
 
 def run_of(method, **stream):
@@ -18,7 +24,7 @@ def run_of(method, **stream):
         backbone="random-clip" if METHODS[method].needs == "clip" else "random-vit",
         stream="synthetic",
         device="cpu",
-        settings=WITHOUT_PAIRS.get(method, {}),
+        settings=SETTINGS.get(method, {}),
         stream_settings=StreamConfig(**stream),
         training=TrainingConfig(epochs=1, batch_size=50),
     )
