@@ -225,6 +225,20 @@ class DiagnosticsConfig:
     )
     probe_epochs: int = setting(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
     probe_images: int = setting(6, low=1, high=64, help="probe images per task")
+    images: int = setting(
+        10_000,
+        low=0,
+        high=1_000_000,
+        help="test images that are stored with what every readout answers for them after every task; of more, evenly "
+        "spaced ones (0: none)",
+    )
+    within: float = setting(
+        0.01,
+        low=0.0,
+        high=1.0,
+        help="share of training's computation that looks at old tasks within a new one may cost, at a cadence that "
+        "follows from it (0: none)",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -233,7 +247,15 @@ class DiagnosticsConfig:
     def off(cls) -> DiagnosticsConfig:
         """Nothing but the accuracies: the floor that diagnostics are timed against."""
         return cls(
-            spectra=False, attention=False, drift=False, gap=False, weights=False, selection=False, readout=False
+            spectra=False,
+            attention=False,
+            drift=False,
+            gap=False,
+            weights=False,
+            selection=False,
+            readout=False,
+            images=0,
+            within=0.0,
         )
 
 
@@ -441,6 +463,9 @@ class RunConfig:
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
             if record[later] == usual:
                 del record[later]
+        for later in ("images", "within"):
+            if record["diagnostics"][later] == getattr(type(self.diagnostics), later):
+                del record["diagnostics"][later]
         for later in LATER_STREAM_SETTINGS:
             if record["stream_settings"][later] == getattr(StreamConfig, later):
                 del record["stream_settings"][later]

@@ -163,6 +163,53 @@ class ProbesChosen(Event):
 
 
 @dataclass(frozen=True)
+class ImagesStored(Event):
+    """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
+    becomes of them. Said once a task, before training."""
+
+    images: np.ndarray  # [n, s, s, 3] uint8, at most 32 pixels a side
+    rows: np.ndarray  # [n] int32 places among the task's test images, from 0
+    labels: np.ndarray  # [n] int16 class ids in order of arrival
+    total: int  # test images that the task has
+
+
+@dataclass(frozen=True)
+class ImagesClassified(Event):
+    """What each readout answers for one task's stored test images, after task `clock.task` (−1: before training).
+
+    Readouts as in `AccuracyMeasured`; "refitted head" is that of `RefitMeasured`. An image is right where its predicted
+    class is its label.
+    """
+
+    evaluated: int  # task whose images these are, in the order of its `ImagesStored`
+    readouts: list[str]  # [r]
+    predicted: np.ndarray  # [r, n] int16 class ids in order of arrival
+    margins: np.ndarray  # [r, n] float16: score of the true class minus the best other that competes
+
+
+@dataclass(frozen=True)
+class RefitMeasured(Event):
+    """Accuracy with the task known of a readout fitted anew, after task `clock.task`: what the features still hold.
+
+    Linear discriminant analysis on today's features of the training images of one task, only its own classes competing
+    (`cl_core.observers.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
+    training images are looked at again (`diagnostics.readout_control`).
+    """
+
+    row: list[float | None]  # [T] percent; None = not measured
+
+
+@dataclass(frozen=True)
+class OldTasksMeasured(Event):
+    """A few fixed test images of all earlier tasks, right after a step of a new one (`cl_core.observers.old_tasks`)."""
+
+    images: int
+    accuracy: float  # percent right, the method's own heads
+    loss: float  # mean cross-entropy among the classes that compete, nats
+    every: int  # steps between two looks
+
+
+@dataclass(frozen=True)
 class SpectrumMeasured(Event):
     """Eigenvalues of one layer's second moment accumulated over the tasks so far, and where the cut falls.
 
@@ -583,6 +630,10 @@ KINDS: dict[str, type[Event]] = {
         AccuracyMeasured,
         PredictionsMade,
         ProbesChosen,
+        ImagesStored,
+        ImagesClassified,
+        RefitMeasured,
+        OldTasksMeasured,
         SpectrumMeasured,
         UpdateMeasured,
         UpdateByDirection,

@@ -60,6 +60,7 @@ ROOMS["training"] = {*ROOMS, "factory", "features", "stream", "method"} - {"meth
 ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "factory", "training"}  # their workers train; plans do not
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
+ROOMS["analysis"] = ROOMS["summary"] | {"summary", "factory", "training", "features", "stream", "method", "observers"}
 ROOMS["plugins"] = {"config", "registry"}
 ROOMS["recorder"] = {"config", "observers", "training", "events", "linalg", "store", "summary"}  # a loop is the user's
 ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
@@ -77,7 +78,7 @@ VOCABULARIES = {
     "cl_core.methods.method": "method",
 }
 DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
-    "hf_cache", "estimate", "export", "playground", "questions", "sweeps", "whatif"
+    "analysis", "hf_cache", "estimate", "export", "playground", "questions", "sweeps", "whatif"
 }  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
@@ -250,7 +251,7 @@ def import_without_torch(*names, beside=""):
 def test_pages_store_and_command_line_import_without_torch():
     there = [
         f"cl_core.{room}"
-        for room in ("store", "export", "questions", "sweeps", "whatif", "cli")
+        for room in ("store", "export", "questions", "sweeps", "whatif", "analysis", "cli")
         if (ROOT / "cl_core" / room / "__init__.py").is_file()
     ]
     if (ROOT / "dashboard").is_dir():

@@ -29,6 +29,7 @@ from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import AS_IT_IS, ModelEdit
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 from cl_core.methods.parts.event_values import array, number
+from cl_core.observers.image_answers import margins
 from cl_core.observers.observer import Observer, View
 
 _KINDS = ("input", "attention", "output")
@@ -147,10 +148,8 @@ class Probe(Observer):
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
         scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
-        true = scores.gather(1, labels[:, None])[:, 0]
-        others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         predicted = scores.argmax(dim=1) + rivals.start
-        return PredictionsMade(clock, task, predicted.short(), (true - others).float())
+        return PredictionsMade(clock, task, array(predicted.short()), array(margins(scores, labels).float()))
 
 
 def blocks_with_frozen_inputs(edit: ModelEdit, depth: int) -> int:

@@ -106,6 +106,8 @@ class Trainer:
             self._probes,
             self.evaluation.portioned,
             lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
+            self.evaluation.followed,
+            lambda: (self.cursor.task, self._steps(self._task) * self._epochs, config.training.batch_size),
             plugged_observers(),
         )
         assert config.seed is not None  # only a run trained elsewhere may lack one
@@ -250,8 +252,8 @@ class Trainer:
         self._collect_augmented([collector for collector in asked if collector.augmented])
         collectors = [collector for collector in asked if not collector.augmented]
         wanted = tuple(dict.fromkeys(tap for collector in collectors for tap in collector.taps))
-        statistics = self.evaluation.statistics if self.evaluation.reads_statistics else None
-        if not collectors and not self.observers.taps and statistics is None:
+        own = self.evaluation.begin_refit(self._task)
+        if not collectors and not self.observers.taps and not self.evaluation.refits_always:
             return said
         size = next((collector.batch_size for collector in collectors), self.observers.batch_size or 100)
         for batch in self.feed.ordered(self._task, "train", size):
@@ -264,8 +266,10 @@ class Trainer:
                 features = self.evaluation.features(batch, shown)
             if shown:
                 said += self.observers.collect(view, features, batch)
-            if statistics is not None:
-                statistics.add(features.pooled, batch.labels)
+            if own is not None:
+                own.add(features.pooled, batch.labels - self._task.classes.start)
+        if own is not None and self.evaluation.reads_statistics:
+            self.evaluation.statistics.include(own, self._task.classes.start)
         return said
 
     def _collect_augmented(self, collectors: Sequence[Collector]) -> None:
@@ -343,7 +347,8 @@ class Trainer:
 
     def _view(self, clock: Clock, *, due: bool = False) -> View:
         rivals = lambda task: self.evaluation.rivals(task, self._seen)
-        return View(self.method, self.backbone, self.stream, clock, self._learned(), rivals, due)
+        answers = self.evaluation.answers
+        return View(self.method, self.backbone, self.stream, clock, self._learned(), rivals, due, answers)
 
     def _prepared(self, index: int) -> list[Event]:
         """The method's own preparation for task number `index`, with that task's batches in the order of any epoch."""
@@ -389,6 +394,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "optimiser": cast(Optimizer, self.optimiser).state_dict() if self.cursor.stage == "train" else {},
             "statistics": self.evaluation.statistics.state_dict(),
+            "refit": self.evaluation.refit_state() if self.cursor.stage == "measure" else {},
             "observers": self.observers.state(),
             "references": self.observers.references(),
             "random": torch.get_rng_state(),
@@ -406,6 +412,10 @@ class Trainer:
         self.method.refresh()
         self._epoch_losses, self._task_seconds = dict(state["epoch_losses"]), state["task_seconds"]
         self.evaluation.statistics.load_state_dict(state["statistics"])
+        if refit := state.get("refit"):
+            own = self.evaluation.begin_refit(self._task)
+            if own is not None:
+                own.load_state_dict(refit)
         there = lambda table: {name: value.to(self.device) for name, value in table.items()}
         observers = {name: there(own) if name != "stopped" else own for name, own in state["observers"].items()}
         self.observers.restore(observers, state.get("references", {}))

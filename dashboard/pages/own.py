@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.changes import viewing
 from dashboard.widgets.import_results import import_section
 from dashboard.widgets.own_pictures import own_pictures
 
@@ -12,6 +13,9 @@ PICTURES, RESULTS, LOOP = PARTS = ("Pictures", "Results of another program", "Yo
 
 def show() -> None:
     st.markdown("## Your own pictures or run")
+    if viewing():
+        st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
+        return
     part = st.segmented_control(
         "What do you bring?", PARTS, default=PICTURES, key="own-part", required=True, label_visibility="collapsed"
     )

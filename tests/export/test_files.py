@@ -19,6 +19,7 @@ from cl_core.events import (
     ModalityGapMeasured,
     PredictionsMade,
     PromptsDrifted,
+    RefitMeasured,
     RunStarted,
     SelectionMeasured,
     SpectrumMeasured,
@@ -51,6 +52,12 @@ def test_accuracies_are_the_events_cells_and_no_others(finished):
     told = {
         (e.readout, e.clock.task + 1, j + 1): value
         for e in events[AccuracyMeasured]
+        for j, value in enumerate(e.row)
+        if value is not None
+    }
+    told |= {
+        ("refitted head", e.clock.task + 1, j + 1): value
+        for e in events[RefitMeasured]
         for j, value in enumerate(e.row)
         if value is not None
     }
