@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from cl_core.config import RunConfig
-from cl_core.store import StoreError
+from cl_core.store import RunFolder, StoreError
 from dashboard import uploads
 from dashboard.folder_state import folder_state, stream_state
-from dashboard.run_log import stream_title
+from dashboard.run_log import log_of, stream_title
 from dashboard.uploads import unpack_images
 from dashboard.widgets import import_results, own_pictures, starting
 from dashboard.widgets.import_results import in_page_words
@@ -236,6 +236,7 @@ def test_a_table_is_read_and_written_by_a_process_of_its_own(tmp_path):
     assert made["run"] == "mine"
     config = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     assert RunConfig.from_dict(config).trained_elsewhere
+    assert log_of(RunFolder(tmp_path / "runs" / "mine")).snapshot().title == "a table", "and not: on not recorded"
     with pytest.raises(StoreError, match="does not exist"):
         ask(tmp_path / "gone.csv", options)
 
