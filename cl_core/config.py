@@ -225,6 +225,20 @@ class DiagnosticsConfig:
     )
     probe_epochs: int = setting(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
     probe_images: int = setting(6, low=1, high=64, help="probe images per task")
+    images: int = setting(
+        10_000,
+        low=0,
+        high=1_000_000,
+        help="test images that are stored with what every readout answers for them after every task; of more, evenly "
+        "spaced ones (0: none)",
+    )
+    within: float = setting(
+        0.01,
+        low=0.0,
+        high=1.0,
+        help="share of training's computation that looks at old tasks within a new one may cost, at a cadence that "
+        "follows from it (0: none)",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -233,7 +247,15 @@ class DiagnosticsConfig:
     def off(cls) -> DiagnosticsConfig:
         """Nothing but the accuracies: the floor that diagnostics are timed against."""
         return cls(
-            spectra=False, attention=False, drift=False, gap=False, weights=False, selection=False, readout=False
+            spectra=False,
+            attention=False,
+            drift=False,
+            gap=False,
+            weights=False,
+            selection=False,
+            readout=False,
+            images=0,
+            within=0.0,
         )
 
 
@@ -247,6 +269,14 @@ class StreamConfig:
         "test",
         choices=("test", "validation"),
         help="validation: a fifth of the training images is held out and evaluated, for choosing settings",
+    )
+    first_task: int = setting(
+        0, low=0, high=1_000_000, help="classes of the first task; the others share the rest equally (0: all equal)"
+    )
+    remainder: str = setting(
+        "refuse",
+        choices=("refuse", "last task"),
+        help="where classes do not divide equally: refused, or the last task has fewer",
     )
     # What follows is for streams of pictures from disk; embedded streams refuse it.
     classes: tuple = setting(
@@ -268,6 +298,25 @@ class StreamConfig:
     )
     split_seed: int = setting(
         0, low=0, high=2**31 - 1, help="draws that split and limited selections; not the run's seed"
+    )
+    subfolders: str = setting(
+        "ask",
+        choices=("ask", "pool"),
+        help="folders within class folders: refused where they may be domains or tasks, or pooled into one class",
+    )
+    allow_empty: bool = setting(False, help="class folders without pictures are left out instead of refused")
+    label_column: str = setting("", help="column of metadata.csv, .jsonl or .parquet that names the class")
+    white: float = setting(
+        0.0,
+        low=0.0,
+        high=2.0**32,
+        help="value that is white in pictures of more than 8 bits (0: as the file declares, else all bits)",
+    )
+    ground: str = setting(
+        "white", choices=("white", "black", "grey"), help="what lies behind transparent parts of pictures"
+    )
+    reading_rules: int = setting(
+        2, low=1, high=2, help="how folders and pictures are understood; 1: as before names were in natural order"
     )
 
     def __post_init__(self) -> None:
@@ -303,6 +352,19 @@ class StreamConfig:
         """Settings that were changed and mean something only where pictures come from disk."""
         names = [f.name for f in dataclasses.fields(self)]
         return [n for n in names[names.index("classes") :] if getattr(self, n) != getattr(type(self), n)]
+
+
+# Absent from fingerprints at their defaults: runs from before these settings stay equal to what they were.
+LATER_STREAM_SETTINGS = (
+    "first_task",
+    "remainder",
+    "subfolders",
+    "allow_empty",
+    "label_column",
+    "white",
+    "ground",
+    "reading_rules",
+)
 
 
 @dataclass(frozen=True)
@@ -401,6 +463,12 @@ class RunConfig:
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
             if record[later] == usual:
                 del record[later]
+        for later in ("images", "within"):
+            if record["diagnostics"][later] == getattr(type(self.diagnostics), later):
+                del record["diagnostics"][later]
+        for later in LATER_STREAM_SETTINGS:
+            if record["stream_settings"][later] == getattr(StreamConfig, later):
+                del record["stream_settings"][later]
         return json.dumps(_as_floats(record), sort_keys=True)
 
     @classmethod

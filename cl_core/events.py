@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+
+# Arrays by their number of axes: a stored one that has another is no event (`cl_core.store.validation`).
+Vector = Annotated[np.ndarray, 1]
+Matrix = Annotated[np.ndarray, 2]
+Array3D = Annotated[np.ndarray, 3]
+Array4D = Annotated[np.ndarray, 4]
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,12 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class PicturesSkipped(Event):
-    """Files of the stream that could not be used and were left out. Said once, before training; absent if all could."""
+    """Files of the stream that could not be used and were left out, and what was understood of the rest. Said once,
+    before training; absent where there is nothing to say."""
 
     count: int
     files: list[str]  # the first hundred, each with its reason: "cat/7.jpg: not a picture, whatever it is called"
+    notes: list[str] = field(default_factory=list)  # "test is the test half; not used: val"
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,10 @@ class StepEnded(Event):
     # Frobenius norms per measured parameter: of the optimiser's own step, or, where a method projects the gradient
     # instead, of the gradient
     proposed_norm: dict[str, float]
-    applied_norm: dict[str, float]  # the same after projection; equal where nothing is projected
+    applied_norm: dict[
+        str, float
+    ]  # the same after projection; equal where nothing is projected. Of many parameters one
+    # norm a kind, all blocks together, named with * in place of the block
     batch_accuracy: float  # percent, on this training batch, among the classes the loss sees
     seconds: float  # wall time of the step
 
@@ -138,17 +149,64 @@ class PredictionsMade(Event):
     """What the class-incremental head says of one task's probe images, after task `clock.task`."""
 
     evaluated: int  # task whose images these are
-    predicted: np.ndarray  # [n] int16 class ids in order of arrival
-    margin: np.ndarray  # [n] float32: logit of the true class minus the best other
+    predicted: Vector  # [n] int16 class ids in order of arrival
+    margin: Vector  # [n] float32: logit of the true class minus the best other
 
 
 @dataclass(frozen=True)
 class ProbesChosen(Event):
     """A task's probe set: a few fixed test images that are looked at again after every later task."""
 
-    images: np.ndarray  # [n, H, W, 3] uint8
-    labels: np.ndarray  # [n] int16 class ids in order of arrival
+    images: Array4D  # [n, H, W, 3] uint8
+    labels: Vector  # [n] int16 class ids in order of arrival
     names: list[str]  # [n] class names
+
+
+@dataclass(frozen=True)
+class ImagesStored(Event):
+    """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
+    becomes of them. Said once a task, before training."""
+
+    images: np.ndarray  # [n, s, s, 3] uint8, at most 32 pixels a side
+    rows: np.ndarray  # [n] int32 places among the task's test images, from 0
+    labels: np.ndarray  # [n] int16 class ids in order of arrival
+    total: int  # test images that the task has
+
+
+@dataclass(frozen=True)
+class ImagesClassified(Event):
+    """What each readout answers for one task's stored test images, after task `clock.task` (−1: before training).
+
+    Readouts as in `AccuracyMeasured`; "refitted head" is that of `RefitMeasured`. An image is right where its predicted
+    class is its label.
+    """
+
+    evaluated: int  # task whose images these are, in the order of its `ImagesStored`
+    readouts: list[str]  # [r]
+    predicted: np.ndarray  # [r, n] int16 class ids in order of arrival
+    margins: np.ndarray  # [r, n] float16: score of the true class minus the best other that competes
+
+
+@dataclass(frozen=True)
+class RefitMeasured(Event):
+    """Accuracy with the task known of a readout fitted anew, after task `clock.task`: what the features still hold.
+
+    Linear discriminant analysis on today's features of the training images of one task, only its own classes competing
+    (`cl_core.observers.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
+    training images are looked at again (`diagnostics.readout_control`).
+    """
+
+    row: list[float | None]  # [T] percent; None = not measured
+
+
+@dataclass(frozen=True)
+class OldTasksMeasured(Event):
+    """A few fixed test images of all earlier tasks, right after a step of a new one (`cl_core.observers.old_tasks`)."""
+
+    images: int
+    accuracy: float  # percent right, the method's own heads
+    loss: float  # mean cross-entropy among the classes that compete, nats
+    every: int  # steps between two looks
 
 
 @dataclass(frozen=True)
@@ -161,7 +219,7 @@ class SpectrumMeasured(Event):
 
     layer: int
     space: str
-    eigenvalues: np.ndarray  # [n] float32, descending, eigenvalues of a second moment = squared singular values
+    eigenvalues: Vector  # [n] float32, descending, eigenvalues of a second moment = squared singular values
     nullity: int  # directions left free, out of n
     rule: str  # "elbow", "energy 0.95", ...
     used: bool  # whether training obeys it (False: measured for comparison only)
@@ -203,17 +261,18 @@ class UpdateByDirection(Event):
 
     space: str  # as in SpectrumMeasured; for weights tower and part
     layers: list[int]  # [L]
-    energies: np.ndarray  # [L, n] float32, squared parameter (or gradient) units, in the order of the spectrum
+    energies: Matrix  # [L, n] float32, squared parameter (or gradient) units, in the order of the spectrum
     source: str
 
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
+    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
+    some have any: zeros, and NaN for the statistics."""
 
-    prompts: np.ndarray  # [L, M, d] float16
-    means: np.ndarray  # [L, M] float32, mean over channels
-    deviations: np.ndarray  # [L, M] float32, population standard deviation over channels
+    prompts: Array3D  # [L, M, d] float16
+    means: Matrix  # [L, M] float32, mean over channels
+    deviations: Matrix  # [L, M] float32, population standard deviation over channels
 
 
 @dataclass(frozen=True)
@@ -225,12 +284,12 @@ class AttentionCompared(Event):
     """
 
     probe_task: int
-    total_variation_local: np.ndarray  # [L] float32
-    total_variation: np.ndarray  # [L] float32, end to end
-    output_drift: np.ndarray  # [L] float32, ‖F now − F then‖ / ‖F then‖ of block outputs, end to end
-    prompt_mass: np.ndarray  # [L] float32, mean attention paid to prompts
+    total_variation_local: Vector  # [L] float32
+    total_variation: Vector  # [L] float32, end to end
+    output_drift: Vector  # [L] float32, ‖F now − F then‖ / ‖F then‖ of block outputs, end to end
+    prompt_mass: Vector  # [L] float32, mean attention paid to prompts
     feature_drift: float  # mean of 1 − cos(feature now, feature then)
-    class_attention: np.ndarray  # [n, L, H, N + M] float16: the class token's attention, prompts last
+    class_attention: Array4D  # [n, L, H, N + M] float16: the class token's attention, prompts last
 
 
 @dataclass(frozen=True)
@@ -252,8 +311,8 @@ class WeightSpectrumMeasured(Event):
     """
 
     name: str  # "image.3.q": tower, block from 0, q, k, v or o
-    before: np.ndarray  # [d] float32, singular values, descending
-    after: np.ndarray  # [d] float32
+    before: Vector  # [d] float32, singular values, descending
+    after: Vector  # [d] float32
     rho: float
     principal: int  # k
     written: int  # directions the method may write to (the last ones); d − k where it has no rule
@@ -282,19 +341,19 @@ class SubspaceMeasured(Event):
     """
 
     layer: int
-    eigenvalues: np.ndarray  # [d] float32, descending, of the embeddings' moment; sum 1
+    eigenvalues: Vector  # [d] float32, descending, of the embeddings' moment; sum 1
     energy: float  # ε
     rank: int  # K, directions of the core
     effective_rank: float  # exp(entropy of σ/Σσ)
     # [t + 1] float32, ‖Cᵀ C'‖² / min(K, K'): with the pre-trained space, then with every earlier task
-    overlap: np.ndarray
-    chance: np.ndarray  # [t + 1] float32, max(K, K') / d: the same of random spaces
-    angles: np.ndarray  # [t + 1, K] float32, principal angles in radians, ascending; NaN beyond the smaller space
+    overlap: Vector
+    chance: Vector  # [t + 1] float32, max(K, K') / d: the same of random spaces
+    angles: Matrix  # [t + 1, K] float32, principal angles in radians, ascending; NaN beyond the smaller space
     budget: dict[str, int]  # directions in each of the four parts after this task; they add up to d
     gradient: dict[str, float]  # share of ‖g‖² in each part as it was while this task was learned; empty: no gradient
     kept: float | None  # ‖g P‖² / ‖g‖²: what the projection let through of the gradients
-    leak: np.ndarray  # [t] float32, ‖Δ C_s‖ / ‖Δ‖ of the prompts' net change in every earlier core
-    leak_chance: np.ndarray  # [t] float32, sqrt(K_s / d)
+    leak: Vector  # [t] float32, ‖Δ C_s‖ / ‖Δ‖ of the prompts' net change in every earlier core
+    leak_chance: Vector  # [t] float32, sqrt(K_s / d)
     projection: str  # what training did with the parts: "none", "both", ...
     source: str  # what the pre-trained space was taken from
 
@@ -327,9 +386,9 @@ class ModalityGapMeasured(Event):
     image_mean: float  # ‖mean x‖
     text_mean: float  # ‖mean t‖
     paired_distance: float  # mean ‖x_i − t_i‖
-    edges: np.ndarray  # [b + 1] float32, bins of the cosines
-    positive: np.ndarray  # [b] float32, share of pairs' cosines x_i · t_i per bin
-    negative: np.ndarray  # [b] float32, the same of x_i · t_j, i ≠ j
+    edges: Vector  # [b + 1] float32, bins of the cosines
+    positive: Vector  # [b] float32, share of pairs' cosines x_i · t_i per bin
+    negative: Vector  # [b] float32, the same of x_i · t_j, i ≠ j
     positive_mean: float
     negative_mean: float
     separation: float  # (μ₊ − μ₋) / sqrt((sd₊² + sd₋²) / 2)
@@ -340,8 +399,8 @@ class ModalityGapMeasured(Event):
     pairs: int  # pool size of the retrieval
     general_accuracy: float  # percent, zero-shot on the pre-training world's own classes
     # [n, 2] float16 on two fixed axes: along the gap before training, and the largest spread across it
-    images: np.ndarray
-    texts: np.ndarray  # [n, 2] float16: t_i on the same axes
+    images: Matrix
+    texts: Matrix  # [n, 2] float16: t_i on the same axes
 
 
 @dataclass(frozen=True)
@@ -376,7 +435,7 @@ class SelectionMeasured(Event):
     of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
     # [C, E] float32, share of the images of class c (in order of arrival) that took entry e: a row sums to the number
     # of entries taken per image. Where entries are mixed: mean share of entry e in the mixture; a row sums to 1
-    counts: np.ndarray
+    counts: Matrix
     owners: list[int]  # [E] the class or task an entry stands for; -1 where to nobody
     accuracy: float | None  # percent of images that took their own class's (task's) entry; None where there is none
 
@@ -395,9 +454,9 @@ class KeysMoved(Event):
     """Keys that stand for classes in a joint space of pictures and texts, after those of task `clock.task` were
     learned."""
 
-    kept: np.ndarray  # [C] float32: cos(key now, key when its own task had been learned)
-    learned: np.ndarray  # [C] float32: cos(key now, embedding of the class's own sentence, nothing learned)
-    nearest: np.ndarray  # [C] float32: largest cosine with the key of another class
+    kept: Vector  # [C] float32: cos(key now, key when its own task had been learned)
+    learned: Vector  # [C] float32: cos(key now, embedding of the class's own sentence, nothing learned)
+    nearest: Vector  # [C] float32: largest cosine with the key of another class
 
 
 @dataclass(frozen=True)
@@ -409,9 +468,9 @@ class IntraClassMeasured(Event):
     """
 
     space: str
-    concentration: np.ndarray  # [c] float32: ‖mean of unit embeddings‖, 1 = all point the same way
-    within: np.ndarray  # [c] float32: mean cosine of two images of the class
-    between: np.ndarray  # [c] float32: mean cosine with images of the task's other classes; NaN for a single class
+    concentration: Vector  # [c] float32: ‖mean of unit embeddings‖, 1 = all point the same way
+    within: Vector  # [c] float32: mean cosine of two images of the class
+    between: Vector  # [c] float32: mean cosine with images of the task's other classes; NaN for a single class
     nearest_mean: float  # percent of images that are nearest to the mean of their own class
 
 
@@ -422,8 +481,8 @@ class ResidualMeasured(Event):
     The branch without it is taken at the same place, so what earlier blocks added counts as part of the stream.
     """
 
-    ratio: np.ndarray  # [L] float32: mean ‖branch with − branch without‖ over mean ‖branch without‖, per token
-    stream: np.ndarray  # [L] float32: the same over the mean norm of the tokens that enter the block
+    ratio: Vector  # [L] float32: mean ‖branch with − branch without‖ over mean ‖branch without‖, per token
+    stream: Vector  # [L] float32: the same over the mean norm of the tokens that enter the block
 
 
 @dataclass(frozen=True)
@@ -439,9 +498,9 @@ class MixtureFitted(Event):
     components: int  # of the mixture that is kept
     mixture: float  # mean log density of a held-out image per dimension, nats
     gaussian: float  # the same of a single Gaussian with diagonal covariance
-    real: np.ndarray  # [n, 2] float16, at most 200 images
-    sampled: np.ndarray  # [n, 2] float16, as many draws from the mixture
-    single: np.ndarray  # [n, 2] float16, as many draws from the single Gaussian
+    real: Matrix  # [n, 2] float16, at most 200 images
+    sampled: Matrix  # [n, 2] float16, as many draws from the mixture
+    single: Matrix  # [n, 2] float16, as many draws from the single Gaussian
     shown: float  # share of the variance of the real features that the two axes show
 
 
@@ -455,8 +514,8 @@ class TradeOffMeasured(Event):
 
     layer: int
     space: str  # as in SpectrumMeasured
-    stability_loss: np.ndarray  # [d] float32: with the first i + 1 directions protected
-    plasticity_gain: np.ndarray  # [d] float32
+    stability_loss: Vector  # [d] float32: with the first i + 1 directions protected
+    plasticity_gain: Vector  # [d] float32
     protected: int  # directions the method protects: the minimiser and all before it, two at least
 
 
@@ -465,7 +524,7 @@ class ConceptorMeasured(Event):
     """How far each direction of a layer's inputs is in use by the tasks so far, from 0 (free) to 1 (taken)."""
 
     layer: int
-    eigenvalues: np.ndarray  # [d] float32, descending, of the conceptor of all tasks so far
+    eigenvalues: Vector  # [d] float32, descending, of the conceptor of all tasks so far
     capacity: float  # their mean, 0 to 1
     own: float  # the same of the conceptor of this task's inputs alone
     aperture: float  # of that one: a direction is half in use where the inputs' eigenvalue is 1/aperture²
@@ -541,6 +600,15 @@ class MeasurementStopped(Event):
 
 
 @dataclass(frozen=True)
+class PluginMeasured(Event):
+    """What an observer of a plug-in measured. It is drawn by itself: lines over tasks, or over steps where there are
+    several of one name a task."""
+
+    name: str  # what was measured: "dead units", in percent
+    values: dict[str, float]  # by part: {"layer 1": 3.5, "layer 2": 0.0}
+
+
+@dataclass(frozen=True)
 class RunFailed(Event):
     """The run ended with an error; what was measured before stays."""
 
@@ -562,6 +630,10 @@ KINDS: dict[str, type[Event]] = {
         AccuracyMeasured,
         PredictionsMade,
         ProbesChosen,
+        ImagesStored,
+        ImagesClassified,
+        RefitMeasured,
+        OldTasksMeasured,
         SpectrumMeasured,
         UpdateMeasured,
         UpdateByDirection,
@@ -589,6 +661,7 @@ KINDS: dict[str, type[Event]] = {
         StateChanged,
         CommandRefused,
         MeasurementStopped,
+        PluginMeasured,
         RunFailed,
     )
 }

@@ -156,35 +156,6 @@ def last(R: ArrayLike) -> float:
     return np.nan if now is None else _mean(matrix[now])
 
 
-def intransigence(R: ArrayLike, reference: ArrayLike) -> float:
-    """Intransigence: what learning in sequence costs while learning, in percentage points.
-
-        mean_j ( reference[j] − R[j, j] )
-
-    Args:
-        R: accuracy matrix, percent.
-        reference: accuracy of joint or single-task training on each task, percent; one number stands for all.
-
-    Raises:
-        ValueError: if there is not one reference per task.
-    """
-    matrix = accuracy_matrix(R)
-    learned = np.diagonal(matrix)
-    return _mean(_per_task(reference, matrix, "reference")[: len(learned)] - learned)
-
-
-def average_accuracy_over_time(R: ArrayLike) -> np.ndarray:
-    """A_t: how well the tasks learned by then are known, after each task.
-
-        A_t = mean_{j ≤ t} R[t, j]
-
-    Returns:
-        [tasks] percent; NaN where nothing of a row was measured.
-    """
-    matrix = accuracy_matrix(R)
-    return _per_row(matrix, lambda row: matrix[row, : row + 1])
-
-
 def forgetting_over_time(R: ArrayLike) -> np.ndarray:
     """FGT_t: forgetting after each task, percentage points; lower is better.
 

@@ -44,8 +44,26 @@ _PROMPTS = {
 }
 _HEADS = {name: _PROMPTS[name] for name in ("head_rate", "temperature")}  # pools: the same heads, rates of their own
 # Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
-# η = 0.5 forgets a little more than 0.97 and ends higher: steps along protected directions are halved, free ones whole.
-_PROJECTED = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Strict, and with the energy rule: its cut follows the data, so layers differ; the released elbow leaves 174 of 192
+# directions free in every layer and task. 0.9 on the prompt side: of 8 directions, 0.99 leaves one.
+_PROJECTED = {
+    **_PROMPTS,
+    "scale": "plain",
+    "rule": "energy",
+    "energy_affinity": 0.9999,
+    "energy_mixture": 0.9,
+    "eta_affinity": 1.0,
+    "eta_mixture": 1.0,
+}
+# The released rule. η = 0.5 forgets a little more than 0.97 and ends higher by the heads: steps along protected
+# directions are halved, free ones whole.
+_ELBOW = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+# Heads of two classes each, trained apart, compete at the end whatever the features do; class statistics stored when a
+# task was learned show whether the features stayed.
+_BY_STATISTICS = {"diagnostics": {"headline": "stored statistics"}}
+# Prompts in the last block alone: what lies below is frozen and computed once an image, so a run takes seconds.
+_QUICK = {"prompt_blocks": 1}
+_QUICK_LOOKS = {"diagnostics": {"headline": "stored statistics", "probe_epochs": 5}}
 # Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
@@ -85,6 +103,7 @@ _MICRO_CLIP = {
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
 }
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
+_CLIP_PROMPTS = {"rate": 0.01, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
 # The authors' settings on the real thing. Departure of this engine: a fixed number of steps becomes whole epochs.
@@ -121,7 +140,7 @@ PRESETS: dict[str, Preset] = {
             "nsp2-micro",
             "NSP² on handwritten digits",
             "Prompts learn two digits at a time; each step is projected to where earlier digits are not looking.",
-            {**_MICRO, "method": "nsp2", "settings": _PROJECTED},
+            {**_MICRO, **_BY_STATISTICS, "method": "nsp2", "settings": _PROJECTED},
             tags=("demo",),
             seconds=28,
         ),
@@ -129,9 +148,21 @@ PRESETS: dict[str, Preset] = {
             "sequential-micro",
             "Plain prompt tuning on handwritten digits",
             "The same prompts with nothing protected: watch the older columns pale.",
-            {**_MICRO, "method": "sequential", "settings": _PROMPTS},
+            {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
             seconds=25,
+        ),
+        Preset(
+            "nsp2-quick",
+            "NSP² in seconds: prompts in the last block",
+            "All below the last block is frozen and computed once an image. What it shows, it shows of one block.",
+            {**_MICRO, **_QUICK_LOOKS, "method": "nsp2", "settings": {**_PROJECTED, **_QUICK}},
+        ),
+        Preset(
+            "sequential-quick",
+            "Plain prompt tuning in seconds: prompts in the last block",
+            "The same prompts in the last block with nothing protected.",
+            {**_MICRO, **_QUICK_LOOKS, "method": "sequential", "settings": {**_PROMPTS, **_QUICK}},
         ),
         Preset(
             "joint-micro",
@@ -144,14 +175,33 @@ PRESETS: dict[str, Preset] = {
             "nsp2-shrink-micro",
             "Control: steps shrunk, not aimed",
             "NSP² with each projector replaced by its average shrinking: what is left is not the null space's doing.",
-            {**_MICRO, "method": "nsp2", "settings": {**_PROJECTED, "projection": "shrink-only"}},
+            {
+                **_MICRO,
+                **_BY_STATISTICS,
+                "method": "nsp2",
+                "settings": {**_PROJECTED, "projection": "shrink-only"},
+            },
+            seconds=32,
+        ),
+        Preset(
+            "nsp2-elbow-micro",
+            "NSP² with the released elbow rule",
+            "The released cut, half strict. It hardly depends on the data: every layer keeps as many directions.",
+            {**_MICRO, "method": "nsp2", "settings": _ELBOW},
+            seconds=28,
+        ),
+        Preset(
+            "nsp2-elbow-shrink-micro",
+            "Control of the elbow rule: steps shrunk, not aimed",
+            "The released cut with each projector replaced by its average shrinking.",
+            {**_MICRO, "method": "nsp2", "settings": {**_ELBOW, "projection": "shrink-only"}},
             seconds=32,
         ),
         Preset(
             "frozen-micro",
             "Frozen features, heads only",
             "No prompts at all: features cannot drift, only heads can disagree. A strong reference.",
-            {**_MICRO, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
+            {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
             seconds=13,
         ),
         Preset(
@@ -194,6 +244,17 @@ PRESETS: dict[str, Preset] = {
                 "training": {**_MICRO["training"], "schedule": "quarter cosine"},
             },
             seconds=36,
+        ),
+        Preset(
+            "star-frozen-micro",
+            "Control: STAR-Prompt without CLIP",
+            "The frozen ViT, a head and its replay from mixtures: what is left when nothing is looked for by name.",
+            {
+                **_MICRO,
+                "method": "star_prompt",
+                "settings": {**_STAR, "companion": "none"},
+                "training": {**_MICRO["training"], "schedule": "quarter cosine"},
+            },
         ),
         Preset(
             "lwf-micro",
@@ -315,11 +376,39 @@ PRESETS: dict[str, Preset] = {
             seconds=113,
         ),
         Preset(
+            "gnsp-kd-micro",
+            "Ablation of GNSP: distillation alone",
+            "Nothing is projected, no pairs are aligned: what the untouched model's answers hold by themselves.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "alignment": 0.0}},
+        ),
+        Preset(
+            "gnsp-map-micro",
+            "Ablation of GNSP: alignment of pairs alone",
+            "Nothing is projected or distilled: what CLIP's own contrastive loss on reference pairs holds by itself.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "distillation": 0.0}},
+        ),
+        Preset(
             "mg-clip-micro",
             "MG-CLIP on six domains",
             "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
             {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 2e-3}},
             seconds=52,
+        ),
+        Preset(
+            "clip-nsp2-micro",
+            "CLIP-NSP² on six domains",
+            "Prompts in CLIP's image tower, each step projected to where earlier domains are not looking.",
+            {**_MICRO_CLIP, "method": "clip_nsp2", "settings": _CLIP_PROMPTS},
+        ),
+        Preset(
+            "clip-nsp2-free-micro",
+            "Control of CLIP-NSP²: nothing projected",
+            "The same prompts in CLIP's image tower with nothing protected.",
+            {
+                **_MICRO_CLIP,
+                "method": "clip_nsp2",
+                "settings": {**_CLIP_PROMPTS, "projection": "none", "norm_weight": 0.0},
+            },
         ),
         Preset(
             "finetune-micro",

@@ -140,6 +140,12 @@ METHODS = {
         "clip",
         holds="cl_core.estimate:null_space_branches",
     ),
+    "clip_nsp2": Entry(
+        "cl_core.methods.clip_nsp2:ClipNSP2",
+        "prompts in CLIP's image tower, their steps projected to where past tasks are not looking (CLIP-NSP²)",
+        "clip",
+        holds="cl_core.estimate:projected_prompts",
+    ),
     "mg_clip": Entry(
         "cl_core.methods.mg_clip:MgClip",
         "trains only until the modality gap moves, then adds a classifier in image space (MG-CLIP)",
@@ -198,6 +204,8 @@ STREAMS = {
     ),
 }
 
+OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
+
 # `scheme:rest`: names without number. By what is named.
 SCHEMES: dict[str, dict[str, Scheme]] = {
     "backbone": {
@@ -229,6 +237,13 @@ SCHEMES: dict[str, dict[str, Scheme]] = {
             "cl_core.streams.cifar100:cifar100",
             "CIFAR-100 as torchvision keeps it, below PATH (else $PLASTISCOPE_DATA, else ./data)",
             form="cifar100 or cifar100:PATH",
+            bare=True,
+            paths="all",
+        ),
+        "omniglot": Scheme(
+            "cl_core.streams.omniglot:omniglot",
+            "Omniglot's drawn characters as torchvision keeps them, an alphabet a task, below PATH",
+            form="omniglot or omniglot:PATH",
             bare=True,
             paths="all",
         ),
@@ -272,8 +287,13 @@ def anchored(rest: str, paths: str) -> str:
         model, at, file = rest.partition("@")
         if not at and rest.endswith(WEIGHT_FILES) and "/" in rest:
             model, at, file = rest.partition("/")
-        return f"{model}@{file if file == UNTRAINED else os.path.abspath(os.path.expanduser(file))}" if at else rest
+        files = [file] if os.path.exists(os.path.expanduser(file)) else file.rsplit("@", 1)  # weights, a LoRA adapter
+        return "@".join([model, *(_whole(part) for part in files)]) if at else rest
     return rest
+
+
+def _whole(file: str) -> str:
+    return file if file == UNTRAINED else os.path.abspath(os.path.expanduser(file))
 
 
 def load(table: dict[str, Entry], name: str, what: str) -> Any:
@@ -296,5 +316,6 @@ def _same(first: str, second: str) -> bool:
 def plugins_of(method: str, stream: str, backbone: str) -> tuple[str, ...]:
     """The plug-ins that a run with these names rests on, as their files or packages are called."""
     chosen = ((METHODS, method), (STREAMS, stream), (BACKBONES, backbone))
-    found = (table[name].origin for table, name in chosen if name in table)
+    found = [table[name].origin for table, name in chosen if name in table]
+    found += [entry.origin for entry in OBSERVERS.values()]  # each of them watches every run of this process
     return tuple(dict.fromkeys(origin for origin in found if origin))

@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 from cl_core import metrics
@@ -60,11 +60,11 @@ class Summary:
         return self.accuracy_matrix if readout in ("", self.readout) else self.readouts.get(readout, [])
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "readout"}
+        return {key: value for key, value in vars(self).items() if key != "readout"}
 
     def reported(self) -> dict[str, Any]:
         """What `plastiscope run --json` prints: its keys are fixed."""
-        return {key: value for key, value in asdict(self).items() if key not in ("readouts", "reason", "readout")}
+        return {key: value for key, value in vars(self).items() if key not in ("readouts", "reason", "readout")}
 
 
 def headline_readout(measured: Iterable[AccuracyMeasured]) -> str:

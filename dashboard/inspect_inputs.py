@@ -13,10 +13,15 @@ from typing import Any
 
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
+from dashboard.changes import changes
 
 PATIENCE = 120.0  # seconds
 SAMPLES = 6  # pictures a task
 AUGMENTATION = ("auto_augment", "random_crop", "flip")  # settings of training that change what its pictures look like
+
+
+class SlowAnswer(StoreError):
+    """The process did not answer in time: nothing is known, nothing is refused."""
 
 
 def about_backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
@@ -43,11 +48,18 @@ def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed
     return _told(["streams", name, "--json", "--samples", str(SAMPLES), "--seed", str(seed), *told], name)
 
 
+def import_results(path: Path, options: Sequence[str]) -> dict[str, Any]:
+    """What `plastiscope import` reads there, with these options (`--dry-run` among them: nothing is written). Raises
+    StoreError."""
+    return _told(["import", "--json", *options, "--", str(path)], path.name)
+
+
 def _toml(value: Any) -> str:
     """A setting as --set reads it: lists and texts in JSON are TOML as well."""
     return json.dumps(value, ensure_ascii=False)
 
 
+@changes  # a viewer has no business in the folders and files of this machine
 def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
     try:
         answer = subprocess.run(
@@ -59,7 +71,7 @@ def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise StoreError(
+        raise SlowAnswer(
             f"looking at {name} took longer than {PATIENCE:.0f} s; it may still be fine to start"
         ) from error
     except OSError as error:

@@ -14,16 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cl_core.analysis.measured_later import file_of, interpolation_file
 from cl_core.commands import Command
 from cl_core.config import RunConfig
 from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
+from cl_core.store.checkpoints import starting_point
 from cl_core.sweeps import conducted_by, output_of
+from dashboard.changes import changes
 from dashboard.method_settings import settings_of
 from dashboard.run_log import log_of
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "work")  # the run's folder is appended
 ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the question and its options are appended
 SWEEPER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "sweep")  # its options are appended
+LOCATOR: tuple[str, ...] = (sys.executable, "-m", "cl_core", "why")  # the run and the cell are appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
 LEAVING = 3.0  # seconds granted to a worker between its last event and its end
 
@@ -42,6 +46,7 @@ def environment() -> dict[str, str]:
     }
 
 
+@changes
 def start(runs: Path, config: RunConfig) -> RunFolder:
     """A new run below `runs` and a worker on it. Raises StoreError in one sentence."""
     folder = create_run(runs, config)
@@ -49,6 +54,7 @@ def start(runs: Path, config: RunConfig) -> RunFolder:
     return folder
 
 
+@changes
 def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any], name: str = "") -> RunFolder:
     """A run that goes on from where `folder` stood when `after_task` tasks (1 = the first) were trained, with other
     settings (keys as in --set), and a worker that trains the rest.
@@ -63,20 +69,24 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
     return made
 
 
+@changes
 def work_on(folder: RunFolder) -> None:
-    """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError."""
+    """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError,
+    also where its checkpoint is damaged or events that it covers are missing."""
     config = folder.config()
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
     if lock_owner(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
+    starting_point(folder)  # the worker would refuse as well, where nobody reads it: in its log
     child = _process([*WORKER, str(folder.path.resolve())], folder.log, folder.name)
     with _GUARD:
         _CHILDREN[folder.path.resolve()] = (child, time.time())
     log_of(folder).forget_status()
 
 
+@changes
 def ask(runs: Path, question: str, seed: int = 0) -> None:
     """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
     if asking(runs, question):
@@ -95,6 +105,7 @@ def question_log(runs: Path, question: str) -> Path:
     return Path(runs) / ".questions" / f"{question}.log"
 
 
+@changes
 def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
     """A worker that trains the runs of a sweep; `options` as on the command line. Raises StoreError in one sentence."""
     if sweeping(runs, name):
@@ -106,6 +117,55 @@ def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
 def sweeping(runs: Path, name: str) -> bool:
     """Whether somebody works on the sweep: a worker started here, or anybody else."""
     return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
+
+
+def locate(folder: RunFolder, task: int, after: int) -> None:
+    """A worker that finds the layer in which a task was lost (both from 0), from checkpoints. Raises StoreError."""
+    if locating(folder, task, after):
+        return
+    place, log = folder.path.resolve(), _locator_log(folder, task, after)
+    cell = ["--task", str(task + 1), "--after", str(after + 1), "--layers"]
+    _aside([*LOCATOR, place.name, *cell, "--runs", str(place.parent)], log, place, place.name)
+
+
+def interpolate(folder: RunFolder, end: int) -> None:
+    """A worker that measures the line from the untouched weights to those after a task. Raises StoreError."""
+    log = _line_log(folder, end)
+    if _alive(log.resolve()):
+        return
+    place = folder.path.resolve()
+    line = ["--after", str(end + 1), "--line"]
+    _aside([*LOCATOR, place.name, *line, "--runs", str(place.parent)], log, place, place.name)
+
+
+def interpolating(folder: RunFolder, end: int) -> bool:
+    """Whether a worker started here still measures it."""
+    return _alive(_line_log(folder, end).resolve())
+
+
+def interpolating_failed(folder: RunFolder, end: int) -> str:
+    """The last words of a worker that ended without a result."""
+    return "" if interpolating(folder, end) else next(reversed(last_lines(_line_log(folder, end), 1)), "")
+
+
+def _line_log(folder: RunFolder, end: int) -> Path:
+    return interpolation_file(folder, -1, end).with_suffix(".log")
+
+
+def locating(folder: RunFolder, task: int, after: int) -> bool:
+    """Whether a worker started here still looks for it."""
+    return _alive(_locator_log(folder, task, after).resolve())
+
+
+def locating_failed(folder: RunFolder, task: int, after: int) -> str:
+    """The last words of a worker that ended without a result; "" if there was none, or it is at work."""
+    if locating(folder, task, after):
+        return ""
+    return next(reversed(last_lines(_locator_log(folder, task, after), 1)), "")
+
+
+def _locator_log(folder: RunFolder, task: int, after: int) -> Path:
+    return file_of(folder, task, after).with_suffix(".log")
 
 
 def _aside(command: Sequence[str], log: Path, runs: Path, name: str) -> None:
@@ -170,6 +230,7 @@ def _alive(key: Path) -> bool:
     return child is not None and child.poll() is None
 
 
+@changes
 def order(folder: RunFolder, command: Command) -> None:
     """Send `command` to the run's worker; the answer comes as an event. Raises StoreError."""
     send(folder, command)

@@ -63,6 +63,15 @@ class _Rows:
 _NONE = _Rows()
 
 
+def stream_title(stream: str) -> str:
+    """What a stream is called on the screen: of paths their last parts."""
+    scheme, colon, rest = stream.partition(":")
+    if not colon:
+        return stream
+    names = [Path(part).name or part for part in rest.split(",") if part]
+    return ", ".join(names) if scheme == "folder" else f"{scheme}, {', '.join(names)}"
+
+
 class Log(abc.ABC):
     """What pages and figures read of a run: events by kind, state, settings."""
 
@@ -105,9 +114,12 @@ class Log(abc.ABC):
         if config is None:
             return self.name
         named = PRESETS.get(config.preset)
-        if named is not None and named.config.get("method") == config.method:
+        if named is not None and (named.config["method"], named.config.get("stream", RunConfig.stream)) == (
+            config.method,
+            config.stream,
+        ):
             return named.title
-        return f"{config.method} on {config.stream}"
+        return f"{config.method} on {stream_title(config.stream)}"
 
     def latest(self, kind: type[Kind]) -> Kind | None:
         """The newest event of a kind, without its place in the order; None if there is none."""

@@ -5,6 +5,7 @@ torch is imported only where a fixture needs it, so tests of the viewer run with
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -39,6 +40,18 @@ def main_module() -> Iterator[None]:
     before = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = before
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> None:
+    """What was imported and recorded so far stays, so collections pass over it. In a process with torch, Streamlit and
+    Plotly a full one takes a second, and whoever runs out of memory or ends a run asks for several."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries report at the end of the process that they were never let go
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,13 @@ from cl_core.events import (
     Clock,
     EpochEnded,
     Event,
+    ImagesClassified,
+    ImagesStored,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
     PromptsDrifted,
+    RefitMeasured,
     RunStarted,
     SpectrumMeasured,
     StateChanged,
@@ -33,7 +37,9 @@ from cl_core.events import (
 from tests.recording import ENVIRONMENT
 
 DIGITS = ("three", "seven", "zero", "one", "eight", "five", "two", "nine", "six", "four")
+IMAGES = 20  # stored test images a task
 READOUTS = ("class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
+NAMED = ("task-incremental", "refitted head")
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
     step = -1
 
     yield (
-        (_started(plan), StateChanged(Clock(), "running"), _tokens(Clock(), prompts, plan))
+        (_started(plan), *_images(plan), StateChanged(Clock(), "running"), _tokens(Clock(), prompts, plan))
         if plan.measured
         else (_started(plan), StateChanged(Clock(), "running"))
     )
@@ -105,7 +111,7 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
                 totals.append(losses)
                 proposed = float(0.5 + 0.3 * np.exp(-3 * done) + 0.02 * rng.standard_normal())
                 gain = 1.0 if task == 0 or plan.method != "nsp2" else 0.12
-                yield (
+                stepped: list[Event] = [
                     StepEnded(
                         Clock(task, epoch, step),
                         losses,
@@ -115,7 +121,10 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
                         float(min(100, 55 + 45 * done + 3 * rng.standard_normal())),
                         0.05,
                     ),
-                )
+                ]
+                if task and plan.measured and not item % 2:
+                    stepped.append(OldTasksMeasured(Clock(task, epoch, step), 8, 90.0 - 10 * done, 0.3 + done, 2))
+                yield tuple(stepped)
                 prompts += (0.02 * strength * rng.standard_normal(prompts.shape)).astype(np.float32)
             clock = Clock(task, epoch, step)
             mean = {name: float(np.mean([t[name] for t in totals])) for name in totals[0]}
@@ -187,6 +196,28 @@ def _probes(clock: Clock, plan: Plan, rng: np.random.Generator) -> ProbesChosen:
         images.append((255 * np.repeat(ring[..., None], 3, axis=2)).astype(np.uint8))
     labels = np.array([2 * clock.task + i % 2 for i in range(plan.probes)], dtype=np.int16)
     return ProbesChosen(clock, np.stack(images), labels, [_classes(clock.task)[i % 2] for i in range(plan.probes)])
+
+
+def _images(plan: Plan) -> list[Event]:
+    """Bars of a slope of their own for every class."""
+    y, x = np.mgrid[0:8, 0:8]
+    found: list[Event] = []
+    for task in range(plan.tasks):
+        labels = np.array([2 * task + i % 2 for i in range(IMAGES)], dtype=np.int16)
+        bars = np.stack([(x * (k + 1) + y * (i + 1)) % 5 * 60 for i, k in enumerate(labels)]).astype(np.uint8)
+        shown = np.repeat(bars[..., None], 3, axis=3)
+        found.append(ImagesStored(Clock(task), shown, np.arange(IMAGES, dtype=np.int32) * 5, labels, 5 * IMAGES))
+    return found
+
+
+def _answers(clock: Clock, task: int, evaluated: int, percent: dict[str, float]) -> ImagesClassified:
+    """The first images are right, so many as a readout's accuracy says; the rest are taken for the newest task's."""
+    true = np.array([2 * evaluated + i % 2 for i in range(IMAGES)])
+    margins = {name: value * IMAGES / 100 - 0.5 - np.arange(IMAGES) for name, value in percent.items()}
+    wrong = {name: (true ^ 1) if name in NAMED or task == evaluated else 2 * task + true % 2 for name in percent}
+    said = [np.where(margins[name] > 0, true, wrong[name]) for name in percent]
+    kept = np.stack([margins[name] for name in percent])
+    return ImagesClassified(clock, evaluated, list(percent), np.stack(said).astype(np.int16), kept.astype(np.float16))
 
 
 def _tokens(clock: Clock, prompts: np.ndarray, plan: Plan) -> PromptsDrifted:
@@ -267,6 +298,7 @@ def _by_direction(clock: Clock, plan: Plan, space: str) -> UpdateByDirection:
 def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -> list[Event]:
     loss_per_task = 5.0 if plan.method == "nsp2" else 22.0
     events: list[Event] = []
+    rows: dict[str, list[float | None]] = {}
     for readout in READOUTS if plan.measured else READOUTS[:1]:
         ease = {
             "class-incremental": 1.0,
@@ -278,8 +310,15 @@ def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -
             float(np.clip(97 - 2 * j - ease * loss_per_task * (task - j) + rng.normal(), 0, 100))
             for j in range(task + 1)
         ]
-        events.append(AccuracyMeasured(clock, readout, row + [None] * (plan.tasks - task - 1)))
+        rows[readout] = row + [None] * (plan.tasks - task - 1)
+        events.append(AccuracyMeasured(clock, readout, rows[readout]))
     if plan.measured:
+        again = range(task + 1) if task == plan.tasks - 1 else [task]
+        rows["refitted head"] = [99.0 - 0.5 * (task - j) if j in again else None for j in range(plan.tasks)]
+        events.append(RefitMeasured(clock, rows["refitted head"]))
+        for evaluated in range(task + 1):
+            percent = {name: value for name, row in rows.items() if (value := row[evaluated]) is not None}
+            events.append(_answers(clock, task, evaluated, percent))
         for evaluated in range(task + 1):
             true = np.array([2 * evaluated + i % 2 for i in range(plan.probes)])
             margin = (3 - 1.2 * (task - evaluated) * loss_per_task / 10 - np.arange(plan.probes) / 3).astype(np.float32)

@@ -4,6 +4,7 @@
     open_clip:ViT-B-16@/path/x.safetensors      from a file; ARCH says the activation (…-quickgelu: OpenAI's)
     open_clip:hf-hub:ORG/NAME                   a model on the hub that describes itself (open_clip_config.json)
     open_clip:ViT-B-16@random                   untrained, always the same: for speed and for tests
+    open_clip:ViT-B-16@FILE@/path/adapter       the same with a LoRA adapter of PEFT merged in
 
 G. Ilharco et al. OpenCLIP. https://github.com/mlfoundations/open_clip
 """
@@ -12,22 +13,27 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.factory import load_checkpoint
+from open_clip.convert import convert_state_dict
+from open_clip.model import resize_pos_embed, resize_text_pos_embed
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 
+from cl_core.backbones.activations import other_activation_fits
+from cl_core.backbones.adapters import merge
 from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.clip import ClipBackbone
-from cl_core.backbones.weight_files import from_hub, missing, read_weights
+from cl_core.backbones.hf_clip import converted, is_hf_clip
+from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights, sources, without_prefix
 from cl_core.config import ConfigError, Preprocessing
 from cl_core.hf_cache import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
 
 HUB = "hf-hub:"
+SIZES = ("input_resolution", "context_length", "vocab_size")  # that OpenAI's files hold beside the weights
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Source:
     std: tuple[float, float, float]
     repository: str = ""
     file: str = ""
+    adapter: str = ""
 
 
 def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
@@ -57,17 +64,24 @@ def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
     tokenizer = SimpleTokenizer(context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH))
     backbone = ClipBackbone(clip, source.name, Preprocessing(size, source.mean, source.std), tokenizer)
     if weights and source.file != UNTRAINED:
-        _load(clip, source)
+        backbone.notes += _load(clip, source)
+        if source.file:
+            backbone.notes += other_activation_fits(backbone, bool(source.model.get("quick_gelu")))
+    if weights and source.adapter:
+        backbone.notes += merge(clip, Path(source.adapter))
     return backbone
 
 
 def plan(rest: str) -> dict[str, Any]:
-    """Sizes of `open_clip:rest`, and where its weights are (`file`) or what is missing. Raises ConfigError."""
+    """Sizes of `open_clip:rest`, and where its weights are (`file`) or what is missing. Weights of your own are read:
+    what was made of them is said (`notes`). Raises ConfigError."""
     source = _source(rest)
-    sizes = open_clip_model(rest, weights=False).describe()
+    found = Path(source.file) if source.file else cached(source.repository, CLIP_FILES)
+    own = source.file == UNTRAINED or (found is not None and found.is_file())
+    told = source.adapter or source.file not in ("", UNTRAINED)
+    sizes = open_clip_model(rest, weights=bool(own and told)).describe()
     if source.file == UNTRAINED:
         return {**sizes, "file": "", "missing": ""}
-    found = Path(source.file) if source.file else cached(source.repository, CLIP_FILES)
     if found is not None and found.is_file():
         return {**sizes, "file": str(found), "bytes": found.stat().st_size, "missing": ""}
     sentence = f"there is no weights file {source.file}" if source.file else missing(source.name, source.repository)
@@ -78,9 +92,9 @@ def _source(rest: str) -> Source:
     """What `rest` means, without building it. Raises ConfigError."""
     if rest.startswith(HUB):
         return _described(rest)
-    model, at, file = rest.partition("@")
+    model, file, adapter = sources(rest)
     architecture, _, tag = model.partition("/")
-    if not at and not tag:
+    if not file and not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) if _known(architecture) else ""
         raise ConfigError(
             f"open_clip:{rest} names no weights; write open_clip:{architecture}/TAG with one of {tags or 'none'}; or "
@@ -92,8 +106,8 @@ def _source(rest: str) -> Source:
         hint = f"did you mean {' or '.join(close)}?" if close else "open_clip.list_models() lists them"
         raise ConfigError(f"open_clip {open_clip.__version__} builds no model {architecture!r}; {hint}")
     _refuse_foreign(config, f"open_clip:{architecture}")
-    if at:
-        return Source(f"open_clip:{architecture}", config, *_usual(), file=file)
+    if file:
+        return Source(f"open_clip:{architecture}", config, *_usual(), file=file, adapter=adapter)
     told = open_clip.get_pretrained_cfg(architecture, tag)
     if not told:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(architecture))
@@ -108,7 +122,7 @@ def _source(rest: str) -> Source:
             f"open_clip:{architecture}@FILE"
         )
     usual = _usual()
-    return Source(name, config, told.get("mean") or usual[0], told.get("std") or usual[1], repository)
+    return Source(name, config, told.get("mean") or usual[0], told.get("std") or usual[1], repository, adapter=adapter)
 
 
 def _described(rest: str) -> Source:
@@ -150,11 +164,34 @@ def _refuse_foreign(config: dict[str, Any], name: str) -> None:
         raise ConfigError(f"{name} is not a plain CLIP of two transformers: {reason}; choose one like ViT-B-16")
 
 
-def _load(clip: Any, source: Source) -> None:
+def _load(clip: Any, source: Source) -> list[str]:
+    """Fill the model; what was done, a sentence each. Raises ConfigError."""
     file = Path(source.file) if source.file else from_hub(source.name, source.repository, CLIP_FILES)
-    read_weights(file)  # says in a sentence what cannot be read
-    try:
-        load_checkpoint(clip, str(file), strict=True, weights_only=True)
+    weights = read_weights(file)
+    wanted = list(clip.state_dict())
+    if is_hf_clip(weights.tensors):
+        weights = converted(weights)
+    else:
+        weights = without_prefix(weights, wanted)
+    try:  # open_clip's own: other releases' layouts, position embeddings of another size
+        tensors = dict(convert_state_dict(clip, weights.tensors))
+        before = {name: tensors[name].shape for name in tensors if name.endswith("positional_embedding")}
+        for name in ("logit_scale", "logit_bias"):
+            own = getattr(clip, name, None)
+            if name in tensors and own is not None:
+                tensors[name] = tensors[name].reshape(own.shape)
+        resize_pos_embed(tensors, clip)
+        resize_text_pos_embed(tensors, clip)
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise ConfigError(f"the weights {file} do not fit {source.name}: {why}") from error
+    notes = [
+        f"{name} resampled from {shape[0]} to {tensors[name].shape[0]} places"
+        for name, shape in before.items()
+        if tensors[name].shape != shape
+    ]
+    try:
+        done = fill(clip, replace(weights, tensors=tensors), ("logit_bias", "attn_mask", *SIZES))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("do not fit the model", f"do not fit {source.name}")) from error
+    return [*done, *notes]

@@ -4,6 +4,8 @@
     timm:vit_base_patch16_224.augreg_in21k          of that tag
     timm:vit_base_patch16_224@/path/x.safetensors   from a file
     timm:vit_base_patch16_224@random                untrained, always the same: for speed and for tests
+    timm:vit_base_patch16_224@FILE@/path/adapter    the same with a LoRA adapter of PEFT merged in; without FILE, or
+                                                    with random, on those weights
 
 R. Wightman. PyTorch Image Models. https://github.com/huggingface/pytorch-image-models
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +24,10 @@ from timm.data import resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
+from cl_core.backbones.adapters import merge
 from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.vit import ViTBackbone
-from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights
+from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights, sources, without_prefix
 from cl_core.config import ConfigError, Preprocessing
 from cl_core.hf_cache import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
 
@@ -33,7 +37,7 @@ LEFT_OVER = ("head.", "head_dist.", "fc_norm.", "norm.", "mask_token")  # of a c
 def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
     """The backbone `timm:rest`. `weights=False` builds it on torch's meta device: sizes without memory. Raises
     ConfigError in one sentence."""
-    name, _, file = rest.partition("@")
+    name, file, adapter = sources(rest)
     _refuse_unknown(name)
     vit = _architecture(name, weights)
     described = resolve_model_data_config(vit)
@@ -43,17 +47,21 @@ def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
     preparation = Preprocessing(height, tuple(described["mean"]), tuple(described["std"]))
     backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # refuses what is not plain, before weights are read
     if weights and file != UNTRAINED:
-        _load(backbone.vit, name, file)
+        backbone.notes += _load(backbone.vit, name, file)
+    if weights and adapter:
+        backbone.notes += merge(backbone.vit, Path(adapter))
     return backbone
 
 
 def plan(rest: str) -> dict[str, Any]:
-    """Sizes of `timm:rest`, and where its weights are (`file`) or what is missing (`missing`). Raises ConfigError."""
-    sizes = timm_vit(rest, weights=False).describe()
-    name, _, file = rest.partition("@")
+    """Sizes of `timm:rest`, and where its weights are (`file`) or what is missing (`missing`). Weights of your own are
+    read, so that what was made of them is said (`notes`). Raises ConfigError."""
+    name, file, adapter = sources(rest)
+    found = Path(file) if file else _at_hand(name)
+    own = file == UNTRAINED or (found is not None and found.is_file())
+    sizes = timm_vit(rest, weights=own and bool(adapter or file not in ("", UNTRAINED))).describe()
     if file == UNTRAINED:
         return {**sizes, "file": "", "missing": ""}
-    found = Path(file) if file else _at_hand(name)
     if found is not None and found.is_file():
         return {**sizes, "file": str(found), "bytes": found.stat().st_size, "missing": ""}
     return {**sizes, "file": "", "missing": f"there is no weights file {file}" if file else _missing(name)}
@@ -80,7 +88,7 @@ def _architecture(name: str, weights: bool) -> nn.Module:
         raise ConfigError(f"timm cannot build {name!r}: {(str(error).splitlines() or [repr(error)])[0]}") from error
 
 
-def _load(vit: VisionTransformer, name: str, file: str) -> None:
+def _load(vit: VisionTransformer, name: str, file: str) -> list[str]:
     found = Path(file) if file else _at_hand(name)
     if found is None:
         described = cast(Mapping[str, Any], vit.pretrained_cfg)
@@ -88,13 +96,18 @@ def _load(vit: VisionTransformer, name: str, file: str) -> None:
         if not repository:
             raise ConfigError(_missing(name))
         found = from_hub(f"timm:{name}", repository, _files(described))
-    tensors = read_weights(found)
+    wanted = list(vit.state_dict())
+    weights = without_prefix(read_weights(found), wanted)
+    before = weights.tensors.get("pos_embed")
     try:  # timm's own: renames other releases' layouts, fits position embeddings to another size
-        tensors = checkpoint_filter_fn(tensors, vit)
+        weights = replace(weights, tensors=dict(checkpoint_filter_fn(weights.tensors, vit)))
     except Exception as error:
         raise ConfigError(f"the weights {found} do not fit timm:{name}: {error!r}") from error
-    kept = {key for key in vit.state_dict()}
-    fill(vit, tensors, [key for key in LEFT_OVER if not any(k.startswith(key) for k in kept)], str(found))
+    after = weights.tensors.get("pos_embed")
+    if before is not None and after is not None and before.shape != after.shape:
+        places = " to ".join(str(t.shape[-2]) for t in (before, after))
+        weights.notes.append(f"position embedding resampled from {places} tokens")
+    return fill(vit, weights, [key for key in LEFT_OVER if not any(k.startswith(key) for k in wanted)])
 
 
 def _files(described: Any) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "turn": ("cl_core.cli.changes", "change a live setting of a running run, from its next step on"),
     "fork": ("cl_core.cli.changes", "go on from between two tasks of a run with other settings, as a new run"),
     "whatif": ("cl_core.cli.whatif", "what another threshold would have left free and let through, without training"),
+    "why": ("cl_core.cli.why", "why a task was forgotten: its fall split into parts that add up"),
     "import": ("cl_core.cli.import_", "results of another program as an ordinary run"),
     "report": ("cl_core.cli.export", "a run as one HTML file: figures, numbers, settings"),
     "export": ("cl_core.cli.export", "a run's numbers as CSV and arrays, its report, its figures; or as a recording"),

@@ -85,7 +85,7 @@ def _sizes(name: str, download: bool = False) -> dict[str, Any]:
 
 def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
-    from cl_core.factory import check  # brings torch, which listings do without
+    from cl_core.factory import check, companion_of  # brings torch, which listings do without
 
     method, entry = lookup(METHODS, arguments.method, "method")
     config = replace(starting_point(method, backbone), backbone=backbone).with_overrides(arguments.set)
@@ -93,7 +93,7 @@ def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "facts": imported(entry.holds) if entry.holds else None,
         "settings": vars(settings),
-        "companion": _sizes(settings.companion) if kind.companion else None,
+        "companion": _sizes(beside) if (beside := companion_of(kind, settings)) else None,
     }
 
 
@@ -106,6 +106,7 @@ def _backbone_lines(record: dict[str, Any]) -> list[str]:
         or (
             f"weights: {record['file']} ({record['bytes'] / 1e6:.0f} MB)" if record.get("file") else "nothing to fetch"
         ),
+        *(f"note: {line}" for line in record.get("notes", ())),
     ]
 
 
@@ -128,7 +129,13 @@ def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
         | ({"pictures": _samples(t, samples, whole.training)} if samples and t.index < SAMPLED_TASKS else {})
         for t in stream
     ]
-    return {"name": name, "scenario": stream.scenario, "tasks": tasks, "skipped": list(stream.skipped)}
+    return {
+        "name": name,
+        "scenario": stream.scenario,
+        "tasks": tasks,
+        "notes": list(stream.notes),
+        "skipped": list(stream.skipped),
+    }
 
 
 def _sampled(config: StreamConfig, samples: int) -> StreamConfig:
@@ -171,6 +178,7 @@ def _stream_lines(record: dict[str, Any]) -> list[str]:
     for task in record["tasks"]:
         classes = ", ".join(task["classes"][:8]) + (", …" if len(task["classes"]) > 8 else "")
         lines.append(f"{task['name']}: {task['train']} training and {task['test']} test pictures; {classes}")
+    lines += [f"note: {line}" for line in record["notes"]]
     lines += [f"left out: {line}" for line in record["skipped"][:20]]
     if len(record["skipped"]) > 20:
         lines.append(f"and {len(record['skipped']) - 20} more left out")

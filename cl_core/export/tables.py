@@ -25,15 +25,19 @@ from cl_core.events import (
     Event,
     FeaturesCompared,
     ForwardTransferMeasured,
+    ImagesClassified,
+    ImagesStored,
     InputsSurveyed,
     IntraClassMeasured,
     KeysMoved,
     KnobTurned,
     MixtureFitted,
     ModalityGapMeasured,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
     PromptsDrifted,
+    RefitMeasured,
     ResidualMeasured,
     RunStarted,
     SelectionMeasured,
@@ -147,12 +151,14 @@ def _field(name: str, value: Any) -> Row:
 def _accuracy(events: Events) -> Iterable[Row]:
     plans = events.get(RunStarted, ())
     tasks = plans[-1].tasks if plans else []
-    for event in events[AccuracyMeasured]:
+    rows = [(event.readout, event) for event in events[AccuracyMeasured]]
+    rows += [("refitted head", event) for event in events.get(RefitMeasured, ())]
+    for readout, event in rows:
         for j, percent in enumerate(event.row):
             if percent is not None:
                 told = tasks[j] if j < len(tasks) else {}
                 yield {
-                    "readout": event.readout,
+                    "readout": readout,
                     "after_task": event.clock.task + 1,
                     "evaluated_task": j + 1,
                     "evaluated_name": told.get("name", ""),
@@ -187,6 +193,32 @@ def _predictions(events: Events) -> Iterable[Row]:
                 "predicted_name": name(int(predicted)),
                 "margin": margin,
             }
+
+
+def _answers(events: Events) -> Iterable[Row]:
+    """A row an image, moment and readout; images as numbered among the task's test images."""
+    names, stored = class_names(events), {event.clock.task: event for event in events.get(ImagesStored, ())}
+
+    def name(k: int) -> str:
+        return names[k] if 0 <= k < len(names) else ""
+
+    for event in events[ImagesClassified]:
+        images = stored.get(event.evaluated)
+        if images is None:
+            continue
+        head = {"task": event.clock.task + 1, "evaluated_task": event.evaluated + 1}
+        for readout, predicted, margins in zip(event.readouts, event.predicted, event.margins, strict=True):
+            for row, true, said, margin in zip(images.rows, images.labels, predicted, margins, strict=False):
+                yield {
+                    **head,
+                    "image": int(row) + 1,
+                    "readout": readout,
+                    "true_class": int(true) + 1,
+                    "true_name": name(int(true)),
+                    "predicted_class": int(said) + 1,
+                    "predicted_name": name(int(said)),
+                    "margin": margin,
+                }
 
 
 def _prompts(events: Events) -> Iterable[Row]:
@@ -236,7 +268,23 @@ def _rehearsal(events: Events) -> Iterable[Row]:
             yield {**head, "similarity": similarity, "positive": positive}
 
 
+def _classes(events: Events) -> Iterable[Row]:
+    number = 0
+    if not events.get(AccuracyMeasured):  # a plan alone is no measurement
+        return
+    for index, task in enumerate(events[RunStarted][-1].tasks):
+        for name in task.get("classes", ()):
+            number += 1
+            yield {"class": number, "name": name, "task": index + 1, "task_name": task.get("name", "")}
+
+
 LISTINGS: tuple[Listing, ...] = (
+    Listing(
+        "classes.csv",
+        RunStarted,
+        "every class by the number under which other files know it, in order of arrival, and its task",
+        rows=_classes,
+    ),
     Listing(
         "accuracy.csv",
         AccuracyMeasured,
@@ -256,6 +304,13 @@ LISTINGS: tuple[Listing, ...] = (
         rows=_predictions,
     ),
     Listing(
+        "image_answers.csv",
+        ImagesClassified,
+        "what every readout answered for each stored test image after each task (0: before training), and by what "
+        "margin",
+        rows=_answers,
+    ),
+    Listing(
         "steps.csv",
         StepEnded,
         "every optimiser step: losses, learning rates, size of the step before and after projection",
@@ -264,6 +319,13 @@ LISTINGS: tuple[Listing, ...] = (
     ),
     Listing(
         "epochs.csv", EpochEnded, "means over each epoch", ("losses", "batch_accuracy"), clock=("task", "epoch", "step")
+    ),
+    Listing(
+        "old_tasks.csv",
+        OldTasksMeasured,
+        "a few images of earlier tasks right after steps of new ones",
+        ("images", "accuracy", "loss", "every"),
+        clock=("task", "epoch", "step"),
     ),
     Listing("tasks.csv", TaskEnded, "time and memory of each task", ("seconds", "kept_bytes")),
     Listing("stages.csv", StageEnded, "losses of stages outside the optimiser steps", rows=_stages),

@@ -1,4 +1,4 @@
-"""A run's curves in the files of other tools: TensorBoard, W&B offline, a CSV as trackio imports it.
+"""A run's curves in the files of other tools: TensorBoard, W&B offline, MLflow's files, a CSV as trackio imports it.
 
 Names: loss/PART, learning_rate/GROUP at every optimiser step; accuracy/READOUT/taskJ and the measures so far after each
 task. Steps count from 1 over the whole run; a run without steps (imported results) counts tasks. Accuracies are in
@@ -8,9 +8,11 @@ percent.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,6 +23,7 @@ from cl_core.interop.records import event_record, field, wandb_file
 from cl_core.store import RunFolder, RunReader
 from cl_core.summary import headline_readout, matrix_of, measures
 
+MLFLOW_MOST = 6000  # characters of a parameter
 SHOWN = (
     "final_average_accuracy",
     "average_incremental_accuracy",
@@ -121,7 +124,55 @@ def trackio(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     yield "trackio.csv", out.getvalue().encode()
 
 
+def mlflow(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
+    """MLflow's layout of files: EXPERIMENT/RUN/metrics/NAME, a line `milliseconds value step` a point.
+
+    Name the folder to MLflow as `file:///…` (newer ones want MLFLOW_ALLOW_FILE_STORE=true, or `mlflow
+    migrate-filestore` to a database). Identifiers follow from the run's name, so that an export again is the same run.
+    """
+    name, config, values = folder.path.resolve().name, folder.config(), scalars(folder)
+    experiment = str(int.from_bytes(hashlib.sha256(b"plastiscope").digest()[:7], "big")).zfill(18)[:18]
+    run = hashlib.sha256(name.encode()).hexdigest()[:32]
+    first, last = (int(1000 * (values[place].time if values else 0.0)) for place in (0, -1))
+    place = f"{experiment}/{run}"
+    yield f"{experiment}/meta.yaml", _yaml(
+        artifact_location=f"mlflow-artifacts:/{experiment}", creation_time=first, experiment_id=experiment,
+        last_update_time=last, lifecycle_stage="active", name="plastiscope",
+    )  # fmt: skip
+    yield f"{place}/meta.yaml", _yaml(
+        artifact_uri=f"mlflow-artifacts:/{place}/artifacts", end_time=last, entry_point_name="",
+        experiment_id=experiment,
+        lifecycle_stage="active", run_id=run, run_name=name, source_name="", source_type=4, source_version="",
+        start_time=first, status=3, tags=[], user_id="plastiscope",
+    )  # fmt: skip
+    yield f"{place}/tags/mlflow.runName", name.encode()
+    # MLflow takes a folder without artifacts for no run.
+    yield f"{place}/artifacts/config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode()
+    settings = {**config.settings, "method": config.method, "backbone": config.backbone, "stream": config.stream}
+    for key, told in settings.items():
+        text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+        yield f"{place}/params/{_plain(key)}", text[:MLFLOW_MOST].encode()
+    lines: dict[str, list[str]] = {}
+    for value in values:
+        lines.setdefault(_plain(value.name), []).append(f"{int(1000 * value.time)} {value.value!r} {value.step}")
+    for metric, points in lines.items():
+        yield f"{place}/metrics/{metric}", ("\n".join(points) + "\n").encode()
+
+
+def _yaml(**values: object) -> bytes:
+    """A flat table; JSON's texts, numbers and lists are YAML as well."""
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(values.items()))
+    return "".join(lines).encode()
+
+
+def _plain(name: str) -> str:
+    """A name as MLflow takes it: letters, digits, _ - . / and space, and no way out of its folder."""
+    kept = re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)
+    return "/".join(part for part in kept.split("/") if part.strip(". ")) or "_"
+
+
 TRACKERS: dict[str, Callable[[RunFolder], Iterator[tuple[str, bytes]]]] = {
+    "mlflow": mlflow,
     "tensorboard": tensorboard,
     "trackio": trackio,
     "wandb": wandb,

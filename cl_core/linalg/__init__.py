@@ -11,10 +11,8 @@ from cl_core.linalg.conceptors import (
     conceptor_or,
     fitted_aperture,
     significant,
-    with_aperture,
 )
 from cl_core.linalg.moments import (
-    SecondMoment,
     gram,
     gram_per_head,
     pulled_back_moment,
@@ -22,7 +20,6 @@ from cl_core.linalg.moments import (
     unit_norm,
 )
 from cl_core.linalg.nullspace import (
-    absolute_leak,
     blended_projector,
     condition_residual,
     isotropic_residual,
@@ -34,16 +31,11 @@ from cl_core.linalg.nullspace import (
 )
 from cl_core.linalg.orthogonal import orthonormal_beside, orthonormality_loss
 from cl_core.linalg.spectra import (
-    cut_gap,
     effective_rank,
     eigenbasis,
-    elbow_curvature,
-    elbow_margin,
     elbow_nullity,
     energy_nullity,
     energy_rank,
-    multiple_nullity,
-    participation_ratio,
     protected_energy,
     smoothed,
     spectrum,
@@ -52,9 +44,9 @@ from cl_core.linalg.spectra import (
 from cl_core.linalg.splitlora_cut import splitting_costs, splitting_cut
 from cl_core.linalg.subspaces import (
     absorb,
+    added_directions,
     allocation_projector,
     core_space,
-    leading_directions,
     principal_angles,
     random_projector,
     space_shares,
@@ -63,11 +55,10 @@ from cl_core.linalg.subspaces import (
 from cl_core.linalg.weights import SingularDirections, WeightSplit, singular_directions, weight_split
 
 __all__ = [
-    "SecondMoment",
     "SingularDirections",
     "WeightSplit",
-    "absolute_leak",
     "absorb",
+    "added_directions",
     "allocation_projector",
     "blended_projector",
     "capacity",
@@ -77,11 +68,8 @@ __all__ = [
     "conceptor_or",
     "condition_residual",
     "core_space",
-    "cut_gap",
     "effective_rank",
     "eigenbasis",
-    "elbow_curvature",
-    "elbow_margin",
     "elbow_nullity",
     "energy_nullity",
     "energy_rank",
@@ -89,12 +77,9 @@ __all__ = [
     "gram",
     "gram_per_head",
     "isotropic_residual",
-    "leading_directions",
-    "multiple_nullity",
     "null_projector",
     "orthonormal_beside",
     "orthonormality_loss",
-    "participation_ratio",
     "principal_angles",
     "projector_gains",
     "protected_energy",
@@ -115,5 +100,4 @@ __all__ = [
     "tail_projector",
     "unit_norm",
     "weight_split",
-    "with_aperture",
 ]

@@ -4,16 +4,10 @@ Shapes: n rows (samples, tokens), d features, H heads, D model width, B images, 
 Units: squared activations. Moments are uncentred: the mean is not removed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from cl_core.linalg.validation import floating, symmetric
-
-Weighting = Literal["batches", "images"]
+from cl_core.linalg.validation import floating
 
 
 def gram(rows: Tensor) -> Tensor:
@@ -130,58 +124,3 @@ def unit_norm(moment: Tensor) -> Tensor:
     """
     norm = torch.linalg.matrix_norm(floating(moment, "moment"), keepdim=True)
     return moment / torch.where(norm > 0, norm, torch.ones_like(norm))
-
-
-@dataclass
-class SecondMoment:
-    """A running sum of second moments in float64: memory does not grow with what is seen.
-
-        weighting "batches":  total = Σ_b C_b        each mini-batch's mean counts once, however short
-        weighting "images":   total = Σ_b k_b C_b    each of the k_b images of a batch counts once
-
-    The first is what the official NSP² code does, the second what its paper writes; with equal batches they differ by a
-    factor only, which no projector sees. The totals of several tasks may simply be added.
-
-    Fields: total [..., d, d] float64; weight Σ 1 or Σ k_b; weighting as above. All three together are the whole state.
-    """
-
-    total: Tensor
-    weight: float = 0.0
-    weighting: Weighting = "batches"
-
-    def __post_init__(self) -> None:
-        if self.weighting not in ("batches", "images"):
-            raise ValueError(f"unknown weighting '{self.weighting}'; known: batches, images")
-        self.total = symmetric(self.total, "total")
-
-    @classmethod
-    def zeros(
-        cls,
-        width: int,
-        *,
-        leading: Sequence[int] = (),
-        weighting: Weighting = "batches",
-        device: torch.device | str | None = None,
-    ) -> "SecondMoment":
-        """An empty sum for moments [*leading, width, width]."""
-        return cls(torch.zeros(*leading, width, width, dtype=torch.float64, device=device), 0.0, weighting)
-
-    def add(self, moment: Tensor, *, images: int = 1) -> None:
-        """Take in one batch's mean second moment [..., d, d], measured on `images` images."""
-        if floating(moment, "moment").shape != self.total.shape:
-            raise ValueError(f"moment must be {list(self.total.shape)} like the sum, got {list(moment.shape)}")
-        if images < 1:
-            raise ValueError(f"images must be at least 1, got {images}; skip empty batches")
-        share = 1.0 if self.weighting == "batches" else float(images)
-        self.total = self.total + share * moment.to(self.total)
-        self.weight += share
-
-    def add_rows(self, rows: Tensor, *, images: int = 1) -> None:
-        """Take in one batch's rows [..., n, d]: `add(second_moment(rows))`."""
-        self.add(second_moment(rows), images=images)
-
-    def mean(self) -> Tensor:
-        """total / weight: [..., d, d] in squared activation units, comparable between tasks of different length."""
-        if self.weight == 0:
-            raise ValueError("the mean of no batches is undefined; add a batch first")
-        return self.total / self.weight

@@ -206,19 +206,6 @@ def isotropic_residual(moment: Tensor, *, top: Tensor | None = None) -> Tensor:
     return (mean / (spectrum(matrix)[..., 0] if top is None else top.double())).sqrt().to(moment.dtype)
 
 
-def absolute_leak(update: Tensor, moment: Tensor) -> Tensor:
-    """What an update changes in past tasks' products: size and direction together.
-
-        √ tr(Δ C Δᵀ) = √ mean_rows ‖Δ x‖²   if C is the mean of x xᵀ
-
-    Args, raises: as `condition_residual`.
-
-    Returns:
-        [...] in activation units times update units, the update's dtype.
-    """
-    return _seen_energy(update, moment).sqrt().to(update.dtype)
-
-
 def _seen_energy(update: Tensor, moment: Tensor) -> Tensor:
     delta, matrix = floating(update, "update").double(), symmetric(moment)
     if delta.ndim < 2 or delta.shape[-1] != matrix.shape[-1]:

@@ -98,32 +98,12 @@ def smoothed(values: Tensor, *, sigma: float = SMOOTHING_SIGMA, truncate: float 
     return total.to(values.dtype)
 
 
-def elbow_curvature(spectrum: Tensor) -> Tensor:
-    """Second difference whose maximum is the elbow of a spectrum.
-
-        s = λ                       if n < 128,   e = 0
-        s = λ smoothed, σ = 10      otherwise,    e = ⌊0.03·n/2⌋
-        w_c = s_{c−1} − 2 s_c + s_{c+1},     1+e ≤ c ≤ n−2−e
-
-    Args:
-        spectrum: [..., n] descending eigenvalues, n ≥ 3.
-
-    Returns:
-        [..., n] in the spectrum's units and dtype, aligned with it; NaN at the ends that the rule leaves out.
-
-    Raises:
-        TypeError: if the spectrum is not a floating-point tensor.
-        ValueError: if n < 3, or the spectrum rises or is not finite.
-
-    Reference: official code of Lu et al., NeurIPS 2024, arXiv:2406.05658 (the paper neither smooths nor trims).
-    """
-    return _curvature(descending(spectrum)).to(spectrum.dtype)
-
-
 def elbow_nullity(spectrum: Tensor) -> int | Tensor:
     """How many directions the adaptive rule calls free: those from the elbow of the spectrum on, the elbow included.
 
-        c* = first maximiser of `elbow_curvature`
+        s = λ                       if n < 128,   e = 0
+        s = λ smoothed, σ = 10      otherwise,    e = ⌊0.03·n/2⌋
+        c* = first maximiser of s_{c−1} − 2 s_c + s_{c+1},     1+e ≤ c ≤ n−2−e
         c* = largest i with λ_i ≥ λ_{c*}          only moves if raw eigenvalues tie exactly
         R  = n − c*
 
@@ -138,56 +118,12 @@ def elbow_nullity(spectrum: Tensor) -> int | Tensor:
         TypeError: if the spectrum is not a floating-point tensor.
         ValueError: if n < 3, or the spectrum rises or is not finite.
 
-    Reference: official code of Lu et al., NeurIPS 2024, arXiv:2406.05658.
+    Reference: official code of Lu et al., NeurIPS 2024, arXiv:2406.05658 (the paper neither smooths nor trims).
     """
     values = descending(spectrum)
     cut = torch.nan_to_num(_curvature(values), nan=-math.inf).argmax(dim=-1, keepdim=True)
     level = torch.take_along_dim(values, cut, dim=-1)
     return as_count((values < level).sum(dim=-1) + 1)
-
-
-def elbow_margin(spectrum: Tensor) -> Tensor:
-    """How clearly the elbow wins over the runner-up; near 0 the nullity may flip with the next batch.
-
-        m = (w_best − w_second) / |w_best|
-
-    Args:
-        spectrum: [..., n] descending eigenvalues, n ≥ 3.
-
-    Returns:
-        [...] dimensionless, ≥ 0; NaN where only one position is in question (n = 3), 0 where nothing bends.
-
-    Raises:
-        TypeError, ValueError: as `elbow_curvature`.
-    """
-    values = descending(spectrum)
-    curvature = torch.nan_to_num(_curvature(values), nan=-math.inf)
-    best, second = curvature.topk(2, dim=-1).values.unbind(-1)
-    margin = (best - second) / torch.where(best == 0, torch.ones_like(best), best.abs())
-    return torch.where(second.isinf(), torch.nan, margin).to(spectrum.dtype)
-
-
-def cut_gap(spectrum: Tensor, nullity: int | Tensor) -> Tensor:
-    """Drop of the spectrum at the cut; below 1e-4 the projector is ill-conditioned: do not compare its entries.
-
-        g = (λ_{c−1} − λ_c) / λ_0,   c = n − nullity
-
-    Args:
-        spectrum: [..., n] descending eigenvalues.
-        nullity: free directions, [...] or one number.
-
-    Returns:
-        [...] dimensionless in [0, 1]; NaN where there is no cut (nullity 0 or n) or no energy.
-
-    Raises:
-        TypeError, ValueError: as `elbow_curvature`; nullity outside [0, n].
-    """
-    values = descending(spectrum)
-    cut = values.shape[-1] - _nullity_of(values, nullity)
-    inside = (cut > 0) & (cut < values.shape[-1])
-    place = torch.where(inside, cut, 1)[..., None].clamp(max=values.shape[-1] - 1)
-    drop = torch.take_along_dim(values, (place - 1).clamp(min=0), -1) - torch.take_along_dim(values, place, -1)
-    return torch.where(inside, drop[..., 0] / values[..., 0], torch.nan).to(spectrum.dtype)
 
 
 def energy_rank(spectrum: Tensor, energy: float) -> int | Tensor:
@@ -225,34 +161,6 @@ def energy_nullity(spectrum: Tensor, energy: float) -> int | Tensor:
     """
     rank = energy_rank(spectrum, energy)
     return spectrum.shape[-1] - rank
-
-
-def multiple_nullity(spectrum: Tensor, multiple: float, *, floor: float = 1e-10) -> int | Tensor:
-    """Directions whose eigenvalue is at most `multiple` times the smallest one.
-
-        R = #{ i : λ_i ≤ a · max(λ_{n−1}, floor · λ_0) }
-
-    The floor is ours: a smallest eigenvalue at rounding level would otherwise keep only numerical noise.
-
-    Args:
-        spectrum: [..., n] descending eigenvalues of a second moment.
-        multiple: a ≥ 1.
-        floor: share of the largest eigenvalue taken for zero, in [0, 1]; 0 is the published rule.
-
-    Returns:
-        A count in [1, n]: a Python int for one spectrum, int64 [...] for a batch.
-
-    Raises:
-        TypeError: if the spectrum is not a floating-point tensor.
-        ValueError: if multiple < 1, floor lies outside [0, 1], or the spectrum rises or is not finite.
-
-    Reference: Wang et al., Training Networks in Null Space of Feature Covariance for Continual Learning, CVPR 2021.
-    """
-    if not multiple >= 1:
-        raise ValueError(f"multiple must be at least 1, got {multiple:g}")
-    values = descending(spectrum).clamp(min=0)
-    smallest = torch.maximum(values[..., -1:], share(floor, "floor") * values[..., :1])
-    return as_count((values <= multiple * smallest).sum(dim=-1))
 
 
 def tail_energy_cut(spectrum: Tensor, rho: float) -> int | Tensor:
@@ -331,19 +239,6 @@ def effective_rank(spectrum: Tensor) -> Tensor:
     """
     part = _parts(spectrum)
     return torch.exp(-torch.special.xlogy(part, part).sum(dim=-1)).to(spectrum.dtype)
-
-
-def participation_ratio(spectrum: Tensor) -> Tensor:
-    """Number of directions in use, by concentration; never above `effective_rank`.
-
-        (Σ λ)² / Σ λ² = 1 / Σ p_i²
-
-    Args, raises: as `effective_rank`.
-
-    Returns:
-        [...] dimensionless in [1, n], the spectrum's dtype; NaN where all values are 0.
-    """
-    return (1 / _parts(spectrum).square().sum(dim=-1)).to(spectrum.dtype)
 
 
 def _parts(spectrum: Tensor) -> Tensor:

@@ -14,9 +14,11 @@ from cl_core.methods.method import Method
 from cl_core.observers.class_features import AddsResiduals, ClassFeatures
 from cl_core.observers.forward_transfer import ForwardProbe
 from cl_core.observers.gap import ModalityGap
+from cl_core.observers.image_answers import ImageAnswers
 from cl_core.observers.input_spectra import InputSpectra, ProjectsInputs
 from cl_core.observers.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra
 from cl_core.observers.observer import Observer, Observers
+from cl_core.observers.old_tasks import OldTasks
 from cl_core.observers.probe import Probe
 from cl_core.observers.prompt_spectra import HasDeepPrompts, PromptDrift, PromptSpectra
 from cl_core.observers.selection import PoolSelection
@@ -34,9 +36,18 @@ def chosen_observers(
     probes: dict[int, Split],
     portioned: Callable[[Callable[[], Any]], Any],
     test_batches: Callable[[int], Iterable[Batch]],
+    followed: dict[int, Tensor],
+    plan: Callable[[], tuple[int, int, int]],
+    others: Iterable[Observer] = (),
 ) -> Observers:
-    """In the order in which their events are said. `probes`: task → its probe images."""
+    """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
+    test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a step;
+    `others`: those of plug-ins."""
     found: list[Observer] = []
+    if followed:
+        found.append(ImageAnswers(followed))
+    if settings.within:
+        found.append(OldTasks(settings.within, plan))
     if settings.drift:
         found.append(PromptDrift())
     if settings.attention:
@@ -54,7 +65,7 @@ def chosen_observers(
         found += _spectra(method, backbone)
     if settings.weights:
         found.append(WeightWatch())
-    return Observers(found)
+    return Observers([*found, *others])
 
 
 def _spectra(method: Method, backbone: Backbone) -> list[Observer]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 SHRINKAGE = 1e-2  # share of the mean variance added on the diagonal; d = 192 from ~260 images a task
+REFIT_SHRINKAGE = 0.1  # of a readout fitted to one task alone, which has little more images than dimensions
 
 
 class ClassStatistics(nn.Module):
@@ -50,15 +51,22 @@ class ClassStatistics(nn.Module):
             self.means[label] += shift * (count / total)
             self.counts[label] = total
 
-    def classifier(self) -> Callable[..., Tensor]:
+    @torch.no_grad()
+    def include(self, part: ClassStatistics, start: int) -> None:
+        """Take in the statistics of classes that are new here: those of `part`, whose first one is class `start`."""
+        stop = start + len(part.counts)
+        self.counts[start:stop], self.means[start:stop] = part.counts, part.means
+        self.scatter += part.scatter
+
+    def classifier(self, shrinkage: float = SHRINKAGE) -> Callable[..., Tensor]:
         """Of features [B, d], and of `classes` or all, the scores [B, C]; classes without images score −∞. Solved once,
         for the statistics as they are. Raises ValueError before anything was added."""
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]
         within = self.scatter / self.counts.sum()
-        covariance = (1 - SHRINKAGE) * within
-        covariance.diagonal().add_(SHRINKAGE * within.trace() / width + 1e-12)
+        covariance = (1 - shrinkage) * within
+        covariance.diagonal().add_(shrinkage * within.trace() / width + 1e-12)
         weights = torch.linalg.solve(covariance, self.means.mT)  # [d, C]
         offsets, unseen = 0.5 * (self.means.mT * weights).sum(dim=0), self.counts == 0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,17 @@ from cl_core.linalg.validation import asked_together
 from cl_core.methods.method import Method
 from cl_core.streams.stream import Batch, TaskStream
 
+if TYPE_CHECKING:
+    from cl_core.observers.image_answers import Answers
+
 Kind = TypeVar("Kind", bound="Observer")
 
 
 @dataclass(frozen=True)
 class View:
     """What an observer may look at. `learned`: tasks of the stream trained so far; `rivals(task)`: the classes that
-    compete for its images; `due`: whether a look at probe images falls on this epoch's end."""
+    compete for its images; `due`: whether a look at probe images falls on this epoch's end; `answers`: task → what the
+    evaluation pass just before has heard of its followed test images."""
 
     method: Method
     backbone: Backbone
@@ -37,6 +41,7 @@ class View:
     learned: Sequence[int]
     rivals: Callable[[int], range]
     due: bool = False
+    answers: Mapping[int, Answers] = field(default_factory=dict)
 
 
 class Observer:

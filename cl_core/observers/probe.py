@@ -10,6 +10,10 @@ references. Later the same images are measured twice:
     output drift    = ‖F_now − F_then‖_F / ‖F_then‖_F  per block,  feature drift = mean(1 − cos)
 
 Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
+
+What is kept of a task is bounded. Above `LEAN` bytes (ViT-B/16: 224 MB) references are rounded to 16 bits and attention
+is kept of `QUERIES` evenly spaced queries, the class token first; what is compared with them is rounded and chosen
+likewise, so that nothing moved still means zero.
 """
 
 from __future__ import annotations
@@ -22,13 +26,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import ModelEdit
+from cl_core.backbones.io_types import AS_IT_IS, ModelEdit
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 from cl_core.methods.parts.event_values import array, number
-from cl_core.observers.landing import copied
+from cl_core.observers.image_answers import margins
 from cl_core.observers.observer import Observer, View
 
 _KINDS = ("input", "attention", "output")
+LEAN = 48 * 2**20  # bytes of a task's references up to which they are kept whole
+QUERIES = 48
+AT_ONCE = 2**30  # bytes of activations looked at together: as much for fifty tasks as for five
 
 
 class Probe(Observer):
@@ -44,14 +51,21 @@ class Probe(Observer):
         self.images, self.labels, self.ids = images, labels, ids
         self.taps_of_blocks = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
         self._then: dict[int, dict[str, Tensor]] = {}  # task → kind → activations when it had been learned
+        sizes = backbone.describe()
+        channels = 2 * sizes["width"] + sizes["heads"] * sizes["tokens"]
+        self._bytes = 4 * sizes["depth"] * sizes["tokens"] * channels  # of one image's activations, about
 
     def measured(self) -> list[int]:
         """Tasks with a reference."""
         return sorted(self._then)
 
     def reference(self, task: int) -> dict[str, Tensor]:
-        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned."""
-        return self._then[task]
+        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned; of
+        "attention" as many queries as are kept."""
+        then = dict(self._then[task])
+        if "last" in then:
+            then["output"] = torch.cat([then["input"][1:], then.pop("last")])
+        return then
 
     def references(self) -> dict[str, dict[str, Tensor]]:
         return {f"task-{task}": then for task, then in self._then.items()}
@@ -71,10 +85,20 @@ class Probe(Observer):
     def compare(
         self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock, rivals: Callable[[int], range]
     ) -> list[Event]:
-        """Look at the probe images of `tasks` now, in one batch; a task's first look becomes its reference.
-        `rivals(task)`: the classes that compete for its images."""
-        if not tasks:
-            return []
+        """Look at the probe images of `tasks` now, as many together as fit `AT_ONCE`; a task's first look becomes its
+        reference. `rivals(task)`: the classes that compete for its images."""
+        said: list[Event] = []
+        together: list[int] = []
+        for task in tasks:
+            if together and self._bytes * sum(len(self.images[t]) for t in (*together, task)) > AT_ONCE:
+                said += self._compare(method, backbone, together, clock, rivals)
+                together = []
+            together.append(task)
+        return said + (self._compare(method, backbone, together, clock, rivals) if together else [])
+
+    def _compare(
+        self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock, rivals: Callable[[int], range]
+    ) -> list[Event]:
         sizes = [len(self.images[task]) for task in tasks]
         images, ids = (torch.cat([of[task] for task in tasks]) for of in (self.images, self.ids))
         edit = method.edit(backbone, images, ids)
@@ -85,10 +109,8 @@ class Probe(Observer):
         pooled = looked.pooled.split(sizes)
         for place, task in enumerate(tasks):
             if task not in self._then:
-                found = {**{kind: parts[kind][place] for kind in _KINDS}, "pooled": pooled[place]}
-                copies = copied([value.clone() for value in found.values()])
-                self._then[task] = dict(zip(found, copies, strict=True))
-        local = self._local_attention(backbone, edit, tasks).split(sizes, dim=1)
+                self._then[task] = _kept({**{kind: parts[kind][place] for kind in _KINDS}, "pooled": pooled[place]})
+        local = self._local_attention(backbone, edit, tasks, stacked["attention"]).split(sizes, dim=1)
         said: list[Event] = []
         for place, task in enumerate(tasks):
             now = {kind: parts[kind][place] for kind in _KINDS}
@@ -96,19 +118,22 @@ class Probe(Observer):
             said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
         return said
 
-    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int]) -> Tensor:
-        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        maps, device = [], self.images[tasks[0]].device
-        for layer in range(backbone.depth):
-            inputs = torch.cat([self._then[task]["input"][layer] for task in tasks]).to(device)
+    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int], now: Tensor) -> Tensor:
+        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]. `now`: end to end, which is the
+        same up to the first block whose inputs an edit changes."""
+        same = blocks_with_frozen_inputs(edit, backbone.depth)
+        maps, device = list(now[:same]), self.images[tasks[0]].device
+        for layer in range(same, backbone.depth):
+            inputs = torch.cat([self._then[task]["input"][layer].float() for task in tasks]).to(device)
             maps.append(backbone.edited_block(layer, inputs, edit, frozenset({"attention"}))[1]["attention"])
         return _stacked(maps)
 
     def _compared(
         self, now: dict[str, Tensor], local: Tensor, pooled: Tensor, task: int, clock: Clock
     ) -> AttentionCompared:
-        then = {kind: value.to(pooled.device) for kind, value in self._then[task].items()}
-        drift = (now["output"] - then["output"]).flatten(1).norm(dim=1) / then["output"].flatten(1).norm(dim=1)
+        then = {kind: value.to(pooled.device) for kind, value in self.reference(task).items()}
+        output, shown = (value.to(then["output"].dtype).float() for value in (now["output"], then["output"]))
+        drift = (output - shown).flatten(1).norm(dim=1) / shown.flatten(1).norm(dim=1)
         tokens = now["attention"].shape[-2]
         return AttentionCompared(
             clock,
@@ -123,10 +148,17 @@ class Probe(Observer):
 
     def _predictions(self, method: Any, pooled: Tensor, task: int, clock: Clock, rivals: range) -> PredictionsMade:
         scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
-        true = scores.gather(1, labels[:, None])[:, 0]
-        others = scores.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
         predicted = scores.argmax(dim=1) + rivals.start
-        return PredictionsMade(clock, task, predicted.short(), (true - others).float())
+        return PredictionsMade(clock, task, array(predicted.short()), array(margins(scores, labels).float()))
+
+
+def blocks_with_frozen_inputs(edit: ModelEdit, depth: int) -> int:
+    """How many of the first blocks are fed what the untouched model feeds them."""
+    if edit.adaptation is not AS_IT_IS:
+        return 0
+    if edit.first_block is None:
+        return depth
+    return edit.first_block + (edit.joined is None)  # joined tokens change the input of the block that they enter
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
@@ -136,6 +168,26 @@ def _stacked(parts: list[Tensor]) -> Tensor:
     return torch.stack([F.pad(part, (0, widest - part.shape[-1])) for part in parts])
 
 
+def _kept(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is kept of a task's activations, on the CPU: `Probe.reference` gives it back."""
+    kept = dict(found)
+    if torch.equal(kept["output"][:-1], kept["input"][1:]):  # a block's output is the next one's input
+        kept["last"] = kept.pop("output")[-1:]
+    if sum(value.numel() * value.element_size() for value in kept.values()) > LEAN:
+        kept["attention"] = kept["attention"][..., _queries(kept["attention"].shape[-2]), :]
+        rounded = {kind: value.half() for kind, value in kept.items() if kind != "pooled"}
+        kept |= {kind: value for kind, value in rounded.items() if torch.isfinite(value).all()}
+    return {kind: value.to("cpu", copy=True) for kind, value in kept.items()}
+
+
+def _queries(count: int) -> Tensor:
+    """At most `QUERIES` of so many queries, the first among them."""
+    return torch.linspace(0, count - 1, min(count, QUERIES)).round().long()
+
+
 def _variation(now: Tensor, then: Tensor) -> Tensor:
-    """[L, n, H, N, K] twice → [L]."""
+    """[L, n, H, N, K] now, [L, n, H, queries kept, K] then → [L]."""
+    if then.shape[-2] != now.shape[-2]:
+        now = now[..., _queries(now.shape[-2]).to(now.device), :]
+    now, then = now.to(then.dtype).float(), then.float()
     return 0.5 * (now - then).abs().sum(dim=-1).flatten(1).mean(dim=1)

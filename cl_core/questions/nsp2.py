@@ -30,7 +30,7 @@ from cl_core.questions.reporting import (
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
-PRESET, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micro"
+PRESET, SEQUENTIAL, SHRINK = "nsp2-elbow-micro", "sequential-micro", "nsp2-elbow-shrink-micro"
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 STORED = "stored statistics"

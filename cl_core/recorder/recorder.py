@@ -10,6 +10,7 @@ Measuring changes nothing: hooks read, evaluation puts modes and the random stat
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -21,17 +22,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cl_core.config import ConfigError, RunConfig, StreamConfig
 from cl_core.events import (
     AccuracyMeasured,
+    AttentionCompared,
     Clock,
     CommandRefused,
     EpochEnded,
     Event,
     FeaturesCompared,
+    ProbesChosen,
     RunFailed,
     RunStarted,
     StateChanged,
@@ -41,6 +45,7 @@ from cl_core.events import (
 )
 from cl_core.observers.landing import landed
 from cl_core.observers.weights import WeightWatch
+from cl_core.recorder.attention import AttentionWatch, as_pictures, grid_of
 from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
 from cl_core.recorder.modules import Inputs, Watch
 from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
@@ -72,6 +77,9 @@ class Recorder:
         rows: of one forward pass, at most about so many rows are added to a moment.
         weights: also the singular values of the watched weights, before and after each task.
         probes: task → a batch of inputs; how far their features move is measured after every later task.
+        attention: also the attention of the model's own attention modules on the probes (timm's, open_clip's blocks,
+            `nn.MultiheadAttention`): needs `probes`. Their query, key and value weights are then the watched modules:
+            a layer is the same one on every page.
         features: name of the module whose input is the feature of a probe; None: the last watched module.
         answer: (model, batch) → logits [n, classes], labels [n]; None: batches are (inputs, labels).
         optimizer: its learning rates are recorded.
@@ -98,6 +106,7 @@ class Recorder:
         rows: int = 1024,
         weights: bool = False,
         probes: Mapping[Any, Any] | None = None,
+        attention: bool = False,
         features: str | None = None,
         answer: Answer | None = None,
         optimizer: torch.optim.Optimizer | None = None,
@@ -133,11 +142,17 @@ class Recorder:
         self._totals: dict[str, tuple[float, int]] = {}  # of this epoch: sum and count of each loss
         self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # of the step under way
         self._flushed = self._stepped = self._begun = time.perf_counter()
-        self._watch = Watch(model, modules, rows)
+        if attention and (not probes or modules is not None):
+            raise ValueError(
+                "attention=True is measured on probes={task: inputs}, and chooses the watched modules itself"
+            )
+        self._attention = AttentionWatch(model) if attention else None
+        self._watch = Watch(model, self._attention.watched() if self._attention else modules, rows)
         self._weights = _Weights(self._watch.modules) if weights else None
         self._probes = {self._index(task): inputs for task, inputs in (probes or {}).items()}
         self._features_of = self._feature_module(features) if self._probes else None
         self._references: dict[int, Tensor] = {}
+        seen = self._first_look()
         self.folder = _create(Path(folder), self._config(method, stream, backbone, seed, settings or {}))
         self._held = contextlib.ExitStack()
         self._held.enter_context(hold(self.folder))
@@ -156,10 +171,12 @@ class Recorder:
                     "depth": len(self._watch.modules),
                     "parameters": sum(p.numel() for p in model.parameters()),
                     "layers": [f"{watched.name} ({watched.width} inputs)" for watched in self._watch.modules],
+                    **seen,
                 },
                 environment(device_of(model), next((p.dtype for p in model.parameters()), torch.float32)),
             ),
             StateChanged(Clock(), "running"),
+            *self._probe_images(),
         )
         self._sample()
 
@@ -476,25 +493,48 @@ class Recorder:
             raise ValueError("name the module whose input is the feature of a probe: Recorder(features='head')")
         return self._watch.modules[-1].module
 
-    def _drift(self, clock: Clock) -> Iterator[FeaturesCompared]:
+    def _first_look(self) -> dict[str, Any]:
+        """What the attention of the model looks like, from one pass over the first probe."""
+        if self._attention is None:
+            return {}
+        (first, *_) = self._attention.look(lambda: self._run_probe(next(iter(self._probes))))
+        heads, tokens = first.attention.shape[1:3]
+        grid = grid_of(self.model, tokens)
+        return {"heads": heads, "tokens": tokens, **({"patch_grid": list(grid)} if grid else {})}
+
+    def _probe_images(self) -> Iterator[ProbesChosen]:
+        """The probes as pictures, where attention is to be laid over them."""
+        for task, probe in self._probes.items() if self._attention is not None else ():
+            inputs, labels = probe[:2] if isinstance(probe, (tuple, list)) and len(probe) > 1 else (probe, None)
+            pictures = as_pictures(inputs[0] if isinstance(inputs, (tuple, list)) else inputs)
+            if pictures is not None:
+                told = np.zeros(len(pictures), np.int16) if labels is None else np.asarray(labels, dtype=np.int16)
+                yield ProbesChosen(Clock(task), pictures, told, [self._name(task)] * len(pictures))
+
+    def _run_probe(self, task: int) -> None:
+        probe = self._probes[task]
+        inputs = probe[0] if isinstance(probe, (tuple, list)) else probe
+        with untouched(self.model):
+            self.model(inputs.to(device_of(self.model)) if isinstance(inputs, Tensor) else inputs)
+
+    def _drift(self, clock: Clock) -> Iterator[FeaturesCompared | AttentionCompared]:
         """Features of probes of the tasks learned so far, against what they were when their task had been learned."""
         for task in sorted(task for task in self._probes if task <= self._task):
             now = self._probe_features(task)
             then = self._references.setdefault(task, now)
             cosine = nn.functional.cosine_similarity(now, then, dim=-1, eps=1e-12)
             moved = (now - then).norm() / then.norm().clamp_min(1e-12)
+            if self._attention is not None:
+                yield self._attention.compare(task, functools.partial(self._run_probe, task), now, clock)
             yield FeaturesCompared(clock, task, float((1 - cosine).clamp(min=0).mean()), float(moved))
 
     def _probe_features(self, task: int) -> Tensor:
         found: list[Tensor] = []
-        probe = self._probes[task]
-        inputs = probe[0] if isinstance(probe, (tuple, list)) else probe
         hook = self._features_of.register_forward_pre_hook(  # type: ignore[union-attr]
             lambda _module, given: found.append(given[0].detach().float().flatten(1).clone())
         )
         try:
-            with untouched(self.model):
-                self.model(inputs.to(device_of(self.model)) if isinstance(inputs, Tensor) else inputs)
+            self._run_probe(task)
         finally:
             hook.remove()
         if not found:

@@ -1,8 +1,8 @@
 """A recording as one ZIP, and back: what somebody else hands over is unpacked with care.
 
-Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy below one folder), never a
-link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of events and nothing
-that runs by itself. Nothing in a recording is a pickle.
+Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy and analysis/*.json below one
+folder), never a link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of
+events and nothing that runs by itself. Nothing in a recording is a pickle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from cl_core.untrusted import printable
 
 MOST_BYTES = 4_000_000_000
 MOST_FILES = 200_000
-_INSIDE = re.compile(r"(?P<run>[^/\\\0]+)/(?P<file>config\.json|events\.db|fork\.json|arrays/\d{8}-\w+\.npy)")
+_INSIDE = re.compile(
+    r"(?P<run>[^/\\\0]+)/(?P<file>config\.json|events\.db|fork\.json|arrays/\d{8}-\w+\.npy"
+    r"|analysis/[\w-]+\.json)"
+)
 _CHUNK = 1 << 20
 DAMAGED = (  # what zipfile and the decompressors behind it raise
     zipfile.BadZipFile,

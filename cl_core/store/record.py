@@ -31,6 +31,9 @@ def record(folder: RunFolder, target: Path) -> RunFolder:
             database.execute("VACUUM INTO ?", (str(made.database),))
         if folder.arrays.is_dir():
             shutil.copytree(folder.arrays, made.arrays)
+        for file in sorted(folder.analysis.glob("*.json")):
+            made.analysis.mkdir(exist_ok=True)
+            shutil.copyfile(file, made.analysis / file.name)
     except (sqlite3.Error, OSError) as error:
         shutil.rmtree(target, ignore_errors=True)
         said = getattr(error, "strerror", None) or str(error).splitlines()[0]

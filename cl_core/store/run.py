@@ -2,6 +2,7 @@
 
 config.json               what the run is, written once
 events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
+analysis/                 what was measured of it later, on request (cl_core.analysis)
 checkpoints/000123/       everything needed to go on; a file `done` is written last
 fork.json                 only in a fork: its parent, where it left it, and what changed (fork.py)
 inbox/                    commands for the worker (inbox.py)
@@ -62,6 +63,10 @@ class RunFolder:
     @property
     def arrays(self) -> Path:
         return self.path / "arrays"
+
+    @property
+    def analysis(self) -> Path:
+        return self.path / "analysis"
 
     @property
     def checkpoints(self) -> Path:

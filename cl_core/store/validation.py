@@ -20,6 +20,7 @@ from cl_core.untrusted import printable
 
 MOST_DIMENSIONS = 8
 MOST_CLOCK = 2**53  # tasks, epochs and steps
+FEW = 8  # numbers that are sooner looked at one by one
 Check = Callable[[Any], bool]
 
 
@@ -59,7 +60,7 @@ def check_clock(*values: Any) -> None:
 
 @functools.cache
 def _checks(kind: type[Event]) -> dict[str, tuple[str, Check]]:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {name: (_words(hints[name]), _check(hints[name])) for name in kind.__dataclass_fields__ if name != "clock"}
 
 
@@ -77,6 +78,10 @@ def _check(wanted: Any) -> Check:
         return lambda value: type(value) is origin and _all(value if origin is list else value.values(), fits, quick)
     if wanted is np.ndarray:
         return lambda value: isinstance(value, np.ndarray)
+    if origin is typing.Annotated:
+        array, axes = inside
+        assert array is np.ndarray, "only arrays are annotated, with their number of axes"
+        return lambda value: isinstance(value, np.ndarray) and value.ndim == axes
     if wanted is float:
         return _number
     if wanted is type(None):
@@ -95,9 +100,16 @@ _ENVIRONMENT = dict.fromkeys(("device", "device_name", "precision", "torch", "py
 
 
 def _all(values: Collection[Any], fits: Check, numbers: bool) -> bool:
-    """Whether all values fit; for `numbers` most often told by one look at their types and one sum."""
-    if numbers and set(map(type, values)) <= {float} and math.isfinite(sum(values)):
-        return True
+    """Whether all values fit; for `numbers` most often told by a quick look: a run has some for every step."""
+    if numbers and len(values) > FEW:
+        if set(map(type, values)) <= {float} and math.isfinite(sum(values)):
+            return True
+    elif numbers:
+        for value in values:
+            if type(value) is not float or value - value != 0.0:  # of NaN and infinities the difference is NaN
+                break
+        else:
+            return True
     return all(map(fits, values))
 
 
@@ -113,6 +125,8 @@ def _words(wanted: Any) -> str:
     if wanted in known:
         return known[wanted]
     origin, inside = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Annotated:
+        return f"an array with {inside[1]} axes" if inside[1] > 1 else "an array with one axis"
     if origin is list:
         return f"a list of {_words(inside[0]).split(' ', 1)[-1]}s" if inside[0] in known else "a list of what it lists"
     return f"of its type {wanted}".replace("typing.", "")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import sqlite3
 import time
 import zlib
@@ -91,6 +92,7 @@ class RunWriter:
             for file in self.folder.arrays.glob("*.npy"):
                 if int(file.name.split("-", 1)[0]) > seq:
                     file.unlink()
+        shutil.rmtree(self.folder.analysis, ignore_errors=True)  # measured on a past that may come out otherwise
         self.seq = seq
 
     def refuse_if_gone(self) -> None:

@@ -18,7 +18,7 @@ from cl_core.config import ConfigError, Preprocessing, StreamConfig
 from cl_core.hf_cache import DOWNLOAD, downloads_allowed
 from cl_core.streams.class_folders import ClassFolder, Collection
 from cl_core.streams.folder import Pictures, assemble, class_names, dealt
-from cl_core.streams.stream import TaskStream
+from cl_core.streams.stream import TaskStream, told_sizes
 
 MEGABYTES = 169  # of the archive
 
@@ -60,4 +60,4 @@ def cifar100(path: str, config: StreamConfig, preparation: Preprocessing, seed: 
     planned = sum(len(chosen[key][0]) + (len(chosen[key][1]) if tested else 0) for key in used)
     named = Collection(root, tuple(ClassFolder(key, (), ()) for key in keys), (), {}, ())
     tasks = assemble(groups, class_names(named, config), reader, planned, config, preparation, (), where)
-    return TaskStream("cifar100", "class-incremental", tasks)
+    return TaskStream("cifar100", "class-incremental", tasks, notes=told_sizes(groups, config))

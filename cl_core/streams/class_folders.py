@@ -1,47 +1,60 @@
-"""Class folders on disk: which classes there are, which pictures, and what cannot be used. Pillow and numpy alone.
+"""Labelled images on disk: which classes there are, which files, and what cannot be used. Pillow and numpy alone.
 
-    PATH/cat/1.jpg                     a folder a class; a fixed share is kept for testing
-    PATH/train/cat/1.jpg, PATH/test/…  where both are there, they are the split (`val` or `validation` serves as test)
+    PATH/cat/1.jpg                      a folder a class; a fixed share is kept for testing
+    PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation)
+    PATH/cat/train/1.jpg, cat/test/…    the same, within every class
+    PATH/metadata.csv, .jsonl, .parquet a table of file names and labels (Hugging Face's imagefolder; `listings`)
+    PATH/val/val_annotations.txt        Tiny-ImageNet's validation half, or ImageNet's flat one (`listings`)
+    PATH/*.tar, PATH/*.parquet          webdataset's shards, Hugging Face's with images inside (`shards`)
 
-What is unclear is refused in one sentence (`ConfigError`): empty classes, two folders that mean one class, a class in
-one half only. What is broken is left out and named in `skipped`: files that are no pictures whatever they are called,
-links that lead nowhere or back. Links to folders are followed for a class itself, never inside one.
+What is unclear is refused in one sentence (`ConfigError`) that names the way out: empty classes, two folders that mean
+one class, a class in one half only, folders that may be domains or tasks. What is broken is left out and named in
+`skipped`: files that are no images whatever they are called, links that lead nowhere or back. What was understood and
+could surprise is said in `notes`. Links to folders are followed for a class itself, never inside one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import unicodedata
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cl_core.config import ConfigError, StreamConfig
+from cl_core.streams.images import SUFFIXES, USUAL, ImageFile, Noted, picture, said, shown
+from cl_core.streams.listings import annotated, is_listed, listed, names_beside
+from cl_core.streams.scanning import (
+    OLD_TEST_NAMES,
+    TEST_NAMES,
+    Files,
+    Look,
+    Parts,
+    folders_in,
+    half_of,
+    images_below,
+    natural,
+    note,
+    some,
+)
+from cl_core.streams.shards import sharded, shards_in
 from cl_core.untrusted import read_json
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # what these suffixes stand for, and nothing else
-MOST_PIXELS = 64_000_000  # of a picture
-TEST_NAMES = ("test", "val", "validation", "valid")
 NAMES_FILE = "classes.json"  # beside the class folders: {"n02119789": "kit fox"}
 TEMPLATES_FILE = "templates.json"  # the same: ["a photo of a {}, a type of pet."]
-SHOWN = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A class: its key (the folder's name), and its picture files by name; `test` is None where nobody divided them."""
+    """A class: its key (the folder's name), and its image files by name; `test` is None where nobody divided them."""
 
     key: str
-    train: tuple[Path, ...]
-    test: tuple[Path, ...] | None
+    train: Files
+    test: Files | None
 
 
 @dataclass(frozen=True)
@@ -53,117 +66,246 @@ class Collection:
     skipped: tuple[str, ...]
     names: dict[str, str]
     templates: tuple[str, ...]  # from its `templates.json`; empty: none there
+    notes: tuple[str, ...] = ()  # what was understood and could surprise
 
     @property
     def title(self) -> str:
         return shown(self.path.name or str(self.path))
 
 
-def shown(name: str) -> str:
-    """A file's name as text that every screen and file can hold: NFC, with a mark for what is not printable."""
-    text = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def scan(root: Path, only: Sequence[str] = ()) -> Collection:
-    """The classes below `root` (all, or those named), without opening a picture. Raises ConfigError."""
+def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> Collection:
+    """The classes below `root` (all, or those named), without opening an image. Raises ConfigError."""
+    if root.is_file():
+        raise ConfigError(
+            f"{shown(str(root))} is a file; a folder: stream needs a folder: unpack an archive first, and of a table "
+            "or a shard name the folder"
+        )
     if not root.is_dir():
         raise ConfigError(
             f"there is no folder {shown(str(root))}; a folder: stream needs one that holds a folder of pictures a class"
         )
-    skipped: list[str] = []
-    inside = _folders(root, root, skipped)
-    halves = {entry.name.lower(): entry for entry in inside}
-    test_name = next((name for name in TEST_NAMES if name in halves), None)
-    if "train" in halves and test_name:
-        train, test = (_classes(_folders(halves[name], root, skipped), root, skipped) for name in ("train", test_name))
-        one_sided = sorted(key for key in train.keys() ^ test.keys() if not only or key in only)
-        if one_sided:
-            where = "train" if one_sided[0] in train else test_name
-            raise ConfigError(
-                f"{_some(one_sided, 'class', 'classes')} of {shown(str(root))} lie in one half only ("
-                f"{shown(one_sided[0])} in {where}): give both halves the same class folders"
-            )
-        classes = [ClassFolder(key, train[key], test[key]) for key in train if key in test]
-    elif halves.keys() & {"train", *TEST_NAMES} and len(halves) == 1:
-        half = next(iter(halves.values()))
-        raise ConfigError(f"{shown(str(root))} holds {half.name} alone; name {shown(str(half))} to use it by itself")
-    else:
-        classes = [ClassFolder(key, files, None) for key, files in _classes(inside, root, skipped).items()]
-    if not classes:
+    look = Look(root, config)
+    found = _before(look, only) if config.reading_rules == 1 else _understood(look, only)
+    if not found:
         raise ConfigError(
-            f"{shown(str(root))} holds no class folders; expected one folder a class (PATH/cat/1.jpg), or the same "
-            "below PATH/train and PATH/test"
+            f"{look.here} holds no class folders; expected one folder a class (PATH/cat/1.jpg), the same below "
+            "PATH/train and PATH/test, a metadata.csv (file_name, label), or shards (.tar, .parquet)"
         )
+    order = sorted(found, key=natural if config.reading_rules > 1 else None)
+    classes = [ClassFolder(key, *found[key]) for key in order]
     if only:
         by_key = {item.key: item for item in classes}
         for key in only:
             if key not in by_key:
                 raise ConfigError(_unknown(key, by_key, root))
         classes = [by_key[key] for key in sorted(set(only))]
-    _refuse_unclear(root, classes)
-    return Collection(root, tuple(classes), tuple(skipped), _names(root), _templates(root))
+    classes = _refuse_unclear(look, classes)
+    names = {**look.names, **_names(root)}
+    return Collection(root, tuple(classes), tuple(look.skipped), names, _templates(root), tuple(look.notes))
 
 
-def _classes(folders: Sequence[Path], root: Path, skipped: list[str]) -> dict[str, tuple[Path, ...]]:
+Found = dict[str, tuple[Files, Files | None]]  # class → its training and test files
+
+
+def _before(look: Look, only: Sequence[str]) -> Found:
+    """The first rules, for runs that were begun then."""
+    inside = folders_in(look.root, look)
+    halves = {entry.name.lower(): entry for entry in inside}
+    test_name = next((name for name in OLD_TEST_NAMES if name in halves), None)
+    if "train" in halves and test_name:
+        train, test = (_classes(folders_in(halves[name], look), look) for name in ("train", test_name))
+        return _paired(look, train, test, "train", test_name, only)
+    if halves.keys() & {"train", *OLD_TEST_NAMES} and len(halves) == 1:
+        half = next(iter(halves.values()))
+        raise ConfigError(f"{look.here} holds {half.name} alone; name {shown(str(half))} to use it by itself")
+    return {key: (files, None) for key, files in _classes(inside, look).items()}
+
+
+def _understood(look: Look, only: Sequence[str]) -> Found:
+    parts = listed(look.root, look) or sharded(look.root, look)
+    if parts:
+        found = _split(look, parts, only)
+    else:
+        inside = folders_in(look.root, look)
+        found = _divided(look, inside, only) or _within(look, look.root, _classes(inside, look))
+    look.names = {**names_beside(look, list(found)), **look.names}
+    return found
+
+
+def _split(look: Look, parts: Parts, only: Sequence[str]) -> Found:
+    """Splits by name as training and test; one alone, whatever its name, is not divided."""
+    trains = [name for name in parts if half_of(name) == "train"]
+    tests = sorted((n for n in parts if half_of(n) == "test"), key=lambda name: TEST_NAMES.index(name.lower()))
+    if len(parts) == 1:
+        return {key: (files, None) for key, files in next(iter(parts.values())).items()}
+    if len(trains) != 1 or not tests:
+        raise ConfigError(
+            f"{look.here} has the splits {', '.join(shown(n) or 'without a name' for n in parts)}; one of them must be "
+            "train and one test, val or validation"
+        )
+    unused = [name for name in parts if name not in (trains[0], tests[0])]
+    look.notes += _serves(tests[0], unused)
+    return _paired(look, parts[trains[0]], parts[tests[0]], trains[0], tests[0], only)
+
+
+def _serves(test: str, unused: Sequence[str]) -> list[str]:
+    """Which half tests, where that is not plain."""
+    if test.lower() == "test" and not unused:
+        return []
+    also = f"; {some(unused, 'not used:', 'not used:')}" if unused else ""
+    return [f"{shown(test)} is the test half{also}"]
+
+
+def _paired(
+    look: Look, train: Mapping[str, Files], test: Mapping[str, Files], first: str, second: str, only: Sequence[str]
+) -> Found:
+    one_sided = sorted(key for key in train.keys() ^ test.keys() if not only or key in only)
+    if one_sided:
+        where = first if one_sided[0] in train else second
+        raise ConfigError(
+            f"{some(one_sided, 'class', 'classes')} of {look.here} lie in one half only ("
+            f"{shown(one_sided[0])} in {shown(where)}): give both halves the same class folders"
+        )
+    return {key: (train[key], test[key]) for key in train if key in test}
+
+
+def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
+    """Folders that are halves of a split; empty where there are none. A class may be called train as well: then it
+    holds images itself."""
+    halves = [entry for entry in inside if half_of(entry.name) and not _is_flat(entry, look)]
+    trains = [entry for entry in halves if half_of(entry.name) == "train"]
+    if not halves:
+        named = [entry for entry in inside if half_of(entry.name)]
+        if named and len(named) == len(inside):
+            raise ConfigError(
+                f"{some([entry.name for entry in named], 'folder', 'folders')} of {look.here} hold images without "
+                "class folders; give each a folder a class, or a metadata.csv with the columns file_name and label"
+            )
+        return {}
+    others = [entry.name for entry in inside if not half_of(entry.name)]
+    tests = sorted(
+        (entry for entry in inside if half_of(entry.name) == "test"),
+        key=lambda entry: TEST_NAMES.index(entry.name.lower()),
+    )
+    if len(trains) > 1:
+        raise ConfigError(f"{look.here} holds {trains[0].name} and {trains[1].name}; remove or rename one of them")
+    if not trains or not tests:
+        alone = halves[0]
+        beside = f" beside {some(others, 'folder', 'folders')}" if others else " alone"
+        raise ConfigError(f"{look.here} holds {alone.name}{beside}; name {shown(str(alone))} to use it by itself")
+    train = _half(trains[0], look)
+    reasons: list[str] = []
+    for entry in tests:
+        kept = len(look.skipped), len(look.notes)
+        try:
+            test = _half(entry, look)
+        except ConfigError as error:
+            reasons.append(str(error))
+            continue
+        if train.keys() & test.keys():
+            unused = [e.name for e in tests if e != entry] + others
+            look.notes += _serves(entry.name, unused)
+            return _paired(look, train, test, trains[0].name, entry.name, only)
+        del look.skipped[kept[0] :], look.notes[kept[1] :]
+        reasons.append(f"no folder of {shown(str(entry))} is called like a class of {trains[0].name}")
+    raise ConfigError(reasons[0])
+
+
+def _is_flat(entry: Path, look: Look) -> bool:
+    """Whether a folder holds images itself and nothing that divides or labels them."""
+    if is_listed(entry) or shards_in(entry):
+        return False
+    return not folders_in(entry, Look(look.root, look.config))
+
+
+def _half(place: Path, look: Look) -> dict[str, Files]:
+    """Class → files of one half. Raises ConfigError."""
+    parts = listed(place, look) or sharded(place, look)
+    if parts:
+        if len(parts) > 1:
+            raise ConfigError(f"{shown(str(place))} is one half, and what lies in it names splits of its own")
+        return next(iter(parts.values()))
+    noted = annotated(place, look)
+    if noted is not None:
+        return noted
+    return {key: files for key, (files, _) in _within(look, place, _classes(folders_in(place, look), look)).items()}
+
+
+def _within(look: Look, place: Path, classes: Mapping[str, Files]) -> Found:
+    """Class folders of `place` by what lies in folders within them: halves of a split, domains or tasks, or more of the
+    same class. Raises ConfigError where that is not clear."""
+    inner = {key: {_first_part(file, place / key) for file in files} for key, files in classes.items() if files}
+    pooled: Found = {key: (files, None) for key, files in classes.items()}
+    called = {key: {name for name in names if half_of(name)} for key, names in inner.items()}
+    if inner and all(names and names == called[key] for key, names in inner.items()):
+        return _split_within(look, place, classes, called)
+    if look.config.subfolders == "pool":
+        return pooled
+    if unclear := [key for key, names in called.items() if names]:
+        has = some(sorted(called[unclear[0]]), "folder", "folders")
+        other = "also other images" if len(unclear) == len(inner) else "other classes do not"
+        raise ConfigError(
+            f"class {shown(unclear[0])} of {look.here} holds {has}, and {other}: is it a split? Give every class train "
+            "and test and nothing else, or set stream.subfolders=pool to take all of a class together"
+        )
+    nested = [key for key, names in inner.items() if "" not in names]
+    only_once = len({tuple(inner[key]) for key in nested}) == 1 and all(len(inner[key]) == 1 for key in nested)
+    if not nested or (len(nested) == len(inner) > 1 and only_once):
+        return pooled
+    within = some(sorted(inner[nested[0]], key=natural), "folder", "folders")
+    if len(inner) == 1:
+        raise ConfigError(
+            f"the images of {shown(str(place))} all lie below its one folder {shown(nested[0])}, in {within}: name "
+            f"{shown(str(place / nested[0]))} if these are the classes, or set stream.subfolders=pool"
+        )
+    offered = ",".join(shown(str(place / key)) for key in nested[:2]) + (",…" if len(nested) > 2 else "")
+    raise ConfigError(
+        f"{some(nested, 'folder', 'folders')} of {shown(str(place))} may be domains or tasks, not classes: "
+        f"{shown(nested[0])} holds {within}. Make each of them a task with folder:{offered}, or set "
+        "stream.subfolders=pool if each is a class with all that lies below it"
+    )
+
+
+def _first_part(file: ImageFile, folder: Path) -> str:
+    """The folder of a class folder in which a file lies; "" where it lies in none."""
+    parts = Path(str(file)).relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _split_within(look: Look, place: Path, classes: Mapping[str, Files], called: Mapping[str, set[str]]) -> Found:
+    """Every class has its own train and test."""
+    found: Found = {}
+    unused: set[str] = set()
+    for key, names in called.items():
+        tests = sorted((n for n in names if half_of(n) == "test"), key=lambda name: TEST_NAMES.index(name.lower()))
+        trains = [name for name in names if half_of(name) == "train"]
+        if len(trains) != 1 or not tests:
+            raise ConfigError(
+                f"class {shown(key)} of {look.here} holds {some(sorted(names), 'folder', 'folders')} alone; classes "
+                "that are split within need train and test each"
+            )
+        parts = {name: tuple(f for f in classes[key] if _first_part(f, place / key) == name) for name in names}
+        found[key] = (parts[trains[0]], parts[tests[0]])
+        unused |= set(tests[1:])
+    note = "every class folder has train and test folders of its own, which are the split"
+    look.notes.append(note + (f"; {some(sorted(unused), 'not used:', 'not used:')}" if unused else ""))
+    return {key: found.get(key, ((), ())) for key in classes}
+
+
+def _classes(folders: Sequence[Path], look: Look) -> dict[str, Files]:
     """Class folder → its files, by name."""
-    found: dict[str, tuple[Path, ...]] = {}
+    found: dict[str, Files] = {}
     places: dict[Path, str] = {}
     for folder in folders:
         place = folder.resolve()
         if place in places:
             raise ConfigError(
-                f"class folders {shown(places[place])} and {shown(folder.name)} of {shown(str(root))} are the same "
+                f"class folders {shown(places[place])} and {shown(folder.name)} of {look.here} are the same "
                 "folder: remove the link"
             )
         places[place] = folder.name
-        found[folder.name] = tuple(_pictures(folder, root, skipped))
+        found[folder.name] = tuple(images_below(folder, look))
     return found
-
-
-def _folders(parent: Path, root: Path, skipped: list[str]) -> list[Path]:
-    """Visible folders of `parent` by name; links that lead nowhere, in a circle or back up are noted."""
-    try:
-        entries = sorted(parent.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ConfigError(f"cannot read the folder {shown(str(parent))}: {error.strerror}") from error
-    folders, above = [], {root.resolve(), *root.resolve().parents}
-    for entry in entries:
-        if entry.name.startswith((".", "__")):
-            continue
-        if entry.is_symlink():
-            try:
-                place = entry.resolve(strict=True)
-            except (OSError, RuntimeError):  # a circle is an OSError or a RuntimeError, by version
-                note(skipped, entry, root, "a link that leads nowhere or in a circle")
-                continue
-            if place in above:
-                note(skipped, entry, root, "a link back to where it comes from")
-                continue
-        if entry.is_dir():
-            folders.append(entry)
-    return folders
-
-
-def _pictures(folder: Path, root: Path, skipped: list[str]) -> Iterator[Path]:
-    """Files that are called pictures, in any depth, by name."""
-
-    def refuse(error: OSError) -> None:
-        raise ConfigError(f"cannot read the folder {shown(str(error.filename))}: {error.strerror}") from error
-
-    for place, inner, files in os.walk(folder, followlinks=False, onerror=refuse):
-        for name in sorted(inner):
-            if os.path.islink(os.path.join(place, name)):
-                note(skipped, Path(place, name), root, "a linked folder inside a class, not followed")
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith(".") or not name.lower().endswith(SUFFIXES):
-                continue
-            file = Path(place, name)
-            if os.path.isfile(file):
-                yield file
-            else:
-                note(skipped, file, root, "a link that leads nowhere or in a circle")
 
 
 def _unknown(key: str, known: Mapping[str, ClassFolder], root: Path) -> str:
@@ -172,25 +314,34 @@ def _unknown(key: str, known: Mapping[str, ClassFolder], root: Path) -> str:
     return f"stream.classes names {key!r}, and {shown(str(root))} has no such class folder{hint}"
 
 
-def _refuse_unclear(root: Path, classes: Sequence[ClassFolder]) -> None:
-    """Two folders that mean one class, and classes without pictures. Raises ConfigError."""
-    said: dict[str, str] = {}
+def _refuse_unclear(look: Look, classes: Sequence[ClassFolder]) -> list[ClassFolder]:
+    """The classes, without empty ones where these may be left out. Raises ConfigError for two folders that mean one
+    class, and for classes without images."""
+    meanings: dict[str, str] = {}
     for item in classes:
         meant = unicodedata.normalize("NFKC", shown(item.key)).casefold().strip()
-        if meant in said:
+        if meant in meanings:
             raise ConfigError(
-                f"class folders {shown(said[meant])!r} and {shown(item.key)!r} of {shown(str(root))} differ only in "
+                f"class folders {shown(meanings[meant])!r} and {shown(item.key)!r} of {look.here} differ only in "
                 "case or in how their letters are stored: merge or rename one"
             )
-        said[meant] = item.key
+        meanings[meant] = item.key
+    kept = [item for item in classes if item.train != () and item.test != ()]
+    empty = [item.key for item in classes if item not in kept] if len(kept) < len(classes) else []
+    if empty and look.config.allow_empty and kept:
+        look.notes.append(f"left out, because there are no images in it: {some(empty, 'class', 'classes')}")
+        return kept
     for half in ("train", "test"):
         empty = [item.key for item in classes if getattr(item, half) == ()]
         if empty:
             divided = f" in {half}" if classes[0].test is not None else ""
+            reason = next((line for line in look.skipped if f"{shown(empty[0])}/" in line), "")
             raise ConfigError(
-                f"{_some(empty, 'class', 'classes')} of {shown(str(root))} hold no pictures{divided} "
-                f"({', '.join(SUFFIXES[:4])}, …): add some or remove the folder"
+                f"{some(empty, 'class', 'classes')} of {look.here} hold no pictures{divided} "
+                f"({reason or ', '.join(SUFFIXES[:4]) + ', …'}): add some, remove the folder, or leave such classes "
+                "out with stream.allow_empty=true"
             )
+    return list(classes)
 
 
 def _names(root: Path) -> dict[str, str]:
@@ -219,27 +370,13 @@ def _json(file: Path, otherwise: Any) -> Any:
         raise ConfigError(f"cannot read {shown(str(file))}: {error}") from error
 
 
-def note(skipped: list[str], file: Path, root: Path, reason: str) -> None:
-    """Add a file and why it is left out."""
-    with contextlib.suppress(ValueError):
-        file = file.relative_to(root)
-    skipped.append(f"{shown(str(file))}: {reason}")
-
-
-def _some(names: Sequence[str], one: str, many: str) -> str:
-    """`class a` or `classes a, b, c and 7 more`."""
-    texts = [shown(name) for name in names[:SHOWN]]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{one if len(names) == 1 else many} {', '.join(texts)}{more}"
-
-
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images of a class
 
 
 def pictures_of(
-    item: ClassFolder, config: StreamConfig, size: int, skipped: list[str], root: Path
+    item: ClassFolder, config: StreamConfig, size: int, skipped: list[str], root: Path, noted: Noted | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(training, test) pictures of a class, each [s, s, 3] uint8 with s ≤ size, in the order of the files' names.
+    """(training, test) images of a class, each [s, s, 3] uint8 with s ≤ size, in the order of the files' names.
 
     Which files a limit takes, and which a class that nobody divided gives to testing (a share of its files, at least
     one), is drawn by `split_seed` and the class alone: other classes do not matter, and file names often follow a
@@ -247,17 +384,27 @@ def pictures_of(
     """
     words = np.frombuffer(os.fsencode(item.key).ljust(1, b"\0"), dtype=np.uint8).astype(np.uint32).tolist()
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([config.split_seed, *words])))
+    count = (noted or Noted()).of(item.key)
 
-    def drawn(files: Sequence[Path]) -> list[Path]:
-        return [files[row] for row in generator.permutation(len(files))]
+    def read(files: Files, limit: int) -> list[tuple[str, np.ndarray]]:
+        """The first `limit` (0: all) files, in an order drawn by chance, that can be read; others are noted."""
+        taken: list[tuple[str, np.ndarray]] = []
+        for file in [files[row] for row in generator.permutation(len(files))]:
+            if limit and len(taken) == limit:
+                break
+            try:
+                taken.append((str(file), picture(file, size, config, count)))
+            except Exception as error:  # Pillow raises kinds of its own for every way to be broken
+                note(skipped, file, root, said(error, file))
+        return taken
 
     before = len(skipped)
     if item.test is not None:
-        learned = _read(drawn(item.train), config.per_class, size, skipped, root)
-        evaluated = _read(drawn(item.test), config.per_class_test, size, skipped, root)
+        learned = read(item.train, config.per_class)
+        evaluated = read(item.test, config.per_class_test)
     else:
         tested = tested_of(len(item.train), config)
-        both = _read(drawn(item.train), tested + config.per_class if config.per_class else 0, size, skipped, root)
+        both = read(item.train, tested + config.per_class if config.per_class else 0)
         tested = min(tested, tested_of(len(both), config))  # of those that can be read
         evaluated, learned = both[:tested], both[tested:]
     for half, part in (("training", learned), ("test", evaluated)):
@@ -288,67 +435,5 @@ def planned_of(item: ClassFolder, config: StreamConfig) -> int:
     return tested + min(learned, config.per_class or learned)
 
 
-def _read(files: Sequence[Path], limit: int, size: int, skipped: list[str], root: Path) -> list[tuple[str, np.ndarray]]:
-    """The first `limit` (0: all) files that can be read, with their names; others are noted."""
-    taken: list[tuple[str, np.ndarray]] = []
-    for file in files:
-        if limit and len(taken) == limit:
-            break
-        try:
-            taken.append((str(file), picture(file, size)))
-        except Exception as error:  # Pillow raises kinds of its own for every way to be broken
-            note(skipped, file, root, said(error))
-    return taken
-
-
 def _by_name(pairs: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
     return [array for _, array in sorted(pairs, key=lambda pair: pair[0])]
-
-
-def picture(file: Path, size: int) -> np.ndarray:
-    """[s, s, 3] uint8: upright, in RGB, the shorter side resized to s = min(size, shorter side) (bicubic), the middle
-    cut out. Smaller pictures keep their size; what reads them enlarges them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # very large, odd metadata: neither is our reader's concern
-        with Image.open(file, formats=FORMATS) as opened:  # Pillow would hand PostScript to a program outside
-            width, height = opened.size
-            if width * height > MOST_PIXELS:  # half a megabyte of PNG takes seconds and gigabytes then
-                raise ValueError(f"{width}×{height} pixels; at most {MOST_PIXELS:,} are read")
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit grey at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("RGB")
-    side = min(size, *image.size)
-    return square(image, side)
-
-
-def square(image: Image.Image, side: int) -> np.ndarray:
-    """Shorter side to `side`, then the middle: [side, side, 3] uint8."""
-    width, height = image.size
-    if min(width, height) != side:
-        scale = side / min(width, height)
-        image = image.resize(
-            (max(side, round(width * scale)), max(side, round(height * scale))), Image.Resampling.BICUBIC
-        )
-    left, top = ((edge - side) // 2 for edge in image.size)
-    return np.asarray(image.crop((left, top, left + side, top + side)))
-
-
-def stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
-    """[n, 3, side, side] uint8; smaller ones are enlarged."""
-    whole = np.empty((len(pictures), 3, side, side), dtype=np.uint8)
-    for row, array in enumerate(pictures):
-        fitting = array if len(array) == side else square(Image.fromarray(array), side)
-        whole[row] = fitting.transpose(2, 0, 1)
-    return whole
-
-
-def said(error: Exception) -> str:
-    """Why a file is no picture, in a few words."""
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not a picture, whatever it is called"
-    if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than any photograph; refused as an attack"
-    text = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"cannot be read ({text})"

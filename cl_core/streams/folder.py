@@ -9,27 +9,33 @@ Pictures stay uint8, at the backbone's size or smaller if all are smaller. Train
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cl_core.config import ConfigError, Preprocessing, StreamConfig, nearest
-from cl_core.streams.class_folders import (
-    Collection,
-    note,
-    picture,
-    pictures_of,
-    planned_of,
-    said,
-    scan,
-    shown,
-    stacked,
+from cl_core.streams.class_folders import Collection, pictures_of, planned_of, scan
+from cl_core.streams.images import USUAL, ImageFile, Noted, memory_bound, picture, said, shown, stacked
+from cl_core.streams.scanning import note
+from cl_core.streams.stream import (
+    MULTI_DOMAIN,
+    Pairs,
+    Split,
+    Task,
+    TaskStream,
+    Words,
+    class_order,
+    refuse_uneven,
+    task_sizes,
+    told_sizes,
+    validation_rows,
 )
-from cl_core.streams.stream import MULTI_DOMAIN, Pairs, Split, Task, TaskStream, Words, class_order, validation_rows
 
 TEMPLATES = ("a photo of a {}.",)
 
@@ -48,15 +54,17 @@ def folder(paths: str, config: StreamConfig, preparation: Preprocessing, seed: i
 
 
 def _one(root: Path, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    found = scan(root, [key for part in config.classes for key in (part if isinstance(part, tuple) else (part,))])
-    where, skipped = shown(str(root)), list(found.skipped)
+    only = [key for part in config.classes for key in (part if isinstance(part, tuple) else (part,))]
+    found = scan(root, only, config)
+    where, skipped, noted = shown(str(root)), list(found.skipped), Noted()
     keys = [item.key for item in found.classes]
     groups = dealt(keys, config, seed, where)
     names = class_names(found, config)
-    reader, planned = _reader(found, config, preparation.size, skipped)
+    reader, planned = _reader(found, config, preparation.size, skipped, noted)
     tasks = assemble(groups, names, reader, planned, config, preparation, found.templates, where)
+    notes = (*found.notes, *told_sizes(groups, config), *noted.lines(config))
     references = references_of(config, preparation.size)
-    return TaskStream("folder", "class-incremental", tasks, references=references, skipped=tuple(skipped))
+    return TaskStream("folder", "class-incremental", tasks, references=references, skipped=tuple(skipped), notes=notes)
 
 
 def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
@@ -66,18 +74,20 @@ def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preproces
             "stream.classes cannot be used with several paths, where every path is a task; leave classes out by moving "
             "their folders elsewhere"
         )
-    found = [scan(root) for root in roots]
+    refuse_uneven("several paths", config)
+    found = [scan(root, config=config) for root in roots]
     titles = [collection.title for collection in found]
     if len(set(titles)) < len(titles):
         twice = next(title for title in titles if titles.count(title) > 1)
         raise ConfigError(f"two domains are called {twice} after their folders; rename one of them")
     skipped: list[str] = []
+    notes: list[str] = []
     tasks: list[Task] = []
     first = 0
     bound = memory_bound()
     for collection in found:
-        left_out = list(collection.skipped)
-        reader, planned = _reader(collection, config, preparation.size, left_out)
+        left_out, noted = list(collection.skipped), Noted()
+        reader, planned = _reader(collection, config, preparation.size, left_out, noted)
         (task,) = assemble(
             [[item.key for item in collection.classes]],
             class_names(collection, config),
@@ -96,16 +106,19 @@ def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preproces
         tasks.append(task)
         first = task.classes.stop
         skipped += [f"{collection.title}/{line}" for line in left_out]
+        notes += [f"{collection.title}: {line}" for line in (*collection.notes, *noted.lines(config))]
     references = references_of(config, preparation.size)
-    return TaskStream("folder", MULTI_DOMAIN, tuple(tasks), references=references, skipped=tuple(skipped))
+    return TaskStream(
+        "folder", MULTI_DOMAIN, tuple(tasks), references=references, skipped=tuple(skipped), notes=tuple(notes)
+    )
 
 
-def _reader(found: Collection, config: StreamConfig, size: int, skipped: list[str]) -> tuple[Reader, int]:
+def _reader(found: Collection, config: StreamConfig, size: int, skipped: list[str], noted: Noted) -> tuple[Reader, int]:
     """What reads a class, and how many pictures will be held of all together."""
     by_key = {item.key: item for item in found.classes}
 
     def reader(key: str) -> tuple[Pictures, Pictures]:
-        return pictures_of(by_key[key], config, size, skipped, found.path)
+        return pictures_of(by_key[key], config, size, skipped, found.path, noted)
 
     return reader, sum(planned_of(item, config) for item in found.classes)
 
@@ -133,14 +146,8 @@ def dealt(keys: Sequence[str], config: StreamConfig, seed: int, where: str) -> l
         order = list(keys)
     else:
         order = [keys[row] for row in class_order(len(keys), seed)]
-    if len(order) % config.tasks:
-        fitting = ", ".join(str(n) for n in range(1, len(order) + 1) if len(order) % n == 0)
-        raise ConfigError(
-            f"{where} has {len(order)} classes, which do not divide into {config.tasks} equal tasks; stream.tasks may "
-            f"be {fitting}, or list each task's classes in stream.classes"
-        )
-    size = len(order) // config.tasks
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    ends = list(itertools.accumulate(task_sizes(len(order), config, where)))
+    return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def class_names(found: Collection, config: StreamConfig) -> dict[str, str]:
@@ -237,7 +244,7 @@ def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs
     """
     if not config.references:
         return None
-    found = scan(Path(config.references).expanduser())
+    found = scan(Path(config.references).expanduser(), config=replace(USUAL, reading_rules=config.reading_rules))
     names = class_names(found, StreamConfig())
     template = (found.templates or TEMPLATES)[0]
     files = [(file, label) for label, item in enumerate(found.classes) for file in item.train]
@@ -267,21 +274,11 @@ def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs
 
 
 def _take(
-    labelled: tuple[Path, int], size: int, root: Path, taken: list[tuple[np.ndarray, int]], skipped: list[str]
+    labelled: tuple[ImageFile, int], size: int, root: Path, taken: list[tuple[np.ndarray, int]], skipped: list[str]
 ) -> None:
     """A picture and its label into `taken`, or why it cannot be read into `skipped`."""
     file, label = labelled
     try:
         taken.append((picture(file, size), label))
     except Exception as error:  # Pillow raises kinds of its own for every way to be broken
-        note(skipped, file, root, said(error))
-
-
-def memory_bound() -> int:
-    """Bytes that pictures may take: half of the machine's memory, or of what the container was given."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        given = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        given = whole
-    return min(whole, given) // 2
+        note(skipped, file, root, said(error, file))

@@ -32,6 +32,7 @@ from cl_core.streams.stream import (
     Words,
     mixed_seed,
     refuse_settings_of_disk,
+    refuse_uneven,
     validation_rows,
 )
 from cl_core.streams.synthetic_pretraining import drawn_world
@@ -138,6 +139,7 @@ def _halves(name: str) -> tuple[Part, Part]:
 def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
     """One task a part, in order, with the general set and references of the micro world."""
     refuse_settings_of_disk(name, config)
+    refuse_uneven(name, config)
     drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # both halves of a domain are drawn at once
     tasks, first = [], 0
     for index, part in enumerate(parts):

@@ -201,6 +201,7 @@ class TaskStream(Sequence[Task]):
     references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that world to train with
     world: Callable[[int], Tensor] | None = None  # count → pictures [count, 3, S, S] in 0..1 of that world, no words
     skipped: tuple[str, ...] = ()  # files that could not be used, each with its reason
+    notes: tuple[str, ...] = ()  # what was understood and could surprise, a sentence each
 
     def __post_init__(self) -> None:
         """Number the images that have no number yet: tasks in order, the training images of each before its test
@@ -248,7 +249,7 @@ class TaskStream(Sequence[Task]):
             union("test"),
             self.tasks[0].preparation,
         )
-        return TaskStream(self.name, self.scenario, (whole,), skipped=self.skipped)
+        return TaskStream(self.name, self.scenario, (whole,), skipped=self.skipped, notes=self.notes)
 
 
 @functools.cache
@@ -298,16 +299,10 @@ def arrange(
         ConfigError: the classes do not divide into `config.tasks`.
     """
     refuse_settings_of_disk(name, config)
-    classes, tasks = len(names), config.tasks
-    if classes % tasks:
-        fitting = ", ".join(str(n) for n in range(1, classes + 1) if classes % n == 0)
-        raise ConfigError(
-            f"{name} has {classes} classes, which do not divide into {tasks} equal tasks; stream.tasks may be {fitting}"
-        )
-    order, per_task = class_order(classes, seed), classes // tasks
-    dealt = []
-    for index in range(tasks):
-        chosen = range(index * per_task, (index + 1) * per_task)
+    sizes = task_sizes(len(names), config, name)
+    order, dealt = class_order(len(names), seed), []
+    for index, per_task in enumerate(sizes):
+        chosen = range(sum(sizes[:index]), sum(sizes[:index]) + per_task)
         originals = [order[arrival] for arrival in chosen]
         train_rows, test_rows = [], []
         for original in originals:
@@ -336,7 +331,56 @@ def arrange(
                 words=words and Words(tuple(words.phrases[original] for original in originals), words.templates),
             )
         )
-    return TaskStream(name, "class-incremental", tuple(dealt))
+    return TaskStream(name, "class-incremental", tuple(dealt), notes=told_sizes([t.classes for t in dealt], config))
+
+
+def task_sizes(classes: int, config: StreamConfig, where: str) -> list[int]:
+    """How many of `classes` classes each task has: `first_task` the first, the others the same number each, the last
+    one fewer where `remainder` allows it. Raises ConfigError where that cannot be."""
+    first, others = config.first_task, config.tasks - bool(config.first_task)
+    rest = classes - first
+    if first and (rest < others or (rest and not others)):
+        raise ConfigError(
+            f"{where} has {classes} classes: with stream.first_task={first} there are {max(0, rest)} left for the "
+            f"other {others} tasks; each needs one"
+        )
+    start = [first] if first else []
+    if not others:
+        return start
+    each = -(-rest // others)
+    if rest % others == 0:
+        return start + [each] * others
+    also = f" (after the first {first})" if first else ""
+    if config.remainder != "refuse":
+        last = rest - each * (others - 1)
+        if last < 1:
+            fewer = -(-rest // each) + bool(first)
+            raise ConfigError(
+                f"{where} has {rest} classes{also} for {others} tasks of {each}: nothing is left for the last; use "
+                f"stream.tasks={fewer}"
+            )
+        return start + [each] * (others - 1) + [last]
+    fitting = ", ".join(str(n + bool(first)) for n in range(1, rest + 1) if rest % n == 0)
+    raise ConfigError(
+        f"{where} has {rest} classes{also}, which do not divide into {others} equal tasks; stream.tasks may be "
+        f"{fitting}; stream.remainder='last task' gives the last one fewer"
+    )
+
+
+def told_sizes(groups: Sequence[Sequence[Any]], config: StreamConfig) -> tuple[str, ...]:
+    """A sentence where tasks differ in their numbers of classes because settings say so."""
+    sizes = [len(group) for group in groups]
+    if not (config.first_task or config.remainder != "refuse") or len(set(sizes)) == 1:
+        return ()
+    listed = ", ".join(map(str, sizes[:12])) + (", …" if len(sizes) > 12 else "")
+    return (f"tasks have {listed} classes, in order",)
+
+
+def refuse_uneven(name: str, config: StreamConfig) -> None:
+    """Where tasks are domains, classes are not dealt. Raises ConfigError where that was asked for."""
+    if config.first_task or config.remainder != "refuse":
+        changed = "first_task" if config.first_task else "remainder"
+        raise ConfigError(f"stream.{changed} deals classes to tasks; with {name} every domain is a task")
 
 
 def refuse_settings_of_disk(name: str, config: StreamConfig) -> None:

@@ -2,6 +2,9 @@
 
     checkpoints/<seq>/state.safetensors  state.json  reference-*.safetensors  done
 
+Of symmetric matrices (moments, scatters, conceptors) the upper triangle is written: half the bytes, to the bit the same
+matrix when it is read.
+
 What never changes once it is there (`state["references"]`, tables by name) is written once: later checkpoints hold hard
 links to the same file where the file system has them, and copies elsewhere.
 
@@ -125,10 +128,38 @@ def _sum(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+SYMMETRIC_FROM = 64  # width below which a whole matrix is as well
+
+
+def _is_symmetric(value: Tensor) -> bool:
+    """Whether [..., d, d] equals its transpose to the bit."""
+    square = value.ndim >= 2 and value.shape[-1] == value.shape[-2] >= SYMMETRIC_FROM
+    return square and value.is_floating_point() and torch.equal(value, value.mT)
+
+
+def _triangle(value: Tensor) -> Tensor:
+    """[..., d, d] → its upper triangle, row by row: [..., d (d + 1) / 2]."""
+    rows, columns = torch.triu_indices(value.shape[-1], value.shape[-1])
+    return value[..., rows, columns]
+
+
+def _whole(triangle: Tensor, width: int) -> Tensor:
+    """Undo `_triangle`."""
+    rows, columns = torch.triu_indices(width, width)
+    value = triangle.new_empty(*triangle.shape[:-1], width, width)
+    value[..., rows, columns] = triangle
+    value[..., columns, rows] = triangle
+    return value
+
+
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     """Plain JSON in place of `value`; tensors go into `tensors` under their place."""
     if isinstance(value, Tensor):
-        tensors[place] = value.detach().cpu().contiguous().clone()
+        kept = value.detach().cpu()
+        if _is_symmetric(kept):
+            tensors[place] = _triangle(kept)
+            return {"$symmetric": place, "width": kept.shape[-1]}
+        tensors[place] = kept.contiguous().clone()
         return {"$tensor": place}
     if isinstance(value, dict):
         return {"$items": [[key, _flatten(v, f"{place}/{key}", tensors)] for key, v in value.items()]}
@@ -148,6 +179,8 @@ def _unflatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return value
     if "$tensor" in value:
         return tensors[value["$tensor"]]
+    if "$symmetric" in value:
+        return _whole(tensors[value["$symmetric"]], value["width"])
     if "$tuple" in value:
         return tuple(_unflatten(v, tensors) for v in value["$tuple"])
     return {key: _unflatten(v, tensors) for key, v in value["$items"]}

@@ -10,21 +10,27 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import Features, Tap
 from cl_core.config import DiagnosticsConfig
-from cl_core.events import AccuracyMeasured, Clock, Event
+from cl_core.events import AccuracyMeasured, Clock, Event, RefitMeasured
 from cl_core.methods.method import Method, ReadsClasses
-from cl_core.observers.lda_readout import ClassStatistics
-from cl_core.streams.stream import Batch, TaskStream
+from cl_core.observers.image_answers import LARGEST, Answers, followed, margins
+from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.streams.stream import Batch, Task, TaskStream
 from cl_core.training.data_loader import Feed
 from cl_core.training.device import OUT_OF_MEMORY, free_memory
 
 BATCH = 250
+UNTOUCHED = "zero-shot"  # the readout of the model before a method has changed anything
+REFITTED = "refitted head"
+TASK_IS_NAMED = ("task-incremental", REFITTED)  # readouts among a task's own classes
 
-Readouts = dict[str, Callable[[Tensor, range], Tensor]]  # name → scores [B, |classes|] of features [B, d]
+Classifier = Callable[[Tensor, range], Tensor]  # scores [B, |classes|] of features [B, d]
+Readouts = dict[str, Classifier]
 
 
 class Evaluation:
@@ -43,6 +49,9 @@ class Evaluation:
         self.diagnostics, self.precision = diagnostics, precision
         self.statistics = self.fresh_statistics()  # of features when each task was learned; saved by the trainer
         self.batch = BATCH
+        self.followed = followed(stream, diagnostics.images)  # task → places of test images whose answers are stored
+        self.answers: dict[int, Answers] = {}  # of the newest pass over the test images
+        self._own: ClassStatistics | None = None  # of the finished task alone, from its survey to its measurement
 
     @property
     def reads_statistics(self) -> bool:
@@ -50,8 +59,29 @@ class Evaluation:
         known, nothing is to be isolated."""
         return self.diagnostics.readout and not self.stream.task_is_known
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether training images of all tasks so far are looked at after every task, not only after the last."""
+        return self.diagnostics.readout and self.diagnostics.readout_control == "every"
+
+    @property
+    def refits_always(self) -> bool:
+        """Whether a finished task's training images are looked at even where neither method nor observers ask."""
+        return self.reads_statistics or self.looks_again
+
     def fresh_statistics(self) -> ClassStatistics:
         return ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.feed.device)
+
+    def begin_refit(self, task: Task) -> ClassStatistics | None:
+        """Empty statistics of the finished task's classes, which its survey fills; None where no readout is wanted."""
+        self._own = self._statistics_of(task) if self.refits_always else None
+        return self._own
+
+    def refit_state(self) -> dict[str, Tensor]:
+        return {} if self._own is None else self._own.state_dict()
+
+    def _statistics_of(self, task: Task) -> ClassStatistics:
+        return ClassStatistics(len(task.classes), self.backbone.pooled_width).to(self.feed.device)
 
     @torch.no_grad()
     def features(self, batch: Batch, taps: Iterable[Tap] = ()) -> Features:
@@ -59,10 +89,11 @@ class Evaluation:
 
     @torch.no_grad()
     def before_training(self, clock: Clock) -> list[Event]:
-        """What the pre-trained model can do already, on every task, where tasks are known and classes are read."""
+        """What the pre-trained model can do already, on every task, where tasks are known and classes are read: the
+        model without a method's edit, which may draw something at random before it is trained (prompts)."""
         if not (self.stream.task_is_known and isinstance(self.method, ReadsClasses)):
             return []
-        rows = self._rows({"zero-shot": self.method.classify}, [], range(0))
+        rows = self._rows({UNTOUCHED: self.method.classify}, {}, [], range(0))
         return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
 
     @torch.no_grad()
@@ -70,36 +101,57 @@ class Evaluation:
         """One row of each accuracy matrix from one pass over the test images: of all tasks learned so far, or of all
         tasks where an image comes with its task and the method can score classes that it has not trained. `last`: no
         task follows."""
+        refits, recomputed = self._just_learned(learned[-1]), None
+        if self.looks_again or (self.reads_statistics and last):
+            refits, recomputed = self.portioned(lambda: self._recomputed(learned))
         if self.stream.task_is_known:
             readouts: Readouts = {"task-incremental": self.method.classify}
         else:
             readouts = {"class-incremental": self.method.classify}
             if self.reads_statistics:
                 readouts["stored statistics"] = self.statistics.classifier()
-                if self.diagnostics.readout_control == "every" or last:
-                    recomputed = self.portioned(lambda: self._recomputed(learned))
+                if recomputed is not None:
                     readouts["recomputed statistics"] = recomputed.classifier()
             readouts["task-incremental"] = self.method.classify
+        rows = self._rows(readouts, refits, learned, seen)
+        refitted = rows.pop(REFITTED, None)
         headline = self.diagnostics.headline
-        return [
-            AccuracyMeasured(clock, name, row, headline=name == headline)
-            for name, row in self._rows(readouts, learned, seen).items()
+        said: list[Event] = [
+            AccuracyMeasured(clock, name, row, headline=name == headline) for name, row in rows.items()
         ]
+        return said if refitted is None else [*said, RefitMeasured(clock, refitted)]
+
+    def _just_learned(self, index: int) -> dict[int, Classifier]:
+        """The readout fitted to the newest task's training images, if these were seen and were its own alone."""
+        own, self._own = self._own, None
+        if own is None or not own.counts.any() or len(own.counts) != len(self.stream[index].classes):
+            return {}
+        return {index: _for_one_task(own)}
 
     def rivals(self, index: int, seen: range) -> range:
         """The classes that compete for the pictures of a task."""
         return self.stream[index].classes if self.stream.task_is_known else seen
 
-    def _rows(self, readouts: Readouts, learned: list[int], seen: range) -> dict[str, list[float | None]]:
-        """Percent right per readout and task. A "task-incremental" readout lets the task's own classes compete, any
-        other all that `rivals` names."""
-        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in readouts}
+    def _rows(
+        self, readouts: Readouts, refits: dict[int, Classifier], learned: list[int], seen: range
+    ) -> dict[str, list[float | None]]:
+        """Percent right per readout and task; what was answered for each followed image is left in `answers`. A
+        readout that is told the task lets only its classes compete, any other all that `rivals` names. `refits`: task
+        → a readout for its images alone."""
+        names = [*readouts, *([REFITTED] if refits else [])]
+        rows: dict[str, list[float | None]] = {name: [None] * len(self.stream) for name in names}
         untrained = self.stream.task_is_known and isinstance(self.method, ReadsClasses)
         asked = list(range(len(self.stream))) if untrained else learned
-        counts = [self.portioned(partial(self._right, index, readouts, seen)) for index in asked]
+        counts, self.answers = [], {}
+        for index in asked:
+            own = {**readouts, REFITTED: refits[index]} if index in refits else readouts
+            right, answers = self.portioned(partial(self._right, index, own, seen))
+            counts.append(F.pad(right, (0, len(names) - len(right)), value=-1))
+            if answers is not None:
+                self.answers[index] = answers
         for index, right in zip(asked, torch.stack(counts).tolist(), strict=True):
-            for name, count in zip(readouts, right, strict=True):
-                rows[name][index] = 100 * count / len(self.stream[index].test)
+            for name, count in zip(names, right, strict=True):
+                rows[name][index] = None if count < 0 else 100 * count / len(self.stream[index].test)
         return rows
 
     def portioned(self, work: Callable[[], Any]) -> Any:
@@ -114,28 +166,58 @@ class Evaluation:
             self.batch = max(1, self.batch // 2)
             free_memory(self.feed.device)
 
-    def _right(self, index: int, readouts: Readouts, seen: range) -> Tensor:
-        """Test images of a task that each readout gets right: [readouts] int64, on the device."""
+    def _right(self, index: int, readouts: Readouts, seen: range) -> tuple[Tensor, Answers | None]:
+        """Test images of a task that each readout gets right, [readouts] int64 on the device, and what it answers for
+        those that are followed."""
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
+        rows, guesses, kept = self.followed.get(index), [], []
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                pooled = exact = self.features(batch).pooled
-            if self.precision != torch.float32 and any(map(_of_statistics, readouts)):
+                seen_now = self.backbone.features(batch.images) if UNTOUCHED in readouts else self.features(batch)
+                pooled = exact = seen_now.pooled
+            if self.precision != torch.float32 and any(map(_is_fitted, readouts)):
                 exact = self.features(batch).pooled  # as the features are that the statistics were taken of
             for place, (name, classify) in enumerate(readouts.items()):
-                rivals = task.classes if name == "task-incremental" else self.rivals(index, seen)
-                guess = classify(exact if _of_statistics(name) else pooled, rivals).argmax(dim=1) + rivals.start
+                rivals = task.classes if name in TASK_IS_NAMED else self.rivals(index, seen)
+                scores = classify(exact if _is_fitted(name) else pooled, rivals)
+                guess = scores.argmax(dim=1) + rivals.start
                 right[place] += (guess == batch.labels).sum()
-        return right
+                if rows is not None:
+                    guesses.append(guess.short())
+                    kept.append(margins(scores, batch.labels - rivals.start).clamp(-LARGEST, LARGEST).half())
+        if rows is None:
+            return right, None
+        rows, count = rows.to(self.feed.device), len(readouts)
+        whole = {
+            name: (torch.cat(guesses[place::count])[rows], torch.cat(kept[place::count])[rows])
+            for place, name in enumerate(readouts)
+        }
+        return right, Answers(whole)
 
-    def _recomputed(self, learned: list[int]) -> ClassStatistics:
-        """Class statistics of all tasks learned so far, with the features as they are now."""
-        statistics = self.fresh_statistics()
+    def refit(self, index: int) -> Classifier:
+        """The readout fitted to a task's training images with the features as they are now."""
+        return self.portioned(lambda: self._recomputed([index]))[0][index]
+
+    def _recomputed(self, learned: list[int]) -> tuple[dict[int, Classifier], ClassStatistics]:
+        """With the features as they are now: a readout fitted to each task learned so far, and the class statistics of
+        all of them together."""
+        refits, statistics = {}, self.fresh_statistics()
         for index in learned:
-            for batch in self.feed.ordered(self.stream[index], "train", self.batch):
-                statistics.add(self.features(batch).pooled, batch.labels)
-        return statistics
+            task = self.stream[index]
+            own = self._statistics_of(task)
+            for batch in self.feed.ordered(task, "train", self.batch):
+                own.add(self.features(batch).pooled, batch.labels - task.classes.start)
+            refits[index] = _for_one_task(own)
+            statistics.include(own, task.classes.start)
+        return refits, statistics
 
 
-def _of_statistics(readout: str) -> bool:
-    return readout.endswith("statistics")
+def _for_one_task(own: ClassStatistics) -> Classifier:
+    """The readout of a task's own classes by their statistics."""
+    scores = own.classifier(REFIT_SHRINKAGE)
+    return lambda features, classes: scores(features)
+
+
+def _is_fitted(readout: str) -> bool:
+    """Whether a readout was fitted to features in float32."""
+    return readout.endswith("statistics") or readout == REFITTED

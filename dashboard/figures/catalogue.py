@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from cl_core.analysis.ledger import rows_of, with_refit, worst_cell
 from cl_core.events import (
     AccuracyMeasured,
     AttentionCompared,
@@ -25,14 +26,18 @@ from cl_core.events import (
     Event,
     FeaturesCompared,
     ForwardTransferMeasured,
+    ImagesClassified,
+    ImagesStored,
     InputsSurveyed,
     IntraClassMeasured,
     KeysMoved,
     KnobTurned,
     MixtureFitted,
     ModalityGapMeasured,
+    OldTasksMeasured,
     ProbesChosen,
     PromptsDrifted,
+    RefitMeasured,
     ResidualMeasured,
     RunForked,
     RunStarted,
@@ -50,6 +55,7 @@ from dashboard.figures import (
     accuracy,
     attention,
     conceptors,
+    diagnosis,
     drift,
     forward_transfer,
     gap,
@@ -270,6 +276,28 @@ def _prompt_mass(run: Snapshot) -> bool:
     return _compared(run) and any(share > 0 for event in run.events(AttentionCompared) for share in event.prompt_mass)
 
 
+def ledger_rows(run: Snapshot) -> Any:
+    """Accuracies by readout, as `cl_core.analysis.ledger` takes them."""
+    return rows_of(run.events(AccuracyMeasured), run.events(RefitMeasured))
+
+
+def _fell(run: Snapshot) -> bool:
+    return _several_stages(run) and worst_cell(ledger_rows(run)) is not None
+
+
+def _worst_cell(run: Snapshot) -> list[Controls]:
+    found = worst_cell(ledger_rows(run))
+    return [] if found is None else [{"task": found[0], "after": found[1]}]
+
+
+def _worst_task(run: Snapshot) -> list[Controls]:
+    return [{"task": chosen["task"]} for chosen in _worst_cell(run)]
+
+
+def _newest_answers(run: Snapshot) -> list[Controls]:
+    return [{"after": max(event.clock.task for event in run.events(ImagesClassified))}]
+
+
 def _compared(run: Snapshot) -> bool:
     return bool(compared_later(run.events(AttentionCompared)))
 
@@ -318,6 +346,7 @@ def _at(control: str, choose: Callable[[Snapshot], Any]) -> Callable[[Snapshot],
     return lambda run: [{control: choose(run)}]
 
 
+_WORST = "The task that fell most is drawn."
 _TIGHTEST = "One layer is drawn in full: the one with the smallest share of directions left."
 _MOST_CHANGED = "Images are those of the oldest task, the layer is the one whose attention changed most."
 _MOST_MOVED = "Paths are those of the layer whose prompts moved furthest."
@@ -347,6 +376,33 @@ _ALL = (
            (AccuracyMeasured,),
            lambda run: readouts.readout_bars(run.events(AccuracyMeasured), stages=stages(run)),
            when=_several_readouts),
+
+    Figure("forgetting-ledger", "Why a task fell", "Is it the features, the head, or the competition of classes?",
+           "accuracy", (AccuracyMeasured,),
+           lambda run, task, after, refit=None: diagnosis.forgetting_ledger(
+               with_refit(ledger_rows(run), task, after, refit), task=task, after=after),
+           controls=("task", "after", "refit"), also=(RefitMeasured,), when=_fell, in_report=_worst_cell, note=_WORST),
+    Figure("image-flow", "Images learned, lost, regained", "Which images did each task cost?", "accuracy",
+           (ImagesStored, ImagesClassified),
+           lambda run, task: diagnosis.image_flow(run.events(ImagesStored), run.events(ImagesClassified), task=task,
+                                                  tasks=count(run) or 1),
+           controls=("task",), also=(AccuracyMeasured, RefitMeasured), when=_fell, in_report=_worst_task, note=_WORST),
+    Figure("confusion", "Confusion", "What is taken for what?", "accuracy", (ImagesStored, ImagesClassified),
+           lambda run, after: diagnosis.confusion(run.events(ImagesStored), run.events(ImagesClassified), tasks(run),
+                                                  after=after),
+           controls=("after",), in_report=_newest_answers),
+    Figure("class-accuracy", "Accuracy per class", "Which classes are forgotten?", "accuracy",
+           (ImagesStored, ImagesClassified),
+           lambda run: diagnosis.class_accuracy(run.events(ImagesStored), run.events(ImagesClassified), tasks(run))),
+    Figure("old-tasks-within", "Old tasks within a new one", "Which steps cost old tasks most?", "accuracy",
+           (OldTasksMeasured,),
+           lambda run: diagnosis.old_tasks_within(run.events(OldTasksMeasured), tasks=count(run) or 1,
+                                                  total_steps=total_steps(run))),
+    Figure("image-margins", "Margin of images", "During which task was an image lost?", "accuracy",
+           (ImagesStored, ImagesClassified),
+           lambda run, traced: diagnosis.image_margins(run.events(ImagesStored), run.events(ImagesClassified),
+                                                       tasks(run), traced=traced),
+           controls=("traced",), in_report=lambda run: ()),
 
     Figure("losses", "Losses", "Is every task being fitted?", "training", (StepEnded,),
            lambda run: training.losses(run.events(StepEnded), tasks=count(run), total_steps=total_steps(run))),

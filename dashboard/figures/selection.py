@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from cl_core.analysis import alerts
 from cl_core.events import SelectionMeasured
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
@@ -82,10 +83,8 @@ def own_shares(event: SelectionMeasured, tasks: Tasks) -> dict[int, float]:
 
 
 def entries_in_use(event: SelectionMeasured) -> float:
-    """exp(H(p)), p the mean over classes of what was taken, normalised: E if all entries are used alike, 1 if one."""
-    used = np.nanmean(np.asarray(event.counts, dtype=float), axis=0)
-    p = used[used > 0] / used.sum()
-    return float(np.exp(-(p * np.log(p)).sum()))
+    """Of all entries, how many are in use (`cl_core.analysis.alerts.entries_in_use`)."""
+    return alerts.entries_in_use(event.counts)
 
 
 def mixed(event: SelectionMeasured) -> bool:

@@ -1,20 +1,58 @@
-"""Forgetting: the matrix, one cell of it opened, the images lost there, and who reads the features out."""
+"""Forgetting: from a cell of the accuracy matrix to its cause, to its images, and to one of them.
+
+The cell is `from` and `to` in the URL, the traced image `image`, the layer `layer`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import streamlit as st
 
-from cl_core.events import AccuracyMeasured, PredictionsMade, ProbesChosen, RunStarted
+from cl_core.analysis import measured_later
+from cl_core.analysis.ledger import Images, answers_of, images, ledger, with_refit
+from cl_core.analysis.verdict import HOW_TO_REFIT, verdict, where, why_image
+from cl_core.events import (
+    AccuracyMeasured,
+    AttentionCompared,
+    ImagesClassified,
+    ImagesStored,
+    OldTasksMeasured,
+    PredictionsMade,
+    ProbesChosen,
+    RunStarted,
+    WeightSpectrumMeasured,
+)
+from cl_core.store import StoreError, boundaries
 from cl_core.summary import ZERO_SHOT, headline_readout, measures
+from dashboard import launch
+from dashboard.figures.catalogue import ledger_rows
+from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
 from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
-from dashboard.view_state import choose, empty, literal, not_measured, show_figure
+from dashboard.view_state import (
+    carry,
+    choose,
+    current,
+    empty,
+    go_to,
+    literal,
+    not_measured,
+    select_layer,
+    sentence,
+    show_figure,
+    show_plot,
+)
+from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.inspection import open_run_page
 
-SIDE = 96  # screen pixels of a lost image
-SHOWN = 24  # lost images drawn at most
+SIDE = 96  # screen pixels of an image
+SHOWN = 24  # images drawn at most
+NO_IMAGE = "none"
+LOST, WON, NEVER, ALL = "lost", "became right", "wrong from the start", "all"
+PINNED = 6  # images at most
 MEASURES = (
     "final_average_accuracy",
     "average_incremental_accuracy",
@@ -51,10 +89,30 @@ def _open_cell(point: dict[str, object]) -> None:
     )  # type: ignore[arg-type]
 
 
+def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:
+    """Four buttons that move the opened cell; the arrow keys press them."""
+    rows, columns = matrix.shape
+    first = -1 if untrained is not None else 0
+    moves = (("Left", 0, -1), ("Right", 0, 1), ("Up", -1, 0), ("Down", 1, 0))
+    names = {"Left": "Task before", "Right": "Task after", "Up": "Row above", "Down": "Row below"}
+    with st.container(horizontal=True, gap="xsmall", key="forgetting-moves"):
+        for key, down, across in moves:
+            row, column = after + down, on + across
+            st.button(
+                names[key],
+                key=f"forgetting-{key.lower()}",
+                shortcut=key,
+                type="tertiary",
+                disabled=not (first <= row < rows and 0 <= column < columns),
+                on_click=_open_cell,
+                args=({"x": column, "y": row},),
+            )
+
+
 def cell(
     log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int
 ) -> None:
-    """What one cell says, and the probe images that were lost there."""
+    """What one cell says."""
     if after < 0:
         value = untrained[on] if untrained is not None else np.nan
     else:
@@ -93,7 +151,314 @@ def cell(
     if early:
         st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
         return
-    lost_images(log, plan, after, on)
+    later = measured_later.read(log.folder, on, after)
+    rows = with_refit(ledger_rows(log), on, after, later["refit"] if later else None)
+    found = images_of(log, on, after)
+    st.markdown(f"**{literal(verdict(ledger(rows, on, after), rows, found, class_names(plan)))}**")
+
+
+def images_of(log: Snapshot, task: int, after: int) -> Images | None:
+    stored = stored_images(log, task)
+    if stored is None:
+        return None
+    return images(answers_of(log.events(ImagesClassified), task), np.asarray(stored.labels), task, after)
+
+
+def stored_images(log: Snapshot, task: int) -> ImagesStored | None:
+    return next((event for event in log.events(ImagesStored) if event.clock.task == task), None)
+
+
+def class_names(plan: RunStarted) -> list[str]:
+    return [str(name) for task in plan.tasks for name in task.get("classes", [])]
+
+
+# ---------------------------------------------------------------- the cause
+
+
+def cause(log: Snapshot, after: int, on: int) -> None:
+    """The ledger of the cell; a click on a part shows its images."""
+    later = measured_later.read(log.folder, on, after)
+    refit = tuple(later["refit"]) if later else None
+    cell = ledger(with_refit(ledger_rows(log), on, after, refit), on, after)
+    if cell.drop is None:
+        return
+    left, right = st.columns(2)
+    with left:
+        show_figure("forgetting-ledger", log, on_pick=_open_part, task=on, after=after, refit=refit)
+        if None in cell.levels["R"]:
+            st.caption(f"A refitted head was not measured in this cell: {HOW_TO_REFIT}.")
+        if log.count(OldTasksMeasured):
+            show_figure("old-tasks-within", log)
+    with right:
+        layers(log, after, on)
+
+
+@st.fragment(run_every=2.0)
+def _wait(at_work: Callable[[], bool]) -> None:
+    """Says that a worker measures, and draws the page anew when it has ended."""
+    if at_work():
+        st.markdown("Measuring from checkpoints, in a process of its own …")
+    else:
+        st.rerun()
+
+
+def layers(log: Snapshot, after: int, on: int) -> None:
+    """Which layer the task was lost in: measured on request, from checkpoints."""
+    if on == after:
+        return
+    found = measured_later.read(log.folder, on, after)
+    if found is not None:
+        show_plot(layers_recovered, found, task=on, after=after, key="layers-recovered")
+        st.markdown(f"**{literal(where(found))}**")
+        return
+    with st.container(border=True, key="panel-layers"):
+        st.markdown(f"**Which layer lost {task_name(on)}**")
+        if launch.locating(log.folder, on, after):
+            _wait(partial(launch.locating, log.folder, on, after))
+            return
+        known, frame = boundaries(log.folder), current()
+        missing = [task_name(task) for task in (on, after) if task + 1 not in known]
+        if frame.recording or missing:
+            why = (
+                "a recording has no checkpoints" if frame.recording else f"there is none after {' and '.join(missing)}"
+            )
+            st.markdown(f"Not measured, and not to be measured here: it takes checkpoints of both moments, and {why}.")
+            return
+        if words := launch.locating_failed(log.folder, on, after):
+            st.error(sentence(words), icon=":material/error:")
+        st.markdown(
+            f"Blocks of the model after {task_name(on)} are put into the model after {task_name(after)}, one at a "
+            "time: how much accuracy comes back? A refitted head is measured with it. Some seconds on a small model."
+        )
+        ask = partial(launch.locate, log.folder, on, after)
+        st.button("Find the layer", key="find-layer", on_click=_started, args=(ask,))
+        if refused := st.session_state.pop("_locate-refused", ""):
+            st.error(sentence(refused), icon=":material/error:")
+
+
+def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
+    """Averages of the untouched and the adapted weights, where a method changes a CLIP's weights."""
+    if "joint_width" not in plan.backbone or not log.count(WeightSpectrumMeasured) or after < 0:
+        return
+    found = measured_later.read_line(log.folder, -1, after)
+    if found is not None:
+        alpha = st.slider("Share of the way to the adapted weights", 0.0, 1.0, 1.0, 0.1, key="line-alpha")
+        show_plot(interpolation, found, alpha=alpha, key="interpolation")
+        return
+    with st.container(border=True, key="panel-interpolation"):
+        st.markdown("**Between the untouched and the adapted weights**")
+        if launch.interpolating(log.folder, after):
+            _wait(partial(launch.interpolating, log.folder, after))
+            return
+        if current().recording or after + 1 not in boundaries(log.folder):
+            st.markdown(f"Not measured, and not to be measured here: there is no checkpoint after {task_name(after)}.")
+            return
+        if words := launch.interpolating_failed(log.folder, after):
+            st.error(sentence(words), icon=":material/error:")
+        st.markdown("What is learned against the zero-shot that is kept, at 11 averages of the two (WiSE-FT).")
+        ask = partial(launch.interpolate, log.folder, after)
+        st.button("Measure the line", key="measure-line", on_click=_started, args=(ask,))
+
+
+def _started(ask: Callable[[], None]) -> None:
+    try:
+        ask()
+    except StoreError as error:
+        st.session_state["_locate-refused"] = str(error)
+
+
+def _open_part(point: dict[str, object]) -> None:
+    name = str((point.get("custom") or [""])[0])  # type: ignore[index]
+    st.session_state["images-shown"] = name or LOST
+
+
+# ---------------------------------------------------------------- its images
+
+
+def groups_of(
+    found: Images, confused: tuple[int, int] | None, labels: np.ndarray, names: list[str]
+) -> dict[str, np.ndarray]:
+    """Name → places of the images, those that lost most margin first; groups without images are left out."""
+    then, now = found.right[found.own]
+    order = np.argsort(found.margins[1] - found.margins[0], kind="stable")
+    chosen = {LOST: found.lost, WON: ~then & now, NEVER: ~then & ~now}
+    for part in ("classes compete", "head out of date", "features lost"):
+        share = found.of_part(part)
+        if len(share):
+            chosen[part] = share > 0
+    if confused is not None:
+        a, b = confused
+        chosen[f"{_class(names, a)} taken for {_class(names, b)}"] = (labels == a) & (found.predicted == b)
+    chosen[ALL] = np.ones(len(now), dtype=bool)
+    return {name: order[mask[order]] for name, mask in chosen.items() if mask.any()}
+
+
+def images_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
+    """Thumbnails of the cell's images, one of them traced."""
+    stored, found, names = stored_images(log, on), images_of(log, on, after), class_names(plan)
+    if stored is None or found is None:
+        not_measured(
+            f"What became of every test image of {task_name(on)} was not stored in this run.",
+            "Runs started with `diagnostics.images` above 0 (10,000 unless changed) have it. Probe images follow.",
+        )
+        lost_images(log, plan, after, on)
+        return
+    labels = np.asarray(stored.labels)
+    groups = groups_of(found, st.session_state.get("_confused"), labels, names)
+    state = st.session_state
+    if state.get("images-shown") not in groups:
+        state["images-shown"] = next(iter(groups))
+    st.markdown("### Its images")
+    shown = st.segmented_control(
+        "Images",
+        list(groups),
+        format_func=lambda name: f"{name} ({len(groups[name])})",
+        key="images-shown",
+        label_visibility="collapsed",
+        required=True,
+    )
+    places = groups[shown or next(iter(groups))]
+    with st.container(horizontal=True, gap="small", key="forgetting-images"):
+        for i in places[:SHOWN].tolist():
+            with st.container(width=SIDE + 24, gap=None, key=f"forgetting-image-{i}"):
+                st.image(_enlarged(stored.images[i]), width=SIDE, alt=f"Test image {i + 1} of {task_name(on)}")
+                st.button(
+                    f"{i + 1}: {literal(_class(names, found.predicted[i]))}",
+                    key=f"trace-{on}-{i}",
+                    type="tertiary",
+                    help=f"a {literal(_class(names, labels[i]))}; margin {_path(found, i)}",
+                    on_click=_trace,
+                    args=(i,),
+                )
+    words = f"{min(len(places), SHOWN)} of {len(places)}, those that lost most margin first; below each what it is "
+    words += f"taken for after {task_name(after)}. Choose one to trace it."
+    if len(labels) < stored.total:
+        words += f" Stored are {len(labels)} of {stored.total} test images, evenly spaced."
+    st.caption(words)
+
+
+def _path(found: Images, image: int) -> str:
+    then, now = (float(margin[image]) for margin in found.margins)
+    return f"{then:+.1f} → {now:+.1f}".replace("-", "−")
+
+
+def _trace(image: int) -> None:
+    st.session_state["image"] = str(image + 1)
+
+
+def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
+    """Open the images behind a cell of the confusion matrix, in the cell of their own task."""
+    custom = point.get("custom")
+    if not isinstance(custom, list) or len(custom) != 5:
+        return
+    true, said = int(custom[3]), int(custom[4])
+    task_of = [index for index, task in enumerate(plan.tasks) for _ in task.get("classes", [])]
+    names, whole = class_names(plan), str(custom[0]) == task_name(true)  # with many classes rows are tasks
+    st.session_state["to"] = task_name(true if whole else task_of[true])
+    if not whole:
+        st.session_state["_confused"] = (true, said)
+        st.session_state["images-shown"] = f"{_class(names, true)} taken for {_class(names, said)}"
+
+
+# ---------------------------------------------------------------- one of them
+
+
+def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
+    """One image after every task: answer, margin, readouts, attention; pinned ones beside it."""
+    stored, found, names = stored_images(log, on), images_of(log, on, after), class_names(plan)
+    if stored is None or found is None:
+        return
+    labels = np.asarray(stored.labels)
+    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
+        options = [NO_IMAGE, *(str(i + 1) for i in range(len(labels)))]
+        chosen = choose("Image", "image", options, NO_IMAGE)
+        layer = select_layer(log)
+    pinned = pins(log)
+    here = None if chosen == NO_IMAGE else (on, int(chosen) - 1)
+    traced = list(dict.fromkeys([*([here] if here else []), *pinned]))
+    if not traced:
+        return
+    st.markdown("### Traced")
+    left, right = st.columns([2, 5], gap="medium")
+    with left:
+        if here is not None:
+            image = here[1]
+            st.image(_enlarged(stored.images[image]), width=2 * SIDE, alt=f"Test image {image + 1} of {task_name(on)}")
+            st.markdown(literal(why_image(found, image, names, int(labels[image]))))
+            st.markdown(readouts_of(log, on, after, image, names))
+            st.button(
+                "Unpin" if here in pinned else "Pin",
+                key="pin",
+                icon=":material/keep:",
+                disabled=here not in pinned and len(pinned) >= PINNED,
+                help=f"Pinned images stay, at most {PINNED}, also in other runs of the same stream and seed.",
+                on_click=_pin,
+                args=(stream_of(log), here),
+            )
+        if pinned:
+            st.caption("Pinned: " + ", ".join(f"{task_name(task)} image {image + 1}" for task, image in pinned))
+    with right:
+        show_figure("image-margins", log, traced=tuple(traced))
+        if here is not None:
+            attention_of(log, stored, here[1], layer, after, on)
+
+
+def readouts_of(log: Snapshot, task: int, after: int, image: int, names: list[str]) -> str:
+    """What every readout answers for an image, a line each."""
+    answers = answers_of(log.events(ImagesClassified), task)
+    lines = []
+    for readout in answers[after].readouts:
+        said = []
+        for moment in dict.fromkeys((task, after)):
+            event = answers[moment]
+            if readout in event.readouts:
+                row = event.readouts.index(readout)
+                margin = f"{float(event.margins[row][image]):+.1f}".replace("-", "−")
+                name = literal(_class(names, int(event.predicted[row][image])))
+                said.append(f"{name} ({margin}) after {task_name(moment)}")
+        lines.append(f"- {readout}: " + ", ".join(said))
+    return "\n".join(lines)
+
+
+def attention_of(log: Snapshot, stored: ImagesStored, image: int, layer: int, after: int, on: int) -> None:
+    """Attention on the image then and now, if it is one of the task's probe images, and the way to the page."""
+    probes = next((event for event in log.events(ProbesChosen) if event.clock.task == on), None)
+    place = None if probes is None else probe_place(np.asarray(stored.labels), image, len(probes.labels), stored.total)
+    compared = {event.clock.task for event in log.events(AttentionCompared) if event.probe_task == on}
+    if place is None or not {on, after} <= compared:
+        st.caption("Attention is recorded for a task's first test images of each class, its probe images.")
+        return
+    show_figure("attention-on-image", log, probe=on, image=place, layer=layer, head=None, before=on, after=after)
+    if st.button(
+        "Open on Attention and prompts",
+        key="to-attention",
+        on_click=carry,
+        args=({"probe": task_name(on), "task": task_name(after), "image": str(place + 1), "layer": str(layer + 1)},),
+    ):
+        go_to("pages/attention.py")
+
+
+def stream_of(log: Snapshot) -> tuple[str, int | None]:
+    """What two runs must share for their test images to be the same."""
+    return (log.config.stream, log.config.seed) if log.config is not None else ("", None)
+
+
+def pins(log: Snapshot) -> list[tuple[int, int]]:
+    """(task, image) of the pinned images that this run has as well."""
+    sizes = {event.clock.task: len(event.labels) for event in log.events(ImagesStored)}
+    mine = [pinned for stream, pinned in st.session_state.get("_pinned", []) if stream == stream_of(log)]
+    return [(task, image) for task, image in mine if image < sizes.get(task, 0)]
+
+
+def _pin(stream: tuple[str, int | None], image: tuple[int, int]) -> None:
+    kept: list[tuple[tuple[str, int | None], tuple[int, int]]] = st.session_state.setdefault("_pinned", [])
+    if (stream, image) in kept:
+        kept.remove((stream, image))
+    else:
+        kept.append((stream, image))
+
+
+# ---------------------------------------------------------------- what runs hold that stored no answers
 
 
 def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
@@ -195,6 +560,8 @@ def show() -> None:
             )
         return
     joint = plan.trained_tasks == 1 < len(plan.tasks)
+    show_alerts(log)
+    after, on = 0, 0
     left, right = st.columns([5, 4], gap="medium")
     with right:
         if joint:
@@ -204,9 +571,26 @@ def show() -> None:
             )
         else:
             after, on = cell_choice(matrix, untrained)
+            move_cell(matrix, untrained, after, on)
             cell(log, plan, matrix, untrained, after, on)
     with left:
         show_figure("accuracy-matrix", log, on_pick=None if joint else _open_cell)
+    if not joint and 0 <= on <= after < len(matrix) and np.isfinite(matrix[after, on]):
+        cause(log, after, on)
+        images_part(log, plan, after, on)
+        trace_part(log, plan, after, on)
+    st.markdown("### All tasks")
+    if not joint:
+        line_between_weights(log, plan, after)
+    if log.count(ImagesClassified):
+        left, right = st.columns(2)
+        with left:
+            pick = None if joint else partial(_open_confused, plan)
+            show_figure("confusion", log, on_pick=pick, after=_answered(log, after, joint))
+        with right:
+            show_figure("class-accuracy", log)
+            if not joint:
+                show_figure("image-flow", log, task=on)
     left, right = st.columns(2)
     if not joint:
         with left:
@@ -226,6 +610,12 @@ def show() -> None:
         )
     if readouts(measured):
         numbers(log, frame.live)
+
+
+def _answered(log: Snapshot, after: int, joint: bool) -> int:
+    """The chosen moment, if answers were stored there; else the newest."""
+    known = sorted({event.clock.task for event in log.events(ImagesClassified)})
+    return after if after in known and not joint else known[-1]
 
 
 show()

@@ -156,6 +156,17 @@ def first_lesson() -> None:
         go_to("pages/learn.py")
 
 
+def own_door() -> None:
+    """The way to pictures and results of one's own."""
+    if st.button(
+        "Your own pictures or run",
+        key="start-own",
+        icon=":material/upload:",
+        help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+    ):
+        go_to("pages/own.py")
+
+
 def run_list() -> None:
     """All runs, newest first; choosing one makes it the run that every page shows."""
     index = runs_index()
@@ -232,6 +243,7 @@ def show() -> None:
             about_run(frame, frame.log)
         start_panel()
         first_lesson()
+        own_door()
     run_list()
 
 

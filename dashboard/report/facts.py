@@ -358,6 +358,9 @@ def _skipped(log: Snapshot) -> Iterable[str]:
     skipped = log.latest(PicturesSkipped)
     if skipped is None:
         return
+    yield from (f"{private(log, note)}." for note in skipped.notes[:LISTED])
+    if not skipped.count:
+        return
     named = [str(private(log, file)) for file in skipped.files[:LISTED]]
     more = f" and {skipped.count - len(named)} more" if skipped.count > len(named) else ""
     count = _counted(skipped.count, "file")

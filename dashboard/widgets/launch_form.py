@@ -42,8 +42,9 @@ def launch_form() -> None:
             "diagnostics": diagnostics,
             "stream_settings": {**record["stream_settings"], **stream},
         }
+        fine = False
         try:
-            preview(resolve(record))
+            fine = preview(resolve(record))
         except ConfigError as error:
             st.warning(sentence(error))
         took = PRESETS[record["preset"]].seconds if record.get("preset") else None
@@ -58,7 +59,7 @@ def launch_form() -> None:
             st.caption(
                 f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory."
             )
-        if st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:"):
+        if st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:", disabled=not fine):
             made = start_run(record, "launch", show=False)
             if made:
                 show_next(made.name, closed="new-run")

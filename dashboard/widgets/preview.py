@@ -10,7 +10,8 @@ import streamlit as st
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.estimate import in_words
 from cl_core.store import StoreError
-from dashboard.inspect_inputs import AUGMENTATION, about_backbone, samples_of
+from dashboard.folder_state import stream_state
+from dashboard.inspect_inputs import AUGMENTATION, SlowAnswer, about_backbone, samples_of
 from dashboard.theme import megabytes, task_label
 from dashboard.view_state import literal, sentence
 
@@ -18,23 +19,26 @@ FRESH = 60.0  # seconds after which a folder is looked at again
 NAMED = 12  # classes said per task
 
 
-def preview(config: RunConfig) -> None:
-    """A switch, and what it shows. Nothing is read, fetched or built before it is on, nor asked again because of a
-    setting that the answer does not depend on: each asking is a process of its own."""
+def preview(config: RunConfig) -> bool:
+    """A switch, and what it shows; False where what it shows is a refusal, so that the run could not start.
+
+    Nothing is read, fetched or built before it is on, nor asked again because of a setting that the answer does not
+    depend on: each asking is a process of its own. The answer holds for the folder as it is."""
     if not st.toggle(
         "Preview model and data",
         key="launch-look",
         help="Size and memory of the backbone, and a few images of each task; nothing is fetched",
     ):
-        return
-    told, failed, texts = None, "", None
+        return True
+    told, failed, texts, fine = None, "", None, True
     try:
         with st.spinner(f"Looking at {config.stream}…"):
             shown = TrainingConfig(**{key: getattr(config.training, key) for key in AUGMENTATION})
-            told = _samples(config.stream, config.stream_settings, shown, config.seed)
+            told = _samples(config.stream, config.stream_settings, shown, config.seed, stream_state(config.stream))
         texts = max((len(task["classes"]) for task in told["tasks"]), default=None)
     except StoreError as error:
         failed = sentence(str(error))
+        fine = isinstance(error, SlowAnswer)
     try:
         with st.spinner(f"Looking at {config.backbone}…"):
             sized = TrainingConfig(batch_size=config.training.batch_size)
@@ -42,11 +46,14 @@ def preview(config: RunConfig) -> None:
             backbone_lines(_backbone(asked, texts))
     except StoreError as error:
         st.warning(sentence(str(error)), icon=":material/inventory_2:")
+        fine &= isinstance(error, SlowAnswer)
     if told is None:
         st.warning(failed, icon=":material/broken_image:")
-        return
+        return fine
     task_rows(told)
+    data_notes(told.get("notes", []))
     skipped_files(len(told["skipped"]), told["skipped"])
+    return fine
 
 
 def backbone_lines(told: dict[str, Any]) -> None:
@@ -59,6 +66,7 @@ def backbone_lines(told: dict[str, Any]) -> None:
     st.caption(sentence(in_words(told["parts"], told["method_counted"], megabytes)))
     if told["missing"]:
         st.warning(sentence(told["missing"]), icon=":material/inventory_2:")
+    data_notes(told.get("notes", []))
 
 
 def task_rows(told: dict[str, Any]) -> None:
@@ -82,6 +90,14 @@ def task_rows(told: dict[str, Any]) -> None:
                     st.image(png, width=80, alt=f"Image of class {name}, changed for training")
 
 
+def data_notes(notes: list[str]) -> None:
+    """What was understood of a folder and could surprise, a sentence each."""
+    for note in notes[:NAMED]:
+        st.info(sentence(note), icon=":material/info:")
+    if len(notes) > NAMED:
+        st.caption(f"And {len(notes) - NAMED} more notes.")
+
+
 def skipped_files(count: int, files: list[str]) -> None:
     """What could not be used, by name."""
     if not count:
@@ -101,5 +117,7 @@ def _backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
-def _samples(name: str, settings: StreamConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:
+def _samples(
+    name: str, settings: StreamConfig, training: TrainingConfig, seed: int, state: tuple[tuple[int, int], ...]
+) -> dict[str, Any]:
     return samples_of(name, settings, training, seed)

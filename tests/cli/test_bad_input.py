@@ -100,12 +100,12 @@ def test_weights_that_are_no_tensors_by_name_are_refused(tmp_path, content):
 
 
 def test_weights_of_a_kind_that_cannot_be_copied_are_refused():
-    from cl_core.backbones.weight_files import fill
+    from cl_core.backbones.weight_files import Weights, fill
 
     model = torch.nn.Linear(2, 2)
     wrong = {"weight": torch.empty(2, 2, device="meta"), "bias": torch.zeros(2)}
     with pytest.raises(ConfigError, match="do not fit the model"):
-        fill(model, wrong, (), "w.pt")
+        fill(model, Weights(wrong, "w.pt"), ())
 
 
 def test_no_escape_code_of_a_file_reaches_the_terminal(say, tmp_path):

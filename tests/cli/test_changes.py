@@ -76,24 +76,33 @@ def test_a_setting_that_sets_sizes_without_saying_so_is_found_by_laying_the_chec
     assert [folder.name for folder in list_runs(shared)] == ["parent"]
 
 
-def test_a_living_run_is_turned_from_another_terminal(say, runs, tiny_config):
+def test_a_living_run_is_turned_paused_and_stopped_from_another_terminal(say, runs, tiny_config):
     config = tiny_config("nsp2", tasks=2, training={"epochs": 900, "batch_size": 50}, name="busy")
     child = process("work", create_run(runs, config).path, runs=runs)
     try:
         wait_for_steps(runs, child)
+        status, out, err = say("resume", "busy")
+        assert (status, out) == (1, "") and "already being worked on" in one_sentence(err)
         status, out, _ = say("turn", "busy", "norm_weight=2.5", "--json")
         told = json.loads(out)
         assert status == 0 and (told["name"], told["old"], told["new"]) == ("norm_weight", 1.0, 2.5)
         status, out, err = say("turn", "busy", "prompt_length=9")
         assert (status, out) == (1, "") and "busy refused: prompt_length sets shapes" in one_sentence(err)
-        assert say("stop", "busy")[0] == 0 and child.wait(30) == 0
+        status, out, _ = say("pause", "busy", "--json")
+        assert status == 0 and json.loads(out) == {"run": "busy", "state": "paused"}
+        status, out, _ = say("stop", "busy", "--json")
+        assert status == 0 and json.loads(out) == {"run": "busy", "state": "stopped"}
+        assert child.wait(30) == 0
     finally:
         child.kill()
-    (turned,) = json.loads(say("show", "busy", "--json")[1])["turned"]
-    assert turned["new"] == 2.5 and turned["step"] + 1 == told["step"]
+    shown = json.loads(say("show", "busy", "--json")[1])
+    (turned,) = shown["turned"]
+    assert shown["state"] == "stopped" and turned["new"] == 2.5 and turned["step"] + 1 == told["step"]
     assert f"turned: norm_weight 1.0 → 2.5 from step {told['step']} on (T1)" in say("show", "busy")[1]
     status, _, err = say("turn", "busy", "norm_weight=3")
     assert status == 1 and "plastiscope fork" in one_sentence(err)
+    status, _, err = say("stop", "busy")
+    assert status == 1 and "is not running (it is stopped)" in one_sentence(err)
     assert fork_of(find_run(runs, "busy")) is None
 
 

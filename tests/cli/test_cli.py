@@ -15,7 +15,7 @@ import pytest
 from cl_core.cli import COMMANDS
 from cl_core.methods.sequential import Sequential
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS
-from cl_core.store import RunReader, find_run, list_runs
+from cl_core.store import RunReader, list_runs
 
 TINY = ["--backbone", "random-vit", "--stream", "synthetic", "--device", "cpu", "--set", "stream.tasks=2", "--set",
         "epochs=1", "--set", "batch_size=50"]  # fmt: skip
@@ -333,25 +333,3 @@ def test_control_c_saves_and_resume_goes_on_to_the_same_end(say, runs):
     assert status == 0 and resumed["state"] == "finished"
     _, out, _ = say("run", "--method", "sequential", *settings, "--name", "whole", "--json")
     assert json.loads(out.splitlines()[-1])["accuracy_matrix"] == resumed["accuracy_matrix"]
-
-
-def test_pause_and_stop_reach_a_worker_in_another_process(say, runs, tiny_config):
-    from cl_core.store import create_run
-
-    config = tiny_config("sequential", tasks=2, training={"epochs": 900, "batch_size": 50}, name="busy")
-    child = process("work", create_run(runs, config).path, runs=runs)
-    try:
-        wait_for_steps(runs, child)
-        status, out, err = say("resume", "busy")
-        assert (status, out) == (1, "") and "already being worked on" in one_sentence(err)
-        status, out, _ = say("pause", "busy", "--json")
-        assert status == 0 and json.loads(out) == {"run": "busy", "state": "paused"}
-        status, out, _ = say("stop", "busy", "--json")
-        assert status == 0 and json.loads(out) == {"run": "busy", "state": "stopped"}
-        assert child.wait(30) == 0
-    finally:
-        child.kill()
-    assert json.loads(say("show", "busy", "--json")[1])["state"] == "stopped"
-    status, _, err = say("stop", "busy")
-    assert status == 1 and "is not running (it is stopped)" in one_sentence(err)
-    assert find_run(runs, "busy").name == "busy"

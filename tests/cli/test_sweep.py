@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
 
 from cl_core.cli import main
 from cl_core.store import RunReader, find_run, list_runs, lock_owner
-from cl_core.sweeps import Sweep, axis, conducted_by, load, sweep_status
+from cl_core.sweeps import Sweep, axis, conducted_by, load, local, sweep_status, worker
 from tests.recorded_sweep import softness, write, write_run
 
 TINY = ["--method", "sequential", "--backbone", "random-vit", "--stream", "synthetic", "--device", "cpu"]
@@ -33,6 +34,24 @@ def say(tmp_path, capsys):
     return run
 
 
+class Here(Executor):
+    """In the place of a worker process: what is handed in is done at once, in this process, which has torch already."""
+
+    _processes = None
+
+    def submit(self, work, *arguments):
+        done: Future = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs of a sweep are trained in this process. That workers train, two tests below show."""
+    monkeypatch.setattr(local.LocalEngine, "_worker", lambda engine: Here())
+    monkeypatch.setattr(worker.gc, "freeze", lambda: None)
+
+
 def stamps(runs: Path) -> dict[str, int]:
     return {folder.name: folder.database.stat().st_mtime_ns for folder in list_runs(runs)}
 
@@ -45,7 +64,7 @@ def wait_for(what, seconds=200.0):
     return found
 
 
-def test_a_grid_is_trained_reported_and_not_trained_again(say, tmp_path):
+def test_a_grid_is_trained_reported_and_not_trained_again(say, here, tmp_path):
     grid = [*TINY, "--grid", "prompt_length=2,3", "--name", "two", "--workers", "2"]
     status, out, err = say(*grid, "--budget", "100")
     assert status == 0 and "2 of 2 finished" in err
@@ -62,10 +81,10 @@ def test_a_grid_is_trained_reported_and_not_trained_again(say, tmp_path):
     assert say()[1].startswith("two") and "2 of 2 runs finished; done" in say()[1]
 
 
-def test_a_sweep_goes_on_after_a_kill(tmp_path):
+def test_a_sweep_goes_on_after_a_kill(say, here, tmp_path):
     """The conductor dies; its worker saves the run in training and ends; the same command trains the rest."""
     grid = [*TINY, "--set", "epochs=20", "--grid", "prompt_length=2,3", "--name", "cut", "--workers", "1"]
-    command = [sys.executable, "-m", "cl_core", "sweep", *grid, "--runs", str(tmp_path), "--json"]
+    command = [sys.executable, "-m", "cl_core", "sweep", *grid, "--runs", str(tmp_path)]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     try:
 
@@ -73,10 +92,10 @@ def test_a_sweep_goes_on_after_a_kill(tmp_path):
             names = [f for f in list_runs(tmp_path) if f.name == "cut-prompt_length-3-seed-0"]
             return names and RunReader(names[0]).latest("StepEnded") and lock_owner(names[0])
 
-        worker = wait_for(second_run_in_training)
+        pid = wait_for(second_run_in_training)
         first.kill()
         first.wait()
-        wait_for(lambda: not Path(f"/proc/{worker}").exists() if Path("/proc").exists() else True)
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() if Path("/proc").exists() else True)
     finally:
         if first.poll() is None:
             first.kill()
@@ -84,15 +103,15 @@ def test_a_sweep_goes_on_after_a_kill(tmp_path):
     now = sweep_status(load(tmp_path, "cut"), tmp_path)
     kept = now.of("finished")[0].folder.database.stat().st_mtime_ns
     assert [found.state for found in now.runs] in (["finished", "stopped"], ["finished", "finished"])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["runs"] == dict.fromkeys(
+    status, out, err = say(*grid, "--json")
+    assert status == 0, err
+    assert json.loads(out)["runs"] == dict.fromkeys(
         ("cut-prompt_length-2-seed-0", "cut-prompt_length-3-seed-0"), "finished"
     )
     assert now.of("finished")[0].folder.database.stat().st_mtime_ns == kept, "a finished run was touched"
 
 
-def test_a_failure_is_kept_apart_and_told_at_the_end(say, tmp_path):
+def test_a_failure_is_kept_apart_and_told_at_the_end(say, here, tmp_path):
     """One run's checkpoint is damaged: it fails again, the other run of the grid is trained all the same."""
     settings = ("stream.tasks=2", "epochs=1", "batch_size=50")
     base = {"method": "sequential", "backbone": "random-vit", "stream": "synthetic", "device": "cpu"}

@@ -37,15 +37,16 @@ def open_page() -> Callable[..., AppTest]:
 
     def open_it(page: str = "start", **query: str) -> AppTest:
         shown = AppTest.from_file(str(ENTRY), default_timeout=30)
+        file, asked = str(view_state.page_file(f"pages/{page}.py")), query.keys() - {"run"}
         for key, value in query.items():
             shown.query_params[key] = value
+        if page != "start" and not asked:  # before the first run the page is found by the name of its file
+            shown.switch_page(file)
         shown.run()
         assert not shown.exception, [e.value for e in shown.exception]
-        if page != "start":
-            shown.switch_page(
-                str(view_state.page_file(f"pages/{page}.py"))
-            )  # AppTest drops what a page's own controls read from the URL
-            for key in query.keys() - {"run"}:
+        if page != "start" and asked:
+            shown.switch_page(file)
+            for key in asked:  # AppTest drops what a page's own controls read from the URL
                 shown.session_state[key] = query[key]
             shown.run()
             assert not shown.exception, [e.value for e in shown.exception]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from contextlib import closing
@@ -16,6 +17,8 @@ from cl_core.store import RunWriter, StoreError, lock_owner
 from dashboard import launch
 from dashboard.run_log import log_of
 from tests import recorded_runs
+from tests.dashboard.reading import words
+from tests.recorded_forks import forkable
 from tests.recorded_runs import ROOT, Plan, moments
 
 
@@ -49,6 +52,22 @@ def test_a_started_run_trains_to_its_end(stub, runs_folder):
     until(lambda: state(folder) == "finished")
     assert sum(len(m) for m in moments(Plan())) == log_of(folder).seq
     until(lambda: not launch.working(folder))
+
+
+def test_a_resume_that_lacks_events_is_refused_on_the_page_and_starts_nothing(monkeypatch, runs_folder, open_page):
+    monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", "raise SystemExit('a worker was started')"))
+    folder = forkable(runs_folder, "cut")
+    with closing(sqlite3.connect(folder.database)) as database:
+        database.execute("DELETE FROM events WHERE seq > 20")
+        database.commit()
+    with closing(RunWriter(folder)) as writer:
+        writer.append([StateChanged(Clock(0, 0, 3), "stopped", "asked to stop")])
+    app = open_page("run", run="cut")
+    app.button(key="resume-here").click().run()
+    assert not app.exception and not launch._CHILDREN and not folder.log.read_text("utf-8").count("was started")
+    said = words(app)
+    assert "cannot go on from checkpoint" in said and "events end at" in said
+    assert "plastiscope resume cut --after-task" in said, "the way out"
 
 
 def test_pause_step_go_on_and_stop_are_obeyed(stub, runs_folder):

@@ -11,6 +11,7 @@ from cl_core.interop import Asked, read, write
 from cl_core.recorder import Recorder
 from cl_core.store import create_run
 from dashboard.notebook import report
+from dashboard.view_state import page_file
 
 PAGES = ("start", "run", "spectra", "forgetting", "attention", "whatif", "compare", "export")
 
@@ -56,23 +57,28 @@ def texts(shown):
     return " ".join(str(e.value) for kind in (shown.markdown, shown.caption, shown.info, shown.error) for e in kind)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_a_recorded_run(open_page, recorded, page):
-    shown = open_page(page, run="mine")
-    assert not shown.error
-    if page == "run":
-        assert "Not trained by Plastiscope: recorded from a custom training loop" in texts(shown)
-        assert not [b for b in shown.button if b.key in ("bar-go-on", "resume-here")]
+def opened(open_page, run):
+    """Page → what it shows of a run, to one visitor of all pages."""
+    app = open_page(PAGES[0], run=run)
+    for page in PAGES:
+        app.switch_page(str(page_file(f"pages/{page}.py"))).run()
+        assert not app.exception and not app.error, page
+        yield page, app
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_an_imported_run(open_page, imported, page):
-    shown = open_page(page, run="theirs")
-    assert not shown.error
-    if page == "run":
-        assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
-    if page == "start":
-        assert "imported from results.csv" in texts(shown) and "DER on pets" in texts(shown)
+def test_every_page_opens_a_recorded_run(open_page, recorded):
+    for page, shown in opened(open_page, "mine"):
+        if page == "run":
+            assert "Not trained by Plastiscope: recorded from a custom training loop" in texts(shown)
+            assert not [b for b in shown.button if b.key in ("bar-go-on", "resume-here")]
+
+
+def test_every_page_opens_an_imported_run(open_page, imported):
+    for page, shown in opened(open_page, "theirs"):
+        if page == "run":
+            assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
+        if page == "start":
+            assert "imported from results.csv" in texts(shown) and "DER on pets" in texts(shown)
 
 
 def test_spectra_follow_the_layer_whatever_its_width(open_page, recorded):

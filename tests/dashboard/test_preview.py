@@ -2,11 +2,14 @@
 
 import base64
 import io
+import sys
 from dataclasses import replace
+from subprocess import CompletedProcess
 
 import pytest
 from PIL import Image
 
+from cl_core.cli import main
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.store import StoreError
 from dashboard import inspect_inputs
@@ -26,6 +29,20 @@ def pictures(tmp_path):
     return tmp_path / "hues"
 
 
+@pytest.fixture
+def asked_here(monkeypatch, capsys):
+    """What is asked of a process of its own is answered in this one: starting torch takes seconds each time. That there
+    is such a process, the first test shows."""
+
+    def run(command, **_):
+        assert command[:3] == [sys.executable, "-m", "cl_core"]
+        status = main(command[3:])
+        told = capsys.readouterr()
+        return CompletedProcess(command, status, told.out.encode(), told.err.encode())
+
+    monkeypatch.setattr(inspect_inputs.subprocess, "run", run)
+
+
 def test_samples_of_a_folder_come_from_a_process_of_their_own(pictures):
     settings = StreamConfig(tasks=2, classes=("green, light", "red"), class_names=("red=deep red",))
     told = samples_of(f"folder:{pictures}", settings, TrainingConfig(), 0)
@@ -38,7 +55,7 @@ def test_samples_of_a_folder_come_from_a_process_of_their_own(pictures):
     assert told["skipped"] == ["red/notes.png: not a picture, whatever it is called"]
 
 
-def test_with_augmentation_samples_come_also_as_training_may_show_them(tmp_path):
+def test_with_augmentation_samples_come_also_as_training_may_show_them(tmp_path, asked_here):
     half = Image.new("RGB", (12, 12), (0, 0, 250))
     half.paste((250, 0, 0), (0, 0, 6, 12))  # red on the left
     for name in ("a", "b"):
@@ -54,7 +71,7 @@ def test_with_augmentation_samples_come_also_as_training_may_show_them(tmp_path)
     assert red[True] and red[False]
 
 
-def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures):
+def test_what_cannot_be_looked_at_is_said_in_one_sentence(pictures, asked_here):
     with pytest.raises(StoreError, match="2 classes, which do not divide into 5 equal tasks"):
         samples_of(f"folder:{pictures}", StreamConfig(), TrainingConfig(), 0)
 
@@ -65,7 +82,7 @@ def test_an_answer_that_never_comes_is_not_waited_for(monkeypatch):
         about_backbone(RunConfig("nsp2"), 2)
 
 
-def test_the_estimate_of_memory_knows_the_method_and_its_settings():
+def test_the_estimate_of_memory_knows_the_method_and_its_settings(asked_here):
     config = RunConfig("lora_sequential", backbone="random-clip", settings={"rank": 4})
     few, many = (about_backbone(config, texts) for texts in (2, 200))
     wide = about_backbone(replace(config, settings={"rank": 16}), 2)

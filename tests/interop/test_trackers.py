@@ -45,6 +45,44 @@ def test_trackios_table_has_a_line_a_step(folder):
     assert rows[5]["accuracy/class-incremental/task1"] and not rows[4]["accuracy/class-incremental/task1"]
 
 
+def test_mlflows_files_hold_the_curves_in_its_layout(folder, tmp_path):
+    files = dict(TRACKERS["mlflow"](folder))
+    (run,) = {name.split("/")[1] for name in files if name.count("/") > 1}
+    (experiment,) = {name.split("/")[0] for name in files}
+    meta = dict(line.split(": ", 1) for line in files[f"{experiment}/{run}/meta.yaml"].decode().splitlines())
+    assert meta["run_id"] == f'"{run}"' and meta["experiment_id"] == f'"{experiment}"' and meta["status"] == "3"
+    assert len(run) == 32 and experiment.isdecimal()
+    points = [line.split() for line in files[f"{experiment}/{run}/metrics/loss/total"].decode().splitlines()]
+    assert [int(step) for _, _, step in points] == list(range(1, 19))
+    assert all(int(time) > 10**12 for time, _, _ in points), "milliseconds"
+    wanted = [v.value for v in scalars(folder) if v.name == "loss/total"]
+    assert [float(value) for _, value, _ in points] == wanted
+    assert files[f"{experiment}/{run}/params/method"].decode() == folder.config().method
+    assert dict(TRACKERS["mlflow"](folder)) == files, "the same run again"
+
+
+def test_mlflow_itself_reads_them(folder, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for name, content in TRACKERS["mlflow"](folder):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    client = mlflow.MlflowClient(tracking_uri=tmp_path.as_uri())
+    (experiment,) = client.search_experiments()
+    (run,) = client.search_runs([experiment.experiment_id])
+    wanted = [(v.step, v.value) for v in scalars(folder) if v.name == "loss/total"]
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "loss/total")] == wanted
+    assert run.data.params["method"] == folder.config().method
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/../b", "ä b!", ".", ""])
+def test_names_never_lead_out_of_mlflows_folder(name):
+    from cl_core.interop.trackers import _plain
+
+    found = _plain(name)
+    assert found and not found.startswith("/") and ".." not in found.split("/")
+
+
 def test_the_command_writes_the_file_and_nothing_over_what_is_not_its_own(folder, tmp_path, capsys):
     target = tmp_path / "out"
     command = ["export", str(folder.path), "--tracker", "trackio", "--out", str(target)]

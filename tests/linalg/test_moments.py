@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from cl_core.linalg import (
-    SecondMoment,
     gram,
     gram_per_head,
     pulled_back_moment,
@@ -55,46 +54,6 @@ def test_the_shortcut_works_on_a_stack_of_layers():
     torch.testing.assert_close(together, one_by_one, rtol=1e-5, atol=1e-4)
 
 
-def test_sums_of_two_tasks_add_and_whole_batches_may_be_split_anywhere():
-    batches = torch.randn(6, 20, 5, generator=seeded(6))
-    whole, first, second = (SecondMoment.zeros(5) for _ in range(3))
-    for place, rows in enumerate(batches):
-        whole.add_rows(rows)
-        (first if place < 2 else second).add_rows(rows)
-    torch.testing.assert_close(whole.total, first.total + second.total)
-    assert whole.weight == first.weight + second.weight == 6
-
-
-def test_a_short_batch_counts_fully_by_batches_and_by_its_images_otherwise():
-    rows = torch.randn(10, 4, generator=seeded(7), dtype=torch.float64)
-    parts = rows.split([4, 4, 2])
-    by_batches, by_images = SecondMoment.zeros(4), SecondMoment.zeros(4, weighting="images")
-    for part in parts:
-        by_batches.add_rows(part, images=len(part))
-        by_images.add_rows(part, images=len(part))
-    torch.testing.assert_close(by_batches.total, sum(second_moment(part) for part in parts))
-    torch.testing.assert_close(by_images.total, gram(rows))
-    torch.testing.assert_close(by_images.mean(), second_moment(rows))
-    assert (by_batches.mean() - by_images.mean()).abs().max() > 0.01 * by_images.mean().abs().max()
-
-
-def test_equal_batches_make_both_weightings_proportional():
-    rows = torch.randn(12, 4, generator=seeded(8), dtype=torch.float64)
-    by_batches, by_images = SecondMoment.zeros(4), SecondMoment.zeros(4, weighting="images")
-    for part in rows.split(3):
-        by_batches.add_rows(part, images=3)
-        by_images.add_rows(part, images=3)
-    torch.testing.assert_close(by_images.total, 3 * by_batches.total)
-
-
-def test_sums_stay_in_float64_and_do_not_grow():
-    running = SecondMoment.zeros(3, leading=(2,))
-    for seed in range(4):
-        running.add_rows(torch.randn(2, 50, 3, generator=seeded(seed)))
-    assert running.total.dtype == torch.float64
-    assert running.total.shape == (2, 3, 3)
-
-
 def test_attention_rows_give_a_moment_of_non_negative_entries_and_trace_below_one():
     attention = torch.softmax(torch.randn(200, 12, generator=seeded(9)), dim=-1)[:, :4]
     moment = second_moment(attention)
@@ -125,11 +84,7 @@ def test_duplicating_rows_and_reordering_them_changes_nothing():
 def test_errors_say_what_to_do():
     with pytest.raises(TypeError, match=r"rows must be a torch tensor, got list; wrap it"):
         gram([[1.0, 2.0]])
-    with pytest.raises(ValueError, match="unknown weighting 'rows'; known: batches, images"):
-        SecondMoment.zeros(3, weighting="rows")
     with pytest.raises(ValueError, match="at least one row"):
         second_moment(torch.zeros(0, 3))
     with pytest.raises(ValueError, match=r"same H and d"):
         pulled_back_moment(torch.zeros(4, 5, 5), torch.zeros(4, 6, 24))
-    with pytest.raises(ValueError, match="mean of no batches"):
-        SecondMoment.zeros(3).mean()

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from cl_core.linalg import (
-    absolute_leak,
     blended_projector,
     condition_residual,
     elbow_nullity,
@@ -220,14 +219,6 @@ def test_residuals_lie_between_nothing_and_the_top_direction():
     steps = torch.randn(3000, 12, generator=seeded(6), dtype=torch.float64)
     assert float(condition_residual(steps, moment)) == pytest.approx(float(isotropic_residual(moment)), rel=0.05)
     assert torch.isnan(condition_residual(torch.zeros(2, 12), moment))
-
-
-def test_the_absolute_leak_is_what_past_rows_feel():
-    rows = rows_of_rank(9, 9)
-    step = torch.randn(4, 9, generator=seeded(1), dtype=torch.float64)
-    felt = (rows @ step.mT).square().sum(-1).mean().sqrt()
-    torch.testing.assert_close(absolute_leak(step, second_moment(rows)), felt)
-    torch.testing.assert_close(absolute_leak(3 * step, second_moment(rows)), 3 * felt)
 
 
 def test_errors_name_the_bound_and_the_way_out():

@@ -8,16 +8,11 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 
 from cl_core.linalg import (
-    cut_gap,
     effective_rank,
     eigenbasis,
-    elbow_curvature,
-    elbow_margin,
     elbow_nullity,
     energy_nullity,
     energy_rank,
-    multiple_nullity,
-    participation_ratio,
     protected_energy,
     smoothed,
     spectrum,
@@ -127,8 +122,6 @@ def test_nullity_stays_within_its_bounds_and_reaches_the_upper_one(length, trim)
     nullities = elbow_nullity(descending_numbers(40, length, seed=length))
     assert nullities.amin() >= trim + 2
     assert nullities.amax() <= length - trim - 1
-    considered = torch.isfinite(elbow_curvature(descending_numbers(length))).nonzero().flatten()
-    assert (considered[0], considered[-1]) == (1 + trim, length - 2 - trim)
 
 
 def test_a_batch_gives_what_its_spectra_give_one_by_one():
@@ -240,36 +233,15 @@ def test_a_larger_rho_never_protects_more():
 def test_effective_ranks_count_equal_directions_and_order_correctly():
     flat = torch.cat([torch.full((7,), 0.3), torch.zeros(5)]).double()
     assert float(effective_rank(flat)) == pytest.approx(7)
-    assert float(participation_ratio(flat)) == pytest.approx(7)
-    values = descending_numbers(4, 30, seed=1)
-    assert (participation_ratio(values) < effective_rank(values)).all()
-    assert (participation_ratio(values) >= 1).all()
     two = torch.tensor([3.0, 1.0], dtype=torch.float64)
     assert float(effective_rank(two)) == pytest.approx(math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
-    assert float(participation_ratio(two)) == pytest.approx(16 / 10)
     assert torch.isnan(effective_rank(torch.zeros(3)))
 
 
-def test_the_multiple_rule_floors_a_smallest_value_at_rounding_level():
-    values = torch.tensor([100.0, 9.0, 5.0, 1.0], dtype=torch.float64)
-    assert multiple_nullity(values, 5) == 2
-    assert multiple_nullity(values, 10) == 3
-    noisy = torch.tensor([1.0, 1e-12, 5e-14, 1e-17], dtype=torch.float64)
-    assert multiple_nullity(noisy, 10, floor=0) == 1
-    assert multiple_nullity(noisy, 10) == 3
-
-
-def test_shares_gaps_and_margins_by_hand():
+def test_shares_by_hand():
     values = torch.tensor([8.0, 4.0, 3.0, 1.0], dtype=torch.float64)
     assert float(protected_energy(values, 3)) == 0.5
     assert protected_energy(values, torch.tensor(4)) == 0
-    assert float(cut_gap(values, 3)) == 0.5
-    assert torch.isnan(cut_gap(values, 4))
-    assert torch.isnan(cut_gap(values, 0))
-    assert elbow_curvature(values)[1:3].tolist() == [3.0, -1.0]
-    assert float(elbow_margin(values)) == pytest.approx(4 / 3)
-    assert elbow_margin(torch.ones(6)) == 0
-    assert torch.isnan(elbow_margin(torch.tensor([3.0, 2.0, 1.0])))
 
 
 def test_errors_name_the_bound_and_the_way_out():

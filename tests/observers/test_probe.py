@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cl_core.events import Clock
+from cl_core.observers import probe as probes
 from cl_core.observers.landing import landed
 from cl_core.observers.probe import Probe
 
@@ -134,3 +135,44 @@ def test_a_probe_taken_up_from_saved_references_compares_with_the_same_past(trai
         for probe in (fresh.observers.find(Probe), trainer.observers.find(Probe))
     )
     np.testing.assert_array_equal(mine.total_variation, theirs.total_variation)
+
+
+def test_a_large_model_keeps_less_of_every_task_and_measures_the_same(tiny_trainer, monkeypatch):
+    whole = trained(tiny_trainer, diagnostics={"probe_images": PROBES})
+    monkeypatch.setattr(probes, "LEAN", 0)
+    monkeypatch.setattr(probes, "QUERIES", 3)
+    lean = trained(tiny_trainer, diagnostics={"probe_images": PROBES})
+    kept = [trainer.observers.find(Probe)._then[0].values() for trainer in (whole, lean)]
+    sizes = [sum(value.numel() * value.element_size() for value in values) for values in kept]
+    assert sizes[1] < 0.5 * sizes[0]
+    assert lean.observers.find(Probe).reference(0)["attention"].shape[-2:] == (3, 9)
+    (exact, _), (near, _) = look(whole), look(lean)
+    np.testing.assert_allclose(near[0].output_drift, exact[0].output_drift, atol=2e-3)
+    np.testing.assert_allclose(near[0].feature_drift, exact[0].feature_drift, atol=1e-6)
+    assert (np.abs(near[0].total_variation / exact[0].total_variation - 1) < 0.3).all(), "of three queries in five"
+    for zero in (near[1].total_variation, near[1].output_drift):
+        np.testing.assert_allclose(zero, 0, atol=1e-6)
+    np.testing.assert_allclose(near[1].total_variation_local, 0, atol=2e-3)
+
+
+def test_values_too_large_for_sixteen_bits_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(probes, "LEAN", 0)
+    tokens = torch.full((2, 1, 4, 3), 1e5)
+    kept = probes._kept(
+        {"input": tokens, "attention": torch.ones(2, 1, 1, 4, 4), "output": tokens, "pooled": torch.ones(1, 3)}
+    )
+    assert kept["input"].dtype == torch.float32 and kept["attention"].dtype == torch.float16
+
+
+def test_tasks_are_looked_at_in_portions_that_do_not_grow_with_their_number(trainer, monkeypatch):
+    together, predicted = look(trainer)
+    seen, features = [], trainer.backbone.features
+    monkeypatch.setattr(probes, "AT_ONCE", 1)
+    monkeypatch.setattr(
+        trainer.backbone, "features", lambda images, *rest: seen.append(len(images)) or features(images, *rest)
+    )
+    apart, answered = look(trainer)
+    assert seen == [PROBES, PROBES]
+    for task in (0, 1):
+        np.testing.assert_allclose(apart[task].total_variation, together[task].total_variation, atol=1e-6)
+        np.testing.assert_array_equal(answered[task].predicted, predicted[task].predicted)

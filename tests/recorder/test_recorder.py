@@ -374,3 +374,109 @@ def test_only_a_run_trained_elsewhere_may_lack_its_seed(tiny_config):
 
     with pytest.raises(ConfigError, match="seed must be a whole number"):
         replace(tiny_config(), seed=None)
+
+
+# ---------------------------------------------------------------- attention
+
+
+class Encoder(nn.Module):
+    """Two blocks of PyTorch's attention over four patches and a class token."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.cls = nn.Linear(12, 8), nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images):
+        patches = images.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+        x = torch.cat([self.cls.expand(len(images), -1, -1), self.embed(patches)], dim=1)
+        for block in self.blocks:
+            x = x + block(x, x, x, need_weights=False)[0]
+        return self.head(x[:, 0])
+
+
+def test_attention_is_recomputed_as_pytorch_computes_it():
+    from cl_core.recorder.attention import AttentionWatch, attention_of
+
+    for batch_first in (True, False):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"a": nn.MultiheadAttention(8, 2, batch_first=batch_first)}).eval()
+        x = torch.randn(3, 5, 8)
+        given = x if batch_first else x.transpose(0, 1)
+        causal = torch.full((5, 5), float("-inf")).triu(1)
+        for mask in (None, causal, causal.isinf()):
+            expected = model["a"](given, given, given, attn_mask=mask, average_attn_weights=False)[1]
+            with torch.no_grad():
+                (look,) = AttentionWatch(model).look(
+                    lambda given=given, mask=mask, model=model: model["a"](given, given, given, attn_mask=mask)
+                )
+            torch.testing.assert_close(look.attention, expected.detach())
+            torch.testing.assert_close(attention_of(model["a"], x, mask), look.attention)
+
+
+def test_attention_of_timm_and_open_clip_models_is_found_and_sums_to_one():
+    open_clip, timm = pytest.importorskip("open_clip"), pytest.importorskip("timm")
+    from cl_core.recorder.attention import AttentionWatch, grid_of
+
+    vit = timm.models.VisionTransformer(img_size=16, patch_size=8, embed_dim=16, depth=3, num_heads=2, num_classes=4)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        looks = AttentionWatch(vit.eval()).look(lambda: vit(x))
+        block = vit.blocks[0]
+        block.attn.fused_attn = False
+        expected = []
+        hook = block.attn.attn_drop.register_forward_pre_hook(lambda _, given: expected.append(given[0]))
+        vit(x)
+        hook.remove()
+    torch.testing.assert_close(looks[0].attention, expected[0])
+    assert len(looks) == 3 and grid_of(vit, 5) == (2, 2)
+    assert AttentionWatch(vit).watched()[1] == "blocks.1.attn.qkv"
+    small = {"image_size": 16, "patch_size": 8, "layers": 2, "width": 64}
+    clip = open_clip.model.CLIP(16, small, {"context_length": 8, "vocab_size": 9, "width": 16, "heads": 2, "layers": 1})
+    with torch.no_grad():
+        looks = AttentionWatch(clip.visual.eval()).look(lambda: clip.visual(x))
+    assert len(looks) == 2 and torch.allclose(looks[1].attention.sum(-1), torch.ones(()))
+
+
+def test_attention_on_probes_is_compared_with_that_of_their_own_time(tmp_path):
+    model = Encoder()
+    probe = torch.randn(3, 3, 4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    before = [p.clone() for p in model.parameters()]
+    recorder = Recorder(
+        tmp_path / "r", model, tasks=["a", "b"], probes={"a": probe}, attention=True, features="head", every=1
+    )
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    for task in range(2):
+        for _ in range(4):
+            loss = nn.functional.cross_entropy(model(torch.randn(6, 3, 4, 4)), torch.full((6,), task))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss=loss)
+        recorder.end_task(accuracies={"a": 50.0})
+    first, second = events(tmp_path / "r", "AttentionCompared")
+    assert (first.total_variation == 0).all() and (first.total_variation_local == 0).all()
+    assert first.class_attention.shape == (3, 2, 2, 5) and second.probe_task == 0
+    assert (second.total_variation > 0).all() and (second.total_variation_local > 0).all()
+    np.testing.assert_allclose(second.class_attention.astype(float).sum(-1), 1, atol=2e-3)
+    (told,) = events(tmp_path / "r", "ProbesChosen")
+    assert told.images.shape == (3, 4, 4, 3) and told.images.min() == 0 and told.images.max() == 255
+    plan = events(tmp_path / "r", "RunStarted")[0]
+    assert plan.backbone["patch_grid"] == [2, 2] and plan.backbone["heads"] == 2 and plan.backbone["depth"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"attention": True}, "measured on probes"),
+        ({"attention": True, "probes": {0: torch.zeros(1, 4)}, "modules": ()}, "chooses the watched modules"),
+        ({"attention": True, "probes": {0: torch.zeros(1, 4)}}, "no attention to record"),
+    ],
+)
+def test_attention_that_cannot_be_recorded_is_refused_before_a_folder_is_made(tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Recorder(tmp_path / "r", nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), tasks=2, **options)
+    assert not (tmp_path / "r").exists()

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from cl_core.store import RunReader, StoreError, archive, fork_of
+from cl_core.store import RunReader, RunWriter, StoreError, archive, fork_of
 from cl_core.store.archive import pack, unpack
 from tests import recorded_forks, recorded_runs
 
@@ -65,6 +65,19 @@ def test_another_run_of_that_name_is_kept(folder, tmp_path):
 def test_a_fork_keeps_the_note_of_its_parent(tmp_path):
     fork = recorded_forks.forked(recorded_forks.forkable(tmp_path / "here"), 1, "fork", 50.0)
     assert fork_of(unpack(packed(fork), tmp_path / "there")) == fork_of(fork)
+
+
+def test_what_was_measured_later_travels_along_until_the_run_is_rewound(tmp_path):
+    folder = recorded_runs.finished(tmp_path / "here")
+    folder.analysis.mkdir()
+    (folder.analysis / "T1-after-T2.json").write_text("{}")
+    (folder.analysis / "T1-after-T2.log").write_text("words of a worker")
+    pack(folder, tmp_path / "packed.zip")
+    made = unpack(tmp_path / "packed.zip", tmp_path / "elsewhere")
+    assert [file.name for file in made.analysis.iterdir()] == ["T1-after-T2.json"]
+    with closing(RunWriter(folder)) as writer:
+        writer.rewind(10)
+    assert not folder.analysis.exists(), "what is trained anew may be lost elsewhere"
 
 
 def test_a_run_that_is_held_is_not_recorded(tmp_path):

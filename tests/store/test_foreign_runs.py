@@ -110,6 +110,16 @@ def test_an_event_of_other_types_than_declared_is_damaged(folder, kind, body):
     assert kind in one_sentence(error)
 
 
+@pytest.mark.parametrize("prompts", [np.zeros(3, np.float16), np.zeros((2, 3), np.float16), np.zeros((), np.float16)])
+def test_an_array_with_other_axes_than_declared_is_damaged(folder, prompts):
+    drifted = PromptsDrifted(Clock(0, 0, 0), prompts, np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32))
+    with closing(RunWriter(folder)) as writer:
+        writer.append([drifted])
+    with closing(RunReader(folder)) as reader, pytest.raises(DamagedEvent) as error:
+        reader.latest("PromptsDrifted")
+    assert "prompts is not an array with 3 axes" in one_sentence(error)
+
+
 @pytest.mark.parametrize("column", ["time", "task", "step"])
 def test_a_row_without_its_clock_or_time_is_damaged(folder, column):
     change(folder, f"UPDATE events SET {column} = 'soon' WHERE kind = 'StepEnded'")

@@ -64,16 +64,16 @@ def state(text, step=0):
 
 def example(kind: type[Event], cells: int) -> Event:
     """An event of any kind with plausible values for the types it declares; arrays of `cells` numbers."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     values = {"int": 3, "float": 0.25, "str": "it's “so”\n", "bool": True}
 
     def value(name, hint):
         if name == "tasks":  # of a run's plan
             return [{"name": "T1", "classes": ["a"], "train": 3, "test": 3}]
         origin = typing.get_origin(hint)
-        if hint is np.ndarray:
+        if origin is typing.Annotated:
             integers = name in ("labels", "predicted")
-            array = np.arange(cells).reshape(2, -1)
+            array = np.arange(cells).reshape(*[1] * (hint.__metadata__[0] - 1), -1)
             return array.astype(np.int16) if integers else (array / 7).astype(np.float16 if cells % 4 else np.float32)
         if origin is list:
             (inside,) = typing.get_args(hint)
@@ -109,7 +109,8 @@ def same(first: Event, second: Event) -> bool:
 # ---------------------------------------------------------------- round trips
 
 
-WITH_ARRAYS = [name for name, kind in KINDS.items() if "np.ndarray" in (f.type for f in dataclasses.fields(kind))]
+ARRAYS = {"Vector", "Matrix", "Array3D", "Array4D"}
+WITH_ARRAYS = [name for name, kind in KINDS.items() if ARRAYS & {f.type for f in dataclasses.fields(kind)}]
 
 
 @pytest.mark.parametrize(("kind", "cells"), [*((k, 6) for k in KINDS), *((k, INLINE) for k in WITH_ARRAYS)])
@@ -224,7 +225,7 @@ def test_a_reader_beside_a_busy_writer_sees_whole_moments_in_order(folder):
         small = np.zeros((1, 1, 8), dtype=np.float16)
         for step in range(moments):
             writer.append(
-                [state("running", step), state("running", step), PromptsDrifted(Clock(), small, small, small)]
+                [state("running", step), state("running", step), PromptsDrifted(Clock(), small, small[0], small[0])]
             )
         for thread in threads:
             thread.join(30)

@@ -14,7 +14,8 @@ from PIL import Image
 from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig
 from cl_core.registry import STREAMS, load
 from cl_core.streams import folder as folder_module
-from cl_core.streams.class_folders import picture, scan
+from cl_core.streams.class_folders import scan
+from cl_core.streams.images import picture
 from cl_core.streams.stream import MULTI_DOMAIN
 
 SMALL = Preprocessing(8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -49,6 +49,19 @@ def test_a_state_comes_back_from_disk_exactly_as_it_was(folder):
     assert equal(checkpoint.load(made), STATE)
 
 
+def test_of_a_symmetric_matrix_half_is_written_and_the_same_matrix_comes_back(folder):
+    moment = torch.randn(3, 200, 80, dtype=torch.float64)
+    moment = moment.mT @ moment
+    moment = moment + moment.mT
+    tilted = moment.clone()
+    tilted[0, 0, 1] += 1e-12
+    state = {**STATE, "moment": moment, "tilted": tilted, "narrow": torch.eye(8), "counts": torch.ones(80, 80).long()}
+    made = checkpoint.save(folder, state, 3, boundary=True)
+    assert equal(checkpoint.load(made), state)
+    whole = sum(t.numel() * t.element_size() for t in (moment, tilted, state["counts"]))
+    assert (made.path / "state.safetensors").stat().st_size < whole - 0.45 * moment.numel() * 8
+
+
 def test_a_folder_cut_off_in_writing_is_never_read(folder):
     saved(folder, 5, boundary=True)
     cut = saved(folder, 9)

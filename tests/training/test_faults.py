@@ -146,7 +146,7 @@ def test_a_process_that_dies_between_a_checkpoint_and_the_word_of_it_loses_nothi
         say(drive, event)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker.RunController, "_say", dying)
+        patch.setattr(worker.RunController, "_emit", dying)
         for _ in range(2):
             with pytest.raises(Killed):
                 drive(folder)

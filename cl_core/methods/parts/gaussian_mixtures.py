@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 FLOOR = 1e-6  # added to every variance
@@ -53,6 +52,8 @@ def fitted(x: Tensor, components: int, seed: int) -> Mixture:
     if components == 1:
         found = np.ones(1), rows.mean(axis=0)[None], rows.var(axis=0)[None] + FLOOR
     else:
+        from sklearn.mixture import GaussianMixture  # with SciPy and pandas it takes as long to import as torch
+
         model = GaussianMixture(
             components, covariance_type="diag", reg_covar=FLOOR, max_iter=ITERATIONS, random_state=seed % 2**32
         ).fit(rows)

@@ -1,0 +1,291 @@
+"""The forgetting ledger: how far the accuracy on one task fell since it was learned, split into parts that add up.
+
+j the task, i the task after which it is looked at; C accuracy among all classes seen, K with the task named, both of
+the method's own heads; R with the task named, of a readout fitted anew to today's features of task j's training images;
+S and Q among all classes seen, of linear discriminant analysis on stored and on recomputed statistics. Then
+
+    C_j − C_i = [(K_i − C_i) − (K_j − C_j)] + [(R_i − K_i) − (R_j − K_j)] + [R_j − R_i]
+                 classes compete               head out of date              features lost
+    S_j − S_i = [(Q_i − S_i) − (Q_j − S_j)] + [Q_j − Q_i]
+                 statistics out of date        features lost
+
+An identity, so nothing is left over; a part may be negative (something got better). Where images come with their task,
+C is K and no classes compete. What was not measured is None, and so are the parts that need it. Points and percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from cl_core.events import AccuracyMeasured, ImagesClassified, OldTasksMeasured, RefitMeasured
+from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, own_head
+
+REFITTED = "refitted head"
+STORED, RECOMPUTED = "stored statistics", "recomputed statistics"
+COMPETE, OUTDATED, LOST = "classes compete", "head out of date", "features lost"
+STALE = "statistics out of date"
+SYMBOLS = {"C": CLASS_INCREMENTAL, "K": TASK_INCREMENTAL, "R": REFITTED, "S": STORED, "Q": RECOMPUTED}
+FORMULAS = {
+    COMPETE: "(K_i − C_i) − (K_j − C_j)",
+    OUTDATED: "(R_i − K_i) − (R_j − K_j)",
+    LOST: "R_j − R_i",
+    STALE: "(Q_i − S_i) − (Q_j − S_j)",
+}
+MATTERS = 1.0  # points below which a fall has no cause to look for
+
+Rows = Mapping[str, Mapping[int, Sequence[float | None]]]  # readout → after which task → percent on each task
+
+
+def rows_of(measured: Iterable[AccuracyMeasured], refitted: Iterable[RefitMeasured] = ()) -> Rows:
+    """All accuracies by readout and task; a later event of the same place replaces an earlier one."""
+    found: dict[str, dict[int, Sequence[float | None]]] = {}
+    for event in measured:
+        found.setdefault(event.readout, {})[event.clock.task] = event.row
+    for refit in refitted:
+        found.setdefault(REFITTED, {})[refit.clock.task] = refit.row
+    return found
+
+
+def with_refit(rows: Rows, task: int, after: int, refit: Sequence[float] | None) -> Rows:
+    """Rows with R of one cell as it was measured later, (just after learning, now), unless the run itself has both."""
+    known = _pair(rows, REFITTED, task, after)
+    if refit is None or None not in known:
+        return rows
+    place = lambda value: [*[None] * task, value]
+    own = {**rows.get(REFITTED, {}), after: place(refit[1])}
+    return {**rows, REFITTED: {**own, task: place(refit[0])}}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One cell. `levels`: symbol → (percent just after learning, percent now); `parts`: name → points, in order."""
+
+    task: int
+    after: int
+    readout: str  # whose fall it is
+    levels: Mapping[str, tuple[float | None, float | None]]
+    parts: Mapping[str, float | None]
+
+    @property
+    def then(self) -> float | None:
+        return next(iter(self.levels.values()))[0]
+
+    @property
+    def now(self) -> float | None:
+        return next(iter(self.levels.values()))[1]
+
+    @property
+    def drop(self) -> float | None:
+        """Points lost since the task was learned; negative: it is known better now."""
+        return None if self.then is None or self.now is None else self.then - self.now
+
+    @property
+    def unsplit(self) -> float | None:
+        """Points of the fall in parts that were not measured; None where all of them were."""
+        if self.drop is None or None not in self.parts.values():
+            return None
+        return self.drop - sum(value for value in self.parts.values() if value is not None)
+
+    @property
+    def cause(self) -> str | None:
+        """The largest part; None where nothing fell, or what was not measured may be larger."""
+        if self.drop is None or self.drop < MATTERS:
+            return None
+        known = {name: value for name, value in self.parts.items() if value is not None}
+        if not known:
+            return None
+        largest = max(known, key=lambda name: known[name])
+        return largest if known[largest] > max(0.0, self.unsplit or 0.0) else None
+
+
+def ledger(rows: Rows, task: int, after: int) -> Ledger:
+    """The fall of the method's own heads on `task`, after `after` (both from 0). Raises ValueError where the task is
+    learned later."""
+    _check(task, after)
+    readout = own_head(rows)
+    named = readout == TASK_INCREMENTAL
+    levels = {symbol: _pair(rows, SYMBOLS[symbol], task, after) for symbol in ("C", "K", "R")}
+    if named:
+        levels["C"] = levels["K"]
+    c, k, r = levels.values()
+    parts = {COMPETE: _widened(k, c), OUTDATED: _widened(r, k), LOST: _fallen(r)}
+    return Ledger(task, after, readout, levels, parts)
+
+
+def statistics_ledger(rows: Rows, task: int, after: int) -> Ledger:
+    """The same for the readout by stored class statistics."""
+    _check(task, after)
+    levels = {symbol: _pair(rows, SYMBOLS[symbol], task, after) for symbol in ("S", "Q")}
+    s, q = levels.values()
+    return Ledger(task, after, STORED, levels, {STALE: _widened(q, s), LOST: _fallen(q)})
+
+
+def _check(task: int, after: int) -> None:
+    if task > after:
+        raise ValueError(f"T{task + 1} is learned later than T{after + 1}: nothing of it can be forgotten yet")
+
+
+Pair = tuple[float | None, float | None]
+
+
+def _pair(rows: Rows, readout: str, task: int, after: int) -> Pair:
+    def at(i: int) -> float | None:
+        row = rows.get(readout, {}).get(i, ())
+        value = row[task] if task < len(row) else None
+        return None if value is None or not np.isfinite(value) else float(value)
+
+    return at(task), at(after)
+
+
+def _fallen(level: Pair) -> float | None:
+    then, now = level
+    return None if then is None or now is None else then - now
+
+
+def _widened(upper: Pair, lower: Pair) -> float | None:
+    """How much further `lower` is behind `upper` now than then."""
+    above, below = _fallen(upper), _fallen(lower)
+    return None if above is None or below is None else below - above
+
+
+def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
+    """(task while which it happened, points) of every fall of the own heads' accuracy between two boundaries."""
+    row = rows.get(own_head(rows), {})
+    known = [(i, row[i][task]) for i in sorted(row) if task <= i <= after and task < len(row[i])]
+    steps = pairwise([(i, value) for i, value in known if value is not None])
+    return [(i, before - value) for (_, before), (i, value) in steps]
+
+
+def worst_cell(rows: Rows, after: int | None = None) -> tuple[int, int] | None:
+    """(task, after) of the largest fall after `after`, by default the newest task; None where nothing was measured
+    twice."""
+    measured = sorted(task for task in rows.get(own_head(rows), {}) if task >= 0)
+    if not measured:
+        return None
+    after = measured[-1] if after is None else after
+    falls = {task: drop for task in range(after) if (drop := ledger(rows, task, after).drop) is not None}
+    return (max(falls, key=lambda task: falls[task]), after) if falls else None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps between two looks at old tasks: how far their loss rose. Steps count from 0 over the run."""
+
+    task: int
+    first: int  # the step after which was looked before
+    last: int
+    rise: float  # nats
+
+
+def costly_steps(looked: Sequence[OldTasksMeasured], task: int, after: int, most: int = 3) -> list[Stretch]:
+    """The stretches within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
+    found = [
+        Stretch(now.clock.task, before.clock.step, now.clock.step, now.loss - before.loss)
+        for before, now in pairwise(looked)
+        if before.clock.task == now.clock.task and task < now.clock.task <= after
+    ]
+    return sorted((part for part in found if part.rise > 0), key=lambda part: -part.rise)[:most]
+
+
+# ---------------------------------------------------------------- the images behind the parts
+
+
+@dataclass(frozen=True)
+class Images:
+    """One task's stored test images in one cell. `right`: symbol → ([n] bool just after learning, [n] bool now)."""
+
+    right: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    predicted: np.ndarray  # [n] classes that the own heads answer now
+    margins: tuple[np.ndarray, np.ndarray]  # [n] of the own heads, then and now
+
+    @property
+    def own(self) -> str:
+        return next(iter(self.right))
+
+    @property
+    def lost(self) -> np.ndarray:
+        """[n] right when just learned, wrong now."""
+        then, now = self.right[self.own]
+        return then & ~now
+
+    def of_part(self, part: str) -> np.ndarray:
+        """[n] an image's share of a part, −2 to 2: 100 × their mean is the part where all test images are stored.
+        Features lost are those of the refitted head. Empty where the part needs what was not measured."""
+        upper, lower = {COMPETE: ("K", "C"), OUTDATED: ("R", "K"), STALE: ("Q", "S")}.get(part, (None, None))
+        fallen = {symbol: then.astype(int) - now.astype(int) for symbol, (then, now) in self.right.items()}
+        if upper is None:
+            return fallen.get("R", np.zeros(0, int))
+        if "C" not in fallen and "K" in fallen:
+            fallen["C"] = fallen["K"]
+        if upper not in fallen or lower not in fallen:
+            return np.zeros(0, int)
+        return fallen[lower] - fallen[upper]
+
+    def why(self, image: int) -> str | None:
+        """The part that an image was lost by: the innermost readout that has lost it too. None where it was not lost
+        or that was not measured."""
+        if not self.lost[image]:
+            return None
+        held = lambda symbol: self.right[symbol][1][image] if symbol in self.right else None
+        if self.own == "C" and held("K"):
+            return COMPETE
+        refitted = held("R")
+        return None if refitted is None else OUTDATED if refitted else LOST
+
+
+def answers_of(classified: Iterable[ImagesClassified], task: int) -> dict[int, ImagesClassified]:
+    """After which task → the answers for the images of `task`, oldest first."""
+    return dict(sorted({e.clock.task: e for e in classified if e.evaluated == task}.items()))
+
+
+def images(answers: Mapping[int, ImagesClassified], labels: np.ndarray, task: int, after: int) -> Images | None:
+    """The images of a cell; None where its answers were not stored.
+
+    Args:
+        answers: as `answers_of` gives them. labels: [n] classes of the images.
+    """
+    if task not in answers or after not in answers:
+        return None
+    events = answers[task], answers[after]
+    labels, right = np.asarray(labels), {}
+    for symbol in ("C", "K", "R", "S", "Q"):
+        if all(SYMBOLS[symbol] in event.readouts for event in events):
+            then, now = (
+                np.asarray(event.predicted)[event.readouts.index(SYMBOLS[symbol])] == labels for event in events
+            )
+            right[symbol] = (then, now)
+    if not right or next(iter(right)) not in ("C", "K"):
+        return None
+    own = SYMBOLS[next(iter(right))]
+    places = [event.readouts.index(own) for event in events]
+    kept = tuple(
+        np.asarray(event.margins)[place].astype(np.float32) for event, place in zip(events, places, strict=True)
+    )
+    return Images(right, np.asarray(events[1].predicted)[places[1]], kept)  # type: ignore[arg-type]
+
+
+def flow(answers: Mapping[int, ImagesClassified], labels: np.ndarray, task: int) -> list[tuple[int, dict[str, int]]]:
+    """(after which task, images kept, lost, regained and still wrong since the boundary before), from when the task was
+    learned on; the first entry says what was learned and what was not."""
+    found, before = [], None
+    for after, event in answers.items():
+        readout = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)
+        if after < task or readout is None:
+            continue
+        right = np.asarray(event.predicted)[event.readouts.index(readout)] == np.asarray(labels)
+        if before is None:
+            counts = {"learned": right.sum(), "wrong": (~right).sum()}
+        else:
+            counts = {
+                "kept": (before & right).sum(),
+                "lost": (before & ~right).sum(),
+                "regained": (~before & right).sum(),
+                "wrong": (~before & ~right).sum(),
+            }
+        found.append((after, {name: int(count) for name, count in counts.items()}))
+        before = right
+    return found

@@ -1,0 +1,188 @@
+"""Which layer a task was lost in: parts of the model as it was after the task, put into the model as it is now.
+
+A method changes a frozen model by an edit, block by block (`ModelEdit`), so models of two moments can be mixed exactly.
+With E_j the edit just after task j and E_i the present one, all read by the present heads among all classes seen:
+
+    block l alone            E_j in block l, E_i elsewhere: only its prompts or weights
+    up to block l            E_j in blocks 1 … l: the activations of then, put in after block l
+    body                     E_j everywhere
+    head                     E_i everywhere; scores of task j's own classes from the heads of then
+
+Recovered is the accuracy on task j's test images minus that of the present model, in points. Needs both boundary
+checkpoints; runs in whatever process it is called from and writes one file into the run's folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cl_core.analysis.measured_later import save
+from cl_core.backbones.io_types import Adaptation, ModelEdit
+from cl_core.config import DiagnosticsConfig
+from cl_core.factory import build, new_backbone, new_stream
+from cl_core.store import RunFolder, StoreError, boundaries, effective_config, fork_of
+from cl_core.streams.stream import TaskStream
+from cl_core.training import checkpoint as checkpoints
+from cl_core.training.trainer import Trainer
+from cl_core.training.worker import restored
+
+MOST = 1000  # test images that are passed through each mixture
+_BLOCK = re.compile(r"(?:visual\.transformer\.resblocks|image)\.(\d+)\.")
+_LATE = ("visual.ln_post", "visual.proj")  # behind the last block
+
+
+def block_of(name: str, depth: int) -> int | None:
+    """The block of the image tower that a parameter or map belongs to by its name; what lies before the first counts to
+    it, what lies behind the last to that. None: not part of the image tower."""
+    found = _BLOCK.match(name)
+    if found:
+        return int(found[1])
+    if not name.startswith("visual."):
+        return None
+    return depth - 1 if name.startswith(_LATE) else 0
+
+
+def mixed(then: ModelEdit, now: ModelEdit, old: Collection[int], depth: int) -> ModelEdit:
+    """The present edit with the blocks `old` as they were then."""
+    source = lambda block: then if block in old else now
+    blocks = {layer: edit for layer in range(depth) if (edit := source(layer).blocks.get(layer)) is not None}
+    joined = now.joined or then.joined
+    if joined is not None:
+        joined = source(joined.block).joined
+
+    def chosen(part: str) -> dict[str, Any]:
+        tables = {id(edit): getattr(edit.adaptation, part) for edit in (then, now)}
+        names = [*tables[id(now)], *(name for name in tables[id(then)] if name not in tables[id(now)])]
+        found = {}
+        for name in names:
+            block = block_of(name, depth)
+            table = tables[id(now if block is None else source(block))]
+            if name in table:
+                found[name] = table[name]
+        return found
+
+    return ModelEdit(blocks, joined, Adaptation(chosen("weights"), chosen("branches")))
+
+
+def shared() -> tuple[Callable[[str], Any], Callable[..., TaskStream]]:
+    """What gives models by name, and the stream, to several trainers of one run: each is made once."""
+    return functools.cache(new_backbone), functools.lru_cache(1)(lambda *settings: new_stream(*settings))
+
+
+def at(folder: RunFolder, task: int, backbone: Callable[[str], Any], stream: Callable[..., TaskStream]) -> Trainer:
+    """A trainer as it stood just after `task` (from 0). Raises StoreError where there is no checkpoint."""
+    known = boundaries(folder)
+    if task + 1 not in known:
+        there = ", ".join(f"T{number}" for number in sorted(known)) or "none"
+        fork = fork_of(folder)
+        way = f"; the run was forked from {fork.parent}, which may have it" if fork is not None else ""
+        raise StoreError(f"{folder.name} has no checkpoint after T{task + 1}; there are: {there}{way}")
+    config = effective_config(folder)
+    wanted = replace(DiagnosticsConfig.off(), readout=config.diagnostics.readout)
+    trainer = build(replace(config, diagnostics=wanted), backbone, stream)
+    restored(trainer, checkpoints.load(known[task + 1]))
+    return trainer
+
+
+@torch.no_grad()
+def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measure one cell (both from 0) and store the result with the run.
+
+    Returns:
+        "now", "then": percent of the images used; "layers": per block, from 1, "alone" and "up_to" in points; "head",
+        "body"; "refit": R just after task j and now, percent of all test images; "images", "lost", "seconds".
+
+    Raises:
+        StoreError: a checkpoint is missing or damaged.
+        ValueError: the task is not older than `after`.
+    """
+    if task >= after:
+        raise ValueError(f"nothing can be compared: T{task + 1} is not older than T{after + 1}")
+    started = time.perf_counter()
+    backbone_of, stream_of = shared()
+    say(f"loading the model after T{task + 1}")
+    then = at(folder, task, backbone_of, stream_of)
+    say(f"loading the model after T{after + 1}")
+    now = at(folder, after, backbone_of, stream_of)
+    backbone, index, depth = now.backbone, now.stream[task], now.backbone.depth
+    rivals = index.classes if now.stream.task_is_known else range(now.stream[after].classes.stop)
+    use = _evenly(len(index.test), MOST)
+    mixtures: dict[str, Collection[int]] = {"now": (), "body": range(depth)}
+    mixtures |= {f"alone-{layer}": (layer,) for layer in range(depth)}
+    mixtures |= {f"up_to-{layer}": range(layer + 1) for layer in range(depth)}
+    right: dict[str, list[Tensor]] = {name: [] for name in (*mixtures, "head", "then")}
+    place = 0
+    for number, batch in enumerate(now.feed.ordered(index, "test", now.evaluation.batch)):
+        chosen = use[place : place + len(batch.labels)].to(batch.labels.device)
+        place += len(batch.labels)
+        if not chosen.any():
+            continue
+        images, labels = batch.images[chosen], batch.labels[chosen]
+        ids = None if batch.ids is None else batch.ids[chosen.cpu()]
+        edits = [trainer.method.edit(backbone, images, ids) for trainer in (then, now)]
+        for name, old in mixtures.items():
+            pooled = backbone.features(images, mixed(edits[0], edits[1], old, depth)).pooled
+            scores = now.method.classify(pooled, rivals)
+            right[name].append(scores.argmax(dim=1) + rivals.start == labels)
+            if name == "now":
+                own = _with_own(scores, then.method.classify(pooled, index.classes), index.classes, rivals)
+                right["head"].append(own.argmax(dim=1) + rivals.start == labels)
+            if name == "body":
+                known = index.classes if now.stream.task_is_known else range(index.classes.stop)
+                right["then"].append(then.method.classify(pooled, known).argmax(dim=1) + known.start == labels)
+        say(f"batch {number + 1}: {len(mixtures)} mixtures")
+    whole = {name: torch.cat(parts) for name, parts in right.items()}
+    percent = {name: 100 * float(part.float().mean()) for name, part in whole.items()}
+    gain = lambda name: percent[name] - percent["now"]
+    say("fitting readouts to the features of then and of now")
+    result = {
+        "task": task + 1,
+        "after": after + 1,
+        "then": percent["then"],
+        "now": percent["now"],
+        "layers": [
+            {"layer": layer + 1, "alone": gain(f"alone-{layer}"), "up_to": gain(f"up_to-{layer}")}
+            for layer in range(depth)
+        ],
+        "head": gain("head"),
+        "body": gain("body"),
+        "refit": [_refitted(trainer, task) for trainer in (then, now)],
+        "images": int(use.sum()),
+        "lost": int((whole["then"] & ~whole["now"]).sum()),
+        "seconds": time.perf_counter() - started,
+    }
+    save(folder, result)
+    return result
+
+
+def _with_own(scores: Tensor, own: Tensor, classes: range, rivals: range) -> Tensor:
+    """Scores [B, |rivals|] with those of `classes` replaced by `own` [B, |classes|]."""
+    replaced = scores.clone()
+    replaced[:, classes.start - rivals.start : classes.stop - rivals.start] = own
+    return replaced
+
+
+def _evenly(total: int, most: int) -> Tensor:
+    """[total] bool: all, or `most` evenly spaced ones."""
+    use = torch.zeros(total, dtype=torch.bool)
+    count = min(total, most)
+    use[torch.arange(count) * total // max(count, 1)] = True
+    return use
+
+
+def _refitted(trainer: Trainer, task: int) -> float:
+    """R: percent of the task's test images that a readout fitted to today's training features gets right."""
+    evaluation, index, right = trainer.evaluation, trainer.stream[task], 0
+    refitted = evaluation.refit(task)
+    for batch in trainer.feed.ordered(index, "test", evaluation.batch):
+        guess = refitted(evaluation.features(batch).pooled, index.classes).argmax(dim=1) + index.classes.start
+        right += int((guess == batch.labels).sum())
+    return 100 * right / len(index.test)

@@ -1,0 +1,112 @@
+"""What a cell's ledger says, in sentences: the same on the page and in a terminal. Plain text; tasks count from 1."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cl_core.analysis.ledger import COMPETE, LOST, MATTERS, OUTDATED, Images, Ledger, Rows, falls, statistics_ledger
+
+INTACT = 2.0  # points of R within which features count as intact
+HOW_TO_REFIT = (
+    "during a run it is measured after the last task, or after every one with diagnostics.readout_control=every; later "
+    "from checkpoints, with which layer it was"
+)
+MEANING = {
+    COMPETE: "other tasks' classes score higher; with the task named its images are still told apart",
+    OUTDATED: "a head fitted anew to today's features still tells them apart, the task's own head does not",
+    LOST: "not even a head fitted anew to today's features tells them apart",
+}
+
+
+def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequence[str] = ()) -> str:
+    """One sentence: how far, when, what the features still hold, the cause, and what images are taken for."""
+    task = f"T{cell.task + 1}"
+    if cell.then is None or cell.now is None or cell.drop is None:
+        missing = f"T{cell.task + 1}" if cell.then is None else f"T{cell.after + 1}"
+        return f"Accuracy on {task} was not measured after {missing}."
+    if cell.after == cell.task:
+        return f"{task} has just been learned: {cell.now:.0f} % of its test images are right."
+    if cell.drop < MATTERS:
+        change = "stands where it stood" if cell.drop > -MATTERS else f"rose by {-cell.drop:.0f} points"
+        return f"{task} {change}: {cell.then:.0f} % when learned, {cell.now:.0f} % after T{cell.after + 1}."
+    said = [f"{task} fell {cell.drop:.0f} of {cell.then:.0f} points{_when(cell, rows)}"]
+    if (held := _features(cell, rows)) is not None:
+        said.append(held)
+    if cell.cause is not None:
+        said.append(f"mainly {cell.cause} ({cell.parts[cell.cause]:+.0f} points)".replace("-", "−"))
+    elif cell.unsplit is not None:
+        said.append(f"head or features: {cell.unsplit:.0f} points, not told apart because no head was refitted here")
+    if (taken := taken_for(found, names)) is not None:
+        said.append(taken)
+    return "; ".join(said) + "."
+
+
+def _features(cell: Ledger, rows: Rows) -> str | None:
+    """What today's features still hold, by the refitted head, else by recomputed statistics, whose classes compete."""
+    then, now = cell.levels["R"]
+    if then is not None and now is not None:
+        state = "features intact" if then - now < INTACT else "features changed"
+        return f"{state} (refitted head {now:.0f} %, was {then:.0f} %)"
+    then, now = statistics_ledger(rows, cell.task, cell.after).levels["Q"]
+    if then is None or now is None:
+        return None
+    seen = f"recomputed statistics {now:.0f} %, was {then:.0f} %"
+    return f"features intact ({seen})" if then - now < INTACT else seen
+
+
+def _when(cell: Ledger, rows: Rows) -> str:
+    """The task during which most of it was lost, if one stands out."""
+    steps = falls(rows, cell.task, cell.after)
+    if not steps or cell.drop is None:
+        return ""
+    worst, fall = max(steps, key=lambda step: step[1])
+    if len(steps) == 1 or fall >= 0.9 * cell.drop:
+        return f" during T{worst + 1}"
+    return f", {fall:.0f} of them during T{worst + 1}" if fall >= 0.5 * cell.drop else f" by T{cell.after + 1}"
+
+
+def where(found: Mapping[str, Any]) -> str:
+    """One sentence about what patching has found (`cl_core.analysis.patching`)."""
+    best = max(found["layers"], key=lambda row: row["alone"])
+    body, head = found["body"], found["head"]
+    signed = lambda value: f"{value:+.0f} points".replace("-", "−")
+    if max(body, head, best["alone"]) < MATTERS:
+        return "No part of the model that is put back as it was brings accuracy back."
+    if head >= body:
+        return f"The old head alone brings back {signed(head)}, everything but the head {signed(body)}."
+    said = (
+        f"Everything but the head put back brings {signed(body)}; block {best['layer']} alone {signed(best['alone'])}"
+    )
+    return said + (": it is this block." if best["alone"] >= 0.8 * body else ": it is spread over several blocks.")
+
+
+def taken_for(found: Images | None, names: Sequence[str]) -> str | None:
+    """Which class most of the lost images are taken for: "21 of 46 lost images are taken for nine"."""
+    if found is None or not found.lost.any():
+        return None
+    wrong = Counter(int(k) for k in found.predicted[found.lost])
+    k, count = wrong.most_common(1)[0]
+    name = names[k] if 0 <= k < len(names) else f"class {k + 1}"
+    return f"{count} of {int(found.lost.sum())} lost images are taken for {name}"
+
+
+def why_image(found: Images, image: int, names: Sequence[str], label: int) -> str:
+    """One sentence about one image of a cell."""
+    name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
+    then, now = (right[image] for right in found.right[found.own])
+    before, after = (float(np.asarray(margins)[image]) for margins in found.margins)
+    kept = f"margin {before:+.1f} then, {after:+.1f} now".replace("-", "−")
+    if then and now:
+        return f"Still right, a {name(label)} ({kept})."
+    if now:
+        return f"Wrong when just learned, right now ({kept})."
+    answer = f"taken for {name(int(found.predicted[image]))} ({kept})"
+    if not then:
+        return f"Wrong when just learned and now {answer}."
+    cause = found.why(image)
+    reason = f"{cause}: {MEANING[cause]}" if cause else "head or features, not told apart: no head was refitted here"
+    return f"Lost, {answer}. {reason[0].upper()}{reason[1:]}."

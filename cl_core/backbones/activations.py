@@ -1,0 +1,96 @@
+"""Whether CLIP weights from a file were trained with the activation of the architecture they are put in.
+
+OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU; a file does not say which, and nothing fails with the
+other one: accuracies are a few points lower in silence. So both are asked about drawn probe images, whose captions are
+known, and a clear difference is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.transformer import QuickGELU
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from cl_core.backbones.clip import ClipBackbone
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "white")
+SHAPES = ("circle", "square", "triangle")
+SIDE = 64  # pixels of a drawn probe
+CLEAR = 0.15  # nats a probe by which one activation must be better
+ALIKE = 0.98  # cosine of features above which the choice hardly matters
+
+
+def other_activation_fits(backbone: ClipBackbone, quick: bool) -> list[str]:
+    """A sentence where the other activation matches the probes to their captions clearly better, or where the choice
+    matters and the probes cannot tell; else nothing."""
+    images, texts = _probes(backbone)
+    own, features = _match(backbone, images, texts)
+    with _other_activation(backbone.clip, quick):
+        other, changed = _match(backbone, images, texts)
+    likeness = float(nn.functional.cosine_similarity(features, changed, dim=-1).mean())
+    if own > other + CLEAR or (likeness > ALIKE and other <= own + CLEAR):
+        return []
+    ours, theirs = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
+    advice = "the architecture without -quickgelu" if quick else "the one whose name ends in -quickgelu"
+    if other <= own + CLEAR:
+        return [
+            f"whether these weights were trained with GELU or QuickGELU matters (features' cosine {likeness:.2f}) and "
+            f"the file does not say; the architecture has {ours}, and {len(images)} drawn probes tell no difference"
+        ]
+    return [
+        f"these weights were probably trained with {theirs}, and the architecture has {ours}: with {theirs} the "
+        f"{len(images)} drawn probe images match their captions better (mean log-likelihood {other:.2f} instead of "
+        f"{own:.2f}; features' cosine {likeness:.2f}); choose {advice}"
+    ]
+
+
+def _probes(backbone: ClipBackbone) -> tuple[Tensor, list[str]]:
+    """Images [18, 3, S, S], prepared, and what each shows."""
+    preparation = backbone.preparation
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preparation.mean, preparation.std))
+    images, texts = [], []
+    for colour in COLOURS:
+        for shape in SHAPES:
+            drawn = Image.new("RGB", (SIDE, SIDE), (128, 128, 128))
+            pen, box = ImageDraw.Draw(drawn), (12, 12, SIDE - 12, SIDE - 12)
+            if shape == "circle":
+                pen.ellipse(box, fill=colour)
+            elif shape == "square":
+                pen.rectangle(box, fill=colour)
+            else:
+                pen.polygon([(SIDE // 2, 12), (12, SIDE - 12), (SIDE - 12, SIDE - 12)], fill=colour)
+            resized = drawn.resize((preparation.size,) * 2, Image.Resampling.BICUBIC)
+            pixels = torch.from_numpy(np.asarray(resized).copy()).permute(2, 0, 1).float() / 255
+            images.append((pixels - mean) / std)
+            texts.append(f"a photo of a {colour} {shape}")
+    return torch.stack(images), texts
+
+
+@torch.no_grad()
+def _match(backbone: ClipBackbone, images: Tensor, texts: list[str]) -> tuple[float, Tensor]:
+    """Mean over probes of log p(own caption), softmax over all captions; and image features [n, joint]."""
+    clip = backbone.clip
+    features = clip.encode_image(images, normalize=True).float()
+    words = clip.encode_text(backbone.tokenize(texts), normalize=True).float()
+    logits = clip.logit_scale.exp().float() * features @ words.mT
+    return float(logits.log_softmax(dim=-1).diagonal().mean()), features
+
+
+@contextlib.contextmanager
+def _other_activation(clip: Any, quick: bool) -> Iterator[None]:
+    """The same model with the other activation in every block, for a while."""
+    places = [(module, name, child) for module in clip.modules() for name, child in module.named_children()
+              if isinstance(child, (nn.GELU, QuickGELU))]  # fmt: skip
+    for module, name, _ in places:
+        setattr(module, name, nn.GELU() if quick else QuickGELU())
+    try:
+        yield
+    finally:
+        for module, name, child in places:
+            setattr(module, name, child)

@@ -1,0 +1,241 @@
+"""One image file as RGB bytes: which formats are read, what their numbers mean, what is cut away. Pillow, numpy.
+
+Nothing becomes black or white in silence. More than 8 bits are scaled by the range that the file declares, by
+`stream.white`, or by all bits; where none of these can be meant the file is refused by name. What a reader may not
+expect (transparent parts laid on a ground, first frames, strips of which most is cut away) is counted in `Noted`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps, features
+
+from cl_core.config import StreamConfig
+
+OLD_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif")
+SUFFIXES = (*OLD_SUFFIXES, ".avif")
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "AVIF",
+)  # what these suffixes stand for, and nothing else
+UNREAD = {
+    ".heic": "HEIC", ".heif": "HEIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".svg": "SVG",
+    ".psd": "Photoshop", ".eps": "PostScript", ".ps": "PostScript", ".pdf": "PDF", ".dng": "raw camera data",
+    ".cr2": "raw camera data", ".cr3": "raw camera data", ".nef": "raw camera data", ".arw": "raw camera data",
+    ".dcm": "DICOM", ".exr": "OpenEXR", ".npy": "NumPy arrays", ".tga": "TGA", ".nii": "NIfTI",
+}  # fmt: skip
+MOST_PIXELS = 64_000_000  # of an image
+LONG = 2.0  # longer than this many times its width, an image loses more than half to the cut
+TWELVE_BITS = 4095
+DEPTHS = {2**bits - 1 for bits in range(9, 33)}
+GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+
+WIDE_MODES = ("I", "F")  # and those that begin with I;16
+
+KINDS = {
+    "transparent": "have transparent parts, laid on {ground} (stream.ground)",
+    "long": f"are more than {LONG:g} times as long as wide: only the middle square is read",
+    "frames": "hold several frames or pages: the first one is read",
+    "unit": "hold decimals from 0 to 1: 1 is read as white",
+    "bytes": "hold values up to 255 in wider numbers: 255 is read as white",
+    "clipped": "are brighter than stream.white={white:g} in places, which are read as white",
+}
+
+
+class Packed(Protocol):
+    """An image within another file: its name in text form, and its bytes."""
+
+    def read(self) -> bytes:
+        """The encoded image. Raises OSError or ValueError."""
+
+
+ImageFile = Path | Packed
+
+
+def shown(name: str) -> str:
+    """A file's name as text that every screen and file can hold: NFC, with a mark for what is not printable."""
+    text = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+@dataclass
+class Noted:
+    """How many images of which classes were read in a way worth saying."""
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # kind → class → images
+
+    def of(self, key: str) -> Callable[[str], None]:
+        """What counts for the class `key`."""
+
+        def count(kind: str) -> None:
+            by_class = self.counts.setdefault(kind, {})
+            by_class[key] = by_class.get(key, 0) + 1
+
+        return count
+
+    def lines(self, config: StreamConfig, most: int = 5) -> list[str]:
+        """One sentence a kind."""
+        found = []
+        for kind, by_class in self.counts.items():
+            total, names = sum(by_class.values()), [f"{shown(key)} ({n})" for key, n in list(by_class.items())[:most]]
+            more = f" and {len(by_class) - most} more classes" if len(by_class) > most else ""
+            what = KINDS[kind].format(ground=config.ground, white=config.white)
+            if total == 1:
+                what = what.replace("have ", "has ", 1).replace("are ", "is ", 1).replace("hold ", "holds ", 1)
+            found.append(f"{total} image{'s' * (total > 1)} of {', '.join(names)}{more} {what}")
+        return found
+
+
+def _nothing(_: str) -> None:
+    """Where nobody wants to know."""
+
+
+USUAL = StreamConfig()
+
+
+def picture(
+    file: ImageFile, size: int, config: StreamConfig = USUAL, noted: Callable[[str], None] = _nothing
+) -> np.ndarray:
+    """[s, s, 3] uint8: upright, in RGB, the shorter side resized to s = min(size, shorter side) (bicubic), the middle
+    cut out. Smaller images keep their size; what reads them enlarges them. Raises what Pillow raises, or ValueError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # very large, odd metadata: neither is our reader's concern
+        source = file if isinstance(file, Path) else io.BytesIO(file.read())
+        with Image.open(source, formats=FORMATS) as opened:  # Pillow would hand PostScript to a program outside
+            width, height = opened.size
+            if width * height > MOST_PIXELS:  # half a megabyte of PNG takes seconds and gigabytes then
+                raise ValueError(f"{width}×{height} pixels; at most {MOST_PIXELS:,} are read")
+            if opened.format != "MPO" and getattr(opened, "is_animated", False):  # phones append depth maps as MPO
+                noted("frames")
+            opened.load()
+            tags = dict(getattr(opened, "tag_v2", {}))
+            image = ImageOps.exif_transpose(opened)
+    if max(image.size) > LONG * min(image.size):
+        noted("long")
+    image = _before(image) if config.reading_rules == 1 else _in_colour(image, tags, config, noted)
+    return square(image, min(size, *image.size))
+
+
+def _before(image: Image.Image) -> Image.Image:
+    """As under the first rules, for runs that were begun then."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _in_colour(
+    image: Image.Image, tags: dict[int, Any], config: StreamConfig, noted: Callable[[str], None]
+) -> Image.Image:
+    if image.mode in WIDE_MODES or image.mode.startswith("I;16"):
+        return Image.fromarray(_bytes_of(np.asarray(image), tags, config, noted)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        if np.asarray(layered.getchannel("A")).min() < 255:
+            noted("transparent")
+            ground = Image.new("RGBA", layered.size, (*GROUNDS[config.ground], 255))
+            return Image.alpha_composite(ground, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bytes_of(
+    values: np.ndarray, tags: dict[int, Any], config: StreamConfig, noted: Callable[[str], None]
+) -> np.ndarray:
+    """[h, w] uint8 of wider grey values: 255 · value / white, clipped. Raises ValueError where white is not known."""
+    decimals = values.dtype.kind == "f"
+    if decimals and not np.isfinite(values).all():
+        raise ValueError("it holds values that are no numbers (NaN or ∞)")
+    low, top = (values.min().item(), values.max().item()) if values.size else (0, 0)
+    if low < 0:
+        raise ValueError(f"values from {low:g} to {top:g}: negative ones have no brightness; shift them before")
+    white = config.white or _declared(tags, decimals)
+    if not white and top:
+        if decimals and top <= 1:
+            noted("unit")
+            white = 1.0
+        elif top <= 255 and values.dtype.itemsize > 2:
+            noted("bytes")
+            white = 255.0
+        elif values.dtype.itemsize == 2 and top > TWELVE_BITS:
+            white = 65535.0
+        else:
+            bits = 8 * values.dtype.itemsize
+            also = f", {TWELVE_BITS} (12 bits) or 65535 (16)" if bits == 16 else ""
+            raise ValueError(
+                f"values up to {top:g} in {bits} bits, and the file does not say which is white: set stream.white, "
+                f"for example {top:g}{also}"
+            )
+    white = white or 1.0  # all black
+    if top > white:
+        noted("clipped")
+    scaled = (values.astype(np.float64) * (255 / white)).clip(0, 255)
+    if tags.get(262) == 0:  # TIFF's WhiteIsZero
+        scaled = 255 - scaled
+    return (scaled + 0.5).astype(np.uint8)
+
+
+def _declared(tags: dict[int, Any], decimals: bool) -> float:
+    """White as a TIFF declares it: (S)MaxSampleValue, where that is a number of bits; 0 if it does not."""
+    for tag in (341, 281):
+        value = tags.get(tag)
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(value, (int, float)) and ((decimals and value > 0) or value in DEPTHS):
+            return float(value)
+    return 0.0
+
+
+def square(image: Image.Image, side: int) -> np.ndarray:
+    """Shorter side to `side`, then the middle: [side, side, 3] uint8."""
+    width, height = image.size
+    if min(width, height) != side:
+        scale = side / min(width, height)
+        image = image.resize(
+            (max(side, round(width * scale)), max(side, round(height * scale))), Image.Resampling.BICUBIC
+        )
+    left, top = ((edge - side) // 2 for edge in image.size)
+    return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """[n, 3, side, side] uint8; smaller ones are enlarged."""
+    whole = np.empty((len(pictures), 3, side, side), dtype=np.uint8)
+    for row, array in enumerate(pictures):
+        fitting = array if len(array) == side else square(Image.fromarray(array), side)
+        whole[row] = fitting.transpose(2, 0, 1)
+    return whole
+
+
+def said(error: Exception, file: ImageFile | None = None) -> str:
+    """Why a file is no image, in a few words."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        if str(file).lower().endswith(".avif") and not features.check("avif"):
+            return "AVIF, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it to JPEG or PNG"
+        return "not a picture, whatever it is called"
+    if isinstance(error, Image.DecompressionBombError):
+        return "more pixels than any photograph; refused as an attack"
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"cannot be read ({text})"
+
+
+def memory_bound() -> int:
+    """Bytes that pictures may take: half of the machine's memory, or of what the container was given."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        given = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        given = whole
+    return min(whole, given) // 2

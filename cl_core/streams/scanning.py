@@ -1,0 +1,123 @@
+"""What every layout of a folder of images is read with: names of halves, folders and images below a place, notes.
+
+`class_folders` says which layouts there are; `listings` and `shards` read those that are more than folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cl_core.config import ConfigError, StreamConfig
+from cl_core.streams.images import OLD_SUFFIXES, SUFFIXES, UNREAD, USUAL, ImageFile, shown
+
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "validation", "valid")  # the first that there is serves
+OLD_TEST_NAMES = ("test", "val", "validation", "valid")
+JUNK = ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
+SHOWN = 5  # names in a sentence
+
+Files = tuple[ImageFile, ...]
+Parts = dict[str, dict[str, Files]]  # name of a split ("" where there is none) → class → files
+
+
+@dataclass
+class Look:
+    """A folder while it is being looked through: what is asked for, and what is found on the way."""
+
+    root: Path
+    config: StreamConfig = USUAL
+    skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # class → name, where a table brings it
+
+    @property
+    def here(self) -> str:
+        return shown(str(self.root))
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """Sorts `2` before `10`: runs of digits by their value, the rest letter by letter."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if row % 2 else part for row, part in enumerate(parts)), name
+
+
+def half_of(name: str) -> str:
+    """ "train", "test", or "" for what is neither half's name."""
+    name = name.lower()
+    return "train" if name in TRAIN_NAMES else "test" if name in TEST_NAMES else ""
+
+
+def folders_in(parent: Path, look: Look) -> list[Path]:
+    """Visible folders of `parent` by name; links that lead nowhere, in a circle or back up are noted."""
+    try:
+        entries = sorted(parent.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConfigError(f"cannot read the folder {shown(str(parent))}: {error.strerror}") from error
+    folders, above = [], {look.root.resolve(), *look.root.resolve().parents}
+    for entry in entries:
+        if entry.name.startswith((".", "__")) or is_junk(entry.name, look.config):
+            continue
+        if entry.is_symlink():
+            try:
+                place = entry.resolve(strict=True)
+            except (OSError, RuntimeError):  # a circle is an OSError or a RuntimeError, by version
+                note(look.skipped, entry, look.root, "a link that leads nowhere or in a circle")
+                continue
+            if place in above:
+                note(look.skipped, entry, look.root, "a link back to where it comes from")
+                continue
+        if entry.is_dir():
+            folders.append(entry)
+    return folders
+
+
+def is_junk(name: str, config: StreamConfig = USUAL) -> bool:
+    """Whether a folder is a file server's or a system's own: thumbnails of images would be read as images."""
+    return config.reading_rules > 1 and name.lower() in JUNK
+
+
+def images_below(folder: Path, look: Look) -> Iterator[Path]:
+    """Files that are called images, in any depth, by name; those of kinds that are not read are noted."""
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"cannot read the folder {shown(str(error.filename))}: {error.strerror}") from error
+
+    first_rules = look.config.reading_rules == 1
+    for place, inner, files in os.walk(folder, followlinks=False, onerror=refuse):
+        inner[:] = sorted(n for n in inner if first_rules or not (n.startswith("__MACOSX") or is_junk(n)))
+        for name in inner:
+            if os.path.islink(os.path.join(place, name)):
+                note(look.skipped, Path(place, name), look.root, "a linked folder inside a class, not followed")
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            file = Path(place, name)
+            if not name.lower().endswith(OLD_SUFFIXES if first_rules else SUFFIXES):
+                if (kind := UNREAD.get(file.suffix.lower())) and not first_rules:
+                    note(look.skipped, file, look.root, f"{kind}, which is not read; convert it to JPEG or PNG")
+            elif os.path.isfile(file):
+                yield file
+            else:
+                note(look.skipped, file, look.root, "a link that leads nowhere or in a circle")
+
+
+def note(skipped: list[str], file: ImageFile, root: Path, reason: str) -> None:
+    """Add a file and why it is left out."""
+    name = str(file)
+    with contextlib.suppress(ValueError):
+        name = str(Path(name).relative_to(root))
+    skipped.append(f"{shown(name)}: {reason}")
+
+
+def some(names: Sequence[str], one: str, many: str) -> str:
+    """`class a` or `classes a, b, c and 7 more`."""
+    texts = [shown(name) for name in names[:SHOWN]]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{one if len(names) == 1 else many} {', '.join(texts)}{more}"

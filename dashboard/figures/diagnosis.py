@@ -1,0 +1,484 @@
+"""Why a task was forgotten: the parts of a fall, and what became of every stored test image.
+
+Percent and percentage points; tasks count from 0. The arithmetic is `cl_core.analysis.ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from cl_core.analysis.ledger import FORMULAS, Rows, costly_steps, flow, ledger, statistics_ledger
+from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured
+from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL
+from dashboard.figures.description import blank, describe, nothing
+from dashboard.figures.layer_map import colour_bar
+from dashboard.figures.plot_helpers import task_ticks
+from dashboard.theme import INK, PALE, SEQUENTIAL, faded, percent, points, scale, signed, task_colour, task_name
+
+Tasks = Sequence[dict[str, Any]]
+MOST_CLASSES = 60  # rows and columns of a confusion matrix; of more, the tasks' are added up
+_SYMBOLS = (
+    "C: accuracy of the method's own heads among all classes seen; K: with the task named; R: with the task named, of "
+    "a linear readout fitted anew to today's features of the task's training images; S, Q: linear discriminant "
+    "analysis among all classes seen, on stored and on recomputed statistics. j: just after the task was learned, i: "
+    "now."
+)
+
+
+def class_names(tasks: Tasks) -> list[str]:
+    return [str(name) for task in tasks for name in task.get("classes", ())]
+
+
+def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
+    """The fall of one cell as signed bars that add up to it, and below it that of the stored-statistics readout."""
+    own, statistics = ledger(rows, task, after), statistics_ledger(rows, task, after)
+    shown = [cell for cell in (own, statistics) if cell.drop is not None]
+    title = f"Why {task_name(task)} fell"
+    how = "  \n".join(
+        [
+            *(f"*{name.capitalize()}*: {formula}." for name, formula in FORMULAS.items()),
+            _SYMBOLS,
+            "The parts are differences of the same accuracies, so they add up to the fall exactly; a negative one is "
+            "something that got better.",
+        ]
+    )
+    if not shown:
+        return nothing(title, how=how, height=260)
+    figure, labels, missing = blank(bargap=0.3), [], []
+    for cell in shown:
+        first = len(labels)
+        labels += [f"<b>{cell.readout}: fall</b>", *(f"{name}{' ' * first}" for name in cell.parts)]
+        values = [cell.drop, *cell.parts.values()]
+        known = [value is not None for value in values]
+        missing += [name for name, value in cell.parts.items() if value is None]
+        figure.add_bar(
+            y=[label for label, ok in zip(labels[first:], known, strict=True) if ok],
+            x=np.array([value for value in values if value is not None], dtype=np.float32),
+            orientation="h",
+            customdata=[[name] for name, ok in zip(["", *cell.parts], known, strict=True) if ok],
+            text=[signed(value) for value in values if value is not None],
+            textposition="outside",
+            cliponaxis=False,
+            marker={"color": [INK, *[PALE] * len(cell.parts)][: sum(known)], "line": {"color": INK, "width": 1}},
+            showlegend=False,
+            hovertemplate="%{y}: %{x:.1f} points<extra></extra>",
+        )
+    figure.add_vline(x=0, line={"color": INK, "width": 1})
+    figure.update_yaxes(
+        categoryorder="array", categoryarray=labels[::-1], showgrid=False, ticks="", range=[-0.6, len(labels) - 0.4]
+    )
+    figure.update_xaxes(title_text="points of accuracy lost")
+    figure.update_layout(margin={"l": 190, "r": 60})
+    told = {name: value for name, value in own.parts.items() if value is not None}
+    return describe(
+        figure,
+        title=title,
+        what=f"Points that {task_name(task)} lost between {task_name(task)} and {task_name(after)}, split into parts "
+        "that add up to the fall.",
+        look_for="The longest bar below a bold one is its cause."
+        + (f" Not measured here: {', '.join(dict.fromkeys(missing))}." if missing else ""),
+        how=how,
+        alt=f"Fall {points(own.drop)}: "
+        + (", ".join(f"{name} {points(value)}" for name, value in told.items()) or "no part was measured")
+        + ".",
+        height=110 + 34 * len(labels),
+    )
+
+
+def _labels(stored: Sequence[ImagesStored]) -> dict[int, np.ndarray]:
+    return {event.clock.task: np.asarray(event.labels) for event in stored}
+
+
+def _headline(event: ImagesClassified) -> np.ndarray | None:
+    """[n] what the readout that a run is judged by answers."""
+    name = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)
+    return None if name is None else np.asarray(event.predicted)[event.readouts.index(name)]
+
+
+def image_flow(
+    stored: Sequence[ImagesStored], classified: Sequence[ImagesClassified], *, task: int, tasks: int
+) -> go.Figure:
+    """What became of one task's images from boundary to boundary: kept, regained, lost."""
+    labels = _labels(stored)
+    answers = dict(sorted({e.clock.task: e for e in classified if e.evaluated == task and e.clock.task >= 0}.items()))
+    found = flow(answers, labels[task], task) if task in labels else []
+    title = f"Images of {task_name(task)}: learned, lost, regained"
+    how = (
+        "Each stored test image counts once at every boundary: right or wrong now, right or wrong at the boundary "
+        "before. Lost ones are drawn below zero."
+    )
+    if not found:
+        return nothing(title, how=how)
+    figure, colour = blank(barmode="relative", bargap=0.35), task_colour(task, max(tasks, 1))
+    x = [after for after, _ in found]
+    kinds = (
+        ("right, as before", lambda c: c.get("kept", c.get("learned", 0)), faded(colour, 0.35), ""),
+        ("regained", lambda c: c.get("regained", 0), colour, ""),
+        ("lost since the task before", lambda c: -c.get("lost", 0), faded(colour, 0.15), "/"),
+    )
+    for name, count, fill, pattern in kinds:
+        y = np.array([count(counts) for _, counts in found], dtype=np.float32)
+        figure.add_bar(
+            x=x,
+            y=y,
+            name=name,
+            marker={
+                "color": fill,
+                "line": {"color": colour, "width": 1},
+                "pattern": {"shape": pattern, "fgcolor": colour, "size": 6, "fillmode": "overlay"},
+            },
+            customdata=np.abs(y),
+            hovertemplate=f"{name}: %{{customdata:.0f}}<extra></extra>",
+        )
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    figure.update_xaxes(title_text="after training on", showgrid=False, **task_ticks(max(tasks, x[-1] + 1)))
+    figure.update_yaxes(title_text="test images")
+    lost = {after: counts.get("lost", 0) for after, counts in found}
+    worst = max(lost, key=lambda after: lost[after])
+    total = len(labels[task])
+    return describe(
+        figure,
+        title=title,
+        what=f"Of {total} test images of {task_name(task)}, how many each later task left right, made right again, or "
+        "lost.",
+        look_for=f"Most were lost during {task_name(worst)}: {lost[worst]}." if lost[worst] else "None was lost.",
+        how=how,
+        alt="; ".join(f"{task_name(after)}: {', '.join(f'{n} {k}' for k, n in c.items())}" for after, c in found) + ".",
+    )
+
+
+def confusion(
+    stored: Sequence[ImagesStored], classified: Sequence[ImagesClassified], tasks: Tasks, *, after: int
+) -> go.Figure:
+    """True class (rows) against answer (columns) over all stored test images, after one task."""
+    labels, names = _labels(stored), class_names(tasks)
+    how = "Counts of stored test images per true class and answer, each row divided by its sum."
+    pairs = [
+        (labels[e.evaluated], predicted)
+        for e in classified
+        if e.clock.task == after and e.evaluated in labels and (predicted := _headline(e)) is not None
+    ]
+    if not pairs:
+        return nothing("Confusion", how=how)
+    true, said = (np.concatenate(part).astype(int) for part in zip(*pairs, strict=True))
+    task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
+    whole = len(names) > MOST_CLASSES
+    if whole:
+        true, said = (np.array(task_of)[part] for part in (true, said))
+        names, task_of = [task_name(t) for t in range(len(tasks))], list(range(len(tasks)))
+    seen = sorted({*true.tolist(), *said.tolist()})
+    place = {k: i for i, k in enumerate(seen)}
+    table = np.zeros((len(seen), len(seen)), dtype=np.int64)
+    np.add.at(table, ([place[k] for k in true.tolist()], [place[k] for k in said.tolist()]), 1)
+    sums = np.maximum(table.sum(axis=1, keepdims=True), 1)
+    shares = 100 * table / sums
+    square = lambda k: f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> {escape(names[k][:14])}'
+    figure = blank()
+    figure.add_heatmap(
+        z=shares.astype(np.float32),
+        zmin=0,
+        zmax=100,
+        colorscale=scale(SEQUENTIAL),
+        text=[[str(n) if n else "" for n in row] for row in table.tolist()] if len(seen) <= 24 else None,
+        texttemplate="%{text}" if len(seen) <= 24 else None,
+        customdata=[[[names[a], names[b], int(table[place[a], place[b]]), a, b] for b in seen] for a in seen],
+        hovertemplate="%{customdata[0]} taken for %{customdata[1]}: %{customdata[2]} images (%{z:.0f} %)"
+        "<extra></extra>",
+        colorbar=colour_bar("of the class's images", " %"),
+        xgap=1,
+        ygap=1,
+    )
+    ticks = {"tickvals": list(range(len(seen))), "ticktext": [square(k) for k in seen], "showgrid": False, "ticks": ""}
+    figure.update_xaxes(title_text="answer", tickangle=-45 if len(seen) > 6 else 0, **ticks)
+    figure.update_yaxes(title_text="true " + ("task" if whole else "class"), autorange="reversed", **ticks)
+    wrong = table - np.diag(np.diag(table))
+    a, b = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    most = f"{wrong[a, b]} times {names[seen[a]]} is taken for {names[seen[b]]}" if wrong.any() else "nothing is wrong"
+    total, right = int(table.sum()), int(np.trace(table))
+    return describe(
+        figure,
+        title=f"Confusion after {task_name(after)}",
+        what=f"{total} stored test images of the tasks learned by then: true {'task' if whole else 'class'} against "
+        "the answer.",
+        look_for=f"Off the diagonal: {most}.",
+        how=how + (" With so many classes their tasks are shown." if whole else ""),
+        alt=f"{right} of {total} on the diagonal; {most}.",
+        height=int(min(640, 180 + 26 * len(seen))),
+    )
+
+
+def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesClassified], tasks: Tasks) -> go.Figure:
+    """Accuracy on every class after every task."""
+    labels, names = _labels(stored), class_names(tasks)
+    task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
+    how = "Percent of each class's stored test images that are right, after every task."
+    last = max((e.clock.task for e in classified), default=-1)
+    table = np.full((len(names), last + 1), np.nan)
+    for event in classified:
+        predicted = _headline(event)
+        if event.clock.task < 0 or event.evaluated not in labels or predicted is None:
+            continue
+        true = labels[event.evaluated]
+        for k in np.unique(true).tolist():
+            if k < len(names):
+                table[k, event.clock.task] = 100 * (predicted[true == k] == k).mean()
+    known = np.flatnonzero(np.isfinite(table).any(axis=1))
+    if not len(known):
+        return nothing("Accuracy per class", how=how)
+    figure = blank()
+    figure.add_heatmap(
+        z=table[known].astype(np.float32),
+        zmin=0,
+        zmax=100,
+        colorscale=scale(SEQUENTIAL),
+        texttemplate="%{z:.0f}" if table[known].size <= 300 else None,
+        customdata=[[names[k]] * (last + 1) for k in known],
+        hovertemplate="%{customdata}: %{z:.1f} %<extra></extra>",
+        colorbar=colour_bar("accuracy", " %"),
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+    )
+    stride = max(1, len(known) // 30)
+    figure.update_yaxes(
+        autorange="reversed",
+        showgrid=False,
+        ticks="",
+        tickvals=list(range(0, len(known), stride)),
+        ticktext=[
+            f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> {escape(names[k][:14])}'
+            for k in known[::stride]
+        ],
+    )
+    figure.update_xaxes(title_text="after training on", showgrid=False, **task_ticks(max(last + 1, 1)))
+    newest = {names[k]: table[k, last] for k in known if np.isfinite(table[k, last])}
+    ranked = sorted(newest, key=lambda name: newest[name])[:5]
+    return describe(
+        figure,
+        title="Accuracy per class",
+        what="Percent right of each class's stored test images, after every task.",
+        look_for=f"Rows that turn pale are forgotten; least is left of {ranked[0]} ({percent(newest[ranked[0]], 0)})."
+        if ranked
+        else "Rows that turn pale are forgotten.",
+        how=how,
+        alt=f"Least after {task_name(last)}: "
+        + ", ".join(f"{name} {percent(newest[name], 0)}" for name in ranked)
+        + ".",
+        height=int(min(640, 150 + 22 * len(known))),
+    )
+
+
+def image_margins(
+    stored: Sequence[ImagesStored],
+    classified: Sequence[ImagesClassified],
+    tasks: Tasks,
+    *,
+    traced: Sequence[tuple[int, int]],
+) -> go.Figure:
+    """The margin of a few images after every task, from when their own was learned.
+
+    Args:
+        traced: (task, place among its stored images) of each.
+    """
+    labels, names = _labels(stored), class_names(tasks)
+    how = (
+        "Margin: score of the true class minus the best other class that competes, of the readout that the run is "
+        "judged by. Right above zero."
+    )
+    figure, told, last = blank(), [], 1
+    for place, (task, image) in enumerate(traced):
+        if task not in labels or not 0 <= image < len(labels[task]):
+            continue
+        mine = sorted((e for e in classified if e.evaluated == task and e.clock.task >= task), key=_moment)
+        shown = [(e.clock.task, _margin(e, image), _headline(e)) for e in mine]
+        x = [after for after, margin, _ in shown if margin is not None]
+        y = [margin for _, margin, _ in shown if margin is not None]
+        said = [
+            names[int(guess[image])] if guess is not None and int(guess[image]) < len(names) else ""
+            for _, margin, guess in shown
+            if margin is not None
+        ]
+        if not x:
+            continue
+        last = max(last, *x)
+        name = f"{task_name(task)} image {image + 1}, {names[int(labels[task][image])]}"
+        figure.add_scatter(
+            x=x,
+            y=np.array(y, dtype=np.float32),
+            mode="lines+markers",
+            name=name,
+            line={
+                "color": task_colour(task, max(len(tasks), 1)),
+                "width": 2.4,
+                "dash": ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")[place % 6],
+            },
+            marker={"size": 8},
+            customdata=said,
+            hovertemplate=f"{escape(name)}: said %{{customdata}}, margin %{{y:.1f}}<extra></extra>",
+        )
+        told.append(f"{name}: " + ", ".join(f"{task_name(a)} {signed(m)}" for a, m in zip(x, y, strict=True)))
+    if not told:
+        return nothing("Margin of an image", how=how)
+    figure.add_hline(y=0, line={"color": INK, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="after training on", showgrid=False, **task_ticks(last + 1))
+    figure.update_yaxes(title_text="margin")
+    figure.update_layout(showlegend=len(told) > 1)
+    return describe(
+        figure,
+        title="Margin of " + ("one image" if len(told) == 1 else f"{len(told)} images"),
+        what="Score of the true class minus the best other, after every task; right above zero.",
+        look_for="The task at which a line crosses zero is the one during which the image was lost.",
+        how=how,
+        alt="; ".join(told) + ".",
+        height=300,
+    )
+
+
+def _moment(event: ImagesClassified) -> int:
+    return event.clock.task
+
+
+def _margin(event: ImagesClassified, image: int) -> float | None:
+    name = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)
+    return None if name is None else float(np.asarray(event.margins)[event.readouts.index(name)][image])
+
+
+def layers_recovered(found: Mapping[str, Any], *, task: int, after: int) -> go.Figure:
+    """How much accuracy comes back when parts of the model are put back as they were when the task was learned."""
+    layers = found["layers"]
+    x = [row["layer"] for row in layers]
+    figure = blank(barmode="group", bargap=0.3)
+    figure.add_bar(
+        x=x,
+        y=np.array([row["alone"] for row in layers], dtype=np.float32),
+        name="this block alone",
+        marker={"color": INK},
+        hovertemplate="block %{x} alone: %{y:+.1f} points<extra></extra>",
+    )
+    figure.add_scatter(
+        x=x,
+        y=np.array([row["up_to"] for row in layers], dtype=np.float32),
+        name="activations leaving this block",
+        mode="lines+markers",
+        line={"color": INK, "dash": "dash"},
+        hovertemplate="activations after block %{x}: %{y:+.1f} points<extra></extra>",
+    )
+    figure.add_hline(y=0, line={"color": INK, "width": 1})
+    figure.update_xaxes(title_text="block", dtick=1, showgrid=False)
+    figure.update_yaxes(title_text="points that come back")
+    best = max(layers, key=lambda row: row["alone"])
+    return describe(
+        figure,
+        title=f"Which layer lost {task_name(task)}",
+        what=f"Accuracy on {task_name(task)} that comes back in the model after {task_name(after)} when one block "
+        f"(bars) or everything up to it (dashed) is as it was after {task_name(task)}.",
+        look_for=f"The largest bar: block {best['layer']}, {points(best['alone'])}. The old head alone brings back "
+        f"{points(found['head'])}, everything but the head {points(found['body'])}.",
+        how="Two checkpoints of the run are loaded. *This block alone*: the present model with this block's prompts or "
+        "weights of then. *Activations leaving this block*: tokens of the model of then are put into the present one "
+        "after this block. The present head reads the result, among all classes seen. *Head*: the scores of the task's "
+        "own classes come from the head of then.",
+        alt=", ".join(f"block {row['layer']} {points(row['alone'])}" for row in layers) + ".",
+        height=300,
+    )
+
+
+def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
+    """Accuracy along the line between two states of the weights, one place of it marked."""
+    x = np.array(found["alphas"], dtype=np.float32)
+    start = "untouched" if found["from"] == 0 else f"after {task_name(found['from'] - 1)}"
+    end = task_name(found["to"] - 1)
+    curves = (
+        ("learned", f"tasks up to {end}", "solid"),
+        ("kept", "tasks to come, zero-shot", "dash"),
+        ("general", "general classes, zero-shot", "dot"),
+    )
+    place, figure, said = int(np.argmin(np.abs(x - alpha))), blank(), []
+    for name, label, dash in curves:
+        if found.get(name) is None:
+            continue
+        y = np.array(found[name], dtype=np.float32)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            name=label,
+            line={"color": INK, "dash": dash, "width": 2.4},
+            marker={"size": [12 if i == place else 6 for i in range(len(x))]},
+            hovertemplate=f"{label}: %{{y:.1f}} %<extra></extra>",
+        )
+        said.append(f"{label} {percent(float(y[place]))}")
+    figure.add_vline(x=float(x[place]), line={"color": INK, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text=f"share of the way from {start} (0) to after {end} (1)", range=[-0.04, 1.04])
+    figure.update_yaxes(title_text="accuracy", ticksuffix=" %", rangemode="tozero")
+    learned = np.array(found["learned"])
+    other = np.array(found["kept"] or found["general"] or found["learned"])
+    best = int(np.argmax(learned + other))
+    return describe(
+        figure,
+        title="Between two states of the weights",
+        what=f"Accuracy of averaged weights, from {start} to after {end}. Marked, at {x[place]:.1f}: "
+        + ", ".join(said)
+        + ".",
+        look_for=f"The sum of what is learned and what is kept is largest at {x[best]:.1f}.",
+        how="θ(α) = (1 − α) θ_from + α θ_to for all weights that the method changes, image and text tower (WiSE-FT, "
+        "arXiv:2109.01903). At each point all test images are classified among their task's classes.",
+        alt=f"{len(x)} points; at {x[place]:.1f}: {', '.join(said)}.",
+    )
+
+
+def old_tasks_within(looked: Sequence[OldTasksMeasured], *, tasks: int, total_steps: int | None = None) -> go.Figure:
+    """Loss on a few images of old tasks step by step; the stretches that cost most are marked."""
+    title = "Old tasks within a new one"
+    how = (
+        "Mean cross-entropy, among the classes that compete, of the method's own heads on a few fixed test images of "
+        "all earlier tasks, evenly spaced; how many and how often follows from `diagnostics.within`, the share of "
+        "training's computation that it may cost. Marked: the stretches between two looks in which it rose most."
+    )
+    if not looked:
+        return nothing(title, how=how, first="within the second task")
+    figure = blank()
+    for task in sorted({event.clock.task for event in looked}):
+        mine = [event for event in looked if event.clock.task == task]
+        figure.add_scatter(
+            x=[event.clock.step for event in mine],
+            y=np.array([event.loss for event in mine], dtype=np.float32),
+            mode="lines+markers" if len(mine) < 60 else "lines",
+            name=f"while {task_name(task)} is learned",
+            line={"color": task_colour(task, max(tasks, 1)), "width": 2},
+            marker={"size": 5},
+            showlegend=False,
+            customdata=[[event.accuracy, event.images] for event in mine],
+            hovertemplate=f"{task_name(task)}, step %{{x}}: loss %{{y:.2f}}, %{{customdata[0]:.0f}} % of "
+            "%{customdata[1]} images right<extra></extra>",
+        )
+    worst = costly_steps(looked, -1, tasks)
+    for part in worst:
+        figure.add_vrect(x0=part.first, x1=part.last, fillcolor=INK, opacity=0.18, line_width=0)
+    figure.update_xaxes(title_text="step", range=None if total_steps is None else [0, total_steps])
+    figure.update_yaxes(title_text="loss on old tasks", rangemode="tozero")
+    said = ", ".join(f"{p.first}–{p.last} ({task_name(p.task)}, {signed(p.rise, 2)})" for p in worst)
+    newest = looked[-1]
+    return describe(
+        figure,
+        title=title,
+        what=f"Loss on {newest.images} test images of earlier tasks, every {newest.every} steps.",
+        look_for=f"Steps that cost most: {said}." if worst else "It has not risen between any two looks.",
+        how=how,
+        alt=f"{len(looked)} looks; the last has loss {newest.loss:.2f} and {newest.accuracy:.0f} % right.",
+        height=300,
+    )
+
+
+def probe_place(labels: np.ndarray, image: int, count: int, total: int) -> int | None:
+    """Which probe image a stored test image is: probes are the first test images, classes in turn. None: it is none."""
+    if len(labels) < total:
+        return None
+    rows = [np.flatnonzero(labels == k) for k in sorted(set(labels.tolist()))]
+    order = [int(of[turn]) for turn in range(max(map(len, rows))) for of in rows if turn < len(of)][:count]
+    return order.index(image) if image in order else None

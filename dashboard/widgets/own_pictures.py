@@ -1,0 +1,149 @@
+"""Pictures of one's own: a folder or a ZIP, looked at before anything is started.
+
+What is started is what was looked at: the button is drawn with the answer for this folder as it is now and for these
+settings, and is off where the answer is a refusal.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cl_core.config import RunConfig, StreamConfig, TrainingConfig
+from cl_core.hf_cache import models_at_hand
+from cl_core.registry import BACKBONES, METHODS
+from cl_core.store import StoreError
+from dashboard.folder_state import folder_state
+from dashboard.inspect_inputs import samples_of
+from dashboard.runs import runs_folder
+from dashboard.uploads import unpack_images
+from dashboard.view_state import code, go_to, sentence
+from dashboard.widgets.preview import data_notes, skipped_files, task_rows
+from dashboard.widgets.starting import can_train, say_trouble, start_run
+
+LARGEST = 2000  # MB of a ZIP
+OFFERED = 40  # folders at a time
+FRESH = 60.0  # seconds after which a folder is looked at again, whatever its state
+
+
+def own_pictures() -> None:
+    """Choose a folder, see what it is, train on it."""
+    st.markdown("### Your own pictures")
+    if not can_train():
+        return
+    _zip()
+    path = _folder()
+    if path is None:
+        return
+    columns = st.columns(4)
+    vit = [name for name, entry in METHODS.items() if entry.needs in ("", "vit")]
+    method = columns[0].selectbox("Method", vit, index=vit.index("nsp2"), key="own-method")
+    backbones = [name for name, entry in BACKBONES.items() if entry.needs == "vit"]
+    backbones += [model.name for model in models_at_hand() if model.name.startswith("timm:")]
+    backbone = columns[1].selectbox("Backbone", backbones, key="own-backbone")
+    tasks = int(columns[2].number_input("Tasks", 1, 1000, 2, key="own-tasks", help="Classes are dealt equally to them"))
+    epochs = int(columns[3].number_input("Epochs", 1, 1000, 2, key="own-epochs", help="Passes over each task's images"))
+    settings = StreamConfig(tasks=tasks, remainder="last task")
+    stream = f"folder:{path}"
+    told = None
+    try:
+        with st.spinner(f"Looking at {path}…"):
+            told = _look(stream, settings, folder_state(path))
+    except StoreError as error:
+        st.error(sentence(str(error)), icon=":material/broken_image:")
+    if told is not None:
+        data_notes(told.get("notes", []))
+        task_rows(told)
+        skipped_files(len(told["skipped"]), told["skipped"])
+    record = {
+        "method": method,
+        "backbone": backbone,
+        "stream": stream,
+        "stream_settings": {"tasks": tasks, "remainder": "last task"},
+        "training": {"epochs": epochs},
+    }
+    pressed = st.button(
+        "Train on these pictures",
+        key="own-start",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=told is None,
+        help=None if told else "Not before the folder can be read",
+        on_click=start_run,
+        args=(record, "own"),
+    )
+    st.caption("All other settings, and CLIP models, are in the form on the Run page: choose *Own choice* there.")
+    if not say_trouble("own") and pressed:
+        go_to("pages/run.py")
+
+
+def _zip() -> None:
+    """A ZIP dropped on the page becomes the folder."""
+    given = st.file_uploader(
+        "Drop a ZIP of images here, or name a folder below", type="zip", key="own-zip", max_upload_size=LARGEST
+    )
+    if given is None or st.session_state.get("_own-zip") == given.file_id:
+        return
+    st.session_state["_own-zip"] = given.file_id
+    try:
+        with st.spinner("Unpacking…"):
+            st.session_state["own-path"] = str(unpack_images(given, given.name, runs_folder().resolve()))
+    except StoreError as error:
+        st.error(sentence(str(error)), icon=":material/folder_zip:")
+
+
+def _folder() -> Path | None:
+    """The path field, and folders that may be meant; None where there is none yet."""
+    typed = st.text_input(
+        "Folder on this computer",
+        key="own-path",
+        placeholder=str(Path.home()),
+        help="A folder a class; docs/data.md lists what else is understood",
+    ).strip()
+    path = Path(os.path.abspath(os.path.expanduser(typed or "~")))
+    offered = completions(path)
+    if offered:
+        st.pills(
+            "Folders there" if path.is_dir() else "Did you mean",
+            offered,
+            key="own-inner",
+            on_change=_enter,
+            args=(str(path if path.is_dir() else path.parent),),
+        )
+    if not typed:
+        return None
+    if not path.is_dir():
+        st.info(f"There is no folder {code(str(path))}.", icon=":material/folder_off:")
+        return None
+    return path
+
+
+def _enter(parent: str) -> None:
+    """A pill was pressed: go down into that folder."""
+    if chosen := st.session_state.get("own-inner"):
+        st.session_state["own-path"] = os.path.join(parent, chosen)
+        st.session_state["own-inner"] = None
+
+
+def completions(path: Path) -> list[str]:
+    """Folders in `path`; where it is none, folders beside it whose names begin like its last part."""
+    parent, begin = (path, "") if path.is_dir() else (path.parent, path.name.lower())
+    found: list[str] = []
+    try:
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                if not entry.name.startswith((".", "__")) and entry.name.lower().startswith(begin) and entry.is_dir():
+                    found.append(entry.name)
+                if len(found) > 50 * OFFERED:
+                    break
+    except OSError:
+        return []
+    return sorted(found)[:OFFERED]
+
+
+@st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
+def _look(stream: str, settings: StreamConfig, state: tuple[int, int]) -> dict[str, Any]:
+    return samples_of(stream, settings, TrainingConfig(), RunConfig("nsp2").seed or 0)

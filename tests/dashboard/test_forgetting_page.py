@@ -1,0 +1,90 @@
+"""Forgetting leads from a cell to its cause, its images and one of them."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="streamlit is not installed")
+
+from cl_core.events import Clock, SpectrumMeasured
+from dashboard.figures.diagnosis import probe_place
+from tests import recorded_runs
+from tests.dashboard.reading import figures, words
+from tests.recording import append
+
+
+@pytest.fixture
+def opened(runs_folder, open_page):
+    for name in ("plain", "other"):
+        recorded_runs.finished(runs_folder, name, recorded_runs.Plan(method="sequential"))
+    return open_page("forgetting", run="plain")
+
+
+def button(app, key):
+    return next(button for button in app.button if button.key == key)
+
+
+def test_a_cell_says_its_verdict_its_parts_and_its_images(opened):
+    assert (
+        "T1 fell" in words(opened) and "features intact" in words(opened) and "mainly classes compete" in words(opened)
+    )
+    drawn = figures(opened)
+    assert "Why T1 fell" in drawn and "Confusion after T3" in drawn and "Accuracy per class" in drawn
+    packed = drawn["Why T1 fell"]["data"][0]["x"]
+    fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
+    assert len(parts) == 3 and abs(fall - sum(parts)) < 0.05
+    shown = opened.get("image")
+    assert shown or "that lost most margin first" in words(opened)
+
+
+def test_an_image_is_traced_and_pinned_across_runs(opened):
+    lost = [b for b in opened.button if b.key and b.key.startswith("trace-0-")]
+    assert lost
+    lost[0].click().run()
+    image = int(lost[0].key.rsplit("-", 1)[1])
+    assert opened.session_state["image"] == str(image + 1)
+    assert "Margin of one image" in figures(opened) and "Lost, taken for" in words(opened)
+    button(opened, "pin").click().run()
+    assert f"Pinned: T1 image {image + 1}" in words(opened)
+    opened.selectbox(key="run").set_value("other").run()
+    assert not opened.exception and f"Pinned: T1 image {image + 1}" in words(opened)
+
+
+def test_keys_move_the_cell_within_the_matrix(opened):
+    assert (opened.session_state["from"], opened.session_state["to"]) == ("T3", "T1")
+    assert button(opened, "forgetting-left").disabled and button(opened, "forgetting-down").disabled
+    button(opened, "forgetting-right").click().run()
+    button(opened, "forgetting-up").click().run()
+    assert (opened.session_state["from"], opened.session_state["to"]) == ("T2", "T2")
+    assert "just been learned" in words(opened) and not opened.exception
+
+
+def test_a_run_without_answers_for_all_images_says_so_and_shows_its_probe_images(runs_folder, open_page):
+    import sqlite3
+
+    folder = recorded_runs.finished(runs_folder, "older", recorded_runs.Plan(method="sequential"))
+    with sqlite3.connect(folder.database) as database:
+        database.execute("DELETE FROM events WHERE kind IN ('ImagesStored', 'ImagesClassified', 'RefitMeasured')")
+    app = open_page("forgetting", run="older")
+    assert not app.exception
+    assert "was not stored in this run" in words(app) and "probe images" in words(app)
+    assert "A refitted head was not measured in this cell" in words(app)
+
+
+def test_probe_images_are_the_first_of_each_class_in_turn():
+    labels = np.array([4, 4, 4, 5, 5])
+    assert [probe_place(labels, i, 4, 5) for i in range(5)] == [0, 2, None, 1, 3]
+    assert probe_place(labels, 0, 4, 9) is None, "of a sample it is not known"
+
+
+def test_what_deserves_a_look_is_said_with_number_threshold_figure_and_remedy(runs_folder, open_page):
+    folder = recorded_runs.finished(runs_folder, "tight")
+    spectrum = SpectrumMeasured(Clock(2), 1, "affinity", np.ones(16, np.float32), 1, "elbow", True, 1.0, 1.0, 1.0, 0.0)
+    append(folder, [spectrum])
+    for page in ("run", "forgetting"):
+        said = words(open_page(page, run="tight"))
+        assert "Room nearly gone" in said and "Layer 2 has 1 of 16 directions left" in said
+        assert "Measured 0.0625; threshold 0.1; figure *Free directions over tasks*" in said and "Protect less" in said
