@@ -159,6 +159,9 @@ def failure(frame: ViewState, log: Snapshot) -> None:
 
 def _kept(log: Log) -> None:
     done, saved = log.tasks_ended(), log.events(CheckpointSaved)
+    if not done and not log.events(StepEnded):
+        st.markdown("Nothing was trained.")
+        return
     learned = f"{task_name(0)} to {task_name(done - 1)}" if done > 1 else task_name(0) if done else "no task"
     st.markdown(
         f"Kept: everything measured so far ({learned} learned, {len(log.of(StepEnded))} steps"
