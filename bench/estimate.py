@@ -19,7 +19,7 @@ from bench.meters import peak_bytes, table
 from bench.ratios import ON_CUDA, Course, config_of, shared
 from cl_core.config import ConfigError, RunConfig
 from cl_core.estimate import memory_by_task
-from cl_core.factory import check, choose_device
+from cl_core.factory import check, choose_device, companion_of
 from cl_core.registry import BACKBONES, METHODS, imported, lookup
 
 WARM = 2  # steps of a task before the one that is weighed: the optimiser's state is there by then
@@ -72,9 +72,9 @@ HEADER = (
 
 def weighed(config: RunConfig) -> Weighed:
     """Both sides for one method; what is trained is trained for a few steps."""
-    _, settings = check(config)
+    kind, settings = check(config)
     course = Course(config.with_overrides(["training.epochs=1"]))
-    companion = getattr(settings, "companion", "")
+    companion = companion_of(kind, settings)
     found = memory_by_task(
         course.trainer.backbone.describe(),
         config.training.batch_size,

@@ -101,7 +101,10 @@ class StepEnded(Event):
     # Frobenius norms per measured parameter: of the optimiser's own step, or, where a method projects the gradient
     # instead, of the gradient
     proposed_norm: dict[str, float]
-    applied_norm: dict[str, float]  # the same after projection; equal where nothing is projected
+    applied_norm: dict[
+        str, float
+    ]  # the same after projection; equal where nothing is projected. Of many parameters one
+    # norm a kind, all blocks together, named with * in place of the block
     batch_accuracy: float  # percent, on this training batch, among the classes the loss sees
     seconds: float  # wall time of the step
 
@@ -264,7 +267,8 @@ class UpdateByDirection(Event):
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised)."""
+    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
+    some have any: zeros, and NaN for the statistics."""
 
     prompts: Array3D  # [L, M, d] float16
     means: Matrix  # [L, M] float32, mean over channels
@@ -596,6 +600,15 @@ class MeasurementStopped(Event):
 
 
 @dataclass(frozen=True)
+class PluginMeasured(Event):
+    """What an observer of a plug-in measured. It is drawn by itself: lines over tasks, or over steps where there are
+    several of one name a task."""
+
+    name: str  # what was measured: "dead units", in percent
+    values: dict[str, float]  # by part: {"layer 1": 3.5, "layer 2": 0.0}
+
+
+@dataclass(frozen=True)
 class RunFailed(Event):
     """The run ended with an error; what was measured before stays."""
 
@@ -648,6 +661,7 @@ KINDS: dict[str, type[Event]] = {
         StateChanged,
         CommandRefused,
         MeasurementStopped,
+        PluginMeasured,
         RunFailed,
     )
 }

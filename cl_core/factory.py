@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig, from_mapping
+from cl_core.methods.method import NO_COMPANION
 from cl_core.registry import BACKBONES, METHODS, SCHEMES, STREAMS, Entry, Scheme, load, lookup
 from cl_core.streams.stream import TaskStream
 from cl_core.training.device import choose_device, choose_precision
@@ -38,8 +39,8 @@ def check(config: RunConfig) -> tuple[type[Any], Any]:
             "among all classes; choose a class-incremental stream such as split-digits"
         )
     settings = from_mapping(kind.Config, config.settings, method_name)
-    if kind.companion:
-        companion, its = lookup(BACKBONES, settings.companion, "backbone")
+    if beside := companion_of(kind, settings):
+        companion, its = lookup(BACKBONES, beside, "backbone")
         if its.needs != kind.companion:
             raise ConfigError(
                 f"companion of {method_name} must be a {kind.companion} backbone, got {companion}; choose one of: "
@@ -47,6 +48,11 @@ def check(config: RunConfig) -> tuple[type[Any], Any]:
             )
     choose_precision(config.precision, choose_device(config.device))
     return kind, settings
+
+
+def companion_of(kind: type[Any], settings: Any) -> str:
+    """The name of the second frozen model that a method with these settings is given; "" if it takes none."""
+    return settings.companion if kind.companion and settings.companion != NO_COMPANION else ""
 
 
 def _names_tasks(name: str, entry: Entry) -> bool:
@@ -94,6 +100,7 @@ def build(
     device = choose_device(config.device)
     backbone = backbone_of(config.backbone)
     stream = stream_of(config.stream, config.stream_settings, backbone.preparation, config.seed)
-    beside = [backbone_of(settings.companion).to(device)] if kind.companion else []
-    method = kind(settings, backbone, config.seed, *beside)
+    beside = companion_of(kind, settings)
+    models = [backbone_of(beside).to(device)] if beside else []
+    method = kind(settings, backbone, config.seed, *models)
     return Trainer(config, stream, backbone, method, device, choose_precision(config.precision, device))

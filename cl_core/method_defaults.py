@@ -2,7 +2,8 @@
 
 A run's config.json holds every setting as it was in force, so that a changed default never changes what an old run says
 of itself. Runs written before that hold only what differed: they get the defaults of the first version, whose entry in
-method_defaults.json is frozen with its release. `python -m cl_core.method_defaults` writes the entry of this version.
+method_defaults.json is frozen with its release, and for a setting that came with a changed rule (`RULES_BEFORE`) the
+value that says the old rule. `python -m cl_core.method_defaults` writes the entry of this version.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# Settings that came with a changed rule: what runs that do not name them were trained with.
+RULES_BEFORE = {
+    "split_lora": {"scaling": "none"},
+    "fwd_prompt": {"accumulation": "every direction"},
+}
 
 RULES = "reading_rules"
 FILE = Path(__file__).with_name("method_defaults.json")
@@ -32,7 +39,8 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
     """A decoded config.json with what it leaves out set to the defaults of the first version."""
     oldest = _versions()[0]
     method = None if record.get("origin") else record.get("method")  # trained elsewhere: the name is not our method's
-    base = {**oldest["run"], "settings": oldest["methods"].get(method, {}) if isinstance(method, str) else {}}
+    usual = {**oldest["methods"].get(method, {}), **RULES_BEFORE.get(method, {})} if isinstance(method, str) else {}
+    base = {**oldest["run"], "settings": usual}
     filled = {**base, **record}
     for name, known in base.items():
         if isinstance(known, dict) and isinstance(filled[name], Mapping):

@@ -1,4 +1,4 @@
-"""Methods, streams and backbones of your own, without touching the package: one file, or an installed package.
+"""Methods, streams, backbones and observers of your own, without touching the package: a file or an installed package.
 
     # my_method.py
     from cl_core.plugins import method
@@ -30,12 +30,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cl_core.config import ConfigError
-from cl_core.registry import BACKBONES, METHODS, STREAMS, Entry
+from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS, Entry
 
 VARIABLE = "PLASTISCOPE_PLUGINS"  # files and entry points, separated as PATH is
 GROUP = "plastiscope.plugins"
 PATIENCE = 120.0  # seconds a process may take to say what its plug-ins bring
-TABLES: dict[str, dict[str, Entry]] = {"method": METHODS, "stream": STREAMS, "backbone": BACKBONES}
+TABLES: dict[str, dict[str, Entry]] = {
+    "method": METHODS,
+    "stream": STREAMS,
+    "backbone": BACKBONES,
+    "observer": OBSERVERS,
+}
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
 
@@ -44,7 +49,7 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 class Brought:
     """One thing that a plug-in registers."""
 
-    kind: str  # "method", "stream", "backbone"
+    kind: str  # "method", "stream", "backbone", "observer"
     name: str
     about: str
     needs: str
@@ -70,6 +75,12 @@ def stream(name: str, *, about: str) -> Callable[[Thing], Thing]:
 def backbone(name: str, *, about: str, needs: str) -> Callable[[Thing], Thing]:
     """Register a function without arguments that gives a backbone; `needs`: its family, "vit" or "clip"."""
     return _registers("backbone", name, about, needs)
+
+
+def observer(name: str, *, about: str) -> Callable[[Thing], Thing]:
+    """Register a subclass of `cl_core.observers.observer.Observer` that is made without arguments. It watches every run
+    that this process trains, and says `cl_core.events.PluginMeasured`."""
+    return _registers("observer", name, about, "")
 
 
 def _registers(kind: str, name: str, about: str, needs: str) -> Callable[[Thing], Thing]:
@@ -117,7 +128,8 @@ def load(name: str) -> list[Brought]:
         _COLLECTING = before
     if not found:
         raise ConfigError(
-            f"plug-in {name} registers nothing; put @method, @stream or @backbone of cl_core.plugins before its things"
+            f"plug-in {name} registers nothing; put @method, @stream, @backbone or @observer of cl_core.plugins before "
+            "its things"
         )
     enter(found)
     _LOADED[name] = found

@@ -61,6 +61,9 @@ _ELBOW = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 # Heads of two classes each, trained apart, compete at the end whatever the features do; class statistics stored when a
 # task was learned show whether the features stayed.
 _BY_STATISTICS = {"diagnostics": {"headline": "stored statistics"}}
+# Prompts in the last block alone: what lies below is frozen and computed once an image, so a run takes seconds.
+_QUICK = {"prompt_blocks": 1}
+_QUICK_LOOKS = {"diagnostics": {"headline": "stored statistics", "probe_epochs": 5}}
 # Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
@@ -100,6 +103,7 @@ _MICRO_CLIP = {
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
 }
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
+_CLIP_PROMPTS = {"rate": 0.01, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
 # The authors' settings on the real thing. Departure of this engine: a fixed number of steps becomes whole epochs.
@@ -147,6 +151,18 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
             seconds=25,
+        ),
+        Preset(
+            "nsp2-quick",
+            "NSP² in seconds: prompts in the last block",
+            "All below the last block is frozen and computed once an image. What it shows, it shows of one block.",
+            {**_MICRO, **_QUICK_LOOKS, "method": "nsp2", "settings": {**_PROJECTED, **_QUICK}},
+        ),
+        Preset(
+            "sequential-quick",
+            "Plain prompt tuning in seconds: prompts in the last block",
+            "The same prompts in the last block with nothing protected.",
+            {**_MICRO, **_QUICK_LOOKS, "method": "sequential", "settings": {**_PROMPTS, **_QUICK}},
         ),
         Preset(
             "joint-micro",
@@ -228,6 +244,17 @@ PRESETS: dict[str, Preset] = {
                 "training": {**_MICRO["training"], "schedule": "quarter cosine"},
             },
             seconds=36,
+        ),
+        Preset(
+            "star-frozen-micro",
+            "Control: STAR-Prompt without CLIP",
+            "The frozen ViT, a head and its replay from mixtures: what is left when nothing is looked for by name.",
+            {
+                **_MICRO,
+                "method": "star_prompt",
+                "settings": {**_STAR, "companion": "none"},
+                "training": {**_MICRO["training"], "schedule": "quarter cosine"},
+            },
         ),
         Preset(
             "lwf-micro",
@@ -349,11 +376,39 @@ PRESETS: dict[str, Preset] = {
             seconds=113,
         ),
         Preset(
+            "gnsp-kd-micro",
+            "Ablation of GNSP: distillation alone",
+            "Nothing is projected, no pairs are aligned: what the untouched model's answers hold by themselves.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "alignment": 0.0}},
+        ),
+        Preset(
+            "gnsp-map-micro",
+            "Ablation of GNSP: alignment of pairs alone",
+            "Nothing is projected or distilled: what CLIP's own contrastive loss on reference pairs holds by itself.",
+            {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "distillation": 0.0}},
+        ),
+        Preset(
             "mg-clip-micro",
             "MG-CLIP on six domains",
             "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
             {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 2e-3}},
             seconds=52,
+        ),
+        Preset(
+            "clip-nsp2-micro",
+            "CLIP-NSP² on six domains",
+            "Prompts in CLIP's image tower, each step projected to where earlier domains are not looking.",
+            {**_MICRO_CLIP, "method": "clip_nsp2", "settings": _CLIP_PROMPTS},
+        ),
+        Preset(
+            "clip-nsp2-free-micro",
+            "Control of CLIP-NSP²: nothing projected",
+            "The same prompts in CLIP's image tower with nothing protected.",
+            {
+                **_MICRO_CLIP,
+                "method": "clip_nsp2",
+                "settings": {**_CLIP_PROMPTS, "projection": "none", "norm_weight": 0.0},
+            },
         ),
         Preset(
             "finetune-micro",

@@ -140,6 +140,12 @@ METHODS = {
         "clip",
         holds="cl_core.estimate:null_space_branches",
     ),
+    "clip_nsp2": Entry(
+        "cl_core.methods.clip_nsp2:ClipNSP2",
+        "prompts in CLIP's image tower, their steps projected to where past tasks are not looking (CLIP-NSP²)",
+        "clip",
+        holds="cl_core.estimate:projected_prompts",
+    ),
     "mg_clip": Entry(
         "cl_core.methods.mg_clip:MgClip",
         "trains only until the modality gap moves, then adds a classifier in image space (MG-CLIP)",
@@ -197,6 +203,8 @@ STREAMS = {
         domains=True,
     ),
 }
+
+OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
 
 # `scheme:rest`: names without number. By what is named.
 SCHEMES: dict[str, dict[str, Scheme]] = {
@@ -308,5 +316,6 @@ def _same(first: str, second: str) -> bool:
 def plugins_of(method: str, stream: str, backbone: str) -> tuple[str, ...]:
     """The plug-ins that a run with these names rests on, as their files or packages are called."""
     chosen = ((METHODS, method), (STREAMS, stream), (BACKBONES, backbone))
-    found = (table[name].origin for table, name in chosen if name in table)
+    found = [table[name].origin for table, name in chosen if name in table]
+    found += [entry.origin for entry in OBSERVERS.values()]  # each of them watches every run of this process
     return tuple(dict.fromkeys(origin for origin in found if origin))

@@ -89,8 +89,8 @@ WITHOUT_TORCH = {
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},
     "open_clip": {"cl_core/backbones/clip.py", "cl_core/backbones/open_clip_models.py",
-                  "cl_core/pretraining/micro_clip.py"},
-    "torchvision": {"cl_core/streams/cifar100.py", "cl_core/streams/augmentation.py"},
+                  "cl_core/backbones/activations.py", "cl_core/pretraining/micro_clip.py"},
+    "torchvision": {"cl_core/streams/cifar100.py", "cl_core/streams/omniglot.py", "cl_core/streams/augmentation.py"},
 }  # fmt: skip
 
 

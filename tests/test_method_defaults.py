@@ -61,6 +61,19 @@ def test_a_changed_default_changes_nothing_that_an_old_run_says(tmp_path, other_
     assert made.settings["eta_affinity"] == 0.123 and made.settings["added"] == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "before"),
+    [("split_lora", "scaling", "none"), ("fwd_prompt", "accumulation", "every direction")],
+)
+def test_a_run_from_before_a_rule_changed_says_the_rule_it_was_trained_by(tmp_path, method, setting, before):
+    made = create_run(tmp_path, RunConfig(method, name="new"))
+    assert made.config().settings[setting] != before
+    stored = json.loads(made.config_file.read_text())
+    del stored["settings"][setting]
+    made.config_file.write_text(json.dumps(stored))
+    assert made.config().settings[setting] == before
+
+
 def test_runs_that_stored_less_or_more_are_the_same_run(tmp_path):
     asked = RunConfig("nsp2", settings={"rule": "energy"})
     usual = current()["methods"]["nsp2"]["eta_affinity"]

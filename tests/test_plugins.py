@@ -13,7 +13,7 @@ from cl_core import plugins
 from cl_core.cli import main
 from cl_core.config import ConfigError, RunConfig
 from cl_core.factory import check
-from cl_core.registry import BACKBONES, METHODS, STREAMS
+from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS
 from cl_core.store import create_run
 
 METHOD = """
@@ -55,7 +55,7 @@ def bars(config, preparation, seed):
 
 @pytest.fixture(autouse=True)
 def tables_as_they_were(monkeypatch):
-    for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED):
+    for table in (METHODS, STREAMS, BACKBONES, OBSERVERS, plugins._LOADED):
         for name in list(table):
             monkeypatch.setitem(table, name, table[name])  # put back, and what comes is taken away
     monkeypatch.setenv(plugins.VARIABLE, "")  # deleting what is not there would restore nothing afterwards
@@ -138,3 +138,66 @@ def test_a_missing_file_and_a_name_that_nobody_installed(tmp_path, capsys):
     assert main(["methods", "--plugin", "nobodys"]) == 2
     assert "give a file ending in .py, or the name of an installed one" in capsys.readouterr().err
     os.environ.pop(plugins.VARIABLE)
+
+
+OBSERVER = """
+from cl_core.events import PluginMeasured
+from cl_core.observers.observer import Observer
+from cl_core.plugins import observer
+
+@observer("norms", about="how large the trained parameters are after each task")
+class Norms(Observer):
+    def task_learned(self, view):
+        norms = {name: float(p.norm()) for name, p in view.method.named_parameters()}
+        return [PluginMeasured(view.clock, "parameter norms", norms)]
+"""
+
+
+def test_an_observer_of_a_plug_in_watches_a_run_and_is_drawn_by_itself(tmp_path, monkeypatch):
+    from contextlib import closing
+
+    from cl_core.config import StreamConfig, TrainingConfig
+    from cl_core.events import PluginMeasured
+    from cl_core.store import RunReader
+    from cl_core.training.worker import drive
+    from dashboard.figures import generic
+
+    (tmp_path / "norms.py").write_text(OBSERVER)
+    plugins.load(str(tmp_path / "norms.py"))
+    config = RunConfig(
+        "sequential", "random-vit", "synthetic", device="cpu", stream_settings=StreamConfig(tasks=2),
+        training=TrainingConfig(epochs=1, batch_size=50), name="watched",
+    )  # fmt: skip
+    folder = create_run(tmp_path / "runs", config)
+    assert folder.config().plugins[0].startswith("norms.py (sha256 ")
+    drive(folder)
+    with closing(RunReader(folder)) as reader:
+        told = [stored.event for stored in reader.since(kinds=("PluginMeasured",))]
+    assert [event.clock.task for event in told] == [0, 1] and all(isinstance(e, PluginMeasured) for e in told)
+    assert told[0].values and min(told[0].values.values()) >= 0
+    assert generic.parts(told) == ["values (parameter norms)"]
+    assert generic.draw(told, "values (parameter norms)", tasks=2).data
+
+
+def test_an_observer_is_held_to_what_the_engine_expects(tmp_path, capsys):
+    (tmp_path / "norms.py").write_text(OBSERVER)
+    assert main(["check-plugin", str(tmp_path / "norms.py")]) == 0
+    out = capsys.readouterr().out
+    assert "2 measurements" in out and "the same with and without it" in out
+    broken = OBSERVER.replace("float(p.norm())", "1 / 0").replace('"norms"', '"broken"')
+    (tmp_path / "broken.py").write_text(broken)
+    assert main(["check-plugin", str(tmp_path / "broken.py")]) == 1
+    assert "it failed and was left out: ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_an_observer_that_changes_training_or_is_none_is_found_out(tmp_path, capsys):
+    meddling = OBSERVER.replace("norms = {", "[p.mul_(0.9) for p in view.method.parameters()]; norms = {")
+    (tmp_path / "meddling.py").write_text(meddling.replace('"norms"', '"meddling"'))
+    assert main(["check-plugin", str(tmp_path / "meddling.py")]) == 1
+    assert "training ends elsewhere when it watches" in capsys.readouterr().out
+    none = OBSERVER.replace("class Norms(Observer)", "class Norms").replace('"norms"', '"none"')
+    (tmp_path / "none.py").write_text(none)
+    plugins._LOADED.clear()
+    OBSERVERS.clear()
+    assert main(["check-plugin", str(tmp_path / "none.py")]) == 1
+    assert "is no subclass of" in capsys.readouterr().out

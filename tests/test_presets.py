@@ -66,6 +66,20 @@ def test_the_control_differs_from_the_method_in_its_projection_alone():
     assert control.training == method.training
 
 
+@pytest.mark.parametrize(
+    ("arm", "method", "apart"),
+    [
+        ("gnsp-kd-micro", "gnsp-micro", {"project": "none", "alignment": 0.0}),
+        ("gnsp-map-micro", "gnsp-micro", {"project": "none", "distillation": 0.0}),
+        ("star-frozen-micro", "star-prompt-micro", {"companion": "none"}),
+    ],
+)
+def test_an_arm_of_an_ablation_differs_from_its_method_in_what_it_names_alone(arm, method, apart):
+    whole, part = resolve({"preset": method}), resolve({"preset": arm})
+    assert part.settings == {**whole.settings, **apart}
+    assert (part.training, part.stream, part.backbone) == (whole.training, whole.stream, whole.backbone)
+
+
 def test_what_a_person_wrote_wins_over_the_preset_and_the_rest_is_kept():
     plain = resolve({"preset": "nsp2-micro"})
     mine = resolve({"preset": "nsp2-micro", "seed": 3, "settings": {"prompt_length": 5}, "training": {"epochs": 1}})

@@ -29,8 +29,11 @@ class Backbone(Protocol):
         """Width of `Features.pooled`."""
         ...
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
-        """Features of prepared images [B, 3, S, S] and the activations asked for, as `edit` changes the model."""
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
+        """Features of prepared images [B, 3, S, S] and the activations asked for, as `edit` changes the model. `ids`
+        [B]: their numbers in the stream, under which a model that keeps what does not change may look."""
         ...
 
     def edited_block(

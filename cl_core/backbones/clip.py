@@ -75,15 +75,25 @@ class ClipBackbone(MixedPrecision):
     # ------------------------------------------------------------ the image tower
 
     @autocast_method
-    def forward(self, images: Tensor, *, adaptation: Adaptation = AS_IT_IS, taps: Sequence[Tap] = ()) -> Features:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        adaptation: Adaptation = AS_IT_IS,
+        prompts: Mapping[int, Tensor] | None = None,
+        taps: Sequence[Tap] = (),
+    ) -> Features:
         """Image embeddings, not normalised.
 
         Args:
             images: [B, 3, S, S], prepared as `preparation` says.
             adaptation: what differs from the frozen model.
+            prompts: block → prompts [M, d] appended to its input, their outputs dropped; they pass its ln_1 as tokens
+                do, and no other norm.
             taps: names of activations to return, each (kind, block):
-                "input" [B, N, d] tokens entering the block; "normed" after ln_1; "q" (before scaling), "k", "v"
-                [B, H, N, d/H]; "attention" [B, H, N, N] after the softmax; "mlp_input" [B, N, d] after ln_2;
+                "input" [B, N, d] tokens entering the block; "normed" after ln_1; "q" of the tokens (before scaling);
+                "k", "v" [B, H, N + M, d/H]; "attention" [B, H, N, N + M] after the softmax, prompts last;
+                "mlp_input" [B, N, d] after ln_2;
                 "mlp_hidden" [B, N, 4d] after the activation; "output" [B, N, d] leaving the block; "final" [B, d]
                 (last block only) the class token after ln_post, which the image projection reads.
 
@@ -104,22 +114,25 @@ class ClipBackbone(MixedPrecision):
             wanted = {kind for kind, block in taps if block == layer}
             # Nobody reads the patch tokens that leave the last block: its class token alone is computed, exactly.
             alone = layer == self.depth - 1 and wanted <= {"final"}
-            tokens, tapped = self.block(layer, tokens, adaptation, wanted, only_first=alone)
+            own = (prompts or {}).get(layer)
+            tokens, tapped = self.block(layer, tokens, adaptation, wanted, only_first=alone, prompts=own)
             found.update({(kind, layer): value for kind, value in tapped.items()})
         final = self._norm(tokens[:, 0], "visual.ln_post", self.clip.visual.ln_post, adaptation)
         if ("final", self.depth - 1) in taps:
             found["final", self.depth - 1] = final
         return Features(final @ self.parameter("visual.proj", adaptation), found)
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
         """`forward` as a method's `edit` changes the model."""
-        return self(images, adaptation=edit.adaptation, taps=tuple(taps))
+        return self(images, adaptation=edit.adaptation, prompts=_prompts_of(edit), taps=tuple(taps))
 
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`block` of the image tower as a method's `edit` changes it."""
-        return self.block(layer, tokens, edit.adaptation, taps)
+        return self.block(layer, tokens, edit.adaptation, taps, prompts=_prompts_of(edit).get(layer))
 
     def read(self, texts: Sequence[str], edit: ModelEdit = NO_EDIT) -> Tensor:
         """Unit embeddings [n, e] of texts in the space of the image features, as `edit` changes the text tower."""
@@ -147,12 +160,14 @@ class ClipBackbone(MixedPrecision):
         *,
         tower: str = "image",
         only_first: bool = False,
+        prompts: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One block on tokens [B, N, d]: (tokens leaving it, what was tapped).
 
         Args:
             tower: "image", or "text" (causal).
             only_first: compute the first token's output only: [B, 1, d].
+            prompts: [M, d] beside the tokens, their outputs dropped; their queries are never computed.
 
         Fused attention runs unless the attention map itself is tapped.
         """
@@ -169,6 +184,12 @@ class ClipBackbone(MixedPrecision):
             .transpose(1, 2)
             for part, value in zip("qkv", mixed_in, strict=True)
         )
+        if prompts is not None and len(prompts):
+            beside = F.linear(
+                self._norm(prompts, prefix + "ln_1", block.ln_1, adaptation), weight[width:], bias[width:]
+            )
+            more = (x.view(1, -1, heads, width // heads).transpose(1, 2) for x in beside.chunk(2, dim=-1))
+            k, v = (torch.cat([x, own.expand(batch, -1, -1, -1)], dim=2) for x, own in zip((k, v), more, strict=True))
         tapped = {
             kind: value
             for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
@@ -274,6 +295,14 @@ class ClipBackbone(MixedPrecision):
         branch = adaptation.branches.get(name)
         return weight if branch is None else weight + branch.update()
 
+    def key_weight(self, layer: int) -> Tensor:
+        """W_k of a block of the image tower, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
+        return self.map_weight(f"image.{layer}.k").view(self.heads, -1, self.width)
+
+    def norm_gain(self, layer: int) -> Tensor:
+        """Gain γ of its first LayerNorm: [d]."""
+        return self.parameter(f"{TOWERS['image']}{layer}.ln_1.weight")
+
     def describe(self) -> dict[str, Any]:
         """Sizes as plain values, for the record of a run."""
         return {
@@ -305,6 +334,11 @@ class ClipBackbone(MixedPrecision):
     def _norm(self, x: Tensor, name: str, norm: nn.LayerNorm, adaptation: Adaptation) -> Tensor:
         gain, shift = self.parameter(f"{name}.weight", adaptation), self.parameter(f"{name}.bias", adaptation)
         return F.layer_norm(x, norm.normalized_shape, gain, shift, norm.eps)
+
+
+def _prompts_of(edit: ModelEdit) -> dict[int, Tensor]:
+    """Block → prompts [M, d]: all that a CLIP's blocks take of an edit besides its adaptation."""
+    return {layer: own.prompts for layer, own in edit.blocks.items() if own.prompts is not None}
 
 
 def _refuse_unusual(clip: open_clip.model.CLIP, name: str) -> None:

@@ -76,11 +76,17 @@ AS_IT_IS = Adaptation()
 @dataclass(frozen=True)
 class ModelEdit:
     """How a method changes the frozen model for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
-    `adaptation`."""
+    `adaptation`, and of `blocks` the prompts."""
 
     blocks: Mapping[int, BlockIntervention] = field(default_factory=dict)  # block → what is changed there
     joined: PrependedTokens | None = None
     adaptation: Adaptation = AS_IT_IS
+
+    @property
+    def first_block(self) -> int | None:
+        """The first block of a ViT that is changed, or that joined tokens enter; None: all is as it was."""
+        joined = () if self.joined is None else (self.joined.block,)
+        return min((*self.blocks, *joined), default=None)
 
 
 NO_EDIT = ModelEdit()

@@ -16,9 +16,10 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import timm
 import torch
@@ -43,11 +44,22 @@ from cl_core.backbones.prepended_tokens import run_joined, shown
 from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
-ENTERING = {"input", "normed", "k", "v"}  # what can be tapped where only the first token's output is computed
+# What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
+WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
+
+
+class Prefix(Protocol):
+    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
+
+    first: int
+
+    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...
 
 
 class ViTBackbone(MixedPrecision):
     """A frozen timm ViT. Call it with prepared images; `block` runs a single block, for layer-local comparisons."""
+
+    prefix: Prefix | None = None
 
     def __init__(self, vit: nn.Module, name: str, preparation: Preprocessing) -> None:
         super().__init__()
@@ -59,6 +71,13 @@ class ViTBackbone(MixedPrecision):
         self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, _attention(vit.blocks[0]).num_heads
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
+
+    def with_prefix(self, prefix: Prefix) -> ViTBackbone:
+        """The same model, weights shared, that looks up under the images' numbers what enters the first edited block
+        (`prefix.first`; the depth: finished features)."""
+        found = copy.copy(self)
+        found.prefix = prefix
+        return found
 
     @property
     def pooled_width(self) -> int:
@@ -102,20 +121,32 @@ class ViTBackbone(MixedPrecision):
             ValueError: an unknown tap, or prompts that do not fit.
         """
         self._check(prompts, taps)
-        tokens, edits = self.embed(images), edits or {}
+        found = dict(edits or {})
+        for layer, own in enumerate(prompts if prompts is not None else ()):
+            found[layer] = replace(found.get(layer, UNEDITED), prompts=own)
+        return self.features_from(0, self.embed(images), found, joined, taps)
+
+    @autocast_method
+    def features_from(
+        self,
+        start: int,
+        tokens: Tensor,
+        edits: Mapping[int, BlockIntervention],
+        joined: PrependedTokens | None = None,
+        taps: Sequence[Tap] = (),
+    ) -> Features:
+        """`forward` from block `start` on, of the tokens [B, N, d] that enter there."""
         found: dict[Tap, Tensor] = {}
         first = self.vit.num_prefix_tokens
-        for layer in range(self.depth):
+        for layer in range(start, self.depth):
             wanted = {kind for kind, block in taps if block == layer}
             edit = edits.get(layer, UNEDITED)
-            if prompts is not None and layer < prompts.shape[0]:
-                edit = replace(edit, prompts=prompts[layer])
             if joined is not None and layer == joined.block:
                 entering = joined.tokens.expand(len(tokens), -1, -1)
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
             # Where only the class token is read, nobody reads the others that leave the last block: exact, and cheaper.
             last = layer == self.depth - 1 and self.vit.global_pool == "token" and "final" not in wanted
-            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= ENTERING)
+            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= WITHOUT_OUTPUTS)
             found.update({(kind, layer): value for kind, value in tapped.items()})
         tokens = self.vit.norm(tokens)
         if ("final", self.depth - 1) in taps:
@@ -124,17 +155,41 @@ class ViTBackbone(MixedPrecision):
             tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = ()) -> Features:
-        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `PrependedTokens` says."""
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
+    ) -> Features:
+        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `PrependedTokens` says.
+        Images with numbers `ids` enter at the first block that is changed, if a `prefix` keeps what comes before."""
         joined, taps = edit.joined, tuple(taps)
         if joined is None:
-            return self(images, edits=edit.blocks, taps=taps)
+            return self._run(images, edit, taps, ids)
         first, last = self.vit.num_prefix_tokens, ("final", self.depth - 1)
-        seen = self(images, edits=edit.blocks, joined=joined, taps=tuple({*taps, last}) if joined.pooled else taps)
+        seen = self._run(images, edit, tuple({*taps, last}) if joined.pooled else taps, ids)
         pooled = seen.pooled
         if joined.pooled:
             pooled = seen.taps[last][:, first : first + joined.tokens.shape[1]].mean(dim=1)
         return Features(pooled, shown({tap: seen.taps[tap] for tap in taps}, joined, first))
+
+    def _run(self, images: Tensor, edit: ModelEdit, taps: tuple[Tap, ...], ids: Tensor | None) -> Features:
+        prefix, changed = self.prefix, self.depth if edit.first_block is None else edit.first_block
+        start = min((changed, *(block for _, block in taps)))
+        if prefix is None or ids is None or start < prefix.first:
+            return self(images, edits=edit.blocks, joined=edit.joined, taps=taps)
+        self._check(None, taps)
+        if prefix.first == self.depth:
+            return Features(prefix(lambda part: self._before(self.depth, part), images, ids))
+        tokens = prefix(lambda part: self._before(prefix.first, part), images, ids)
+        return self.features_from(prefix.first, tokens, edit.blocks, edit.joined, taps)
+
+    def _before(self, block: int, images: Tensor) -> Tensor:
+        """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""
+        with self.computing_in(torch.float32):
+            if block == self.depth:
+                return self(images).pooled
+            tokens = self.embed(images)
+            for layer in range(block):
+                tokens, _ = self.block(layer, tokens)
+            return tokens
 
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
@@ -165,15 +220,16 @@ class ViTBackbone(MixedPrecision):
         """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
 
         Fused attention runs unless the attention map itself is tapped. `only_first` computes the first token's output
-        alone, [B, 1, d]; then only what enters the block can be tapped.
+        alone, [B, 1, d]; then nothing that follows the attention map can be tapped.
         """
         block = self._block(layer)
         attention = _attention(block)
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
-        asking = normed[:, :1] if only_first else normed  # the tokens whose queries are needed
-        if only_first:
+        alone = only_first and not taps & {"q", "attention"}
+        asking = normed[:, :1] if alone else normed  # the tokens whose queries are needed
+        if alone:
             q, k, v = (self._in_heads(x) for x in self._queries_apart(attention, asking, normed))
         else:
             q, k, v = attention.qkv(normed).view(batch, count, 3, heads, depth).permute(2, 0, 3, 1, 4).unbind(0)
@@ -201,8 +257,9 @@ class ViTBackbone(MixedPrecision):
         if "attention" in taps:
             weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
             tapped["attention"] = weights
-            mixed = weights @ v
+            mixed = weights[:, :, :count] @ v
         else:
+            q = q[:, :, :count]
             mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scale)
         mixed = mixed.transpose(1, 2).reshape(batch, count, width)
         if edit.head_shift is not None:
@@ -234,6 +291,14 @@ class ViTBackbone(MixedPrecision):
         """W_k of a block, per head: [H, d/H, d], rows in the layout `y = x Wᵀ`."""
         weight = _attention(self._block(layer)).qkv.weight
         return weight[self.width : 2 * self.width].view(self.heads, -1, self.width)
+
+    def keys_values(self, layer: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values that a block makes of tokens [..., d] (its first LayerNorm included), not yet in heads."""
+        block = self._block(layer)
+        both = _attention(block).qkv
+        weight, bias = both.weight, None if both.bias is None else both.bias[self.width :]
+        k, v = F.linear(block.norm1(tokens), weight[self.width :], bias).chunk(2, dim=-1)
+        return k, v
 
     def norm_gain(self, layer: int) -> Tensor:
         """Gain γ of a block's first LayerNorm: [d]."""

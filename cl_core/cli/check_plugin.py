@@ -16,7 +16,7 @@ from typing import Any
 from cl_core.cli.options import add_json
 from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig, TrainingConfig, describe
 from cl_core.plugins import Brought, load_named, name_also
-from cl_core.registry import BACKBONES, METHODS, STREAMS, load
+from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS, load
 
 SIDE = 32  # pixels
 
@@ -118,4 +118,50 @@ def _backbone(thing: Brought) -> Iterator[str]:
     yield f"{sizes['depth']} blocks of width {sizes['width']}"
 
 
-CHECKS: dict[str, Callable[[Brought], Iterator[str]]] = {"method": _method, "stream": _stream, "backbone": _backbone}
+def _observer(thing: Brought) -> Iterator[str]:
+    """It watches two tiny tasks: nothing may fail, and training may not differ from one that is not watched."""
+    import torch
+
+    from cl_core.events import MeasurementStopped, PluginMeasured
+    from cl_core.factory import build
+
+    config = RunConfig(
+        "sequential",
+        backbone="random-vit",
+        stream="synthetic",
+        device="cpu",
+        stream_settings=StreamConfig(tasks=2),
+        training=TrainingConfig(epochs=2, batch_size=25),
+    )
+    watched = build(config)
+    events = [event for moment in watched.run() for event in moment]
+    name = f"plug-in {thing.name}"
+    for event in events:
+        if isinstance(event, MeasurementStopped) and event.measurement == name:
+            raise ConfigError(f"it failed and was left out: {event.reason}")
+    said = sum(isinstance(event, PluginMeasured) for event in events)
+    if not said:
+        raise ConfigError("it said nothing in two tasks; return [PluginMeasured(view.clock, name, values)] somewhere")
+    yield f"two tasks watched, {said} measurements"
+    entry = OBSERVERS.pop(thing.name)
+    try:
+        alone = build(config)
+        for _ in alone.run():
+            pass
+    finally:
+        OBSERVERS[thing.name] = entry
+    wanted, found = alone.method.state_dict(), watched.method.state_dict()
+    if any(not torch.equal(wanted[key], found[key]) for key in wanted):
+        raise ConfigError("training ends elsewhere when it watches: read only, and draw no random numbers of torch's")
+    yield "training is the same with and without it"
+    state = watched.observers.state()
+    build(config).observers.restore(state, {})
+    yield "what it remembers can be given back"
+
+
+CHECKS: dict[str, Callable[[Brought], Iterator[str]]] = {
+    "method": _method,
+    "stream": _stream,
+    "backbone": _backbone,
+    "observer": _observer,
+}

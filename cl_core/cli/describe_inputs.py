@@ -85,7 +85,7 @@ def _sizes(name: str, download: bool = False) -> dict[str, Any]:
 
 def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
-    from cl_core.factory import check  # brings torch, which listings do without
+    from cl_core.factory import check, companion_of  # brings torch, which listings do without
 
     method, entry = lookup(METHODS, arguments.method, "method")
     config = replace(starting_point(method, backbone), backbone=backbone).with_overrides(arguments.set)
@@ -93,7 +93,7 @@ def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "facts": imported(entry.holds) if entry.holds else None,
         "settings": vars(settings),
-        "companion": _sizes(settings.companion) if kind.companion else None,
+        "companion": _sizes(beside) if (beside := companion_of(kind, settings)) else None,
     }
 
 

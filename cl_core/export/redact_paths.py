@@ -22,7 +22,8 @@ def known_paths(config: RunConfig | None, *more: Path) -> tuple[str, ...]:
     for text in _texts(config.to_dict() if config else {}):
         rest = text.partition("@")[2] or text.partition(":")[2]
         several = rest.split(",")  # a comma separates paths, or stands in the name of one
-        for part in (text, *(several if all(map(_absolute, several)) else [rest])):
+        files = rest.split("@") if "@" in rest else ()  # a weights file and an adapter
+        for part in (text, *(several if all(map(_absolute, several)) else [rest]), *files):
             if _absolute(part):
                 found.append(part.rstrip("/\\"))
     return tuple(sorted({path for path in found if len(path) > 1}, key=len, reverse=True))

@@ -268,7 +268,23 @@ def _rehearsal(events: Events) -> Iterable[Row]:
             yield {**head, "similarity": similarity, "positive": positive}
 
 
+def _classes(events: Events) -> Iterable[Row]:
+    number = 0
+    if not events.get(AccuracyMeasured):  # a plan alone is no measurement
+        return
+    for index, task in enumerate(events[RunStarted][-1].tasks):
+        for name in task.get("classes", ()):
+            number += 1
+            yield {"class": number, "name": name, "task": index + 1, "task_name": task.get("name", "")}
+
+
 LISTINGS: tuple[Listing, ...] = (
+    Listing(
+        "classes.csv",
+        RunStarted,
+        "every class by the number under which other files know it, in order of arrival, and its task",
+        rows=_classes,
+    ),
     Listing(
         "accuracy.csv",
         AccuracyMeasured,

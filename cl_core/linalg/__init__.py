@@ -44,6 +44,7 @@ from cl_core.linalg.spectra import (
 from cl_core.linalg.splitlora_cut import splitting_costs, splitting_cut
 from cl_core.linalg.subspaces import (
     absorb,
+    added_directions,
     allocation_projector,
     core_space,
     principal_angles,
@@ -57,6 +58,7 @@ __all__ = [
     "SingularDirections",
     "WeightSplit",
     "absorb",
+    "added_directions",
     "allocation_projector",
     "blended_projector",
     "capacity",

@@ -16,7 +16,7 @@ from cl_core.linalg.validation import descending, few_threads, refuse, symmetric
 ZERO = 1e-12  # an eigenvalue below this is outside the range: 1/s would be noise
 
 
-def conceptor(moment: Tensor, aperture: float | Tensor) -> Tensor:
+def conceptor(moment: Tensor, aperture: float | Tensor, *, basis: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """The conceptor of a second moment.
 
         C(R, a) = R (R + a⁻² I)⁻¹,   eigenvalues s_i = λ_i / (λ_i + a⁻²)
@@ -26,6 +26,7 @@ def conceptor(moment: Tensor, aperture: float | Tensor) -> Tensor:
     Args:
         moment: R [..., d, d] symmetric positive semi-definite, squared activation units.
         aperture: a > 0, one for all or [...].
+        basis: `eigenbasis` of the moment in float64, where it is known already.
 
     Returns:
         [..., d, d] dimensionless, symmetric, 0 ≤ s < 1.
@@ -37,7 +38,7 @@ def conceptor(moment: Tensor, aperture: float | Tensor) -> Tensor:
     matrix = symmetric(moment)
     size = torch.as_tensor(aperture, dtype=torch.float64, device=matrix.device)
     refuse(~(size > 0).all(), lambda: ValueError(f"aperture must be positive, got {size.tolist()}"))
-    values, vectors = eigenbasis(matrix)
+    values, vectors = eigenbasis(matrix) if basis is None else basis
     return _composed(values / (values + size[..., None] ** -2), vectors).to(moment.dtype)
 
 

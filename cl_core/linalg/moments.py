@@ -4,7 +4,6 @@ Shapes: n rows (samples, tokens), d features, H heads, D model width, B images, 
 Units: squared activations. Moments are uncentred: the mean is not removed.
 """
 
-
 import torch
 from torch import Tensor
 

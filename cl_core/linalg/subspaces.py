@@ -15,6 +15,7 @@ from cl_core.linalg.spectra import eigenbasis, energy_rank
 from cl_core.linalg.validation import floating, refuse, share, symmetric
 
 _FLOOR = 1e-8  # cosines and lengths at rounding level are no directions
+_ROUNDING = 1e-12  # of the whole energy: sums of eigenvalues are not exact
 _KNOWN = 1e-11  # what is left of a direction after a basis was taken out, where the basis holds it already
 
 
@@ -81,6 +82,35 @@ def core_space(moment: Tensor, energy: float) -> Tensor:
     """
     values, vectors = eigenbasis(moment)
     return vectors[..., : int(energy_rank(values.clamp(min=0), energy))]
+
+
+def added_directions(moment: Tensor, basis: Tensor, energy: float) -> Tensor:
+    """What a task adds to directions that are held already, so that all of them together hold a share of its energy.
+
+        Ĉ = (I − B Bᵀ) C (I − B Bᵀ) = U diag(λ̂) Uᵀ,   k = min { k ≥ 0 : tr Bᵀ C B + Σ_{i≤k} λ̂_i ≥ energy · tr C }
+
+    Args:
+        moment: C [d, d] symmetric positive semi-definite, squared activation units; not centred.
+        basis: B [d, b] orthonormal columns, b ≥ 0; without any the result is `core_space`.
+        energy: share in [0, 1].
+
+    Returns:
+        [d, k] orthonormal columns outside the span of B, most used first, the moment's dtype.
+
+    Raises:
+        TypeError, ValueError: as `core_space`.
+
+    Reference: Saha et al., Gradient Projection Memory, ICLR 2021, eq. 8 and 9. Minimal k; its release keeps one fewer.
+    """
+    matrix, held = symmetric(moment), basis.double()
+    rest = matrix - held @ (held.mT @ matrix)
+    rest = rest - (rest @ held) @ held.mT
+    values, vectors = eigenbasis(rest)
+    total = matrix.trace()
+    reached = (total - rest.trace()).clamp(min=0) + torch.cat([values.new_zeros(1), values.cumsum(dim=0)])
+    short = reached < share(energy, "energy") * total * (1 - _ROUNDING)
+    count = min(int(short.sum()), moment.shape[-1] - held.shape[1])
+    return torch.linalg.qr(vectors[:, :count] - held @ (held.mT @ vectors[:, :count])).Q.to(moment.dtype)
 
 
 def absorb(

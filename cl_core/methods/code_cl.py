@@ -38,15 +38,16 @@ from cl_core.linalg import (
     conceptor_and,
     conceptor_not,
     conceptor_or,
+    eigenbasis,
     fitted_aperture,
     significant,
-    spectrum,
 )
 from cl_core.methods.method import Constraint
 from cl_core.methods.parts.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import Batch
 
 NO_ENERGY = 1e-30
+SURVEYED = 125  # images of a coming task that are looked at, as many as the release takes
 SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
 
 
@@ -109,18 +110,23 @@ class CodeCL(KeyValueMethod):
 
     def fitted(self, moment: Tensor) -> tuple[Tensor, Tensor]:
         """B of inputs with second moment R [L, d, d], and its aperture [L]."""
-        values = spectrum(moment)
+        basis = eigenbasis(moment)
+        values = basis[0]
         unit = values.mean(dim=-1).clamp(min=NO_ENERGY).rsqrt()  # a finite aperture too where no input has any energy
         aperture = fitted_aperture(values, self.config.aperture * unit, self.config.held)
-        return conceptor(moment, aperture), aperture
+        return conceptor(moment, aperture, basis=basis), aperture
 
     @torch.no_grad()
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """What the coming task's inputs share with the past, under the weights as they are."""
         if not int(self.tasks) or not self.config.survey:
             return []
+        seen = 0
         for batch in epoch(0):
             self.inputs.add(self.features(backbone, batch.images, self.inputs.taps, batch.ids))
+            seen += len(batch.labels)
+            if seen >= SURVEYED:
+                break
         sums, rows = self.inputs.take()
         coming, _ = self.fitted(sums / rows)
         used = capacity(self.past).clamp(min=NO_ENERGY)  # an empty past shares nothing

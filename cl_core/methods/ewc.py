@@ -89,33 +89,36 @@ class EWC(PromptedMethod):
     def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         if not self.config.prompt_length:
             return []
-        return [Collector((("input", 0),), lambda features, batch: self.add_squares(backbone, features, batch))]
+        return [
+            Collector(
+                (("input", self.prompted_blocks.start),),
+                lambda features, batch: self.add_squares(backbone, features, batch),
+            )
+        ]
 
     def add_squares(self, backbone: ViTBackbone, features: Features, batch: Batch) -> None:
         """Take in a batch's squared gradients, also at λ = 0: it may be turned up later."""
-        tokens, targets = features.taps["input", 0], batch.labels - self.tuning.classes.start
+        tokens, targets = features.taps["input", self.prompted_blocks.start], batch.labels - self.tuning.classes.start
         for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
             squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
             self._squares = squares if self._squares is None else self._squares + squares
             self._images += len(own)
 
     def gradients(self, backbone: ViTBackbone, tokens: Tensor, targets: Tensor) -> Tensor:
-        """∂ log p(y | x) / ∂θ image by image: [B, L, M, d].
+        """∂ log p(y | x) / ∂θ image by image: [B, L, M, d]. Each image is given prompts of its own with the same
+        values, as keys and values beside its tokens, so that one backward pass has them all.
 
-        tokens: [B, N, d] entering block 0. targets: [B], places among the task's classes.
+        tokens: [B, N, d] entering the first block that has prompts. targets: [B], places among the task's classes.
         """
-        head = self.tuning.heads[-1]
-
-        def log_likelihood(prompts: Tensor, tokens: Tensor, target: Tensor) -> Tensor:
-            one = tokens[None]
-            for layer in range(backbone.depth):  # asked for its map, attention is not fused: vmap has no rule for that
-                one, _ = backbone.block(layer, one, BlockIntervention(prompts=prompts[layer]), {"attention"})
-            logits = head(backbone.pool(one)) / self.config.temperature
-            return -F.cross_entropy(logits, target[None])
-
         with torch.enable_grad():
-            each = torch.func.vmap(torch.func.grad(log_likelihood), in_dims=(None, 0, 0))
-            return each(self.tuning.prompts.detach(), tokens, targets)
+            own = self.tuning.prompts.detach().expand(len(tokens), -1, -1, -1).clone().requires_grad_()
+            edits = {
+                block: BlockIntervention(prefix=backbone.keys_values(block, own[:, place]))
+                for place, block in enumerate(self.prompted_blocks)
+            }
+            pooled = backbone.features_from(self.prompted_blocks.start, tokens, edits).pooled
+            logits = self.tuning.heads[-1](pooled) / self.config.temperature
+            return torch.autograd.grad(-F.cross_entropy(logits, targets, reduction="sum"), own)[0]
 
     @torch.no_grad()
     def end_task(self, clock: Clock) -> list[Event]:

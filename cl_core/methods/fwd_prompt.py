@@ -14,9 +14,11 @@ Shapes: M prompts of one token each, m picked per image, d width, K directions o
 Certain (abstract, quoted passages): the SVD of input embeddings, core and residual space, projecting the prompts'
 gradient to the residual space and to the pre-trained space, no projection in the first task, and that only a pool of
 prompts and its keys is trained. From reviews only: picking by keys, and that a conflicting space exists.
-Our reading: the two halves of P are treated apart (V and its complement together are the whole space: projected to
-plainly, V would drop out), τ_c and the tolerance, uncentred embeddings and squared energies, key loss, optimiser, and
-all values. We project the *step*: Adam rescales entries, so that a projected gradient leaves the space again.
+Our reading, for there is no release: a task adds to F and R only what they do not hold of its energy yet, by the rule
+of gradient projection memory (Saha et al., ICLR 2021); the two halves of P are treated apart (V and its complement
+together are the whole space: projected to plainly, V would drop out); τ_c and the tolerance, uncentred embeddings and
+squared energies, key loss, optimiser, and all values. We project the *step*: Adam rescales entries, so that a projected
+gradient leaves the space again.
 Adapted to vision by us: image keys alone; prompts join after the class token at the input of a chosen block; the
 pre-trained space comes from pictures of the embedded models' world, or from that block's stacked query, key and value
 weights; a head per task; keys are kept from moving along old queries (`key_policy`). `random`, the control, projects
@@ -73,6 +75,13 @@ class FwdPromptConfig(KeyedPromptConfig):
     tolerance: float = setting(
         0.1, low=0.0, high=1.0, live=True, help="shorter parts of a core outside V are left free"
     )
+    accumulation: str = setting(
+        "energy",
+        choices=("energy", "every direction"),
+        live=True,
+        help="what a task adds to used directions. energy: the fewest with which all of them hold ε of its energy, as "
+        "in gradient projection memory; every direction: its whole core, however little of it is new",
+    )
     pretrained_weight: float = setting(
         1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside V (both)"
     )
@@ -90,7 +99,9 @@ class FwdPromptConfig(KeyedPromptConfig):
     )
 
     def allocation(self) -> Allocation:
-        return Allocation(self.projection, self.energy, self.reuse, self.tolerance, self.pretrained_weight)
+        return Allocation(
+            self.projection, self.energy, self.reuse, self.tolerance, self.pretrained_weight, self.accumulation
+        )
 
 
 @final
@@ -149,6 +160,9 @@ class FwdPrompt(Method):
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.with_prompts(self.pool.pick(self.pool.query(backbone, images, ids))[1])
 
+    def edits_from(self, backbone: Backbone) -> int:
+        return self.config.site
+
     def with_prompts(self, rows: Tensor) -> ModelEdit:
         """The prompts of rows [B, m] join the tokens at the site."""
         return ModelEdit(joined=PrependedTokens(self.pool.tokens(rows), self.config.site))
@@ -159,7 +173,7 @@ class FwdPrompt(Method):
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         cosines, rows = self.pool.pick(self.pool.query(backbone, batch.images, batch.ids))
         self.pool.note(rows)
-        pooled = backbone.features(batch.images, self.with_prompts(rows)).pooled
+        pooled = backbone.features(batch.images, self.with_prompts(rows), ids=batch.ids).pooled
         loss = self.heads.loss(pooled, batch.labels, self.config.temperature)
         loss.parts["keys"] = self.config.key_weight * (1 - cosines).mean()
         return loss

@@ -29,7 +29,7 @@ from cl_core.backbones.backbone import Backbone
 from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Loss
-from cl_core.methods.parts.deep_prompts import PromptConfig, with_prompts
+from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
@@ -62,10 +62,11 @@ class LwF(PromptedMethod):
         return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
 
     @torch.no_grad()
-    def teacher_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
+    def teacher_logits(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> Tensor:
         """ẑ of images, by the prompts the task began with and in float32: [B, o]."""
         with backbone.computing_in(torch.float32):
-            return self.old_logits(backbone.features(images, with_prompts(self.previous_prompts)).pooled)
+            before = self.tuning.with_prompts(self.previous_prompts)
+            return self.old_logits(backbone.features(images, before, ids=ids).pooled)
 
     def old_logits(self, pooled: Tensor) -> Tensor:
         """z of features [B, d] over all classes learned before this task: [B, o]."""
@@ -76,11 +77,11 @@ class LwF(PromptedMethod):
         """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
         if not self.distils:
             return super().loss(backbone, batch)
-        pooled = self.features(backbone, batch.images).pooled
+        pooled = self.features(backbone, batch.images, ids=batch.ids).pooled
         loss = self.tuning.loss_of(pooled, batch.labels)
         told = self.teacher.find(batch.ids)
         if told is None:  # not seen in this task before, or augmented
-            told = self.teacher_logits(backbone, batch.images)
+            told = self.teacher_logits(backbone, batch.images, batch.ids)
             self.teacher.keep(batch.ids, told)
         softness = self.config.softness
         now, then = (F.log_softmax(z / softness, dim=1) for z in (self.old_logits(pooled), told))

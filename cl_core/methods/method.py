@@ -47,6 +47,8 @@ class ParameterGroup:
     optimiser: str = "adam"
 
 
+NO_COMPANION = "none"  # value of the setting `companion` with which a method does without a second model
+
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -69,12 +71,13 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Collector:
-    """What a method gathers from the finished task's training images: no augmentation, full precision, each image
-    once."""
+    """What a method gathers from the finished task's training images, in full precision: each image once and as it is
+    stored; with `augmented` = k > 0, k passes over them as training shows them instead."""
 
     taps: tuple[Tap, ...]  # activations that `add` reads
     add: Callable[[Features, Batch], None]
     batch_size: int = 100  # images a batch; 100 as the NSP² release collects
+    augmented: int = 0
 
 
 class Method(nn.Module, abc.ABC):
@@ -83,7 +86,7 @@ class Method(nn.Module, abc.ABC):
     Config: ClassVar[type]
     trains_on_all: ClassVar[bool] = False  # True: trained once on the union of all tasks
     # Family of a second frozen model that is handed to the constructor after the seed, on the run's device; which one,
-    # the setting `companion` says. "": the backbone is all the method needs.
+    # the setting `companion` says; with `NO_COMPANION` nothing is handed in. "": the backbone is all the method needs.
     companion: ClassVar[str] = ""
     # False: a test image that comes with its task, as in multi-domain streams, is nothing the method is made for.
     serves_known_tasks: ClassVar[bool] = True
@@ -119,7 +122,7 @@ class Method(nn.Module, abc.ABC):
         self, backbone: Backbone, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
         """What the model, changed by `edit`, makes of images [B, 3, S, S]."""
-        return backbone.features(images, self.edit(backbone, images, ids), taps)
+        return backbone.features(images, self.edit(backbone, images, ids), taps, ids)
 
     @abc.abstractmethod
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
@@ -158,6 +161,15 @@ class ChoosesEpochs(Protocol):
 
     def epochs(self, planned: int) -> int:
         """Passes over each task, of `planned` ones."""
+        ...
+
+
+@runtime_checkable
+class EditsFrom(Protocol):
+    """A method that leaves the first blocks of a ViT as they are, whatever it learns."""
+
+    def edits_from(self, backbone: Backbone) -> int:
+        """The first block that `edit` may ever change; the model's depth: it changes none."""
         ...
 
 

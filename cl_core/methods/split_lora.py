@@ -9,11 +9,12 @@ Shapes: L blocks of width d, rank r; A [L, 2, r, d] frozen, B [L, 2, d, r] train
     ΔW = Σ_s B_s A_s, merged after each task; only B_t and the new head are trained, B_t from 0
     C = mean of x xᵀ over the tokens of all tasks so far = U diag(λ) Uᵀ, λ descending
     J(i) = t (1 − Σ_{j≤i} λ_j / Σ λ) − α (d − i)/d,   i* = argmin J,   N = the columns of U from max(i*, 1) + 1 on
-    A_t = (N z)ᵀ,  z ~ N(0, 1),  as long as a Kaiming-uniform draw; A_1 is such a draw
+    A_t = (N z)ᵀ / t,  z ~ N(0, 1),  N z as long as a Kaiming-uniform draw; A_1 is such a draw
 
-A is fixed, so B_t A_t u = 0 for every protected direction u at every step, whatever the optimiser: nothing leaks as far
-as inputs stay where C saw them. Ours: C is taken once from the images of a task as they are (release: the augmented,
-repeated training batches).
+The factor 1/t is the release's since May 2025 (`scaling="none"`: as before that). The size of AdamW's steps of B does
+not depend on the length of A, so changes of task t are that much smaller. A is fixed, so B_t A_t u = 0 for every
+protected direction u at every step, whatever the optimiser: nothing leaks as far as inputs stay where C saw them. Ours:
+C is taken once from the images of a task as they are (release: the augmented, repeated training batches).
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ class SplitLoraConfig(KeyValueConfig):
     weight_decay: float = setting(5e-5, low=0.0, high=1.0, help="decoupled decay (AdamW)")
     rank: int = setting(10, low=1, high=1024, fixed="sets shapes", help="rank r of the branches, at most the width")
     alpha: float = setting(20.0, low=0.0, high=1e6, help="α, what a granted direction is worth: larger protects less")
+    scaling: str = setting(
+        "by task",
+        choices=("by task", "none"),
+        help="by task: A of task t is divided by t, so later tasks change weights less (released since May 2025)",
+    )
 
 
 @final
@@ -94,6 +100,8 @@ class SplitLora(KeyValueMethod):
                 found = (minor @ mixtures[layer, :, cut:]).mT  # [2, r, d]
                 length = drawn[layer].flatten(1).norm(dim=1) / found.flatten(1).norm(dim=1).clamp(min=1e-30)
                 drawn[layer] = length[:, None, None] * found
+        if self.config.scaling == "by task":
+            drawn /= index + 1
         self.down.copy_(drawn)
         self.up.zero_()
 

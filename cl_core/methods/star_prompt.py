@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import ModelEdit
+from cl_core.backbones.io_types import NO_EDIT, ModelEdit
 from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event, StageEnded
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
@@ -51,7 +51,11 @@ from cl_core.streams.stream import Batch, TaskStream, mixed_seed
 class StarPromptConfig(KeyConfig):
     """Defaults are the release's documented values for CIFAR-100 in ten tasks."""
 
-    companion: str = setting("micro-clip", help="the CLIP whose image embeddings are queries and whose texts are keys")
+    companion: str = setting(
+        "micro-clip",
+        help="the CLIP whose image embeddings are queries and whose texts are keys; none: no CLIP, no keys and no "
+        "residuals, what is left is the frozen ViT with its mixtures and the balanced head (control)",
+    )
     rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of filters, residuals and head")
     crowding: float = setting(2.0, low=0.0, high=1e4, help="weight of norm and orthogonality of new residuals (λ2)")
     site: str = setting(
@@ -67,6 +71,13 @@ class StarPromptConfig(KeyConfig):
         10, low=0, high=1000, help="epochs of replay into the head, from the second task on (E2)"
     )
     replay_growth: int = setting(5, low=0, high=100, help="more such epochs with every task (released: 5)")
+    mixture_passes: int = setting(
+        0,
+        low=0,
+        high=100,
+        help="passes over augmented training images that the head's mixtures are fitted on, as released; 0: the images "
+        "as they are, once",
+    )
     kept_queries: int = setting(16384, low=0, high=10_000_000, help="CLIP embeddings of images held in memory")
 
 
@@ -78,28 +89,33 @@ class StarPrompt(Method):
     companion: ClassVar[str] = "clip"
     serves_known_tasks: ClassVar[bool] = False  # an image's class is looked for by name among all classes
 
-    def __init__(self, config: StarPromptConfig, backbone: Backbone, seed: int, companion: Any) -> None:
+    def __init__(self, config: StarPromptConfig, backbone: Backbone, seed: int, companion: Any = None) -> None:
         super().__init__(config, seed)
-        self.queries = ImageQueries(companion, backbone.preparation, config.kept_queries)
-        self.semantic = SemanticResiduals(
-            backbone.depth, backbone.width, companion.joint_width, config.site, seed,
-            strict=config.strict_mask, modulated=config.modulation,
-        )  # fmt: skip
         self.head = AlignedHead(backbone.pooled_width, seed)
         self.embeddings: GaussianMixtures | None = None
         self.tokens: GaussianMixtures | None = None
         if config.components:
-            self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
             self.tokens = GaussianMixtures(config.components, backbone.pooled_width, config.draws)
+        self.guided = companion is not None  # False: the control without level 1 and residuals
+        if self.guided:
+            self.queries = ImageQueries(companion, backbone.preparation, config.kept_queries)
+            self.semantic = SemanticResiduals(
+                backbone.depth, backbone.width, companion.joint_width, config.site, seed,
+                strict=config.strict_mask, modulated=config.modulation,
+            )  # fmt: skip
+            if config.components:
+                self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
         self.classes = range(0)
         self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
 
     def setup(self, stream: TaskStream, backbone: Backbone) -> None:
+        if not self.guided:
+            return
         unsaid = [task.title for task in stream if task.words is None]
         if unsaid:
             raise ConfigError(
                 f"stream {stream.name} does not say its classes in words (tasks {', '.join(unsaid)}), but star_prompt "
-                "looks for an image's class by name; choose split-digits"
+                "looks for an image's class by name; choose split-digits, or set companion=none"
             )
         said = [task.words for task in stream if task.words is not None]
         phrases = [phrase for words in said for phrase in words.phrases]
@@ -111,12 +127,13 @@ class StarPrompt(Method):
             self.keys = ClassKeys(self.config, sentences, plain, model, self.seed).to(device)
 
     def answers_kept(self, backbone: Backbone) -> list[Kept]:
-        return [self.queries.kept()] if self.config.kept_queries else []
+        return [self.queries.kept()] if self.guided and self.config.kept_queries else []
 
     def begin_task(self, index: int, classes: range) -> None:
         self.classes = classes
-        self.keys.add_classes(index, classes)
-        self.semantic.add_classes(classes, self.total, self.keys.keys.device)
+        if self.guided:
+            self.keys.add_classes(index, classes)
+            self.semantic.add_classes(classes, self.total, self.keys.keys.device)
         self.head.add_classes(index, classes)
         for mixtures in (self.embeddings, self.tokens):
             if mixtures is not None:
@@ -126,6 +143,8 @@ class StarPrompt(Method):
 
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """Stage 1: the image tower once over the task's images, then the text tower alone."""
+        if not self.guided:
+            return []
         pairs = [(self.queries(batch.images, batch.ids), batch.labels) for batch in epoch(0)]
         z, labels = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         mixtures = self.embeddings if self.config.components else None
@@ -135,28 +154,29 @@ class StarPrompt(Method):
     # ------------------------------------------------------------ level 2: residuals, step by step
 
     def groups(self) -> list[ParameterGroup]:
-        last = len(self.head.weights) - 1
-        semantic, head = self.semantic, self.head
-        return [
-            ParameterGroup("filters", {f"semantic.filters.{last}": semantic.filters[last]}, self.config.rate),
-            ParameterGroup("residuals", {f"semantic.residuals.{last}": semantic.residuals[last]}, self.config.rate),
-            ParameterGroup(
-                "head",
-                {f"head.weights.{last}": head.weights[last], f"head.biases.{last}": head.biases[last]},
-                self.config.rate,
-            ),
-        ]
+        last, rate, head = len(self.head.weights) - 1, self.config.rate, self.head
+        rows = {f"head.weights.{last}": head.weights[last], f"head.biases.{last}": head.biases[last]}
+        parts = {name: getattr(self.semantic, name) for name in ("filters", "residuals")} if self.guided else {}
+        own = [ParameterGroup(name, {f"semantic.{name}.{last}": rows[last]}, rate) for name, rows in parts.items()]
+        return [*own, ParameterGroup("head", rows, rate)]
 
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+        if not self.guided:
+            return NO_EDIT
         scores = self.semantic.scores(self.queries(images, ids), self.keys.keys)
         return ModelEdit(self.semantic.edits(self.semantic.weights(scores)))
+
+    def edits_from(self, backbone: Backbone) -> int:
+        return 0 if self.guided else backbone.depth
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
         logits = self.head.current(self.features(backbone, batch.images, ids=batch.ids).pooled)
         targets = batch.labels - self.classes.start
         correct = (logits.detach().argmax(dim=1) == targets).float().mean()
-        crowded = self.config.crowding * self.semantic.penalty()
-        return Loss({"cross_entropy": F.cross_entropy(logits, targets), "crowding": crowded}, correct)
+        loss = Loss({"cross_entropy": F.cross_entropy(logits, targets)}, correct)
+        if self.guided:
+            loss.parts["crowding"] = self.config.crowding * self.semantic.penalty()
+        return loss
 
     # ------------------------------------------------------------ after the steps: mixtures and the head that answers
 
@@ -164,7 +184,7 @@ class StarPrompt(Method):
         if not self.config.components:
             return []
         keep = lambda features, batch: self._seen.append((features.pooled, batch.labels))
-        return [Collector((), keep)]
+        return [Collector((), keep, augmented=self.config.mixture_passes)]
 
     def end_task(self, clock: Clock) -> list[Event]:
         c, first, started = self.config, not self.classes.start, time.perf_counter()
@@ -191,6 +211,8 @@ class StarPrompt(Method):
 
     def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
         """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
+        if not self.guided:
+            return []
         z, owners = self.queries(images, ids), list(range(self.classes.stop))
         scores = torch.cat([(z @ self.keys.keys.mT)[None], self.semantic.scores(z, self.keys.keys)])
         taken = F.one_hot(scores.argmax(dim=-1), len(owners)).float()  # [1 + L, B, n]

@@ -38,9 +38,11 @@ def chosen_observers(
     test_batches: Callable[[int], Iterable[Batch]],
     followed: dict[int, Tensor],
     plan: Callable[[], tuple[int, int, int]],
+    others: Iterable[Observer] = (),
 ) -> Observers:
     """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
-    test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a step."""
+    test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a step;
+    `others`: those of plug-ins."""
     found: list[Observer] = []
     if followed:
         found.append(ImageAnswers(followed))
@@ -63,7 +65,7 @@ def chosen_observers(
         found += _spectra(method, backbone)
     if settings.weights:
         found.append(WeightWatch())
-    return Observers(found)
+    return Observers([*found, *others])
 
 
 def _spectra(method: Method, backbone: Backbone) -> list[Observer]:

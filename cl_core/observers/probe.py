@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import ModelEdit
+from cl_core.backbones.io_types import AS_IT_IS, ModelEdit
 from cl_core.events import AttentionCompared, Clock, Event, PredictionsMade
 from cl_core.methods.parts.event_values import array, number
 from cl_core.observers.image_answers import margins
@@ -110,7 +110,7 @@ class Probe(Observer):
         for place, task in enumerate(tasks):
             if task not in self._then:
                 self._then[task] = _kept({**{kind: parts[kind][place] for kind in _KINDS}, "pooled": pooled[place]})
-        local = self._local_attention(backbone, edit, tasks).split(sizes, dim=1)
+        local = self._local_attention(backbone, edit, tasks, stacked["attention"]).split(sizes, dim=1)
         said: list[Event] = []
         for place, task in enumerate(tasks):
             now = {kind: parts[kind][place] for kind in _KINDS}
@@ -118,10 +118,12 @@ class Probe(Observer):
             said.append(self._predictions(method, pooled[place], task, clock, rivals(task)))
         return said
 
-    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int]) -> Tensor:
-        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]."""
-        maps, device = [], self.images[tasks[0]].device
-        for layer in range(backbone.depth):
+    def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int], now: Tensor) -> Tensor:
+        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]. `now`: end to end, which is the
+        same up to the first block whose inputs an edit changes."""
+        same = blocks_with_frozen_inputs(edit, backbone.depth)
+        maps, device = list(now[:same]), self.images[tasks[0]].device
+        for layer in range(same, backbone.depth):
             inputs = torch.cat([self._then[task]["input"][layer].float() for task in tasks]).to(device)
             maps.append(backbone.edited_block(layer, inputs, edit, frozenset({"attention"}))[1]["attention"])
         return _stacked(maps)
@@ -148,6 +150,15 @@ class Probe(Observer):
         scores, labels = method.classify(pooled, rivals), self.labels[task] - rivals.start
         predicted = scores.argmax(dim=1) + rivals.start
         return PredictionsMade(clock, task, array(predicted.short()), array(margins(scores, labels).float()))
+
+
+def blocks_with_frozen_inputs(edit: ModelEdit, depth: int) -> int:
+    """How many of the first blocks are fed what the untouched model feeds them."""
+    if edit.adaptation is not AS_IT_IS:
+        return 0
+    if edit.first_block is None:
+        return depth
+    return edit.first_block + (edit.joined is None)  # joined tokens change the input of the block that they enter
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Protocol, cast, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.io_types import Features
@@ -25,8 +26,13 @@ from cl_core.streams.stream import Batch
 class HasDeepPrompts(Protocol):
     @property
     def deep_prompts(self) -> Tensor:
-        """The prompts [L, M, d] as they stand; M may be 0."""
+        """The prompts [K, M, d] as they stand; M may be 0."""
         ...
+
+
+def prompted_blocks(method: HasDeepPrompts) -> range:
+    """The K blocks that a method's prompts enter: from the first on, unless it says others as `prompted_blocks`."""
+    return getattr(method, "prompted_blocks", range(len(method.deep_prompts)))
 
 
 @runtime_checkable
@@ -51,9 +57,14 @@ class PromptDrift(Observer):
     def epoch_ended(self, view: View) -> list[Event]:
         if not isinstance(view.method, HasDeepPrompts) or not view.method.deep_prompts.numel():
             return []
-        prompts = view.method.deep_prompts
-        means, spreads = prompts.mean(dim=-1), prompts.std(dim=-1, correction=0)
-        return [PromptsDrifted(view.clock, array(prompts.half()), array(means), array(spreads))]
+        prompts, blocks = view.method.deep_prompts, prompted_blocks(view.method)
+        around = (0, 0, blocks.start, view.backbone.depth - blocks.stop)  # blocks without prompts before and after
+        means, spreads = (
+            F.pad(values, around, value=torch.nan)
+            for values in (prompts.mean(dim=-1), prompts.std(dim=-1, correction=0))
+        )
+        prompts = F.pad(prompts.half(), (0, 0, *around))
+        return [PromptsDrifted(view.clock, array(prompts), array(means), array(spreads))]
 
 
 class PromptSpectra(Asked):
@@ -63,8 +74,8 @@ class PromptSpectra(Asked):
         super().__init__()
         self.own: PromptMoments | None = None
         if not isinstance(method, ProtectsPrompts):
-            layers, count, width = method.deep_prompts.shape
-            self.own = PromptMoments(layers, count, width).to(method.deep_prompts.device)
+            _, count, width = method.deep_prompts.shape
+            self.own = PromptMoments(prompted_blocks(method), count, width).to(method.deep_prompts.device)
             self.taps = self.own.taps()
 
     def watched(self, view: View) -> Mapping[str, Tensor]:
@@ -85,7 +96,8 @@ class PromptSpectra(Asked):
             moments, rows, columns = method.moments, method.rows, method.columns
         wanted, source = now - before, "net change"
         if rows is not None:
-            wanted, source = self.asked.get("tuning.prompts", wanted), "steps"
+            asked = self.asked.get(getattr(method, "prompt_parameter", "tuning.prompts"))
+            wanted, source = wanted if asked is None else asked, "steps"
         updates = moments.updates(view.clock, before, now)
         return [*updates, *moments.directions(view.clock, wanted, source, rows, columns)]
 

@@ -252,7 +252,9 @@ class RunReader:
             if not isinstance(record, dict):
                 raise ValueError("it does not hold an object")
             wanted = known.__dataclass_fields__
-            fields = {key: self._value(value, blob) for key, value in record.items() if key in wanted}
+            fields = {key: value for key, value in record.items() if key in wanted}
+            if '"$' in body:  # an array, or a text that looks like one's mark
+                fields = {key: self._value(value, blob) for key, value in fields.items()}
             check(known, fields)
             return known(Clock(task, epoch, step), **fields)
         except (ValueError, TypeError, AttributeError, OverflowError, MemoryError, zlib.error) as error:

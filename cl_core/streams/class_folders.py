@@ -144,13 +144,16 @@ def _split(look: Look, parts: Parts, only: Sequence[str]) -> Found:
             "train and one test, val or validation"
         )
     unused = [name for name in parts if name not in (trains[0], tests[0])]
-    look.notes.append(_serves(tests[0], unused))
+    look.notes += _serves(tests[0], unused)
     return _paired(look, parts[trains[0]], parts[tests[0]], trains[0], tests[0], only)
 
 
-def _serves(test: str, unused: Sequence[str]) -> str:
+def _serves(test: str, unused: Sequence[str]) -> list[str]:
+    """Which half tests, where that is not plain."""
+    if test.lower() == "test" and not unused:
+        return []
     also = f"; {some(unused, 'not used:', 'not used:')}" if unused else ""
-    return f"{shown(test)} is the test half{also}"
+    return [f"{shown(test)} is the test half{also}"]
 
 
 def _paired(
@@ -201,7 +204,7 @@ def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
             continue
         if train.keys() & test.keys():
             unused = [e.name for e in tests if e != entry] + others
-            look.notes.append(_serves(entry.name, unused))
+            look.notes += _serves(entry.name, unused)
             return _paired(look, train, test, trains[0].name, entry.name, only)
         del look.skipped[kept[0] :], look.notes[kept[1] :]
         reasons.append(f"no folder of {shown(str(entry))} is called like a class of {trains[0].name}")

@@ -25,6 +25,7 @@ from cl_core.training.data_loader import Feed
 from cl_core.training.device import OUT_OF_MEMORY, free_memory
 
 BATCH = 250
+UNTOUCHED = "zero-shot"  # the readout of the model before a method has changed anything
 REFITTED = "refitted head"
 TASK_IS_NAMED = ("task-incremental", REFITTED)  # readouts among a task's own classes
 
@@ -88,10 +89,11 @@ class Evaluation:
 
     @torch.no_grad()
     def before_training(self, clock: Clock) -> list[Event]:
-        """What the pre-trained model can do already, on every task, where tasks are known and classes are read."""
+        """What the pre-trained model can do already, on every task, where tasks are known and classes are read: the
+        model without a method's edit, which may draw something at random before it is trained (prompts)."""
         if not (self.stream.task_is_known and isinstance(self.method, ReadsClasses)):
             return []
-        rows = self._rows({"zero-shot": self.method.classify}, {}, [], range(0))
+        rows = self._rows({UNTOUCHED: self.method.classify}, {}, [], range(0))
         return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
 
     @torch.no_grad()
@@ -171,7 +173,8 @@ class Evaluation:
         rows, guesses, kept = self.followed.get(index), [], []
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                pooled = exact = self.features(batch).pooled
+                seen_now = self.backbone.features(batch.images) if UNTOUCHED in readouts else self.features(batch)
+                pooled = exact = seen_now.pooled
             if self.precision != torch.float32 and any(map(_is_fitted, readouts)):
                 exact = self.features(batch).pooled  # as the features are that the statistics were taken of
             for place, (name, classify) in enumerate(readouts.items()):

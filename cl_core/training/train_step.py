@@ -6,6 +6,7 @@ The backbone may multiply in bfloat16 within the loss; everything after it is as
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from cl_core.backbones.backbone import Backbone
 from cl_core.methods.method import Loss, Method
 from cl_core.observers.updates import measured_parameters
 from cl_core.streams.stream import Batch
+
+MOST_NORMS = 8  # parameters whose norms are told one by one
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -86,7 +89,7 @@ class Stepper:
                     parameter.copy_(old + step)
         losses, asked, made, right = numbers(parts, proposed, applied, {"correct": loss.correct})
         self._refuse_non_finite(losses, where)
-        return StepResult(losses, asked, made, right["correct"], given)
+        return StepResult(losses, by_kind(asked), by_kind(made), right["correct"], given)
 
     def attempt(self, optimiser: torch.optim.Optimizer, batch: Batch, count: int) -> None:
         """Loss and gradients of the first `count` images of a batch, to see whether they fit; no step is taken."""
@@ -108,6 +111,21 @@ class Stepper:
                     f"lower the learning rate ({', '.join(f'{g.name}: {g.rate:g}' for g in self.method.groups())}) and "
                     "resume from the last boundary, or start anew"
                 )
+
+
+def by_kind(norms: dict[str, float]) -> dict[str, float]:
+    """Norms of many parameters as one a kind, the root of the sum of their squares, so that a step's event stays small.
+
+    Names that differ in the number of a block alone are one kind, written with * in its place. A few norms are left as
+    they are.
+    """
+    if len(norms) <= MOST_NORMS:
+        return norms
+    squares: dict[str, float] = {}
+    for name, norm in norms.items():
+        kind = re.sub(r"(?<=[./])\d+(?=[./])", "*", name)
+        squares[kind] = squares.get(kind, 0.0) + norm**2
+    return {kind: math.sqrt(square) for kind, square in squares.items()}
 
 
 def numbers(*tables: dict[str, Tensor]) -> list[dict[str, float]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -34,7 +34,7 @@ from cl_core.events import (
     TaskStarted,
 )
 from cl_core.linalg.validation import asked_together
-from cl_core.methods.method import ChoosesEpochs, MeetsStream, Method, new_optimiser
+from cl_core.methods.method import ChoosesEpochs, Collector, MeetsStream, Method, new_optimiser
 from cl_core.observers.chosen import chosen_observers
 from cl_core.observers.kept import KeepsAnswers, kept_bytes
 from cl_core.observers.landing import landed
@@ -46,7 +46,9 @@ from cl_core.training.data_loader import Feed
 from cl_core.training.device import OUT_OF_MEMORY, memory
 from cl_core.training.environment import environment
 from cl_core.training.evaluation import Evaluation
+from cl_core.training.frozen_prefix import with_frozen_prefix
 from cl_core.training.oom import OutOfMemory, fitting
+from cl_core.training.plugged import plugged_observers
 from cl_core.training.train_step import Stepper, StepResult
 
 Moment = tuple[Event, ...]
@@ -85,7 +87,8 @@ class Trainer:
     ) -> None:
         """`precision`: what the backbone multiplies in while steps are trained and test images classified."""
         self.config, self.stream, self.device, self.precision = config, stream, device, precision
-        self.backbone, self.method = backbone.to(device), method.to(device)
+        self.method = method.to(device)
+        self.backbone, self.prefix = with_frozen_prefix(backbone.to(device), self.method)
         self.curriculum = stream.joined() if method.trains_on_all else stream
         self.diagnostics: DiagnosticsConfig = config.diagnostics
         if isinstance(method, MeetsStream):
@@ -105,6 +108,7 @@ class Trainer:
             lambda task: self.feed.ordered(stream[task], "test", self.evaluation.batch),
             self.evaluation.followed,
             lambda: (self.cursor.task, self._steps(self._task) * self._epochs, config.training.batch_size),
+            plugged_observers(),
         )
         assert config.seed is not None  # only a run trained elsewhere may lack one
         self._seed = config.seed
@@ -170,9 +174,9 @@ class Trainer:
         skipped, notes = self.stream.skipped, self.stream.notes
         if skipped or notes:
             moment.append(PicturesSkipped(clock, len(skipped), list(skipped[:100]), list(notes[:100])))
-        if isinstance(self.method, KeepsAnswers):
-            kept = self.method.answers_kept(self.backbone)
-            moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in kept]
+        kept = self.method.answers_kept(self.backbone) if isinstance(self.method, KeepsAnswers) else []
+        kept = [*kept, self.prefix.kept()] if self.prefix is not None else kept
+        moment += [AnswersKept(clock, k.model, k.images, k.bytes) for k in kept]
         moment += [*prepared, *self.evaluation.before_training(clock), *self._tell("started", clock)]
         self.cursor = Cursor(stage="begin")
         yield tuple(moment)
@@ -180,6 +184,8 @@ class Trainer:
     def _begin(self) -> Iterator[Moment]:
         task = self._task
         started, prepared = time.perf_counter(), []
+        if self.prefix is not None:
+            self.prefix.new_task()
         if self.cursor.task:  # the first was begun with the run, to count its parameters
             self.method.begin_task(self.cursor.task, task.classes)
             self.method.refresh()
@@ -242,7 +248,9 @@ class Trainer:
         """Images pass through the model once for the method and, where observers want activations that it does not,
         once more for these: what a method sees never depends on who else looks."""
         said: list[Event] = []
-        collectors, view = self.method.collectors(self.backbone), self._view(clock)
+        asked, view = self.method.collectors(self.backbone), self._view(clock)
+        self._collect_augmented([collector for collector in asked if collector.augmented])
+        collectors = [collector for collector in asked if not collector.augmented]
         wanted = tuple(dict.fromkeys(tap for collector in collectors for tap in collector.taps))
         own = self.evaluation.begin_refit(self._task)
         if not collectors and not self.observers.taps and not self.evaluation.refits_always:
@@ -263,6 +271,20 @@ class Trainer:
         if own is not None and self.evaluation.reads_statistics:
             self.evaluation.statistics.include(own, self._task.classes.start)
         return said
+
+    def _collect_augmented(self, collectors: Sequence[Collector]) -> None:
+        """Further passes over the training images, changed as in training but by draws of their own."""
+        for collector in collectors:
+            for number in range(collector.augmented):
+                batches = self.feed.batches(
+                    self._task,
+                    collector.batch_size,
+                    seed=self._seed,
+                    epoch=self._epochs + number,
+                    augmentation=self.augmentation,
+                )
+                for batch in batches:
+                    collector.add(self.evaluation.features(batch, collector.taps), batch)
 
     def _measure(self) -> Iterator[Moment]:
         clock, done = self._clock(self._epochs - 1), self._last_task()

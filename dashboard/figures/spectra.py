@@ -45,6 +45,7 @@ _SHORT = {
     "proj": "class token before the image projection",
     "kv": "inputs of keys and values",
 }
+SMOOTHED_FROM = 128  # directions from which the elbow rule smooths a spectrum first (`cl_core.linalg.spectra`)
 _FLOOR = 1e-6  # relative singular values below this are drawn here
 
 
@@ -207,6 +208,11 @@ def spectrum_decay(
             f"and protects {percent(100 * chosen.protected_energy)} of the energy; effective rank "
             f"{number(chosen.effective_rank)}."
         )
+        if chosen.rule == "elbow" and n >= SMOOTHED_FROM:
+            caption += (
+                f" At {n} directions the released elbow hardly depends on the data: the spectrum is smoothed first, "
+                "and the smoothing decides where its knee falls."
+            )
     figure.update_xaxes(title_text="direction, most used first", range=[0.5, n + 0.5], showgrid=False)
     figure.update_yaxes(title_text="singular value ÷ largest", **decade_ticks(*span))
     figure.update_layout(margin={"r": 48})

@@ -18,7 +18,7 @@ def show() -> None:
     with loop:
         st.markdown(
             "### Your own training loop\n\nThree lines record any PyTorch loop as a run that every page opens; "
-            "`docs/recorder.md` has the rest, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
+            "`docs/own-loop.md` has the rest, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
         )
         st.code(
             "from cl_core.recorder import Recorder\n\n"

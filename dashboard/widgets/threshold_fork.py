@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import streamlit as st
 
-from cl_core.config import ConfigError
+from cl_core.config import ConfigError, RunConfig
 from cl_core.events import AccuracyMeasured, SpectrumMeasured, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.playground.recording import PRESET, playground_config
 from cl_core.playground.settings import PlaygroundConfig, at_strength, slider_of
@@ -27,7 +28,7 @@ from cl_core.whatif import (
 from dashboard import launch
 from dashboard.playground_controls import controls_of
 from dashboard.run_log import Log, Snapshot, log_of
-from dashboard.runs import runs_index
+from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import change, percent, points, task_name
 from dashboard.view_state import ViewState, carry, code, go_to, literal, show_plot, show_run
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
@@ -87,6 +88,7 @@ def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
     if not can_train():
         return
     reason, settings = why_not(frame, boundary, threshold, folder)
+    quick = quick_form(folder, boundary, threshold)
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
     with st.container(horizontal=True, vertical_alignment="center", key="whatif-try"):
         st.button(
@@ -104,7 +106,34 @@ def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
             if reason
             else f"Forks {code(folder.name)} after {task_name(boundary.task)} with {code(said)} and trains the rest."
         )
+    if quick is not None:
+        with st.container(horizontal=True, vertical_alignment="center", key="whatif-try-quick"):
+            st.button(
+                "Try it in seconds",
+                key="whatif-quick",
+                icon=":material/bolt:",
+                on_click=begin_run,
+                args=("whatif", lambda: launch.start(runs_folder(), quick)),
+                help="Trains the whole stream anew with this threshold and prompts in the last block alone",
+            )
+            st.caption(
+                f"A new run with {code('prompt_blocks=1')}: all below the last block is computed once an image, so it "
+                "takes seconds. It shows the effect of the threshold in one block, not in all of them."
+            )
     say_trouble("whatif")
+
+
+def quick_form(folder: RunFolder, boundary: Boundary, threshold: Threshold) -> RunConfig | None:
+    """The settings of a run of the same method that trains in seconds: prompts in the last block alone. None where the
+    method has no such form, this run is one already, or its method cannot be set to the threshold."""
+    try:
+        config, changed = folder.config(), settings_of(boundary, threshold)
+    except (StoreError, ConfigError):
+        return None
+    if config.trained_elsewhere or config.settings.get("prompt_blocks") != 0:
+        return None
+    settings = {**config.settings, **changed, "prompt_blocks": 1}
+    return replace(config, settings=settings, name="", parent="", fork_task=0, preset="")
 
 
 def playground_network(folder: RunFolder) -> PlaygroundConfig | None:

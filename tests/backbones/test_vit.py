@@ -376,3 +376,17 @@ def test_the_first_tokens_output_alone_is_the_first_of_all_outputs_whatever_the_
         assert tapped.keys() == entering.keys() and tapped["k"].shape[1] == heads
         for kind, value in tapped.items():
             torch.testing.assert_close(value, entering[kind], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("taps", [{"q"}, {"attention"}, {"q", "attention", "input"}])
+def test_queries_and_the_map_of_the_last_block_are_those_of_all_tokens_without_their_outputs(taps):
+    """What a task's end collects needs no MLP of patch tokens in the last block: exact, and cheaper."""
+    backbone = random_vit()
+    tokens = torch.randn(3, backbone.tokens, 48, generator=torch.Generator().manual_seed(0))
+    edit = BlockIntervention(prompts=torch.randn(2, 48, generator=torch.Generator().manual_seed(1)))
+    whole, expected = backbone.block(1, tokens, edit, {*taps, "output"})
+    first, found = backbone.block(1, tokens, edit, taps, only_first=True)
+    assert first.shape == (3, 1, 48)
+    torch.testing.assert_close(first, whole[:, :1], atol=1e-5, rtol=1e-5)
+    for kind in taps:
+        torch.testing.assert_close(found[kind], expected[kind], atol=1e-6, rtol=1e-6)

@@ -173,6 +173,24 @@ def test_the_button_forks_with_the_chosen_threshold(runs_folder, open_page, monk
     assert asked == [("finished", 2, {"rule": "energy", "energy_affinity": 0.8})]
 
 
+def test_the_quick_form_starts_anew_with_prompts_in_the_last_block(runs_folder, open_page, monkeypatch):
+    folder, asked = recorded_runs.finished(runs_folder), []
+    assert folder.config().settings["prompt_blocks"] == 0
+
+    def start(runs, config):
+        asked.append(config)
+        return folder
+
+    monkeypatch.setattr(launch, "start", start)
+    app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+    assert app.button(key="whatif-fork").disabled  # there is no checkpoint to fork from; a new run needs none
+    app.button(key="whatif-quick").click().run()
+    (config,) = asked
+    before = folder.config()
+    assert config.settings == {**before.settings, "rule": "energy", "energy_affinity": 0.8, "prompt_blocks": 1}
+    assert (config.method, config.stream, config.seed, config.name) == (before.method, before.stream, before.seed, "")
+
+
 @pytest.mark.parametrize("error", [StoreError("no checkpoint there"), ConfigError("rho must stay")])
 def test_a_refused_fork_is_a_sentence(error, runs_folder, open_page, monkeypatch):
     with_checkpoint(recorded_runs.finished(runs_folder))

@@ -20,13 +20,14 @@ from cl_core.events import (
     PredictionsMade,
     PromptsDrifted,
     RefitMeasured,
+    RunStarted,
     SelectionMeasured,
     SpectrumMeasured,
     StepEnded,
     SubspaceMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.export import LISTINGS, data_files, events_of, guard, manifest, redact_paths, tables, zipped
+from cl_core.export import LISTINGS, data_files, events_of, guard, known_paths, manifest, redact_paths, tables, zipped
 from cl_core.summary import summarise
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_rare_runs, recorded_runs, recorded_subspace_runs
 from tests.recorded_runs import Plan
@@ -63,6 +64,15 @@ def test_accuracies_are_the_events_cells_and_no_others(finished):
     rows = table(files, "accuracy.csv")
     assert {(r["readout"], int(r["after_task"]), int(r["evaluated_task"])): float(r["percent"]) for r in rows} == told
     assert len(rows) == len(told) and rows[0]["evaluated_classes"] == "three; seven"
+
+
+def test_classes_are_named_by_their_number_of_arrival(finished):
+    _, files, events = finished
+    rows = table(files, "classes.csv")
+    (plan,) = events[RunStarted]
+    names = [name for task in plan.tasks for name in task["classes"]]
+    assert [(int(row["class"]), row["name"]) for row in rows] == list(enumerate(names, 1))
+    assert [int(row["task"]) for row in rows] == [i + 1 for i, task in enumerate(plan.tasks) for _ in task["classes"]]
 
 
 def test_every_step_is_a_row_with_all_its_parts(finished):
@@ -199,6 +209,12 @@ def test_settings_name_folders_and_never_where_they_lie(tmp_path):
     said = b"".join(content for name, content in files.items() if name.endswith((".json", ".txt"))).decode()
     assert "folder:cats,dogs" in said
     assert not [part for part in ("anna", "my pictures", str(tmp_path)) if part in said]
+
+
+def test_a_weights_file_and_its_adapter_are_both_cut_down_to_their_names():
+    config = replace(Plan().config, backbone="timm:vit@/home/anna/my w/base.pth@/home/anna/my w/lora")
+    told = redact_paths("the weights /home/anna/my w/base.pth do not fit /home/anna/my w/lora", known_paths(config))
+    assert told == "the weights base.pth do not fit lora"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_a_spectrum_that_training_ignores_says_so():
     assert "does not obey" not in spectra.spectrum_decay([spectrum()], layer=0, space="affinity").layout.meta["caption"]
 
 
+@pytest.mark.parametrize(("width", "said"), [(127, False), (128, True), (192, True)])
+def test_where_smoothing_decides_the_elbow_the_caption_says_so(width, said):
+    values = np.geomspace(100, 1e-3, width).astype(np.float32)
+    measured = [spectrum(values=values, nullity=width // 2)]
+    caption = spectra.spectrum_decay(measured, layer=0, space="affinity").layout.meta["caption"]
+    assert ("hardly depends on the data" in caption) == said
+
+
 def test_many_layers_are_facets_with_common_axes(many):
     figure = spectra.spectrum_facets(many[SpectrumMeasured], space="affinity", layer=4)
     titles = [note.text for note in figure.layout.annotations][:12]

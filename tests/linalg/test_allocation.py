@@ -7,6 +7,7 @@ import torch
 
 from cl_core.linalg import (
     absorb,
+    added_directions,
     allocation_projector,
     core_space,
     principal_angles,
@@ -120,6 +121,41 @@ def test_what_is_inside_stays_inside_and_what_is_outside_outside():
     assert float((PRE.mT @ r).abs().max()) < 1e-10
     for taken in (f, r):
         torch.testing.assert_close(taken.mT @ taken, torch.eye(taken.shape[1], dtype=torch.float64), atol=1e-10, rtol=0)
+
+
+def moment_of(values, turned):
+    return turned @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ turned.mT
+
+
+def test_a_task_adds_the_fewest_directions_with_which_all_hold_its_energy():
+    """By hand: energies 6, 3, 1 of which the first is held: 0.6, then 0.9, then all."""
+    turned = basis(3, 5)
+    moment, held = moment_of([6, 3, 1], turned), turned[:, :1]
+    for energy, count in ((0.6, 0), (0.61, 1), (0.9, 1), (0.91, 2), (1.0, 2)):
+        added = added_directions(moment, held, energy)
+        assert added.shape == (WIDTH, count)
+        assert float((added.mT @ turned[:, :1]).abs().max() if count else 0) < 1e-10
+        if count:
+            assert float(principal_angles(added, turned[:, 1 : 1 + count]).max()) < 1e-6
+    first = added_directions(moment, none_yet(), 0.9)
+    assert float(principal_angles(first, core_space(moment, 0.9)).max()) < 1e-6
+
+
+def test_a_small_remainder_of_a_task_is_no_new_direction():
+    """Two tasks of five directions, each 3 degrees apart: ε of the second's energy is held already."""
+    turned = basis(10, 6)
+    tilted = 0.99863 * turned[:, :5] + 0.05234 * turned[:, 5:]
+    moment = moment_of([5, 4, 3, 2, 1], tilted)
+    assert added_directions(moment, turned[:, :5], 0.99).shape[1] == 0
+    f, r = absorb(PRE, none_yet(), none_yet(), turned[:, :5], cosine=0.0, length=0.0)
+    again = absorb(PRE, f, r, core_space(moment, 0.99), cosine=0.0, length=0.0)
+    assert again[0].shape[1] + again[1].shape[1] > f.shape[1] + r.shape[1]  # the rule of every direction
+
+
+def test_held_directions_that_are_everything_leave_nothing_to_add():
+    moment = moment_of([3, 2, 1], basis(3, 7))
+    assert added_directions(moment, torch.eye(WIDTH, dtype=torch.float64), 1.0).shape[1] == 0
+    assert added_directions(torch.zeros(WIDTH, WIDTH, dtype=torch.float64), none_yet(), 0.99).shape[1] == 0
 
 
 def test_shares_of_a_gradient_sum_to_one_and_name_its_place():

@@ -37,6 +37,9 @@ VARIANTS = [
     ("nsp2", {"projection": "none", "prompt_length": 0}),
     ("fwd_prompt", {"prompt_length": 2, "site": 1, "projection": "random", "key_policy": "freeze-used"}),
     ("fwd_prompt", {"prompt_length": 2, "energy": 0.8, "projection": "pretrained-only", "pretrained_space": "weights"}),
+    ("nsp2", {**EAGER, "prompt_blocks": 1, "scale": "plain"}),
+    ("ewc", {**EAGER, "prompt_blocks": 1}),
+    ("lwf", {**EAGER, "prompt_blocks": 1, "distillation": 5.0}),
     ("coda_prompt", {"pool": 10, "prompt_length": 2, "blocks": 1, "orthogonality": 0.1}),
 ]
 # CLIP methods, on domains whose task is known; variants turn on what a method's defaults leave out.
@@ -45,6 +48,7 @@ CLIP_VARIANTS = [
     ("lora_sequential", {"rate": 1e-2, "rank": 4}),
     ("gnsp", {"rate": 1e-3, "project": "update", "first_task": "projected layers"}),
     ("gnsp", {"rate": 1e-3, "project": "none", "distillation": 0.0}),
+    ("clip_nsp2", {"rate": 1e-2, "rule": "energy", "scale": "plain", "prompt_blocks": 1}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "rho": 0.7}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "random"}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "after the cut", "persistence": "initial only"}),

@@ -316,3 +316,17 @@ def test_probe_forward_transfer_is_measured_before_and_after_on_every_task(train
     right = (x @ F.normalize(means, dim=1).mT).argmax(dim=1) == labels
     expected = [100 * float(right[(labels // 2) == task].float().mean()) for task in range(5)]
     assert said[-1].row == pytest.approx(expected, abs=1e-4)
+
+
+def test_tasks_that_look_alike_take_little_more_than_one_of_them(trainer_of):
+    """Two tasks whose inputs differ little: by energy they share directions, by every direction each takes its own."""
+    taken = {}
+    for rule in ("energy", "every direction"):
+        trainer = trainer_of({"accumulation": rule, "energy": 0.9, "pretrained_space": "weights", "reuse": 0.0})
+        for _ in trainer.run():
+            pass
+        spaces = trainer.method.spaces
+        taken[rule] = spaces.conflicting.shape[1] + spaces.occupied.shape[1]
+        moment, held = spaces.moments[1], torch.linalg.qr(torch.cat([spaces.conflicting, spaces.occupied], dim=1)).Q
+        assert float((held.mT @ moment @ held).trace() / moment.trace()) >= 0.9 - 1e-9
+    assert taken["energy"] < taken["every direction"]

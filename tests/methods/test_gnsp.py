@@ -369,3 +369,22 @@ def test_another_rho_after_loading_moves_the_cut(trainer_of):
         trainer.method.refresh()
         ranks.append([round(float(p.trace())) for p in trainer.method.projectors.values()])
     assert all(a <= b <= c for a, b, c in zip(*ranks, strict=True)) and ranks[0] != ranks[2]
+
+
+def test_a_steps_event_stays_small_however_many_layers_are_projected():
+    """ViT-B/16 has 25 projected matrices: three kinds, and the total is what the single norms give."""
+    from cl_core.training.train_step import by_kind
+
+    names = [
+        f"clip.visual/transformer/resblocks/{i}/mlp/{part}/weight" for i in range(12) for part in ("c_fc", "c_proj")
+    ]
+    norms = {name: 0.5 + place for place, name in enumerate([*names, "clip.visual/proj"])}
+    found = by_kind(norms)
+    assert sorted(found) == [
+        "clip.visual/proj",
+        "clip.visual/transformer/resblocks/*/mlp/c_fc/weight",
+        "clip.visual/transformer/resblocks/*/mlp/c_proj/weight",
+    ]
+    assert sum(v**2 for v in found.values()) == pytest.approx(sum(v**2 for v in norms.values()))
+    few = dict(list(norms.items())[:8])
+    assert by_kind(few) is few

@@ -59,7 +59,15 @@ def test_branches_are_as_long_as_a_kaiming_draw(split):
     assert first.abs().max() <= 48**-0.5 and first.std() == pytest.approx((48 * 3) ** -0.5, rel=0.1)
     second = until(trainer, 1).method.down
     drawn = (torch.rand(second.shape, generator=torch.Generator().manual_seed(_seed(1))) * 2 - 1) * 48**-0.5
-    torch.testing.assert_close(second.flatten(2).norm(dim=2), drawn.flatten(2).norm(dim=2), rtol=1e-5, atol=0)
+    torch.testing.assert_close(2 * second.flatten(2).norm(dim=2), drawn.flatten(2).norm(dim=2), rtol=1e-5, atol=0)
+
+
+def test_the_branches_of_task_t_are_scaled_by_one_over_t(split):
+    """The release's factor since May 2025; with `scaling="none"` A is as long in every task."""
+    scaled, plain = split(tasks=5), split(tasks=5, scaling="none")
+    for task in range(3):
+        one, other = (until(trainer, task).method.down.flatten(1).norm() for trainer in (scaled, plain))
+        assert float(one * (task + 1)) == pytest.approx(float(other), rel=1e-5)
 
 
 def _seed(task):

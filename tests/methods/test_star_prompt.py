@@ -551,3 +551,58 @@ def test_a_stream_without_words_is_refused(star):
     speechless = TaskStream("x", "class-incremental", tuple(replace(t, words=None) for t in trainer.stream))
     with pytest.raises(ConfigError, match=r"stream x does not say its classes in words \(tasks T1, T2\)"):
         trainer.method.setup(speechless, trainer.backbone)
+
+
+# ---------------------------------------------------------------- the control without CLIP, and augmented mixtures
+
+
+def test_without_a_companion_features_are_the_frozen_ones_and_only_the_head_is_trained(tiny_trainer):
+    trainer = tiny_trainer("star_prompt", tasks=2, settings={**QUICK, "companion": "none"})
+    events = [event for moment in trainer.run() for event in moment]
+    method, images = trainer.method, next(trainer.stream[0].ordered("test", 6)).images
+    assert torch.equal(method.features(trainer.backbone, images).pooled, trainer.backbone.features(images).pooled)
+    assert [group.name for group in method.groups()] == ["head"]
+    assert {name.split(".")[0] for name in method.state_dict()} == {"head", "tokens"}
+    assert {name for e in events if e.kind == "StepEnded" for name in e.losses} == {"cross_entropy", "total"}
+    assert [e.stage for e in events if e.kind == "StageEnded"] == ["replay into the head"]
+    assert not [e for e in events if e.kind in ("SelectionMeasured", "KeysMoved", "AnswersKept", "MeasurementStopped")]
+    assert len(method.tokens.weights) == len(trainer.stream.class_names)
+
+
+def test_the_control_needs_no_words_of_the_stream(tiny_config):
+    from dataclasses import replace
+
+    from cl_core.factory import build, new_stream
+
+    def wordless(name, settings, preparation, seed):
+        stream = new_stream(name, settings, preparation, seed)
+        return replace(stream, tasks=tuple(replace(task, words=None) for task in stream))
+
+    settings = {**QUICK, "companion": "none"}
+    assert build(tiny_config("star_prompt", tasks=2, settings=settings), stream_of=wordless).method.guided is False
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_mixtures_of_the_head_are_fitted_on_so_many_augmented_passes(tiny_trainer, passes):
+    trainer = tiny_trainer(
+        "star_prompt",
+        tasks=2,
+        settings={**QUICK, "companion": "random-clip", "mixture_passes": passes, "components": 1},
+        training={"batch_size": 50, "flip": True, "random_crop": 0.3},
+    )
+    until(trainer, 0, "survey")
+    method, fits = trainer.method, {}
+    method.tokens.fit = lambda label, x, seed: fits.update({label: x})
+    until(trainer, 0, "measure")
+    plain = torch.cat(
+        [method.features(trainer.backbone, b.images).pooled for b in trainer.stream[0].ordered("train", 100)]
+    ).detach()
+    labels = trainer.stream[0].train.labels
+    for label, x in fits.items():
+        own = plain[labels == label]
+        assert len(x) == max(1, passes) * len(own)
+        nearest = torch.cdist(x, own).min(dim=1).values
+        assert bool((nearest < 1e-4).all()) == (passes == 0)
+    if passes > 1:  # each pass draws anew
+        x = fits[0]
+        assert torch.cdist(x, x).fill_diagonal_(1.0).min() > 0

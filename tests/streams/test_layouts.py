@@ -74,6 +74,7 @@ def test_halves_by_any_of_their_names_are_the_split(tmp_path, first, second):
     fill(tmp_path / first / "cat", (1, 2)), fill(tmp_path / second / "cat", (3,))
     found = stream(tmp_path, ONE)
     assert shades(found[0], "train") == {"cat": {1, 2}} and shades(found[0], "test") == {"cat": {3}}
+    assert found.notes == (() if second == "test" else (f"{second} is the test half",))
 
 
 def test_of_val_and_test_one_serves_and_the_other_is_said(tmp_path):

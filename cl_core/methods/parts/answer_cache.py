@@ -29,24 +29,32 @@ class Kept:
 
 
 class KeptAnswers:
-    """Answers of one model, the least recently used going first; `asked` counts images that were computed."""
+    """Answers of one model, the least recently used going first; `asked` counts images that were computed.
 
-    def __init__(self, portion: int) -> None:
-        self.portion, self.asked = portion, 0
+    `keep_current`: one that was asked for since `new_turn` never goes for another. Images that come again and again in
+    passes, more of them than can be kept, would otherwise each go before they come again.
+    """
+
+    def __init__(self, portion: int, *, keep_current: bool = False) -> None:
+        self.portion, self.asked, self.keep_current = portion, 0, keep_current
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._current: set[int] = set()  # numbers of kept answers that were asked for in this turn
+
+    def new_turn(self) -> None:
+        self._current.clear()
 
     @torch.no_grad()
     def __call__(self, model: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor | None, limit: int) -> Tensor:
         """Answers for a batch.
 
         Args:
-            model: [portion, 3, S, S] → [portion, d], row by row.
+            model: [portion, 3, S, S] → [portion, …], row by row.
             images: [B, 3, S, S].
             ids: [B], the images' numbers; None: nothing is looked up and nothing kept.
             limit: at most so many answers are kept.
 
         Returns:
-            [B, d].
+            [B, …].
         """
         if ids is None:
             return torch.stack(self._computed(model, list(images)))
@@ -55,11 +63,19 @@ class KeptAnswers:
         missing = {number: image for number, image in zip(numbers, images, strict=True) if number not in found}
         found.update(zip(missing, self._computed(model, list(missing.values())), strict=True))
         for number, answer in found.items():
+            if self.keep_current and number not in self._kept and not self._room(limit):
+                continue
             self._kept[number] = answer
             self._kept.move_to_end(number)
+            if self.keep_current:
+                self._current.add(number)
         while len(self._kept) > limit:
             self._kept.popitem(last=False)
         return torch.stack([found[number] for number in numbers])
+
+    def _room(self, limit: int) -> bool:
+        """Whether one more can be kept: there is room, or the least recently used is not of this turn."""
+        return len(self._kept) < limit or next(iter(self._kept), None) not in self._current
 
     def _computed(self, model: Callable[[Tensor], Tensor], images: list[Tensor]) -> list[Tensor]:
         self.asked += len(images)

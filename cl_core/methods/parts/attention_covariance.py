@@ -2,7 +2,7 @@
 
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658, sections 4-5 of the
 method.
-Shapes: L blocks, M prompts, d width, H heads, N image tokens, B images of a batch.
+Shapes: L blocks with prompts, M prompts, d width, H heads, N image tokens, B images of a batch.
 
     affinity  C₁ = Σ_batches  J₁ᵀJ₁ / (B·H·N),   J₁ rows  q_h[n] W_kʰ          [L, d, d]   what queries see of a prompt
     mixture   C₂ = Σ_batches  J₂ᵀJ₂ / (B·H·N),   J₂ rows  S_Pʰ[n, :]           [L, M, M]   attention paid to prompts
@@ -78,14 +78,14 @@ class PromptMoments(nn.Module):
     tasks: Tensor
 
     def __init__(
-        self, layers: int, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
+        self, blocks: range, prompts: int, width: int, *, weighting: str = "batches", fold: bool = False
     ) -> None:
-        """`fold`: collect J₁·diag(γ) and S_P·diag(1/σ) instead, which makes the two conditions exact for frozen
-        LayerNorm statistics (our variant, not the published method)."""
+        """`blocks`: the L consecutive blocks that have prompts. `fold`: collect J₁·diag(γ) and S_P·diag(1/σ) instead,
+        which makes the two conditions exact for frozen LayerNorm statistics (our variant, not the published method)."""
         super().__init__()
-        self.weighting, self.fold = weighting, fold
+        self.blocks, self.weighting, self.fold = blocks, weighting, fold
         for space, side in zip(SPACES, (width, prompts), strict=True):
-            self.register_buffer(space, torch.zeros(layers, side, side, dtype=torch.float64))
+            self.register_buffer(space, torch.zeros(len(blocks), side, side, dtype=torch.float64))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
         self._task: dict[str, Tensor] = {}  # sums of the task under way; a pass is never saved half done
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: decomposed once as long as a moment stays
@@ -96,21 +96,21 @@ class PromptMoments(nn.Module):
         return self.affinity.shape[0]
 
     def taps(self) -> tuple[Tap, ...]:
-        return tuple((kind, layer) for layer in range(self.layers) for kind in ("q", "attention"))
+        return tuple((kind, block) for block in self.blocks for kind in ("q", "attention"))
 
     @torch.no_grad()
     def add(self, backbone: ReadsKeys, features: Features, prompts: Tensor) -> None:
         """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
-        for layer in range(self.layers):
-            q, attention = features.taps["q", layer], features.taps["attention", layer]  # [B,H,N,d/H], [B,H,N,N+M]
+        for layer, block in enumerate(self.blocks):
+            q, attention = features.taps["q", block], features.taps["attention", block]  # [B,H,N,d/H], [B,H,N,N+M]
             images, heads, tokens = q.shape[:3]
             share = float(images) if self.weighting == "images" else 1.0
-            affinity = pulled_back_moment(gram_per_head(q), backbone.key_weight(layer)).double() / (
+            affinity = pulled_back_moment(gram_per_head(q), backbone.key_weight(block)).double() / (
                 images * heads * tokens
             )
             mixture = second_moment(attention[..., tokens:].flatten(0, 2)).double()
             if self.fold:
-                gain = backbone.norm_gain(layer).double()
+                gain = backbone.norm_gain(block).double()
                 inverse = 1 / prompts[layer].std(dim=-1, correction=0).double()
                 affinity = gain[:, None] * affinity * gain
                 mixture = inverse[:, None] * mixture * inverse
@@ -139,7 +139,7 @@ class PromptMoments(nn.Module):
             for layer, nullity in enumerate(cut.nullity.tolist()):
                 yield SpectrumMeasured(
                     clock,
-                    layer,
+                    self.blocks[layer],
                     space,
                     array(values[layer].float()),
                     nullity,
@@ -169,7 +169,7 @@ class PromptMoments(nn.Module):
         for layer in range(self.layers):
             yield UpdateMeasured(
                 clock,
-                layer,
+                self.blocks[layer],
                 number(movement[layer]),
                 {s: residual[s][layer] for s in SPACES},
                 {s: isotropic[s][layer] for s in SPACES},
@@ -193,4 +193,4 @@ class PromptMoments(nn.Module):
         for space, update in sides.items():
             _, vectors = self.basis(space)
             energies = (update @ vectors).square().sum(dim=-2)  # [L, n]
-            yield UpdateByDirection(clock, space, list(range(self.layers)), array(energies.float()), source)
+            yield UpdateByDirection(clock, space, list(self.blocks), array(energies.float()), source)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,7 @@ class ClipMethod(Method, abc.ABC):
     """Abstract: what reads and classifies. A subclass says how the model is adapted."""
 
     text_is_trained: bool = True  # False: class texts are embedded once a task
+    text_stands_still: ClassVar[bool] = False  # True: whatever is learned, class texts are those of the untouched model
 
     def __init__(self, config: Any, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, seed)
@@ -87,7 +88,7 @@ class ClipMethod(Method, abc.ABC):
     def class_texts(self) -> Tensor:
         """t_c of every class of the stream as evaluation reads them, with the weights as they are: [C, e]. Read once as
         long as these stay as they are."""
-        weights = [*self.parameters(), *self.buffers()]
+        weights = [] if self.text_stands_still else [*self.parameters(), *self.buffers()]
         stamp = [(id(value), value._version) for value in weights]
         if self._class_texts is None or self._class_texts[0] != stamp:
             self._class_texts = stamp, self._read_classes()

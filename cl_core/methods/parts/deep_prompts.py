@@ -1,9 +1,11 @@
 """Deep visual prompts with a head per task: the frame that sequential, joint and NSP² share.
 
 Jia et al. Visual Prompt Tuning. ECCV 2022, arXiv:2203.12119 (VPT-Deep); heads as in the release of arXiv:2406.05658.
-Shapes: L blocks, M prompts per block, d width, B images, c classes of the task.
+Shapes: L blocks, K of them with prompts, M prompts per block, d width, B images, c classes of the task.
 
-One set of prompts P [L, M, d], drawn uniformly from (−1, 1) once and carried from task to task. Each task trains a
+One set of prompts P [K, M, d], drawn uniformly from (−1, 1) once and carried from task to task. K = L unless
+`prompt_blocks` says otherwise: then prompts enter the last K blocks only, and what lies below is a fixed function of
+the image (`cl_core.training.frozen_prefix`). Each task trains a
 linear head on its own classes only; at test time all heads are concatenated (no task id).
 """
 
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.backbones.io_types import BlockIntervention, ModelEdit
-from cl_core.config import check_settings, setting
+from cl_core.config import ConfigError, check_settings, setting
 from cl_core.methods.method import Loss, ParameterGroup
 
 
@@ -27,6 +29,13 @@ class PromptConfig:
 
     prompt_length: int = setting(
         4, low=0, high=64, fixed="sets shapes", help="prompts per block (M); 0 = frozen features, head only"
+    )
+    prompt_blocks: int = setting(
+        0,
+        low=0,
+        high=1000,
+        fixed="sets shapes",
+        help="prompts in the last so many blocks only (K); what lies below is then computed once an image; 0 = all",
     )
     prompt_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
     head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
@@ -44,11 +53,20 @@ class PromptConfig:
         check_settings(self)
 
 
-def with_prompts(prompts: Tensor) -> ModelEdit:
-    """Prompts [L, M, d], those of each block beside its tokens; M = 0: the model as it is."""
+def with_prompts(prompts: Tensor, first: int = 0) -> ModelEdit:
+    """Prompts [K, M, d], those of each block from `first` on beside its tokens; M = 0: the model as it is."""
     return ModelEdit(
-        {layer: BlockIntervention(prompts=own) for layer, own in enumerate(prompts)} if prompts.numel() else {}
+        {layer: BlockIntervention(prompts=own) for layer, own in enumerate(prompts, first)} if prompts.numel() else {}
     )
+
+
+def prompted_blocks(config: PromptConfig, depth: int) -> range:
+    """The blocks of a model of `depth` blocks that have prompts. Raises ConfigError if there are not so many."""
+    if config.prompt_blocks > depth:
+        raise ConfigError(
+            f"prompt_blocks must be at most {depth}, the number of blocks of this backbone, got {config.prompt_blocks}"
+        )
+    return range(depth - (config.prompt_blocks or depth), depth)
 
 
 class DeepPrompts(nn.Module):
@@ -57,7 +75,8 @@ class DeepPrompts(nn.Module):
     def __init__(self, config: PromptConfig, layers: int, width: int, seed: int) -> None:
         super().__init__()
         self.config, self.width, self.seed = config, width, seed
-        draw = torch.rand(layers, config.prompt_length, width, generator=self._generator(0))
+        self.blocks = prompted_blocks(config, layers)
+        draw = torch.rand(layers, config.prompt_length, width, generator=self._generator(0))[self.blocks.start :]
         self.prompts = nn.Parameter(2 * draw - 1)
         self.heads = nn.ModuleList()
         self.classes = range(0)
@@ -96,7 +115,11 @@ class DeepPrompts(nn.Module):
         return [g for g in groups if g.parameters]
 
     def edit(self) -> ModelEdit:
-        return with_prompts(self.prompts)
+        return self.with_prompts(self.prompts)
+
+    def with_prompts(self, prompts: Tensor) -> ModelEdit:
+        """Other prompts [K, M, d] in the same blocks."""
+        return with_prompts(prompts, self.blocks.start)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Concatenated heads: [B, classes seen]."""

@@ -28,8 +28,17 @@ class PromptedMethod(Method):
 
     @property
     def deep_prompts(self) -> Tensor:
-        """The prompts [L, M, d] as they stand."""
+        """The prompts [K, M, d] as they stand."""
         return self.tuning.prompts.detach()
+
+    @property
+    def prompted_blocks(self) -> range:
+        """The K blocks that they enter."""
+        return self.tuning.blocks
+
+    def edits_from(self, backbone: Backbone) -> int:
+        """Blocks below the first that has prompts are never changed; without prompts none is."""
+        return self.tuning.blocks.start if self.tuning.prompts.numel() else backbone.depth
 
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.tuning.edit()
@@ -38,4 +47,4 @@ class PromptedMethod(Method):
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
-        return self.tuning.loss_of(self.features(backbone, batch.images).pooled, batch.labels)
+        return self.tuning.loss_of(self.features(backbone, batch.images, ids=batch.ids).pooled, batch.labels)

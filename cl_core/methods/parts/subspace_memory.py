@@ -4,7 +4,8 @@ Follows arXiv:2401.09181 as read in `fwd_prompt`; the algebra is `cl_core.linalg
 Shapes: T tasks begun, d width, n rows (tokens of all images). All in float64.
 
     G_t = Σ EᵀE  [d, d]  streamed over the site's tokens without prompts: no image is kept
-    V = core(G_pre),  (F, R) ← absorb(core(G_t)) for every finished task,  P from V, F, R  (all derived, never saved)
+    V = core(G_pre),  (F, R) ← absorb(N_t) for every finished task,  P from V, F, R     (all derived, never saved)
+    N_t = what G_t adds to S = [N_1 … N_{t−1}] (`added_directions`, as in gradient projection memory), or its whole core
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from cl_core.backbones.backbone import Backbone
 from cl_core.linalg import (
     absorb,
+    added_directions,
     allocation_projector,
     core_space,
     gram,
@@ -39,6 +41,7 @@ class Allocation:
     reuse: float  # τ_c
     tolerance: float  # τ_r
     pretrained_weight: float  # λ_pre
+    accumulation: str = "energy"  # what a task adds to taken directions: "energy" or "every direction"
 
 
 def site_tokens(backbone: Any, block: int, images: Tensor) -> Tensor:
@@ -94,9 +97,7 @@ class EmbeddingSpaces(nn.Module):
         self.pretrained = core_space(self.pretrained_moment, rule.energy)
         self.cores = [core_space(moment, rule.energy) for moment in self.moments[: int(self.finished)]]
         exact = rule.projection == "residual-only"
-        self.conflicting, self.occupied = self._taken(
-            *((0.0, EXACT) if exact else (rule.reuse, rule.tolerance)), self.cores
-        )
+        self.conflicting, self.occupied = self._taken(rule, *((0.0, EXACT) if exact else (rule.reuse, rule.tolerance)))
         self.projector = None
         if not self.cores or rule.projection == "none":
             return
@@ -123,8 +124,13 @@ class EmbeddingSpaces(nn.Module):
         v, f, r = (basis.shape[1] for basis in (self.pretrained, self.conflicting, self.occupied))
         return dict(zip(PARTS, (v - f, f, r, self.width - v - r), strict=True))
 
-    def _taken(self, cosine: float, length: float, cores: list[Tensor]) -> tuple[Tensor, Tensor]:
-        inside = outside = self.pretrained.new_zeros(self.width, 0)
-        for core in cores:
+    def _taken(self, rule: Allocation, cosine: float, length: float) -> tuple[Tensor, Tensor]:
+        """F and R after all finished tasks, in their order. What `absorb` leaves writable on purpose is not offered to
+        it again: energy counts as held by S, all directions that tasks have added so far."""
+        inside = outside = seen = self.pretrained.new_zeros(self.width, 0)
+        for moment, core in zip(self.moments, self.cores, strict=False):  # the task under way has no core yet
+            if rule.accumulation == "energy":
+                core = added_directions(moment, seen, rule.energy)
+                seen = torch.cat([seen, core], dim=1)
             inside, outside = absorb(self.pretrained, inside, outside, core, cosine=cosine, length=length)
         return inside, outside

@@ -1,0 +1,130 @@
+"""How NSP² holds back the steps of prompts: projectors from two moments, and the penalty beside them.
+
+Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658; formulas are those
+of `cl_core.methods.nsp2`. Used there and by its CLIP variant.
+Shapes: L blocks with prompts, M prompts, d width; B̃₁ [L, d, d], B̃₂ [L, M, M].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cl_core.config import ConfigError, setting
+from cl_core.linalg import blended_projector, energy_nullity, null_projector, projector_gains, shrink_only
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+
+
+@dataclass(frozen=True)
+class NullSpaceConfig:
+    """Settings of the rule."""
+
+    eta_affinity: float = setting(
+        0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)"
+    )
+    eta_mixture: float = setting(
+        0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)"
+    )
+    rule: str = setting(
+        "elbow",
+        choices=("elbow", "energy"),
+        live=True,
+        help="where the spectrum is cut: its knee, or an energy share; at widths ≥ 128 the released knee hardly "
+        "depends on the data, because smoothing decides where it falls",
+    )
+    energy_affinity: float = setting(
+        0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)"
+    )
+    energy_mixture: float = setting(
+        0.9, low=0.0, high=1.0, live=True, help="energy kept for old tasks, prompt side (rule energy)"
+    )
+    norm_weight: float = setting(
+        1.0, low=0.0, high=1e4, live=True, help="weight of L_LN, the penalty on prompts' mean and spread"
+    )
+    projection: str = setting(
+        "null-space",
+        choices=("null-space", "shrink-only", "none"),
+        live=True,
+        help="shrink-only: control with the same average step size but no direction",
+    )
+    sides: str = setting(
+        "both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)"
+    )
+    scale: str = setting(
+        "frobenius", choices=("frobenius", "plain"), live=True, help="frobenius: Π/√R as released; plain: Π as written"
+    )
+    weighting: str = setting(
+        "batches",
+        choices=("batches", "images"),
+        fixed="decides what was collected",
+        help="what counts once in the moments",
+    )
+
+    def refuse_short_prompts(self, length: int) -> None:
+        """Raises ConfigError where the elbow rule has no second difference to look at."""
+        if self.rule == "elbow" and self.projection != "none" and length < 3:
+            raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {length}; use rule=energy for fewer")
+
+    def eta(self, space: str) -> float:
+        """η of a side; 0 makes B̃ the identity, which is how a side is switched off."""
+        if self.sides not in ("both", space):
+            return 0.0
+        return {"affinity": self.eta_affinity, "mixture": self.eta_mixture}[space]
+
+    def energy(self, space: str) -> float:
+        """Share of a side's energy that the energy rule keeps for old tasks."""
+        return {"affinity": self.energy_affinity, "mixture": self.energy_mixture}[space]
+
+
+def projectors(config: NullSpaceConfig, moments: PromptMoments, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    """B̃₁ and B̃₂ from the moments of finished tasks; None while nothing is to be protected."""
+    if not int(moments.tasks) or config.projection == "none":
+        return None
+    columns, rows = (_projector(config, moments, space).to(dtype) for space in SPACES)
+    return columns, rows
+
+
+def _projector(config: NullSpaceConfig, moments: PromptMoments, space: str) -> Tensor:
+    moment, eta, basis = getattr(moments, space), config.eta(space), moments.basis(space)
+    nullity = _nullity(config, moments, space)
+    if config.scale == "frobenius":
+        blended = blended_projector(moment, eta=eta, nullity=nullity, basis=basis)
+    else:
+        identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
+        blended = eta * null_projector(moment, nullity, basis=basis) + (1 - eta) * identity
+    return shrink_only(blended) if config.projection == "shrink-only" else blended
+
+
+def _nullity(config: NullSpaceConfig, moments: PromptMoments, space: str) -> Tensor:
+    """R per layer [L]."""
+    values = moments.basis(space)[0]
+    if config.rule == "elbow":
+        return elbows(values)
+    return torch.as_tensor(energy_nullity(values, config.energy(space)))
+
+
+def cuts(config: NullSpaceConfig, moments: PromptMoments) -> dict[str, Cut]:
+    """What the next task is held to: the cut of the chosen rule and the gains of both kinds of direction."""
+    found = {}
+    for space in SPACES:
+        nullity = _nullity(config, moments, space)
+        eta = config.eta(space) if config.projection != "none" else 0.0
+        free, protected = projector_gains(nullity, eta)
+        if config.scale == "plain":
+            free = torch.ones_like(free)
+        if config.projection == "shrink-only":  # one gain for all directions: the RMS of the two
+            share = nullity / getattr(moments, space).shape[-1]
+            free = protected = (share * torch.nan_to_num(free) ** 2 + (1 - share) * protected**2).sqrt()
+        rule = "elbow" if config.rule == "elbow" else f"energy {config.energy(space):g}"
+        found[space] = Cut(nullity, rule, eta > 0 and config.projection == "null-space", free, protected)
+    return found
+
+
+def norm_drift(prompts: Tensor, old: Tensor) -> Tensor:
+    """L_LN of prompts [L, M, d]: LayerNorm sits between prompts and attention, so a change of a prompt's mean or spread
+    would slip past the projectors."""
+    means = (prompts.mean(dim=-1) - old.mean(dim=-1)).abs()  # [L, M]
+    spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
+    return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()

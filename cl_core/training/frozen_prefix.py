@@ -1,0 +1,69 @@
+"""What the blocks below a method's first edit make of images: frozen, so computed once an image and kept in memory.
+
+A method says from which block on it may change a ViT (`EditsFrom`); what enters that block is then a function of the
+image alone. Training images without augmentation and test images have a number in their stream, under which it is kept;
+augmented images have none and pass through all blocks each time. Where nothing of the model is changed, its features
+are kept instead of tokens.
+
+Memory is bounded by `LIMIT` bytes. When they are used up, what was not asked for since the present task began makes
+room for what is needed now; if all was, what is new is computed each time, so that a task larger than the limit still
+gains on the share that is kept. How images are portioned does not depend on what is kept (`answer_cache`), so a resumed
+run finds the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from cl_core.backbones.backbone import Backbone
+from cl_core.backbones.vit import ViTBackbone
+from cl_core.methods.method import EditsFrom, Method
+from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
+
+LIMIT = 256 * 2**20  # bytes
+PORTION = 32  # images a pass
+
+
+class FrozenPrefix:
+    """A cache that a backbone is given. `first`: the block that what is kept enters; the depth: finished features."""
+
+    def __init__(self, backbone: ViTBackbone, first: int) -> None:
+        self.first, self.name = first, backbone.name
+        self.whole = first == backbone.depth
+        self.each = 4 * backbone.width * (1 if self.whole else backbone.tokens)  # bytes an image, float32
+        self.images = LIMIT // self.each
+        self._answers = KeptAnswers(PORTION, keep_current=True)
+
+    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor:
+        """`compute` of images [B, 3, S, S] with these numbers [B]: [B, N, d], or [B, d] of finished features."""
+        return self._answers(compute, images, ids, self.images)
+
+    @property
+    def asked(self) -> int:
+        """Images that were computed so far."""
+        return self._answers.asked
+
+    def new_task(self) -> None:
+        """From now on, what is not asked for again may make room."""
+        self._answers.new_turn()
+
+    def kept(self) -> Kept:
+        """What is held in memory at most."""
+        blocks = "all blocks" if self.whole else f"block 1 to {self.first}" if self.first > 1 else "block 1"
+        return Kept(f"{self.name}, {blocks}", self.images, self.images * self.each)
+
+
+def with_frozen_prefix(backbone: Backbone, method: Method) -> tuple[Backbone, FrozenPrefix | None]:
+    """The backbone with a cache for what lies below the method's edits; itself and None where there is nothing to keep.
+
+    The model given back shares its weights with the one that came in; the cache is its own.
+    """
+    if not isinstance(method, EditsFrom) or not isinstance(backbone, ViTBackbone):
+        return backbone, None
+    first = method.edits_from(backbone)
+    prefix = FrozenPrefix(backbone, first) if first > 0 else None
+    if prefix is None or not prefix.images:
+        return backbone, None
+    return backbone.with_prefix(prefix), prefix
