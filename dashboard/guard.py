@@ -1,30 +1,49 @@
 """Who may talk to the server: pages of its own address, and, with a code, only who was given it.
 
-The server listens on this machine alone, yet every page in a browser on it can send requests there. A page of another
-address is told apart by what the browser says of it: `Host` is the name it used (a name that was pointed here is not
-ours), `Origin` the page that asks. A websocket, which carries everything that is shown and asked, needs both.
+The server listens on this machine alone unless it was told another address, yet every page in a browser on it can send
+requests there. A page of another address is told apart by what the browser says of it: `Host` is the name it used (a
+name that was pointed here is not ours), `Origin` the page that asks. A websocket, which carries everything that is
+shown and asked, needs both.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from dashboard import changes
+
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 REFUSED = 4403  # a websocket is closed with; before it is accepted the browser sees 403
 
 _code = ""
+_base = ""
 
 
 def require_code(code: str) -> None:
     """From now on answer only those who were given `code`; "" for everybody on this machine."""
     global _code
     _code = code
+
+
+def serve_at(base: str) -> None:
+    """Others reach this server at `base`, "http://192.0.2.5:8501/"; "" if nobody else does."""
+    global _base
+    _base = base
+
+
+def invitation(path: str, query: Mapping[str, str]) -> str:
+    """The address of a page for others, with the code if one is asked for; "" if nobody else reaches this server."""
+    if not _base:
+        return ""
+    asked = {**query, **({"code": _code} if _code else {})}
+    return f"{_base}{path}" + (f"?{urlencode(asked)}" if asked else "")
 
 
 class Guard:
@@ -41,6 +60,9 @@ class Guard:
         ours = own_addresses(scope.get("server"))
         if (reason := foreign(headers, ours, websocket=scope["type"] == "websocket")) is not None:
             await _refuse(scope, receive, send, reason)
+            return
+        if changes.viewing() and scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            await _refuse(scope, receive, send, changes.REFUSED)  # an upload
             return
         port = (scope.get("server") or ("", 0))[1]
         if not _code or _known(headers.get("cookie", ""), port):
@@ -64,7 +86,7 @@ def own_addresses(server: tuple[str, int | None] | None) -> set[str]:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
         local = host == "localhost"
-    names = {*LOOPBACK} if local else {f"[{host}]" if ":" in host else host}
+    names = {*(LOOPBACK if local else ()), f"[{host}]" if ":" in host else host}
     return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
 
 

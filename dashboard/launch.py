@@ -20,6 +20,7 @@ from cl_core.config import RunConfig
 from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
 from cl_core.store.checkpoints import starting_point
 from cl_core.sweeps import conducted_by, output_of
+from dashboard.changes import changes
 from dashboard.method_settings import settings_of
 from dashboard.run_log import log_of
 
@@ -45,6 +46,7 @@ def environment() -> dict[str, str]:
     }
 
 
+@changes
 def start(runs: Path, config: RunConfig) -> RunFolder:
     """A new run below `runs` and a worker on it. Raises StoreError in one sentence."""
     folder = create_run(runs, config)
@@ -52,6 +54,7 @@ def start(runs: Path, config: RunConfig) -> RunFolder:
     return folder
 
 
+@changes
 def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any], name: str = "") -> RunFolder:
     """A run that goes on from where `folder` stood when `after_task` tasks (1 = the first) were trained, with other
     settings (keys as in --set), and a worker that trains the rest.
@@ -66,6 +69,7 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
     return made
 
 
+@changes
 def work_on(folder: RunFolder) -> None:
     """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError,
     also where its checkpoint is damaged or events that it covers are missing."""
@@ -82,6 +86,7 @@ def work_on(folder: RunFolder) -> None:
     log_of(folder).forget_status()
 
 
+@changes
 def ask(runs: Path, question: str, seed: int = 0) -> None:
     """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
     if asking(runs, question):
@@ -100,6 +105,7 @@ def question_log(runs: Path, question: str) -> Path:
     return Path(runs) / ".questions" / f"{question}.log"
 
 
+@changes
 def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
     """A worker that trains the runs of a sweep; `options` as on the command line. Raises StoreError in one sentence."""
     if sweeping(runs, name):
@@ -224,6 +230,7 @@ def _alive(key: Path) -> bool:
     return child is not None and child.poll() is None
 
 
+@changes
 def order(folder: RunFolder, command: Command) -> None:
     """Send `command` to the run's worker; the answer comes as an event. Raises StoreError."""
     send(folder, command)

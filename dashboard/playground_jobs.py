@@ -25,6 +25,7 @@ import numpy as np
 
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.playground.training import Outcome, TaskOutcome
+from dashboard.changes import REFUSED, viewing
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core.playground")
 KEPT = 512  # finished jobs; a network of ten tasks takes about 40 KB
@@ -155,6 +156,8 @@ class Laboratory:
             if job is not None and not job.trouble:
                 self._known.move_to_end(asked)
                 return job
+            if viewing():
+                raise Busy("this dashboard is for viewing: positions that were recorded are shown, nothing is trained")
             job = Job(asked)
             self._line(job).add(job)
             self._known[asked] = job
@@ -170,6 +173,8 @@ class Laboratory:
 
     def keep(self, config: PlaygroundConfig, runs: Path, name: str = "") -> Job:
         """Train once more and write a run. Raises Busy."""
+        if viewing():
+            raise Busy(REFUSED)
         job = Job((config,), {"runs": str(runs), "name": name})
         self._line(job).add(job)
         return job

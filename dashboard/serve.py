@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard import guard
+from dashboard import changes, guard
 
 HOST = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")
 FIRST_PORT = 8501  # tried first when nobody names a port
 # Modules loaded ahead.
 FIGURES = ("matrix_table", "catalogue")
@@ -58,7 +59,14 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 def serve(
-    runs: Path, *, port: int | None = None, browser: bool = True, start: str | None = None, code: str = ""
+    runs: Path,
+    *,
+    port: int | None = None,
+    browser: bool = True,
+    start: str | None = None,
+    code: str = "",
+    host: str = HOST,
+    view_only: bool = False,
 ) -> int:
     """Serve the pages for the runs below `runs`; returns an exit status.
 
@@ -67,24 +75,33 @@ def serve(
         port: None takes the first free one from 8501 on.
         browser: open a browser tab when the server answers.
         start: name of the run to show first.
-        code: answer only who opens the address with it; "": everybody on this machine.
+        code: answer only who opens the address with it; "": everybody who reaches the server.
+        host: address to listen at; another machine reaches no loopback address.
+        view_only: refuse whatever would change something on this machine.
     """
-    chosen = free_port() if port is None else port
-    if port is not None and not _free(port):
+    if not _reaches(host):
+        print(f"this machine has no address {host}; name one of its own with --host", file=sys.stderr)
+        return 1
+    chosen = free_port(host=host) if port is None else port
+    if port is not None and not _free(port, host):
         print(f"port {port} is taken; choose another with --port or leave it out", file=sys.stderr)
         return 1
     os.environ["PLASTISCOPE_RUNS"] = str(Path(runs).expanduser().resolve())
     asked = {name: value for name, value in (("code", code), ("run", start)) if value}
-    url = f"http://{HOST}:{chosen}/" + (f"?{urlencode(asked)}" if asked else "")
+    named = own_addresses(host)
+    url = f"http://{_in_url(named[0])}:{chosen}/" + (f"?{urlencode(asked)}" if asked else "")
     guard.require_code(code)
+    guard.serve_at(f"http://{_in_url(named[0])}:{chosen}/" if host != HOST else "")
+    changes.view_only(view_only)
 
     from dashboard.app import app
 
     # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that a thread has half imported.
-    threading.Thread(target=_greet, args=(url, chosen, browser), daemon=True).start()
+    threading.Thread(target=_greet, args=(url, host, chosen, browser), daemon=True).start()
     arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]  # what Streamlit resolves names against
     try:
-        app.run(config={**settings(), "server.port": chosen})
+        found = settings() | {"server.port": chosen, "server.address": host}
+        app.run(config=found | {"server.allowedHosts": list(dict.fromkeys(["localhost", HOST, *named]))})
     except KeyboardInterrupt:
         pass
     finally:
@@ -92,22 +109,57 @@ def serve(
     return 0
 
 
-def free_port(first: int = FIRST_PORT, tries: int = 50) -> int:
+def own_addresses(host: str) -> list[str]:
+    """Addresses under which this machine is reached when a server listens at `host`, the likeliest first."""
+    if host not in EVERYWHERE:
+        return [host]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError):
+        found = [str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), None, family)]
+        if outside := [
+            address for address in dict.fromkeys(found) if not address.startswith("127.") and address != "::1"
+        ]:
+            return outside
+    return [HOST]
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _reaches(host: str) -> bool:
+    """Whether `host` is an address of this machine."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def free_port(first: int = FIRST_PORT, tries: int = 50, host: str = HOST) -> int:
     """The first port from `first` on that nobody listens at."""
     for port in range(first, first + tries):
-        if _free(port):
+        if _free(port, host):
             return port
     raise OSError(f"no free port between {first} and {first + tries - 1}; name one with --port")
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
+def _free(port: int, host: str = HOST) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
+
+
+def _risk(*, code: bool) -> str:
+    """What it means that others reach this server."""
+    who = "whoever has the code" if code else "everybody who reaches this address; --code lets in only who has a code"
+    may = "look at your runs" if changes.viewing() else "start, stop and delete your runs; --view-only prevents that"
+    return f"It answers {who}. They may {may}. What is sent is not encrypted."
 
 
 def _load_ahead() -> None:
@@ -124,17 +176,20 @@ def _load_ahead() -> None:
             summary(folder)
 
 
-def _greet(url: str, port: int, browser: bool) -> None:
+def _greet(url: str, host: str, port: int, browser: bool) -> None:
     """Say where the dashboard is as soon as it answers and is warm, and open it."""
     _load_ahead()
     for _ in range(300):
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=1):
+            at = HOST if host == "0.0.0.0" else "::1" if host == "::" else host
+            with urllib.request.urlopen(f"http://{_in_url(at)}:{port}/_stcore/health", timeout=1):
                 break
         except urllib.error.HTTPError:  # it answers, to those with a code
             break
         except OSError:
             time.sleep(0.1)
     print(f"Plastiscope is at {url}  (Ctrl-C ends it; training goes on)", flush=True)
+    if host != HOST:
+        print(_risk(code="code=" in url), flush=True)
     if browser:
         webbrowser.open(url)

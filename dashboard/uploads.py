@@ -19,6 +19,7 @@ from typing import IO
 
 from cl_core.store import StoreError
 from cl_core.untrusted import printable
+from dashboard.changes import changes
 
 MOST_BYTES = 4_000_000_000  # unpacked
 MOST_FILES = 200_000
@@ -31,6 +32,7 @@ PLACE = ".pictures"  # below the folder of runs
 _CHUNK = 1 << 20
 
 
+@changes
 def unpack_images(source: IO[bytes], name: str, runs: Path) -> Path:
     """The folder that holds what is in the ZIP `source`, called `name`; of one that wraps all in one folder, that
     folder. Raises StoreError in one sentence."""

@@ -1,16 +1,19 @@
-"""What all pages share: which run, task and layer are chosen, and how a figure and an empty place look.
+"""What all pages share: which run, task, layer and image are chosen, and how a figure and an empty place look.
 
-frame = current()                          run, log, task, layer, live
-select_task(frame.log); select_layer(frame.log)        controls whose value follows the reader from page to page
-show_figure("losses", frame.log)         figure, caption, *How is this computed?*, saving as SVG, PNG, CSV
+frame = current()                          run, log, task, layer, probe, image, live
+show_figure("losses", frame.log)           figure, a sentence, and a menu: saving, what to look for, how it is computed
+go_to("pages/run.py", layer="3")         another page, with what is to be chosen there
+
+The controls of what pages share are drawn in the entry file (`widgets.shared_controls`), those of one page by `choose`.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +27,54 @@ from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
+USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # chosen where the URL says nothing
+SHARED = ("run", *USUAL)  # in the URL of every page
 HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
+FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
 FEW = 11  # choices that still fit into one row of buttons
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """What is being looked at. Tasks and layers count from 0; `task` None = the newest."""
+    """What is being looked at. Tasks, layers and images count from 0; `task` None = the newest."""
 
     runs: Path
     run: str | None
     log: Snapshot | None  # as it was at the freeze, while the view is frozen
     whole_log: Snapshot | None  # including what a frozen view holds back
-    task: int | None
-    layer: int
     live: bool  # new events may still come
     frozen: bool
     recording: bool  # travels with the program; cannot be continued
+    task: int | None = None
+    layer: int = 0
+    probe: int = 0  # task whose probe images are looked at
+    image: int = 0  # which of them
 
 
 def current() -> ViewState:
     """What is looked at: while a page is drawn the same run at the same moment, in a fragment the newest."""
-    held = st.session_state.get("_held")
-    return held if held is not None and held.run == st.session_state.get("run") else _look()
+    state = st.session_state
+    held = state.get("_held")
+    if held is None or held.run != state.get("run"):
+        held = _look()
+        if "_held" in state:
+            state["_held"] = held
+    if held.log is None:
+        return held
+    probe, image = _task(state.get("probe")), str(state.get("image") or "1")
+    return replace(
+        held,
+        task=_task(state.get("task")),
+        layer=_layer(state.get("layer"), held.log),
+        probe=probe or 0,
+        image=int(image) - 1 if image.isdecimal() else 0,
+    )
 
 
 @contextmanager
 def one_moment() -> Iterator[None]:
     """Within, everything is drawn from one snapshot of the run: the bar, the page and its figures agree."""
-    st.session_state["_held"] = _look()
+    st.session_state["_held"] = None
     try:
         yield
     finally:
@@ -60,21 +82,19 @@ def one_moment() -> Iterator[None]:
 
 
 def _look() -> ViewState:
+    """The chosen run now, without what is chosen of it."""
     state, index = st.session_state, runs_index()
     run = state.get("run")
     folder = index.find(run)
     if folder is None:
-        return ViewState(runs_folder(), None, None, None, None, 0, False, False, False)
+        return ViewState(runs_folder(), None, None, None, False, False, False)
     whole = log_of(folder).snapshot()
     frozen = state.get("_frozen") if (state.get("_frozen") or ("",))[0] == run else None
-    shown = whole.until(frozen[1]) if frozen else whole
     return ViewState(
         runs_folder(),
         run,
-        shown,
+        whole.until(frozen[1]) if frozen else whole,
         whole,
-        _task(state.get("task")),
-        _layer(state.get("layer"), shown),
         whole.status().live or launch.starting(folder),
         frozen is not None,
         index.is_recording(folder.name),
@@ -87,11 +107,12 @@ def _task(chosen: Any) -> int | None:
 
 
 def _layer(chosen: Any, log: Log) -> int:
-    depth = _depth(log)
+    depth = depth_of(log)
     return min(max(int(chosen), 1), depth or 10_000) - 1 if str(chosen or "").isdigit() else 0
 
 
-def _depth(log: Log) -> int:
+def depth_of(log: Log) -> int:
+    """Layers of the run's backbone; 0 while unknown."""
     plan = log.started()
     return int(plan.backbone.get("depth", 0)) if plan else 0
 
@@ -103,8 +124,9 @@ def settle_run(index: RunIndex) -> None:
     """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
     if wanted := state.pop("_next", None):
+        if wanted.get("run", state.get("run")) != state.get("run"):
+            _another_run()
         state.update(wanted)
-        _another_run()
     if asked is not None and index.find(asked) is None:
         index = runs_index(fresh=True)
     if asked is not None and index.find(asked) is None:
@@ -133,16 +155,16 @@ def choose_run(index: RunIndex) -> None:
     )
 
 
-def begin_with(key: str, value: str | None, *, write: bool = True) -> None:
-    """Give a control that is bound to the URL a value before it is drawn, and write it there.
+def begin_with(key: str, value: Any) -> None:
+    """Give a control that is bound to the URL a value before it is drawn for the first time, and write it there.
 
     Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the
     link to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows.
     """
-    st.session_state[key] = value
-    if write and value is not None:
+    if value is not None:
         with suppress(StreamlitAPIException):  # bound already
             st.query_params[key] = value
+    st.session_state[key] = value
 
 
 def _another_run() -> None:
@@ -154,18 +176,6 @@ def show_run(name: str) -> None:
     """Make `name` the chosen run. Call from a widget's callback."""
     st.session_state["run"] = name
     _another_run()
-
-
-def carry(choices: Mapping[str, str | Sequence[str]]) -> None:
-    """Shared choices that the next page begins with, as if its URL named them. Call from a widget's callback.
-
-    A link with these in its query does not do: a run that is chosen already stays in the URL beside the new one.
-    """
-    for key, value in choices.items():
-        if key == "run":
-            show_run(str(value))
-        else:
-            st.session_state[f"_kept-{key}"] = value if isinstance(value, str) else list(value)
 
 
 def show_next(name: str, *, closed: str) -> None:
@@ -206,55 +216,35 @@ def run_title(log: Log) -> str:
     return literal(log.title)
 
 
-def select_task(log: Log | None) -> int | None:
-    """The shared task control; None = the newest task. Bound to the URL as `task=T2`."""
-    tasks = log.tasks() if log else 0
-    options = [NEWEST, *(task_name(t) for t in range(tasks))]
-    return _task(choose("Task", "task", options, NEWEST))
-
-
-def select_layer(log: Log | None) -> int:
-    """The shared layer control, from 0. Bound to the URL as `layer=3`, which counts from 1."""
-    options = [str(layer + 1) for layer in range(_depth(log) if log else 0)] or ["1"]
-    return int(choose("Layer", "layer", options, "1")) - 1
-
-
 def choose(
     label: str, key: str, options: list[str], default: str, *, spell_out: bool = False, slider: bool = False
 ) -> str:
-    """One of `options`, kept from page to page and in the URL under `key`.
+    """One of `options`, in the URL under `key`; a page that is left and opened again still has it.
 
     Args:
         label: what is chosen.
-        key: name in the URL; the same on every page that shares the choice.
+        key: name in the URL.
         options: texts, as the URL spells them.
         default: chosen where nothing else is.
         spell_out: write the default into the URL as well, because it may be another one tomorrow.
         slider: options are positions in an order.
     """
-    state, kept = st.session_state, f"_kept-{key}"
-    if st.query_params.get(key) not in options and (state.get("_arrived") or state.get(key) not in options):
-        # The way to a page cuts the URL, and with it the control, back to its default: hand over what was chosen.
-        before = state.get(kept)
-        begin_with(key, before if before in options else default, write=spell_out or before not in (None, default))
-    elif key in state and state[key] not in options:
+    state = st.session_state
+    if key in state and state[key] not in options:  # of another run
         state[key] = default
+    if spell_out and state.get(key) is None and st.query_params.get(key) not in options:
+        begin_with(key, default)
+    first = None if spell_out else default  # Streamlit keeps a default out of the URL
     shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
     if slider:
         chosen = st.select_slider(label, options, value=default, **shared)
     elif len(options) <= FEW:
-        chosen = st.segmented_control(label, options, default=default, required=True, **shared)
+        chosen = st.segmented_control(label, options, default=first, required=True, **shared)
     else:
-        chosen = st.selectbox(label, options, index=options.index(default), width=180, **shared)
-    state[kept] = chosen or default
+        chosen = st.selectbox(
+            label, options, index=None if first is None else options.index(first), width=180, **shared
+        )
     return chosen or default
-
-
-def arrive(page: str) -> None:
-    """Say which page is drawn: shared choices are handed over when it is another than before."""
-    state = st.session_state
-    state["_arrived"] = state.get("_page") not in (None, page)
-    state["_page"] = page
 
 
 def head_start() -> None:
@@ -286,7 +276,7 @@ def show_figure(
     on_pick: Callable[[dict[str, Any]], None] | None = None,
     **controls: Any,
 ) -> dict[str, Any] | None:
-    """A figure of the catalogue with its words: title, figure, caption, *How is this computed?*, saving.
+    """A figure of the catalogue with its words: title, figure, a sentence, and its menu.
 
     Args:
         figure_id: an entry of `dashboard.figures.catalogue`.
@@ -361,12 +351,21 @@ def _place(
 
 
 def describe_panel(words: dict[str, Any], *, key: str) -> None:
-    """The caption and *How is this computed?* of a figure."""
-    if words.get("caption"):
-        st.caption(literal(words["caption"]))
-    if words.get("how"):
-        with st.popover("How is this computed?", type="tertiary", icon=":material/function:", key=f"how-{key}"):
-            st.markdown(without_links(words["how"]))
+    """Below a figure: the first sentence of its caption, and a menu with the rest, how it is computed, and saving."""
+    from dashboard.widgets.figure_save import figure_save
+
+    caption = str(words.get("caption") or "")
+    first, _, rest = FIRST.sub(r"\1\n", caption, count=1).partition("\n")
+    with st.container(horizontal=True, vertical_alignment="top", key=f"words-{key}", gap="small"):
+        with st.container(width="stretch"):
+            st.caption(literal(first))
+        with st.popover("More", type="tertiary", icon=":material/more_horiz:", key=f"menu-{key}"):
+            figure_save(key)
+            if rest:
+                st.markdown(literal(rest))
+            if words.get("how"):
+                st.markdown("**How is this computed?**")
+                st.markdown(without_links(words["how"]))
 
 
 def learned_at_once(log: Log) -> None:
@@ -408,6 +407,16 @@ def page_file(page: str) -> Path:
     return Path(__file__).resolve().parent / page
 
 
-def go_to(page: str) -> None:
-    """Switch to `page`. The empty mapping matters: without it Streamlit refuses while a widget is bound to the URL."""
-    st.switch_page(page_file(page), query_params={})
+def go_to(page: str, **choices: str | Sequence[str]) -> None:
+    """Switch to `page`.
+
+    Args:
+        page: its file, as "pages/run.py".
+        choices: what is chosen there, by names in the URL; runs, tasks and layers otherwise stay as they are.
+    """
+    # A control that is drawn has the last word over its key in the address, so shared choices go through the state, and
+    # what the next page alone knows goes through its address. Streamlit clears and writes the shared keys itself.
+    shared = {key: value for key, value in choices.items() if key in SHARED}
+    if shared:
+        st.session_state["_next"] = shared
+    st.switch_page(page_file(page), query_params={k: v for k, v in choices.items() if k not in SHARED})

@@ -1,4 +1,4 @@
-"""`plastiscope demo` and `plastiscope open`: the dashboard, on this machine only."""
+"""`plastiscope demo` and `plastiscope open`: the dashboard, on this machine only unless another address is named."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="answer only who opens the address that is printed, which carries a code; for machines that others use as "
         "well. Without WORD one is drawn, which no list of processes shows",
     )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="this machine's address to listen at, for a class-room or a second machine; without it nobody else "
+        "reaches the dashboard. 0.0.0.0: all its addresses",
+    )
+    parser.add_argument(
+        "--view-only", action="store_true", help="refuse whatever would start, change or delete something here"
+    )
     add_runs(parser)
     file = "recording.zip " if command == "open" else ""
     parser.epilog = f"example: plastiscope {command} {file}--port 8600 --no-browser"
@@ -50,7 +60,17 @@ def execute(arguments: argparse.Namespace) -> int:
     code = arguments.code
     if code == "":
         code = secrets.token_urlsafe(9)
-    return int(serve(runs, port=arguments.port, browser=not arguments.no_browser, start=start, code=code or ""))
+    return int(
+        serve(
+            runs,
+            port=arguments.port,
+            browser=not arguments.no_browser,
+            start=start,
+            code=code or "",
+            host=arguments.host,
+            view_only=arguments.view_only,
+        )
+    )
 
 
 def _port(text: str) -> int:

@@ -5,6 +5,7 @@ from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_
 from cl_core.store.command_queue import discard, send, take
 from cl_core.store.fork import effective_config, fork_run, forked_settings, turned
 from cl_core.store.fork_note import Fork, fork_of
+from cl_core.store.notes import Note, annotate, aside, bring_back, delete_for_good, note_of, put_aside
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
 from cl_core.store.record import record
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, list_runs, lock_owner, write_atomically
@@ -14,15 +15,20 @@ __all__ = [
     "HELD",
     "Checkpoint",
     "Fork",
+    "Note",
     "RunFolder",
     "RunReader",
     "RunStatus",
     "RunWriter",
     "StoreError",
     "StoredEvent",
+    "annotate",
+    "aside",
     "boundaries",
+    "bring_back",
     "complete",
     "create_run",
+    "delete_for_good",
     "discard",
     "discard_after",
     "effective_config",
@@ -33,7 +39,9 @@ __all__ = [
     "hold",
     "list_runs",
     "lock_owner",
+    "note_of",
     "pack",
+    "put_aside",
     "record",
     "send",
     "starting_point",

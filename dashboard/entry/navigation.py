@@ -1,4 +1,5 @@
-"""The frame that is drawn around every page at every interaction: navigation above, the control bar below.
+"""The frame that is drawn around every page at every interaction: navigation and shared controls above, the control
+bar below.
 
 In a folder of its own: beside a folder called `pages`, Streamlit would take each page for a whole app.
 """
@@ -13,9 +14,11 @@ import streamlit as st
 if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path from a checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
-from dashboard.view_state import arrive, one_moment, page_file, say_unknown_run, settle_run
-from dashboard.widgets.control_bar import control_bar
+from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
+from dashboard.widgets.control_bar import control_bar, run_picker
+from dashboard.widgets.shared_controls import hide, scripts, shared_controls, view
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
 st.html("""<style>
@@ -25,48 +28,51 @@ st.html("""<style>
   .stApp button[data-variant="segmented_control"][data-selected] { color: inherit; }
   @media (max-width: 900px) { [data-testid="stColumn"]:has([class*="st-key-panel-"]) { min-width: 100%; } }
   .stMainBlockContainer h2 { padding-top: 0; }
+  .st-key-answer p { font-size: 1.2rem; line-height: 1.45; max-width: 62rem; }
+  .st-key-shared { min-height: 0; }
+  [class*="st-key-menu-"] button { opacity: .75; min-height: 24px; padding-top: 0; padding-bottom: 0; }
   .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }
   .stApp [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid; outline-offset: -1px; }
   .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
   .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
 </style>""")
-chosen = st.navigation(
-    [
-        st.Page(page_file("pages/start.py"), title="Start", icon=":material/home:", default=True),
-        st.Page(page_file("pages/playground.py"), title="Playground", icon=":material/toys:"),
-        st.Page(page_file("pages/learn.py"), title="Learn", icon=":material/school:"),
-        st.Page(page_file("pages/run.py"), title="Run", icon=":material/monitoring:"),
-        st.Page(page_file("pages/questions.py"), title="Questions", icon=":material/help_center:"),
-        st.Page(page_file("pages/spectra.py"), title="Spectra", icon=":material/stacked_line_chart:"),
-        st.Page(page_file("pages/attention.py"), title="Attention and prompts", icon=":material/center_focus_strong:"),
-        st.Page(page_file("pages/pools.py"), title="Prompt pools", icon=":material/grain:"),
-        st.Page(page_file("pages/gap.py"), title="Gap", icon=":material/join_inner:"),
-        st.Page(page_file("pages/forgetting.py"), title="Forgetting", icon=":material/grid_on:"),
-        st.Page(page_file("pages/whatif.py"), title="What if", icon=":material/tune:"),
-        st.Page(page_file("pages/compare.py"), title="Compare", icon=":material/compare_arrows:"),
-        st.Page(page_file("pages/export.py"), title="Export", icon=":material/ios_share:"),
-        # Reached from Start and from Export: the bar is full.
-        st.Page(page_file("pages/own.py"), title="Your own", icon=":material/upload:", visibility="hidden"),
-        st.Page(
-            page_file("pages/measurements.py"),
-            title="All measurements",
-            icon=":material/dataset:",
-            visibility="hidden",
-        ),
-    ],
-    position="top",
-)
-arrive(chosen.title)
+state = st.session_state
+scripts()
 settle_run(runs_index())
-# In a new tab the bar waits for the matrix.
-picture_first = chosen.title == "Start" and "_drawn" not in st.session_state
-own_runs = chosen.title != "Playground"  # that page trains networks of its own
 with one_moment():
-    if own_runs and not picture_first:
-        control_bar(follow=chosen.title != "Run")
-    with st.container(key="unknown-run-place"):  # always there: what appears must not move the page below it
+    # In a new tab the bar waits for the first picture: the list of runs needs forty files more.
+    later = "_drawn" not in state
+    bar = None if later else run_picker()
+    frame, groups = current(), dict[str, list]()
+    for entry in PAGES:
+        missing = lacking(entry, frame.log, live=frame.live)
+        page = st.Page(
+            page_file(f"pages/{entry.page}.py"),
+            title=f"{entry.title} ({missing})" if missing else entry.title,
+            icon=f":material/{entry.icon}:",
+            default=entry.page == "start",
+            visibility="hidden" if entry.group == ELSEWHERE else "visible",
+        )
+        groups.setdefault("" if entry.group == ELSEWHERE else entry.group, []).append(page)
+    chosen = st.navigation(groups, position="top")
+    here = next(entry for entry in PAGES if entry.page == (chosen.url_path or "start"))
+    later = later and here.page == "start"
+    state["_arrived"] = state.get("_page") not in (None, here.page)  # from another page
+    state["_page"] = here.page
+    top = st.container(key="shared", horizontal=True, gap="large")  # always there: the page below it must not move
+    hide(key for key in USUAL if key not in here.shares)
+
+    def around() -> None:
+        control_bar(bar or run_picker(), follow=here.page != "run", shown=here.page != "playground")
+        with top:
+            shared_controls(current())
+            view()
+
+    if not later:
+        around()
+    with st.container(key="unknown-run-place"):
         say_unknown_run()
     chosen.run()
-    if picture_first:
-        control_bar(follow=True)
+    if later:
+        around()

@@ -14,8 +14,9 @@ from cl_core.events import (
 )
 from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
-from dashboard.view_state import ViewState, choose, code, empty, literal, not_measured, show_figure
-from dashboard.widgets.inspection import open_run_page, task_and_layer
+from dashboard.verdicts import ATTENTION, attention_kept
+from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, literal, not_measured, show_figure
+from dashboard.widgets.inspection import answer, more, open_run_page
 
 ALL_HEADS = "all"
 LEARNED, PREVIOUS = "just learned", "the task before"
@@ -38,7 +39,7 @@ def answers(log: Snapshot, probe: int, image: int) -> str:
     return "The model's answer: " + "; ".join(said) + "." if said else ""
 
 
-def images_part(log: Snapshot, task: int | None, layer: int) -> None:
+def images_part(frame: ViewState, log: Snapshot) -> None:
     """One probe image: attention before, after, difference."""
     compared = log.events(AttentionCompared)
     probes = {e.clock.task: e for e in log.events(ProbesChosen)}
@@ -51,10 +52,11 @@ def images_part(log: Snapshot, task: int | None, layer: int) -> None:
         return
     plan = log.started()
     heads = int(plan.backbone.get("heads", 1)) if plan else 1
+    task, layer = frame.task, frame.layer
+    probe = frame.probe if frame.probe in known else known[0]
+    found = probes[probe]
+    image = min(frame.image, len(found.images) - 1)
     with st.container(horizontal=True, gap="large", key="attention-controls"):
-        probe = int(choose("Images of", "probe", [task_name(t) for t in known], task_name(known[0]))[1:]) - 1
-        found = probes[probe]
-        image = int(choose("Image", "image", [str(i + 1) for i in range(len(found.images))], "1")) - 1
         head = choose("Head", "head", [ALL_HEADS, *(str(h + 1) for h in range(heads))], ALL_HEADS)
         against = choose("Compared with", "against", [LEARNED, PREVIOUS], LEARNED)
     with st.container(horizontal=True, gap="small", key="attention-thumbnails"):
@@ -98,7 +100,7 @@ def images_part(log: Snapshot, task: int | None, layer: int) -> None:
         st.caption(said + " Margin: logit of the true class minus the best other.")
 
 
-def attention_part(frame: ViewState, log: Snapshot, task: int | None, layer: int) -> None:
+def attention_part(frame: ViewState, log: Snapshot) -> None:
     """Images first, then the layers' consistency."""
     from dashboard.figures.event_arrays import compared_later
 
@@ -122,8 +124,8 @@ def attention_part(frame: ViewState, log: Snapshot, task: int | None, layer: int
                 "Runs of a prompt method with `diagnostics.attention` on have it.",
             )
         return
-    images_part(log, task, layer)
-    plan = log.started()
+    images_part(frame, log)
+    plan, layer = log.started(), frame.layer
     later = compared_later(compared)
     if not later:
         if plan is not None and plan.trained_tasks == 1:
@@ -136,20 +138,21 @@ def attention_part(frame: ViewState, log: Snapshot, task: int | None, layer: int
                 "is nothing to compare with."
             )
         return
-    probe = int(str(st.session_state.get("probe", "T1"))[1:]) - 1
-    probe = probe if any(e.probe_task == probe for e in later) else later[0].probe_task
+    probe = frame.probe if any(e.probe_task == frame.probe for e in later) else later[0].probe_task
     left, right = st.columns([3, 2])
     with left:
         show_figure("consistency-by-layer", log, probe=probe, layer=layer)
     with right:
         show_figure("consistency-over-tasks", log, layer=layer)
-    left, right = st.columns([3, 2])
-    prompted = any(share > 0 for e in compared for share in e.prompt_mass)
-    if prompted:
-        with left:
-            show_figure("prompt-mass", log, layer=layer, height=340)
-    with right if prompted else left:
-        show_figure("feature-drift", log)
+    with more("Attention paid to prompts, and drift of the features", key="attention-more") as opened:
+        if opened:
+            left, right = st.columns([3, 2])
+            prompted = any(share > 0 for e in compared for share in e.prompt_mass)
+            if prompted:
+                with left:
+                    show_figure("prompt-mass", log, layer=layer, height=340)
+            with right if prompted else left:
+                show_figure("feature-drift", log)
 
 
 def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
@@ -187,18 +190,20 @@ def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
         with right:
             if updates:
                 show_figure("movement", log)
-        left, right = st.columns(2)
-        with left:
-            show_figure("prompt-statistics", log, layer=layer)
-        with right:
-            show_figure("statistics-drift", log)
+        with more("Mean and spread of the prompts", key="prompts-more") as opened:
+            if opened:
+                left, right = st.columns(2)
+                with left:
+                    show_figure("prompt-statistics", log, layer=layer)
+                with right:
+                    show_figure("statistics-drift", log)
     else:
         show_figure("movement", log)
 
 
 def show() -> None:
     opened = open_run_page(
-        "Attention and prompts",
+        ATTENTION,
         "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
         key="attention",
     )
@@ -213,9 +218,10 @@ def show() -> None:
             key="attention-empty",
         )
         return
-    task, layer, _ = task_and_layer(log, key="attention")
-    attention_part(frame, log, task, layer)
-    prompts_part(frame, log, layer)
+    learned_at_once(log)
+    answer(attention_kept(log.events(AttentionCompared), frame.task))
+    attention_part(frame, log)
+    prompts_part(frame, log, frame.layer)
 
 
 show()

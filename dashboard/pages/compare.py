@@ -1,8 +1,8 @@
-"""Compare: up to six runs and a sweep in the plane, over each other, cell by cell, and by what was set differently."""
+"""Runs: all of them in a table; those that are chosen and a sweep in the plane, over each other, cell by cell, and by
+what was set differently."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,13 @@ from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
 from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
-from dashboard.runs import RunIndex, runs_folder, runs_index
-from dashboard.view_state import (
-    begin_with,
-    choose,
-    code,
-    current,
-    empty,
-    go_to,
-    literal,
-    sentence,
-    show_plot,
-    show_run,
-)
+from dashboard.runs import RunIndex, runs_folder, runs_index, summary
+from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
+from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
-MOST = 6  # runs over each other: more dashes than that cannot be told apart
+MOST = 30  # runs in the plane and the tables
+CURVES = 6  # runs over each other: more dashes than that cannot be told apart
 BEAT = 2.0  # seconds between looks at a sweep in training
 NO_SWEEP = "none"
 JUDGED = "run default"
@@ -43,7 +34,7 @@ READOUTS = (JUDGED, "class-incremental", "task-incremental", "stored statistics"
 
 
 def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
-    """Up to six run names, kept in the URL as `runs` (repeated, or one list with commas) and from page to page."""
+    """Up to `MOST` run names, kept in the URL as `runs` (repeated, or one list with commas) and from page to page."""
     state, spelled = st.session_state, st.query_params.get_all("runs")
     asked = named(spelled, index)
     linked, unknown = [name for name in asked if index.find(name)], [n for n in asked if not index.find(n)]
@@ -55,23 +46,19 @@ def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
             state["runs"] = linked[:MOST]
         else:
             st.rerun()  # the control reads repeated keys alone, and would clear a list that it does not understand
-    if not linked and (state.get("_arrived") or "runs" not in state):
-        before = [name for name in state.get("_kept-runs", ()) if index.find(name)]
-        state["runs"] = before or _usual(index, shown)
-        with suppress(StreamlitAPIException):  # bound already
-            st.query_params["runs"] = state["runs"]
-    elif "runs" in state:
+    if "runs" in state:
         state["runs"] = [name for name in state["runs"] if index.find(name)][:MOST]
+    elif not linked:
+        begin_with("runs", _usual(index, shown))
     chosen = st.multiselect(
-        "Runs",
+        "Compared",
         index.names,
         key="runs",
         max_selections=MOST,
         bind="query-params",
         persist_state="session",
-        placeholder="Choose up to six runs",
+        placeholder=f"Choose up to {MOST} runs",
     )
-    state["_kept-runs"] = chosen
     if unknown:
         st.warning(
             f"Not in {code(runs_folder())}: {', '.join(map(code, unknown))}.",
@@ -86,7 +73,15 @@ def _usual(index: RunIndex, shown: str | None) -> list[str]:
     stream = stream_of_run(folder)
     if folder is None:
         return []
-    others = (n for n in index.names if n != shown and stream is not None and stream_of_run(index.find(n)) == stream)
+    others = (
+        n
+        for n in index.names
+        if n != shown
+        and stream is not None
+        and stream_of_run(index.find(n)) == stream
+        and (partner := index.find(n)) is not None
+        and summary(partner).tasks_measured > 1
+    )
     return [folder.name, *[n for n in [next(others, None)] if n]]
 
 
@@ -115,8 +110,13 @@ def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) ->
 
 
 def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
+    """The first `CURVES` of them over each other."""
     from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay
 
+    if len(matrices) > CURVES:
+        st.caption(f"Curves of the first {CURVES} of {len(matrices)} runs; the plane and the tables have all of them.")
+        matrices = dict(list(matrices.items())[:CURVES])
+        forks = {name: parting for name, parting in forks.items() if {name, parting.carrier} <= matrices.keys()}
     left, right = st.columns(2)
     with left:
         show_plot(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
@@ -256,7 +256,7 @@ def _await(name: str) -> None:
 
 def show() -> None:
     frame, index = current(), runs_index()
-    st.markdown("## Compare")
+    st.markdown("## Runs")
     if not index.names:
         empty(
             "Runs are drawn over each other here as soon as there are two.",
@@ -266,6 +266,8 @@ def show() -> None:
         )
         form()
         return
+    run_library(index, MOST)
+    st.markdown("### Compare")
     chosen = choose_runs(index, frame.run)
     with st.container(horizontal=True, gap="large", key="compare-controls", vertical_alignment="bottom"):
         sweep = choose_sweep()

@@ -10,7 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from cl_core.store import StoreError, unpack
+from cl_core.store import StoreError
+from dashboard.changes import unpack, viewing
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import megabytes
@@ -138,6 +139,8 @@ def _word(name: str) -> str:
 
 def bring_in() -> None:
     """Recordings that others made."""
+    if viewing():
+        return
     with st.expander("Import a recording", icon=":material/upload_file:", key="export-import"):
         st.caption(
             f"A ZIP made here or by `plastiscope export RUN --recording`, up to {LARGEST} MB; larger ones with "

@@ -9,6 +9,7 @@ from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMe
 from cl_core.registry import METHODS
 from dashboard.run_log import Snapshot
 from dashboard.theme import number, percent, points, task_label, task_name
+from dashboard.verdicts import JOINT, joint_space_kept
 from dashboard.view_state import (
     ViewState,
     code,
@@ -16,10 +17,9 @@ from dashboard.view_state import (
     learned_at_once,
     literal,
     not_measured,
-    select_task,
     show_figure,
 )
-from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
 
 
 def reads_texts(method: str) -> bool:
@@ -117,18 +117,23 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
         return
     if task is not None and shown.clock.task != task:
         shown_instead(task, literal(gap.moment(shown.clock.task, tasks)))
-    headline(log, shown)
-    left, right = st.columns(2)
-    with left:
-        show_figure("two-clouds", log, task=shown.clock.task)
-    with right:
-        show_figure("cosine-distributions", log, task=shown.clock.task, height=480)
+    answer(joint_space_kept(log.events(ModalityGapMeasured), task))
     show_figure("gap-over-tasks", log)
-    left, right = st.columns(2)
-    with left:
-        show_figure("retrieval", log)
-    with right:
-        show_figure("general-accuracy", log)
+    headline(log, shown)
+    with more("Retrieval and general accuracy over tasks", key="gap-general") as opened:
+        if opened:
+            left, right = st.columns(2)
+            with left:
+                show_figure("retrieval", log)
+            with right:
+                show_figure("general-accuracy", log)
+    with more("The two clouds and their cosines", key="gap-clouds") as opened:
+        if opened:
+            left, right = st.columns(2)
+            with left:
+                show_figure("two-clouds", log, task=shown.clock.task)
+            with right:
+                show_figure("cosine-distributions", log, task=shown.clock.task, height=480)
 
 
 def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
@@ -161,7 +166,7 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Gap", "The two clouds of images and texts appear here as soon as there is a run.", key="gap"
+        JOINT, "The two clouds of images and texts appear here as soon as there is a run.", key="gap"
     )
     if opened is None:
         return
@@ -172,11 +177,9 @@ def show() -> None:
         return
     plan = log.started()
     tasks = list(plan.tasks) if plan else []
-    with st.container(horizontal=True, gap="large", key="gap-controls"):
-        task = select_task(log)
     learned_at_once(log)
-    joint_space(log, task, tasks)
-    own_tasks(log, task, tasks)
+    joint_space(log, frame.task, tasks)
+    own_tasks(log, frame.task, tasks)
 
 
 show()

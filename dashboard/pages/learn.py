@@ -14,7 +14,7 @@ from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
-from dashboard.view_state import carry, code, describe_panel, go_to, literal, sentence, without_links
+from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_run
 
@@ -228,10 +228,8 @@ def onward(lesson: Lesson, number: int, step: Step) -> None:
             key=f"learn-link-{lesson.name}-{number}-{link.page}-{link.says}",
             type="tertiary",
             icon=":material/arrow_outward:",
-            on_click=carry,
-            args=(dict(link.choices),),
         ):
-            go_to(link.page)
+            go_to(link.page, **dict(link.choices))
     if step.preset and can_train():
         preset = PRESETS[step.preset]
         about = f"about {seconds(preset.seconds)} on two idle cores" if preset.seconds else "in the background"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
+from dashboard.changes import viewing
 from dashboard.widgets.import_results import import_section
 from dashboard.widgets.own_pictures import own_pictures
 
 
 def show() -> None:
     st.markdown("## Your own pictures or run")
+    if viewing():
+        st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
+        return
     pictures, results, loop = st.tabs(["Pictures", "Results of another program", "Your own training loop"])
     with pictures:
         own_pictures()

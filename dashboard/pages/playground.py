@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError
 from cl_core.events import Clock
@@ -18,7 +16,6 @@ from dashboard.playground_controls import (
     RULE_TITLES,
     STREAM_TITLES,
     STRENGTH_KEYS,
-    SWITCHES,
     USUAL,
     USUAL_VALUES,
 )
@@ -329,16 +326,6 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
                 go_to(f"pages/{page}.py")
 
 
-def arrive_with() -> None:
-    """Settings that another page sent along, as if the URL named them."""
-    for key in USUAL_VALUES:
-        if (value := st.session_state.pop(f"_kept-{key}", None)) is not None:
-            usual = USUAL_VALUES[key]
-            set_control(key, value == "true" if key in SWITCHES else type(usual)(value))
-            with suppress(StreamlitAPIException):  # bound already: the control writes the URL itself
-                st.query_params[key] = str(value)
-
-
 def set_control(key: str, value: Any) -> None:
     """Give a control a value before it is drawn."""
     st.session_state[key] = value
@@ -378,7 +365,6 @@ def show() -> None:
         "Ten small tasks, one network, one threshold. Move the slider: when you let go, the whole stream is trained "
         "for real. Somewhere between forgetting everything and learning nothing lies a best value."
     )
-    arrive_with()
     try:
         config, predict = controls()
     except ConfigError as error:

@@ -21,11 +21,10 @@ from dashboard.view_state import (
     learned_at_once,
     literal,
     not_measured,
-    select_layer,
-    select_task,
     show_figure,
 )
 from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
+from dashboard.widgets.shared_controls import hide
 
 
 def nothing_yet(frame: ViewState, log: Snapshot) -> None:
@@ -57,14 +56,14 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         )
 
 
-def chosen_layer(log: Snapshot, measured: list[SelectionMeasured]) -> int:
+def chosen_layer(asked: int, measured: list[SelectionMeasured]) -> int:
     """The layer that is shown: the reader's, or the nearest one that picks."""
     from dashboard.figures.selection import layers
 
     found = layers(measured)
     if len(found) == 1:
+        hide(["layer"])
         return found[0]
-    asked = select_layer(log)
     return asked if asked in found else min(found, key=lambda layer: abs(layer - asked))
 
 
@@ -158,9 +157,7 @@ def show() -> None:
         return
     from dashboard.figures import selection
 
-    with st.container(horizontal=True, gap="large", key="pools-controls"):
-        task = select_task(log)
-        layer = chosen_layer(log, measured)
+    task, layer = frame.task, chosen_layer(frame.layer, measured)
     learned_at_once(log)
     now = selection.at(measured, layer, task)
     if now is None:

@@ -17,12 +17,13 @@ from cl_core.events import (
 from cl_core.registry import METHODS
 from cl_core.store import Fork, StoreError, fork_of
 from dashboard import launch
+from dashboard.changes import viewing
 from dashboard.figures.event_arrays import accuracies
 from dashboard.progress import progress
 from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
-from dashboard.view_state import ViewState, code, current, literal, run_title, sentence, show_figure, show_plot
+from dashboard.view_state import ViewState, code, current, go_to, literal, run_title, sentence, show_figure, show_plot
 from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
@@ -103,6 +104,8 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             )
             _kept(log)
             resume_here(frame)
+        case "finished":
+            next_steps()
         case "failed":
             failure(frame, log)
         case "waiting":
@@ -115,6 +118,20 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "unreadable":
             st.error(sentence(status.reason), icon=":material/broken_image:")
+
+
+def next_steps() -> None:
+    """Where a finished run is read on."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-next-steps"):
+        st.markdown("Finished. Next:", width="content")
+        for label, page in (
+            ("What was forgotten", "forgetting"),
+            ("Room left to learn", "spectra"),
+            ("Another threshold", "whatif"),
+            ("Beside other runs", "compare"),
+        ):
+            if st.button(label, key=f"run-next-{page}", type="tertiary", icon=":material/arrow_outward:"):
+                go_to(f"pages/{page}.py")
 
 
 def _because(reason: str) -> str:
@@ -278,7 +295,7 @@ def show() -> None:
     with button, st.container(horizontal_alignment="right"):
         new = st.toggle("New run", key="new-run", value=log is None)
     with st.container(key="run-form-place"):
-        if new or log is None:
+        if (new or log is None) and not viewing():
             launch_form()
     if log is None:
         st.markdown("Its losses, accuracy matrix and update sizes appear here while it trains.")
@@ -305,7 +322,9 @@ def show() -> None:
         if state != "unreadable" or not log.trouble:
             banner(frame, log, state)
     with st.container(key="run-change-place"):
-        if state in ("running", "paused"):
+        if viewing():
+            pass
+        elif state in ("running", "paused"):
             live_settings_panel(frame)
         elif state in ("finished", "stopped", "failed", "gone"):
             fork_form(frame)

@@ -21,9 +21,11 @@ from cl_core.events import (
 from cl_core.registry import METHODS
 from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
-from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, select_task, show_figure
-from dashboard.widgets.inspection import offer_runs, open_run_page, task_and_layer
+from dashboard.verdicts import ROOM
+from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, show_figure
+from dashboard.widgets.inspection import offer_runs, open_run_page
 from dashboard.widgets.moment_spectra import choose_space, moments
+from dashboard.widgets.shared_controls import hide
 from dashboard.widgets.weight_spectra import weights
 
 PROMPTS, FEATURES, WEIGHTS, SUBSPACES = "prompts", "features", "weights", "task subspaces"
@@ -128,7 +130,7 @@ def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Spectra", "Singular values per layer and task appear here as soon as there is a run.", key="spectra"
+        ROOM, "Singular values per layer and task appear here as soon as there is a run.", key="spectra"
     )
     if opened is None:
         return
@@ -138,33 +140,34 @@ def show() -> None:
         if not log.trouble:
             nothing_yet(frame, log)
         return
+    task, layer = frame.task, frame.layer
     family = choose("Spectra of", "family", found, found[0]) if len(found) > 1 else found[0]
     if family == WEIGHTS:
         from dashboard.figures.weights import maps, option
 
         names = {option(name): name for name in maps(log.events(WeightSpectrumMeasured))}
-        with st.container(horizontal=True, gap="large", key="spectra-shared"):
-            task, chosen = select_task(log), choose("Matrix", "map", list(names), next(iter(names)))
+        hide(["layer"])
+        chosen = choose("Matrix", "map", list(names), next(iter(names)))
         learned_at_once(log)
         weights(log, task, names[chosen])
         return
     if family == SUBSPACES:
+        hide(["task", "layer"])
         subspaces(log)
         return
+    learned_at_once(log)
     if family == CONCEPTORS:
-        task, layer, _ = task_and_layer(log, key="spectra")
         conceptors(log, task, layer)
         return
     from dashboard.figures.spectra import PROMPT_SPACES, WATCHED
 
     measured = [e for e in log.events(SpectrumMeasured) if (e.space in PROMPT_SPACES) == (family == PROMPTS)]
     if all(event.space.startswith(WATCHED) for event in measured):  # a module a layer: the layer says which
-        task, layer, _ = task_and_layer(log, key="spectra")
         space = next((event.space for event in measured if event.layer == layer), measured[0].space)
         moments(log, task, layer, space, prompts=False)
         return
     label = "Spectrum of" if family == PROMPTS else "Inputs of"
-    task, layer, (space,) = task_and_layer(log, lambda: choose_space(measured, label), key="spectra")
+    space = choose_space(measured, label)
     moments(log, task, layer, space, prompts=family == PROMPTS)
 
 

@@ -11,8 +11,8 @@ from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, posi
 from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
-from dashboard.view_state import ViewState, choose, code, empty, not_measured, show_plot
-from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead, task_and_layer
+from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
 from dashboard.widgets.threshold_fork import judged, stored, try_it
 
 NOBODY = "none"
@@ -200,7 +200,8 @@ def show() -> None:
         return
     from dashboard.figures.whatif import LABEL, against_threshold, at_equal_freedom, now, when
 
-    task, layer, (space,) = task_and_layer(log, lambda: choose_space(found), key="whatif")
+    task, layer, space = frame.task, frame.layer, choose_space(found)
+    learned_at_once(log)
     boundary = best(found, space, task)
     if boundary is None:
         boundary = best(found, space)

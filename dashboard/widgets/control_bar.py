@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import urlparse
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cl_core.commands import Command, Pause, Resume, Step, Stop
 from cl_core.events import CommandRefused, KnobTurned, StateChanged, StepEnded
 from cl_core.store import HELD, RunStatus, StoreError
-from dashboard import launch
+from dashboard import guard, launch
+from dashboard.changes import viewing
 from dashboard.progress import Progress, progress
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import ViewState, choose_run, current, sentence
+from dashboard.view_state import SHARED, ViewState, choose_run, current, go_to, sentence
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
@@ -28,24 +31,90 @@ STATES = {  # state → icon and word
     "waiting": (":material/hourglass_empty:", "not begun"),
     "unreadable": (":material/broken_image:", "unreadable"),
 }
+STEPPING = "stepping…"
 QUIET = 20.0  # seconds without an event before a running run is called busy
 
 
-def control_bar(*, follow: bool) -> None:
-    """Draw the bar at the foot of the page.
+def run_picker() -> DeltaGenerator:
+    """Draw the choice of a run at the foot of the page; returns the place of the bar's rest."""
+    with st.bottom:
+        bar = st.container(key="control-bar", horizontal=True, vertical_alignment="center", gap="small")
+    with bar, st.container(width=290):
+        choose_run(runs_index())
+    return bar
+
+
+def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> None:
+    """Draw the rest of the bar at the foot of the page.
 
     Args:
+        bar: its place.
         follow: the page has no fragment of its own; the bar redraws the page when a task has been measured.
+        shown: the page is about the chosen run; otherwise the bar only keeps the choice.
     """
-    with st.bottom, st.container(key="control-bar", horizontal=True, vertical_alignment="center", gap="small"):
-        with st.container(width=290):
-            choose_run(runs_index())
+    if not shown:
+        st.html("<style>.stApp [data-testid='stBottom'] { display: none; }</style>")
+        return
+    with bar:
         frame = current()
         st.session_state["_drawn"] = drawn_from(frame)
         # A run that waits has no worker yet, or one that has not spoken: it may begin any moment, from anywhere.
         awaited = frame.live or (frame.whole_log is not None and state_of(frame) == "waiting")
         interval = 1.0 if awaited else None
         st.fragment(_bar, run_every=interval, key="control-bar-fragment")(follow)
+        if frame.run is not None:
+            run_menu()
+
+
+def run_menu() -> None:
+    """What can be done with the chosen run beside looking at it."""
+    with st.popover(
+        "This run",
+        icon=":material/more_vert:",
+        type="tertiary",
+        key="run-menu",
+        help="This run: export, all measurements",
+    ):
+        for label, icon, page in (
+            ("Export", "ios_share", "pages/export.py"),
+            ("All measurements", "dataset", "pages/measurements.py"),
+        ):
+            if st.button(label, key=f"run-menu-{label}", icon=f":material/{icon}:", type="tertiary", width="stretch"):
+                go_to(page)
+        st.button(
+            "Presenter mode",
+            key="run-menu-present",
+            icon=":material/slideshow:",
+            type="tertiary",
+            width="stretch",
+            help="One figure at a time, large; arrow keys or Page up and down, Esc leaves",
+            on_click=st.session_state.update,
+            kwargs={"present": True},
+        )
+        if guard.invitation("", {}) and st.button(
+            "Class-room link", key="run-menu-link", icon=":material/qr_code_2:", type="tertiary", width="stretch"
+        ):
+            class_room_link()
+
+
+@st.dialog("Class-room link", width="large")
+def class_room_link() -> None:
+    """The address of this view, as a QR code to project."""
+    asked = {**st.query_params.to_dict(), **{key: str(v) for key in SHARED if (v := st.session_state.get(key))}}
+    path = urlparse(st.context.url or "").path.lstrip("/")
+    address = guard.invitation(path, asked)
+    try:
+        import segno
+    except ImportError:
+        st.info("The QR code needs `pip install segno`.", icon=":material/qr_code_2:")
+    else:
+        drawn = segno.make(address, micro=False).svg_inline(scale=8, border=4, light="#ffffff", dark="#000000")
+        st.html(f'<div role="img" aria-label="QR code of the address below" style="text-align: center">{drawn}</div>')
+    st.code(address, language=None, wrap_lines=True)
+    st.caption(
+        "Who opens it "
+        + ("looks at this view and changes nothing here." if viewing() else "may start, stop and delete runs here.")
+    )
 
 
 def drawn_from(frame: ViewState) -> tuple[object, ...]:
@@ -119,6 +188,9 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
 def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -> None:
     """Buttons that fit the state."""
     waiting = pending(log) is not None
+    if viewing():
+        _freezing(frame, log)
+        return
     if state == "running":
         st.button(
             "Pause",
@@ -146,7 +218,7 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
             icon=":material/skip_next:",
             shortcut="S",
             on_click=give_order,
-            args=(log, Step(1), "stepping…"),
+            args=(log, Step(1), STEPPING),
             help="One moment of training (a step or a measurement), then pause again",
         )
     if state in HELD:
@@ -163,6 +235,11 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
             on_click=_go_on,
             args=(log,),
         )
+    _freezing(frame, log)
+
+
+def _freezing(frame: ViewState, log: Snapshot) -> None:
+    """The button that holds the figures still, or lets them follow again: for this tab alone."""
     if frame.frozen:
         count = len(log.of(StepEnded)) - len(frame.log.of(StepEnded)) if frame.log else 0
         st.button(
@@ -186,14 +263,17 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
         )
 
 
-def _answers(log: Snapshot) -> int:
+def _answers(log: Snapshot, word: str) -> int:
+    """Rises when the worker has answered; a step of a paused run is answered by what it measured."""
+    if word == STEPPING:
+        return log.seq
     return len(log.of(StateChanged)) + len(log.of(CommandRefused)) + len(log.of(KnobTurned))
 
 
 def pending(log: Snapshot) -> str | None:
     """'pausing…' from the press of the button until the worker answers."""
     asked = st.session_state.get("_asked")
-    if asked and asked[0] == str(log.path) and asked[2] == _answers(log) and time.time() - asked[3] < 30:
+    if asked and asked[0] == str(log.path) and asked[2] == _answers(log, asked[1]) and time.time() - asked[3] < 30:
         return str(asked[1])
     return None
 
@@ -206,7 +286,12 @@ def give_order(log: Snapshot, command: Command, word: str) -> None:
     except StoreError as error:
         st.session_state["_refused"] = str(error)
         return
-    st.session_state["_asked"] = (str(log.path), word, _answers(log_of(log.folder).snapshot(force=True)), time.time())
+    st.session_state["_asked"] = (
+        str(log.path),
+        word,
+        _answers(log_of(log.folder).snapshot(force=True), word),
+        time.time(),
+    )
 
 
 def _go_on(log: Snapshot) -> None:
@@ -227,7 +312,7 @@ def _freeze(run: str | None, seq: int | None) -> None:
 def resume_here(frame: ViewState) -> None:
     """A button that goes on with a run that has ended early: from its newest checkpoint."""
     log = frame.whole_log
-    if log is None or frame.recording or not log.status().resumable:
+    if log is None or frame.recording or viewing() or not log.status().resumable:
         return
     done = log.tasks_ended()
     label = f"Resume from {task_name(done)}" if done else "Begin" if log.status().state == "waiting" else "Begin again"

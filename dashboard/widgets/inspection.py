@@ -1,9 +1,9 @@
-"""How every page that inspects one run begins: its title, what is missing, and the controls that pages share."""
+"""How every page that inspects one run begins: its title, and what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -15,27 +15,26 @@ from dashboard.view_state import (
     ViewState,
     current,
     empty,
-    learned_at_once,
     literal,
-    select_layer,
-    select_task,
     sentence,
     show_run,
 )
 
-Choice = TypeVar("Choice")
+_PLACE = "_answer_place"  # where the page's answer stands: below its title, whatever it is computed from
 
 
 def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log] | None:
-    """Draw the title; the frame and its log, or None after saying why there is nothing to inspect.
+    """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
+    nothing to inspect.
 
     Args:
-        title: the page's.
+        title: the page's, or its question.
         promise: one sentence, what appears here as soon as there is a run.
         key: prefix of the page's keys.
     """
     frame = current()
     st.markdown(f"## {title}")
+    st.session_state[_PLACE] = st.container(key="answer-place")
     if frame.log is None:
         empty(promise, "Start one", page="pages/start.py", key=f"{key}-empty")
         return None
@@ -46,12 +45,19 @@ def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log
     return frame, frame.log
 
 
-def task_and_layer(log: Log, *more: Callable[[], Choice], key: str) -> tuple[int | None, int, list[Choice]]:
-    """The shared controls in a row, then those of the page: (task, layer, what `more` gave)."""
-    with st.container(horizontal=True, gap="large", key=f"{key}-shared"):
-        task, layer, others = select_task(log), select_layer(log), [control() for control in more]
-    learned_at_once(log)
-    return task, layer, others
+def answer(sentence: str) -> None:
+    """The page's question answered for this run, large and below it; nothing where it cannot be answered yet."""
+    if sentence:
+        with st.session_state[_PLACE], st.container(key="answer"):
+            st.markdown(literal(sentence))
+
+
+@contextmanager
+def more(label: str, *, key: str) -> Iterator[bool]:
+    """A part of the page that is drawn when it is opened, which the address then says; gives whether it is open."""
+    part = st.expander(label, key=key, bind="query-params")
+    with part:
+        yield bool(part.open)
 
 
 def offer_runs(kind: type[Event], *, key: str) -> None:

@@ -54,7 +54,7 @@ function picture(P, box, format) {                     // on white with dark tex
 
 export default function ({ data, parentElement, setStateValue }) {
   const frame = parentElement.querySelector('.liveplot-frame'), box = frame.querySelector('.liveplot');
-  const save = frame.querySelector('.liveplot-save'), bytes = data;
+  const bytes = data;
   box.__newest = bytes;
   const text = new TextDecoder().decode(bytes);
   const figure = JSON.parse(text), meta = figure.layout.meta || {};
@@ -82,13 +82,9 @@ export default function ({ data, parentElement, setStateValue }) {
       box.on('plotly_click', e => { const p = e.points[0];
         setStateValue('point', { trace: p.curveNumber, i: p.pointNumber, x: p.x, y: p.y, z: p.z ?? null, custom: p.customdata ?? null,
                                  click: Date.now() }); });
-      for (const [label, say, act] of [
-          ['SVG', 'Save as SVG', () => picture(P, box, 'svg')], ['PNG', 'Save as PNG', () => picture(P, box, 'png')],
-          ['CSV', 'Save the drawn numbers as CSV',
-            () => download(((box.__figure.layout.meta || {}).file || 'figure') + '.csv', 'text/csv', table(box))]]) {
-        const button = document.createElement('button');
-        button.type = 'button'; button.textContent = label; button.title = say; button.setAttribute('aria-label', say);
-        button.onclick = act; save.append(button); }
+      box.save = {                                                       // the figure's menu calls these
+        svg: () => picture(P, box, 'svg'), png: () => picture(P, box, 'png'),
+        csv: () => download(((box.__figure.layout.meta || {}).file || 'figure') + '.csv', 'text/csv', table(box)) };
       new MutationObserver(() => { const now = ink(box);
         if (box.__ink !== now && box.isConnected) { box.__ink = now; dress(P, box); } })
         .observe(document.querySelector('.stApp') || document.body, { attributes: true }); }

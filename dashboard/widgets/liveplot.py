@@ -16,9 +16,7 @@ import streamlit as st
 
 from dashboard.figures.plot_json import browser_json, browser_record
 
-BUTTONS = 30  # pixels below the figure, for the row that saves it
-
-_HTML = '<div class="liveplot-frame"><div class="liveplot"></div><div class="liveplot-save"></div></div>'
+_HTML = '<div class="liveplot-frame"><div class="liveplot"></div></div>'
 
 _HERE = Path(__file__)
 _mount = st.components.v2.component(
@@ -59,7 +57,7 @@ def liveplot(
         if on_pick is not None and point:
             on_pick(dict(point))
 
-    result = _mount(data=figure, key=key, height=height + BUTTONS, on_point_change=picked)
+    result = _mount(data=figure, key=key, height=height, on_point_change=picked)
     return result.get("point") if result else None
 
 

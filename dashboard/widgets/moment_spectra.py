@@ -9,8 +9,9 @@ import streamlit as st
 from cl_core.events import SpectrumMeasured, StepEnded, TradeOffMeasured, UpdateMeasured
 from dashboard.run_log import Snapshot
 from dashboard.theme import directions, layer_name, number, percent, task_name
+from dashboard.verdicts import room_left
 from dashboard.view_state import choose, not_measured, show_figure
-from dashboard.widgets.inspection import shown_instead
+from dashboard.widgets.inspection import answer, more, shown_instead
 
 
 def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
@@ -106,16 +107,10 @@ def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts:
     shown = next((event for event in here if event.clock.task == task), here[-1])
     if task is not None and shown.clock.task != task:
         shown_instead(task, f"after {task_name(shown.clock.task)}")
-    headline(shown)
 
     def show(figure: str, **chosen: Any) -> None:
         show_figure(figure, log, key=f"{figure}-{space}", space=space, **chosen)
 
-    left, right = st.columns([3, 2])
-    with left:
-        show("spectrum-decay", layer=layer, task=shown.clock.task)
-    with right:
-        show("energy-kept", layer=layer)
     mine = [event for event in measured if event.space not in spectra.PROMPT_SPACES]
     found = spaces(mine)
 
@@ -124,19 +119,27 @@ def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts:
         if 0 <= (trace := int(point.get("trace", -1))) < len(found):
             st.session_state["space"] = spectra.button(found[trace])
 
-    left, right = st.columns(2)
+    answer(room_left(spectra.of(measured, space=space), shown.clock.task))
+    if not prompts:
+        show_figure("free-directions", log, on_pick=pick)
+    else:
+        show("nullity-map", on_pick=pick_cell)
+    st.markdown(f"### {layer_name(layer).capitalize()}, after {task_name(shown.clock.task)}")
+    headline(shown)
+    left, right = st.columns([3, 2])
     with left:
-        if not prompts:
-            show_figure("free-directions", log, on_pick=pick)
-        else:
-            show("nullity-map", on_pick=pick_cell)
+        show("spectrum-decay", layer=layer, task=shown.clock.task)
     with right:
-        show("directions-left", layer=layer, height=map_height(sizes(spectra.of(measured, space=space))[0]))
-    if len(there) != 1:
-        show("spectrum-facets", layer=layer, task=shown.clock.task)
+        show("energy-kept", layer=layer)
+    with more("Directions left over tasks, and all layers", key="spectra-more") as opened:
+        if opened:
+            show("directions-left", layer=layer, height=map_height(sizes(spectra.of(measured, space=space))[0]))
+            if len(there) != 1:
+                show("spectrum-facets", layer=layer, task=shown.clock.task)
     if any(event.space == space for event in log.events(TradeOffMeasured)):
         show("trade-off", layer=layer, task=shown.clock.task)
-    st.markdown("### Effect of the projection on updates")
-    updates_part(log, space, prompts=prompts)
-    if prompts:
-        show("gains", task=shown.clock.task)
+    with more("Effect of the projection on updates", key="spectra-updates") as opened:
+        if opened:
+            updates_part(log, space, prompts=prompts)
+            if prompts:
+                show("gains", task=shown.clock.task)

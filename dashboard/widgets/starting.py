@@ -12,12 +12,16 @@ from cl_core.config import ConfigError
 from cl_core.presets import resolve
 from cl_core.store import RunFolder, StoreError
 from dashboard import launch
+from dashboard.changes import viewing
 from dashboard.runs import runs_folder, runs_index
 from dashboard.view_state import sentence, show_run
 
 
 def can_train() -> bool:
     """Whether runs can be started here; says what is missing where they cannot."""
+    if viewing():
+        st.info("This dashboard is for viewing: runs are started where it was opened.", icon=":material/visibility:")
+        return False
     if importlib.util.find_spec("torch") is not None:
         return True
     st.info("Only the viewer is installed: recordings and copied runs open, training needs `pip install .`.")
@@ -35,7 +39,7 @@ def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -
     Args:
         place: where a failure is said (`say_trouble`).
         make: makes it; raises StoreError or ConfigError in one sentence.
-        show: go over to the new run, from a widget's callback; else stay, or follow with `view_state.show_next`.
+        show: go over to the new run, from a widget's callback; else stay, or follow with `frame.show_next`.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:

@@ -12,9 +12,10 @@ from cl_core.config import ConfigError, TrainingConfig, describe
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import StoreError
-from cl_core.sweeps import Sweep, SweepStatus, ask_to_stop, axis
+from cl_core.sweeps import Sweep, SweepStatus, axis
 from cl_core.sweeps.local import cores
 from dashboard import launch
+from dashboard.changes import ask_to_stop
 from dashboard.method_settings import settings_of
 from dashboard.runs import runs_folder
 from dashboard.theme import seconds

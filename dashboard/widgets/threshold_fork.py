@@ -30,7 +30,7 @@ from dashboard.playground_controls import controls_of
 from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import change, percent, points, task_name
-from dashboard.view_state import ViewState, carry, code, go_to, literal, show_plot, show_run
+from dashboard.view_state import ViewState, code, go_to, literal, show_plot, show_run
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
@@ -157,8 +157,6 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
             key="whatif-playground",
             type="primary",
             icon=":material/toys:",
-            on_click=carry,
-            args=(sent,),
             help="Trains the network's whole stream again, in about a second",
         )
         st.caption(
@@ -167,7 +165,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
             else "Opens the Playground with this run's settings: its rule has no energy threshold to take along."
         )
     if pressed:
-        go_to("pages/playground.py")
+        go_to("pages/playground.py", **sent)
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:

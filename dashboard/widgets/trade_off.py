@@ -7,7 +7,7 @@ import streamlit as st
 from cl_core.playground.frontier import best
 from cl_core.playground.settings import PlaygroundConfig, at_strength
 from dashboard.theme import percent
-from dashboard.view_state import carry, go_to
+from dashboard.view_state import go_to
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
 PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
@@ -44,18 +44,11 @@ def trade_off() -> bool:
                 type="primary",
                 icon=":material/toys:",
                 help="The Playground trains the whole stream in about a second: other thresholds, rules and tasks",
-                on_click=_carry,
             )
             st.caption(
                 f"Gradient projection memory on permuted handwritten digits; every mark is the mean of "
                 f"{len(top['seeds'])} networks, bars are their standard deviation."
             )
     if pressed:
-        go_to("pages/playground.py")
+        go_to("pages/playground.py", **({"epsilon": state[PLACE]} if PLACE in state else {}))
     return True
-
-
-def _carry() -> None:
-    """The Playground opens at the slider's place."""
-    if PLACE in st.session_state:
-        carry({"epsilon": st.session_state[PLACE]})

@@ -59,15 +59,16 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, program: str) -> Iterator[Server]:
+def serving(folder: Path, program: str, host: str = "127.0.0.1") -> Iterator[Server]:
     """A server that looks at `folder`/runs.
 
     Args:
         folder: where it is started: not the checkout, settings must come from the program and not from its folder.
         program: Python that serves at `port`.
+        host: where it listens.
     """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port = probe.getsockname()[1]
     runs, log = folder / "runs", folder / "server.log"
     runs.mkdir()
@@ -81,11 +82,13 @@ def serving(folder: Path, program: str) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    url, end = f"http://{host}:{port}", time.monotonic() + 60
     while True:
         try:
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
                 break
+        except urllib.error.HTTPError:  # it answers, to those with a code
+            break
         except (urllib.error.URLError, OSError):
             if process.poll() is not None or time.monotonic() > end:
                 process.kill()
@@ -122,6 +125,13 @@ def page(browser):
     context.close()
     assert errors == []
     assert foreign <= {"127.0.0.1", "", None}
+
+
+def visit(page, *way: str) -> None:
+    """Click through the bar at the top: a page, or a group and a page in it."""
+    for name in way[:-1]:
+        page.get_by_test_id("stTopNavSection").filter(has_text=name).first.click()
+    page.get_by_role("menuitem" if way[:-1] else "link", name=way[-1]).first.click()
 
 
 # The inside of a drawn figure is hidden from assistive technology and would take axe most of its time.

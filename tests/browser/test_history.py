@@ -1,42 +1,71 @@
-"""Back and Forward: controls show what the address says, or their default; no page holds the reader."""
+"""Back and Forward: one step of the browser for each page, and every control says what the address says."""
 
 from __future__ import annotations
+
+from urllib.parse import parse_qs, urlparse
 
 import pytest
 
 from tests import recorded_runs
+from tests.browser.conftest import visit
 
 pytestmark = pytest.mark.browser
 
-# Of every row of buttons: its label, and what is chosen in it.
-CHOSEN = """() => Object.fromEntries([...document.querySelectorAll('[data-testid=stButtonGroup]')].map(group =>
-  [group.innerText.split('\\n')[0],
-   [...group.querySelectorAll('[data-selected], [aria-checked=true]')].map(b => b.innerText)[0] ?? null]))"""
-# The shared two say what the address says, or their default; every other row has a choice as well.
-AGREE = f"""() => {{
-  const chosen = ({CHOSEN})(), said = new URLSearchParams(location.search);
-  return 'Task' in chosen && !Object.values(chosen).includes(null)
-    && chosen.Task === (said.get('task') ?? 'newest') && chosen.Layer === (said.get('layer') ?? '1'); }}"""
+# Of every row of buttons that is shown: its label, and what is chosen in it.
+CHOSEN = """() => Object.fromEntries([...document.querySelectorAll('[data-testid=stButtonGroup]')]
+  .filter(group => group.checkVisibility()).map(group => [group.innerText.split('\\n')[0],
+    [...group.querySelectorAll('[data-selected], [aria-checked=true]')].map(b => b.innerText)[0] ?? null]))"""
+SETTLED = "document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'"
 
 
-@pytest.mark.xfail(
-    reason="known defect: on a busy machine a control that follows from page to page and the address can differ after "
-    "Back, because the server writes the address while the browser resets the control",
-    strict=False,
-)
-def test_on_the_way_back_every_control_says_what_the_address_says_and_the_page_before_comes(server, page):
+def agrees(page, path: str, asked: dict[str, str], shown: dict[str, str]) -> None:
+    """Wait until the address is `path` with just `asked` besides the run, and the rows of buttons show `shown`."""
+    page.wait_for_function(
+        f"""([path, asked, shown]) => {{
+          const chosen = ({CHOSEN})(), said = Object.fromEntries(new URLSearchParams(location.search));
+          delete said.run;
+          const same = (a, b) => Object.keys(b).every(k => a[k] === b[k]);
+          return location.pathname === path && same(said, asked) && same(asked, said) && same(chosen, shown)
+            && {SETTLED}; }}""",
+        arg=[path, asked, shown],
+    )
+    page.wait_for_timeout(500)  # nothing that is under way may change it again
+    said = {key: value[0] for key, value in parse_qs(urlparse(page.url).query).items() if key != "run"}
+    assert said == asked and page.evaluate(CHOSEN).items() >= shown.items()
+
+
+def test_back_and_forward_bring_every_page_as_it_was_left(server, page):
     recorded_runs.finished(server.runs)
-    page.goto(f"{server.url}/spectra?run=finished&task=T2&layer=3")
-    page.wait_for_function(AGREE)
-    page.get_by_role("link", name="Attention and prompts").first.click()
-    page.wait_for_url(lambda url: all(part in url for part in ("/attention", "task=T2", "layer=3")))
-    page.wait_for_function(AGREE)
-    for _ in range(6):
-        if "/spectra" in page.url:
-            break
-        page.go_back()
-        page.wait_for_timeout(1000)  # the address changes before the page: one step too many would leave the app
-        page.wait_for_function(AGREE)
-    assert "/spectra" in page.url
+    page.goto(f"{server.url}/spectra?run=finished&task=T2&layer=3&space=mixture")
+    agrees(page, "/spectra", {"task": "T2", "layer": "3", "space": "mixture"}, {"Task": "T2", "Layer": "3"})
+    visit(page, "Look at", "Attention and prompts")
+    agrees(page, "/attention", {"task": "T2", "layer": "3"}, {"Task": "T2", "Layer": "3"})
+    page.get_by_role("radio", name="the task before").click()
+    page.locator(".st-key-shared-layer").get_by_role("radio", name="2").click()
+    before = "the task before"
+    left = {"task": "T2", "layer": "2", "against": before}, {"Layer": "2", "Compared with": before}
+    agrees(page, "/attention", *left)
+    visit(page, "Run")
+    agrees(page, "/run", {"task": "T2", "layer": "2"}, {})
+    page.go_back()
+    agrees(page, "/attention", *left)
+    page.go_back()
+    agrees(page, "/spectra", {"task": "T2", "layer": "3", "space": "mixture"}, {"Task": "T2", "Layer": "3"})
     page.go_forward()
-    page.wait_for_function(AGREE)
+    agrees(page, "/attention", *left)
+    page.go_forward()
+    agrees(page, "/run", {"task": "T2", "layer": "2"}, {})
+
+
+def test_what_an_address_leaves_out_is_the_default_again_on_the_way_back(server, page):
+    recorded_runs.finished(server.runs)
+    page.goto(f"{server.url}/spectra?run=finished")
+    agrees(page, "/spectra", {}, {"Task": "newest", "Layer": "1"})
+    visit(page, "Look at", "Attention and prompts")
+    agrees(page, "/attention", {}, {"Task": "newest", "Layer": "1"})
+    page.locator(".st-key-shared-task").get_by_role("radio", name="T2").click()
+    agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
+    page.go_back()
+    agrees(page, "/spectra", {}, {"Task": "newest", "Layer": "1"})
+    page.go_forward()
+    agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})

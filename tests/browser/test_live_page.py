@@ -14,6 +14,7 @@ import pytest
 from cl_core.store import RunFolder, create_run, lock_owner
 from dashboard.theme import GROUNDS, contrast
 from tests import recorded_runs
+from tests.browser.conftest import visit
 from tests.recorded_runs import ROOT, Plan
 
 pytestmark = pytest.mark.browser
@@ -127,7 +128,7 @@ def test_a_link_opens_its_page_task_and_layer_and_a_refresh_keeps_them(page, ser
         "[...document.querySelectorAll('[role=radio][aria-checked=true]')].map(e => e.innerText).slice(0, 2).join()"
     )
     page.wait_for_function(f"{chosen} === 'T2,3'")
-    page.locator("a", has_text="Attention and prompts").first.click()
+    visit(page, "Look at", "Attention and prompts")
     page.wait_for_url("**/attention?*task=T2*")
     page.wait_for_function(f"{chosen} === 'T2,3'")
     page.reload()
@@ -154,6 +155,7 @@ def test_figures_can_be_saved_and_follow_the_theme(page, server):
     look_at(page, f"{server.url}/run?run=finished")
     page.wait_for_function(f"{DRAWN} >= 4")
     assert page.evaluate("document.querySelector('.liveplot')._fullLayout.font.color").lower() == "#e6eef0"
+    page.get_by_role("button", name="More").first.click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the drawn numbers as CSV").first.click()
     assert Path(download.value.path()).read_text("utf-8").startswith("trace,x,y,z\n")
@@ -167,8 +169,9 @@ def test_a_chosen_segment_is_legible(page, server, scheme):
     recorded_runs.finished(server.runs)
     page.emulate_media(color_scheme=scheme)
     look_at(page, f"{server.url}/forgetting?run=finished")
-    page.locator("[role=radio][aria-checked=true]").first.wait_for()
-    ink, tint = page.evaluate("""() => { const s = getComputedStyle(document.querySelector('[aria-checked=true]'));
+    page.locator("[role=radio][aria-checked=true]:visible").first.wait_for()
+    ink, tint = page.evaluate("""() => { const s = getComputedStyle(
+        [...document.querySelectorAll('[role=radio][aria-checked=true]')].find(e => e.checkVisibility()));
         return [s.color, s.backgroundColor].map(c => c.match(/[0-9.]+/g).map(Number)); }""")
     ground = [int(GROUNDS[scheme == "dark"][i : i + 2], 16) for i in (1, 3, 5)]
     share = tint[3] if len(tint) > 3 else 1.0

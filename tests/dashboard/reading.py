@@ -51,6 +51,15 @@ def figures(app: AppTest) -> dict[str, dict[str, Any]]:
     return {f["layout"]["meta"]["title"]: f for f in drawn(app) if "title" in f.get("layout", {}).get("meta", {})}
 
 
+def opened(app: AppTest, *keys: str) -> AppTest:
+    """The page with these of its parts opened."""
+    for key in keys:
+        app.session_state[key] = True
+    app.run()
+    assert not app.exception, [e.value for e in app.exception]
+    return app
+
+
 def numbers(app: AppTest) -> dict[str, str]:
     """Label → value of the page's headline numbers."""
     return {m.label: m.value for m in app.metric}

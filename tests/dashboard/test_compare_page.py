@@ -82,7 +82,7 @@ def test_different_streams_are_refused_in_a_sentence_and_settings_shown(runs_fol
     app.multiselect(key="runs").set_value(["two", "three"]).run()
     assert not app.exception and "cannot be drawn over each other" in said(app) and not titles(app)
     assert "`two`: split-digits, 2 tasks" in said(app)
-    table = app.dataframe[0].value
+    table = app.dataframe[-1].value
     assert list(table["setting"]) == ["stream.tasks"] and list(table["two"]) == ["2"] and list(table["three"]) == ["3"]
 
 
@@ -90,17 +90,26 @@ def test_only_settings_that_differ_are_listed(runs_folder, open_page):
     for seed in (0, 1):
         recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
     app = open_page("compare", run="seed0")
-    assert list(app.dataframe[0].value["setting"]) == ["seed"]
+    assert list(app.dataframe[-1].value["setting"]) == ["seed"]
 
 
-def test_six_runs_at_most_and_the_difference_is_between_two_of_them(runs_folder, open_page):
+def test_more_than_six_runs_are_compared_and_the_difference_is_between_two_of_them(runs_folder, open_page):
     for seed in range(3):
         recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
     app = open_page("compare", run="seed0")
-    assert app.multiselect(key="runs").proto.max_selections == 6
+    assert app.multiselect(key="runs").proto.max_selections == 30
     app.multiselect(key="runs").set_value(["seed0", "seed1", "seed2"]).run()
     assert app.selectbox(key="compare-first-3").value == "seed0"
     assert "seed0" not in app.selectbox(key="compare-second-seed0").options
+
+
+def test_of_many_runs_the_first_six_have_curves_and_all_a_place_in_the_plane(runs_folder, open_page):
+    for seed in range(8):
+        recorded_runs.finished(runs_folder, f"seed{seed}", Plan(seed=seed))
+    app = open_page("compare", run="seed0")
+    app.multiselect(key="runs").set_value([f"seed{seed}" for seed in range(8)]).run()
+    assert not app.exception and "Curves of the first 6 of 8 runs" in words(app)
+    assert "seed7" in app.dataframe[-1].value, "the table has all of them"
 
 
 def test_a_run_that_is_not_there_is_said(runs_folder, open_page):
@@ -159,7 +168,7 @@ def test_the_plane_holds_the_chosen_runs_and_no_others(runs_folder, open_page):
 
     app.multiselect(key="runs").set_value(["whole", "one"]).run()
     assert marks() == {"whole", "one"} and "no fork" in str(_drawn(app)[0])
-    table = app.dataframe[0].value
+    table = app.dataframe[-1].value
     assert list(table[table["setting"] == "fork of"].iloc[0])[1:] == ["no run", "whole after T2"]
     app.multiselect(key="runs").set_value(["another"]).run()  # the shown run is the same
     assert marks() == {"another"}

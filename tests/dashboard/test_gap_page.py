@@ -6,14 +6,17 @@ import pytest
 
 from cl_core.events import KINDS
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import figures, numbers, when_it_says, words
+from tests.dashboard.reading import figures, numbers, opened, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan
 
 
 def test_a_finished_run_shows_clouds_retrieval_and_what_was_lost(runs_folder, open_page):
     recorded_clip_runs.finished(runs_folder)
     app = open_page("gap", run="clip")
-    shown = figures(app)
+    assert next(iter(figures(app))) == "Length and direction of the gap", "one figure leads"
+    assert "The two clouds, after T3 Shapes" not in figures(app)
+    assert "the gap is 0.6, before training 0.3; R@1 changed by −30.0" in words(app)
+    shown = figures(opened(app, "gap-clouds", "gap-general"))
     assert {
         "The two clouds, after T3 Shapes",
         "Cosines of pairs and of non-pairs",
@@ -32,7 +35,7 @@ def test_a_finished_run_shows_clouds_retrieval_and_what_was_lost(runs_folder, op
 def test_the_chosen_task_is_what_the_clouds_show(runs_folder, open_page):
     recorded_clip_runs.finished(runs_folder)
     app = open_page("gap", run="clip", task="T2")
-    assert "The two clouds, after T2 Letters" in figures(app)
+    assert "The two clouds, after T2 Letters" in figures(opened(app, "gap-clouds"))
     assert numbers(app)["Gap"] == "0.5, was 0.3"
 
 
@@ -43,13 +46,13 @@ def test_before_the_first_task_ends_the_beginning_is_shown(runs_folder, open_pag
         said = words(app).replace("\\", "")
         assert "Nothing was measured after T2; shown instead: before training" in said
         assert "Appears when T1 Digits has been learned while T2 Letters still waits" in said
-        assert "The two clouds, before training" in figures(app)
+        assert "The two clouds, before training" in figures(opened(app, "gap-clouds"))
 
 
 def test_a_living_run_gains_points_as_they_are_measured(runs_folder, open_page):
     folder = recorded_clip_runs.begun(runs_folder)
     with recorded_runs.held(folder):
-        app = open_page("gap", run="clip-begun")
+        app = opened(open_page("gap", run="clip-begun"), "gap-clouds")
         assert "The two clouds, before training" in figures(app)
         when_it_says(app, folder, *list(recorded_clip_runs.moments(ClipPlan()))[2:4])
         assert "The two clouds, after T1 Digits" in figures(app)
@@ -63,7 +66,7 @@ def test_a_run_without_a_gap_leads_to_those_that_have_one(runs_folder, open_page
     assert offered[0] == "gap-show-clip" and "gap-show-finished" not in offered and len(offered) <= 3
     app.button(key="gap-show-clip").click().run()
     assert not app.exception and app.session_state["run"] == "clip"
-    assert "Retrieval" in figures(app)
+    assert "Length and direction of the gap" in figures(app)
 
 
 def test_a_method_without_a_text_tower_names_those_that_have_one(runs_folder, open_page):

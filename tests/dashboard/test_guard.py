@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dashboard import guard
+from dashboard import changes, guard
 from dashboard.guard import Guard
 
 
@@ -102,3 +102,14 @@ def test_the_application_stands_behind_the_guard():
     from dashboard.app import app
 
     assert any(layer.cls is Guard for layer in app._user_middleware)
+
+
+def test_an_address_of_its_own_is_answered_and_an_upload_to_a_viewers_server_is_not(monkeypatch):
+    lan = ("192.0.2.5", 8501)
+    assert ask(server=lan, host="192.0.2.5:8501")[0] == 200
+    assert ask(server=lan, host="127.0.0.1:8501")[0] == 403
+    assert ask(server=("127.0.0.2", 8501), host="127.0.0.2:8501")[0] == 200
+    monkeypatch.setattr(changes, "_viewing", True)
+    assert ask(host=OWN)[0] == 200
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask(host=OWN, method=method, path="/_stcore/upload_file/1")[0] == 403

@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.view_state import page_file
 from tests import recorded_runs
-from tests.dashboard.reading import drawn, figures, words
+from tests.dashboard.reading import drawn, figures, opened, words
 from tests.recorded_runs import Plan
 
 
@@ -77,7 +77,8 @@ def test_a_wide_backbone_is_shown_by_selection(runs_folder, open_page):
     recorded_runs.finished(runs_folder, plan=plan)
     app = open_page("attention", run="finished", layer="12", head="12")
     assert "Where the class token looks, layer 12, head 12" in figures(app)
-    assert "All layers, affinity" in figures(open_page("spectra", run="finished", layer="12"))
+    app = opened(open_page("spectra", run="finished", layer="12"), "spectra-more")
+    assert "All layers, affinity" in figures(app)
 
 
 def test_a_task_shared_between_pages_is_the_same_on_both(runs_folder, open_page):

@@ -90,14 +90,6 @@ def test_all_defaults_brings_every_control_back(open_page):
     assert app.select_slider(key="similarity").value == "0"
 
 
-def test_what_another_page_sends_is_in_the_address(open_page):
-    app = open_page("learn")
-    app.session_state["_kept-similarity"] = "0.8"
-    app.session_state["_kept-predict"] = "true"
-    app.switch_page("../pages/playground.py").run()
-    assert not app.exception and app.select_slider(key="similarity").value == "0.8" and board(app)["predict"]
-
-
 def test_recorded_points_stand_on_the_slider(open_page):
     record = board(open_page("playground"))
     assert set(record["stored"]) == set(record["texts"]), "every position of the default settings is recorded"

@@ -8,8 +8,13 @@ from cl_core.events import Clock, ConceptorMeasured, InputsSurveyed, SpectrumMea
 from cl_core.store import RunWriter
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import figures, numbers, when_it_says, words
+from tests.dashboard.reading import figures, numbers, opened, when_it_says, words
 from tests.recorded_clip_runs import ClipPlan
+
+
+def hidden(app) -> str:
+    """Styles that hide a shared control from the page."""
+    return " ".join(e.proto.body for e in app.get("html") if "display: none" in e.proto.body)
 
 
 def controls(app) -> set[str]:
@@ -31,7 +36,8 @@ def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page
     said = numbers(app)
     assert said["Principal"] == "9 of 16, 56 %" and said["Written to"] == "4 of 16, 25 %"
     assert said["Effective rank"] == "11.5, was 10.5" and said["Inside the principal space"] == "2.0·10⁻⁷"
-    assert not {"family", "space", "layer"} & controls(app), "one family, and the matrix says which layer"
+    assert not {"family", "space"} & controls(app), "one family"
+    assert "st-key-shared-layer" in hidden(app), "the matrix says which layer"
 
 
 def test_a_matrix_that_is_not_there_falls_back_to_the_first(runs_folder, open_page):
@@ -42,7 +48,7 @@ def test_a_matrix_that_is_not_there_falls_back_to_the_first(runs_folder, open_pa
 
 def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_page):
     recorded_clip_runs.protected(runs_folder)
-    app = open_page("spectra", run="clip-protected", layer="2")
+    app = opened(open_page("spectra", run="clip-protected", layer="2"), "spectra-updates")
     assert {
         "Singular values, layer 2, inputs of the first MLP matrix",
         "Directions left free",

@@ -1,0 +1,90 @@
+"""The bar at the top: pages grouped by use, and what of them the chosen run has. No streamlit.
+
+A page whose measurements a run does not have is still there, because it says how to record them; its entry says so
+before one goes there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cl_core.events import (
+    AccuracyMeasured,
+    AttentionCompared,
+    ConceptorMeasured,
+    Event,
+    FeaturesCompared,
+    ForwardTransferMeasured,
+    KeysMoved,
+    MixtureFitted,
+    ModalityGapMeasured,
+    PromptsDrifted,
+    SelectionMeasured,
+    SimilaritiesMeasured,
+    SpectrumMeasured,
+    SubspaceMeasured,
+    UpdateMeasured,
+    WeightSpectrumMeasured,
+)
+from dashboard.run_log import Snapshot
+
+LOOK_AT, COMPARE, ELSEWHERE = "Look at", "Compare", "elsewhere"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page: where it stands in the bar, and what it needs."""
+
+    page: str  # file below pages/ and path in the address
+    title: str
+    icon: str
+    group: str = ""  # "" stands in the bar itself, ELSEWHERE is reached from the run's own menu
+    needs: tuple[type[Event], ...] = ()  # one of these must have been measured
+    shares: tuple[str, ...] = ()  # shared controls that it shows
+
+
+PAGES = (
+    Entry("start", "Start", "home"),
+    Entry("playground", "Playground", "toys"),
+    Entry("run", "Run", "monitoring"),
+    Entry("learn", "Learn", "school"),
+    Entry("forgetting", "Accuracy and forgetting", "grid_on", LOOK_AT, (AccuracyMeasured,)),
+    Entry(
+        "spectra",
+        "Spectra",
+        "stacked_line_chart",
+        LOOK_AT,
+        (SpectrumMeasured, WeightSpectrumMeasured, SubspaceMeasured, ForwardTransferMeasured, ConceptorMeasured),
+        ("task", "layer"),
+    ),
+    Entry(
+        "attention",
+        "Attention and prompts",
+        "center_focus_strong",
+        LOOK_AT,
+        (AttentionCompared, FeaturesCompared, PromptsDrifted, UpdateMeasured),
+        ("task", "layer", "probe", "image"),
+    ),
+    Entry(
+        "pools",
+        "Prompt pools",
+        "grain",
+        LOOK_AT,
+        (SelectionMeasured, KeysMoved, MixtureFitted),
+        ("task", "layer"),
+    ),
+    Entry("gap", "Image and text", "join_inner", LOOK_AT, (ModalityGapMeasured, SimilaritiesMeasured), ("task",)),
+    Entry("compare", "Runs", "compare_arrows", COMPARE),
+    Entry("whatif", "What if", "tune", COMPARE, (SpectrumMeasured, WeightSpectrumMeasured), ("task", "layer")),
+    Entry("questions", "Questions", "help_center", COMPARE),
+    Entry("own", "Your own", "upload", ELSEWHERE),  # reached from Start
+    Entry("export", "Export", "ios_share", ELSEWHERE),
+    Entry("measurements", "All measurements", "dataset", ELSEWHERE),
+)
+
+
+def lacking(entry: Entry, log: Snapshot | None, *, live: bool) -> str:
+    """Why `entry` has nothing to show of a run, in two or three words; "" where it has, or where no run is chosen."""
+    if log is None or not entry.needs or any(log.count(kind) for kind in entry.needs):
+        return ""
+    return "not yet" if live else "not in this run"

@@ -1,0 +1,74 @@
+"""The controls that pages share: task, layer, and the probe image. Drawn in the entry file, above every page.
+
+Streamlit keeps what is bound to the URL there from page to page, so that the address and the controls say the same on
+every page and after Back and Forward. A page that has no use for one hides it: an undrawn control would lose its place
+in the address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import streamlit as st
+
+from cl_core.events import ProbesChosen
+from dashboard.theme import task_name
+from dashboard.view_state import NEWEST, USUAL, ViewState, choose, depth_of
+
+LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
+VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
+_HERE = Path(__file__).parent
+
+
+def shared_controls(frame: ViewState) -> None:
+    """Draw them for the chosen run; `frame.task`, `.layer`, `.probe` and `.image` say what is chosen."""
+    log = frame.log
+    probes = {event.clock.task: len(event.labels) for event in log.events(ProbesChosen)} if log else {}
+    offered = {
+        "task": [NEWEST, *(task_name(t) for t in range(log.tasks() if log else 0))],
+        "layer": [str(layer + 1) for layer in range(depth_of(log) if log else 0)],
+        "probe": [task_name(t) for t in sorted(probes)],
+        "image": [str(i + 1) for i in range(probes.get(frame.probe, next(iter(probes.values()), 0)))],
+    }
+    for key, options in offered.items():
+        if options:
+            with st.container(key=f"shared-{key}", width="content"):
+                choose(LABELS[key], key, options, USUAL[key] if USUAL[key] in options else options[0])
+
+
+def hide(keys: Iterable[str]) -> None:
+    """Leave the controls with these keys out of sight: the page being drawn has no use for them."""
+    if rows := ", ".join(f".st-key-shared-{key}" for key in keys):
+        st.html(f"<style>.stApp :is({rows}) {{ display: none; }}</style>")
+
+
+def scripts() -> None:
+    """What the browser does by itself: one entry of its history for each visit of a page, and presenter mode."""
+    text = "\n".join((_HERE / name).read_text("utf-8") for name in ("history.js", "present.js"))
+    st.html(f"<script>{text}</script>", unsafe_allow_javascript=True)
+
+
+def view() -> None:
+    """How the page is shown: `present=true` in the URL for one large figure at a time, `plain=true` for no controls."""
+    with st.container(key="shared-view"):
+        for key, label in VIEWS.items():
+            st.toggle(label, key=key, bind="query-params", persist_state="session")
+    hide(["view"])
+    state = st.session_state
+    if state["present"]:
+        with st.container(key="presenting", horizontal=True, vertical_alignment="center"):
+            st.caption("← → figure · Esc leave")
+            with st.container(key="present-leave", width="content"):
+                st.button("Leave", key="present-leave-button", type="tertiary", on_click=_set, args=("present", False))
+        st.html("<style>.stApp [data-testid='stBottom'], .stApp [data-testid='stHeader'] { display: none; }</style>")
+    if state["plain"] or state["present"]:
+        hide(USUAL)
+        st.html(
+            "<style>.stApp :is([data-testid='stBottom'], [class*='st-key-menu-'], .stMain .stDownloadButton,"
+            " .stMain .stButton:not(.st-key-present-leave *)) { display: none; }</style>"
+        )
+
+
+def _set(key: str, value: bool) -> None:
+    st.session_state[key] = value
