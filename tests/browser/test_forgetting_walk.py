@@ -26,5 +26,5 @@ def test_arrows_move_the_cell_and_a_click_traces_an_image(server, page):
     heading("T1 after training on T2")
     page.locator("[class*='st-key-trace-0-'] button").first.click()
     page.get_by_role("heading", name="Traced").wait_for()
-    page.wait_for_url(re.compile(r"image=\d+"))
+    page.wait_for_url(re.compile(r"trace=\d+"))
     page.get_by_text("Lost, taken for").wait_for()
