@@ -292,6 +292,24 @@ PRESETS: dict[str, Preset] = {
             seconds=34,
         ),
         Preset(
+            "ranpac-micro",
+            "RanPAC on handwritten digits",
+            "Frozen features, a thousand random units, ridge regression from sums: no order of tasks changes the end.",
+            {**_MICRO, "method": "ranpac", "settings": {"units": 1000, "first_session": "none"}},
+        ),
+        Preset(
+            "fecam-micro",
+            "FeCAM on handwritten digits",
+            "Frozen features and a distance that knows how each digit spreads; nothing is trained.",
+            {**_MICRO, "method": "fecam", "settings": {}},
+        ),
+        Preset(
+            "slca-micro",
+            "SLCA on handwritten digits",
+            "Keys and values move a thousandth as fast as heads, which are aligned on drawn features after each task.",
+            {**_MICRO, "method": "slca", "settings": {"rate": 1e-4, "head_rate": 0.1, "weight_decay": 0.0}},
+        ),
+        Preset(
             "joint-camouflage",
             "All camouflaged shapes at once",
             "What prompts can gain over frozen features where a shape is told by the direction of its stripes alone.",

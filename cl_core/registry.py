@@ -116,6 +116,24 @@ METHODS = {
         "vit",
         holds="cl_core.estimate:class_vectors",
     ),
+    "ranpac": Entry(
+        "cl_core.methods.ranpac:RanPAC",
+        "ridge regression on random features of a frozen model, from sums that no order of tasks changes (RanPAC)",
+        "vit",
+        holds="cl_core.estimate:nothing",
+    ),
+    "fecam": Entry(
+        "cl_core.methods.fecam:FeCAM",
+        "a frozen model and a Mahalanobis distance per class; nothing is trained (FeCAM)",
+        "vit",
+        holds="cl_core.estimate:nothing",
+    ),
+    "slca": Entry(
+        "cl_core.methods.slca:SLCA",
+        "keys and values learn slowly, heads fast, and the heads are aligned on Gaussians of the features (SLCA)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
     "zero_shot": Entry(
         "cl_core.methods.zero_shot:ZeroShot",
         "CLIP as pre-trained, nothing learned: the lower reference",
