@@ -292,6 +292,18 @@ PRESETS: dict[str, Preset] = {
             seconds=34,
         ),
         Preset(
+            "gpm-micro",
+            "GPM on handwritten digits",
+            "Keys and values keep out of every direction that earlier digits' inputs needed; watch the room run out.",
+            {**_MICRO, "method": "gpm", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
+        ),
+        Preset(
+            "sgp-micro",
+            "SGP on handwritten digits",
+            "The directions of GPM, each held back only as far as earlier digits used it.",
+            {**_MICRO, "method": "sgp", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
+        ),
+        Preset(
             "ranpac-micro",
             "RanPAC on handwritten digits",
             "Frozen features, a thousand random units, ridge regression from sums: no order of tasks changes the end.",

@@ -116,6 +116,18 @@ METHODS = {
         "vit",
         holds="cl_core.estimate:class_vectors",
     ),
+    "gpm": Entry(
+        "cl_core.methods.gpm:GPM",
+        "keys and values change only along directions that past inputs do not use (GPM on attention weights)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
+    "sgp": Entry(
+        "cl_core.methods.sgp:SGP",
+        "the same directions as gpm, each held back as far as past inputs used it (SGP on attention weights)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
     "ranpac": Entry(
         "cl_core.methods.ranpac:RanPAC",
         "ridge regression on random features of a frozen model, from sums that no order of tasks changes (RanPAC)",

@@ -64,6 +64,8 @@ VARIANTS += [
     ("code_cl", {"optimiser": "adam", "temperature": 1.0, "aperture": 0.5, "held": 0.5}),
 ]
 VARIANTS += [
+    ("gpm", {"rate": 0.05, "optimiser": "adam", "energy": 0.7, "shares": "moment"}),
+    ("sgp", {"rate": 0.05, "momentum": 0.9, "energy": 0.7, "alpha": 3.0}),
     ("ranpac", {"units": 0, "first_session": "none"}),
     ("ranpac", {"units": 40, "penalty": 2.0, "tuning_epochs": 1}),
     ("fecam", {"covariance": "shared", "alpha_off_diagonal": 1.0, "correlation": False}),
