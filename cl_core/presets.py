@@ -304,6 +304,16 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO, "method": "sgp", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
         ),
         Preset(
+            "ness-micro",
+            "NESS on handwritten digits",
+            "Keys and values are written to where the digits so far put next to nothing.",
+            {
+                **_MICRO,
+                "method": "ness",
+                "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.1},
+            },
+        ),
+        Preset(
             "ranpac-micro",
             "RanPAC on handwritten digits",
             "Frozen features, a thousand random units, ridge regression from sums: no order of tasks changes the end.",
@@ -404,6 +414,12 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO_CLIP, "method": "gnsp", "settings": _GNSP},
             tags=("demo",),
             seconds=113,
+        ),
+        Preset(
+            "keeplora-micro",
+            "KeepLoRA on six domains",
+            "Branches start along the gradient, outside what the pre-trained weights and earlier domains use.",
+            {**_MICRO_CLIP, "method": "keeplora", "settings": {"rate": 3e-3, "rank": 4, "weights_image": 0.5}},
         ),
         Preset(
             "gnsp-kd-micro",

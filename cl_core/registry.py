@@ -128,6 +128,12 @@ METHODS = {
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
+    "ness": Entry(
+        "cl_core.methods.ness:NESS",
+        "keys and values change in the span of input directions whose singular values are tiny (NESS)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
     "ranpac": Entry(
         "cl_core.methods.ranpac:RanPAC",
         "ridge regression on random features of a frozen model, from sums that no order of tasks changes (RanPAC)",
@@ -169,6 +175,12 @@ METHODS = {
         "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
         "clip",
         holds="cl_core.estimate:null_space_branches",
+    ),
+    "keeplora": Entry(
+        "cl_core.methods.keeplora:KeepLoRA",
+        "low-rank branches along the gradient, outside what pre-trained weights and past features use (KeepLoRA)",
+        "clip",
+        holds="cl_core.estimate:residual_branches",
     ),
     "clip_nsp2": Entry(
         "cl_core.methods.clip_nsp2:ClipNSP2",

@@ -48,6 +48,8 @@ CLIP_VARIANTS = [
     ("lora_sequential", {"rate": 1e-2, "rank": 4}),
     ("gnsp", {"rate": 1e-3, "project": "update", "first_task": "projected layers"}),
     ("gnsp", {"rate": 1e-3, "project": "none", "distillation": 0.0}),
+    ("keeplora", {"rate": 1e-2, "rank": 4, "weights_image": 0.5, "features": 0.8}),
+    ("keeplora", {"rate": 1e-2, "rank": 4, "side": "output", "towers": "image"}),
     ("clip_nsp2", {"rate": 1e-2, "rule": "energy", "scale": "plain", "prompt_blocks": 1}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "rho": 0.7}),
     ("nusa_cl", {"rate": 1e-2, "r_max": 6, "directions": "random"}),
@@ -66,12 +68,13 @@ VARIANTS += [
 VARIANTS += [
     ("gpm", {"rate": 0.05, "optimiser": "adam", "energy": 0.7, "shares": "moment"}),
     ("sgp", {"rate": 0.05, "momentum": 0.9, "energy": 0.7, "alpha": 3.0}),
+    ("ness", {"rate": 0.05, "epsilon": 0.02, "optimiser": "adam"}),
     ("ranpac", {"units": 0, "first_session": "none"}),
     ("ranpac", {"units": 40, "penalty": 2.0, "tuning_epochs": 1}),
     ("fecam", {"covariance": "shared", "alpha_off_diagonal": 1.0, "correlation": False}),
     ("slca", {"rate": 1e-3, "drift": "norms", "reverse": 0.5, "covariance": "diagonal", "optimiser": "adam"}),
 ]
-MERGE = {"split_lora"}  # branches are merged into the weights at a task's end, and new ones begin
+MERGE = {"split_lora", "ness"}  # branches are merged into the weights at a task's end, and new ones begin
 # Heads of earlier tasks go on being trained, or are balanced anew.
 REWRITE_HEADS = {"replay", "star_prompt", "ranpac", "slca"}
 # What a method does outside its steps, made short; the rest of its settings stay its own.
