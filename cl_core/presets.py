@@ -304,6 +304,24 @@ PRESETS: dict[str, Preset] = {
             {**_MICRO, "method": "sgp", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
         ),
         Preset(
+            "nsp2pp-micro",
+            "NSP²++ on handwritten digits",
+            "NSP² whose steps are let go where a channel matters to no earlier digit, and heads refined on Gaussians.",
+            {
+                **_MICRO,
+                "method": "nsp2pp",
+                "settings": {
+                    **_PROMPTS,
+                    "scale": "plain",
+                    "strict": 0.5,
+                    "relax": 0.25,
+                    "important": 0.05,
+                    "refine_epochs": 20,
+                    "refine_rate": 0.01,
+                },
+            },
+        ),
+        Preset(
             "ness-micro",
             "NESS on handwritten digits",
             "Keys and values are written to where the digits so far put next to nothing.",

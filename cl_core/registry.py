@@ -128,6 +128,12 @@ METHODS = {
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
+    "nsp2pp": Entry(
+        "cl_core.methods.nsp2pp:NSP2pp",
+        "NSP² let go where a channel matters to no old task, and heads refined on Gaussians (VPT-NSP²++)",
+        "vit",
+        holds="cl_core.estimate:projected_prompts",
+    ),
     "ness": Entry(
         "cl_core.methods.ness:NESS",
         "keys and values change in the span of input directions whose singular values are tiny (NESS)",

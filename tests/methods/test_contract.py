@@ -68,6 +68,8 @@ VARIANTS += [
 VARIANTS += [
     ("gpm", {"rate": 0.05, "optimiser": "adam", "energy": 0.7, "shares": "moment"}),
     ("sgp", {"rate": 0.05, "momentum": 0.9, "energy": 0.7, "alpha": 3.0}),
+    ("nsp2pp", {**EAGER, "important": 0.1, "strict": 0.8, "relax": 0.3, "refine_epochs": 0}),
+    ("nsp2pp", {**EAGER, "prompt_length": 1, "rule": "energy", "importance": "cross-entropy", "scale": "plain"}),
     ("ness", {"rate": 0.05, "epsilon": 0.02, "optimiser": "adam"}),
     ("ranpac", {"units": 0, "first_session": "none"}),
     ("ranpac", {"units": 40, "penalty": 2.0, "tuning_epochs": 1}),
@@ -76,7 +78,7 @@ VARIANTS += [
 ]
 MERGE = {"split_lora", "ness"}  # branches are merged into the weights at a task's end, and new ones begin
 # Heads of earlier tasks go on being trained, or are balanced anew.
-REWRITE_HEADS = {"replay", "star_prompt", "ranpac", "slca"}
+REWRITE_HEADS = {"replay", "star_prompt", "ranpac", "slca", "nsp2pp"}
 # What a method does outside its steps, made short; the rest of its settings stay its own.
 SHORTENED = {
     "star_prompt": {
@@ -85,6 +87,7 @@ SHORTENED = {
     },
     "ranpac": {"units": 60, "tuning_epochs": 2},
     "slca": {"draws": 16, "align_epochs": 2},
+    "nsp2pp": {"draws": 16, "refine_epochs": 2},
 }  # fmt: skip
 SHORT = [*((name, {}) for name in METHODS), VARIANTS[0], VARIANTS[3]]
 CASES = [*((name, {}) for name in METHODS), *VARIANTS]

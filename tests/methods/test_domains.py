@@ -17,6 +17,7 @@ STREAMS = ["synthetic-domains", "micro-mtil"]
 SHORT = {  # what a method does outside its steps
     "ranpac": {"units": 60, "tuning_epochs": 1},
     "slca": {"draws": 8, "align_epochs": 1},
+    "nsp2pp": {"draws": 8, "refine_epochs": 1},
 }
 
 

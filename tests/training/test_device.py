@@ -35,6 +35,7 @@ SHORT = {
     "mg_clip": {"epoch_rule": "fixed"},
     "ranpac": {"units": 60, "tuning_epochs": 1},
     "slca": {"draws": 8, "align_epochs": 1},
+    "nsp2pp": {"draws": 8, "refine_epochs": 1},
 }  # fmt: skip
 
 
