@@ -170,6 +170,12 @@ METHODS = {
         "clip",
         holds="cl_core.estimate:whole_clip",
     ),
+    "clip_refine": Entry(
+        "cl_core.methods.clip_refine:ClipRefine",
+        "the gap between images and texts is narrowed first, then all of CLIP fine-tuned (CLIP-Refine, finetune)",
+        "clip",
+        holds="cl_core.estimate:whole_refined_clip",
+    ),
     "lora_sequential": Entry(
         "cl_core.methods.lora_sequential:LoraSequential",
         "low-rank branches on CLIP's attention, merged after each task, nothing protected",

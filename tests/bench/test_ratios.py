@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 STREAMS = {"vit": "synthetic", "clip": "synthetic-domains"}
 SHORT = {
     "star_prompt": ["companion=random-clip", "draws=8", "key_epochs=1", "key_replay_epochs=1", "replay_epochs=1"],
+    "clip_refine": ["refine_pairs=40", "refine_batch=20"],
     "nsp2pp": ["draws=8", "refine_epochs=1"],
     "slca": ["draws=8", "align_epochs=1"],
 }

@@ -36,6 +36,7 @@ SHORT = {
     "ranpac": {"units": 60, "tuning_epochs": 1},
     "slca": {"draws": 8, "align_epochs": 1},
     "nsp2pp": {"draws": 8, "refine_epochs": 1},
+    "clip_refine": {"refine_pairs": 40, "refine_batch": 20},
 }  # fmt: skip
 
 
