@@ -167,9 +167,9 @@ class ImagesStored(Event):
     """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
     becomes of them. Said once a task, before training."""
 
-    images: np.ndarray  # [n, s, s, 3] uint8, at most 32 pixels a side
-    rows: np.ndarray  # [n] int32 places among the task's test images, from 0
-    labels: np.ndarray  # [n] int16 class ids in order of arrival
+    images: Array4D  # [n, s, s, 3] uint8, at most 32 pixels a side
+    rows: Vector  # [n] int32 places among the task's test images, from 0
+    labels: Vector  # [n] int16 class ids in order of arrival
     total: int  # test images that the task has
 
 
@@ -183,8 +183,8 @@ class ImagesClassified(Event):
 
     evaluated: int  # task whose images these are, in the order of its `ImagesStored`
     readouts: list[str]  # [r]
-    predicted: np.ndarray  # [r, n] int16 class ids in order of arrival
-    margins: np.ndarray  # [r, n] float16: score of the true class minus the best other that competes
+    predicted: Matrix  # [r, n] int16 class ids in order of arrival
+    margins: Matrix  # [r, n] float16: score of the true class minus the best other that competes
 
 
 @dataclass(frozen=True)
