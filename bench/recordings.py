@@ -2,6 +2,9 @@
 assets/playground, frontiers of gradient projection memory.
 
 python -m bench.recordings [--runs runs/recordings] [--only playground]
+
+Two recordings on *camouflage*, in two tasks of five shapes, show adapting that pays and is lost: frozen features beside
+SplitLoRA, which changes keys and values.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ SEEDS = (0, 1, 2)
 SIMILAR = (0.0, 0.5, 0.8)  # similarity of the recorded streams' tasks
 # Runs of one seed: the best threshold of the frontier, and nothing protected.
 KEPT = {"gpm-permuted-digits": PlaygroundConfig(energy=0.92), "none-permuted-digits": PlaygroundConfig(rule="none")}
+MORE = {
+    f"{method}-camouflage": {"preset": f"{method}-camouflage", "stream_settings": {"tasks": 2}}
+    for method in ("split-lora", "frozen")
+}
+CONTROL = {"diagnostics": {"readout_control": "every"}}  # recomputed statistics and refitted heads after every task
 
 
 def frontiers() -> None:
@@ -57,16 +65,17 @@ def main() -> None:
     playground_runs(arguments.runs)
     if arguments.only:
         return
-    for preset in PRESETS.values():
-        if "demo" in preset.tags:
-            name = f"{preset.config['method']}-{preset.config['stream']}".replace("_", "-")
-            finished(
-                resolve({"preset": preset.name, "diagnostics": {"readout_control": "every"}}), name, arguments.runs
-            )
-            target = assets_folder() / "recordings" / name
-            shutil.rmtree(target, ignore_errors=True)
-            made = record(RunFolder(arguments.runs / name), target)
-            print(f"{target}: {made.size() / 1e6:.2f} MB")
+    demos = {
+        f"{preset.config['method']}-{preset.config['stream']}".replace("_", "-"): {"preset": preset.name}
+        for preset in PRESETS.values()
+        if "demo" in preset.tags
+    }
+    for name, record_of in (demos | MORE).items():
+        finished(resolve({**record_of, **CONTROL}), name, arguments.runs)
+        target = assets_folder() / "recordings" / name
+        shutil.rmtree(target, ignore_errors=True)
+        made = record(RunFolder(arguments.runs / name), target)
+        print(f"{target}: {made.size() / 1e6:.2f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,24 @@ def import_results(path: Path, options: Sequence[str]) -> dict[str, Any]:
     """What `plastiscope import` reads there, with these options (`--dry-run` among them: nothing is written). Raises
     StoreError."""
     return _told(["import", "--json", *options, "--", str(path)], path.name)
+
+
+def or_refusal(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or {"refused": sentence}: what is kept for a while, so that a refusal is asked for once as well. An
+    answer that does not come in time is not kept. Raises SlowAnswer."""
+    try:
+        return ask()
+    except SlowAnswer:
+        raise
+    except StoreError as error:
+        return {"refused": str(error)}
+
+
+def settled(told: dict[str, Any]) -> dict[str, Any]:
+    """The answer that was kept. Raises StoreError where it is a refusal."""
+    if "refused" in told:
+        raise StoreError(told["refused"])
+    return told
 
 
 def _toml(value: Any) -> str:

@@ -34,6 +34,7 @@ from cl_core.store.reader import DamagedEvent
 
 Kind = TypeVar("Kind", bound=Event)
 
+NOT_RECORDED = "not recorded"  # what an import says where a file names no data
 MOST_DAMAGED = 200  # rows passed over before a file is given up
 MOST_LOGS = 64  # runs whose events stay in memory
 
@@ -119,6 +120,8 @@ class Log(abc.ABC):
             config.stream,
         ):
             return named.title
+        if config.stream == NOT_RECORDED:  # imported, and the file names no data
+            return config.method
         return f"{config.method} on {stream_title(config.stream)}"
 
     def latest(self, kind: type[Kind]) -> Kind | None:

@@ -8,29 +8,38 @@ from dashboard.changes import viewing
 from dashboard.widgets.import_results import import_section
 from dashboard.widgets.own_pictures import own_pictures
 
+PICTURES, RESULTS, LOOP = PARTS = ("Pictures", "Results of another program", "Your own training loop")
+
 
 def show() -> None:
     st.markdown("## Your own pictures or run")
     if viewing():
         st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
         return
-    pictures, results, loop = st.tabs(["Pictures", "Results of another program", "Your own training loop"])
-    with pictures:
-        own_pictures()
-    with results:
+    part = st.segmented_control(
+        "What do you bring?", PARTS, default=PICTURES, key="own-part", required=True, label_visibility="collapsed"
+    )
+    if part == RESULTS:
         import_section()
-    with loop:
-        st.markdown(
-            "### Your own training loop\n\nThree lines record any PyTorch loop as a run that every page opens; "
-            "`docs/own-loop.md` has the rest, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
-        )
-        st.code(
-            "from cl_core.recorder import Recorder\n\n"
-            'recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"])\n'
-            "recorder.step(loss=loss)                          # after optimizer.step()\n"
-            'recorder.end_task(0, evaluate={"cats": loader})   # or accuracies={"cats": 93.1}\n',
-            language="python",
-        )
+    elif part == LOOP:
+        own_loop()
+    else:
+        own_pictures()
+
+
+def own_loop() -> None:
+    """How a training loop is recorded."""
+    st.markdown(
+        "### Your own training loop\n\nThree lines record any PyTorch loop as a run that every page opens; "
+        "`docs/own-loop.md` has the rest, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
+    )
+    st.code(
+        "from cl_core.recorder import Recorder\n\n"
+        'recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"])\n'
+        "recorder.step(loss=loss)                          # after optimizer.step()\n"
+        'recorder.end_task(0, evaluate={"cats": loader})   # or accuracies={"cats": 93.1}\n',
+        language="python",
+    )
 
 
 show()

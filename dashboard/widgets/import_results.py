@@ -14,7 +14,8 @@ import streamlit as st
 
 from cl_core.store import StoreError
 from dashboard.figures.matrix_table import matrix_table
-from dashboard.inspect_inputs import import_results
+from dashboard.folder_state import folder_state
+from dashboard.inspect_inputs import import_results, or_refusal, settled
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import percent, points
 from dashboard.view_state import code, go_to, literal, sentence, show_run
@@ -47,7 +48,7 @@ def import_section() -> None:
     options = _options()
     try:
         with st.spinner(f"Reading {path.name}…"):
-            told = import_results(path, [*options, "--dry-run"])
+            told = settled(_read(str(path), tuple(options), _state(path)))
     except StoreError as error:
         st.error(sentence(in_page_words(str(error))), icon=":material/quiz:")
         return
@@ -67,6 +68,19 @@ def import_section() -> None:
         st.error(sentence(in_page_words(trouble)))
     elif pressed:
         go_to("pages/start.py")
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _read(path: str, options: tuple[str, ...], state: tuple[int, int]) -> dict[str, Any]:
+    return or_refusal(lambda: import_results(Path(path), [*options, "--dry-run"]))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of a file, or what a folder's content was last changed."""
+    if path.is_dir():
+        return folder_state(path)
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns
 
 
 def _take(path: Path, options: list[str]) -> None:

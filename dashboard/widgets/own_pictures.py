@@ -17,7 +17,7 @@ from cl_core.hf_cache import models_at_hand
 from cl_core.registry import BACKBONES, METHODS
 from cl_core.store import StoreError
 from dashboard.folder_state import folder_state
-from dashboard.inspect_inputs import samples_of
+from dashboard.inspect_inputs import or_refusal, samples_of, settled
 from dashboard.runs import runs_folder
 from dashboard.uploads import unpack_images
 from dashboard.view_state import code, go_to, sentence
@@ -26,6 +26,8 @@ from dashboard.widgets.starting import can_train, say_trouble, start_run
 
 LARGEST = 2000  # MB of a ZIP
 OFFERED = 40  # folders at a time
+MOST_TASKS = 1000
+CLASS, POOLED, TASK = KINDS = ("a class", "a class, with all that lies below it", "a task of its own")
 FRESH = 60.0  # seconds after which a folder is looked at again, whatever its state
 
 
@@ -38,31 +40,37 @@ def own_pictures() -> None:
     path = _folder()
     if path is None:
         return
+    kind = st.radio("Each folder there is", KINDS, key="own-kind", horizontal=True, help="What its name stands for")
     columns = st.columns(4)
     vit = [name for name, entry in METHODS.items() if entry.needs in ("", "vit")]
     method = columns[0].selectbox("Method", vit, index=vit.index("nsp2"), key="own-method")
     backbones = [name for name, entry in BACKBONES.items() if entry.needs == "vit"]
     backbones += [model.name for model in models_at_hand() if model.name.startswith("timm:")]
     backbone = columns[1].selectbox("Backbone", backbones, key="own-backbone")
-    tasks = int(columns[2].number_input("Tasks", 1, 1000, 2, key="own-tasks", help="Classes are dealt equally to them"))
+    tasks = columns[2].number_input(
+        "Tasks", 1, 1000, 2, key="own-tasks", disabled=kind == TASK, help="Classes are dealt equally to them"
+    )
     epochs = int(columns[3].number_input("Epochs", 1, 1000, 2, key="own-epochs", help="Passes over each task's images"))
-    settings = StreamConfig(tasks=tasks, remainder="last task")
-    stream = f"folder:{path}"
+    stream, settings = f"folder:{path}", {"tasks": int(tasks), "remainder": "last task"}
+    if kind == POOLED:
+        settings["subfolders"] = "pool"
+    if kind == TASK:
+        stream, settings = "folder:" + ",".join(str(path / name) for name in completions(path, most=MOST_TASKS)), {}
     told = None
     try:
         with st.spinner(f"Looking at {path}…"):
-            told = _look(stream, settings, folder_state(path))
+            told = settled(_look(stream, StreamConfig(**settings), folder_state(path)))
     except StoreError as error:
         st.error(sentence(str(error)), icon=":material/broken_image:")
     if told is not None:
-        data_notes(told.get("notes", []))
         task_rows(told)
+        data_notes(told.get("notes", []))
         skipped_files(len(told["skipped"]), told["skipped"])
     record = {
         "method": method,
         "backbone": backbone,
         "stream": stream,
-        "stream_settings": {"tasks": tasks, "remainder": "last task"},
+        "stream_settings": settings,
         "training": {"epochs": epochs},
     }
     pressed = st.button(
@@ -128,7 +136,7 @@ def _enter(parent: str) -> None:
         st.session_state["own-inner"] = None
 
 
-def completions(path: Path) -> list[str]:
+def completions(path: Path, most: int = OFFERED) -> list[str]:
     """Folders in `path`; where it is none, folders beside it whose names begin like its last part."""
     parent, begin = (path, "") if path.is_dir() else (path.parent, path.name.lower())
     found: list[str] = []
@@ -137,13 +145,13 @@ def completions(path: Path) -> list[str]:
             for entry in entries:
                 if not entry.name.startswith((".", "__")) and entry.name.lower().startswith(begin) and entry.is_dir():
                     found.append(entry.name)
-                if len(found) > 50 * OFFERED:
+                if len(found) > 50 * most:
                     break
     except OSError:
         return []
-    return sorted(found)[:OFFERED]
+    return sorted(found)[:most]
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
 def _look(stream: str, settings: StreamConfig, state: tuple[int, int]) -> dict[str, Any]:
-    return samples_of(stream, settings, TrainingConfig(), RunConfig("nsp2").seed or 0)
+    return or_refusal(lambda: samples_of(stream, settings, TrainingConfig(), RunConfig("nsp2").seed or 0))

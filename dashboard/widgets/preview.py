@@ -11,7 +11,7 @@ from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 from cl_core.estimate import in_words
 from cl_core.store import StoreError
 from dashboard.folder_state import stream_state
-from dashboard.inspect_inputs import AUGMENTATION, SlowAnswer, about_backbone, samples_of
+from dashboard.inspect_inputs import AUGMENTATION, SlowAnswer, about_backbone, or_refusal, samples_of, settled
 from dashboard.theme import megabytes, task_label
 from dashboard.view_state import literal, sentence
 
@@ -34,7 +34,8 @@ def preview(config: RunConfig) -> bool:
     try:
         with st.spinner(f"Looking at {config.stream}…"):
             shown = TrainingConfig(**{key: getattr(config.training, key) for key in AUGMENTATION})
-            told = _samples(config.stream, config.stream_settings, shown, config.seed, stream_state(config.stream))
+            state = stream_state(config.stream)
+            told = settled(_samples(config.stream, config.stream_settings, shown, config.seed, state))
         texts = max((len(task["classes"]) for task in told["tasks"]), default=None)
     except StoreError as error:
         failed = sentence(str(error))
@@ -43,7 +44,7 @@ def preview(config: RunConfig) -> bool:
         with st.spinner(f"Looking at {config.backbone}…"):
             sized = TrainingConfig(batch_size=config.training.batch_size)
             asked = RunConfig(config.method, config.backbone, settings=config.settings, training=sized)
-            backbone_lines(_backbone(asked, texts))
+            backbone_lines(settled(_backbone(asked, texts)))
     except StoreError as error:
         st.warning(sentence(str(error)), icon=":material/inventory_2:")
         fine &= isinstance(error, SlowAnswer)
@@ -92,10 +93,12 @@ def task_rows(told: dict[str, Any]) -> None:
 
 def data_notes(notes: list[str]) -> None:
     """What was understood of a folder and could surprise, a sentence each."""
-    for note in notes[:NAMED]:
-        st.info(sentence(note), icon=":material/info:")
+    if not notes:
+        return
+    shown = [sentence(note) for note in notes[:NAMED]]
     if len(notes) > NAMED:
-        st.caption(f"And {len(notes) - NAMED} more notes.")
+        shown.append(f"And {len(notes) - NAMED} more.")
+    st.info(shown[0] if len(shown) == 1 else "\n".join(f"- {line}" for line in shown), icon=":material/info:")
 
 
 def skipped_files(count: int, files: list[str]) -> None:
@@ -113,11 +116,11 @@ def skipped_files(count: int, files: list[str]) -> None:
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
 def _backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
-    return about_backbone(config, texts)
+    return or_refusal(lambda: about_backbone(config, texts))
 
 
 @st.cache_data(show_spinner=False, ttl=FRESH, max_entries=20)
 def _samples(
     name: str, settings: StreamConfig, training: TrainingConfig, seed: int, state: tuple[tuple[int, int], ...]
 ) -> dict[str, Any]:
-    return samples_of(name, settings, training, seed)
+    return or_refusal(lambda: samples_of(name, settings, training, seed))

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from cl_core.config import RunConfig
-from cl_core.store import StoreError
+from cl_core.store import RunFolder, StoreError
 from dashboard import uploads
 from dashboard.folder_state import folder_state, stream_state
-from dashboard.run_log import stream_title
+from dashboard.run_log import log_of, stream_title
 from dashboard.uploads import unpack_images
 from dashboard.widgets import import_results, own_pictures, starting
 from dashboard.widgets.import_results import in_page_words
@@ -166,10 +166,23 @@ def test_what_was_looked_at_is_what_is_started(monkeypatch, open_page, pets):
 
 
 def test_what_is_refused_cannot_be_started(monkeypatch, open_page, pets):
-    looked(monkeypatch, StoreError("class void holds no pictures"))
+    asked = looked(monkeypatch, StoreError("class void holds no pictures"))
     app = open_page("own")
     app.text_input(key="own-path").set_value(str(pets)).run()
     assert "class void holds no pictures" in words(app).lower() and app.button(key="own-start").disabled
+    app.number_input(key="own-epochs").set_value(3).run()
+    assert len(asked) == 1, "a refusal is kept as well"
+
+
+def test_folders_may_be_tasks_or_pooled(monkeypatch, open_page, pets):
+    asked = looked(monkeypatch, {"tasks": [], "notes": [], "skipped": []})
+    app = open_page("own")
+    app.text_input(key="own-path").set_value(str(pets)).run()
+    app.radio(key="own-kind").set_value(own_pictures.TASK).run()
+    assert asked[-1][0] == f"folder:{pets / 'cat'},{pets / 'dog'}"
+    assert asked[-1][1].remainder == "refuse", "domains are not dealt"
+    app.radio(key="own-kind").set_value(own_pictures.POOLED).run()
+    assert asked[-1][0] == f"folder:{pets}" and asked[-1][1].subfolders == "pool"
 
 
 def test_folders_are_entered_by_pills(monkeypatch, open_page, pets):
@@ -198,7 +211,9 @@ def test_results_are_shown_before_they_are_written(monkeypatch, open_page, tmp_p
 
     monkeypatch.setattr(import_results, "import_results", answer)
     (tmp_path / "results.csv").write_text("90,\n70,80\n")
+    import_results._read.clear()
     app = open_page("own")
+    app.button_group(key="own-part").select("Results of another program").run()
     app.text_input(key="import-path").set_value(str(tmp_path / "results.csv")).run()
     assert "say it with Scenario" in words(app), "options are called as the fields are"
     assert not any(button.key == "import-take" for button in app.button)
@@ -221,6 +236,7 @@ def test_a_table_is_read_and_written_by_a_process_of_its_own(tmp_path):
     assert made["run"] == "mine"
     config = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     assert RunConfig.from_dict(config).trained_elsewhere
+    assert log_of(RunFolder(tmp_path / "runs" / "mine")).snapshot().title == "a table", "and not: on not recorded"
     with pytest.raises(StoreError, match="does not exist"):
         ask(tmp_path / "gone.csv", options)
 
