@@ -233,7 +233,7 @@ class DiagnosticsConfig:
         "spaced ones (0: none)",
     )
     within: float = setting(
-        0.01,
+        0.002,
         low=0.0,
         high=1.0,
         help="share of training's computation that looks at old tasks within a new one may cost, at a cadence that "

@@ -17,6 +17,8 @@ def test_arrows_move_the_cell_and_a_click_traces_an_image(server, page):
     heading = lambda text: page.get_by_role("heading", name=text).wait_for()
     heading("T1 after training on T3")
     page.get_by_text(re.compile(r"T1 fell \d+ of \d+ points")).wait_for()
+    page.get_by_role("button", name="Task after").wait_for()
+    page.get_by_text("In numbers").wait_for()  # the page's last part: keys are heard
     page.keyboard.press("ArrowRight")
     heading("T2 after training on T3")
     page.keyboard.press("ArrowUp")

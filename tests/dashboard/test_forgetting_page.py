@@ -11,7 +11,7 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from cl_core.events import Clock, SpectrumMeasured
 from dashboard.figures.diagnosis import probe_place
-from tests import recorded_runs
+from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import figures, words
 from tests.recording import append
 
@@ -88,3 +88,13 @@ def test_what_deserves_a_look_is_said_with_number_threshold_figure_and_remedy(ru
         said = words(open_page(page, run="tight"))
         assert "Room nearly gone" in said and "Layer 2 has 1 of 16 directions left" in said
         assert "Measured 0.0625; threshold 0.1; figure *Free directions over tasks*" in said and "Protect less" in said
+
+
+def test_where_images_name_their_task_the_walk_begins_before_training(runs_folder, open_page):
+    recorded_clip_runs.finished(runs_folder)
+    app = open_page("forgetting", run="clip")
+    assert figures(app)["Accuracy matrix"]["layout"]["yaxis"]["ticktext"][0] == "zero-shot"
+    assert "Not measured" in words(app) or "was not stored in this run" in words(app)
+    assert "had not been learned yet" in words(open_page("forgetting", run="clip", **{"from": "zero-shot", "to": "T2"}))
+    begun = recorded_clip_runs.begun(runs_folder)
+    assert "before training" in words(open_page("forgetting", run=begun.name))
