@@ -226,10 +226,21 @@ def whole_clip(sizes: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Ho
     ]
 
 
+def whole_refined_clip(sizes: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Holding]:
+    """Both towers again, trained as they are; the preparation comes before the steps."""
+    return whole_clip(sizes, {"towers": "both"})
+
+
 def merged_branches(sizes: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Holding]:
     """Attention weights of both towers again; low-rank branches beside them, trained and merged after each task."""
     low = sum(2 * width * rank for width, rank in _attention_maps(sizes, settings["rank"]))
     return [Holding(copied=_attention(sizes), kept=low, trained=low, **_branched(sizes, settings, settings["rank"]))]
+
+
+def residual_branches(sizes: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Holding]:
+    """The same without dropout; stored directions of every map's inputs in float64, taken as all of them."""
+    (held,) = merged_branches(sizes, {**settings, "dropout": 0.0})
+    return [_with(held, kept=2 * _attention(sizes))]
 
 
 def null_space_branches(sizes: Mapping[str, Any], settings: Mapping[str, Any]) -> list[Holding]:

@@ -444,7 +444,7 @@ class SelectionMeasured(Event):
 class StageEnded(Event):
     """A stage of training that a method runs outside the engine's steps, before or after them."""
 
-    stage: str  # "class keys", "replay into the keys", "replay into the head"
+    stage: str  # "class keys", "replay into the head", "first session", "classifier alignment", "refinement", …
     losses: dict[str, list[float]]  # named part → mean over the steps of each epoch, nats or as the method defines
     seconds: float  # wall time of the stage
 

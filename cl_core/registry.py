@@ -116,6 +116,48 @@ METHODS = {
         "vit",
         holds="cl_core.estimate:class_vectors",
     ),
+    "gpm": Entry(
+        "cl_core.methods.gpm:GPM",
+        "keys and values change only along directions that past inputs do not use (GPM on attention weights)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
+    "sgp": Entry(
+        "cl_core.methods.sgp:SGP",
+        "the same directions as gpm, each held back as far as past inputs used it (SGP on attention weights)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
+    "nsp2pp": Entry(
+        "cl_core.methods.nsp2pp:NSP2pp",
+        "NSP² let go where a channel matters to no old task, and heads refined on Gaussians (VPT-NSP²++)",
+        "vit",
+        holds="cl_core.estimate:projected_prompts",
+    ),
+    "ness": Entry(
+        "cl_core.methods.ness:NESS",
+        "keys and values change in the span of input directions whose singular values are tiny (NESS)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
+    "ranpac": Entry(
+        "cl_core.methods.ranpac:RanPAC",
+        "ridge regression on random features of a frozen model, from sums that no order of tasks changes (RanPAC)",
+        "vit",
+        holds="cl_core.estimate:nothing",
+    ),
+    "fecam": Entry(
+        "cl_core.methods.fecam:FeCAM",
+        "a frozen model and a Mahalanobis distance per class; nothing is trained (FeCAM)",
+        "vit",
+        holds="cl_core.estimate:nothing",
+    ),
+    "slca": Entry(
+        "cl_core.methods.slca:SLCA",
+        "keys and values learn slowly, heads fast, and the heads are aligned on Gaussians of the features (SLCA)",
+        "vit",
+        holds="cl_core.estimate:key_value_changes",
+    ),
     "zero_shot": Entry(
         "cl_core.methods.zero_shot:ZeroShot",
         "CLIP as pre-trained, nothing learned: the lower reference",
@@ -128,6 +170,12 @@ METHODS = {
         "clip",
         holds="cl_core.estimate:whole_clip",
     ),
+    "clip_refine": Entry(
+        "cl_core.methods.clip_refine:ClipRefine",
+        "the gap between images and texts is narrowed first, then all of CLIP fine-tuned (CLIP-Refine, finetune)",
+        "clip",
+        holds="cl_core.estimate:whole_refined_clip",
+    ),
     "lora_sequential": Entry(
         "cl_core.methods.lora_sequential:LoraSequential",
         "low-rank branches on CLIP's attention, merged after each task, nothing protected",
@@ -139,6 +187,12 @@ METHODS = {
         "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
         "clip",
         holds="cl_core.estimate:null_space_branches",
+    ),
+    "keeplora": Entry(
+        "cl_core.methods.keeplora:KeepLoRA",
+        "low-rank branches along the gradient, outside what pre-trained weights and past features use (KeepLoRA)",
+        "clip",
+        holds="cl_core.estimate:residual_branches",
     ),
     "clip_nsp2": Entry(
         "cl_core.methods.clip_nsp2:ClipNSP2",

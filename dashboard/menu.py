@@ -48,7 +48,7 @@ PAGES = (
     Entry("playground", "Playground", "toys"),
     Entry("run", "Run", "monitoring"),
     Entry("learn", "Learn", "school"),
-    Entry("forgetting", "Accuracy and forgetting", "grid_on", LOOK_AT, (AccuracyMeasured,)),
+    Entry("forgetting", "Accuracy and forgetting", "grid_on", LOOK_AT, (AccuracyMeasured,), ("layer",)),
     Entry(
         "spectra",
         "Spectra",

@@ -49,6 +49,11 @@ MORE: tuple[_Column, ...] = (
 )
 
 
+def so_far(name: str) -> str:
+    """A measure's name while the run goes on: what is final is not final yet."""
+    return f"{name.removeprefix('Final ').capitalize()} so far"
+
+
 def numbers_of(matrix: np.ndarray) -> list[Number]:
     """Name, value and meaning of the numbers for `matrix` ([rows, T] percent, NaN = not measured).
 

@@ -34,7 +34,8 @@ def test_every_preset_can_be_run_with_another_backbone_and_stream(name, tmp_path
     companion = {"companion": "random-clip"} if "companion" in own else {}
     elsewhere = {"backbone": "random-vit", "stream": "synthetic", "stream_settings": {"tasks": 5}}
     trainer = build(resolve({"preset": name, **elsewhere, "settings": companion, "device": "cpu"}))
-    assert trainer.total_steps > 0
+    steps = trainer.total_steps
+    assert steps > 0 or not trainer.method.groups(), "only who trains nothing by steps has none"
 
 
 @pytest.mark.parametrize("table", TABLES)

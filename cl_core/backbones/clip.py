@@ -225,9 +225,14 @@ class ClipBackbone(MixedPrecision):
 
     @autocast_method
     def encode_text(
-        self, tokens: Tensor, *, adaptation: Adaptation = AS_IT_IS, replaced: Mapping[int, Tensor] | None = None
+        self,
+        tokens: Tensor,
+        *,
+        adaptation: Adaptation = AS_IT_IS,
+        replaced: Mapping[int, Tensor] | None = None,
+        unit: bool = True,
     ) -> Tensor:
-        """Text embeddings of token ids [n, T], unit rows: [n, e].
+        """Text embeddings of token ids [n, T]: [n, e], rows of length 1 unless `unit` is False.
 
         `replaced`: position → embeddings [n, m] that take the place of the token there (learned words).
 
@@ -243,7 +248,8 @@ class ClipBackbone(MixedPrecision):
             x, _ = self.block(layer, x, adaptation, tower="text")
         last = x[torch.arange(len(x), device=x.device), ends]
         last = self._norm(last, "ln_final", self.clip.ln_final, adaptation)
-        return F.normalize(last @ self.parameter("text_projection", adaptation), dim=-1)
+        joint = last @ self.parameter("text_projection", adaptation)
+        return F.normalize(joint, dim=-1) if unit else joint
 
     # ------------------------------------------------------------ parameters by name
 

@@ -12,6 +12,7 @@ from cl_core.linalg.conceptors import (
     fitted_aperture,
     significant,
 )
+from cl_core.linalg.directions import first_directions, held_back, scaled_importance
 from cl_core.linalg.moments import (
     gram,
     gram_per_head,
@@ -73,9 +74,11 @@ __all__ = [
     "elbow_nullity",
     "energy_nullity",
     "energy_rank",
+    "first_directions",
     "fitted_aperture",
     "gram",
     "gram_per_head",
+    "held_back",
     "isotropic_residual",
     "null_projector",
     "orthonormal_beside",
@@ -86,6 +89,7 @@ __all__ = [
     "pulled_back_moment",
     "random_projector",
     "rms_gain",
+    "scaled_importance",
     "second_moment",
     "shrink_only",
     "significant",

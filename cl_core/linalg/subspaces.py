@@ -105,7 +105,7 @@ def added_directions(moment: Tensor, basis: Tensor, energy: float) -> Tensor:
     matrix, held = symmetric(moment), basis.double()
     rest = matrix - held @ (held.mT @ matrix)
     rest = rest - (rest @ held) @ held.mT
-    values, vectors = eigenbasis(rest)
+    values, vectors = eigenbasis((rest + rest.mT) / 2)  # what is left may be small enough for rounding to skew it
     total = matrix.trace()
     reached = (total - rest.trace()).clamp(min=0) + torch.cat([values.new_zeros(1), values.cumsum(dim=0)])
     short = reached < share(energy, "energy") * total * (1 - _ROUNDING)

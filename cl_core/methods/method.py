@@ -45,6 +45,7 @@ class ParameterGroup:
     rate: float
     decay: float = 0.0
     optimiser: str = "adam"
+    momentum: float = 0.0  # of "sgd"
 
 
 NO_COMPANION = "none"  # value of the setting `companion` with which a method does without a second model
@@ -58,7 +59,11 @@ def new_optimiser(groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
     if len(kinds) != 1:
         raise ValueError(f"parameter groups must share one optimiser, got {sorted(kinds)}")
     options = [{"params": list(g.parameters.values()), "lr": g.rate, "weight_decay": g.decay} for g in groups]
-    return OPTIMISERS[kinds.pop()](options)
+    kind = kinds.pop()
+    if kind == "sgd":
+        for option, group in zip(options, groups, strict=True):
+            option["momentum"] = group.momentum
+    return OPTIMISERS[kind](options)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from cl_core.methods.method import Method
 from cl_core.observers.class_features import AddsResiduals, ClassFeatures
 from cl_core.observers.forward_transfer import ForwardProbe
 from cl_core.observers.gap import ModalityGap
+from cl_core.observers.guarded_inputs import GuardedInputs, GuardsInputs
 from cl_core.observers.image_answers import ImageAnswers
 from cl_core.observers.input_spectra import InputSpectra, ProjectsInputs
 from cl_core.observers.key_value_spectra import Conceptors, KeepsConceptors, SplitsInputs, SplitSpectra
@@ -78,6 +79,8 @@ def _spectra(method: Method, backbone: Backbone) -> list[Observer]:
         return [SplitSpectra()]
     if isinstance(method, KeepsConceptors):
         return [Conceptors()]
+    if isinstance(method, GuardsInputs):
+        return [GuardedInputs(method)]
     if isinstance(method, AllocatesSpaces):
         return [Subspaces(method)]
     if isinstance(method, AddsResiduals):

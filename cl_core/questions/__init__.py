@@ -1,6 +1,6 @@
 """The questions that the papers behind the methods raise, each with the runs that decide it. No torch here."""
 
-from cl_core.questions import fwd_prompt, gnsp, nsp2, nusa_cl, star_prompt
+from cl_core.questions import clip_refine, fwd_prompt, gnsp, nsp2, nusa_cl, star_prompt
 from cl_core.questions.question import (
     Answer,
     Courses,
@@ -22,6 +22,7 @@ FAMILIES: dict[str, tuple[Question, ...]] = {
     "STAR-Prompt": star_prompt.QUESTIONS,
     "Fwd-Prompt": fwd_prompt.QUESTIONS,
     "NSP²": nsp2.QUESTIONS,
+    "CLIP-Refine": clip_refine.QUESTIONS,
 }
 
 QUESTIONS: dict[str, Question] = {asked.name: asked for family in FAMILIES.values() for asked in family}

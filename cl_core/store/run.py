@@ -114,7 +114,9 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
     characters."""
     name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
     if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
-        raise StoreError(f"a run's name is a plain folder name, got {printable(name, 80)!r}")
+        raise StoreError(
+            f"a run's name cannot begin with a dot or contain '/' or '\\', got {printable(name, 80)!r}; leave these out"
+        )
     if len(os.fsencode(name)) > MOST_NAME:
         raise StoreError(f"a run's name has at most {MOST_NAME} bytes, got {len(os.fsencode(name))}")
     if not config.trained_elsewhere and (brought := plugins_of(config.method, config.stream, config.backbone)):

@@ -18,6 +18,7 @@ from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
 from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar, run_picker
+from dashboard.widgets.pace import watch_tab
 from dashboard.widgets.shared_controls import hide, scripts, shared_controls, view
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
@@ -36,6 +37,7 @@ st.html("""<style>
   .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
   .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
+  .stApp .st-key-pace-place { position: absolute; height: 0; overflow: hidden; }
 </style>""")
 state = st.session_state
 scripts()
@@ -76,3 +78,4 @@ with one_moment():
     chosen.run()
     if later:
         around()
+watch_tab()

@@ -38,12 +38,12 @@ def forward_transfer(probed: Probed, tasks: Tasks = ()) -> go.Figure:
     values = forward_transfer_over_time(matrix, untrained)
     known = np.flatnonzero(np.isfinite(values))
     figure = blank()
-    for task in known:
+    for task in map(int, known):
         for to_come in range(task + 1, count):
             change = float(matrix[task, to_come] - untrained[to_come])
             figure.add_scatter(
-                x=np.float32([task]),
-                y=np.float32([change]),
+                x=np.array([task], dtype=np.float32),
+                y=np.array([change], dtype=np.float32),
                 mode="markers",
                 showlegend=False,
                 name=task_label(to_come, tasks),
@@ -95,8 +95,8 @@ def transfer_against_overlap(measured: Measured, probed: Probed, tasks: Tasks = 
     for task in sorted({t for t, *_ in pairs}):
         mine = [pair for pair in pairs if pair[0] == task]
         figure.add_scatter(
-            x=np.float32([p[2] for p in mine]),
-            y=np.float32([p[3] for p in mine]),
+            x=np.array([p[2] for p in mine], dtype=np.float32),
+            y=np.array([p[3] for p in mine], dtype=np.float32),
             mode="markers",
             name=f"while learning {task_label(task, tasks)}",
             marker={"size": 10, "color": task_colour(task, count)},

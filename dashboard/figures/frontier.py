@@ -45,7 +45,7 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
     figure.update_yaxes(title_text="learning accuracy (plasticity)", ticksuffix=" %", range=[low, high])
     figure.update_layout(margin={"r": 60, "t": 36})
     unnamed = _name(figure, spots, lines, (left, right), (low, high))
-    seeds = sorted({seed for spot in spots for seed in spot.seeds})
+    seeds = sorted({seed for spot in spots for seed in spot.seeds if seed is not None})
     many = any(len(spot.seeds) > 1 for spot in spots)
     return describe(
         figure,

@@ -101,7 +101,7 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     figure.update_annotations(font_size=13, yshift=10)
     title = "Length and direction of the gap"
     lengths, turned = [e.length for e in events], [e.direction for e in events]
-    own = [
+    own: list[tuple[str, list[float], dict[str, Any]]] = [
         ("gap", lengths, {}),
         ("images", [e.image_mean for e in events], {"dash": "dash", "symbol": "circle"}),
         ("texts", [e.text_mean for e in events], {"dash": "dot", "symbol": DIAMOND}),
@@ -110,7 +110,7 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     ends: list[tuple[float, float, str]] = []
     for name, values, look in own:
         said = "length of the gap" if name == "gap" else f"length of the mean of {name}"
-        more = {} if name == "gap" else {"pale": True, "coloured": False, "width": 1.8}
+        more: dict[str, Any] = {} if name == "gap" else {"pale": True, "coloured": False, "width": 1.8}
         figure.add_trace(moment_line(events, values, tasks, name=name, hover=said, **look, **more), row=1, col=1)
         ends += line_end(events, values, f"<b>{name}</b>" if name == "gap" else name)
     turning = moment_line(events, turned, tasks, name="direction", hover="cosine with the first gap")

@@ -69,8 +69,9 @@ def draw(events: Sequence[Event], part: str, *, tasks: int | None = None) -> go.
     if hasattr(mine[0], "layer") and all(len(value) == 1 for value in known):
         table = np.full((sizes(mine)[0], tasks), np.nan)
         for event, value in zip(mine, values, strict=True):
-            if value is not None and event.layer >= 0 and event.clock.task >= 0:
-                table[event.layer, event.clock.task] = next(iter(value.values()))
+            layer = getattr(event, "layer", -1)
+            if value is not None and layer >= 0 and event.clock.task >= 0:
+                table[layer, event.clock.task] = next(iter(value.values()))
         figure, height = _map(table, name), map_height(len(table))
         figure.update_yaxes(**layer_rows(len(table)))
         figure.update_xaxes(title_text="after training on", side="top", range=[-0.5, tasks - 0.5], **task_ticks(tasks))

@@ -263,7 +263,8 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
 
 def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> go.Figure:
     """Own class found by each layer's selection and by the keys alone, over tasks."""
-    title, by_layer = "Own class found, by the keys alone and by the layers", {}
+    title = "Own class found, by the keys alone and by the layers"
+    by_layer: dict[int, dict[int, float]] = {}
     for event in measured:
         if event.accuracy is not None:
             by_layer.setdefault(event.layer, {})[event.clock.task] = event.accuracy

@@ -225,7 +225,7 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
             customdata=[i + 1 for i in x],
         )
         ends.append((float(x[-1]), float(y[-1]), task_name(j)))
-    x, y = [e.clock.task for e in events], [e.accuracy for e in events]
+    x, y = [e.clock.task for e in events], [e.accuracy for e in events if e.accuracy is not None]
     figure.add_scatter(
         x=x,
         y=np.asarray(y, dtype=np.float32),

@@ -36,7 +36,12 @@ SPACES = {
     "proj": "class token before the image projection, after the last layer",
     "kv": "inputs of the key and value matrices of a layer (after its first LayerNorm)",
     "inputs": "what a layer is fed",
+    "q": "inputs of the query matrix of a layer (after its first LayerNorm)",
+    "k": "inputs of the key matrix of a layer (after its first LayerNorm)",
+    "v": "inputs of the value matrix of a layer (after its first LayerNorm)",
+    "o": "inputs of the output matrix of a layer's attention (its concatenated heads)",
 }
+PARTS = {"q": "queries", "k": "keys", "v": "values", "o": "output of attention"}
 WATCHED = "inputs "  # and their width: modules of a model that `cl_core.recorder` watched
 PROMPT_SPACES = ("affinity", "mixture")
 _SHORT = {
@@ -44,6 +49,7 @@ _SHORT = {
     "c_proj": "inputs of the second MLP matrix",
     "proj": "class token before the image projection",
     "kv": "inputs of keys and values",
+    **{part: f"inputs of {said}" for part, said in PARTS.items()},
 }
 SMOOTHED_FROM = 128  # directions from which the elbow rule smooths a spectrum first (`cl_core.linalg.spectra`)
 _FLOOR = 1e-6  # relative singular values below this are drawn here
@@ -68,6 +74,7 @@ def button(space: str) -> str:
         "c_proj": "second MLP matrix",
         "proj": "image projection",
         "kv": "keys and values",
+        **PARTS,
     }
     return names.get(space, space)
 
@@ -80,7 +87,7 @@ def _moment(space: str) -> str:
         return "$C = \\mathrm{mean}(x\\,x^\\top)$ over the layer's inputs $x$, training images of all tasks so far"
     if space.startswith(WATCHED):
         return "$M = \\sum_t C_t$, $C_t = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ seen in task $t$"
-    if space == "kv":
+    if space == "kv" or space in PARTS:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, all tokens of all tasks so far"
     return (
         "$M$ of the rows $a$ of this space: $\\sum a\\,a^\\top$ of every batch, batches and tasks each brought to the "

@@ -83,7 +83,7 @@ def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
             hovertemplate=f"{label}, direction %{{x:.0f}}: σ/σ₁ = %{{y:.3g}}<extra></extra>",
         )
         figure.add_scatter(
-            x=np.float32([event.rank]),
+            x=np.array([event.rank], dtype=np.float32),
             y=relative[event.rank - 1 : event.rank],
             mode="markers",
             name=f"{label}, end of the core",
@@ -192,8 +192,8 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     drawn = [*([known] if known else []), *found]
     for part, (words, colour, pattern) in PARTS.items():
         figure.add_bar(
-            x=np.float32([e.clock.task for e in drawn]),
-            y=np.float32([e.budget[part] for e in drawn]),
+            x=np.array([e.clock.task for e in drawn], dtype=np.float32),
+            y=np.array([e.budget[part] for e in drawn], dtype=np.float32),
             name=words,
             marker={"color": colour, "pattern": hatched(pattern)},
             hovertemplate=f"{words}: %{{y:.0f}} directions<extra></extra>",
@@ -234,18 +234,18 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     if not found:
         return nothing(title, how=SOURCE)
     figure, count = blank(), task_count(measured, tasks)
-    x = np.float32([e.clock.task for e in found])
+    x = np.array([e.clock.task for e in found], dtype=np.float32)
     for part, (words, colour, pattern) in PARTS.items():
         figure.add_bar(
             x=x,
-            y=np.float32([100 * e.gradient[part] for e in found]),
+            y=np.array([100 * e.gradient[part] for e in found], dtype=np.float32),
             name=words,
             marker={"color": colour, "pattern": hatched(pattern)},
             hovertemplate=f"{words}: %{{y:.1f}} % of ‖g‖²<extra></extra>",
         )
     figure.add_scatter(
         x=x,
-        y=np.float32([100 * (e.kept or 0.0) for e in found]),
+        y=np.array([100 * (e.kept or 0.0) for e in found], dtype=np.float32),
         mode="markers",
         name="let through",
         marker={"symbol": "diamond-wide", "size": 13, "color": INK, "line": {"width": 2, "color": "#ffffff"}},
@@ -280,10 +280,10 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     for old in range(max(len(e.leak) for e in found)):
         events = [e for e in found if len(e.leak) > old]
         colour, label = task_colour(old, count), task_label(old, tasks)
-        x = np.float32([e.clock.task for e in events])
+        x = np.array([e.clock.task for e in events], dtype=np.float32)
         figure.add_scatter(
             x=x,
-            y=np.float32([e.leak[old] for e in events]),
+            y=np.array([e.leak[old] for e in events], dtype=np.float32),
             mode="lines+markers",
             name=label,
             line={"color": colour, "width": 2},
@@ -292,8 +292,8 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         )
     chance = [float(np.mean(e.leak_chance)) for e in found]
     figure.add_scatter(
-        x=np.float32([e.clock.task for e in found]),
-        y=np.float32(chance),
+        x=np.array([e.clock.task for e in found], dtype=np.float32),
+        y=np.array(chance, dtype=np.float32),
         mode="lines+markers",  # the mark shows where there is one point alone
         name="a random change",
         line={"color": PALE, "width": 2, "dash": "dash"},

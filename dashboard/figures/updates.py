@@ -56,7 +56,7 @@ def _dots_beside_bars(told: Mapping[int, Sequence[Dot]], *, layers: int, tasks: 
         x = np.array([d.layer + (k - (len(told) - 1) / 2) * width for d in dots], dtype=np.float32)
         random = [d.random for d in dots]
         figure.add_trace(
-            reference_bars(x, random, half=0.4 * width, name=f"{bar}, {task_name(task)}", showlegend=False)
+            reference_bars(x.tolist(), random, half=0.4 * width, name=f"{bar}, {task_name(task)}", showlegend=False)
         )
         figure.add_scatter(
             x=x,
@@ -77,15 +77,17 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
     """How much of each task's net update lies where past tasks look, against a random direction."""
     layers, last = sizes(updates)
     told: dict[int, list[Dot]] = {}
-    for e in sorted((e for e in updates if e.residual.get(space) is not None), key=lambda e: e.clock.task):
-        random = e.isotropic.get(space)
-        told.setdefault(e.clock.task, []).append(Dot(e.layer, e.residual[space], random, number(random)))
+    pairs: list[tuple[float, float | None]] = []
+    for e in sorted(updates, key=lambda e: e.clock.task):
+        share, random = e.residual.get(space), e.isotropic.get(space)
+        if share is not None:
+            told.setdefault(e.clock.task, []).append(Dot(e.layer, share, random, number(random)))
+            pairs.append((share, random))
     figure = _dots_beside_bars(
         told, layers=layers, tasks=max(tasks or 1, last), bar="random direction", hover="%{y:.3f}, random %{customdata}"
     )
     known = [v for e in updates for v in (e.residual.get(space), e.isotropic.get(space)) if v is not None]
     figure.update_yaxes(title_text="residual", range=[0, min(1.02, 1.2 * max(known, default=0.85))])
-    pairs = [(e.residual[space], e.isotropic.get(space)) for e in updates if e.residual.get(space) is not None]
     below = [r < i for r, i in pairs if i is not None]
     prompts = space in PROMPT_SPACES
     whose = "layer's prompts" if prompts else "matrix, its inputs as columns,"
@@ -130,13 +132,16 @@ def leak_of_updates(
     """
     layers, last = sizes(updates)
     told: dict[int, list[Dot]] = {}
-    for e in sorted((e for e in updates if e.leak.get(space) is not None), key=lambda e: e.clock.task):
+    for e in sorted(updates, key=lambda e: e.clock.task):
+        share = e.leak.get(space)
+        if share is None:
+            continue
         held = protecting(measured, space, e.layer, e.clock.task)
         said, random = "no spectrum before it", None
         if held is not None:
             random, n = chance(held), len(held.eigenvalues)
             said = f"random {number(random)}: {n - held.nullity} of {n} directions protected"
-        told.setdefault(e.clock.task, []).append(Dot(e.layer, e.leak[space], random, said))
+        told.setdefault(e.clock.task, []).append(Dot(e.layer, share, random, said))
     figure = _dots_beside_bars(
         told,
         layers=layers,
@@ -284,8 +289,8 @@ def kept_share(
         told.append(text)
     label_ends(figure, [(ends[0][0], y, text) for _, y, text in ends] if ends else [], span=(0, 104), pixels=240)
     mark_boundaries(figure, starts)
-    most = max([total_steps or 1, *(e.clock.step + 1 for e in steps)])
-    figure.update_xaxes(title_text="optimiser step", range=[0, most], showgrid=False)
+    reach = max([total_steps or 1, *(e.clock.step + 1 for e in steps)])
+    figure.update_xaxes(title_text="optimiser step", range=[0, reach], showgrid=False)
     figure.update_yaxes(title_text="kept by the projection", range=[0, 104], ticksuffix=" %", dtick=20)
     figure.update_layout(margin={"r": 64})
     summary = f"Median: {', '.join(told)}." if told else "No step has been projected so far."

@@ -157,7 +157,8 @@ def at_equal_freedom(
     """
     shares = np.arange(101) / 100
     traces: list[dict[str, object]] = []
-    told, ends = [], ([], [])
+    told: list[str] = []
+    ends: tuple[list[tuple[float, float, str]], ...] = ([], [])
     for index, (name, there) in enumerate([("this run", boundary), *beside]):
         own = own_threshold(there)
         soft = threshold if index == 0 else (own or Threshold("elbow"))
@@ -165,7 +166,7 @@ def at_equal_freedom(
         many = predict(there, common, values=shares.tolist())
         marked = predict(there, soft) if index == 0 else predict(there, soft, nullity=there.recorded)
         free = _mean(in_percent(marked, there, "nullity"))
-        for axis, (field, said) in enumerate(FIELDS[1:]):
+        for place, (field, said) in enumerate(FIELDS[1:]):
             mean = np.array([_mean(row) for row in in_percent(many, there, field)], dtype=np.float32)
             if not np.isfinite(mean).any():
                 continue
@@ -177,10 +178,10 @@ def at_equal_freedom(
                     "name": name,
                     "line": {"color": INK, "width": 2.6 if index == 0 else 1.8, "dash": "dash" if index else "solid"},
                     "hovertemplate": f"{name}: %{{x:.0f}} % left free, %{{y:.1f}} % {said}<extra></extra>",
-                    **_axes(axis),
+                    **_axes(place),
                 }
             )
-            ends[axis].append((62.0, float(mean[62]), name))
+            ends[place].append((62.0, float(mean[62]), name))
             y = _mean(in_percent(marked, there, field))
             if math.isfinite(y):
                 traces.append(
@@ -192,11 +193,12 @@ def at_equal_freedom(
                         "marker": {"size": 11, "color": INK, "symbol": "circle-open" if index else "diamond"},
                         "hovertemplate": f"{name}, as marked: %{{x:.1f}} % left free, %{{y:.1f}} % {said}"
                         "<extra></extra>",
-                        **_axes(axis),
+                        **_axes(place),
                     }
                 )
                 told.append(f"{name} at {percent(free)} left free: {said} {percent(y)}")
-    axis = {"title": {"text": "fraction of directions left free"}, "range": [0, 101], "ticksuffix": " %"}
+    axis: dict[str, object] = {"range": [0, 101], "ticksuffix": " %"}
+    axis["title"] = {"text": "fraction of directions left free"}
     figure = _side_by_side(traces, [said for _, said in FIELDS[1:]], axis)
     if beside:
         for index, found in enumerate(ends):
@@ -229,7 +231,7 @@ def predicted_and_measured(rows: Sequence[tuple[str, float, float, float]]) -> g
         ("predicted", 2, PALE, "/"),
         ("measured in the fork", 3, INK, ""),
     ):
-        values = [np.float32(row[place]) if math.isfinite(row[place]) else None for row in rows]
+        values = [np.float32(v) if math.isfinite(v) else None for v in (float(row[place]) for row in rows)]
         figure.add_bar(
             y=names,
             x=values,
@@ -258,7 +260,7 @@ def predicted_and_measured(rows: Sequence[tuple[str, float, float, float]]) -> g
     )
 
 
-def _axes(place: int) -> dict[str, str]:
+def _axes(place: int) -> dict[str, object]:
     """Which small plot a trace belongs to, from 0."""
     return {"type": "scatter", "showlegend": False} | (
         {"xaxis": f"x{place + 1}", "yaxis": f"y{place + 1}"} if place else {}
@@ -287,8 +289,10 @@ def _side_by_side(
     marks: Sequence[tuple[int, str]] = (),
 ) -> go.Figure:
     """Small plots in a row with percent on their vertical axes, and vertical lines (x, dash) through each."""
-    width, layout = (1 + 0.08) / len(titles), {}
-    notes, lines = [], []
+    width = (1 + 0.08) / len(titles)
+    layout: dict[str, object] = {}
+    notes: list[dict[str, object]] = []
+    lines: list[dict[str, object]] = []
     for place, title in enumerate(titles):
         name, start = str(place + 1) if place else "", place * width
         layout[f"xaxis{name}"] = {

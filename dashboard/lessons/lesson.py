@@ -106,6 +106,7 @@ class Lesson:
     about: str  # one sentence for the shelf
     minutes: int
     place: int  # on the shelf
+    thumbnail: int  # the step whose first figure stands for it there, from 1; 0 = there is none
     runs: tuple[tuple[str, str], ...]  # the lesson's own name of a run → the run
     steps: tuple[Step, ...]
     file: Path

@@ -22,7 +22,7 @@ from dashboard.lessons.lesson import Choice, Drawing, Lesson, LessonError, Link,
 
 FOLDER = Path(__file__).parent  # of the lessons that travel with the program
 VARIABLE = "PLASTISCOPE_LESSONS"  # names a folder of one's own
-HEAD = ("title", "about", "minutes", "place", "runs")
+HEAD = ("title", "about", "minutes", "place", "thumbnail", "runs")
 SECTIONS = ("Question", "Answer", "Try it")
 _KEYWORD = re.compile(r"(figure|claim|words|guess):\s+(\S.*)")
 _CHOICE = re.compile(r"- \[(.*?)\]\s+(\S.*)")
@@ -85,6 +85,7 @@ class _Reader:
             text["about"],
             self.whole(head, "minutes", 10),
             self.whole(head, "place", 100),
+            self.shown(head, steps),
             tuple(self.runs.items()),
             steps,
             self.file,
@@ -117,6 +118,13 @@ class _Reader:
         if not value.isdecimal() or len(value) > 4:
             self.fail(line, f"'{key}' is a whole number, got '{value}'")
         return int(value)
+
+    def shown(self, head: dict[str, Line], steps: tuple[Step, ...]) -> int:
+        """The step whose first figure is the lesson's thumbnail."""
+        number = self.whole(head, "thumbnail", next((n for n, s in enumerate(steps, start=1) if s.drawings), 0))
+        if "thumbnail" in head and not (0 < number <= len(steps) and steps[number - 1].drawings):
+            self.fail(head["thumbnail"][0], f"'thumbnail' is the number of a step with a figure, got {number}")
+        return number
 
     def named_runs(self, head: dict[str, Line]) -> dict[str, str]:
         line, value = head.get("runs", (1, ""))

@@ -59,8 +59,7 @@ def _curves(figure: go.Figure, traces: list[Any]) -> str:
             wide = 0.6 * (WIDTH - 2 * EDGE) / max(len(x), 1)
             found += [_box(a - wide / 2, b, wide, up(max(low, 0.0)) - b, colour) for a, b in places]
         elif "lines" in (trace.mode or "lines"):
-            path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
-            found.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            found.append(f'<path d="{_path(across(x), up(y))}" fill="none" stroke="{colour}" stroke-width="2"/>')
         else:
             found += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{colour}"/>' for a, b in places]
     return "".join(found)
@@ -77,6 +76,16 @@ def _points(figure: go.Figure, trace: Any) -> tuple[np.ndarray, np.ndarray]:
         found.append(np.log10(np.where(numbers > 0, numbers, np.nan)) if axis.type == "log" else numbers)
     count = min(map(len, found))
     return found[0][:count], found[1][:count]
+
+
+def _path(x: np.ndarray, y: np.ndarray) -> str:
+    """A line with gaps where there is no point."""
+    steps, begun = [], False
+    for a, b in zip(x, y, strict=True):
+        known = bool(np.isfinite(a * b))
+        steps += [f"{'L' if begun else 'M'}{a:.1f} {b:.1f}"] if known else []
+        begun = known
+    return "".join(steps)
 
 
 def _colour(trace: Any, number: int) -> str:

@@ -19,6 +19,7 @@ from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index, summary
 from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
+from dashboard.widgets.pace import every
 from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
@@ -219,7 +220,7 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
         st.session_state["_sweep_seen"] = seen
 
     watching = launch.sweeping(runs, sweep.name)
-    st.fragment(body, run_every=BEAT if watching else None, key="sweep-fragment")()
+    st.fragment(body, run_every=every(BEAT) if watching else None, key="sweep-fragment")()
     last_words(sweep.name)
     return [found.folder for found in now.of("finished") if found.folder]
 
@@ -248,7 +249,7 @@ def _await(name: str) -> None:
         st.error("The process ended before the sweep began. Its last output:", icon=":material/error:")
         st.code("\n".join(words) or "none", language=None, wrap_lines=True)
 
-    st.fragment(body, run_every=1.0 if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()
+    st.fragment(body, run_every=every(1.0) if launch.sweeping(runs_folder(), name) else None, key="sweep-await")()
 
 
 # ---------------------------------------------------------------- the page

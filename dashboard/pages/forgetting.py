@@ -1,6 +1,6 @@
 """Forgetting: from a cell of the accuracy matrix to its cause, to its images, and to one of them.
 
-The cell is `from` and `to` in the URL, the traced image `image`, the layer `layer`."""
+The cell is `from` and `to` in the URL, the traced image `trace`, the layer `layer`."""
 
 from __future__ import annotations
 
@@ -33,20 +33,18 @@ from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readout
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.view_state import (
-    carry,
     choose,
     current,
     empty,
     go_to,
     literal,
     not_measured,
-    select_layer,
     sentence,
     show_figure,
     show_plot,
 )
 from dashboard.widgets.alerts import show_alerts
-from dashboard.widgets.inspection import open_run_page
+from dashboard.widgets.inspection import answer, open_run_page
 
 SIDE = 96  # screen pixels of an image
 SHOWN = 24  # images drawn at most
@@ -154,7 +152,7 @@ def cell(
     later = measured_later.read(log.folder, on, after)
     rows = with_refit(ledger_rows(log), on, after, later["refit"] if later else None)
     found = images_of(log, on, after)
-    st.markdown(f"**{literal(verdict(ledger(rows, on, after), rows, found, class_names(plan)))}**")
+    answer(verdict(ledger(rows, on, after), rows, found, class_names(plan)))
 
 
 def images_of(log: Snapshot, task: int, after: int) -> Images | None:
@@ -343,7 +341,7 @@ def _path(found: Images, image: int) -> str:
 
 
 def _trace(image: int) -> None:
-    st.session_state["image"] = str(image + 1)
+    st.session_state["trace"] = str(image + 1)
 
 
 def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
@@ -369,10 +367,8 @@ def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     if stored is None or found is None:
         return
     labels = np.asarray(stored.labels)
-    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
-        options = [NO_IMAGE, *(str(i + 1) for i in range(len(labels)))]
-        chosen = choose("Image", "image", options, NO_IMAGE)
-        layer = select_layer(log)
+    options = [NO_IMAGE, *(str(i + 1) for i in range(len(labels)))]
+    chosen, layer = choose("Image", "trace", options, NO_IMAGE), current().layer
     pinned = pins(log)
     here = None if chosen == NO_IMAGE else (on, int(chosen) - 1)
     traced = list(dict.fromkeys([*([here] if here else []), *pinned]))
@@ -429,13 +425,9 @@ def attention_of(log: Snapshot, stored: ImagesStored, image: int, layer: int, af
         st.caption("Attention is recorded for a task's first test images of each class, its probe images.")
         return
     show_figure("attention-on-image", log, probe=on, image=place, layer=layer, head=None, before=on, after=after)
-    if st.button(
-        "Open on Attention and prompts",
-        key="to-attention",
-        on_click=carry,
-        args=({"probe": task_name(on), "task": task_name(after), "image": str(place + 1), "layer": str(layer + 1)},),
-    ):
-        go_to("pages/attention.py")
+    if st.button("Open on Attention and prompts", key="to-attention"):
+        there = {"probe": task_name(on), "task": task_name(after), "image": str(place + 1), "layer": str(layer + 1)}
+        go_to("pages/attention.py", **there)
 
 
 def stream_of(log: Snapshot) -> tuple[str, int | None]:

@@ -105,10 +105,9 @@ def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs)
 
     from dashboard.lessons.thumbnail import thumbnail
 
-    drawing = next((step.drawings[0] for step in _lesson.steps if step.drawings), None)
-    if drawing is None:
+    if not _lesson.thumbnail:
         return "", ""
-    figure = _lesson.figure(drawing, _runs)
+    figure = _lesson.figure(_lesson.steps[_lesson.thumbnail - 1].drawings[0], _runs)
     return thumbnail(figure), str(figure.layout.meta["title"])
 
 

@@ -29,6 +29,7 @@ from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.theme import seconds, task_name
 from dashboard.view_state import choose, code, go_to, literal, sentence, show_run
 from dashboard.widgets.control_bar import STATES
+from dashboard.widgets.pace import every
 
 BEAT = 2.0  # seconds between looks while runs are trained
 FIRST = "nsp2-baseline"  # a part of its answer comes with the recordings
@@ -241,7 +242,7 @@ def show() -> None:
         st.markdown(literal(asked.why))
         mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
         busy = _busy(asked, mine)
-        st.fragment(body, run_every=BEAT if busy else None, key="question-fragment")(asked, seed)
+        st.fragment(body, run_every=every(BEAT) if busy else None, key="question-fragment")(asked, seed)
 
 
 show()

@@ -29,6 +29,7 @@ from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.live_settings_panel import live_settings_panel
+from dashboard.widgets.pace import counted, every
 from dashboard.widgets.preview import data_notes, skipped_files
 from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.summary_numbers import headline_numbers
@@ -158,6 +159,9 @@ def failure(frame: ViewState, log: Snapshot) -> None:
 
 def _kept(log: Log) -> None:
     done, saved = log.tasks_ended(), log.events(CheckpointSaved)
+    if not done and not log.events(StepEnded):
+        st.markdown("Nothing was trained.")
+        return
     learned = f"{task_name(0)} to {task_name(done - 1)}" if done > 1 else task_name(0) if done else "no task"
     st.markdown(
         f"Kept: everything measured so far ({learned} learned, {len(log.of(StepEnded))} steps"
@@ -180,9 +184,13 @@ def results(log: Log, state: str) -> None:
 def figures() -> None:
     """The live figures. Drawn every second while new events come."""
     frame = current()
-    log = frame.log
-    if log is None:
-        return
+    if frame.log is not None:
+        with counted():
+            _figures(frame, frame.log)
+
+
+def _figures(frame: ViewState, log: Snapshot) -> None:
+    """What the run holds so far."""
     state, plan = state_of(frame), log.started()
     # Every part has a place of its own from the first second: a part that appeared between others would move them, and
     # a moved figure is a new one that has lost the reader's zoom.
@@ -331,7 +339,7 @@ def show() -> None:
     if skipped := log.latest(PicturesSkipped):
         data_notes(skipped.notes)
         skipped_files(skipped.count, skipped.files)
-    st.fragment(figures, run_every=1.0 if frame.live and not frame.frozen else None, key="run-figures")()
+    st.fragment(figures, run_every=every(1.0) if frame.live and not frame.frozen else None, key="run-figures")()
     about(log)
 
 

@@ -27,6 +27,7 @@ from dashboard.figures.plot_json import browser_json, browser_record
 from dashboard.report import facts
 from dashboard.report.text import html_of, inline
 from dashboard.run_log import Snapshot
+from dashboard.summary_metrics import so_far
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -85,7 +86,7 @@ def _template() -> Any:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"markdown": html_of, "inline": inline}
+    environment.filters |= {"markdown": html_of, "inline": inline, "so_far": so_far}
     return environment.get_template("report.html.j2")
 
 

@@ -134,13 +134,15 @@ def _counted(count: int, what: str) -> str:
 def classes(log: Snapshot) -> list[tuple[str, str, str]]:
     """(task, its classes, training and test images) of every task."""
     plan = log.started()
+    if plan is None:
+        return []
     return [
         (
             task_label(i, plan.tasks),
             ", ".join(map(str, task.get("classes", ()))),
             f"{task.get('train', '?')} / {task.get('test', '?')}",
         )
-        for i, task in enumerate(plan.tasks if plan else ())
+        for i, task in enumerate(plan.tasks)
     ]
 
 
@@ -238,14 +240,14 @@ def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list
         return []
     named = PRESETS.get(config.preset)
     base = RunConfig.from_dict(dict(named.config)) if named else None
-    same = base is not None and base.method == config.method
+    chosen = base.settings if base is not None and base.method == config.method else {}  # by the preset
     own = [
         _setting(
             log,
             row["name"],
             config.settings.get(row["name"], row.get("default")),
-            base.settings[row["name"]] if same and row["name"] in base.settings else row.get("default"),
-            "preset" if same and row["name"] in base.settings else "default",
+            chosen.get(row["name"], row.get("default")),
+            "preset" if row["name"] in chosen else "default",
             row.get("help", ""),
         )
         for row in (described or [{"name": name} for name in config.settings])

@@ -18,6 +18,7 @@ from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
 from dashboard.theme import seconds, task_name
 from dashboard.view_state import SHARED, ViewState, choose_run, current, go_to, sentence
+from dashboard.widgets.pace import every
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
@@ -60,7 +61,7 @@ def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> Non
         st.session_state["_drawn"] = drawn_from(frame)
         # A run that waits has no worker yet, or one that has not spoken: it may begin any moment, from anywhere.
         awaited = frame.live or (frame.whole_log is not None and state_of(frame) == "waiting")
-        interval = 1.0 if awaited else None
+        interval = every(1.0) if awaited else None
         st.fragment(_bar, run_every=interval, key="control-bar-fragment")(follow)
         if frame.run is not None:
             run_menu()

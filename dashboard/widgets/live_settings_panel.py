@@ -14,6 +14,7 @@ from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 from dashboard.view_state import ViewState, current, literal, sentence
 from dashboard.widgets.control_bar import give_order, pending
+from dashboard.widgets.pace import every
 from dashboard.widgets.setting_inputs import setting_inputs
 
 
@@ -29,7 +30,7 @@ def live_settings_panel(frame: ViewState) -> None:
         help="Change a threshold or a weight of the method while it trains",
     ):
         return
-    st.fragment(_panel, run_every=1.0, key="turn-fragment")()
+    st.fragment(_panel, run_every=every(1.0), key="turn-fragment")()
 
 
 def _panel() -> None:

@@ -3,10 +3,10 @@ const LOOK = 5000, MOST = 8, BUSY = 0.15, IDLE = 0.04;   // ms between looks, se
 
 export default function ({ data, parentElement, setStateValue }) {
   const state = window.__pace ??= { pace: 1, spent: 0 };
-  state.told = data.pace;                                  // what the server knows
+  state.told = data.pace; state.follows = data.follows;    // what the server knows, and whether it matters
   state.tell = () => {
     const now = document.hidden ? 0 : state.pace;
-    if (now !== state.told && parentElement.isConnected) { state.told = now; setStateValue('pace', now); } };
+    if (state.follows && now !== state.told && parentElement.isConnected) { state.told = now; setStateValue('pace', now); } };
   state.tell();
   if (state.wired) return;
   state.wired = true;

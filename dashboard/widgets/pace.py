@@ -20,19 +20,27 @@ MOST = 8.0  # seconds
 _mount = st.components.v2.component("pace", html="<i></i>", js=Path(__file__).with_suffix(".js").read_text("utf-8"))
 
 
+def _told() -> float:
+    """What the browser has said last: seconds for a fragment of one second, 0 for a hidden tab."""
+    said = (st.session_state.get("pace") or {}).get("pace", 1.0)
+    return float(said) if isinstance(said, int | float) else 1.0
+
+
 def watch_tab() -> None:
-    """Let the browser say whether the tab is seen, and how busy it is. Once a page."""
-    known = (st.session_state.get("pace") or {}).get("pace", 1.0)
-    pace = float(known) if isinstance(known, int | float) else 1.0
+    """Let the browser say whether the tab is seen, and how busy it is, where something on the page is redrawn by
+    itself. Once a page, after all that calls `every`."""
+    follows = bool(st.session_state.pop("_follows", False))
     with st.container(key="pace-place"):
-        _mount(data={"pace": pace}, key="pace", default={"pace": 1.0}, on_pace_change=lambda: None)
-    st.session_state["_pace"] = pace
+        _mount(
+            data={"pace": _told(), "follows": follows}, key="pace", default={"pace": 1.0}, on_pace_change=lambda: None
+        )
 
 
 def every(seconds: float) -> float | None:
     """The interval of a fragment that would be redrawn after so many seconds in a tab that is seen and quick; None =
     the tab is hidden."""
-    pace = st.session_state.get("_pace", 1.0)
+    st.session_state["_follows"] = True
+    pace = _told()
     if pace <= 0:
         return None
     return min(MOST, max(seconds * pace, st.session_state.get("_redraw", 0.0) / SHARE))

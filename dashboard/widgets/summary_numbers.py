@@ -8,6 +8,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.summary_metrics import Number, numbers_of
+from dashboard.summary_metrics import so_far as named_so_far
 from dashboard.theme import MISSING
 
 
@@ -15,6 +16,6 @@ def headline_numbers(matrix: np.ndarray, *, so_far: bool, more: Sequence[Number]
     """Draw them, and `more` behind; `so_far` marks numbers that will still change."""
     with st.container(horizontal=True, gap="medium"):
         for name, value, meaning in numbers_of(matrix):
-            st.metric(name + " so far" * (so_far and value != MISSING), value, help=meaning, width="content")
+            st.metric(named_so_far(name) if so_far and value != MISSING else name, value, help=meaning, width="content")
         for name, value, meaning in more:
             st.metric(name, value, help=meaning, width="content")

@@ -1,4 +1,8 @@
-"""A real server on a free port and a real browser. With `E2E_REQUIRED=1` a missing browser is a failure."""
+"""A real server on a free port and a real browser. With `E2E_REQUIRED=1` a missing browser is a failure.
+
+One server and one browser profile serve all tests of a worker: `server` points it at the test's own folder of runs, and
+`page` is a new tab whose storage is emptied afterwards. `own_server` is for a test that ends its server.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -77,7 +81,7 @@ def serving(folder: Path, program: str, host: str = "127.0.0.1") -> Iterator[Ser
             [sys.executable, "-c", f"port = {port}\n{program}"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -103,26 +107,72 @@ def serving(folder: Path, program: str, host: str = "127.0.0.1") -> Iterator[Ser
         process.wait()
 
 
-DASHBOARD = "from pathlib import Path; from dashboard.serve import serve; serve(Path('runs'), port=port, browser=False)"
+# Every line on its standard input names another folder of runs to look at; it ends with whoever started it.
+DASHBOARD = """
+import os, sys, threading
+from pathlib import Path
+from dashboard.serve import serve
+
+def follow():
+    for line in sys.stdin:
+        os.environ["PLASTISCOPE_RUNS"] = line.strip()
+        print("looks at", line.strip(), flush=True)
+    os._exit(0)
+
+threading.Thread(target=follow, daemon=True).start()
+serve(Path("runs"), port=port, browser=False)
+"""
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, DASHBOARD) as running:
+@pytest.fixture(scope="session")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The dashboard on the bundled recordings, one for all tests."""
+    with serving(tmp_path_factory.mktemp("dashboard"), DASHBOARD) as running:
         yield running
 
 
 @pytest.fixture
-def page(browser):
-    """A fresh profile's page; fails on script errors and on requests to any other host."""
+def server(dashboard: Server, tmp_path: Path) -> Server:
+    """The same, looking at runs of this test's own."""
+    runs, log = tmp_path / "runs", dashboard.runs.parent / "server.log"
+    runs.mkdir()
+    assert dashboard.process.stdin is not None
+    dashboard.process.stdin.write(f"{runs}\n".encode())
+    dashboard.process.stdin.flush()
+    end = time.monotonic() + 20
+    while f"looks at {runs}\n" not in log.read_text("utf-8", "replace"):
+        assert dashboard.process.poll() is None and time.monotonic() < end, "the server does not answer"
+        time.sleep(0.02)
+    return Server(dashboard.url, runs, dashboard.process)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, DASHBOARD) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def profile(browser):
+    """A browser profile: what it has loaded once it need not load again."""
     context = browser.new_context(viewport={"width": 1360, "height": 900})
-    opened = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(profile):
+    """A new tab without anything stored; fails on script errors and on requests to any other host."""
+    opened = profile.new_page()
     opened.set_default_timeout(60_000)
     errors, foreign = [], set()
     opened.on("pageerror", lambda error: errors.append(str(error)))
     opened.on("request", lambda request: foreign.add(urlparse(request.url).hostname))
     yield opened
-    context.close()
+    with suppress(Exception):  # a page from a file has none
+        opened.evaluate("localStorage.clear(), sessionStorage.clear()")
+    opened.close()
+    profile.clear_cookies()
     assert errors == []
     assert foreign <= {"127.0.0.1", "", None}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.browser.conftest import DASHBOARD, ROOT, serving, violations
+from tests.browser.conftest import ROOT, violations
 
 pytestmark = pytest.mark.browser
 
@@ -21,13 +23,6 @@ STILL = """() => document.querySelector('[data-testid=stApp]').dataset.testScrip
     && [...document.querySelectorAll('.stMain [data-testid=stBidiComponentRegular]')].every(e => !e.offsetParent
       || e.offsetHeight && [...e.querySelectorAll('.liveplot')].every(plot => plot.dataset.drawn))"""
 FOCUSED = "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
-
-
-@pytest.fixture(scope="module")
-def dashboard(tmp_path_factory):
-    """One server for all pages, on the bundled recordings."""
-    with serving(tmp_path_factory.mktemp("pages"), DASHBOARD) as running:
-        yield running.url
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +45,18 @@ def visit(page, url):
 
 
 @pytest.mark.parametrize("path", [path for name in PAGES for path in SHOWN.get(name, [f"{name}?{RUN}"])])
-def test_no_serious_violation_in_either_theme(dashboard, page, path):
-    visit(page, f"{dashboard}/{path}")
+def test_no_serious_violation_in_either_theme_and_no_torch_in_the_server(dashboard, page, path):
+    visit(page, f"{dashboard.url}/{path}")
     assert violations(page) == []
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(500)
     assert violations(page, "color-contrast") == [], "in the dark"  # the theme changes colours alone
+    loaded = Path(f"/proc/{dashboard.process.pid}/maps")
+    assert not loaded.exists() or "libtorch" not in loaded.read_text("utf-8", "replace"), "pages never import torch"
 
 
 def test_the_tools_of_a_figure_are_one_visible_stop(dashboard, page):
-    visit(page, f"{dashboard}/spectra?{RUN}")
+    visit(page, f"{dashboard.url}/spectra?{RUN}")
     figure = page.locator(".liveplot[data-drawn]").first
     assert figure.get_attribute("role") == "figure" and len(figure.get_attribute("aria-label")) > 20
     tools = figure.locator(".modebar-btn")
@@ -86,7 +83,7 @@ def test_the_tools_of_a_figure_are_one_visible_stop(dashboard, page):
 
 
 def test_focus_in_the_bar_is_not_hover(dashboard, page):
-    visit(page, f"{dashboard}/learn")
+    visit(page, f"{dashboard.url}/learn")
     style = "(s => [s.outlineStyle, s.outlineWidth])(getComputedStyle(document.querySelectorAll('{}')[1]))".format(
         "[data-testid=stTopNavLink]"
     )
@@ -102,7 +99,7 @@ def test_focus_in_the_bar_is_not_hover(dashboard, page):
 
 
 def test_play_keeps_the_focus(dashboard, page):
-    visit(page, f"{dashboard}/?{RUN}")
+    visit(page, f"{dashboard.url}/?{RUN}")
     panel = page.locator(".st-key-panel-start-matrix")
     panel.locator(".accuracy-matrix").wait_for()
     panel.get_by_role("button", name="Play").press("Enter")

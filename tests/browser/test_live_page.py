@@ -179,12 +179,12 @@ def test_a_chosen_segment_is_legible(page, server, scheme):
     assert contrast(*("#" + "".join(f"{round(v):02x}" for v in c[:3]) for c in (ink, mixed))) >= 4.5
 
 
-def test_the_server_ends_and_the_run_goes_on(page, server):
-    with training(server.runs, delay=1.0) as folder:
-        look_at(page, f"{server.url}/run?run=live")
+def test_the_server_ends_and_the_run_goes_on(page, own_server):
+    with training(own_server.runs, delay=1.0) as folder:
+        look_at(page, f"{own_server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 1")
-        server.process.terminate()
-        server.process.wait(20)
+        own_server.process.terminate()
+        own_server.process.wait(20)
         assert lock_owner(folder) is not None
 
 
@@ -194,3 +194,26 @@ def test_a_page_opened_before_the_worker_has_begun_finds_it(page, server):
     page.get_by_text("not begun").first.wait_for()
     with working(folder, delay=0.4):
         page.get_by_role("button", name="Pause").wait_for()
+
+
+SEEN = """seen => { Object.defineProperty(document, 'hidden', { configurable: true, get: () => !seen });
+  Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => seen ? 'visible' : 'hidden' });
+  document.dispatchEvent(new Event('visibilitychange')); }"""
+
+
+def test_a_tab_that_nobody_sees_asks_for_nothing_until_it_is_seen_again(page, server):
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    with training(server.runs, delay=0.3):
+        look_at(page, f"{server.url}/run?run=live")
+        page.wait_for_function(f"{DRAWN} >= 1")
+        page.evaluate(SEEN, False)
+        for _ in range(8):  # it says so once, and what was under way ends
+            count = len(sent)
+            page.wait_for_timeout(3000)  # three times as long as a visible tab waits
+            if len(sent) == count:
+                break
+        assert len(sent) == count, "a hidden tab asks the server"
+        before = page.evaluate("+document.querySelector('.liveplot').dataset.drawn")
+        page.evaluate(SEEN, True)
+        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before}")

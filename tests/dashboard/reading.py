@@ -32,8 +32,12 @@ PAGES = (
 def words(app: AppTest) -> str:
     """All that the page says, as a browser shows it: without the signs that keep names from being markup."""
     kinds = ("markdown", "caption", "error", "warning", "info", "success", "code", "metric")
-    said = "\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in getattr(app, kind))
-    return re.sub(r"\\([^A-Za-z0-9\s])", r"\1", said).replace("\N{WORD JOINER}", "")
+    return shown("\n".join(f"{getattr(e, 'label', '')} {e.value}" for kind in kinds for e in getattr(app, kind)))
+
+
+def shown(markdown: str) -> str:
+    """Markdown without the signs that keep names from being markup."""
+    return re.sub(r"\\([^A-Za-z0-9\s])", r"\1", markdown).replace("\N{WORD JOINER}", "")
 
 
 def foot(app: AppTest):

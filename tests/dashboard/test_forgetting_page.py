@@ -45,7 +45,7 @@ def test_an_image_is_traced_and_pinned_across_runs(opened):
     assert lost
     lost[0].click().run()
     image = int(lost[0].key.rsplit("-", 1)[1])
-    assert opened.session_state["image"] == str(image + 1)
+    assert opened.session_state["trace"] == str(image + 1)
     assert "Margin of one image" in figures(opened) and "Lost, taken for" in words(opened)
     button(opened, "pin").click().run()
     assert f"Pinned: T1 image {image + 1}" in words(opened)

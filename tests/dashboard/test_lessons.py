@@ -301,9 +301,9 @@ def test_lessons_are_of_a_lessons_size():
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_has_a_thumbnail(name: str):
-    drawing = thumbnail(drawn(name, 1)[0])
+    drawing = thumbnail(drawn(name, LESSONS[name].thumbnail)[0])
     assert drawing.startswith("<svg")
-    assert drawing.count("<rect") + drawing.count("<polyline") + drawing.count("<circle") > 1 and "nan" not in drawing
+    assert drawing.count("<rect") + drawing.count("<path") + drawing.count("<circle") > 1 and "nan" not in drawing
 
 
 def test_a_recording_that_is_not_there_is_a_sentence(monkeypatch, tmp_path):
@@ -382,6 +382,7 @@ def test_a_changed_file_is_read_again_and_one_of_the_same_name_replaces_a_bundle
         ("about:", "abuot:", 3, "did you mean 'about'"),
         ("title: Mine", "title", 2, "'key: value'"),
         ("runs: plain = ", "runs: ", 4, "'name = run"),
+        ("about:", "thumbnail: 2\nabout:", 3, "the number of a step with a figure"),
         ("final(plain) }}", "fnal(plain) }}", 9, "no fact 'fnal'; did you mean 'final'"),
         ("final(plain) }}", "final(plane) }}", 9, "'plane' is neither a fact nor a run"),
         ("{{ final(plain) }}", "{{ final(plain }}", 9, "unexpected"),

@@ -13,13 +13,13 @@ from dashboard.widgets import pace
     ("state", "interval"),
     [
         ({}, 1.0),
-        ({"_pace": 1.0}, 1.0),
-        ({"_pace": 4.0}, 4.0),  # a busy browser
-        ({"_pace": 0.0}, None),  # hidden
-        ({"_pace": 1.0, "_redraw": 0.02}, 1.0),
-        ({"_pace": 1.0, "_redraw": 0.15}, 3.0),  # 5 % of a core
-        ({"_pace": 8.0, "_redraw": 2.0}, pace.MOST),
-        ({"_pace": 0.0, "_redraw": 2.0}, None),
+        ({"pace": {"pace": 1.0}}, 1.0),
+        ({"pace": {"pace": 4.0}}, 4.0),  # a busy browser
+        ({"pace": {"pace": 0.0}}, None),  # hidden
+        ({"pace": {"pace": 1.0}, "_redraw": 0.02}, 1.0),
+        ({"pace": {"pace": 1.0}, "_redraw": 0.15}, 3.0),  # 5 % of a core
+        ({"pace": {"pace": 8.0}, "_redraw": 2.0}, pace.MOST),
+        ({"pace": {"pace": 0.0}, "_redraw": 2.0}, None),
     ],
 )
 def test_a_tab_is_redrawn_as_often_as_it_is_worth(monkeypatch, state, interval):

@@ -103,9 +103,8 @@ def test_a_figure_is_the_very_figure_of_the_page(run, folder):
     assert figure(run, "spectrum-decay", space="affinity", layer=2, task="T3").to_json() == drawn.to_json()
     assert figure(folder.path, "accuracy-matrix").layout.meta["title"] == "Accuracy matrix"
     assert figure(run, "nullity", layer=3).layout.meta["title"].startswith("Free directions over tasks")
-    for id in figures(run):
-        if id != "attention-on-image":  # its image must be named
-            assert figure(run, id).data, id
+    drawable = [id for id in figures(run) if any(True for _ in FIGURES[id].in_report(log))]
+    assert len(drawable) > 20 and all(figure(run, id).data for id in drawable)
 
 
 @pytest.mark.parametrize(

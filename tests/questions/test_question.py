@@ -21,6 +21,7 @@ NAMES = [
     "star-clip",
     "fwd-spaces", "fwd-residual", "fwd-pretrained", "fwd-random", "fwd-epsilon", "fwd-orders", "fwd-pool",
     "fwd-similarity", "nsp2-baseline", "nsp2-ablation", "nsp2-eta", "nsp2-norm", "nsp2-attention",
+    "clip-refine-forgetting",
 ]  # fmt: skip
 PAIR = "nusa-persistence"
 

@@ -33,6 +33,10 @@ SHORT = {
         "replay_growth": 0,
     },
     "mg_clip": {"epoch_rule": "fixed"},
+    "ranpac": {"units": 60, "tuning_epochs": 1},
+    "slca": {"draws": 8, "align_epochs": 1},
+    "nsp2pp": {"draws": 8, "refine_epochs": 1},
+    "clip_refine": {"refine_pairs": 40, "refine_batch": 20},
 }  # fmt: skip
 
 
@@ -154,8 +158,8 @@ def test_a_whole_run_mixes_no_devices_waits_as_rarely_as_it_can_and_says_no_tens
             device.waits.clear()
     often = {"replay": 12, "gnsp": 12, "mg_clip": 8}  # which draw on the CPU, or derive much in a first step
     allowed = {"step": often.get(method, 4), "epoch": often.get(method, 4)}
-    # An end of task asks for the rank of every cut, STAR-Prompt for mixtures, which are fitted on the CPU.
-    allowed |= {"survey": 180 if method == "star_prompt" else 50, "measure": 24}
+    # An end of task asks for the rank of every cut (KeepLoRA: of 16 maps), STAR-Prompt for mixtures, fitted on the CPU.
+    allowed |= {"survey": {"star_prompt": 180, "keeplora": 70}.get(method, 50), "measure": 24}
     assert [found for found in waited if found[1] > allowed.get(found[0], 90)] == []
 
 

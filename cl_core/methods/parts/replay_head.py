@@ -10,15 +10,29 @@ The copy answers; the next task goes on from the trained rows, not from the copy
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cl_core.methods.parts.event_values import mean
-from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures
 from cl_core.streams.stream import mixed_seed
 
 TEMPERATURE = 0.1
+
+
+class Draws(Protocol):
+    def epoch(self, classes: range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fresh features of `classes`, shuffled: ([n, w] float32, class ids [n])."""
+        ...
+
+
+def rescaled(logits: Tensor) -> Tensor:
+    """Rows of norm 1 / TEMPERATURE: what counts is how a row's scores compare, not how large the head's rows are."""
+    return logits / (TEMPERATURE * (logits.norm(dim=1, keepdim=True) + 1e-7))
 
 
 class AlignedHead(nn.Module):
@@ -58,30 +72,63 @@ class AlignedHead(nn.Module):
         return F.linear(pooled, torch.cat(list(self.weights)), torch.cat(list(self.biases)))
 
     def align(
-        self, mixtures: GaussianMixtures | None, *, rate: float = 0.0, epochs: int = 0, batch: int = 1
+        self,
+        mixtures: Draws | None,
+        *,
+        rate: float = 0.0,
+        epochs: int = 0,
+        batch: int = 1,
+        momentum: float = 0.0,
+        decay: float = 0.0,
+        cosine: bool = False,
+        scaled: Callable[[Tensor], Tensor] = rescaled,
     ) -> dict[str, list[float]]:
-        """A new copy, balanced by draws from the mixtures; None: as it was trained. Mean loss per epoch."""
-        weight = torch.cat(list(self.weights)).detach().clone().requires_grad_()
-        bias = torch.cat(list(self.biases)).detach().clone().requires_grad_()
-        optimiser = torch.optim.SGD([weight, bias], lr=rate)
-        means: list[float] = []
+        """A new copy, balanced by draws from the mixtures; None: as it was trained. Mean loss per epoch.
+
+        `cosine`: the rate falls to 0 over the epochs. `scaled`: what becomes of scores [B, C] before the loss.
+        """
+        weight, bias = torch.cat(list(self.weights)).detach(), torch.cat(list(self.biases)).detach()
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "replay into head", len(bias)))
-        for _ in range(epochs if mixtures is not None else 0):
-            assert mixtures is not None
-            parts = []
-            drawn, labels = mixtures.epoch(range(len(bias)), generator)
-            for x, targets in zip(drawn.split(batch), labels.split(batch), strict=True):
-                loss = F.cross_entropy(rescaled(F.linear(x, weight, bias)), targets)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                parts.append(loss.detach().double())
-            means.append(mean(parts))
-        self.weight, self.bias = weight.detach(), bias.detach()
+        means: list[float] = []
+        if mixtures is not None:
+            weight, bias, means = align_rows(
+                weight, bias, mixtures, generator, rate=rate, epochs=epochs, batch=batch,
+                momentum=momentum, decay=decay, cosine=cosine, scaled=scaled,
+            )  # fmt: skip
+        self.weight, self.bias = weight, bias
         self.aligned.fill_(len(bias))
         return {"cross_entropy": means}
 
 
-def rescaled(logits: Tensor) -> Tensor:
-    """Rows of norm 1 / TEMPERATURE: what counts is how a row's scores compare, not how large the head's rows are."""
-    return logits / (TEMPERATURE * (logits.norm(dim=1, keepdim=True) + 1e-7))
+def align_rows(
+    weight: Tensor,
+    bias: Tensor,
+    draws: Draws,
+    generator: torch.Generator,
+    *,
+    rate: float,
+    epochs: int,
+    batch: int,
+    momentum: float = 0.0,
+    decay: float = 0.0,
+    cosine: bool = False,
+    scaled: Callable[[Tensor], Tensor] = rescaled,
+) -> tuple[Tensor, Tensor, list[float]]:
+    """Rows [C, D] and biases [C] trained by SGD on drawn features of all C classes, and the mean loss of each epoch;
+    what was handed in stays as it is. Arguments as `AlignedHead.align`."""
+    weight, bias = weight.detach().clone().requires_grad_(), bias.detach().clone().requires_grad_()
+    optimiser = torch.optim.SGD([weight, bias], lr=rate, momentum=momentum, weight_decay=decay)
+    means: list[float] = []
+    for turn in range(epochs):
+        parts = []
+        if cosine:
+            optimiser.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * turn / epochs))
+        drawn, labels = draws.epoch(range(len(bias)), generator)
+        for x, targets in zip(drawn.split(batch), labels.split(batch), strict=True):
+            loss = F.cross_entropy(scaled(F.linear(x, weight, bias)), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            parts.append(loss.detach().double())
+        means.append(mean(parts))
+    return weight.detach(), bias.detach(), means
