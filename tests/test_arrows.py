@@ -52,7 +52,7 @@ ROOMS = {
 ROOMS["summary"] = ROOMS["store"] | {"store"}
 ROOMS["playground"] = {"config", "digit_table", "events", "metrics", "package", "store"}
 ROOMS["questions"] = ROOMS["summary"] | {"summary"}
-ROOMS["factory"] = {*ROOMS, "training", "features", "stream"} - {
+ROOMS["factory"] = {*ROOMS, "training", "features", "stream", "method"} - {
     "methods",
     "questions",
 }  # a method is met through the registry table
@@ -71,6 +71,7 @@ for may_know in ROOMS.values():  # whoever reads what somebody else may have wri
     may_know.add("untrusted")
 
 VOCABULARIES = {
+    "cl_core.backbones.answer_cache": "features",
     "cl_core.backbones.backbone": "features",
     "cl_core.backbones.io_types": "features",
     "cl_core.streams.digit_table": "digit_table",

@@ -1,6 +1,6 @@
 """Fwd-Prompt (vision adaptation): prompts whose steps keep to what no earlier task uses or what pre-training knew.
 
-Parts: `answer_cache`, `keyed_prompts`, `selection`, `subspace_memory`, `task_heads`.
+Parts: `keyed_prompts`, `selection`, `subspace_memory`, `task_heads`.
 
 After Zheng, Ma, Liu, Wu, Feng. Beyond Anti-Forgetting: Multimodal Continual Instruction Tuning with Positive Forward
 Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model.
@@ -36,12 +36,12 @@ from typing import final
 import torch
 from torch import Tensor
 
+from cl_core.backbones.answer_cache import Kept
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import ModelEdit, PrependedTokens
 from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Constraint, Loss, Method, ParameterGroup
-from cl_core.methods.parts.answer_cache import Kept
 from cl_core.methods.parts.keyed_prompts import KeyedPromptConfig, KeyedPrompts
 from cl_core.methods.parts.selection import Selection
 from cl_core.methods.parts.subspace_memory import Allocation, EmbeddingSpaces, site_tokens

@@ -1,6 +1,6 @@
 """STAR-Prompt: a frozen CLIP says which class an image resembles; that class's vectors are added inside a frozen ViT.
 
-Parts: `answer_cache`, `class_prompts`, `clip_queries`, `feature_stats`, `gaussian_mixtures`, `replay_head`,
+Parts: `class_prompts`, `clip_queries`, `feature_stats`, `gaussian_mixtures`, `replay_head`,
 `selection`, `semantic_residuals`.
 
 Menabue et al. Semantic Residual Prompts for Continual Learning. ECCV 2024, arXiv:2403.06870. Written from the equations
@@ -31,12 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.answer_cache import Kept
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import NO_EDIT, ModelEdit
 from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event, StageEnded
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
-from cl_core.methods.parts.answer_cache import Kept
 from cl_core.methods.parts.class_prompts import PLACEHOLDER, ClassKeys, KeyConfig
 from cl_core.methods.parts.clip_queries import ImageQueries
 from cl_core.methods.parts.feature_stats import intra_class

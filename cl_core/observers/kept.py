@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from cl_core.methods.parts.answer_cache import Kept
+from cl_core.backbones.answer_cache import Kept
 
 
 @runtime_checkable

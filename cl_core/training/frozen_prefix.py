@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from cl_core.backbones.answer_cache import Kept, KeptAnswers
 from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.vit import ViTBackbone
 from cl_core.methods.method import EditsFrom, Method
-from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 LIMIT = 256 * 2**20  # bytes
 PORTION = 32  # images a pass

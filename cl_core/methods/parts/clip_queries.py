@@ -11,8 +11,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from cl_core.backbones.answer_cache import Kept, KeptAnswers
 from cl_core.config import Preprocessing
-from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 32  # images a pass
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cl_core.backbones.answer_cache import Kept
 from cl_core.backbones.backbone import Backbone
 from cl_core.config import check_settings, setting
 from cl_core.methods.method import Loss, Method, ParameterGroup
-from cl_core.methods.parts.answer_cache import Kept
 from cl_core.methods.parts.query_features import FrozenQueries
 from cl_core.methods.parts.task_heads import TaskHeads
 from cl_core.streams.stream import mixed_seed

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cl_core.backbones.answer_cache import Kept, KeptAnswers
 from cl_core.backbones.backbone import Backbone
-from cl_core.methods.parts.answer_cache import Kept, KeptAnswers
 
 PORTION = 16  # images a pass
 KEPT_BYTES = 64 * 2**20  # of queries
