@@ -49,7 +49,9 @@ def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
     )
     if not shown:
         return nothing(title, how=how, height=260)
-    figure, labels, missing = blank(bargap=0.3), [], []
+    figure = blank(bargap=0.3)
+    labels: list[str] = []
+    missing: list[str] = []
     for cell in shown:
         first = len(labels)
         labels += [f"<b>{cell.readout}: fall</b>", *(f"{name}{' ' * first}" for name in cell.parts)]
