@@ -6,7 +6,7 @@
   window.plastiscopePresent = true;
   const on = () => document.querySelector('.st-key-presenting') !== null;
   const panels = () => [...document.querySelectorAll('[class*="st-key-panel-"]')].filter(panel =>
-    panel.querySelector('.liveplot, .accuracy-matrix, .playground-board') && !panel.querySelector('[class*="st-key-panel-"]'));
+    panel.querySelector('.liveplot, [data-measured], .playground-board') && !panel.querySelector('[class*="st-key-panel-"]'));
   let name = '';                                       // class of the panel that is shown
   const nameOf = panel => [...panel.classList].find(part => part.startsWith('st-key-panel-')) || '';
 

@@ -76,7 +76,9 @@ def test_a_fork_made_on_the_page_is_trained_and_its_past_is_drawn_once(page, ser
     assert found["parent"][0] == [0, 1, 2, 3, 4] and found["child"][0] == [1, 2, 3, 4], "the past once"
     (place,), (value,) = found["forks"]
     assert place == 1 and value == found["parent"][1][1] == found["child"][1][0]
+    page.locator(".st-key-menu-compare-accuracy button").first.click()
     page.get_by_text("child leaves parent after T2", exact=False).first.wait_for()
+    page.keyboard.press("Escape")
     chosen = page.locator(".st-key-runs .react-aria-ComboBox [data-tag]")
     assert chosen.all_inner_texts() == ["child", "parent"] and "runs=child&runs=parent" in page.url
     page.reload()  # the same as repeated keys

@@ -306,7 +306,7 @@ def test_a_worker_that_ends_at_once_leaves_its_last_words(monkeypatch, runs_fold
     while launch.sweeping(runs_folder, "nsp2-eta_affinity") and time.monotonic() < end:
         time.sleep(0.05)
     app.run()
-    assert not app.exception and "ended before it began" in said(app)
+    assert not app.exception and "ended before the sweep began" in said(app)
     assert any("eta is too large" in shown.value for shown in app.code)
 
 

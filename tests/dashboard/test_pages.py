@@ -14,7 +14,7 @@ from cl_core.store import RunFolder, RunWriter
 from dashboard import launch, runs
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import PAGES, figures, foot, when_it_says, words
+from tests.dashboard.reading import PAGES, figures, foot, opened, when_it_says, words
 
 
 def contents(folder: RunFolder) -> dict[str, bytes]:
@@ -157,7 +157,7 @@ def test_a_method_without_prompts_is_not_said_to_have_any(monkeypatch, runs_fold
     said = words(open_page("attention", run="gnsp-micro-mtil"))
     assert "Change of the weights" in said and "How far the weights moved" in said
     assert "To prompts" not in said and "Attention paid to prompts" not in said
-    said = words(open_page("attention", run="nsp2-split-digits"))
+    said = words(opened(open_page("attention", run="nsp2-split-digits"), "attention-more"))
     assert "Change of the weights" not in said and "Attention paid to prompts" in said and "To prompts" in said
 
 
