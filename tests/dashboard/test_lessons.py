@@ -451,4 +451,6 @@ def test_a_lesson_speaks_of_the_own_heads_accuracies_whatever_a_run_shows_first(
     told = Snapshot.holding(run.folder, stored, run.config)
     assert FACTS["final"](told) == pytest.approx(again.end(again.matrix(PLAIN, again.STORED)))
     assert FACTS["final"](by_own_head(told)) == pytest.approx(again.end(again.matrix(PLAIN, CIL)))
-    assert by_own_head(told).key(AccuracyMeasured) == told.key(AccuracyMeasured) and by_own_head(run) is run
+    assert by_own_head(told).key(AccuracyMeasured) == told.key(AccuracyMeasured)
+    unnamed = open_run("gnsp-micro-mtil")
+    assert by_own_head(unnamed) is unnamed
