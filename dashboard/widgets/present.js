@@ -7,16 +7,19 @@
   const on = () => document.querySelector('.st-key-presenting') !== null;
   const panels = () => [...document.querySelectorAll('[class*="st-key-panel-"]')].filter(panel =>
     panel.querySelector('.liveplot, [data-measured], .playground-board') && !panel.querySelector('[class*="st-key-panel-"]'));
+  const WIDEST = 860;                                  // px before it is enlarged: a narrower figure has larger type
   let name = '';                                       // class of the panel that is shown
   const nameOf = panel => [...panel.classList].find(part => part.startsWith('st-key-panel-')) || '';
 
   function fit(panel) {
     panel.style.cssText = '';
     panel.classList.add('presented');
-    const { width, height } = panel.getBoundingClientRect(), left = 24, top = 76;
+    const left = 24, top = 96, width = Math.min(panel.getBoundingClientRect().width, WIDEST);
+    Object.assign(panel.style, { position: 'fixed', width: `${width}px`, zIndex: 50, transformOrigin: 'top left' });
+    const height = panel.getBoundingClientRect().height;
     const scale = Math.min((innerWidth - 2 * left) / width, (innerHeight - top - 24) / height);
-    Object.assign(panel.style, { position: 'fixed', width: `${width}px`, top: `${top}px`, zIndex: 50,
-      left: `${(innerWidth - width * scale) / 2}px`, transformOrigin: 'top left', transform: `scale(${scale})` }); }
+    Object.assign(panel.style, { transform: `scale(${scale})`, left: `${(innerWidth - width * scale) / 2}px`,
+      top: `${top + (innerHeight - top - 24 - height * scale) / 2}px` }); }
 
   function show(by) {
     const all = panels();

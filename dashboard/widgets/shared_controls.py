@@ -19,6 +19,17 @@ from dashboard.view_state import NEWEST, USUAL, ViewState, choose, depth_of
 LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
 VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
 _HERE = Path(__file__).parent
+# The page is there, so that its figures are, but nothing of it shows except one figure, the answer, and the way out.
+_PRESENTING = """
+  .stApp [data-testid='stBottom'], .stApp [data-testid='stHeader'] { display: none; }
+  .stMainBlockContainer :not(.presented, .presented *, .st-key-presenting, .st-key-presenting *, .st-key-answer,
+    .st-key-answer *) { visibility: hidden !important; }
+  .stApp :is(.presented, .st-key-presenting, .st-key-answer) { visibility: visible; }
+  .st-key-presenting { position: fixed; top: 24px; right: 24px; width: auto; }
+  .stApp .st-key-answer { position: fixed; top: 20px; left: 24px; right: 300px; width: auto; }
+  .stApp .st-key-answer p { font-size: 1.6rem; line-height: 1.3; }
+  .stApp { overflow: hidden; }
+"""
 
 
 def shared_controls(frame: ViewState) -> None:
@@ -61,7 +72,7 @@ def view() -> None:
             st.caption("← → figure · Esc leave")
             with st.container(key="present-leave", width="content"):
                 st.button("Leave", key="present-leave-button", type="tertiary", on_click=_set, args=("present", False))
-        st.html("<style>.stApp [data-testid='stBottom'], .stApp [data-testid='stHeader'] { display: none; }</style>")
+        st.html(f"<style>{_PRESENTING}</style>")
     if state["plain"] or state["present"]:
         hide(USUAL)
         st.html(

@@ -57,6 +57,11 @@ def test_one_figure_at_a_time_with_keys(server, page):
     shown = page.locator(".presented").bounding_box()
     assert shown["width"] > 0.8 * 1360 or shown["height"] > 0.8 * 800
     assert not page.get_by_test_id("stBottom").is_visible() and not violations(page)
+    seen = page.evaluate("""() => [...document.querySelectorAll('.stMainBlockContainer p, .stMainBlockContainer h2')]
+      .filter(e => e.checkVisibility({ visibilityProperty: true }))
+      .filter(e => !e.closest('.presented, .st-key-presenting, .st-key-answer'))
+      .map(e => e.innerText)""")
+    assert seen == [], "nothing else shows through"
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(f"{PRESENTED}[0] === {first[0]!r}")
     page.keyboard.press("Escape")
