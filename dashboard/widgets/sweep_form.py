@@ -129,6 +129,8 @@ def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
                 on_click=_start,
                 args=(sweep.name, ["--workers", str(max(1, cores() - 1))]),
             )
+    else:
+        st.markdown(f"{count} of {count} runs finished.")
     if failed:
         with st.expander(f"{len(failed)} failed", icon=":material/error:"):
             for found in failed:
