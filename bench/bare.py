@@ -63,13 +63,18 @@ class Watched:
         self.images.append(Asked(entered, features.pooled.requires_grad))
         return features
 
-    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = ()) -> Any:
-        found = type(self.backbone).features(self, images, edit, taps)  # through __call__ above
+    def features(
+        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = (), ids: Tensor | None = None
+    ) -> Any:
+        found = type(self.backbone).features(self, images, edit, taps)  # through __call__ above, nothing kept
         asked, prompts = self.images[-1], [block.prompts for block in edit.blocks.values()]
         if prompts and all(own is not None for own in prompts):  # one set for all images, block by block
             entered = {name: value for name, value in asked.entered.items() if name != "edits"}
             self.images[-1] = replace(asked, entered={**entered, "prompts": torch.stack(prompts)})
         return found
+
+    def _run(self, *given: Any) -> Any:  # what a ViT's `features` hands over to: through __call__ above as well
+        return type(self.backbone)._run(self, *given)
 
     def encode_text(self, tokens: Tensor, **entered: Any) -> Tensor:
         said = self.backbone.encode_text(tokens, **entered)

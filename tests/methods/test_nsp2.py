@@ -230,7 +230,7 @@ def test_the_energy_rule_protects_the_fewest_directions_that_hold_the_share(nsp2
             values = np.linalg.eigvalsh(getattr(method.moments, space)[layer].numpy())[::-1]
             held = np.cumsum(values) / values.sum()
             protected = int(np.argmax(held >= energy)) + 1
-            assert int(method._nullity(space)[layer]) == len(values) - protected
+            assert int(method.cuts()[space].nullity[layer]) == len(values) - protected
 
 
 def test_what_is_said_of_the_cut_is_what_the_next_task_obeys(nsp2):
