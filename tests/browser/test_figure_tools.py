@@ -37,8 +37,9 @@ def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page,
     page.goto(f"{server.url}/run?run=finished")
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
     assert_nothing_leaves(page, ".liveplot")
+    page.locator(".st-key-run-matrix-place").get_by_role("button", name="More").click()
     with page.expect_download() as download:
-        page.locator(".st-key-run-matrix-place").get_by_role("button", name="Save the drawn numbers as CSV").click()
+        page.get_by_role("button", name="Save the drawn numbers as CSV").click()  # the menu is not inside the card
     download.value.save_as(tmp_path / "matrix.csv")
     rows = [line.split(",") for line in (tmp_path / "matrix.csv").read_text("utf-8").splitlines()]
     cells = {(x, y): z for _, x, y, z in rows[1:] if z}
