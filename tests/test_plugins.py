@@ -55,14 +55,15 @@ def bars(config, preparation, seed):
 
 @pytest.fixture(autouse=True)
 def tables_as_they_were(monkeypatch):
-    for table in (METHODS, STREAMS, BACKBONES, OBSERVERS, plugins._LOADED):
+    tables = (METHODS, STREAMS, BACKBONES, OBSERVERS, plugins._LOADED)
+    for table in tables:
         for name in list(table):
             monkeypatch.setitem(table, name, table[name])  # put back, and what comes is taken away
     monkeypatch.setenv(plugins.VARIABLE, "")  # deleting what is not there would restore nothing afterwards
     monkeypatch.delenv(plugins.VARIABLE)
-    known = [set(table) for table in (METHODS, STREAMS, BACKBONES, plugins._LOADED)]
+    known = [set(table) for table in tables]
     yield
-    for table, names in zip((METHODS, STREAMS, BACKBONES, plugins._LOADED), known, strict=True):
+    for table, names in zip(tables, known, strict=True):
         for name in set(table) - names:
             del table[name]
 
