@@ -170,7 +170,7 @@ def test_a_look_at_probe_images_a_survey_with_spectra_and_the_gap_are_read_toget
             if any(event.kind == "SpectrumMeasured" for event in moment):
                 surveyed.append(len(device.waits))
             device.waits.clear()
-        assert len(surveyed) == 2 and max(surveyed) <= 10
+        assert len(surveyed) == 2 and max(surveyed) <= 11
         probe = trainer.observers.find(Probe)
         looked = probe.compare(trainer.method, trainer.backbone, [0, 1], Clock(), lambda task: range(10))
         assert device.waits == [] and len(looked) == 4
