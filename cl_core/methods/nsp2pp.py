@@ -40,12 +40,12 @@ from cl_core.backbones.backbone import Backbone
 from cl_core.backbones.io_types import BlockIntervention, Features, Tap
 from cl_core.config import ConfigError, setting
 from cl_core.events import Clock, Event, StageEnded
-from cl_core.linalg import blended_projector, energy_nullity, null_projector, projector_gains
+from cl_core.linalg import projector_gains
 from cl_core.methods.method import Collector, Constraint, Loss
-from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments, elbows
+from cl_core.methods.parts.attention_covariance import SPACES, Cut, PromptMoments
 from cl_core.methods.parts.class_gaussians import KINDS, ClassGaussians
 from cl_core.methods.parts.deep_prompts import PromptConfig
-from cl_core.methods.parts.prompt_projection import norm_drift
+from cl_core.methods.parts.prompt_projection import norm_drift, nullity_by, refuse_short_prompts, softened
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.methods.parts.replay_head import align_rows
 from cl_core.streams.stream import Batch, mixed_seed
@@ -86,10 +86,7 @@ class NSP2ppConfig(PromptConfig):
         super().__post_init__()
         if self.prompt_length < 1:
             raise ConfigError("prompt_length must be at least 1, got 0; method sequential trains heads alone")
-        if self.rule == "elbow" and self.prompt_length < 3:
-            raise ConfigError(
-                f"prompt_length must be ≥ 3 for the elbow rule, got {self.prompt_length}; use rule=energy for fewer"
-            )
+        refuse_short_prompts(self.rule, self.prompt_length)
         if self.relax > self.strict:
             raise ConfigError(f"relax must be at most strict = {self.strict:g}, got {self.relax:g}")
 
@@ -141,18 +138,11 @@ class NSP2pp(PromptedMethod):
             self._relaxed = rows, columns
 
     def _projector(self, space: str, softness: float) -> Tensor:
-        moment, basis, nullity = getattr(self.moments, space), self.moments.basis(space), self._nullity(space)
-        if self.config.scale == "frobenius":
-            return blended_projector(moment, eta=softness, nullity=nullity, basis=basis)
-        identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
-        return softness * null_projector(moment, nullity, basis=basis) + (1 - softness) * identity
+        return softened(self.moments, space, self._nullity(space), eta=softness, scale=self.config.scale)
 
     def _nullity(self, space: str) -> Tensor:
         """R per layer [L]."""
-        values = self.moments.basis(space)[0]
-        if self.config.rule == "elbow":
-            return elbows(values)
-        return torch.as_tensor(energy_nullity(values, self.config.energy))
+        return nullity_by(self.config.rule, self.config.energy, self.moments, space)
 
     # ------------------------------------------------------------ what matters
 

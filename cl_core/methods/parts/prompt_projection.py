@@ -64,8 +64,8 @@ class NullSpaceConfig:
 
     def refuse_short_prompts(self, length: int) -> None:
         """Raises ConfigError where the elbow rule has no second difference to look at."""
-        if self.rule == "elbow" and self.projection != "none" and length < 3:
-            raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {length}; use rule=energy for fewer")
+        if self.projection != "none":
+            refuse_short_prompts(self.rule, length)
 
     def eta(self, space: str) -> float:
         """η of a side; 0 makes B̃ the identity, which is how a side is switched off."""
@@ -78,6 +78,27 @@ class NullSpaceConfig:
         return {"affinity": self.energy_affinity, "mixture": self.energy_mixture}[space]
 
 
+def refuse_short_prompts(rule: str, length: int) -> None:
+    """Raises ConfigError where the elbow rule has no second difference to look at."""
+    if rule == "elbow" and length < 3:
+        raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {length}; use rule=energy for fewer")
+
+
+def nullity_by(rule: str, energy: float, moments: PromptMoments, space: str) -> Tensor:
+    """R per layer [L], by the elbow or by the share of energy that is kept."""
+    values = moments.basis(space)[0]
+    return elbows(values) if rule == "elbow" else torch.as_tensor(energy_nullity(values, energy))
+
+
+def softened(moments: PromptMoments, space: str, nullity: Tensor, *, eta: float, scale: str) -> Tensor:
+    """B̃ = η Π + (1 − η) I of a side, Π divided by √R where `scale` is "frobenius"."""
+    moment, basis = getattr(moments, space), moments.basis(space)
+    if scale == "frobenius":
+        return blended_projector(moment, eta=eta, nullity=nullity, basis=basis)
+    identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
+    return eta * null_projector(moment, nullity, basis=basis) + (1 - eta) * identity
+
+
 def projectors(config: NullSpaceConfig, moments: PromptMoments, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """B̃₁ and B̃₂ from the moments of finished tasks; None while nothing is to be protected."""
     if not int(moments.tasks) or config.projection == "none":
@@ -87,29 +108,16 @@ def projectors(config: NullSpaceConfig, moments: PromptMoments, dtype: torch.dty
 
 
 def _projector(config: NullSpaceConfig, moments: PromptMoments, space: str) -> Tensor:
-    moment, eta, basis = getattr(moments, space), config.eta(space), moments.basis(space)
-    nullity = _nullity(config, moments, space)
-    if config.scale == "frobenius":
-        blended = blended_projector(moment, eta=eta, nullity=nullity, basis=basis)
-    else:
-        identity = torch.eye(moment.shape[-1], dtype=moment.dtype, device=moment.device)
-        blended = eta * null_projector(moment, nullity, basis=basis) + (1 - eta) * identity
+    nullity = nullity_by(config.rule, config.energy(space), moments, space)
+    blended = softened(moments, space, nullity, eta=config.eta(space), scale=config.scale)
     return shrink_only(blended) if config.projection == "shrink-only" else blended
-
-
-def _nullity(config: NullSpaceConfig, moments: PromptMoments, space: str) -> Tensor:
-    """R per layer [L]."""
-    values = moments.basis(space)[0]
-    if config.rule == "elbow":
-        return elbows(values)
-    return torch.as_tensor(energy_nullity(values, config.energy(space)))
 
 
 def cuts(config: NullSpaceConfig, moments: PromptMoments) -> dict[str, Cut]:
     """What the next task is held to: the cut of the chosen rule and the gains of both kinds of direction."""
     found = {}
     for space in SPACES:
-        nullity = _nullity(config, moments, space)
+        nullity = nullity_by(config.rule, config.energy(space), moments, space)
         eta = config.eta(space) if config.projection != "none" else 0.0
         free, protected = projector_gains(nullity, eta)
         if config.scale == "plain":
