@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from cl_core.backbones.clip import random_clip
 from cl_core.factory import build
 from cl_core.linalg import blended_projector
+from tests.stopped import events_until
 
 DOMAINS = {"backbone": "random-clip", "stream": "synthetic-domains", "tasks": 5, "training": {"batch_size": 50}}
 PLAIN = {"rate": 0.01, "prompt_length": 3}
@@ -30,15 +31,6 @@ def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def until(trainer, task, stage):
-    events = []
-    for moment in trainer.run():
-        events += moment
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return events
-    raise AssertionError("the run ended before that")
-
-
 def test_prompts_are_tokens_whose_outputs_are_dropped(clip):
     """Against open_clip's own blocks, fed the longer sequence."""
     images, prompts = drawn(4, 3, 16, 16), {0: drawn(3, 48, seed=1), 1: drawn(2, 48, seed=2)}
@@ -55,7 +47,7 @@ def test_prompts_are_tokens_whose_outputs_are_dropped(clip):
 
 def test_what_is_collected_are_queries_pulled_back_through_keys_and_attention_paid_to_prompts(trainer_of):
     trainer = trainer_of()
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     method, clip = trainer.method, trainer.backbone
     batch = next(trainer.stream[0].ordered("train", 1000))
     edit = method.edit(clip, batch.images)
@@ -75,7 +67,7 @@ def test_what_is_collected_are_queries_pulled_back_through_keys_and_attention_pa
 
 def test_the_second_task_projects_the_step_from_both_sides(trainer_of):
     trainer = trainer_of(eta_affinity=0.9, eta_mixture=0.8, norm_weight=0.0, weight_decay=0.0)
-    until(trainer, 1, "train")
+    events_until(trainer, 1, "train")
     method, before = trainer.method, trainer.method.prompts.detach().clone()
     next(trainer.run())
     gradient = method.prompts.grad
@@ -91,7 +83,7 @@ def test_prompts_and_the_logit_scale_are_trained_and_nothing_else(trainer_of):
         before = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
         start = float(trainer.method.log_scale.detach())
         assert start == pytest.approx(float(trainer.backbone.clip.logit_scale))
-        until(trainer, 0, "measure")
+        events_until(trainer, 0, "measure")
         assert (float(trainer.method.log_scale.detach()) != start) == train_scale
         names = {name for group in trainer.method.groups() for name in group.parameters}
         assert names == ({"prompts", "log_scale"} if train_scale else {"prompts"})
@@ -100,14 +92,14 @@ def test_prompts_and_the_logit_scale_are_trained_and_nothing_else(trainer_of):
 
 def test_texts_are_read_once_because_they_stand_still(trainer_of):
     trainer = trainer_of()
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     first = trainer.method.class_texts
     steps = trainer.method.prompts.detach().clone()
     next(trainer.run())
     assert trainer.method.class_texts is first and torch.equal(steps, trainer.method.prompts)
     read, calls = trainer.backbone.encode_text, []
     trainer.backbone.encode_text = lambda *a, **k: calls.append(1) or read(*a, **k)
-    until(trainer, 1, "survey")
+    events_until(trainer, 1, "survey")
     assert trainer.method.class_texts.equal(first) and len(calls) <= 2  # the next task's texts, and all after refresh
 
 
@@ -121,7 +113,7 @@ def test_the_row_before_training_is_that_of_the_untouched_model_and_not_of_rando
 
 def test_a_test_image_is_scored_by_cosine_times_the_trained_scale(trainer_of):
     trainer = trainer_of()
-    until(trainer, 1, "begin")
+    events_until(trainer, 1, "begin")
     method, pooled = trainer.method, drawn(3, trainer.backbone.joint_width)
     expected = method.log_scale.exp() * F.normalize(pooled, dim=1) @ method.class_texts[:4].mT
     torch.testing.assert_close(method.classify(pooled, range(4)), expected)

@@ -5,15 +5,9 @@ import pytest
 import torch
 
 from cl_core.linalg import conceptor_or, second_moment
+from tests.stopped import until
 
 SETTINGS = {"rate": 0.5, "head_rate": 0.5, "temperature": 1.0, "aperture": 1.0, "held": 0.9}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

@@ -4,14 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.stopped import until
+
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

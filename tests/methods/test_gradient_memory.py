@@ -8,15 +8,9 @@ import torch
 
 from cl_core.linalg import first_directions, held_back
 from cl_core.methods.sgp import SGP
+from tests.stopped import until
 
 SETTINGS = {"rate": 0.1, "head_rate": 0.1, "energy": 0.8, "growth": 0.02}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 def grams_of(trainer, task):

@@ -7,6 +7,7 @@ import torch
 from cl_core.factory import build
 from cl_core.methods.keeplora import principal, residual_factors
 from cl_core.methods.parts.clip_weights import key
+from tests.stopped import until
 
 W = torch.tensor([[0, 3, 0], [2, 0, 0], [0, 0, 1]], dtype=torch.float64)
 G = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 10]], dtype=torch.float64)
@@ -27,13 +28,6 @@ def keep(tiny_config):
         )
 
     return make
-
-
-def until(trainer, task, stage):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError
 
 
 def test_inputs_are_kept_by_right_singular_vectors_and_released_code_takes_left_ones():

@@ -10,15 +10,9 @@ from cl_core.methods.lwf import LwF
 from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.observers.kept import kept_bytes
 from cl_core.streams.stream import Batch
+from tests.stopped import until
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

@@ -17,21 +17,12 @@ from cl_core.config import ConfigError
 from cl_core.events import Clock
 from cl_core.methods.mg_clip import MgClip, MgClipConfig, epochs_before, pair_logits, relative_change
 from cl_core.methods.parts.visual_head import VisualHead, class_means, floored_cosine, fused_score, visual_logits
+from tests.stopped import events_until
 
 
 @pytest.fixture
 def mg_clip(tiny_trainer):
     return lambda tasks=5, **settings: tiny_trainer("mg_clip", backbone="random-clip", tasks=tasks, settings=settings)
-
-
-def until(trainer, task, stage):
-    """Go on until `stage` of `task` comes next; the events so far."""
-    events = []
-    for moment in trainer.run():
-        events += moment
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return events
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 def copied(state):
@@ -97,7 +88,7 @@ def test_the_centroids_inner_product_follows_from_the_pair_means():
 
 def test_a_rehearsal_says_what_the_untouched_model_measures_and_follows_the_rule(mg_clip):
     trainer = mg_clip(rate=0.01)
-    (chosen,) = [e for e in until(trainer, 0, "train") if e.kind == "EpochsChosen"]
+    (chosen,) = [e for e in events_until(trainer, 0, "train") if e.kind == "EpochsChosen"]
     backbone, task = random_clip(), trainer.stream[0]
     texts = backbone.encode_text(backbone.tokenize(s for (s,) in task.words.texts(0)))
     found = []
@@ -145,7 +136,7 @@ def test_a_rehearsal_that_breaks_off_leaves_no_trace_at_all(mg_clip):
 def test_a_threshold_that_is_never_reached_gives_all_epochs_and_a_strict_one_gives_one(mg_clip):
     for threshold, expected, measured in ((10.0, 4, 5), (0.0, 1, 2)):
         trainer = mg_clip(tasks=2, gap_threshold=threshold, max_epochs=4)
-        (chosen,) = [e for e in until(trainer, 0, "train") if e.kind == "EpochsChosen"]
+        (chosen,) = [e for e in events_until(trainer, 0, "train") if e.kind == "EpochsChosen"]
         assert (chosen.epochs, len(chosen.similarity), len(chosen.positive)) == (expected, measured, measured)
 
 
@@ -210,12 +201,12 @@ def test_a_branch_equals_its_merged_weight():
 
 def test_steps_change_the_branches_only_and_a_tasks_end_the_head_only(mg_clip):
     trainer = mg_clip()
-    until(trainer, 1, "train")
+    events_until(trainer, 1, "train")
     start, backbone = copied(trainer.method.state_dict()), copied(trainer.backbone.state_dict())
-    until(trainer, 1, "survey")
+    events_until(trainer, 1, "survey")
     trained = copied(trainer.method.state_dict())
     assert {n for n in start if not torch.equal(start[n], trained[n])} == set(trainer.method.groups()[0].parameters)
-    until(trainer, 1, "measure")
+    events_until(trainer, 1, "measure")
     ended = trainer.method.state_dict()
     assert {n for n in ended if not torch.equal(trained[n], ended[n])} == {"visual.rows", "visual.filled"}
     assert all(torch.equal(value, backbone[name]) for name, value in trainer.backbone.state_dict().items())
@@ -223,16 +214,16 @@ def test_steps_change_the_branches_only_and_a_tasks_end_the_head_only(mg_clip):
 
 def test_branches_go_on_from_task_to_task(mg_clip):
     trainer = mg_clip()
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     ended = copied(dict(trainer.method.named_parameters()))
-    until(trainer, 1, "train")
+    events_until(trainer, 1, "train")
     assert all(torch.equal(value, ended[name]) for name, value in trainer.method.named_parameters())
     assert all(up.any() for up in trainer.method.up.values())
 
 
 def test_the_loss_is_cross_entropy_over_the_tasks_own_classes_without_smoothing(mg_clip):
     trainer = mg_clip()
-    until(trainer, 1, "train")
+    events_until(trainer, 1, "train")
     method, backbone = trainer.method, trainer.backbone
     batch = next(iter(trainer.stream[1].batches(25, seed=0, epoch=0)))
     with torch.no_grad():
@@ -340,7 +331,7 @@ def test_with_a_single_softmax_the_visual_head_hardly_counts():
 
 def test_fusion_chooses_the_classifier_and_only_the_classes_asked_for_compete(mg_clip):
     trainer = mg_clip()
-    until(trainer, 2, "begin")
+    events_until(trainer, 2, "begin")
     method, pooled = trainer.method, 4 * rows_of(6, 24)
 
     def scores(classes, **settings):
@@ -361,7 +352,7 @@ def test_fusion_chooses_the_classifier_and_only_the_classes_asked_for_compete(mg
 
 def test_classes_without_a_visual_head_are_scored_by_text_alone(mg_clip):
     trainer = mg_clip()
-    until(trainer, 1, "train")  # the second task has begun: its rows are there, and empty
+    events_until(trainer, 1, "train")  # the second task has begun: its rows are there, and empty
     method, pooled = trainer.method, 4 * rows_of(6, 24)
     with torch.no_grad():
         for classes in (range(2, 4), range(8, 10), range(4), range(10)):
@@ -372,7 +363,7 @@ def test_classes_without_a_visual_head_are_scored_by_text_alone(mg_clip):
 
 def test_what_is_kept_is_branches_and_head(mg_clip):
     trainer = mg_clip()
-    events = until(trainer, 2, "begin")
+    events = events_until(trainer, 2, "begin")
     kept = [e.kept_bytes for e in events if e.kind == "TaskEnded"]
     assert kept[0] == 4 * 5120 + 2 * (4 * 24 + 1) + 8  # numbers of the branches; rows and their flags; E
     assert kept[1] - kept[0] == 2 * (4 * 24 + 1)
@@ -380,7 +371,7 @@ def test_what_is_kept_is_branches_and_head(mg_clip):
 
 def test_weights_as_adapted_are_the_models_plus_an_eighth_of_b_a(mg_clip):
     trainer = mg_clip()
-    until(trainer, 1, "begin")
+    events_until(trainer, 1, "begin")
     adapted = trainer.method.adapted_weights(trainer.backbone)
     for name, weight in adapted.items():
         plain, place = trainer.backbone.map_weight(name), name.replace(".", "_")

@@ -4,15 +4,9 @@ import pytest
 import torch
 
 from cl_core.methods.ness import tiny
+from tests.stopped import until
 
 SETTINGS = {"rate": 0.1, "head_rate": 0.1, "epsilon": 0.01, "momentum": 0.0}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.mark.parametrize(("epsilon", "free"), [(1e-3, 1), (1e-2, 2), (0.0, 0), (1.0, 4)])

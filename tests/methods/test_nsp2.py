@@ -18,6 +18,7 @@ from cl_core.methods.method import new_optimiser
 from cl_core.methods.nsp2 import NSP2, NSP2Config
 from cl_core.methods.sequential import Sequential
 from cl_core.streams.stream import Batch, class_order
+from tests.stopped import until
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
 
@@ -68,14 +69,6 @@ def attention_rows(features, layer):
 
 
 # ---------------------------------------------------------------- runs stopped at the right place
-
-
-def until(trainer, task, stage="train"):
-    """Go on until `stage` of `task` comes next."""
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

@@ -6,15 +6,9 @@ import torch
 from cl_core.config import ConfigError
 from cl_core.linalg import blended_projector
 from cl_core.methods.nsp2pp import contrastive, most_important
+from tests.stopped import until
 
 SETTINGS = {"prompt_rate": 0.05, "temperature": 1.0, "important": 0.1, "refine_epochs": 2, "draws": 16}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ import torch.nn.functional as F
 
 from cl_core.methods.parts.reservoir import Reservoir
 from cl_core.observers.kept import kept_bytes
+from tests.stopped import until
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 def numbered(count, start=0):

@@ -6,15 +6,9 @@ import torch
 
 from cl_core.linalg import splitting_cut
 from cl_core.observers.kept import kept_bytes
+from tests.stopped import until
 
 SETTINGS = {"rate": 0.02, "rank": 5, "alpha": 3.0, "temperature": 1.0}
-
-
-def until(trainer, task, stage="train"):
-    for _ in trainer.run():
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return trainer
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 @pytest.fixture

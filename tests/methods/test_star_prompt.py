@@ -20,6 +20,7 @@ from cl_core.methods.parts.clip_queries import ImageQueries
 from cl_core.methods.parts.gaussian_mixtures import GaussianMixtures, fitted
 from cl_core.methods.parts.replay_head import AlignedHead, rescaled
 from cl_core.methods.parts.semantic_residuals import SITES, SemanticResiduals, crowding
+from tests.stopped import events_until
 
 SENTENCES = [f"{PLACEHOLDER} {name}." for name in ("the digit one", "a star", "two red stars", "the letter k")]
 QUICK = {"key_epochs": 2, "key_replay_epochs": 1, "replay_epochs": 1, "replay_growth": 1, "draws": 32, "components": 2}
@@ -42,16 +43,6 @@ def star(tiny_trainer):
         return tiny_trainer("star_prompt", tasks=tasks, settings=chosen)
 
     return make
-
-
-def until(trainer, task, stage):
-    """Go on until `stage` of `task` comes next; the events so far."""
-    events = []
-    for moment in trainer.run():
-        events += moment
-        if (trainer.cursor.task, trainer.cursor.stage) == (task, stage):
-            return events
-    raise AssertionError(f"the run ended before task {task}, {stage}")
 
 
 def copied(module):
@@ -111,10 +102,10 @@ def test_the_overlap_of_words_is_the_double_sum_and_grows_with_the_square():
 
 def test_learning_a_task_writes_to_the_words_and_keys_of_its_classes_alone(star):
     trainer = star(tasks=2)
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     method = trainer.method
     words, keys = method.keys.words.clone(), method.keys.keys.clone()
-    events = until(trainer, 1, "train")
+    events = events_until(trainer, 1, "train")
     assert torch.equal(method.keys.words[:5], words) and torch.equal(method.keys.keys[:5], keys)
     assert not torch.equal(method.keys.keys[5:], method.keys.templates[5:])
     moved = next(e for e in events if e.kind == "KeysMoved")
@@ -151,13 +142,13 @@ def test_replay_moves_the_current_words_only_unless_all_may_move(clip):
 
 def test_words_that_may_move_take_their_keys_with_them(star):
     trainer = star(tasks=2, keys="moving", key_replay_rate=0.5)
-    moved = [e for e in until(trainer, 1, "train") if e.kind == "KeysMoved"][-1]
+    moved = [e for e in events_until(trainer, 1, "train") if e.kind == "KeysMoved"][-1]
     assert moved.kept[:5].min() < 1 - 1e-2 and moved.kept[5:].min() > 1 - 1e-6
 
 
 def test_templates_are_what_the_stream_says_of_its_classes(star):
     trainer = star(tasks=2, keys="templates")
-    events = until(trainer, 0, "begin")
+    events = events_until(trainer, 0, "begin")
     clip, words = trainer.method.queries.model, trainer.stream[0].words
     expected = [F.normalize(clip.encode_text(clip.tokenize(texts)).mean(dim=0), dim=0) for texts in words.texts()]
     torch.testing.assert_close(trainer.method.keys.keys, torch.stack(expected), atol=1e-6, rtol=0)
@@ -399,10 +390,10 @@ def test_rescaled_rows_have_norm_ten_and_do_not_see_the_size_of_the_head():
 def test_the_trained_head_never_sees_the_replay_and_the_first_task_has_none(star):
     trainer = star(tasks=2)
     method = trainer.method
-    events = until(trainer, 0, "measure")
+    events = events_until(trainer, 0, "measure")
     assert torch.equal(method.head.weight, method.head.weights[0]) and not stages(events, "head")
     trained = copied(method)
-    events = until(trainer, 1, "measure")
+    events = events_until(trainer, 1, "measure")
     assert len(stages(events, "head")) == 1 and len(stages(events, "head")[0].losses["cross_entropy"]) == 2  # E2 + 1·t
     for name in ("weights", "biases"):
         assert torch.equal(getattr(method.head, name)[0], trained[f"head.{name}.0"])
@@ -445,9 +436,9 @@ def test_what_earlier_tasks_left_is_bit_identical_and_both_models_stay_as_they_a
     trainer = star(tasks=2)
     method = trainer.method
     models = {"vit": copied(trainer.backbone), "clip": copied(method.queries.model)}
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     before = {k: v for k, v in copied(method).items() if ".0" in k or k.startswith(("keys", "embeddings", "tokens"))}
-    until(trainer, 1, "measure")
+    events_until(trainer, 1, "measure")
     after = method.state_dict()
     for name, value in before.items():
         assert torch.equal(after[name][: len(value)], value), name
@@ -460,7 +451,7 @@ def test_what_earlier_tasks_left_is_bit_identical_and_both_models_stay_as_they_a
 
 def test_the_selection_is_by_class_for_every_block_and_by_the_keys_alone(star):
     trainer = star(tasks=2)
-    events = until(trainer, 1, "begin")
+    events = events_until(trainer, 1, "begin")
     measured = {e.layer: e for e in events if e.kind == "SelectionMeasured"}
     assert sorted(measured) == [-1, 0, 1] and measured[-1].owners == list(range(5))
     for event in measured.values():
@@ -473,7 +464,7 @@ def test_the_selection_is_by_class_for_every_block_and_by_the_keys_alone(star):
 
 
 def test_what_is_measured_after_a_task_is_within_its_bounds(star):
-    events = until(star(tasks=2), 0, "measure")
+    events = events_until(star(tasks=2), 0, "measure")
     ratio = next(e for e in events if e.kind == "ResidualMeasured")
     assert ratio.ratio.shape == (2,) and (ratio.ratio > 0).all() and (ratio.stream > 0).all()
     fits = [e for e in events if e.kind == "MixtureFitted"]
@@ -590,10 +581,10 @@ def test_mixtures_of_the_head_are_fitted_on_so_many_augmented_passes(tiny_traine
         settings={**QUICK, "companion": "random-clip", "mixture_passes": passes, "components": 1},
         training={"batch_size": 50, "flip": True, "random_crop": 0.3},
     )
-    until(trainer, 0, "survey")
+    events_until(trainer, 0, "survey")
     method, fits = trainer.method, {}
     method.tokens.fit = lambda label, x, seed: fits.update({label: x})
-    until(trainer, 0, "measure")
+    events_until(trainer, 0, "measure")
     plain = torch.cat(
         [method.features(trainer.backbone, b.images).pooled for b in trainer.stream[0].ordered("train", 100)]
     ).detach()
