@@ -256,13 +256,15 @@ def runs_compared(runs: Mapping[str, Mapping[str, float | None]]) -> str:
     lead = known[top][0] - known[second][0]
     if round(lead, 1) == 0:
         both = f"{top} and {second} end alike, at {percent(known[top][0])}"
-        return f"{both}; {least} forgets least, {known[least][1]:.1f} points.".replace("-", "−")
-    else:
-        said = f"{top} ends highest, at {percent(known[top][0])}, {lead:.1f} points above {second}"
-    lost = f"{known[least][1]:.1f} points".replace("-", "−")
+        return f"{both}; {least} forgets least, {_signed(known[least][1])} points."
+    said = f"{top} ends highest, at {percent(known[top][0])}, {lead:.1f} points above {second}"
     if least == top:
-        return f"{said}; it also forgets least, {lost}."
-    return f"{said}; {least} forgets least, {lost} against {known[top][1]:.1f}."
+        return f"{said}; it also forgets least, {_signed(known[least][1])} points."
+    return f"{said}; {least} forgets least, {_signed(known[least][1])} points against {_signed(known[top][1])}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
 
 
 def joint_space_kept(measured: Sequence[ModalityGapMeasured], task: int | None = None) -> str:

@@ -17,7 +17,7 @@ from dashboard.theme import percent, seconds
 from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.inspection import ask as open_with
 from dashboard.widgets.liveplot import liveplot, to_bytes
-from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
 # ---------------------------------------------------------------- the place, which is in the URL
 
@@ -235,7 +235,7 @@ def onward(lesson: Lesson, number: int, step: Step) -> None:
             key=f"learn-train-{lesson.name}-{number}",
             icon=":material/play_arrow:",
             help=f"{preset.about} Takes {about}.",
-            on_click=start_run,
+            on_click=start_and_show,
             args=({"preset": step.preset}, "learn"),
         )
         if not say_trouble("learn") and pressed:

@@ -7,7 +7,18 @@ import math
 import streamlit as st
 
 from cl_core.events import SpectrumMeasured
-from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
+from cl_core.whatif import (
+    RULES,
+    Boundary,
+    Prediction,
+    Threshold,
+    best,
+    own_threshold,
+    positions,
+    predict,
+    rules_for,
+    takes,
+)
 from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
@@ -79,12 +90,12 @@ def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
     steps = positions(rule, mine)
     if not steps:
         return Threshold(rule, math.nan, eta, start.scale, most), []
-    begin = mine
+    begin: float | None = mine
     if begin is None and rule == "free":
         recorded = predict(boundary, start, nullity=boundary.recorded)
         begin = round(float(in_percent(recorded, boundary, "nullity").mean())) / 100
-    begin = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
-    begin = min(steps, key=lambda v: abs(v - begin))
+    wanted = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
+    begin = min(steps, key=lambda v: abs(v - wanted))
     key = "tau"
     chosen = choose(RULES[rule].says.capitalize(), key, [tick(v) for v in steps], tick(begin), slider=True)
     value = next((v for v in steps if tick(v) == chosen), begin)
@@ -141,14 +152,16 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
     now = predict(boundary, threshold)
     then = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
 
-    def mean(predicted, field: str) -> float:
+    def mean(predicted: Prediction, field: str) -> float:
         return float(in_percent(predicted, boundary, field).mean())
 
-    chosen, run = ({f: mean(p, f) for f in ("nullity", "interference")} if p else None for p in (now, then))
+    def means(predicted: Prediction) -> dict[str, float]:
+        return {field: mean(predicted, field) for field in ("nullity", "interference")}
+
+    chosen, run = means(now), means(then) if then is not None else None
     at = f"a cut at {'the ' if threshold.rule == 'elbow' else ''}{threshold.text()}"
-    differs = run is not None and any(abs(chosen[f] - run[f]) >= 0.05 for f in chosen)
     answer(threshold_moved(chosen, run, task=boundary.task, at=at))
-    if own == threshold and abs(chosen["nullity"] - run["nullity"]) >= 1:
+    if run is not None and own == threshold and abs(chosen["nullity"] - run["nullity"]) >= 1:
         st.caption(
             "The run cut by the same value, but not this spectrum at once: its rule adds up a cut in every task."
         )
@@ -213,9 +226,9 @@ def show() -> None:
 
     task, layer, space = frame.task, frame.layer, choose_space(found)
     learned_at_once(log)
-    boundary = best(found, space, task)
-    if boundary is None:
-        boundary = best(found, space)
+    chosen = best(found, space, task)
+    boundary = chosen or best(found, space) or found[-1]
+    if chosen is None and task is not None:
         shown_instead(task, when(boundary))
     learning = f", {task_name(boundary.task + 1)} comes next" if boundary.energies is not None else ""
     st.markdown(f":material/calculate: **{LABEL}** The spectrum {when(boundary)}{learning}.")

@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 from cl_core.events import Event
 from cl_core.presets import PRESETS
 from dashboard.changes import viewing
-from dashboard.run_log import Log
+from dashboard.run_log import Snapshot
 from dashboard.runs import holding, runs_index
 from dashboard.theme import seconds, task_name
 from dashboard.view_state import (
@@ -24,7 +24,7 @@ from dashboard.view_state import (
     sentence,
     show_run,
 )
-from dashboard.widgets.starting import say_trouble, start_run
+from dashboard.widgets.starting import say_trouble, start_and_show
 
 _OPENING = "_opening_place"  # above the shared controls: the page's question and its answer
 _PLACE = "_answer_place"  # where the answer stands: below the question, whatever it is computed from
@@ -49,7 +49,7 @@ def ask(question: str) -> None:
         st.markdown(f"## {question}")
 
 
-def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log] | None:
+def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Snapshot] | None:
     """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
     nothing to inspect.
 
@@ -106,7 +106,7 @@ def offer_runs(kind: type[Event], *, key: str, start: str = "") -> None:
             key=f"{key}-start",
             icon=":material/play_arrow:",
             help="A run that has what this page shows",
-            on_click=start_run,
+            on_click=start_and_show,
             args=({"preset": start}, key),
         )
         if not say_trouble(key) and pressed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -29,7 +31,7 @@ from cl_core.whatif import (
 from dashboard import launch
 from dashboard.playground_controls import controls_of
 from dashboard.progress import progress
-from dashboard.run_log import Log, Snapshot, log_of
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import change, percent, points, seconds, task_name
 from dashboard.verdicts import tried_and_measured
@@ -52,7 +54,9 @@ _BOUNDARY = (SpectrumMeasured, WeightSpectrumMeasured, UpdateByDirection)
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _stored(key: tuple[int, ...], _log: Snapshot) -> list[Boundary]:
-    return boundaries(*(_log.events(kind) for kind in _BOUNDARY))
+    return boundaries(
+        _log.events(SpectrumMeasured), _log.events(WeightSpectrumMeasured), _log.events(UpdateByDirection)
+    )
 
 
 def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
@@ -191,7 +195,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
-    made = begin_run("whatif", lambda: launch.fork(folder, after_task, settings), show=False)
+    made = begin_run("whatif", lambda: launch.fork(folder, after_task, settings))
     if made is not None:
         st.session_state["_whatif_made"] = made.name
 
@@ -201,7 +205,7 @@ def _quick(parent: str, pair: tuple[RunConfig, RunConfig], said: str) -> None:
     names = []
     for config in pair:
         there = next((f for f in list(runs_index().own.values())[:FORKS_SHOWN] if _is(f, config)), None)
-        made = there or begin_run("whatif", lambda config=config: launch.start(runs_folder(), config), show=False)
+        made = there or begin_run("whatif", partial(launch.start, runs_folder(), config))
         if made is None:
             return
         names.append(made.name)
@@ -299,18 +303,23 @@ def _told(made: Snapshot, name: str, task: int) -> str:
     """What is tried, in one line."""
     if name == QUICK:
         return f"{code(made.name)}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
-    fork = fork_of(made.folder)
-    said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in fork.changed.items()) or "nothing changed"
+    said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in _changes(made).items()) or "nothing changed"
     return f"{code(made.name)}, forked after {task_name(task)}: {literal(said)}; {made.status().state}"
+
+
+def _changes(made: Snapshot) -> dict[str, list[Any]]:
+    """Setting → [in the parent, in the fork]."""
+    fork = fork_of(made.folder)
+    return fork.changed if fork is not None else {}
 
 
 def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool) -> None:
     """What was predicted of a fork or of the second of a quick pair, what came, and accuracies of both."""
     if quick:
-        before, now = (log.config.settings if log.config else {} for log in (parent, made))
-        changed = {key: value for key, value in now.items() if before.get(key) != value}
+        usual, tried_with = (log.config.settings if log.config else {} for log in (parent, made))
+        changed = {key: value for key, value in tried_with.items() if usual.get(key) != value}
     else:
-        changed = {key: new for key, (_, new) in fork_of(made.folder).changed.items()}
+        changed = {key: new for key, (_, new) in _changes(made).items()}
     elsewhere = {name for other in stored(parent) for name in takes(other)}
     try:
         threshold = threshold_from(boundary, changed, elsewhere=elsewhere)
@@ -332,23 +341,24 @@ def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool)
 
 
 def comparison(
-    parent: Log, fork: Log, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
+    parent: Snapshot, fork: Snapshot, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
 ) -> list[tuple[str, float, float, float]]:
     """(quantity, in the parent, predicted, measured in the fork) in percent, means over layers."""
     from dashboard.figures.whatif import in_percent
 
-    own, rows = own_threshold(boundary), []
+    own = own_threshold(boundary)
+    rows: list[tuple[str, float, float, float]] = []
     learned = task_name(boundary.task + 1)
     there = best(stored(fork), boundary.space, boundary.task)
     if there is not None and there.energies is not None and boundary.energies is not None:
         before = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
         expected, came = predict(boundary, threshold), predict(there, threshold)
         for field, said in (("passed", "Share passed in"), ("interference", "Interference in")):
-            values = [
+            was, predicted, measured_there = (
                 float(in_percent(p, boundary, field).mean()) if p is not None else math.nan
                 for p in (before, expected, came)
-            ]
-            rows.append((f"{said} {learned}", *values))
+            )
+            rows.append((f"{said} {learned}", was, predicted, measured_there))
     later = {b.task: b for b in stored(parent) if b.space == boundary.space and b.task > boundary.task}
     for measured in (b for b in stored(fork) if b.space == boundary.space and b.task in later):
         here = later[measured.task]
@@ -356,10 +366,11 @@ def comparison(
             moved = threshold_from(here, changed, elsewhere=elsewhere)
         except ConfigError:
             continue
-        shares = [100 * float(free.mean()) / here.width for free in (
-            here.recorded, predict(here, moved).nullity, measured.recorded
-        )]  # fmt: skip
-        rows.append((f"Left free after {task_name(measured.task)}", *shares))
+        was, predicted, came_free = (
+            100 * float(free.mean()) / here.width
+            for free in (here.recorded, predict(here, moved).nullity, measured.recorded)
+        )
+        rows.append((f"Left free after {task_name(measured.task)}", was, predicted, came_free))
     return rows
 
 
@@ -385,7 +396,7 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
 
 
 def measured_by_readout(
-    parent: Log, made: Log
+    parent: Snapshot, made: Snapshot
 ) -> dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]]:
     """Readout → (measures of the one, of the other) over the tasks that both have learned.
 
@@ -395,11 +406,11 @@ def measured_by_readout(
     mine = [[e for e in log.events(AccuracyMeasured) if e.clock.task >= 0] for log in (parent, made)]
     if not all(mine):
         return {}
-    found = {}
+    found: dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]] = {}
     for readout in dict.fromkeys((STORED, headline_readout(mine[0]))):
         rows = [{e.clock.task: e.row for e in events if e.readout == readout} for events in mine]
         done = min((1 + max(one) if one else 0) for one in rows)
         if done > 1 and all(set(range(done)) <= one.keys() for one in rows):
-            square = ({i: list(one[i])[:done] for i in range(done)} for one in rows)
-            found[readout] = tuple(measures(matrix_of(one, done)) for one in square)
+            then, now = ({i: list(one[i])[:done] for i in range(done)} for one in rows)
+            found[readout] = measures(matrix_of(then, done)), measures(matrix_of(now, done))
     return found
