@@ -17,7 +17,7 @@ from cl_core.questions.question import (
     runs_of,
     runs_with,
 )
-from cl_core.questions.seeds import LEAST, Pooled, table
+from cl_core.questions.seeds import LEAST, Pooled, criteria_table, table
 from cl_core.questions.stored import merged, read_answers, stored_numbers, with_stored
 from cl_core.registry import lookup
 
@@ -50,6 +50,7 @@ __all__ = [
     "answered",
     "config_of",
     "courses_of",
+    "criteria_table",
     "finished_by_seed",
     "finished_runs",
     "known_runs",

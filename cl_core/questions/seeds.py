@@ -63,6 +63,7 @@ class Criterion:
     bound: float = CLEAR
     unit: str = "pp"
     below: bool = False
+    measure: str = ""  # that it reads, "" for more than one
 
     def word(self, spread: Spread | None) -> str:
         """ "yes", "no" or "undecided" of these values."""
@@ -76,8 +77,9 @@ class Criterion:
     @property
     def rule(self) -> str:
         """ "at least 1 pp"."""
-        bound = f"{self.bound:g}".replace("-", "−")
-        return f"at {'most' if self.below else 'least'} {bound} {self.unit}".rstrip()
+        bound, unit = f"{self.bound:g}".replace("-", "−"), self.unit
+        unit = unit.removesuffix("s") if self.bound == 1 else unit  # one map, not one maps
+        return f"at {'most' if self.below else 'least'} {bound} {unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,12 @@ class Pooled:
     def measures(self) -> list[str]:
         """Every measure that a run has, in the order of the runs."""
         return list(dict.fromkeys(name for found in self.arms.values() for name in found))
+
+    def leading(self) -> str:
+        """The measure that the first criterion reads, else the first there is; "" without any."""
+        names = self.measures()
+        read = [f.criterion.measure for f in self.findings if f.criterion.measure in names]
+        return next(iter([*read, *names]), "")
 
     def text(self) -> str:
         """Verdict, criteria and a table of the runs, as a terminal shows them."""
@@ -207,6 +215,20 @@ def table(found: Pooled) -> tuple[list[str], list[list[str]]]:
     return ["run", *names], rows
 
 
+def criteria_table(found: Pooled) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what was asked for and found."""
+    rows = [
+        [
+            f.criterion.says,
+            f.criterion.rule,
+            "–" if f.spread is None else f.spread.told(f.criterion.unit, signed=f.criterion.unit == "pp"),
+            f.word,
+        ]
+        for f in found.findings
+    ]
+    return ["criterion", "asked for", "found", "verdict"], rows
+
+
 def unit_of(measure: str) -> str:
     """ "pp" of "forgetting, pp"; "" without one."""
     return measure.rpartition(", ")[2] if ", " in measure else ""
@@ -217,27 +239,27 @@ def unit_of(measure: str) -> str:
 
 def more(says: str, measure: str, mine: str, other: str, bound: float = CLEAR, unit: str = "pp") -> Criterion:
     """`mine` has at least `bound` more of the measure than `other`."""
-    return Criterion(says, partial(_difference, measure, mine, other), bound, unit)
+    return Criterion(says, partial(_difference, measure, mine, other), bound, unit, measure=measure)
 
 
 def less(says: str, measure: str, mine: str, other: str, bound: float = CLEAR, unit: str = "pp") -> Criterion:
     """`mine` has at least `bound` less of the measure than `other`."""
-    return Criterion(says, partial(_difference, measure, other, mine), bound, unit)
+    return Criterion(says, partial(_difference, measure, other, mine), bound, unit, measure=measure)
 
 
 def reaches(says: str, measure: str, mine: str, bound: float) -> Criterion:
     """The measure of one run is at least `bound`."""
-    return Criterion(says, partial(_of, measure, mine), bound, unit_of(measure))
+    return Criterion(says, partial(_of, measure, mine), bound, unit_of(measure), measure=measure)
 
 
 def stays_below(says: str, measure: str, mine: str, bound: float) -> Criterion:
     """The measure of one run is at most `bound`."""
-    return Criterion(says, partial(_of, measure, mine), bound, unit_of(measure), below=True)
+    return Criterion(says, partial(_of, measure, mine), bound, unit_of(measure), below=True, measure=measure)
 
 
 def differs(says: str, measure: str, labels: Sequence[str], bound: float = CLEAR, unit: str = "pp") -> Criterion:
     """The largest and the smallest of several runs are at least `bound` apart."""
-    return Criterion(says, partial(_range, measure, tuple(labels)), bound, unit)
+    return Criterion(says, partial(_range, measure, tuple(labels)), bound, unit, measure=measure)
 
 
 def _of(measure: str, label: str, numbers: Numbers) -> float | None:
