@@ -25,7 +25,7 @@ from cl_core.events import (
     StepEnded,
     UpdateMeasured,
 )
-from cl_core.summary import TASK_INCREMENTAL, ZERO_SHOT
+from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 
 ROOM = 0.10  # share of directions left free, below which room is nearly gone
 CHANCE = 0.9  # of the share of a random update that lies inside the protected space
