@@ -93,17 +93,20 @@ def _bound(value: float | None, otherwise: str) -> str:
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        allowed: tuple[Any, ...] = typing.get_args(kind)
-    else:
-        allowed = (origin or kind,)
-    allowed = tuple(typing.get_origin(a) or a for a in allowed)
+    allowed = _allowed(kind)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return
     if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
         wanted = " or ".join("nothing" if a is type(None) else a.__name__ for a in allowed)
         raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+@functools.cache
+def _allowed(kind: Any) -> tuple[Any, ...]:
+    """The classes that a declared type stands for."""
+    origin = typing.get_origin(kind)
+    parts = typing.get_args(kind) if origin in (typing.Union, types.UnionType) else (kind,)
+    return tuple(typing.get_origin(part) or part for part in parts)
 
 
 def from_mapping(kind: type, settings: Mapping[str, Any], what: str) -> Any:

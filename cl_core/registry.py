@@ -259,6 +259,7 @@ STREAMS = {
 }
 
 OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
+FIGURES: dict[str, Entry] = {}  # of plug-ins; those of the package are the dashboard's (`dashboard.figures.catalogue`)
 
 # `scheme:rest`: names without number. By what is named.
 SCHEMES: dict[str, dict[str, Scheme]] = {

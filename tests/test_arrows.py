@@ -61,7 +61,7 @@ ROOMS["sweeps"] = ROOMS["summary"] | {"summary", "factory", "training"}  # their
 ROOMS["export"] = ROOMS["summary"] | {"summary"}
 ROOMS["whatif"] = {"commands", "config", "events"}
 ROOMS["analysis"] = ROOMS["summary"] | {"summary", "factory", "training", "features", "stream", "method", "observers"}
-ROOMS["plugins"] = {"config", "registry"}
+ROOMS["plugins"] = {"config", "events", "registry"}
 ROOMS["recorder"] = {"config", "observers", "training", "events", "linalg", "store", "summary"}  # a loop is the user's
 ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only in wrappers of loops
 ROOMS["cli"] = {*ROOMS, "training", "features", "stream", "method"}
@@ -79,7 +79,7 @@ VOCABULARIES = {
     "cl_core.methods.method": "method",
 }
 DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
-    "analysis", "hf_cache", "estimate", "export", "playground", "questions", "sweeps", "whatif"
+    "analysis", "hf_cache", "estimate", "export", "playground", "plugins", "questions", "sweeps", "whatif"
 }  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
