@@ -34,6 +34,7 @@ from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_p
 from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
+from dashboard.verdicts import FORGOTTEN
 from dashboard.view_state import (
     choose,
     current,
@@ -534,7 +535,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Forgetting",
+        FORGOTTEN,
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",
     )

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+import segno
 
 from tests import recorded_runs
 from tests.browser.conftest import serving, violations
@@ -43,6 +44,11 @@ def test_a_viewer_needs_the_code_and_changes_nothing(tmp_path, browser):
         dialog = page.get_by_role("dialog", name="Class-room link")  # the menu closes behind it
         dialog.get_by_text("code=word", exact=False).first.wait_for()  # the address is drawn last
         assert f"{server.url}/run?" in dialog.inner_text()
+        address = dialog.locator("code").inner_text().strip()
+        drawn = dialog.get_by_role("img", name="QR code of the address below").locator("svg")
+        side = segno.make(address, micro=False).symbol_size(scale=8, border=4)[0]
+        assert drawn.bounding_box()["width"] == side, "as many modules as the printed address takes"
+        assert drawn.locator("path").last.get_attribute("stroke") == "#000", "dark on light in both themes"
         context.close()
         assert folder.config()
 
