@@ -279,9 +279,9 @@ def predicted(folder: RunFolder) -> dict[str, float | None]:
     the task learned last before, where only that block's prompts act, since it had been learned.
     """
     moved = {
-        (e.clock.task, e.layer): e.movement * e.residual["affinity"]
+        (e.clock.task, e.layer): e.movement * residual
         for e in events(folder, UpdateMeasured)
-        if e.residual.get("affinity") is not None
+        if (residual := e.residual.get("affinity")) is not None
     }
     last = {(e.clock.task, e.probe_task): e for e in events(folder, AttentionCompared)}
     pairs = [

@@ -78,9 +78,12 @@ def show() -> None:
     names = {words(kind.__name__): kind for kind in unclaimed(log)}
     found = log.kinds()
     answer(
-        f"{len(found)} kinds of events, {sum(log.count(kind) for kind in found):,} in all; they are drawn in "
-        f"{len(figures_of(log))} figures"
-        + (f", and {len(names)} kinds have none of their own." if names else " on the other pages.")
+        f"{len(found)} kinds of events, {sum(log.count(kind) for kind in found):,} in all. "
+        + (
+            f"{len(names)} of the kinds have no figure of their own."
+            if names
+            else "Every measurement of this run has a figure on one of the other pages."
+        )
     )
     if names:
         st.markdown("Drawn straight from the stored events, because no figure of its own is known for them:")
