@@ -193,7 +193,8 @@ class Snapshot(Log):
 
     def count(self, kind: type[Event]) -> int:
         if self._open is not None and kind not in self._open:
-            raise LookupError(f"{kind.__name__} is read, but is not among the kinds named: {self._open}")
+            named = ", ".join(other.__name__ for other in self._open)
+            raise LookupError(f"{kind.__name__} is read, but is not among the kinds named: {named}")
         return self._counts.get(kind, 0)
 
     def only(self, *kinds: type[Event]) -> Snapshot:

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError, RunConfig
+from cl_core.readouts import AFTER_TASKS
 from cl_core.store import RunFolder, StoreError
 from cl_core.summary import measures, shared_readout
 from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
@@ -31,7 +32,6 @@ BEAT = 2.0  # seconds between looks at a sweep in training
 SMALL = 280  # pixels of the figures below the plane
 NO_SWEEP = "none"
 JUDGED = "run default"
-READOUTS = (JUDGED, "class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
 
 
 # ---------------------------------------------------------------- what is compared
@@ -284,7 +284,7 @@ def show() -> None:
     chosen = choose_runs(index, frame.run)
     with st.container(horizontal=True, gap="large", key="compare-controls", vertical_alignment="bottom"):
         sweep = choose_sweep()
-        readout = choose("Readout", "readout", list(READOUTS), JUDGED)
+        readout = choose("Readout", "readout", [JUDGED, *AFTER_TASKS], JUDGED)
         readout = "" if readout == JUDGED else readout
         limited = st.toggle(
             "Forgetting budget",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,30 +12,49 @@ import streamlit as st
 from cl_core.config import ConfigError
 from cl_core.questions import (
     FAMILIES,
+    LEAST,
     QUESTIONS,
     Answer,
     Courses,
+    Pooled,
     Question,
     answer_from,
     courses_of,
+    criteria_table,
+    finished_by_seed,
     known_runs,
+    pooled_from,
+    read_answers,
     runs_of,
     runs_with,
+    stored,
+    stored_numbers,
+    table,
+    with_stored,
 )
 from cl_core.store import HELD, RunFolder, StoreError
 from dashboard import launch
+from dashboard.markdown import table as markdown_table
 from dashboard.progress import progress
 from dashboard.run_log import log_of
 from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import choose, code, go_to, literal, sentence, show_run
+from dashboard.view_state import choose, code, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.control_bar import STATES
 from dashboard.widgets.inspection import answer as answered
 from dashboard.widgets.inspection import ask
 from dashboard.widgets.pace import every
 
 BEAT = 2.0  # seconds between looks while runs are trained
-FIRST = "nsp2-baseline"  # a part of its answer comes with the recordings
+FIRST = "nsp2-baseline"  # its answer comes with the program
+SEEDS = tuple(range(LEAST))  # of an answer with a verdict
+VERDICTS = {
+    "yes": ":material/check_circle: Yes",
+    "no": ":material/cancel: No",
+    "partly": ":material/contrast: Partly",
+    "undecided": ":material/help: Undecided",
+}
+SHELF = 620  # px: what lies below is reached by scrolling inside
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
 Known = Mapping[str, tuple[RunFolder, str]]
@@ -92,17 +111,26 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
         st.info("Only the viewer is installed: runs open and are read, training needs `pip install .`.")
     elif missing:
         about = f", about {seconds(asked.seconds)} for all on two idle cores" if asked.seconds else ""
-        st.button(
-            f"Train the {missing} missing runs" if missing > 1 else "Train the missing run",
-            key="question-start",
-            type="primary",
-            icon=":material/play_arrow:",
-            on_click=_start,
-            args=(asked.name, seed),
-        )
+        with st.container(horizontal=True):
+            st.button(
+                f"Train the {missing} missing runs" if missing > 1 else "Train the missing run",
+                key="question-start",
+                type="primary",
+                icon=":material/play_arrow:",
+                on_click=_start,
+                args=(asked.name, (seed,)),
+            )
+            st.button(
+                f"Train seeds {SEEDS[0]} to {SEEDS[-1]}",
+                key="question-start-seeds",
+                help=f"Mean ± sd and a verdict take {LEAST} seeds: {len(asked.labels) * LEAST} runs",
+                on_click=_start,
+                args=(asked.name, SEEDS),
+            )
         st.caption(
             f"One after the other, on this computer{about}; finished runs are kept. In a terminal: "
-            f"{code(f'plastiscope ask {asked.name} --seed {seed}')}"
+            f"{code(f'plastiscope ask {asked.name} --seed {seed}')} or "
+            f"{code(f'plastiscope ask {asked.name} --seeds ' + ','.join(map(str, SEEDS)))}"
         )
         words = launch.last_lines(launch.question_log(runs_folder(), asked.name))
         if state.get("_question_asked") == asked.name and words:
@@ -112,18 +140,65 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
         st.error(sentence(state["_question_trouble"]))
 
 
-def _start(name: str, seed: int) -> None:
+def _start(name: str, seeds: Sequence[int]) -> None:
     state = st.session_state
     state.pop("_question_trouble", None)
     try:
-        launch.ask(runs_folder(), name, seed)
+        launch.ask(runs_folder(), name, seeds)
         state["_question_asked"] = name
     except StoreError as error:
         state["_question_trouble"] = str(error)
 
 
+def over_seeds(asked: Question, seed: int) -> Pooled:
+    """What the finished runs of seeds 0, 1, 2 and `seed` came to, and what is stored of those that are not here."""
+    found = finished_by_seed([asked], *run_folders(), seeds=sorted({*SEEDS, seed}))[asked.name]
+    measured = {
+        each: {label: _numbers(asked.name, str(folder.path), _changed(folder)) for label, folder in runs.items()}
+        for each, runs in found.items()
+    }
+    file = stored.answers_file()
+    kept = _stored(asked.name, str(file), file.stat().st_mtime_ns if file.is_file() else 0)
+    return pooled_from(asked, with_stored(measured, {s: v for s, v in kept.items() if s in {*SEEDS, seed}}))
+
+
+@st.cache_data(show_spinner="Reading the runs…", max_entries=512)
+def _numbers(name: str, path: str, changed: int) -> dict[str, float | None]:
+    """Of a finished run; `changed` is when its file was."""
+    return dict(QUESTIONS[name].numbers(RunFolder(Path(path))))
+
+
+@st.cache_data(show_spinner=False)
+def _stored(name: str, file: str, changed: int) -> dict[int, dict[str, dict[str, float | None]]]:
+    """Of a question, as `file` holds them since `changed`."""
+    return stored_numbers(QUESTIONS[name], read_answers(Path(file)))
+
+
+def seeds_panel(asked: Question, seed: int) -> None:
+    """Verdict, criteria, figure and table over seeds."""
+    from dashboard.figures.answers import answer_over_seeds
+
+    try:
+        found = over_seeds(asked, seed)
+    except StoreError as error:
+        st.error(sentence(error), icon=":material/broken_image:")
+        return
+    if not found.arms:
+        st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
+        return
+    with st.container(border=True, key="panel-question-seeds"):
+        st.markdown(f"### {VERDICTS[found.verdict]}")
+        missing = f" ({found.short}; a verdict takes {LEAST} seeds with all runs)" if found.short else ""
+        st.caption(f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd{missing}. Verdicts hold beyond the spread.")
+        for head, rows in (criteria_table(found), table(found)):
+            st.markdown(markdown_table([*map(literal, head)], [[*map(literal, row)] for row in rows]))
+    names = found.measures()
+    measure = choose("Measure", "measure", names, found.leading())
+    show_plot(answer_over_seeds, found, measure, key="question-figure")
+
+
 def answer_panel(asked: Question, known: Known) -> None:
-    """The paragraph that the finished runs give; its first sentence stands above, as the page's answer."""
+    """What the finished runs of one seed say, in words; its first sentence stands above, as the page's answer."""
     finished = _finished(known)
     with st.container(border=True, key="panel-question-answer"):
         try:
@@ -132,7 +207,6 @@ def answer_panel(asked: Question, known: Known) -> None:
             st.error(sentence(error), icon=":material/broken_image:")
             return
         if not finished:
-            st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
             return
         st.markdown("**What it is computed from**" if not answer.missing else "**A part of what is needed**")
         _, numbers, source = parted(answer.text)
@@ -193,10 +267,13 @@ def body(asked: Question, seed: int) -> None:
     state["_question_busy"] = now
     if seen is not None and seen != now and seen[0] == asked.name:
         st.rerun()  # begins or ends the looking again; or the answer above says more
-    answer_panel(asked, known)
-    st.markdown("### Its runs")
+    seeds_panel(asked, seed)
+    st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
     controls(asked, known, seed, busy)
+    if any(state == "finished" for _, state in known.values()):
+        with st.expander(f"Seed {seed} in words"):
+            answer_panel(asked, known)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)

@@ -7,9 +7,10 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured
 from cl_core.presets import PRESETS
+from cl_core.readouts import MEANING, TASK_INCREMENTAL
 from cl_core.summary import headline_readout
 from dashboard import launch
-from dashboard.figures.event_arrays import READOUT_MEANING, TASK_INCREMENTAL, accuracies, zero_shot
+from dashboard.figures.event_arrays import accuracies, zero_shot
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.run_log import Log
 from dashboard.runs import runs_folder, runs_index, summary
@@ -90,7 +91,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                 + ("; light type: not learned yet" if named else "")
                 + ". Look down a column: where it pales, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
-                f"task i. Readout {readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}."
+                f"task i. Readout {readout}: {MEANING.get(readout, 'as the run measured it')}."
                 + (" *zero-shot*: the same before any training." if untrained is not None else "")
                 + " Colours always run from 0 to 100 %.",
             },

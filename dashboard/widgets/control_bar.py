@@ -94,12 +94,12 @@ def run_menu() -> None:
         )
         st.caption("Keys: press ?")
         if guard.invitation("", {}) and st.button(
-            "Class-room link", key="run-menu-link", icon=":material/qr_code_2:", type="tertiary", width="stretch"
+            "Classroom link", key="run-menu-link", icon=":material/qr_code_2:", type="tertiary", width="stretch"
         ):
             class_room_link()
 
 
-@st.dialog("Class-room link", width="large")
+@st.dialog("Classroom link", width="large")
 def class_room_link() -> None:
     """The address of this view, as a QR code to project."""
     asked = {**st.query_params.to_dict(), **{key: str(v) for key in SHARED if (v := st.session_state.get(key))}}

@@ -1,4 +1,4 @@
-"""For a class-room: another address, a code, nothing to change; one figure at a time with keys."""
+"""For a classroom: another address, a code, nothing to change; one figure at a time with keys."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_viewer_needs_the_code_and_changes_nothing(tmp_path, browser):
         assert "code" not in page.url
         assert not page.get_by_role("button", name="Resume").count()
         page.get_by_role("button", name="This run").click()
-        page.get_by_role("button", name="Class-room link").click()
+        page.get_by_role("button", name="Classroom link").click()
         page.get_by_text("changes nothing here").wait_for()
-        dialog = page.get_by_role("dialog", name="Class-room link")  # the menu closes behind it
+        dialog = page.get_by_role("dialog", name="Classroom link")  # the menu closes behind it
         dialog.get_by_text("code=word", exact=False).first.wait_for()  # the address is drawn last
         assert f"{server.url}/run?" in dialog.inner_text()
         address = dialog.locator("code").inner_text().strip()

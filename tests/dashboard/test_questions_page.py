@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
-from cl_core.questions import QUESTIONS
+from cl_core.questions import QUESTIONS, merged, stored
 from cl_core.store import StoreError
 from dashboard import launch, runs
 from tests import recorded_runs
-from tests.dashboard.reading import foot, words
+from tests.dashboard.reading import figures, foot, words
 from tests.recorded_question_runs import weight, write
 
 NAME = "nusa-persistence"
@@ -97,6 +98,26 @@ def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
     assert title == f"## {QUESTIONS[NAME].title}" and verdict.endswith(".")
     assert verdict[:-1] not in "".join(shown.value for shown in app.markdown[2:]), "said once"
     assert f"`plastiscope ask {NAME}`" in sources[0], "a command is shown as code"
+
+
+def test_three_seeds_give_a_verdict_tables_and_a_figure(runs_folder, open_page, monkeypatch, tmp_path):
+    """Seeds 0 and 1 are runs, seed 2 is stored: staying keeps 20 points of Last and of Transfer more in each."""
+    asked = QUESTIONS[NAME]
+    for seed in (0, 1):
+        for label, last in zip(asked.labels, (90, 70), strict=True):
+            write(runs_folder, NAME, label, weight(), rows=[[95, last - 40 + seed], [last + seed, last]], seed=seed)
+    by_label = {label: {"Last, %": last, "Transfer, %": last - 40.0} for label, last in zip(asked.labels, (91.0, 71.0))}
+    file = tmp_path / "answers.json"
+    file.write_text(json.dumps(merged({}, asked, {2: by_label})))
+    monkeypatch.setattr(stored, "answers_file", lambda: file)
+    app = open_page("questions", question=NAME)
+    assert not app.exception and "Yes" in said(app) and "Seeds 0, 1, 2, mean ± sd." in said(app)
+    assert "| raises Last | at least 1 pp | +20.0 ± 0.0 pp | yes |" in said(app)
+    assert "| every step | 50.7 ± 0.6 | 90.5 ± 0.5 |" in said(app)
+    figure = figures(app)["Transfer, run by run"]
+    assert [trace["name"] for trace in figure["data"]][1::2] == list(asked.labels)
+    app = open_page("questions", question=NAME, measure="Last, %")
+    assert not app.exception and "Last, run by run" in figures(app)
 
 
 def test_a_run_is_opened_on_the_run_page(runs_folder, open_page):
