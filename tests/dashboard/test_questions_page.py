@@ -10,7 +10,7 @@ from cl_core.questions import QUESTIONS, merged, stored
 from cl_core.store import StoreError
 from dashboard import launch, runs
 from tests import recorded_runs
-from tests.dashboard.reading import figures, foot, words
+from tests.dashboard.reading import figures, foot, shown, words
 from tests.recorded_question_runs import weight, write
 
 NAME = "nusa-persistence"
@@ -92,11 +92,11 @@ def test_recordings_that_come_with_the_program_count(monkeypatch, tmp_path, runs
 def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
     write(runs_folder, NAME, "every step", weight(), rows=ROWS)
     app = open_page("questions", question=NAME)
-    sources = [shown.value for shown in app.caption if shown.value.startswith("From ")]
+    sources = [c.value for c in app.caption if c.value.startswith("From ")]
     assert len(sources) == 1 and "seed 0" in sources[0]
-    title, verdict = (shown.value for shown in app.markdown[:2])
+    title, verdict = (m.value for m in app.markdown[:2])
     assert title == f"## {QUESTIONS[NAME].title}" and verdict.endswith(".")
-    assert verdict[:-1] not in "".join(shown.value for shown in app.markdown[2:]), "said once"
+    assert verdict[:-1] not in "".join(m.value for m in app.markdown[2:]), "said once"
     assert f"`plastiscope ask {NAME}`" in sources[0], "a command is shown as code"
 
 
@@ -112,6 +112,10 @@ def test_three_seeds_give_a_verdict_tables_and_a_figure(runs_folder, open_page, 
     monkeypatch.setattr(stored, "answers_file", lambda: file)
     app = open_page("questions", question=NAME)
     assert not app.exception and "Yes" in said(app) and "Seeds 0, 1, 2, mean ± sd." in said(app)
+    assert (
+        shown(app.markdown[1].value)
+        == "Yes, over seeds 0, 1, 2: raises Transfer: yes, +20.0 ± 0.0 pp (asked for at least 1 pp)."
+    )
     assert "| raises Last | at least 1 pp | +20.0 ± 0.0 pp | yes |" in said(app)
     assert "| every step | 50.7 ± 0.6 | 90.5 ± 0.5 |" in said(app)
     figure = figures(app)["Transfer, run by run"]
