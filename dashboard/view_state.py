@@ -27,6 +27,7 @@ from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
+NO_IMAGE = "none"
 USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # chosen where the URL says nothing
 SHARED = ("run", *USUAL)  # in the URL of every page
 HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
@@ -417,6 +418,9 @@ def go_to(page: str, **choices: str | Sequence[str]) -> None:
     # A control that is drawn has the last word over its key in the address, so shared choices go through the state, and
     # what the next page alone knows goes through its address. Streamlit clears and writes the shared keys itself.
     shared = {key: value for key, value in choices.items() if key in SHARED}
+    shared |= {key: value for key, value in choices.items() if key in st.session_state}  # chosen there before
     if shared:
         st.session_state["_next"] = shared
+    if st.session_state.get("_page") == "forgetting":  # what was diagnosed there stays in the address
+        choices = {key: str(value) for key in ("from", "to") if (value := st.session_state.get(key))} | choices
     st.switch_page(page_file(page), query_params={k: v for k, v in choices.items() if k not in SHARED})

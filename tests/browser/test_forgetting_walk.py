@@ -28,5 +28,13 @@ def test_arrows_move_the_cell_and_a_click_traces_an_image(server, page):
     heading("T1 after training on T2")
     page.locator("[class*='st-key-trace-0-'] button").first.click()
     page.get_by_role("heading", name="Traced").wait_for()
-    page.wait_for_url(re.compile(r"trace=\d+"))
+    page.wait_for_url(re.compile(r"image=\d+"))
     page.get_by_text("Lost, taken for").wait_for()
+    page.goto(f"{server.url}/forgetting?run=plain&from=T3&to=T1&layer=2&trace=1")  # as links were written once
+    page.get_by_role("heading", name="Traced").wait_for()
+    page.wait_for_url(re.compile("image=1"))
+    page.get_by_role("button", name="Open on Attention and prompts").click()
+    page.wait_for_url(re.compile("/attention"))
+    page.get_by_text("The model's answer").wait_for()
+    for kept in ("from=T3", "to=T1", "layer=2"):
+        assert kept in page.url
