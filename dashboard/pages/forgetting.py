@@ -17,7 +17,6 @@ from cl_core.analysis.ledger import (
     MATTERS,
     OUTDATED,
     STALE,
-    STORED,
     Images,
     Rows,
     answers_of,
@@ -40,14 +39,16 @@ from cl_core.events import (
     SpectrumMeasured,
     WeightSpectrumMeasured,
 )
+from cl_core.readouts import STORED, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import StoreError, boundaries
-from cl_core.summary import ZERO_SHOT, headline_readout, measures
+from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import image_path, interpolation, layers_recovered, probe_place
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
+from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
+from dashboard.verdicts import FORGOTTEN
 from dashboard.view_state import (
     NO_IMAGE,
     begin_with,
@@ -620,7 +621,7 @@ def _older_link() -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Forgetting",
+        FORGOTTEN,
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",
     )
