@@ -16,7 +16,7 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path 
 
 from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
-from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
+from dashboard.view_state import USUAL, current, keep_cell, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar, run_picker
 from dashboard.widgets.inspection import opening_place
 from dashboard.widgets.pace import watch_tab
@@ -89,4 +89,5 @@ with one_moment():
     if later:
         around()
     state["_image_before"] = state.get("image")
+    keep_cell()
 watch_tab()

@@ -437,7 +437,7 @@ def layers_recovered(found: Mapping[str, Any], *, task: int, after: int) -> go.F
         x=x,
         y=np.array([row["alone"] for row in layers], dtype=np.float32),
         name="this block alone",
-        marker={"color": INK},
+        marker={"color": PALE, "line": {"color": INK, "width": 1}},
         hovertemplate="block %{x} alone: %{y:+.1f} points<extra></extra>",
     )
     figure.add_scatter(

@@ -152,6 +152,18 @@ def test_the_traced_image_stays_while_other_pages_count_their_own(opened, open_p
     assert opened.session_state["image"] == "none", "the number was that of an image of T1"
 
 
+def test_a_jump_takes_cell_image_and_layer_along(opened, runs_folder):
+    recorded_runs.located(runs_folder / "plain")
+    opened.session_state["image"], opened.session_state["layer"] = "3", "2"
+    opened.run()
+    assert "block 2 alone" in words(opened)
+    button(opened, "to-spectra").click().run()
+    state = opened.session_state
+    assert not opened.exception and state["_page"] == "spectra"
+    assert (state["task"], state["layer"], state["image"]) == ("T3", "2", "3")
+    assert (opened.query_params["from"], opened.query_params["to"]) == (["T3"], ["T1"])
+
+
 def test_a_line_between_two_boundaries_is_shown_where_it_was_measured(runs_folder, open_page):
     folder = recorded_clip_runs.written(runs_folder)
     alphas = [k / 10 for k in range(11)]
