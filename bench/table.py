@@ -19,11 +19,11 @@ from cl_core.config import RunConfig
 from cl_core.events import ModalityGapMeasured, RunStarted, TaskEnded
 from cl_core.presets import resolve
 from cl_core.questions.reporting import events
+from cl_core.readouts import RECOMPUTED, STORED, TASK_INCREMENTAL
 from cl_core.store import RunFolder
 from cl_core.summary import Summary, measures
 
 Row = tuple[str, dict[str, Any], tuple[str, ...]]  # title, record for `resolve`, overrides
-STORED, RECOMPUTED, OWN = "stored statistics", "recomputed statistics", "task-incremental"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def digits_cells(found: list[Summary]) -> list[str]:
         mean_sd([s.final_average_accuracy for s in found]),
         mean_sd([s.forgetting for s in found]),
         mean_sd([s.learning_accuracy for s in found]),
-        of(OWN, "final_average_accuracy"),
-        of(OWN, "forgetting"),
+        of(TASK_INCREMENTAL, "final_average_accuracy"),
+        of(TASK_INCREMENTAL, "forgetting"),
         of(STORED, "final_average_accuracy"),
         of(RECOMPUTED, "final_average_accuracy"),
         *sizes(found[0]),

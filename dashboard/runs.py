@@ -14,12 +14,14 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.assets import recordings_folder
+from cl_core.events import AccuracyMeasured, RunStarted
 from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
 from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs, lock_owner
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
+MOST_SUMMARIES = 20_000  # kept; fewer than there are runs, and each look would read all of them anew
 _INDEX: dict[Path, tuple[float, RunIndex]] = {}
 
 
@@ -160,7 +162,7 @@ def summary(folder: RunFolder) -> Summary:
     return _summary(str(folder.path), stamp_of(folder, "worker.lock"), lock_owner(folder))
 
 
-@st.cache_resource(show_spinner=False, max_entries=1000)
+@st.cache_resource(show_spinner=False, max_entries=MOST_SUMMARIES)
 def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
     folder = RunFolder(Path(path))
     reader = RunReader(folder)
@@ -168,7 +170,8 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
         config = folder.config()
         status = reader.status()
         plan = reader.latest("RunStarted")
-        measured = [s.event for s in reader.since(kinds=("AccuracyMeasured",)) if s.event.clock.task >= 0]
+        found = (stored.event for stored in reader.since(kinds=("AccuracyMeasured",)))
+        measured = [event for event in found if isinstance(event, AccuracyMeasured) and event.clock.task >= 0]
     except (StoreError, ValueError, TypeError, KeyError) as error:
         return Summary(folder.name, trouble=str(error))
     finally:
@@ -184,7 +187,7 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
         status.state,
         status.moved,
         len(rows),
-        plan.event.trained_tasks if plan else config.stream_settings.tasks,
+        plan.event.trained_tasks if plan and isinstance(plan.event, RunStarted) else config.stream_settings.tasks,
         numbers.get("final_average_accuracy"),
         numbers.get("learning_accuracy"),
         numbers.get("forgetting"),

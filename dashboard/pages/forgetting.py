@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -24,14 +25,16 @@ from cl_core.events import (
     RunStarted,
     WeightSpectrumMeasured,
 )
+from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import StoreError, boundaries
-from cl_core.summary import ZERO_SHOT, headline_readout, measures
+from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
+from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
+from dashboard.verdicts import FORGOTTEN
 from dashboard.view_state import (
     choose,
     current,
@@ -80,11 +83,11 @@ def _row_name(row: int) -> str:
     return ZERO_SHOT if row < 0 else task_name(row)
 
 
-def _open_cell(point: dict[str, object]) -> None:
+def _open_cell(point: dict[str, Any]) -> None:
     st.session_state["from"], st.session_state["to"] = (
         _row_name(round(float(point["y"]))),
         task_name(round(float(point["x"]))),
-    )  # type: ignore[arg-type]
+    )
 
 
 def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:
@@ -532,7 +535,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Forgetting",
+        FORGOTTEN,
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",
     )

@@ -22,7 +22,7 @@ from cl_core.registry import METHODS
 from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 from dashboard.verdicts import ROOM
-from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, show_figure
+from dashboard.view_state import USUAL, ViewState, choose, empty, learned_at_once, not_measured, show_figure
 from dashboard.widgets.inspection import offer_runs, open_run_page
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.shared_controls import hide
@@ -44,7 +44,7 @@ def families(log: Snapshot) -> list[str]:
             (PROMPTS, found & set(PROMPT_SPACES)),
             (FEATURES, found - set(PROMPT_SPACES)),
             (WEIGHTS, log.events(WeightSpectrumMeasured)),
-            (SUBSPACES, log.events(SubspaceMeasured) or log.events(ForwardTransferMeasured)),
+            (SUBSPACES, log.count(SubspaceMeasured) or log.count(ForwardTransferMeasured)),
             (CONCEPTORS, log.events(ConceptorMeasured)),
         )
         if there
@@ -107,11 +107,11 @@ def subspaces(log: Snapshot) -> None:
             "Start one with `--set diagnostics.forward=true`.",
         )
         return
-    left, right = st.columns(2) if measured else (st.container(), None)
-    with left:
+    places = st.columns(2) if measured else [st.container()]
+    with places[0]:
         show_figure("forward-transfer", log)
-    if right is not None:
-        with right:
+    if measured:
+        with places[1]:
             show_figure("transfer-against-overlap", log)
 
 
@@ -138,6 +138,7 @@ def show() -> None:
     found = families(log)
     if not found:
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame, log)
         return
     task, layer = frame.task, frame.layer

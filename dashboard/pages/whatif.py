@@ -7,13 +7,26 @@ import math
 import streamlit as st
 
 from cl_core.events import SpectrumMeasured
-from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
+from cl_core.whatif import (
+    RULES,
+    Boundary,
+    Prediction,
+    Threshold,
+    best,
+    own_threshold,
+    positions,
+    predict,
+    rules_for,
+    takes,
+)
 from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
-from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
-from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
-from dashboard.widgets.threshold_fork import judged, stored, try_it
+from dashboard.verdicts import THRESHOLD, threshold_moved
+from dashboard.view_state import USUAL, ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
+from dashboard.widgets.shared_controls import hide
+from dashboard.widgets.threshold_fork import stored, try_it
 
 NOBODY = "none"
 
@@ -77,12 +90,12 @@ def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
     steps = positions(rule, mine)
     if not steps:
         return Threshold(rule, math.nan, eta, start.scale, most), []
-    begin = mine
+    begin: float | None = mine
     if begin is None and rule == "free":
         recorded = predict(boundary, start, nullity=boundary.recorded)
         begin = round(float(in_percent(recorded, boundary, "nullity").mean())) / 100
-    begin = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
-    begin = min(steps, key=lambda v: abs(v - begin))
+    wanted = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
+    begin = min(steps, key=lambda v: abs(v - wanted))
     key = "tau"
     chosen = choose(RULES[rule].says.capitalize(), key, [tick(v) for v in steps], tick(begin), slider=True)
     value = next((v for v in steps if tick(v) == chosen), begin)
@@ -139,9 +152,19 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
     now = predict(boundary, threshold)
     then = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
 
-    def mean(predicted, field: str) -> float:
+    def mean(predicted: Prediction, field: str) -> float:
         return float(in_percent(predicted, boundary, field).mean())
 
+    def means(predicted: Prediction) -> dict[str, float]:
+        return {field: mean(predicted, field) for field in ("nullity", "interference")}
+
+    chosen, run = means(now), means(then) if then is not None else None
+    at = f"a cut at {'the ' if threshold.rule == 'elbow' else ''}{threshold.text()}"
+    answer(threshold_moved(chosen, run, task=boundary.task, at=at))
+    if run is not None and own == threshold and abs(chosen["nullity"] - run["nullity"]) >= 1:
+        st.caption(
+            "The run cut by the same value, but not this spectrum at once: its rule adds up a cut in every task."
+        )
     notes = {
         "nullity": ("Left free", "Directions left free, share of all, mean over layers (nullity)"),
         "passed": ("Share passed", "Share of the recorded update's energy that would have passed, mean over layers"),
@@ -174,7 +197,7 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     if len(options) < 2:
         return []
     chosen = st.selectbox(
-        "Compare with run", options, key="whatif-beside", help="Another run on the same axis", width=320
+        "Compare with run", options, key="beside", help="Another run on the same axis", width=320, bind="query-params"
     )
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
@@ -189,22 +212,23 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
 
 
 def show() -> None:
-    opened = open_run_page("What if", "A threshold to move appears here as soon as there is a run.", key="whatif")
+    opened = open_run_page(THRESHOLD, "A threshold to move appears here as soon as there is a run.", key="whatif")
     if opened is None:
         return
     frame, log = opened
     found = stored(log)
     if not found:
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame)
         return
     from dashboard.figures.whatif import LABEL, against_threshold, at_equal_freedom, now, when
 
     task, layer, space = frame.task, frame.layer, choose_space(found)
     learned_at_once(log)
-    boundary = best(found, space, task)
-    if boundary is None:
-        boundary = best(found, space)
+    chosen = best(found, space, task)
+    boundary = chosen or best(found, space) or found[-1]
+    if chosen is None and task is not None:
         shown_instead(task, when(boundary))
     learning = f", {task_name(boundary.task + 1)} comes next" if boundary.energies is not None else ""
     st.markdown(f":material/calculate: **{LABEL}** The spectrum {when(boundary)}{learning}.")
@@ -225,15 +249,16 @@ def show() -> None:
     headline(boundary, threshold)
     bars(boundary, threshold, steps)
     try_it(frame, boundary, threshold)
-    if steps:
-        show_plot(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
-    if boundary.energies is not None:
-        beside = others(boundary, frame.run)
-        show_plot(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
+    with more("Against the threshold, and at equal freedom", key="whatif-more") as opened_more:
+        if opened_more:
+            if steps:
+                show_plot(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
+            if boundary.energies is not None:
+                beside = others(boundary, frame.run)
+                show_plot(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
     with st.expander("All numbers", key="whatif-numbers-table"):
         st.dataframe(now(boundary, threshold), hide_index=True)
         st.caption(f"{LABEL} At {threshold.text()}.")
-    judged(frame, boundary)
 
 
 show()
