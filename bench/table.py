@@ -232,7 +232,9 @@ def main() -> None:
     for title, record, settings in (row for row in table.rows if row[0].startswith(wanted)):
         found = []
         for seed in seeds:
-            name = "-".join([record.get("preset", record.get("method")), *(s.replace("=", "-") for s in settings), f"seed{seed}"])
+            name = "-".join(
+                [record.get("preset", record.get("method")), *(s.replace("=", "-") for s in settings), f"seed{seed}"]
+            )
             found.append(finished(config_of(record, seed, settings, arguments.set), name, arguments.runs))
         print(f"| {title} | {' | '.join(table.cells(found))} |", flush=True)
     print(
