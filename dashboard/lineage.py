@@ -33,7 +33,9 @@ class Parting:
 def lineage(folder: RunFolder, find: Callable[[str], RunFolder | None]) -> Lineage:
     """A run's parent, its parent's parent and so on, as far as their folders are there. A parent whose folder is gone
     still has its name in its fork's note, and ends the line; so does a note that cannot be read."""
-    names, left, seen = [folder.name], [], folder
+    names: list[str] = [folder.name]
+    left: list[int] = []
+    seen: RunFolder | None = folder
     while seen is not None:
         try:
             fork = fork_of(seen)

@@ -425,7 +425,7 @@ def log_of(folder: RunFolder) -> RunLog:
     """The one RunLog of a run in this process."""
     path = folder.path.resolve()
     with _GUARD:
-        log = _LOGS[path] = _LOGS.pop(path, None) or RunLog(folder)
+        log = _LOGS[path] = _LOGS.pop(path) if path in _LOGS else RunLog(folder)
         if len(_LOGS) > MOST_LOGS:
             _LOGS.popitem(last=False)
         return log

@@ -14,6 +14,7 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.assets import recordings_folder
+from cl_core.events import AccuracyMeasured, RunStarted
 from cl_core.playground.recording import PRESET as KEPT_PRESET
 from cl_core.presets import PRESETS
 from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs, lock_owner
@@ -168,7 +169,8 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
         config = folder.config()
         status = reader.status()
         plan = reader.latest("RunStarted")
-        measured = [s.event for s in reader.since(kinds=("AccuracyMeasured",)) if s.event.clock.task >= 0]
+        found = (stored.event for stored in reader.since(kinds=("AccuracyMeasured",)))
+        measured = [event for event in found if isinstance(event, AccuracyMeasured) and event.clock.task >= 0]
     except (StoreError, ValueError, TypeError, KeyError) as error:
         return Summary(folder.name, trouble=str(error))
     finally:
@@ -184,7 +186,7 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
         status.state,
         status.moved,
         len(rows),
-        plan.event.trained_tasks if plan else config.stream_settings.tasks,
+        plan.event.trained_tasks if plan and isinstance(plan.event, RunStarted) else config.stream_settings.tasks,
         numbers.get("final_average_accuracy"),
         numbers.get("learning_accuracy"),
         numbers.get("forgetting"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 GROUNDS = ("#FFFFFF", "#12191D")  # page grounds, light and dark, as .streamlit/config.toml has them
 
@@ -120,7 +120,7 @@ def _luminance(colour: str) -> float:
 MISSING = "–"  # not measured
 
 
-def _known(value: float | None) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 

@@ -237,7 +237,7 @@ def choose(
     first = None if spell_out else default  # Streamlit keeps a default out of the URL
     shared: dict[str, Any] = {"key": key, "bind": "query-params", "persist_state": "session"}
     if slider:
-        chosen = st.select_slider(label, options, value=default, **shared)
+        chosen: str | None = st.select_slider(label, options, value=default, **shared)
     elif len(options) <= FEW:
         chosen = st.segmented_control(label, options, default=first, required=True, **shared)
     else:
@@ -399,7 +399,7 @@ def empty(
             if st.button(button, key=f"{key}-button", type="primary"):
                 go_to(page)
             return False
-        return bool(button) and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
+        return button is not None and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
 
 
 def page_file(page: str) -> Path:

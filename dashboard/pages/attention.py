@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cl_core.events import (
@@ -93,7 +95,7 @@ def images_part(frame: ViewState, log: Snapshot) -> None:
             "The figures below do not need one.",
         )
         return
-    chosen = {"probe": probe, "image": image, "layer": layer, "head": which}
+    chosen: dict[str, Any] = {"probe": probe, "image": image, "layer": layer, "head": which}
     show_figure("attention-on-image", log, **chosen, before=before_task, after=after_task)
     said = answers(log, probe, image)
     if said:

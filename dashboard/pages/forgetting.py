@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -80,11 +81,11 @@ def _row_name(row: int) -> str:
     return ZERO_SHOT if row < 0 else task_name(row)
 
 
-def _open_cell(point: dict[str, object]) -> None:
+def _open_cell(point: dict[str, Any]) -> None:
     st.session_state["from"], st.session_state["to"] = (
         _row_name(round(float(point["y"]))),
         task_name(round(float(point["x"]))),
-    )  # type: ignore[arg-type]
+    )
 
 
 def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:

@@ -60,7 +60,8 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
     from dashboard.figures.gap import moment
 
     first = log.events(ModalityGapMeasured)[0]
-    when = moment(shown.clock.task, log.started().tasks if log.started() else ())
+    plan = log.started()
+    when = moment(shown.clock.task, plan.tasks if plan else ())
     st.caption(f"{literal(when[:1].upper() + when[1:])}, against before training.")
 
     def recall(event: ModalityGapMeasured) -> float:

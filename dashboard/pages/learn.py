@@ -16,7 +16,7 @@ from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step
 from dashboard.theme import percent, seconds
 from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.liveplot import liveplot, to_bytes
-from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
 # ---------------------------------------------------------------- the place, which is in the URL
 
@@ -237,7 +237,7 @@ def onward(lesson: Lesson, number: int, step: Step) -> None:
             key=f"learn-train-{lesson.name}-{number}",
             icon=":material/play_arrow:",
             help=f"{preset.about} Takes {about}.",
-            on_click=start_run,
+            on_click=start_and_show,
             args=({"preset": step.preset}, "learn"),
         )
         if not say_trouble("learn") and pressed:

@@ -132,7 +132,7 @@ def _usual(key: str, name: str) -> dict[str, Any]:
 def _named(label: str, key: str, titles: dict[str, str], help: str = "", *, width: int) -> str:
     """A choice by title; the URL holds the title."""
     keys = {title: name for name, title in titles.items()}
-    default = {name: list(keys).index(value) for name, value in _usual(key, "index").items()}
+    default: dict[str, Any] = {name: list(keys).index(value) for name, value in _usual(key, "index").items()}
     chosen = st.selectbox(label, list(keys), key=key, help=help or None, width=width, **default, **BOUND)
     return keys.get(chosen, next(iter(keys.values())))
 

@@ -44,7 +44,7 @@ def families(log: Snapshot) -> list[str]:
             (PROMPTS, found & set(PROMPT_SPACES)),
             (FEATURES, found - set(PROMPT_SPACES)),
             (WEIGHTS, log.events(WeightSpectrumMeasured)),
-            (SUBSPACES, log.events(SubspaceMeasured) or log.events(ForwardTransferMeasured)),
+            (SUBSPACES, log.count(SubspaceMeasured) or log.count(ForwardTransferMeasured)),
             (CONCEPTORS, log.events(ConceptorMeasured)),
         )
         if there
@@ -107,11 +107,11 @@ def subspaces(log: Snapshot) -> None:
             "Start one with `--set diagnostics.forward=true`.",
         )
         return
-    left, right = st.columns(2) if measured else (st.container(), None)
-    with left:
+    places = st.columns(2) if measured else [st.container()]
+    with places[0]:
         show_figure("forward-transfer", log)
-    if right is not None:
-        with right:
+    if measured:
+        with places[1]:
             show_figure("transfer-against-overlap", log)
 
 

@@ -27,7 +27,7 @@ from dashboard.view_state import (
     show_run,
 )
 from dashboard.widgets.control_bar import STATES, state_of
-from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.trade_off import trade_off
 
@@ -129,11 +129,14 @@ def start_panel() -> None:
             key="start-live",
             type="primary",
             icon=":material/play_arrow:",
-            on_click=start_run,
+            on_click=start_and_show,
             args=({"preset": LIVE}, "start"),
         )
         second = st.button(
-            "Start the unprotected baseline", key="start-beside", on_click=start_run, args=({"preset": BESIDE}, "start")
+            "Start the unprotected baseline",
+            key="start-beside",
+            on_click=start_and_show,
+            args=({"preset": BESIDE}, "start"),
         )
     if any(launch.working(folder) for folder in list(runs_index().own.values())[:5]):
         st.caption("A run is training now; a second one shares the CPU with it, and both take longer.")

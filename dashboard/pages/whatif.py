@@ -7,7 +7,18 @@ import math
 import streamlit as st
 
 from cl_core.events import SpectrumMeasured
-from cl_core.whatif import RULES, Boundary, Threshold, best, own_threshold, positions, predict, rules_for, takes
+from cl_core.whatif import (
+    RULES,
+    Boundary,
+    Prediction,
+    Threshold,
+    best,
+    own_threshold,
+    positions,
+    predict,
+    rules_for,
+    takes,
+)
 from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
@@ -77,12 +88,12 @@ def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
     steps = positions(rule, mine)
     if not steps:
         return Threshold(rule, math.nan, eta, start.scale, most), []
-    begin = mine
+    begin: float | None = mine
     if begin is None and rule == "free":
         recorded = predict(boundary, start, nullity=boundary.recorded)
         begin = round(float(in_percent(recorded, boundary, "nullity").mean())) / 100
-    begin = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
-    begin = min(steps, key=lambda v: abs(v - begin))
+    wanted = RULES[rule].usual if begin is None or not math.isfinite(begin) else begin
+    begin = min(steps, key=lambda v: abs(v - wanted))
     key = "tau"
     chosen = choose(RULES[rule].says.capitalize(), key, [tick(v) for v in steps], tick(begin), slider=True)
     value = next((v for v in steps if tick(v) == chosen), begin)
@@ -139,7 +150,7 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
     now = predict(boundary, threshold)
     then = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
 
-    def mean(predicted, field: str) -> float:
+    def mean(predicted: Prediction, field: str) -> float:
         return float(in_percent(predicted, boundary, field).mean())
 
     notes = {
@@ -202,9 +213,9 @@ def show() -> None:
 
     task, layer, space = frame.task, frame.layer, choose_space(found)
     learned_at_once(log)
-    boundary = best(found, space, task)
-    if boundary is None:
-        boundary = best(found, space)
+    chosen = best(found, space, task)
+    boundary = chosen or best(found, space) or found[-1]
+    if chosen is None and task is not None:
         shown_instead(task, when(boundary))
     learning = f", {task_name(boundary.task + 1)} comes next" if boundary.energies is not None else ""
     st.markdown(f":material/calculate: **{LABEL}** The spectrum {when(boundary)}{learning}.")

@@ -74,7 +74,7 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     if st.button(
         f"Fork from after {task_name(after - 1)}", key="fork-now", type="primary", icon=":material/fork_right:"
     ):
-        made = begin_run("fork", lambda: launch.fork(log.folder, after, settings, called.strip()), show=False)
+        made = begin_run("fork", lambda: launch.fork(log.folder, after, settings, called.strip()))
         if made:
             show_next(made.name, closed="fork-open")
     say_trouble("fork")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from cl_core.events import Event
-from dashboard.run_log import Log
+from dashboard.run_log import Snapshot
 from dashboard.runs import holding, runs_index
 from dashboard.theme import task_name
 from dashboard.view_state import (
@@ -23,7 +23,7 @@ from dashboard.view_state import (
 _PLACE = "_answer_place"  # where the page's answer stands: below its title, whatever it is computed from
 
 
-def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Log] | None:
+def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Snapshot] | None:
     """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
     nothing to inspect.
 

@@ -60,7 +60,7 @@ def launch_form() -> None:
                 f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory."
             )
         if st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:", disabled=not fine):
-            made = start_run(record, "launch", show=False)
+            made = start_run(record, "launch")
             if made:
                 show_next(made.name, closed="new-run")
         say_trouble("launch")
@@ -106,7 +106,7 @@ def _choices() -> dict[str, Any]:
     for place, (label, low, high, start, key, note) in zip(
         places,
         (
-            ("Seed", 0, 2**31 - 1, usual.seed, "seed", "Class order, initial prompts and batches"),
+            ("Seed", 0, 2**31 - 1, usual.seed or 0, "seed", "Class order, initial prompts and batches"),
             ("Epochs", 1, 1000, usual.training.epochs, f"epochs-{chosen}", "Passes over each task's training images"),
             (
                 "Tasks",

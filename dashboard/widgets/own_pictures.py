@@ -22,7 +22,7 @@ from dashboard.runs import runs_folder
 from dashboard.uploads import unpack_images
 from dashboard.view_state import code, go_to, sentence
 from dashboard.widgets.preview import data_notes, skipped_files, task_rows
-from dashboard.widgets.starting import can_train, say_trouble, start_run
+from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
 LARGEST = 2000  # MB of a ZIP
 OFFERED = 40  # folders at a time
@@ -51,6 +51,7 @@ def own_pictures() -> None:
         "Tasks", 1, 1000, 2, key="own-tasks", disabled=kind == TASK, help="Classes are dealt equally to them"
     )
     epochs = int(columns[3].number_input("Epochs", 1, 1000, 2, key="own-epochs", help="Passes over each task's images"))
+    settings: dict[str, Any]
     stream, settings = f"folder:{path}", {"tasks": int(tasks), "remainder": "last task"}
     if kind == POOLED:
         settings["subfolders"] = "pool"
@@ -80,7 +81,7 @@ def own_pictures() -> None:
         icon=":material/play_arrow:",
         disabled=told is None,
         help=None if told else "Not before the folder can be read",
-        on_click=start_run,
+        on_click=start_and_show,
         args=(record, "own"),
     )
     st.caption("All other settings, and CLIP models, are in the form on the Run page: choose *Own choice* there.")

@@ -35,7 +35,7 @@ def preview(config: RunConfig) -> bool:
         with st.spinner(f"Looking at {config.stream}…"):
             shown = TrainingConfig(**{key: getattr(config.training, key) for key in AUGMENTATION})
             state = stream_state(config.stream)
-            told = settled(_samples(config.stream, config.stream_settings, shown, config.seed, state))
+            told = settled(_samples(config.stream, config.stream_settings, shown, config.seed or 0, state))
         texts = max((len(task["classes"]) for task in told["tasks"]), default=None)
     except StoreError as error:
         failed = sentence(str(error))

@@ -12,7 +12,7 @@ from dashboard import launch
 from dashboard.run_log import Log
 from dashboard.runs import runs_folder
 from dashboard.theme import task_name
-from dashboard.widgets.starting import begin_run, can_train, say_trouble
+from dashboard.widgets.starting import begin_and_show, can_train, say_trouble
 
 PLACE = "smaller-batch"
 
@@ -36,6 +36,8 @@ def smaller_batch(log: Log, config: RunConfig, fits: int) -> None:
 def _go_on(log: Log, config: RunConfig, fits: int, done: int) -> None:
     setting = {"training.batch_size": fits}
     if done:
-        begin_run(PLACE, lambda: launch.fork(log.folder, done, setting))
+        begin_and_show(PLACE, lambda: launch.fork(log.folder, done, setting))
     else:
-        begin_run(PLACE, lambda: launch.start(runs_folder(), replace(config.with_values(setting.items()), name="")))
+        begin_and_show(
+            PLACE, lambda: launch.start(runs_folder(), replace(config.with_values(setting.items()), name=""))
+        )

@@ -28,18 +28,32 @@ def can_train() -> bool:
     return False
 
 
-def start_run(record: dict[str, Any], place: str, *, show: bool = True) -> RunFolder | None:
+def start_run(record: dict[str, Any], place: str) -> RunFolder | None:
     """A new run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
-    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)), show=show)
+    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)))
 
 
-def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -> RunFolder | None:
-    """Make a run folder with a worker on it, and show that run. None: it failed.
+def start_and_show(record: dict[str, Any], place: str) -> None:
+    """`start_run` from a widget's callback, and go over to the new run."""
+    _show(start_run(record, place))
+
+
+def begin_and_show(place: str, make: Callable[[], RunFolder]) -> None:
+    """`begin_run` from a widget's callback, and go over to the new run."""
+    _show(begin_run(place, make))
+
+
+def _show(folder: RunFolder | None) -> None:
+    if folder is not None:
+        show_run(folder.name)
+
+
+def begin_run(place: str, make: Callable[[], RunFolder]) -> RunFolder | None:
+    """Make a run folder with a worker on it. None: it failed. The page stays; `frame.show_next` follows the run.
 
     Args:
         place: where a failure is said (`say_trouble`).
         make: makes it; raises StoreError or ConfigError in one sentence.
-        show: go over to the new run, from a widget's callback; else stay, or follow with `frame.show_next`.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:
@@ -48,8 +62,6 @@ def begin_run(place: str, make: Callable[[], RunFolder], *, show: bool = True) -
         st.session_state[f"_trouble-{place}"] = str(error)
         return None
     runs_index(fresh=True)
-    if show:
-        show_run(folder.name)
     return folder
 
 

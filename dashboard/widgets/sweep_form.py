@@ -89,8 +89,8 @@ def sweep_form() -> None:
         _start(name, options)
         st.rerun()
     usual_run = PRESETS.get(resolve({"method": method}).preset)
-    known = usual_run and usual_run.seconds and not whole
-    about = seconds(usual_run.seconds * count / workers) if known else None
+    each = usual_run.seconds if usual_run and not whole else None
+    about = seconds(each * count / workers) if each else None
     st.caption(
         (f"About {about} at the preset's length on idle cores. " if about else "")
         + f"In a terminal: {code(f'plastiscope sweep {shlex.join(options)} --name {name}')}"

@@ -27,11 +27,11 @@ from cl_core.whatif import (
 )
 from dashboard import launch
 from dashboard.playground_controls import controls_of
-from dashboard.run_log import Log, Snapshot, log_of
+from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import change, percent, points, task_name
 from dashboard.view_state import ViewState, code, go_to, literal, show_plot, show_run
-from dashboard.widgets.starting import begin_run, can_train, say_trouble
+from dashboard.widgets.starting import begin_and_show, begin_run, can_train, say_trouble
 
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
 
@@ -46,7 +46,9 @@ _BOUNDARY = (SpectrumMeasured, WeightSpectrumMeasured, UpdateByDirection)
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _stored(key: tuple[int, ...], _log: Snapshot) -> list[Boundary]:
-    return boundaries(*(_log.events(kind) for kind in _BOUNDARY))
+    return boundaries(
+        _log.events(SpectrumMeasured), _log.events(WeightSpectrumMeasured), _log.events(UpdateByDirection)
+    )
 
 
 def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
@@ -112,7 +114,7 @@ def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
                 "Try it in seconds",
                 key="whatif-quick",
                 icon=":material/bolt:",
-                on_click=begin_run,
+                on_click=begin_and_show,
                 args=("whatif", lambda: launch.start(runs_folder(), quick)),
                 help="Trains the whole stream anew with this threshold and prompts in the last block alone",
             )
@@ -169,7 +171,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
 
 
 def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
-    made = begin_run("whatif", lambda: launch.fork(folder, after_task, settings), show=False)
+    made = begin_run("whatif", lambda: launch.fork(folder, after_task, settings))
     if made is not None:
         st.session_state["_whatif_made"] = made.name
 
@@ -202,6 +204,7 @@ def judged(frame: ViewState, boundary: Boundary) -> None:
         name = st.selectbox("Fork", names, index=first, key="whatif-fork-shown", width=320)
     folder = known.get(name) or known[names[0]]
     fork, log = fork_of(folder), log_of(folder).snapshot()
+    assert fork is not None  # `forks` lists runs that say whose fork they are
     changed = {key: new for key, (_, new) in fork.changed.items()}
     said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in fork.changed.items()) or "nothing changed"
     with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
@@ -227,23 +230,24 @@ def judged(frame: ViewState, boundary: Boundary) -> None:
 
 
 def comparison(
-    parent: Log, fork: Log, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
+    parent: Snapshot, fork: Snapshot, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
 ) -> list[tuple[str, float, float, float]]:
     """(quantity, in the parent, predicted, measured in the fork) in percent, means over layers."""
     from dashboard.figures.whatif import in_percent
 
-    own, rows = own_threshold(boundary), []
+    own = own_threshold(boundary)
+    rows: list[tuple[str, float, float, float]] = []
     learned = task_name(boundary.task + 1)
     there = best(stored(fork), boundary.space, boundary.task)
     if there is not None and there.energies is not None and boundary.energies is not None:
         before = predict(boundary, own, nullity=boundary.recorded) if own is not None else None
         expected, came = predict(boundary, threshold), predict(there, threshold)
         for field, said in (("passed", "Share passed in"), ("interference", "Interference in")):
-            values = [
+            was, predicted, measured_there = (
                 float(in_percent(p, boundary, field).mean()) if p is not None else math.nan
                 for p in (before, expected, came)
-            ]
-            rows.append((f"{said} {learned}", *values))
+            )
+            rows.append((f"{said} {learned}", was, predicted, measured_there))
     later = {b.task: b for b in stored(parent) if b.space == boundary.space and b.task > boundary.task}
     for measured in (b for b in stored(fork) if b.space == boundary.space and b.task in later):
         here = later[measured.task]
@@ -251,14 +255,15 @@ def comparison(
             moved = threshold_from(here, changed, elsewhere=elsewhere)
         except ConfigError:
             continue
-        shares = [100 * float(free.mean()) / here.width for free in (
-            here.recorded, predict(here, moved).nullity, measured.recorded
-        )]  # fmt: skip
-        rows.append((f"Left free after {task_name(measured.task)}", *shares))
+        was, predicted, came_free = (
+            100 * float(free.mean()) / here.width
+            for free in (here.recorded, predict(here, moved).nullity, measured.recorded)
+        )
+        rows.append((f"Left free after {task_name(measured.task)}", was, predicted, came_free))
     return rows
 
 
-def accuracies(parent: Log, fork: Log) -> None:
+def accuracies(parent: Snapshot, fork: Snapshot) -> None:
     """What no spectrum predicts: accuracy and forgetting of both, as measured."""
     found = {"parent": _measures(parent), "fork": _measures(fork)}
     if not all(found.values()):
@@ -281,7 +286,7 @@ def accuracies(parent: Log, fork: Log) -> None:
                 )
 
 
-def _measures(log: Log) -> dict[str, float | None]:
+def _measures(log: Snapshot) -> dict[str, float | None]:
     """Measures of a run that has measured all its tasks; empty before."""
     measured = [e for e in log.events(AccuracyMeasured) if e.clock.task >= 0]
     if not measured:
