@@ -1,11 +1,12 @@
-"""What `cl_core.recorder` costs a training loop: the same loop bare and recorded, alternating, as a ratio.
+"""What `cl_core.recorder` costs a training loop: the same loop bare and recorded, in turn, as a ratio.
 
-    python -m bench.recorder [--rounds 5] [--steps 200] [--device cuda]
+    python -m bench.recorder [--seconds 20] [--loop "small network"] [--device cuda]
 
-Three loops: a small network, a convolutional one, and a ViT with 197 tokens. Beside the ratio of steps: what the end of
-a task costs once (a pass over one batch, and spectra of all watched modules). On a processor seconds are those of this
-process (`time.process_time`, one thread), so that what else runs on the machine does not count; on CUDA they are wall
-time.
+Three loops: a small network, a convolutional one, a ViT with 197 tokens. Bare and recorded take turns in blocks of as
+many steps as lie between two looks at the inputs (32), for at least so many seconds and three rounds: two minutes in
+all. Beside the ratio of steps: what the end of a task costs once (a pass over one batch, and spectra of all watched
+modules). On a processor seconds are those of this process (`time.process_time`, one thread), so that what else runs on
+the machine counts little; on CUDA they are wall time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from cl_core.recorder import Recorder
 
 CLASSES = 10
+ROUNDS = 3
 
 
 def small() -> tuple[nn.Module, Tensor]:
@@ -73,44 +76,46 @@ def _now(inputs: Tensor) -> float:
     return time.perf_counter()
 
 
-def measured(name: str, steps: int, rounds: int, device: str) -> str:
+def measured(name: str, budget: float, device: str) -> str:
     """One line: median ratio of recorded to bare steps, its spread, and what the end of a task costs."""
     torch.manual_seed(0)
     model, inputs = LOOPS[name]()
     model, inputs = model.to(device), inputs.to(device)
-    with tempfile.TemporaryDirectory() as place:
-        seconds(model, inputs, max(3, steps // 10), lambda _: None)  # warm
-        ratios, bare = [], []
-        recorder = Recorder(Path(place) / "run", model, tasks=rounds + 1)
-        for _ in range(rounds):
+    labels = torch.arange(len(inputs), device=device) % CLASSES
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(action="ignore"):  # of few rows: one batch
+        recorder = Recorder(Path(place) / "run", model, tasks=2)
+        steps, ratios, bare = recorder.every, [], []
+        seconds(model, inputs, 2, lambda _: None)  # warm
+        began = time.perf_counter()
+        while len(bare) < ROUNDS or time.perf_counter() - began < budget:
             recorder._watch.sampling = False
             bare.append(seconds(model, inputs, steps, lambda _: None))
             recorder._sample()
             ratios.append(seconds(model, inputs, steps, recorder.step) / bare[-1])
         started = _now(inputs)
-        recorder.end_task(accuracies={0: 50.0}, observe=[(inputs, torch.zeros(len(inputs), device=device).long())])
+        recorder.end_task(accuracies={0: 50.0}, observe=[(inputs, labels)])
         ending = _now(inputs) - started
         kept = recorder.cost()["bytes"]
         watched = len(recorder._watch.modules)
         recorder.close()
     step = 1000 * statistics.median(bare) / steps
+    low, middle, high = statistics.quantiles(ratios, n=4)
     return (
-        f"{name:<18} {step:8.2f} ms a step   × {statistics.median(ratios):.3f} (least {min(ratios):.3f}, most "
-        f"{max(ratios):.3f})   end of a task {ending:6.2f} s, {kept / 1e6:6.1f} MB, {watched} modules"
+        f"{name:<18} {step:8.2f} ms a step   × {middle:.3f} (quartiles {low:.3f} … {high:.3f}, {len(ratios)} rounds)   "
+        f"end of a task {ending:6.2f} s, {kept / 1e6:6.1f} MB, {watched} modules"
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each loop, at least")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--loop", choices=list(LOOPS), action="append")
     given = parser.parse_args()
     if given.device == "cpu":
         torch.set_num_threads(1)
     for name in given.loop or LOOPS:
-        print(measured(name, given.steps, given.rounds, given.device), flush=True)
+        print(measured(name, given.seconds, given.device), flush=True)
 
 
 if __name__ == "__main__":

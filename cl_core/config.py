@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.method_defaults import method_defaults
+from cl_core.readouts import HEADLINES
 from cl_core.untrusted import parse_toml, printable, read_text
 
 MOST_NAME = 200  # bytes of a run's name; file systems take 255
@@ -92,17 +93,20 @@ def _bound(value: float | None, otherwise: str) -> str:
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        allowed: tuple[Any, ...] = typing.get_args(kind)
-    else:
-        allowed = (origin or kind,)
-    allowed = tuple(typing.get_origin(a) or a for a in allowed)
+    allowed = _allowed(kind)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         return
     if (isinstance(value, bool) and bool not in allowed) or not isinstance(value, allowed):
         wanted = " or ".join("nothing" if a is type(None) else a.__name__ for a in allowed)
         raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+@functools.cache
+def _allowed(kind: Any) -> tuple[Any, ...]:
+    """The classes that a declared type stands for."""
+    origin = typing.get_origin(kind)
+    parts = typing.get_args(kind) if origin in (typing.Union, types.UnionType) else (kind,)
+    return tuple(typing.get_origin(part) or part for part in parts)
 
 
 def from_mapping(kind: type, settings: Mapping[str, Any], what: str) -> Any:
@@ -219,7 +223,7 @@ class DiagnosticsConfig:
     )
     headline: str = setting(
         "",
-        choices=("", "class-incremental", "task-incremental", "stored statistics"),
+        choices=("", *HEADLINES),
         help="readout that the run is judged by and that is shown first; empty: class-incremental, or task-incremental "
         "where the stream names tasks",
     )

@@ -3,7 +3,8 @@
 A run's config.json holds every setting as it was in force, so that a changed default never changes what an old run says
 of itself. Runs written before that hold only what differed: they get the defaults of the first version, whose entry in
 method_defaults.json is frozen with its release, and for a setting that came with a changed rule (`RULES_BEFORE`) the
-value that says the old rule. `python -m cl_core.method_defaults` writes the entry of this version.
+value that says the old rule. method_settings.json describes the settings of this version, for pages and reports, which
+would otherwise wait seconds for the methods to be imported. `python -m cl_core.method_defaults` writes both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ RULES_BEFORE = {
 
 RULES = "reading_rules"
 FILE = Path(__file__).with_name("method_defaults.json")
+DESCRIBED = Path(__file__).with_name("method_settings.json")
 
 
 @functools.cache
@@ -33,6 +35,16 @@ def _versions() -> list[dict[str, Any]]:
 def method_defaults(method: str) -> dict[str, Any]:
     """The defaults of a method's settings in this version; empty for a method that is not ours."""
     return dict(_versions()[-1]["methods"].get(method, {}))
+
+
+@functools.cache
+def _described() -> dict[str, list[dict[str, Any]]]:
+    return json.loads(DESCRIBED.read_text("utf-8"))
+
+
+def method_settings(method: str) -> list[dict[str, Any]] | None:
+    """A method's settings as `config.describe` gives them, without importing it; None for one that is not ours."""
+    return _described().get(method)
 
 
 def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,18 +66,22 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def current() -> dict[str, Any]:
     """The entry of this version as the code has it; imports every method."""
-    from cl_core.config import RunConfig, describe
-    from cl_core.registry import METHODS, load
+    from cl_core.config import RunConfig
 
     run = RunConfig("any").to_dict()
     for name in ("format", "method", "settings"):
         del run[name]
+    methods = {name: {row["name"]: row["default"] for row in rows} for name, rows in descriptions().items()}
+    return {"run": run, "methods": methods}
+
+
+def descriptions() -> dict[str, list[dict[str, Any]]]:
+    """Method → its settings in words, as the code has them; imports every method."""
+    from cl_core.config import describe
+    from cl_core.registry import METHODS, load
+
     ours = [name for name, entry in METHODS.items() if not entry.origin]  # a plug-in's come and go
-    methods = {name: load(METHODS, name, "method").Config for name in ours}
-    return {
-        "run": run,
-        "methods": {name: {r["name"]: r["default"] for r in describe(c)} for name, c in methods.items()},
-    }
+    return {name: describe(load(METHODS, name, "method").Config) for name in ours}
 
 
 if __name__ == "__main__":
@@ -74,3 +90,4 @@ if __name__ == "__main__":
 
     known = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
     write_atomically(FILE, (json.dumps({**known, __version__: current()}, indent=1) + "\n").encode())
+    write_atomically(DESCRIBED, (json.dumps(descriptions(), indent=1, ensure_ascii=False) + "\n").encode())

@@ -247,9 +247,10 @@ def _per_row(matrix: np.ndarray, values: Callable[[int], np.ndarray]) -> np.ndar
 
 
 def _now(matrix: np.ndarray) -> int | None:
-    complete = [row for row in range(len(matrix)) if np.isfinite(matrix[row, : row + 1]).all()]
-    started = [row for row in range(len(matrix)) if np.isfinite(matrix[row]).any()]
-    return max(complete or started, default=None)
+    finite = np.isfinite(matrix)
+    complete = np.flatnonzero((finite | (np.tri(*finite.shape) == 0)).all(axis=1))
+    found = complete if len(complete) else np.flatnonzero(finite.any(axis=1))
+    return int(found[-1]) if len(found) else None
 
 
 def _has_no_past(matrix: np.ndarray, now: int) -> bool:

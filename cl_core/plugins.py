@@ -1,4 +1,5 @@
-"""Methods, streams, backbones and observers of your own, without touching the package: a file or an installed package.
+"""Methods, streams, backbones, observers and figures of your own, without touching the package: a file or an installed
+package.
 
     # my_method.py
     from cl_core.plugins import method
@@ -24,13 +25,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cl_core.config import ConfigError
-from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS, Entry
+from cl_core.config import ConfigError, nearest
+from cl_core.events import KINDS
+from cl_core.registry import BACKBONES, FIGURES, METHODS, OBSERVERS, STREAMS, Entry
 
 VARIABLE = "PLASTISCOPE_PLUGINS"  # files and entry points, separated as PATH is
 GROUP = "plastiscope.plugins"
@@ -40,6 +42,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     "stream": STREAMS,
     "backbone": BACKBONES,
     "observer": OBSERVERS,
+    "figure": FIGURES,
 }
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
@@ -49,12 +52,25 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 class Brought:
     """One thing that a plug-in registers."""
 
-    kind: str  # "method", "stream", "backbone", "observer"
+    kind: str  # a key of TABLES
     name: str
     about: str
     needs: str
     target: str  # "module:object"
     origin: str = ""
+    plugin: str = ""  # the plug-in as it was named
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a figure of a plug-in says beside its function; the dashboard makes an entry of its catalogue from it."""
+
+    draw: Callable[..., Any]
+    title: str
+    needs: tuple[str, ...]  # kinds of events without which there is nothing to draw
+    also: tuple[str, ...]  # kinds that it reads as well
+    controls: Mapping[str, Callable[[Any], Sequence[Any]]]
+    when: Callable[[Any], bool]
 
 
 _COLLECTING: list[Brought] | None = None  # while a plug-in is being loaded
@@ -81,6 +97,49 @@ def observer(name: str, *, about: str) -> Callable[[Thing], Thing]:
     """Register a subclass of `cl_core.observers.observer.Observer` that is made without arguments. It watches every run
     that this process trains, and says `cl_core.events.PluginMeasured`."""
     return _registers("observer", name, about, "")
+
+
+def figure(
+    name: str,
+    *,
+    about: str,
+    needs: Sequence[str],
+    also: Sequence[str] = (),
+    title: str = "",
+    controls: Mapping[str, Callable[[Any], Sequence[Any]]] | None = None,
+    when: Callable[[Any], bool] | None = None,
+) -> Callable[[Thing], Thing]:
+    """Register a function (run, **controls) → Plotly figure, drawn by the page *All measurements*, the report and
+    `dashboard.figures.figure`.
+
+    Args:
+        name: as it is asked for, "dead-units".
+        about: the question that it answers.
+        needs: kinds of events without which there is nothing to draw, ["PluginMeasured"].
+        also: kinds that it reads where there are some; `run.events` refuses all others.
+        title: above the figure; "": the name in words.
+        controls: what a reader may choose, name → function of the run that gives the values; the first is the default.
+        when: whether a run that has the events has what is drawn.
+
+    Raises:
+        ConfigError: for a kind of event that there is not.
+    """
+    for kind in (*needs, *also):
+        if kind not in KINDS:
+            raise ConfigError(nearest(kind, KINDS, "kind of event"))
+
+    def note(thing: Thing) -> Thing:
+        thing.drawing = Drawing(  # type: ignore[attr-defined]
+            thing,
+            title or re.sub(r"[-_]+", " ", name).capitalize(),
+            tuple(needs),
+            tuple(also),
+            dict(controls or {}),
+            when or (lambda run: True),
+        )
+        return _registers("figure", name, about, ", ".join(needs))(thing)
+
+    return note
 
 
 def _registers(kind: str, name: str, about: str, needs: str) -> Callable[[Thing], Thing]:
@@ -123,13 +182,13 @@ def load(name: str) -> list[Brought]:
     before, _COLLECTING = _COLLECTING, []
     try:
         origin = _run(name)
-        found = [Brought(**{**asdict(thing), "origin": origin}) for thing in _COLLECTING]
+        found = [replace(thing, origin=origin, plugin=name) for thing in _COLLECTING]
     finally:
         _COLLECTING = before
     if not found:
         raise ConfigError(
-            f"plug-in {name} registers nothing; put @method, @stream, @backbone or @observer of cl_core.plugins before "
-            "its things"
+            f"plug-in {name} registers nothing; put @method, @stream, @backbone, @observer or @figure of "
+            "cl_core.plugins before its things"
         )
     enter(found)
     _LOADED[name] = found
@@ -152,8 +211,9 @@ def enter(found: Sequence[Brought]) -> None:
 
 
 def announce() -> None:
-    """Enter the names that plug-ins bring without running them here: a process of its own tells them. For a server,
-    which never imports what trains. Raises ConfigError if a plug-in does not load."""
+    """Enter the names that plug-ins bring, told by a process of its own: for a server, which never imports what trains.
+    Only plug-ins with a figure run here as well, because figures are drawn here. Raises ConfigError if one does not
+    load."""
     if not named():
         return
     package = str(Path(__file__).resolve().parents[1])
@@ -172,7 +232,10 @@ def announce() -> None:
         raise ConfigError(f"plug-ins could not be asked what they bring: {error}") from error
     if answer.returncode:
         raise ConfigError(answer.stderr.strip().removeprefix("plastiscope: ") or "a plug-in does not load")
-    enter([Brought(**row) for row in json.loads(answer.stdout)])
+    told = [Brought(**row) for row in json.loads(answer.stdout)]
+    enter(told)
+    for name in dict.fromkeys(thing.plugin for thing in told if thing.kind == "figure"):
+        load(name)
 
 
 def _run(name: str) -> str:

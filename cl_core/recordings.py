@@ -12,6 +12,7 @@ from typing import Any
 from cl_core.config import RunConfig
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.presets import resolve
+from cl_core.readouts import STORED
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Recording:
         return resolve({**self.record, "diagnostics": diagnostics})
 
 
-_TWO_TASKS = {"stream_settings": {"tasks": 2}, "diagnostics": {"headline": "stored statistics"}}
+_TWO_TASKS = {"stream_settings": {"tasks": 2}, "diagnostics": {"headline": STORED}}
 # Every domain's test images are many: of 60 evenly spaced ones each answer is kept.
 _FEWER = {"diagnostics": {"images": 360}}
 BEST_RATE, AS_GNSP, AS_NUSA = 1e-4, 7e-5, 5e-5  # of fine-tuning: its own best; learns as much as each method

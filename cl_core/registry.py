@@ -16,7 +16,7 @@ Named = TypeVar("Named")
 
 @dataclass(frozen=True)
 class Entry:
-    """A name one can use: where its object lives, and one line about it."""
+    """A registered name: where its object is imported from, and one line about it."""
 
     target: str
     about: str
@@ -259,6 +259,7 @@ STREAMS = {
 }
 
 OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
+FIGURES: dict[str, Entry] = {}  # of plug-ins; those of the package are the dashboard's (`dashboard.figures.catalogue`)
 
 # `scheme:rest`: names without number. By what is named.
 SCHEMES: dict[str, dict[str, Scheme]] = {

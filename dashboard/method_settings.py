@@ -1,4 +1,5 @@
-"""The settings of every method, as a process of its own tells them: this one never imports what trains."""
+"""The settings of every method: the package's from a table, those of plug-ins as a process of its own tells them. This
+one never imports what trains."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from cl_core.method_defaults import method_settings
 from cl_core.registry import METHODS, lookup
 from cl_core.store import StoreError
 
@@ -22,7 +24,9 @@ _GUARD = threading.Lock()
 def settings_of(method: str) -> list[dict[str, Any]]:
     """A method's settings as `config.describe` gives them; asked once. Raises StoreError if there is no answer, and
     ConfigError if there is no such method."""
-    name, _ = lookup(METHODS, method, "method")
+    name, entry = lookup(METHODS, method, "method")
+    if not entry.origin and (described := method_settings(name)) is not None:
+        return described
     with _GUARD:
         if name not in _KNOWN:
             _KNOWN.update(_asked())

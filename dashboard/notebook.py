@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cl_core.config import ConfigError
+from cl_core.plugins import load_named
 from cl_core.store import RunFolder, find_run
 from dashboard.figures.catalogue import figure_of, figures_of
+from dashboard.figures.plugged import FAILED, PLACES
 from dashboard.report import ours
 from dashboard.report import report as report_of
 from dashboard.run_log import RunLog, Snapshot
@@ -24,7 +26,6 @@ from dashboard.runs import run_folders
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-PLACES = {"task", "layer", "head", "image", "probe", "before", "after"}  # controls that count from 1 here
 ALIASES = {"nullity": "directions-left", "spectrum": "spectrum-decay"}
 
 
@@ -72,6 +73,8 @@ def draw_entry(run: Snapshot, id: str, controls: Mapping[str, Any]) -> go.Figure
     except (LookupError, ValueError, TypeError, StopIteration) as error:
         missing = "" if said else f"; its controls: {', '.join(entry.controls)}"
         raise ConfigError(f"the run {run.name} has no '{id}' with {said or 'these controls'}{missing}") from error
+    if FAILED in (drawn.layout.meta or {}):
+        raise ConfigError(f"figure '{id}' of the plug-in {entry.origin} failed: {drawn.layout.meta[FAILED]}")
     if not drawn.data:
         raise ConfigError(f"the run {run.name} has nothing to draw for '{id}'{f' with {said}' if said else ''}")
     return drawn
@@ -104,6 +107,8 @@ def report(run: Any, file: str | Path) -> Path:
 
 
 def _snapshot(run: Any) -> Snapshot:
+    """The run as figures read it; plug-ins that this process was told of are loaded before."""
+    load_named()
     if isinstance(run, Snapshot):
         return run
     folder = getattr(run, "folder", run)

@@ -28,9 +28,12 @@ import numpy as np
 
 from cl_core.config import RunConfig
 from cl_core.events import KINDS, AccuracyMeasured, Event, KnobTurned, RunForked, RunStarted, StateChanged, TaskEnded
+from cl_core.playground.recording import PREFIX
+from cl_core.playground.recording import PRESET as KEPT
 from cl_core.presets import PRESETS
 from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
 from cl_core.store.reader import DamagedEvent
+from dashboard.playground_controls import RULE_TITLES
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -120,6 +123,9 @@ class Log(abc.ABC):
             config.stream,
         ):
             return named.title
+        if config.preset == KEPT:
+            rule = config.method.removeprefix(PREFIX)
+            return f"{RULE_TITLES.get(rule, rule)} on {stream_title(config.stream).replace('-', ' ')}"
         if config.stream == NOT_RECORDED:  # imported, and the file names no data
             return config.method
         return f"{config.method} on {stream_title(config.stream)}"
@@ -187,7 +193,8 @@ class Snapshot(Log):
 
     def count(self, kind: type[Event]) -> int:
         if self._open is not None and kind not in self._open:
-            raise LookupError(f"{kind.__name__} is read, but is not among the kinds named: {self._open}")
+            named = ", ".join(other.__name__ for other in self._open)
+            raise LookupError(f"{kind.__name__} is read, but is not among the kinds named: {named}")
         return self._counts.get(kind, 0)
 
     def only(self, *kinds: type[Event]) -> Snapshot:

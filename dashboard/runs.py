@@ -21,6 +21,7 @@ from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_
 from cl_core.summary import headline_readout, matrix_of, measures
 
 FRESH = 1.0  # seconds an index is good for
+MOST_SUMMARIES = 20_000  # kept; fewer than there are runs, and each look would read all of them anew
 _INDEX: dict[Path, tuple[float, RunIndex]] = {}
 
 
@@ -161,7 +162,7 @@ def summary(folder: RunFolder) -> Summary:
     return _summary(str(folder.path), stamp_of(folder, "worker.lock"), lock_owner(folder))
 
 
-@st.cache_resource(show_spinner=False, max_entries=1000)
+@st.cache_resource(show_spinner=False, max_entries=MOST_SUMMARIES)
 def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
     folder = RunFolder(Path(path))
     reader = RunReader(folder)

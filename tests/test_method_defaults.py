@@ -9,7 +9,7 @@ import pytest
 
 from cl_core import method_defaults
 from cl_core.config import RunConfig
-from cl_core.method_defaults import FILE, as_first_written, current
+from cl_core.method_defaults import DESCRIBED, FILE, as_first_written, current, descriptions
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import RunFolder, create_run
@@ -22,6 +22,17 @@ def test_the_table_is_what_the_code_says():
         "run `python -m cl_core.method_defaults` and look at what changed"
     )
     assert set(newest["methods"]) == {name for name, entry in METHODS.items() if not entry.origin}
+    assert json.loads(DESCRIBED.read_text("utf-8")) == json.loads(json.dumps(descriptions()))
+
+
+def test_a_page_asks_no_process_for_settings_of_the_packages_methods(monkeypatch):
+    from dashboard import method_settings
+
+    def refuse(*_, **__):
+        raise AssertionError("a process was asked")
+
+    monkeypatch.setattr(method_settings.subprocess, "run", refuse)
+    assert {row["name"] for row in method_settings.settings_of("nsp2")} == set(current()["methods"]["nsp2"])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cl_core import plugins
 from cl_core.cli import main
 from cl_core.config import ConfigError, RunConfig
 from cl_core.factory import check
-from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS
+from cl_core.registry import BACKBONES, FIGURES, METHODS, OBSERVERS, STREAMS
 from cl_core.store import create_run
 
 METHOD = """
@@ -51,11 +51,18 @@ from cl_core.streams.synthetic import synthetic
 def bars(config, preparation, seed):
     return synthetic(config, preparation, seed)
 """
+FIGURE = """
+from cl_core.plugins import figure
+
+@figure("mine", about="?", needs=["StepEnded"])
+def mine(run):
+    return None
+"""
 
 
 @pytest.fixture(autouse=True)
 def tables_as_they_were(monkeypatch):
-    tables = (METHODS, STREAMS, BACKBONES, OBSERVERS, plugins._LOADED)
+    tables = (METHODS, STREAMS, BACKBONES, OBSERVERS, FIGURES, plugins._LOADED)
     for table in tables:
         for name in list(table):
             monkeypatch.setitem(table, name, table[name])  # put back, and what comes is taken away
@@ -107,14 +114,16 @@ def test_a_run_names_its_plugin_and_says_so_where_it_is_missing(put, tmp_path):
     assert create_run(tmp_path / "runs", RunConfig("sequential", name="ours")).config().plugins == ()
 
 
-def test_a_server_is_told_the_names_without_running_the_file(put):
+def test_a_server_is_told_the_names_and_runs_only_files_with_figures(put):
     code = (
         "import sys; from cl_core import plugins; from cl_core.registry import METHODS; plugins.announce(); "
-        "print(METHODS['my_prompts'].about, 'torch' in sys.modules)"
+        "from dashboard.figures.catalogue import plugged; "
+        "print(METHODS['my_prompts'].about, *plugged(), len(plugins._LOADED), 'torch' in sys.modules)"
     )
-    environment = {**os.environ, plugins.VARIABLE: put(METHOD)}
+    named = os.pathsep.join((put(METHOD), put(FIGURE, "my_figure.py")))
+    environment = {**os.environ, plugins.VARIABLE: named}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "prompts of mine False"
+    assert found.stdout.strip() == "prompts of mine mine 1 False"
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,39 @@
 """`plastiscope check-plugin`: load a plug-in and hold what it brings to what the engine expects.
 
 A method is trained on two tasks of drawn bars with an untrained backbone, and a second time with a stop in the middle:
-both must end with the same state. A stream must hand out tasks, a backbone must say its sizes.
+both must end with the same state. A stream must hand out tasks, a backbone must say its sizes. A figure is drawn twice
+from a recording that has its events, or from a tiny run that the plug-in's observers watch.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json
 from cl_core.config import ConfigError, Preprocessing, RunConfig, StreamConfig, TrainingConfig, describe
 from cl_core.plugins import Brought, load_named, name_also
 from cl_core.registry import BACKBONES, METHODS, OBSERVERS, STREAMS, load
+from cl_core.store import RunFolder, create_run
 
 SIDE = 32  # pixels
+TINY = RunConfig(  # trained in seconds
+    "sequential",
+    backbone="random-vit",
+    stream="synthetic",
+    device="cpu",
+    stream_settings=StreamConfig(tasks=2),
+    training=TrainingConfig(epochs=2, batch_size=25),
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,14 +88,9 @@ def _method(thing: Brought) -> Iterator[str]:
         raise ConfigError(f"{thing.name} is no subclass of cl_core.methods.method.Method")
     yield f"{len(describe(kind.Config))} settings described"
     clip = METHODS[thing.name].needs == "clip"
-    config = RunConfig(
-        thing.name,
-        backbone="random-clip" if clip else "random-vit",
-        stream="synthetic-domains" if clip else "synthetic",
-        device="cpu",
-        stream_settings=StreamConfig(tasks=2),
-        training=TrainingConfig(epochs=2, batch_size=25),
-    )
+    config = replace(TINY, method=thing.name)
+    if clip:
+        config = replace(config, backbone="random-clip", stream="synthetic-domains")
     whole = build(config)
     moments = sum(1 for _ in whole.run())
     yield f"two tasks trained ({moments} moments)"
@@ -125,15 +135,7 @@ def _observer(thing: Brought) -> Iterator[str]:
     from cl_core.events import MeasurementStopped, PluginMeasured
     from cl_core.factory import build
 
-    config = RunConfig(
-        "sequential",
-        backbone="random-vit",
-        stream="synthetic",
-        device="cpu",
-        stream_settings=StreamConfig(tasks=2),
-        training=TrainingConfig(epochs=2, batch_size=25),
-    )
-    watched = build(config)
+    watched = build(TINY)
     events = [event for moment in watched.run() for event in moment]
     name = f"plug-in {thing.name}"
     for event in events:
@@ -145,7 +147,7 @@ def _observer(thing: Brought) -> Iterator[str]:
     yield f"two tasks watched, {said} measurements"
     entry = OBSERVERS.pop(thing.name)
     try:
-        alone = build(config)
+        alone = build(TINY)
         for _ in alone.run():
             pass
     finally:
@@ -155,8 +157,35 @@ def _observer(thing: Brought) -> Iterator[str]:
         raise ConfigError("training ends elsewhere when it watches: read only, and draw no random numbers of torch's")
     yield "training is the same with and without it"
     state = watched.observers.state()
-    build(config).observers.restore(state, {})
+    build(TINY).observers.restore(state, {})
     yield "what it remembers can be given back"
+
+
+def _figure(thing: Brought) -> Iterator[str]:
+    """It must draw something, and the same twice."""
+    if importlib.util.find_spec("dashboard") is None or importlib.util.find_spec("plotly") is None:
+        raise ConfigError("figures are drawn by the dashboard, which is not installed")
+    notebook = import_module("dashboard.notebook")  # by name: cl_core itself never depends on the dashboard
+    with tempfile.TemporaryDirectory() as place:
+        for folder in _runs_at_hand(Path(place)):
+            if thing.name in notebook.figures(folder):
+                first, second = (notebook.figure(folder, thing.name).to_json() for _ in range(2))
+                if first != second:
+                    raise ConfigError(f"drawn twice from {folder.name} it differs; it may depend on the run alone")
+                yield f"drawn from {folder.name}, twice the same"
+                return
+    raise ConfigError(f"neither a bundled recording nor a tiny run has what it draws ({thing.needs})")
+
+
+def _runs_at_hand(place: Path) -> Iterator[RunFolder]:
+    """The bundled recordings, then a tiny run in `place` that the plug-in's observers watch."""
+    if recordings_folder().is_dir():
+        yield from (RunFolder(path) for path in sorted(recordings_folder().iterdir()) if path.is_dir())
+    from cl_core.training.worker import drive
+
+    folder = create_run(place, replace(TINY, name="a-tiny-run"))
+    drive(folder)
+    yield folder
 
 
 CHECKS: dict[str, Callable[[Brought], Iterator[str]]] = {
@@ -164,4 +193,5 @@ CHECKS: dict[str, Callable[[Brought], Iterator[str]]] = {
     "stream": _stream,
     "backbone": _backbone,
     "observer": _observer,
+    "figure": _figure,
 }

@@ -9,11 +9,11 @@ from __future__ import annotations
 from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import results_of
+from cl_core.readouts import RECOMPUTED, STORED, TASK_INCREMENTAL
 from cl_core.store import RunFolder
-from cl_core.summary import TASK_INCREMENTAL, measures, summarise
+from cl_core.summary import measures, summarise
 
 SPLIT, FROZEN, CODE = "split-lora-camouflage", "frozen-camouflage", "code-cl-micro"
-STORED, RECOMPUTED = "stored statistics", "recomputed statistics"
 HELD = (0.5, 0.95, 0.99)
 UNWATCHED = ("attention", "drift", "spectra", "weights")
 

@@ -43,13 +43,13 @@ from cl_core.events import (
     TaskEnded,
     TaskStarted,
 )
-from cl_core.observers.landing import landed
+from cl_core.observers.landing import copied, landed
 from cl_core.observers.weights import WeightWatch
+from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.recorder.attention import AttentionWatch, as_pictures, grid_of
 from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
 from cl_core.recorder.modules import Inputs, Watch
 from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.training.environment import environment
 
 SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")
@@ -137,7 +137,7 @@ class Recorder:
         self._task, self._step, self._epoch = -1, -1, 0
         self._newest_epoch = 0  # the newest step's: `_epoch` is one more when an epoch has been ended
         self._ended = 0
-        self._closed = False
+        self._closed = self._warned = False
         self._buffer: list[StepEnded] = []
         self._totals: dict[str, tuple[float, int]] = {}  # of this epoch: sum and count of each loss
         self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # of the step under way
@@ -284,11 +284,12 @@ class Recorder:
         clock = self._clock(self._newest_epoch)
         if observe is not None:
             self._observe(observe)
-        for watched in self._watch.thin():
+        if (thin := self._watch.thin()) and not self._warned:
+            self._warned = True
+            named = ", ".join(f"{watched.name} ({watched.seen} rows, {watched.width} directions)" for watched in thin)
             warnings.warn(
-                f"{self._name(self._task)}: the inputs of {watched.name} were seen in {watched.seen} rows and have "
-                f"{watched.width} directions, so some look free that are not; give end_task(observe=loader), or "
-                "Recorder(every=1)",
+                f"{self._name(self._task)}: fewer rows of inputs were seen than there are directions, so some look "
+                f"free that are not: {named}; give end_task(observe=loader), or Recorder(every=1). Said once",
                 stacklevel=2,
             )
         events = list(self._watch.end_task(clock, self.energy, bool(self._projected)))
@@ -544,8 +545,8 @@ class Recorder:
     def _flush(self) -> None:
         """Write buffered steps, and answer commands of a page."""
         if self._buffer:
-            steps: list[StepEnded] = list(landed(self._buffer))  # type: ignore[arg-type]
-            self._buffer = []
+            steps, self._buffer = self._buffer, []
+            _read(steps)
             for step in steps:
                 for name, value in step.losses.items():
                     total, count = self._totals.get(name, (0.0, 0))
@@ -645,11 +646,25 @@ def _in_percent(row: dict[int, float], scale: str | None) -> dict[int, float]:
     return {task: factor * value for task, value in row.items() if math.isfinite(value)}
 
 
+def _read(steps: Sequence[StepEnded]) -> None:
+    """Plain numbers in the place of the tensors that these steps hold, fetched in one copy."""
+    found = [
+        (values, name)
+        for step in steps
+        for values in (step.losses, step.proposed_norm, step.applied_norm)
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    ]
+    tensors = [cast(Tensor, values[name]) for values, name in found]
+    for (values, name), value in zip(found, copied(tensors), strict=True):
+        values[name] = value.item()
+
+
 def _scalar(value: Tensor | float) -> Any:
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise ValueError(f"a loss is one number, got a tensor of shape {list(value.shape)}")
-        return value.detach().reshape(())
+        return value.detach() if value.ndim == 0 else value.detach().reshape(())
     return float(value)
 
 

@@ -11,7 +11,8 @@ cached one is never older than its events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.analysis.ledger import rows_of, with_refit, worst_cell
+from cl_core.config import ConfigError
 from cl_core.events import (
+    KINDS,
     AccuracyMeasured,
     AttentionCompared,
     ConceptorMeasured,
@@ -51,6 +54,9 @@ from cl_core.events import (
     UpdateMeasured,
     WeightSpectrumMeasured,
 )
+from cl_core.plugins import Drawing
+from cl_core.registry import FIGURES as PLUGGED
+from cl_core.registry import Entry, imported
 from dashboard.figures import (
     accuracy,
     attention,
@@ -73,6 +79,7 @@ from dashboard.figures import (
     weights,
     zero_shot_ability,
 )
+from dashboard.figures import plugged as plugin_figures
 from dashboard.figures.event_arrays import compared_later, spaces, zero_shot
 from dashboard.figures.plot_helpers import mark_turned
 from dashboard.run_log import Snapshot
@@ -121,6 +128,8 @@ class Figure:
         when: whether a run that has the events has what is drawn.
         in_report: the values of the controls that the report draws; one figure each, none: it is not in the report.
         note: how the report chose them, one sentence.
+        origin: the plug-in that brought it. It claims no event: what others measure stays drawn by itself.
+        choices: of a plug-in's figure: the values of each control.
     """
 
     id: str
@@ -134,6 +143,8 @@ class Figure:
     when: Callable[[Snapshot], bool] = lambda run: True
     in_report: Callable[[Snapshot], Iterable[Controls]] = _once
     note: str = ""
+    origin: str = ""
+    choices: Callable[[Snapshot], Mapping[str, Sequence[Any]]] = lambda run: {}
 
     @property
     def reads(self) -> tuple[type[Event], ...]:
@@ -654,6 +665,40 @@ def _attention_on_image(
     )
 
 
+# ---------------------------------------------------------------- of plug-ins
+
+
+def plugged() -> dict[str, Figure]:
+    """Figures that plug-ins of this process brought, by id. Raises ConfigError for a name of one of the above."""
+    return {id: _plugged(id, entry) for id, entry in PLUGGED.items()}
+
+
+@functools.cache
+def _plugged(id: str, entry: Entry) -> Figure:
+    if id in FIGURES:
+        raise ConfigError(f"plug-in {entry.origin} brings a figure {id}, and there is one of that name; rename it")
+    said: Drawing = imported(entry.target).drawing
+    needs, also = (tuple(KINDS[name] for name in names) for names in (said.needs, said.also))
+
+    def seen(run: Snapshot) -> Snapshot:
+        return run.only(*needs, *also, *ALWAYS_READ)
+
+    return Figure(
+        id,
+        said.title,
+        entry.about,
+        "other",
+        needs,
+        functools.partial(plugin_figures.draw, said, entry),
+        controls=tuple(said.controls),
+        also=also,
+        when=lambda run: plugin_figures.has_what_it_draws(said, seen(run)),
+        note=f"Drawn by the plug-in {entry.origin}.",
+        origin=entry.origin,
+        choices=lambda run: plugin_figures.attempt(said, lambda: plugin_figures.choices(said, seen(run)))[0] or {},
+    )
+
+
 # ---------------------------------------------------------------- all of them, and what they leave
 
 
@@ -664,8 +709,8 @@ def unclaimed(run: Snapshot) -> list[type[Event]]:
 
 
 def figures_of(run: Snapshot) -> dict[str, Figure]:
-    """All figures of this run, by id: those above, and one for every value that none of them reads."""
-    found = {id: figure for id, figure in FIGURES.items() if figure.there(run)}
+    """All figures of this run, by id: those above, plug-ins', and one for each value that none of those above reads."""
+    found = {id: figure for id, figure in (FIGURES | plugged()).items() if figure.there(run)}
     for kind in unclaimed(run):
         for part in generic.parts(run.events(kind)):
             id, said = f"{kind.__name__}-{part}", generic.words(part)
@@ -680,7 +725,7 @@ def figures_of(run: Snapshot) -> dict[str, Figure]:
 
 def figure_of(run: Snapshot, id: str) -> Figure:
     """The entry called `id`; one of this run's where no figure is known for an event."""
-    return FIGURES[id] if id in FIGURES else figures_of(run)[id]
+    return FIGURES.get(id) or plugged().get(id) or figures_of(run)[id]
 
 
 def contents(run: Snapshot) -> list[tuple[str, list[Figure]]]:
@@ -694,5 +739,5 @@ def in_report(run: Snapshot, figure: Figure) -> Iterator[go.Figure]:
     """The figure as the report shows it: once for each of its choices; without anything to draw it is left out."""
     for controls in figure.in_report(run):
         drawn = figure.drawn(run, controls)
-        if len(drawn.data):
+        if len(drawn.data) or plugin_figures.FAILED in drawn.layout.meta:
             yield drawn

@@ -140,18 +140,16 @@ def _starts(events: Sequence[PromptsDrifted]) -> list[tuple[float, int]]:
 
 def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places of `points` [k, d] in the plane of their two principal components; share of variance of each axis."""
-    from sklearn.decomposition import PCA
-
-    count = min(2, *points.shape)
-    model = PCA(n_components=count, svd_solver="full")
-    with np.errstate(invalid="ignore", divide="ignore"):  # all points alike: shares are 0/0, zero below
-        placed = model.fit_transform(points)
-    shares = np.nan_to_num(model.explained_variance_ratio_)
+    centred = points - points.mean(axis=0)
+    left, sizes, components = np.linalg.svd(centred, full_matrices=False)
+    count = min(2, len(sizes))
+    placed, total = left[:, :count] * sizes[:count], (sizes**2).sum()
+    shares = sizes[:count] ** 2 / total if total > 0 else np.zeros(count)
     if count < 2:
         placed, shares = np.pad(placed, ((0, 0), (0, 2 - count))), np.pad(shares, (0, 2 - count))
     # A component's sign is arbitrary: a positive largest loading keeps the picture from flipping between refreshes.
     for axis in range(count):
-        if model.components_[axis][np.abs(model.components_[axis]).argmax()] < 0:
+        if components[axis][np.abs(components[axis]).argmax()] < 0:
             placed[:, axis] *= -1
     return placed.astype(np.float32), shares
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.run_log import Snapshot
-from dashboard.view_state import choose, empty, show_figure
-from dashboard.widgets.inspection import open_run_page
+from dashboard.verdicts import MEASURED
+from dashboard.view_state import choose, code, empty, literal, show_figure
+from dashboard.widgets.inspection import answer, open_run_page
 
 
 def table(log: Snapshot) -> None:
     """What the run stored, and where it is drawn."""
-    from dashboard.figures.catalogue import FIGURES
+    from dashboard.figures.catalogue import FIGURES, plugged
 
+    entries = [*FIGURES.values(), *plugged().values()]
     kinds = sorted(log.kinds(), key=lambda kind: kind.__name__)
-    drawn = {kind: [f.title for f in FIGURES.values() if kind in (*f.needs, *f.also)] for kind in kinds}
+    drawn = {kind: [f.title for f in entries if kind in (*f.needs, *f.also)] for kind in kinds}
     st.dataframe(
         {
             "event": [kind.__name__ for kind in kinds],
             "stored": [log.count(kind) for kind in kinds],
-            "what it says": [" ".join((kind.__doc__ or "").split()) for kind in kinds],
+            "what it says": [" ".join((kind.__doc__ or "").replace("`", "").split()) for kind in kinds],
             "figures": [", ".join(drawn[kind]) for kind in kinds],
         },
         hide_index=True,
@@ -29,9 +31,35 @@ def table(log: Snapshot) -> None:
     )
 
 
+def of_plugins(log: Snapshot) -> None:
+    """Figures that plug-ins brought, with their controls and where they come from."""
+    from dashboard.figures.catalogue import plugged
+    from dashboard.figures.plugged import shown
+
+    entries = plugged()
+    if not entries:
+        return
+    st.markdown("### Figures of plug-ins")
+    there = {id: entry for id, entry in entries.items() if entry.there(log)}
+    if there:
+        titles = {entry.title: id for id, entry in there.items()}
+        id = titles[choose("Figure", "plugin_figure", list(titles), next(iter(titles)))]
+        controls = {}
+        for name, values in there[id].choices(log).items():
+            offered = {shown(name, value): value for value in values}
+            label = name.replace("_", " ").capitalize()
+            controls[name] = offered[choose(label, f"plugin_{id}_{name}", list(offered), next(iter(offered)))]
+        st.caption(f"{literal(there[id].question)} From the plug-in {code(there[id].origin)}.")
+        show_figure(id, log, **controls)
+    for id, entry in entries.items():
+        if id not in there:
+            needed = ", ".join(kind.__name__ for kind in entry.needs)
+            st.caption(f"{literal(entry.title)}, from {code(entry.origin)}: this run has not what it draws ({needed}).")
+
+
 def show() -> None:
     opened = open_run_page(
-        "All measurements", "Everything that a run measures is listed here as soon as there is one.", key="measurements"
+        MEASURED, "Everything that a run measures is listed here as soon as there is one.", key="measurements"
     )
     if opened is None:
         return
@@ -48,18 +76,26 @@ def show() -> None:
     from dashboard.figures.generic import words
 
     names = {words(kind.__name__): kind for kind in unclaimed(log)}
+    found = log.kinds()
+    answer(
+        f"{len(found)} kinds of events, {sum(log.count(kind) for kind in found):,} in all. "
+        + (
+            f"{len(names)} of the kinds have no figure of their own."
+            if names
+            else "Every measurement of this run has a figure on one of the other pages."
+        )
+    )
     if names:
         st.markdown("Drawn straight from the stored events, because no figure of its own is known for them:")
         chosen = names[choose("Measurement", "measurement", list(names), next(iter(names)))]
-        mine = [figure for figure in figures_of(log).values() if figure.needs == (chosen,)]
+        mine = [figure for figure in figures_of(log).values() if figure.needs == (chosen,) and not figure.origin]
         columns = st.columns(2)
         for place, figure in enumerate(mine):
             with columns[place % 2]:
                 show_figure(figure.id, log)
         if not mine:
             st.markdown("It holds no numbers that could be drawn.")
-    else:
-        st.markdown("Every measurement of this run has a figure on one of the other pages.")
+    of_plugins(log)
     st.markdown("### Events of this run")
     table(log)
 

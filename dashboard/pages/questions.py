@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -40,6 +41,8 @@ from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.theme import seconds, task_name
 from dashboard.view_state import choose, code, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.control_bar import STATES
+from dashboard.widgets.inspection import answer as answered
+from dashboard.widgets.inspection import ask
 from dashboard.widgets.pace import every
 
 BEAT = 2.0  # seconds between looks while runs are trained
@@ -195,26 +198,30 @@ def seeds_panel(asked: Question, seed: int) -> None:
 
 
 def answer_panel(asked: Question, known: Known) -> None:
-    """What the finished runs of one seed say, in words."""
-    finished = {label: folder for label, (folder, state) in known.items() if state == "finished"}
-    stamps = tuple((label, str(f.path), _changed(f)) for label, f in finished.items())
+    """What the finished runs of one seed say, in words; its first sentence stands above, as the page's answer."""
+    finished = _finished(known)
     with st.container(border=True, key="panel-question-answer"):
         try:
-            answer = _answer(asked.name, stamps)
+            answer = _answer(asked.name, finished)
         except StoreError as error:
             st.error(sentence(error), icon=":material/broken_image:")
             return
         if not finished:
             return
-        st.markdown("**Answer**" if not answer.missing else "**A part of the answer**")
-        verdict, numbers, source = parted(answer.text)
-        st.markdown(f"**{literal(verdict)}**")
+        st.markdown("**What it is computed from**" if not answer.missing else "**A part of what is needed**")
+        _, numbers, source = parted(answer.text)
         if numbers:
             st.markdown(literal(numbers))
         if source:
-            st.caption(literal(source))
+            st.caption(with_code(source))
         if answer.missing:
             st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
+
+
+def with_code(text: str) -> str:
+    """A sentence of the engine, its commands between backticks shown as code."""
+    parts = text.split("`")
+    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(parts))
 
 
 def parted(text: str) -> tuple[str, str, str]:
@@ -222,6 +229,11 @@ def parted(text: str) -> tuple[str, str, str]:
     rest, mark, source = text.rpartition(" From ")
     verdict, _, numbers = (rest or source).partition(". ")
     return verdict.removesuffix(".") + ".", numbers, f"From {source}" if mark else ""
+
+
+def _finished(known: Known) -> tuple[tuple[str, str, int], ...]:
+    """Label, folder and time of change of the finished runs."""
+    return tuple((label, str(f.path), _changed(f)) for label, (f, state) in known.items() if state == "finished")
 
 
 def _changed(folder: RunFolder) -> int:
@@ -251,10 +263,10 @@ def body(asked: Question, seed: int) -> None:
         st.error(sentence(error))
         return
     busy = _busy(asked, known)
-    if state.get("_question_busy") not in (None, (asked.name, busy)) and state["_question_busy"][0] == asked.name:
-        state["_question_busy"] = (asked.name, busy)
-        st.rerun()  # begins or ends the looking again
-    state["_question_busy"] = (asked.name, busy)
+    seen, now = state.get("_question_busy"), (asked.name, busy, len(_finished(known)))
+    state["_question_busy"] = now
+    if seen is not None and seen != now and seen[0] == asked.name:
+        st.rerun()  # begins or ends the looking again; or the answer above says more
     seeds_panel(asked, seed)
     st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
@@ -274,33 +286,53 @@ def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
 
 
 def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[str]) -> None:
-    """All questions by method, each with how many of its runs are `finished` (by their settings); a press opens one."""
-    with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
+    """All questions, a part for each method, open where the chosen one is; each with how many of its runs are
+    `finished` (by their settings). A press opens one."""
+    with st.container(gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
-            st.caption(family)
-            for each in questions:
-                needed = keys[each.name].values()
-                done = sum(settings in finished for settings in needed)
-                st.button(
-                    literal(each.title),
-                    key=f"question-pick-{each.name}",
-                    type="secondary" if each.name == asked.name else "tertiary",
-                    icon=ANSWERED if done == len(needed) else PARTLY if done else OPEN,
-                    help=f"{each.name}: {done} of {len(needed)} runs finished",
-                    on_click=st.session_state.update,
-                    kwargs={"question": each.name},
-                )
+            done = {q.name: sum(settings in finished for settings in keys[q.name].values()) for q in questions}
+            whole = sum(done[q.name] == len(keys[q.name]) for q in questions)
+            with st.expander(f"{family} · {whole} of {len(questions)} answered", expanded=asked in questions):
+                for each in questions:
+                    needed = len(keys[each.name])
+                    st.button(
+                        literal(each.title),
+                        key=f"question-pick-{each.name}",
+                        type="secondary" if each.name == asked.name else "tertiary",
+                        icon=ANSWERED if done[each.name] == needed else PARTLY if done[each.name] else OPEN,
+                        help=f"{each.name}: {done[each.name]} of {needed} runs finished",
+                        on_click=st.session_state.update,
+                        kwargs={"question": each.name},
+                    )
+
+
+def first_question() -> str:
+    """The question that is shown where the address names none: `FIRST`, or one that is answered by the runs here."""
+    keys, courses = wanted(0)
+    try:
+        done = {settings for settings, (_, state) in runs_with(courses, *run_folders()).items() if state == "finished"}
+    except (StoreError, ConfigError):
+        return FIRST
+    answered_here = [name for name in QUESTIONS if set(keys[name].values()) <= done]
+    return FIRST if FIRST in answered_here else next(iter(answered_here), FIRST)
 
 
 def show() -> None:
-    st.markdown("## Questions")
     left, right = st.columns([2, 3], gap="large")
+    begin = FIRST if "question" in st.session_state else first_question()
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), FIRST, spell_out=True)]
+            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), begin, spell_out=True)]
             seed = int(
                 st.number_input(
-                    "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
+                    "Seed",
+                    0,
+                    2**31 - 1,
+                    0,
+                    key="question-seed",
+                    width=140,
+                    bind="query-params",
+                    help="The same for all runs of a question",
                 )
             )
         keys, courses = wanted(seed)
@@ -313,10 +345,16 @@ def show() -> None:
             f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
             "Recordings that came with Plastiscope count."
         )
+    ask(literal(asked.title))
+    mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
+    with suppress(StoreError):  # said beside
+        found = over_seeds(asked, seed)
+        if len(found.seeds) >= LEAST:
+            answered(found.sentence())
+        elif _finished(mine):
+            answered(parted(_answer(asked.name, _finished(mine)).text)[0])
     with right:
-        st.markdown(f"### {literal(asked.title)}")
         st.markdown(literal(asked.why))
-        mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
         busy = _busy(asked, mine)
         st.fragment(body, run_every=every(BEAT) if busy else None, key="question-fragment")(asked, seed)
 

@@ -1,0 +1,90 @@
+"""What code of a plug-in draws: called with care, because it may raise anything, and dressed as other figures are.
+
+`dashboard.figures.catalogue` makes the entries; this calls the functions.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from cl_core.config import ConfigError
+from cl_core.plugins import Drawing
+from cl_core.registry import Entry
+from dashboard.figures.description import blank, describe
+from dashboard.theme import TEMPLATE
+
+if TYPE_CHECKING:
+    from dashboard.run_log import Snapshot
+
+FAILED = "failed"  # in the words of a figure that could not be drawn: why, one sentence
+PLACES = {"task", "layer", "head", "image", "probe", "before", "after"}  # controls that readers count from 1
+
+
+def has_what_it_draws(said: Drawing, run: Snapshot) -> bool:
+    """Whether the plug-in says so and every control has a value; true where asking fails, so that the failure shows."""
+    found, trouble = attempt(said, lambda: said.when(run) and all(map(len, choices(said, run).values())))
+    return bool(found or trouble)
+
+
+def choices(said: Drawing, run: Snapshot) -> dict[str, list[Any]]:
+    """The values of each control in this run."""
+    return {name: list(values(run)) for name, values in said.controls.items()}
+
+
+def shown(control: str, value: Any) -> str:
+    """A value as a reader is offered it."""
+    return str(value + 1 if control in PLACES and type(value) is int else value)
+
+
+def draw(said: Drawing, entry: Entry, run: Snapshot, **controls: Any) -> go.Figure:
+    """The plug-in's figure, with words where it gave none; a blank one that says why where it fails. A control that is
+    left out takes its first value."""
+    figure, trouble = attempt(said, lambda: _asked(said, run, controls))
+    if trouble:
+        sentence = f"The plug-in {entry.origin} could not draw this: {trouble}."
+        failed = describe(blank(), title=said.title, what=sentence, look_for="", how=sentence, alt=sentence)
+        failed.update_layout(xaxis_visible=False, yaxis_visible=False, meta={**failed.layout.meta, FAILED: trouble})
+        return failed
+    words = figure.layout.meta if isinstance(figure.layout.meta, dict) else {}
+    if not {"title", "caption", "how", "alt"} <= set(words):
+        describe(
+            figure.update_layout(template=TEMPLATE, uirevision="keep"),
+            title=said.title,
+            what=entry.about + ("" if entry.about.endswith((".", "?", "!")) else "."),
+            look_for="",
+            how=f"Drawn from {', '.join((*said.needs, *said.also))}.",
+            alt=f"{said.title}: {len(figure.data)} traces.",
+            height=int(figure.layout.height or 340),
+        )
+    words = {"height": 340, **figure.layout.meta}
+    return figure.update_layout(meta={**words, "how": f"{words['how']} Plug-in: {entry.origin}."})
+
+
+def _asked(said: Drawing, run: Snapshot, controls: dict[str, Any]) -> go.Figure:
+    known = choices(said, run)
+    for name, value in controls.items():
+        if value not in known[name]:
+            there = ", ".join(shown(name, other) for other in known[name][:12]) or "none"
+            raise ConfigError(f"there is no {name} {shown(name, value)} here, only {there}")
+    figure = said.draw(run, **{name: values[0] for name, values in known.items() if values} | controls)
+    if not isinstance(figure, go.Figure):
+        raise ConfigError(f"it gave no Plotly figure but {type(figure).__name__}")
+    return figure
+
+
+def attempt(said: Drawing, ask: Callable[[], Any]) -> tuple[Any, str]:
+    """What code of a plug-in gives, or None and why it failed, with its line that did, without a full stop."""
+    try:
+        return ask(), ""
+    except ConfigError as error:
+        return None, str(error)
+    except Exception as error:  # anybody's code
+        file = said.draw.__code__.co_filename
+        places = traceback.extract_tb(error.__traceback__)
+        place = next((place for place in reversed(places) if place.filename == file), places[-1])
+        return None, f"{type(error).__name__}: {error} (line {place.lineno} of {Path(place.filename).name})"
