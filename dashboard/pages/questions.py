@@ -305,19 +305,6 @@ def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[
                     )
 
 
-def answer_of(asked: Question, seed: int, mine: Known) -> str:
-    """The page's answer in one sentence: the verdict over seeds with what the first criterion found, or what the
-    finished runs of one seed say."""
-    with suppress(StoreError):  # said beside
-        found = over_seeds(asked, seed)
-        if found.arms and not found.short and found.findings:
-            seeds = ", ".join(map(str, found.seeds))
-            return f"{found.verdict.capitalize()}, over seeds {seeds}: {found.findings[0].told().removesuffix('.')}."
-        if _finished(mine):
-            return parted(_answer(asked.name, _finished(mine)).text)[0]
-    return ""
-
-
 def show() -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -347,7 +334,12 @@ def show() -> None:
         )
     ask(literal(asked.title))
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
-    answered(answer_of(asked, seed, mine))
+    with suppress(StoreError):  # said beside
+        found = over_seeds(asked, seed)
+        if len(found.seeds) >= LEAST:
+            answered(found.sentence())
+        elif _finished(mine):
+            answered(parted(_answer(asked.name, _finished(mine)).text)[0])
     with right:
         st.markdown(literal(asked.why))
         busy = _busy(asked, mine)

@@ -17,7 +17,7 @@ from dashboard.progress import Progress, progress
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import SHARED, ViewState, choose_run, current, go_to, sentence
+from dashboard.view_state import NO_IMAGE, SHARED, ViewState, choose_run, current, go_to, sentence
 from dashboard.widgets.pace import every
 
 STATES = {  # state → icon and word
@@ -102,7 +102,10 @@ def run_menu() -> None:
 @st.dialog("Classroom link", width="large")
 def class_room_link() -> None:
     """The address of this view, as a QR code to project."""
-    asked = {**st.query_params.to_dict(), **{key: str(v) for key in SHARED if (v := st.session_state.get(key))}}
+    asked = {
+        **st.query_params.to_dict(),
+        **{key: str(v) for key in SHARED if (v := st.session_state.get(key)) and v != NO_IMAGE},
+    }
     path = urlparse(st.context.url or "").path.lstrip("/")
     address = guard.invitation(path, asked)
     try:
