@@ -15,6 +15,7 @@ C is K and no classes compete. What was not measured is None, and so are the par
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -188,12 +189,13 @@ class Stretch:
 
 def costly_steps(looked: Sequence[OldTasksMeasured], task: int, after: int, most: int = 3) -> list[Stretch]:
     """The stretches within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
-    found = [
-        Stretch(now.clock.task, before.clock.step, now.clock.step, now.loss - before.loss)
+    rises = (
+        (now.loss - before.loss, before, now)
         for before, now in pairwise(looked)
-        if before.clock.task == now.clock.task and task < now.clock.task <= after
-    ]
-    return sorted((part for part in found if part.rise > 0), key=lambda part: -part.rise)[:most]
+        if before.clock.task == now.clock.task and task < now.clock.task <= after and now.loss > before.loss
+    )
+    worst = heapq.nlargest(most, rises, key=lambda rise: rise[0])
+    return [Stretch(now.clock.task, before.clock.step, now.clock.step, rise) for rise, before, now in worst]
 
 
 # ---------------------------------------------------------------- the images behind the parts

@@ -18,7 +18,7 @@ from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured, Ste
 from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
-from dashboard.figures.plot_helpers import task_ticks
+from dashboard.figures.plot_helpers import task_ticks, thinned
 from dashboard.theme import INK, PALE, SEQUENTIAL, faded, percent, points, scale, signed, task_colour, task_name
 
 Tasks = Sequence[dict[str, Any]]
@@ -557,12 +557,15 @@ def old_tasks_within(
     )
     if not looked:
         return nothing(title, how=how, first="within the second task")
-    figure = blank()
-    for task in sorted({event.clock.task for event in looked}):
-        mine = [event for event in looked if event.clock.task == task]
+    figure, by_task = blank(), dict[int, list[OldTasksMeasured]]()
+    for event in looked:
+        by_task.setdefault(event.clock.task, []).append(event)
+    for task, events in sorted(by_task.items()):
+        kept, losses = thinned(np.arange(len(events)), np.array([event.loss for event in events], dtype=np.float32))
+        mine = [events[place] for place in kept.tolist()]
         figure.add_scatter(
             x=[event.clock.step for event in mine],
-            y=np.array([event.loss for event in mine], dtype=np.float32),
+            y=losses,
             mode="lines+markers" if len(mine) < 60 else "lines",
             name=f"while {task_name(task)} is learned",
             line={"color": task_colour(task, max(tasks, 1)), "width": 2},
