@@ -1,6 +1,6 @@
 # make demo   opens the dashboard on the bundled recording and offers a first live run
 # make test   lint and the whole test suite
-# make lint   ruff, and mypy over the engine
+# make lint   ruff, and mypy over both packages
 # make faults kills, damage, full disks and hostile input, replayed: tried and held (about ten minutes)
 # make clean  removes the virtual environment and everything built
 

@@ -1,71 +1,120 @@
-"""What the questions' finished runs say, as the page of the docs that holds it.
+"""What the questions' finished runs say over seeds, kept in the assets, and the two pages of the docs made from it.
 
-    python -m bench.answers [--runs runs] [--seed 0] > docs/answers.md
+    python -m bench.answers [--runs runs] [--seeds 0,1,2]
 
-Nothing is trained here: `plastiscope ask NAME` does that. A question without a finished run is listed as not answered.
+Nothing is trained here: `plastiscope ask --all --seeds 0,1,2` does that. Without runs the pages are made from what is
+stored. What one seed said of a question that has not been asked over seeds yet stands in bench/one_seed.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cl_core.assets import recordings_folder
-from cl_core.questions import QUESTIONS, answer_from, finished_runs
+from cl_core.questions import (
+    FAMILIES,
+    LEAST,
+    QUESTIONS,
+    Pooled,
+    Question,
+    criteria_table,
+    finished_by_seed,
+    merged,
+    numbers_of,
+    pooled_from,
+    read_answers,
+    stored_numbers,
+)
+from cl_core.questions import table as runs_table
+from cl_core.questions.stored import answers_file
 
-HEAD = """\
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+ONE_SEED = Path(__file__).with_name("one_seed.json")
+HEAD = f"""\
 # Answers
 
-What `plastiscope ask` says to each of the [questions](questions.md), which also tells how every verdict is computed.
-The embedded models and streams, on CPU. One seed each, so there is no spread: what lies a few points apart may change
-places with another seed. Made from the finished runs by `python -m bench.answers`.
+What finished runs say to the [questions](questions.md). The embedded models and streams, on CPU. Mean ± sample sd.
+
+A criterion is judged by what it reads seed by seed, usually a difference between two runs: *yes* if mean − sd reaches
+what is asked for, *no* if mean + sd stays below, else *undecided*; a verdict takes {LEAST} seeds. A question is a *yes*
+if all its criteria are, a *no* if none is, *partly* if some are, and *undecided* while one of them is.
+
+Made by `python -m bench.answers` from `assets/answers.json`; `plastiscope ask NAME --seeds 0,1,2` trains the runs.
 """
-ONE_SEED = " One seed: what lies a few points apart may change places with another."
-_NUMBER = r"[+−]?\d[\d.]*(?:e[+−]?\d+)?(?: %| pp)?"
-_VALUE = re.compile(rf"(?P<name>\D.*?) (?P<value>{_NUMBER}(?: → {_NUMBER})?)|(?P<first>{_NUMBER}) (?P<what>\D+)")
 
 
-def page(answers: Mapping[str, str]) -> Iterator[str]:
-    """Question → answer as lines of Markdown: all verdicts first, then each question with its runs."""
+def answers_page(answers: Mapping[str, Any], one_seed: Mapping[str, str]) -> Iterator[str]:
+    """The page of answers as lines of Markdown: all verdicts first, then each question with its runs."""
+    found = {name: pooled_from(asked, stored_numbers(asked, answers)) for name, asked in QUESTIONS.items()}
+    several = {name: each for name, each in found.items() if len(each.seeds) >= LEAST}
+    fewer = {name: each for name, each in found.items() if 0 < len(each.seeds) < LEAST}
     yield HEAD
-    rows = [
-        [f"[{name}](#{name})", QUESTIONS[name].title, _verdict(text), _seeds(text), str(len(QUESTIONS[name].labels))]
-        for name, text in answers.items()
+    yield f"## Over {LEAST} seeds or more\n"
+    rows = [[_link(name), QUESTIONS[name].title, _verdict(each), _seeds(each)] for name, each in several.items()]
+    yield from table(["", "Question", "Answer", "Seeds"], rows)
+    yield "## Fewer seeds: no verdict yet\n"
+    rows = [[_link(name), QUESTIONS[name].title, _seeds(each), "below"] for name, each in fewer.items()]
+    rows += [
+        [f"`{name}`", asked.title, "0", one_seed[name]]
+        for name, asked in QUESTIONS.items()
+        if name not in several and name not in fewer and name in one_seed
     ]
-    yield from table(["", "Question", "Answer", "Seed", "Runs"], rows)
-    for name, text in answers.items():
-        said, told, source = parted(text, QUESTIONS[name].labels)
-        yield f"## {name}\n"
-        yield f"*{QUESTIONS[name].title}* {said}\n"
-        yield from table(*columns(told))
-        yield f"{source}\n"
+    yield "What the one seed said is no answer: what lies a few points apart may change places with another.\n"
+    yield from table(["", "Question", "Seed", "It said"], rows)
+    unasked = [n for n in QUESTIONS if n not in several and n not in fewer and n not in one_seed]
+    if unasked:
+        yield f"Not trained yet: {', '.join(f'`{name}`' for name in unasked)}.\n"
+    for name, each in {**several, **fewer}.items():
+        yield from _section(QUESTIONS[name], each)
 
 
-def parted(text: str, labels: Sequence[str]) -> tuple[str, dict[str, str], str]:
-    """Of an answer: what it says, what each run came to, and where the numbers are from."""
-    body, mark, source = text.removesuffix(ONE_SEED).rpartition(" From ")
-    source = f"From {source}" if mark else ""
-    body = body if mark else text
-    labels = [label for label in labels if re.search(rf"(?:^|\s){re.escape(label)}: ", body)]
-    each = "; ".join(f"{re.escape(label)}: (.*?)" for label in labels)
-    found = re.fullmatch(rf"(.*?\.(?:.*\.)?) (?:[A-Z]\w+, )?{each}\.", body, re.DOTALL) if labels else None
-    if found is None:
-        return body, {}, source
-    told = dict(zip(labels, found.groups()[1:], strict=True))
-    told[labels[-1]], _, more = told[labels[-1]].partition(". ")
-    return f"{found[1]} {more}.".removesuffix(" ."), told, source
+def _section(asked: Question, found: Pooled) -> Iterator[str]:
+    yield f"## {asked.name}\n"
+    yield f"*{asked.title}* **{_verdict(found)}** Seeds {_seeds(found)}.\n"
+    yield from table(*criteria_table(found))
+    yield from table(*runs_table(found))
 
 
-def columns(told: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a column for each value where all runs tell the same ones."""
-    split = {label: [_VALUE.fullmatch(part) for part in text.split(", ")] for label, text in told.items()}
-    names = [[match["name"] or match["what"] for match in parts if match] for parts in split.values()]
-    if names and all(all(parts) for parts in split.values()) and all(found == names[0] for found in names):
-        rows = [[label, *(m["value"] or m["first"] for m in parts if m)] for label, parts in split.items()]
-        return ["Run", *names[0]], rows
-    return ["Run", "Result"], [[label, text] for label, text in told.items()]
+def _verdict(found: Pooled) -> str:
+    return f"{found.verdict.capitalize()}{f' ({found.short})' if found.short else ''}."
+
+
+def _seeds(found: Pooled) -> str:
+    return ", ".join(map(str, found.seeds))
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name})"
+
+
+def questions_table(family: str) -> Iterator[str]:
+    """A family's questions: runs and what a yes takes."""
+    rows = [
+        [
+            f"**{asked.name}** {asked.title}",
+            ", ".join(f"`{label}`" for label in asked.labels),
+            "; ".join(f"{c.says} ({c.rule})" for c in asked.criteria),
+        ]
+        for asked in FAMILIES[family]
+    ]
+    yield from table(["Question", "Runs", "*Yes* if"], rows)
+
+
+def filled(text: str) -> str:
+    """The page of questions with each family's table made anew between its marks."""
+    for family in FAMILIES:
+        start, end = f"<!-- questions of {family} -->", "<!-- end of questions -->"
+        pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"docs/questions.md has no place for the questions of {family}: {start} … {end}")
+        lines = "\n".join([start, *questions_table(family), end])
+        text = pattern.sub(lambda _, lines=lines: lines, text)
+    return text
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -77,28 +126,47 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield ""
 
 
-def _verdict(text: str) -> str:
-    """The first sentence; of a bare "Yes." the next one as well."""
-    first, *more = re.split(r"(?<=[.])\s", text, maxsplit=2)
-    return f"{first} {more[0]}" if len(first) < 12 and more else first
+def measured(answers: Mapping[str, Any], *folders: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Stored answers with what the finished runs below the folders say written over them."""
+    found = finished_by_seed(QUESTIONS.values(), *folders, seeds=seeds)
+    for name, asked in QUESTIONS.items():
+        answers = merged(answers, asked, {seed: numbers_of(asked, runs) for seed, runs in found[name].items()})
+    return {name: answers[name] for name in QUESTIONS if name in answers}
 
 
-def _seeds(text: str) -> str:
-    found = re.findall(r"; seeds? ([\d, ]+);", text)
-    return found[-1] if found else ""
+def dumped(answers: Mapping[str, Any]) -> str:
+    """As it is stored: four significant digits, a run a line."""
+    rounded = json.loads(json.dumps(answers), parse_float=lambda text: float(f"{float(text):.4g}"))
+    lines = []
+    for name, seeds in rounded.items():
+        runs = [
+            f'  "{seed}": {{\n'
+            + ",\n".join(
+                f"   {json.dumps(label, ensure_ascii=False)}: {json.dumps(run, ensure_ascii=False)}"
+                for label, run in each.items()
+            )
+            + "\n  }"
+            for seed, each in seeds.items()
+        ]
+        lines.append(f' "{name}": {{\n' + ",\n".join(runs) + "\n }")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    cli.add_argument("--runs", type=Path, default=Path("runs"))
-    cli.add_argument("--seed", type=int, default=0)
+    cli.add_argument("--runs", type=Path, help="folder of finished runs; without it what is stored is written out")
+    cli.add_argument("--seeds", default="0,1,2")
     arguments = cli.parse_args()
-    folders = arguments.runs, recordings_folder()
-    answers = {
-        asked.name: answer_from(asked, finished_runs(asked, *folders, seed=arguments.seed)).text
-        for asked in QUESTIONS.values()
-    }
-    print("\n".join(page(answers)))
+    answers = read_answers()
+    if arguments.runs is not None:
+        seeds = [int(part) for part in arguments.seeds.split(",")]
+        answers = measured(answers, arguments.runs, recordings_folder(), seeds=seeds)
+        answers_file().write_text(dumped(answers), "utf-8")
+        answers = read_answers()
+    one_seed = json.loads(ONE_SEED.read_text("utf-8")) if ONE_SEED.is_file() else {}
+    (DOCS / "answers.md").write_text("\n".join(answers_page(answers, one_seed)), "utf-8")
+    questions = DOCS / "questions.md"
+    questions.write_text(filled(questions.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,7 @@ class Watched:
         self.images.append(Asked(entered, features.pooled.requires_grad))
         return features
 
-    def features(
-        self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = (), ids: Tensor | None = None
-    ) -> Any:
+    def features(self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Any = (), ids: Tensor | None = None) -> Any:
         found = type(self.backbone).features(self, images, edit, taps)  # through __call__ above, nothing kept
         asked, prompts = self.images[-1], [block.prompts for block in edit.blocks.values()]
         if prompts and all(own is not None for own in prompts):  # one set for all images, block by block

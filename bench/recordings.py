@@ -1,10 +1,9 @@
-"""Remake what the dashboard opens onto: assets/recordings, from the presets tagged "demo" and the playground, and
+"""Remake what the dashboard opens onto: assets/recordings, as `cl_core.recordings` describes each, and
 assets/playground, frontiers of gradient projection memory.
 
-python -m bench.recordings [--runs runs/recordings] [--only playground]
+python -m bench.recordings [--runs runs/recordings] [--only NAME … | --only playground]
 
-Two recordings on *camouflage*, in two tasks of five shapes, show adapting that pays and is lost: frozen features beside
-SplitLoRA, which changes keys and values.
+Runs that are finished in the folder are read, not repeated.
 """
 
 from __future__ import annotations
@@ -16,22 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.recorded import finished
-from cl_core.assets import assets_folder
+from cl_core.assets import assets_folder, recordings_folder
 from cl_core.playground import PlaygroundConfig, at_strength, slider_of, train
 from cl_core.playground.frontier import recorded
 from cl_core.playground.recording import keep
-from cl_core.presets import PRESETS, resolve
+from cl_core.recordings import RECORDINGS
 from cl_core.store import RunFolder, record
 
 SEEDS = (0, 1, 2)
 SIMILAR = (0.0, 0.5, 0.8)  # similarity of the recorded streams' tasks
-# Runs of one seed: the best threshold of the frontier, and nothing protected.
-KEPT = {"gpm-permuted-digits": PlaygroundConfig(energy=0.92), "none-permuted-digits": PlaygroundConfig(rule="none")}
-MORE = {
-    f"{method}-camouflage": {"preset": f"{method}-camouflage", "stream_settings": {"tasks": 2}}
-    for method in ("split-lora", "frozen")
-}
-CONTROL = {"diagnostics": {"readout_control": "every"}}  # recomputed statistics and refitted heads after every task
 
 
 def frontiers() -> None:
@@ -48,34 +40,37 @@ def frontiers() -> None:
         print(f"{target}: {target.stat().st_size / 1e3:.0f} kB")
 
 
-def playground_runs(runs: Path) -> None:
-    for name, config in KEPT.items():
-        for folder in (runs / name, assets_folder() / "recordings" / name):
-            shutil.rmtree(folder, ignore_errors=True)
-        made = record(keep(config, runs, name), assets_folder() / "recordings" / name)
-        print(f"{made.path}: {made.size() / 1e6:.2f} MB")
+def remake(name: str, runs: Path) -> None:
+    """Train the recording (or take the finished run below `runs`) and pack it into the assets."""
+    described, target = RECORDINGS[name], recordings_folder() / name
+    if described.playground is None:
+        finished(described.config(), name, runs)
+        folder = RunFolder(runs / name)
+    else:
+        shutil.rmtree(runs / name, ignore_errors=True)  # seconds to make, and without a configuration to compare
+        folder = keep(described.playground, runs, name)
+    shutil.rmtree(target, ignore_errors=True)
+    made = record(folder, target)
+    print(f"{target}: {made.size() / 1e6:.2f} MB", flush=True)
 
 
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--runs", type=Path, default=Path("runs/recordings"))
-    cli.add_argument("--only", choices=("playground",), help="leave the other recordings as they are")
+    cli.add_argument(
+        "--only",
+        nargs="+",
+        choices=("playground", *RECORDINGS),
+        help="these recordings; playground: both of its recordings and the frontiers",
+    )
     arguments = cli.parse_args()
-    frontiers()
-    playground_runs(arguments.runs)
-    if arguments.only:
-        return
-    demos = {
-        f"{preset.config['method']}-{preset.config['stream']}".replace("_", "-"): {"preset": preset.name}
-        for preset in PRESETS.values()
-        if "demo" in preset.tags
-    }
-    for name, record_of in (demos | MORE).items():
-        finished(resolve({**record_of, **CONTROL}), name, arguments.runs)
-        target = assets_folder() / "recordings" / name
-        shutil.rmtree(target, ignore_errors=True)
-        made = record(RunFolder(arguments.runs / name), target)
-        print(f"{target}: {made.size() / 1e6:.2f} MB", flush=True)
+    chosen = set(arguments.only or ("playground", *RECORDINGS))
+    if "playground" in chosen:
+        frontiers()
+        chosen |= {name for name, described in RECORDINGS.items() if described.playground is not None}
+    for name in RECORDINGS:
+        if name in chosen:
+            remake(name, arguments.runs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The README's tables: methods and controls on an embedded stream, several seeds, mean ± sd.
 
     python -m bench.table [--stream split-digits | camouflage | micro-mtil] [--seeds 0,1,2,3,4] [--runs runs/table]
-        [--set epochs=5]
+        [--rows SGP NESS] [--set epochs=5]
 
 Runs that are finished in the folder are read, not repeated, so an interrupted table goes on where it was.
 """
@@ -19,11 +19,11 @@ from cl_core.config import RunConfig
 from cl_core.events import ModalityGapMeasured, RunStarted, TaskEnded
 from cl_core.presets import resolve
 from cl_core.questions.reporting import events
+from cl_core.readouts import RECOMPUTED, STORED, TASK_INCREMENTAL
 from cl_core.store import RunFolder
 from cl_core.summary import Summary, measures
 
 Row = tuple[str, dict[str, Any], tuple[str, ...]]  # title, record for `resolve`, overrides
-STORED, RECOMPUTED, OWN = "stored statistics", "recomputed statistics", "task-incremental"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def digits_cells(found: list[Summary]) -> list[str]:
         mean_sd([s.final_average_accuracy for s in found]),
         mean_sd([s.forgetting for s in found]),
         mean_sd([s.learning_accuracy for s in found]),
-        of(OWN, "final_average_accuracy"),
-        of(OWN, "forgetting"),
+        of(TASK_INCREMENTAL, "final_average_accuracy"),
+        of(TASK_INCREMENTAL, "forgetting"),
         of(STORED, "final_average_accuracy"),
         of(RECOMPUTED, "final_average_accuracy"),
         *sizes(found[0]),
@@ -134,7 +134,15 @@ TABLES = {
             ("Fwd-Prompt, random directions", {"method": "fwd_prompt"}, ("projection=random",)),
             ("SplitLoRA", {"method": "split_lora"}, ()),
             ("CODE-CL (adapted)", {"method": "code_cl"}, ()),
+            ("GPM (on keys and values)", {"method": "gpm"}, ()),
+            ("SGP (on keys and values)", {"method": "sgp"}, ()),
+            ("NESS (on keys and values)", {"method": "ness"}, ()),
+            ("NSP²++", {"method": "nsp2pp"}, ()),
+            ("SLCA (keys and values)", {"method": "slca"}, ()),
+            ("RanPAC", {"method": "ranpac"}, ()),
+            ("FeCAM", {"method": "fecam"}, ()),
             ("STAR-Prompt (with micro-clip)", {"method": "star_prompt"}, ()),
+            ("STAR-Prompt without CLIP", {"method": "star_prompt"}, ("companion=none",)),
         ),
         CLASS_INCREMENTAL,
         digits_cells,
@@ -171,9 +179,15 @@ TABLES = {
             ("GNSP, rate 3e-4", {"method": "gnsp"}, ("rate=3e-4",)),
             ("GNSP, update projected", {"method": "gnsp"}, ("project=update",)),
             ("GNSP, no projection", {"method": "gnsp"}, ("project=none",)),
+            ("GNSP, distillation alone", {"method": "gnsp"}, ("project=none", "alignment=0")),
+            ("GNSP, alignment alone", {"method": "gnsp"}, ("project=none", "distillation=0")),
             ("NuSA-CL", {"method": "nusa_cl"}, ()),
             ("NuSA-CL, random directions", {"method": "nusa_cl"}, ("directions=random",)),
             ("MG-CLIP (on domains: our reading)", {"method": "mg_clip"}, ()),
+            ("KeepLoRA", {"method": "keeplora"}, ()),
+            ("CLIP-NSP²", {"method": "clip_nsp2"}, ()),
+            ("CLIP-NSP², nothing projected", {"method": "clip_nsp2"}, ("projection=none", "norm_weight=0")),
+            ("CLIP-Refine, then fine-tuning, rate 5e-4", {"method": "clip_refine"}, ()),
         ),
         (
             "Transfer",
@@ -205,11 +219,16 @@ def main() -> None:
     cli.add_argument("--stream", choices=TABLES, default="split-digits")
     cli.add_argument("--seeds", default="0,1,2,3,4")
     cli.add_argument("--runs", type=Path, default=Path("runs/table"))
+    cli.add_argument("--rows", nargs="+", metavar="TITLE", help="these rows alone, by the beginning of their titles")
     cli.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every row")
     arguments = cli.parse_args()
     seeds, table = [int(s) for s in arguments.seeds.split(",")], TABLES[arguments.stream]
+    wanted = tuple(arguments.rows or ("",))
+    unknown = [start for start in wanted if not any(title.startswith(start) for title, _, _ in table.rows)]
+    if unknown:
+        raise SystemExit(f"no row of {arguments.stream} begins with {', '.join(map(repr, unknown))}")
     print(f"| {table.title} | {' | '.join(table.columns)} |\n|{'---|' * (len(table.columns) + 1)}")
-    for title, record, settings in table.rows:
+    for title, record, settings in (row for row in table.rows if row[0].startswith(wanted)):
         found = []
         for seed in seeds:
             name = "-".join([record["method"], *(s.replace("=", "-") for s in settings), f"seed{seed}"])

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.method_defaults import method_defaults
+from cl_core.readouts import HEADLINES
 from cl_core.untrusted import parse_toml, printable, read_text
 
 MOST_NAME = 200  # bytes of a run's name; file systems take 255
@@ -222,7 +223,7 @@ class DiagnosticsConfig:
     )
     headline: str = setting(
         "",
-        choices=("", "class-incremental", "task-incremental", "stored statistics"),
+        choices=("", *HEADLINES),
         help="readout that the run is judged by and that is shown first; empty: class-incremental, or task-incremental "
         "where the stream names tasks",
     )

@@ -80,8 +80,8 @@ class AnswersKept(Event):
     once, before training."""
 
     model: str  # its name
-    images: int  # at most so many
-    bytes: int  # that they take then
+    images: int  # maximum number of cached images
+    bytes: int  # memory used at that maximum
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class ProbesChosen(Event):
 @dataclass(frozen=True)
 class ImagesStored(Event):
     """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
-    becomes of them. Said once a task, before training."""
+    becomes of them. Emitted once per task, before training."""
 
     images: Array4D  # [n, s, s, 3] uint8, at most 32 pixels a side
     rows: Vector  # [n] int32 places among the task's test images, from 0
@@ -415,7 +415,7 @@ class SimilaritiesMeasured(Event):
 
 @dataclass(frozen=True)
 class EpochsChosen(Event):
-    """How many passes every task gets, found by a rehearsal on the first task whose weights were thrown away."""
+    """How many passes every task gets, found in a trial run on the first task, whose weights are discarded."""
 
     epochs: int
     similarity: list[float]  # mean logit of non-matching pairs: before, and after each rehearsed epoch

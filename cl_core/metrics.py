@@ -248,7 +248,7 @@ def _per_row(matrix: np.ndarray, values: Callable[[int], np.ndarray]) -> np.ndar
 
 def _now(matrix: np.ndarray) -> int | None:
     finite = np.isfinite(matrix)
-    complete = np.flatnonzero((finite | ~np.tri(*finite.shape, dtype=bool)).all(axis=1))
+    complete = np.flatnonzero((finite | (np.tri(*finite.shape) == 0)).all(axis=1))
     found = complete if len(complete) else np.flatnonzero(finite.any(axis=1))
     return int(found[-1]) if len(found) else None
 

@@ -16,7 +16,7 @@ Named = TypeVar("Named")
 
 @dataclass(frozen=True)
 class Entry:
-    """A name one can use: where its object lives, and one line about it."""
+    """A registered name: where its object is imported from, and one line about it."""
 
     target: str
     about: str

@@ -12,10 +12,9 @@ from typing import Any, cast
 
 from cl_core import metrics
 from cl_core.events import AccuracyMeasured, RunStarted
+from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import RunFolder, RunReader, StoreError
 
-CLASS_INCREMENTAL, TASK_INCREMENTAL = "class-incremental", "task-incremental"
-ZERO_SHOT = "zero-shot"  # the row before training
 MEASURES = (  # of a matrix, as `cl_core.metrics` names them
     "final_average_accuracy",
     "average_incremental_accuracy",

@@ -87,11 +87,12 @@ def work_on(folder: RunFolder) -> None:
 
 
 @changes
-def ask(runs: Path, question: str, seed: int = 0) -> None:
+def ask(runs: Path, question: str, seeds: Sequence[int] = (0,)) -> None:
     """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
     if asking(runs, question):
         raise StoreError(f"question {question} is being worked on already")
-    command = [*ASKER, question, "--runs", str(runs.resolve()), "--seed", str(seed)]
+    which = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
+    command = [*ASKER, question, "--runs", str(runs.resolve()), *which]
     _aside(command, question_log(runs, question), runs, question)
 
 

@@ -7,6 +7,7 @@ in what is left. There a word joiner, which is not seen, breaks the pattern.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _JOINER = "\N{WORD JOINER}"
@@ -30,6 +31,12 @@ def sentence(text: Any) -> str:
     """A message of the store or a worker as a sentence of the page."""
     words = str(text).strip()
     return literal(words[:1].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "∣") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def without_links(markdown: str) -> str:

@@ -28,9 +28,12 @@ import numpy as np
 
 from cl_core.config import RunConfig
 from cl_core.events import KINDS, AccuracyMeasured, Event, KnobTurned, RunForked, RunStarted, StateChanged, TaskEnded
+from cl_core.playground.recording import PREFIX
+from cl_core.playground.recording import PRESET as KEPT
 from cl_core.presets import PRESETS
 from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
 from cl_core.store.reader import DamagedEvent
+from dashboard.playground_controls import RULE_TITLES
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -120,6 +123,9 @@ class Log(abc.ABC):
             config.stream,
         ):
             return named.title
+        if config.preset == KEPT:
+            rule = config.method.removeprefix(PREFIX)
+            return f"{RULE_TITLES.get(rule, rule)} on {stream_title(config.stream).replace('-', ' ')}"
         if config.stream == NOT_RECORDED:  # imported, and the file names no data
             return config.method
         return f"{config.method} on {stream_title(config.stream)}"

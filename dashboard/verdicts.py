@@ -5,19 +5,58 @@ Percentages are of what is named; layers and tasks count from 1 in what is said,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from cl_core.events import AttentionCompared, ModalityGapMeasured, SpectrumMeasured
-from dashboard.figures.event_arrays import compared_later
+from cl_core.events import AttentionCompared, ModalityGapMeasured, SelectionMeasured, SpectrumMeasured, UpdateMeasured
+from dashboard.figures.event_arrays import compared_later, mean_so_far
+from dashboard.figures.selection import entries_in_use
 from dashboard.theme import number, percent, points, task_name
 
+LEARNED = "How well is it learned, and how much is kept?"
+FORGOTTEN = "What was forgotten, and why?"
 ROOM = "Is there room left to learn?"
+WEIGHTS = "How far did the weights move?"
 ATTENTION = "Do old images still get the attention they had?"
+POOLS = "Do images find the prompts that were learned for them?"
 JOINT = "Do images and texts stay where pre-training put them?"
+THRESHOLD = "What would another threshold change?"
+BEST_RUN = "Which run keeps most of what it learns?"
+MEASURED = "What was measured in this run?"
 
+FELL = 0.05  # points that round to 0.1
 UNMOVED = 0.005  # total variation that rounds to 0.00
+
+
+def learned_and_kept(matrix: np.ndarray) -> str:
+    """Where the tasks learned so far stand, where they stood when just learned, and which of them fell most.
+
+    Args:
+        matrix: [after, on] accuracies in percent, NaN = not measured.
+
+    Returns:
+        "" without a measured row.
+    """
+    rows = np.flatnonzero(np.isfinite(matrix).any(axis=1)) if matrix.size else np.array([], dtype=int)
+    if not rows.size:
+        return ""
+    now, mean = int(rows[-1]), float(mean_so_far(matrix)[rows[-1]])
+    if len(matrix) == 1 < matrix.shape[1]:
+        return f"All {matrix.shape[1]} tasks were learned at once; accuracy on them averages {percent(mean)}."
+    if now == 0:
+        return f"{task_name(0)} has been learned: {percent(mean)} of its test images are right."
+    said = f"After {task_name(now)} accuracy on the {now + 1} tasks learned so far averages {percent(mean)}"
+    then, here = np.diagonal(matrix)[:now], matrix[now, :now]
+    known = np.isfinite(then) & np.isfinite(here)
+    if not known.any():
+        return said + "."
+    fallen = np.where(known, then - here, -np.inf)
+    worst = int(fallen.argmax())
+    if fallen[worst] < FELL:
+        return f"{said}; none of them is worse than when it had just been learned."
+    return f"{said}; {task_name(worst)} fell most, from {percent(float(then[worst]))} to {percent(float(here[worst]))}."
 
 
 def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> str:
@@ -59,6 +98,25 @@ def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> 
     return f"{said}; since {task_name(min(by_task))} {loser} lost most, {taken[most]} directions."
 
 
+def weights_moved(updates: Sequence[UpdateMeasured], task: int | None = None) -> str:
+    """Which layer's weights moved most in `task`, relative to their size, and in which task it moved most.
+
+    Args:
+        updates: in the order of the events.
+        task: None = the newest.
+    """
+    if not updates:
+        return ""
+    tasks = [event.clock.task for event in updates]
+    now = task if task in tasks else tasks[-1]
+    most = max((event for event in updates if event.clock.task == now), key=lambda event: event.movement)
+    ever = max((event for event in updates if event.layer == most.layer), key=lambda event: event.movement)
+    said = f"In {task_name(now)} layer {most.layer + 1} moved most, by {percent(100 * most.movement)} of its size"
+    if ever.clock.task == now:
+        return said + "."
+    return f"{said}; in {task_name(ever.clock.task)} it moved {percent(100 * ever.movement)}."
+
+
 def attention_kept(compared: Sequence[AttentionCompared], task: int | None = None) -> str:
     """How far attention on probe images of earlier tasks has moved after `task`, by total variation, end to end.
 
@@ -88,6 +146,125 @@ def attention_kept(compared: Sequence[AttentionCompared], task: int | None = Non
         f"when they were learned; most on {task_name(probe)} in layer {layer + 1}, "
         f"{percent(100 * float(moved[probe][layer]))}."
     )
+
+
+def own_entries_found(now: SelectionMeasured, shares: Mapping[int, float]) -> str:
+    """How many images take most from their own entries of a pool, against chance, and which task's do least.
+
+    Args:
+        now: one moment of one layer.
+        shares: task → percent of what its images take that is their own; empty or single where entries have no owner.
+    """
+    used = f"{number(entries_in_use(now))} of {len(now.owners)} entries are in use"
+    when = f"After {task_name(now.clock.task)}"
+    if now.accuracy is None:
+        return f"{when} {used}; they belong to no task, so no choice is right or wrong."
+    chance = 100 / max(len({owner for owner in now.owners if owner >= 0}), 1)
+    said = f"{when} {percent(now.accuracy)} of the images take most from their own entries (chance {percent(chance)})"
+    if len(shares) > 1:
+        worst = min(shares, key=lambda task: shares[task])
+        said += f", those of {task_name(worst)} least"
+    return f"{said}; {used}."
+
+
+def threshold_moved(now: Mapping[str, float], before: Mapping[str, float] | None, *, task: int, at: str) -> str:
+    """What a threshold leaves free and lets through, beside what the run's own did.
+
+    Args:
+        now: `nullity` and `interference` at the chosen threshold, in percent, NaN = not stored.
+        before: the same as the run had it, said where it differs; None = the run obeyed none.
+        task: whose spectrum it is.
+        at: the threshold in words.
+    """
+    free, felt = now["nullity"], now["interference"]
+    said = f"After {task_name(task)} {at} leaves {percent(free)} of the directions free"
+    if before is not None and abs(free - before["nullity"]) >= 0.05:
+        said += f" (the run: {percent(before['nullity'])})"
+    if not np.isfinite(felt):
+        return said + "."
+    said += f"; {percent(felt)} of the next update's effect on what old tasks use would pass"
+    if before is not None and abs(felt - before["interference"]) >= 0.05:
+        said += f" (the run: {percent(before['interference'])})"
+    return said + "."
+
+
+def remembered(here: Mapping[str, Any], top: Mapping[str, Any] | None, at: str) -> str:
+    """What one network of the Playground learned and kept, beside the best that is known for its settings.
+
+    Args:
+        here: its point of a frontier (`cl_core.playground.frontier.point`).
+        top: the best point of the frontier; None = not drawn.
+        at: its strength in words.
+    """
+    if not here["after"]:
+        return ""
+    now = here["after"][-1]
+    said = (
+        f"{at}: learned to {percent(now['learning'])}, forgotten {now['forgetting']:.1f} points, "
+        f"{percent(now['final'])} in the end"
+    ).replace(" -", " −")
+    if top is None:
+        return said + "."
+    best_known = top["after"][-1]["final"]
+    return f"{said}; the best known threshold is {top['text']}, with {percent(best_known)}."
+
+
+def tried_and_measured(
+    rows: Sequence[tuple[str, float, float, float]],
+    by_readout: Mapping[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]],
+) -> str:
+    """Whether a threshold that was tried did what was predicted, and what it did for forgetting.
+
+    Args:
+        rows: (quantity, before, predicted, measured) in percent, NaN = unknown; the interference, if it is there.
+        by_readout: readout → measures before and after, the readout of the protected features first.
+
+    Returns:
+        "" while nothing of it has been measured.
+    """
+    said = []
+    for name, before, predicted, came in rows:
+        if name.startswith("Interference") and np.isfinite(came):
+            said.append(f"{name}: predicted {percent(predicted)}, measured {percent(came)}, before {percent(before)}")
+            break
+    for readout, (then, now) in by_readout.items():
+        first, last = then.get("forgetting"), now.get("forgetting")
+        if first is not None and last is not None:
+            said.append(f"forgetting by {readout} went from {first:.1f} to {last:.1f} points".replace("-", "−"))
+            break
+    return (said[0][:1].upper() + "; ".join(said)[1:] + ".") if said else ""
+
+
+def runs_compared(runs: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Which of several runs ends highest, and which forgets least.
+
+    Args:
+        runs: name → `final_average_accuracy` and `forgetting` in percent, None = not measured.
+
+    Returns:
+        "" for fewer than two runs with both.
+    """
+    known = {
+        name: (final, lost)
+        for name, found in runs.items()
+        if (final := found.get("final_average_accuracy")) is not None and (lost := found.get("forgetting")) is not None
+    }
+    if len(known) < 2:
+        return ""
+    top, least = max(known, key=lambda n: known[n][0]), min(known, key=lambda n: known[n][1])
+    second = max((name for name in known if name != top), key=lambda n: known[n][0])
+    lead = known[top][0] - known[second][0]
+    if round(lead, 1) == 0:
+        both = f"{top} and {second} end alike, at {percent(known[top][0])}"
+        return f"{both}; {least} forgets least, {_signed(known[least][1])} points."
+    said = f"{top} ends highest, at {percent(known[top][0])}, {lead:.1f} points above {second}"
+    if least == top:
+        return f"{said}; it also forgets least, {_signed(known[least][1])} points."
+    return f"{said}; {least} forgets least, {_signed(known[least][1])} points against {_signed(known[top][1])}."
+
+
+def _signed(value: float) -> str:
+    return f"{value:.1f}".replace("-", "−")
 
 
 def joint_space_kept(measured: Sequence[ModalityGapMeasured], task: int | None = None) -> str:

@@ -5,6 +5,7 @@ torch is imported only where a fixture needs it, so tests of the viewer run with
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -40,6 +41,15 @@ def main_module() -> Iterator[None]:
     before = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_scan_for_components() -> None:
+    """`AppTest` reads the metadata of every installed package at each `run`, looking for components that packages
+    declare: several times what a page of ours takes. What is installed stays during the tests, so once is enough."""
+    from streamlit.components.v2 import manifest_scanner as scanner
+
+    scanner.scan_component_manifests = functools.cache(scanner.scan_component_manifests)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from cl_core.events import AccuracyMeasured, CheckpointSaved, Clock, Event, RunForked, StateChanged
+from cl_core.readouts import CLASS_INCREMENTAL
 from cl_core.store import RunFolder, RunReader, RunWriter, fork_of, fork_run
-from cl_core.summary import CLASS_INCREMENTAL
 from tests import recorded_runs
 from tests.recorded_runs import Plan
 

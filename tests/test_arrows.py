@@ -52,6 +52,7 @@ ROOMS = {
 ROOMS["summary"] = ROOMS["store"] | {"store"}
 ROOMS["playground"] = {"config", "digit_table", "events", "metrics", "package", "store"}
 ROOMS["questions"] = ROOMS["summary"] | {"summary"}
+ROOMS["recordings"] = {"config", "playground", "presets"}
 ROOMS["factory"] = {*ROOMS, "training", "features", "stream", "method"} - {
     "methods",
     "questions",
@@ -67,8 +68,9 @@ ROOMS["interop"] = ROOMS["export"] | {"export", "recorder"}  # the recorder only
 ROOMS["cli"] = {*ROOMS, "training", "features", "stream", "method"}
 ROOMS["main"] = {"cli"}
 ROOMS["untrusted"] = set()
-for may_know in ROOMS.values():  # whoever reads what somebody else may have written
-    may_know.add("untrusted")
+ROOMS["readouts"] = set()
+for may_know in ROOMS.values():  # plain names, and what guards the reading of foreign files
+    may_know |= {"readouts", "untrusted"}
 
 VOCABULARIES = {
     "cl_core.backbones.answer_cache": "features",
@@ -79,13 +81,13 @@ VOCABULARIES = {
     "cl_core.methods.method": "method",
 }
 DASHBOARD_MAY_KNOW = ROOMS["questions"] | {
-    "analysis", "hf_cache", "estimate", "export", "playground", "plugins", "questions", "sweeps", "whatif"
+    "analysis", "hf_cache", "estimate", "export", "playground", "plugins", "questions", "recordings", "sweeps", "whatif"
 }  # fmt: skip
 
 HEAVY = {"torch", "torchvision", "timm", "open_clip"}
 WITHOUT_TORCH = {
     "assets", "hf_cache", "config_changes", "config", "estimate", "events", "commands", "export", "presets", "registry",
-    "metrics", "playground", "store", "summary", "questions",
+    "metrics", "playground", "readouts", "recordings", "store", "summary", "questions",
 }  # fmt: skip
 WRAPPING_FILES = {  # the only files that may import these libraries
     "timm": {"cl_core/backbones/vit.py", "cl_core/backbones/timm_models.py", "cl_core/pretraining/micro_vit.py"},

@@ -25,10 +25,10 @@ from cl_core.events import (
     StepEnded,
     UpdateMeasured,
 )
-from cl_core.summary import TASK_INCREMENTAL, ZERO_SHOT
+from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 
 ROOM = 0.10  # share of directions left free, below which room is nearly gone
-CHANCE = 0.9  # of the share of a random update that lies inside the protected space
+CHANCE = 0.9  # as a fraction of the leak that a random update would have
 FALL = 10.0  # points
 KEPT = 2.0  # points that accuracy with the task named may fall while features count as fine
 MASS = 0.01  # attention paid to prompts, in every layer
@@ -41,7 +41,7 @@ Events = Callable[[type[Any]], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Alert:
-    """`task` from 0: after, or during which; `figure`: its id in the catalogue of figures; `value` met `threshold`."""
+    """`task` from 0: after, or during which; `figure`: its id in the catalogue; `value` crossed `threshold`."""
 
     name: str
     task: int
@@ -53,7 +53,7 @@ class Alert:
 
 
 def alerts(events: Events) -> list[Alert]:
-    """All that deserve a look now, at most one of a kind. `events(kind)`: the run's events of a kind, oldest first."""
+    """All current alerts, at most one per kind. `events(kind)`: the run's events of a kind, oldest first."""
     checks = (_loss, _room, _leak, _heads, _zero_shot, _prompts, _pool)
     return [alert for check in checks for alert in check(events)]
 

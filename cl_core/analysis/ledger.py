@@ -23,10 +23,9 @@ from itertools import pairwise
 import numpy as np
 
 from cl_core.events import AccuracyMeasured, ImagesClassified, OldTasksMeasured, RefitMeasured
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, own_head
+from cl_core.readouts import CLASS_INCREMENTAL, RECOMPUTED, REFITTED, STORED, TASK_INCREMENTAL
+from cl_core.summary import own_head
 
-REFITTED = "refitted head"
-STORED, RECOMPUTED = "stored statistics", "recomputed statistics"
 COMPETE, OUTDATED, LOST = "classes compete", "head out of date", "features lost"
 STALE = "statistics out of date"
 SYMBOLS = {"C": CLASS_INCREMENTAL, "K": TASK_INCREMENTAL, "R": REFITTED, "S": STORED, "Q": RECOMPUTED}

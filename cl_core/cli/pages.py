@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="this machine's address to listen at, for a class-room or a second machine; without it nobody else "
+        help="this machine's address to listen at, for a classroom or a second machine; without it nobody else "
         "reaches the dashboard. 0.0.0.0: all its addresses",
     )
     parser.add_argument(

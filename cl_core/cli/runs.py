@@ -18,7 +18,7 @@ from cl_core.commands import Command, Pause, Stop
 from cl_core.store import RunFolder, RunReader, StoreError, find_run, fork_of, list_runs, send, turned
 from cl_core.summary import summarise
 
-STARTED = time.time()  # about when this process began: what is ordered while torch is still loading counts
+STARTED = time.time()  # approximate start of the process; commands sent while torch loads still apply
 EXAMPLES = {
     "list": "plastiscope list --runs runs",
     "show": "plastiscope show 20260102-nsp2-1a2b --json",
@@ -145,7 +145,7 @@ def _order(arguments: argparse.Namespace, command: Command, until: tuple[str, ..
 
 
 def _work(arguments: argparse.Namespace) -> int:
-    """Train a run folder; SIGTERM saves and stops. Output goes to the run's log by whoever started us."""
+    """Train a run folder; SIGTERM saves and stops. The parent process redirects output to the run's log."""
     from cl_core.training.worker import drive
 
     asked: list[int] = []

@@ -476,7 +476,7 @@ LISTINGS: tuple[Listing, ...] = (
         clock=("task", "epoch", "step"),
     ),
 )
-"""A file a line: what a run may leave behind. Files of kinds that a run did not measure are not written."""
+"""All tables that a run can export, one entry per file. Files of kinds that a run did not measure are not written."""
 
 
 # ---------------------------------------------------------------- arrays

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cl_core.config import ConfigError
 from cl_core.interop.result import Asked, Result, in_percent, matrix, names_of, scenario_of, text_of
-from cl_core.summary import CLASS_INCREMENTAL
+from cl_core.readouts import CLASS_INCREMENTAL
 
 LINE = re.compile(r"=> (?P<head>CNN|NME): (?P<record>\{.*\})\s*$")
 SETTING = re.compile(r"=> (?P<name>\w+): (?P<value>.{1,200})$")

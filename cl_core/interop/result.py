@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cl_core.config import ConfigError
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL
+from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL
 
 SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")
 Row = list[float | None]

@@ -24,8 +24,8 @@ from cl_core.events import (
     TaskStarted,
 )
 from cl_core.interop.result import Loss, Result
+from cl_core.readouts import ZERO_SHOT
 from cl_core.store import RunFolder, RunWriter, create_run, hold
-from cl_core.summary import ZERO_SHOT
 
 
 def config_of(

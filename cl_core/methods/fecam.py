@@ -90,6 +90,9 @@ class FeCAM(Method):
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return NO_EDIT
 
+    def edits_from(self, backbone: Backbone) -> int:
+        return backbone.depth
+
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         x = F.normalize(pooled.double(), dim=1)
         distances = [self._distance(x, label) for label in classes]

@@ -48,7 +48,7 @@ class ParameterGroup:
     momentum: float = 0.0  # of "sgd"
 
 
-NO_COMPANION = "none"  # value of the setting `companion` with which a method does without a second model
+NO_COMPANION = "none"  # value of the setting `companion` that disables the second model
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -108,7 +108,7 @@ class Method(nn.Module, abc.ABC):
         """Recompute what follows from state and settings."""
 
     def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Whatever needs the task's images before its steps: a rehearsal, a first stage, a pass over its inputs.
+        """Work that needs the task's images before the first step: a rehearsal, a first stage, a pass over its inputs.
         `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
         event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
         return []
@@ -120,7 +120,7 @@ class Method(nn.Module, abc.ABC):
     @abc.abstractmethod
     def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         """How this method changes the frozen model for images [B, 3, S, S]. `ids` [B]: their numbers in the stream,
-        under which answers about them may be kept; None: they have none."""
+        used as cache keys; None if the images have no ids."""
 
     @final
     def features(

@@ -151,6 +151,10 @@ class RanPAC(Method):
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return with_prompts(self.prompts)
 
+    def edits_from(self, backbone: Backbone) -> int:
+        """Prompts of the first session enter every block; without one nothing is changed."""
+        return 0 if self.prompts.numel() else backbone.depth
+
     def units(self, pooled: Tensor) -> Tensor:
         """h [B, M] of features f [B, L]."""
         return torch.relu(pooled @ self.random) if self.config.units else pooled

@@ -41,9 +41,9 @@ def chosen_observers(
     plan: Callable[[], tuple[int, int, int]],
     others: Iterable[Observer] = (),
 ) -> Observers:
-    """In the order in which their events are said. `probes`: task → its probe images; `followed`: task → places of the
-    test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a step;
-    `others`: those of plug-ins."""
+    """Observers, in the order in which they emit events. `probes`: task → its probe images; `followed`: task → places
+    of the test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a
+    step; `others`: those of plug-ins."""
     found: list[Observer] = []
     if followed:
         found.append(ImageAnswers(followed))

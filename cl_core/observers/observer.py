@@ -45,11 +45,11 @@ class View:
 
 
 class Observer:
-    """Abstract: a subclass overrides the points at which it looks."""
+    """Abstract: subclasses override the points they need."""
 
     name: ClassVar[str]
     taps: tuple[Tap, ...] = ()  # activations it wants of the finished task's training images
-    batch_size: int | None = None  # images a batch it wants them in, if that matters to it
+    batch_size: int | None = None  # preferred batch size of `collect`, or None
 
     def started(self, view: View) -> list[Event]:
         """Before the first step of the run."""

@@ -4,7 +4,7 @@
     n       = budget / LOOKS, 4 to 64 images: evenly spaced test images of all earlier tasks
     cadence = every ⌈steps × n / budget⌉ steps
 
-So the cost follows from the settings alone and a run says the same each time. Loss is cross-entropy among the classes
+So the cost follows from the settings alone and results are reproducible. Loss is cross-entropy among the classes
 that compete; both are of the method's own heads.
 """
 

@@ -9,11 +9,16 @@ from cl_core.questions.question import (
     answered,
     config_of,
     courses_of,
+    finished_by_seed,
     finished_runs,
     known_runs,
+    numbers_of,
+    pooled_from,
     runs_of,
     runs_with,
 )
+from cl_core.questions.seeds import LEAST, Pooled, criteria_table, table
+from cl_core.questions.stored import merged, read_answers, stored_numbers, with_stored
 from cl_core.registry import lookup
 
 FAMILIES: dict[str, tuple[Question, ...]] = {
@@ -35,17 +40,28 @@ def question(name: str) -> Question:
 
 __all__ = [
     "FAMILIES",
+    "LEAST",
     "QUESTIONS",
     "Answer",
     "Courses",
+    "Pooled",
     "Question",
     "answer_from",
     "answered",
     "config_of",
     "courses_of",
+    "criteria_table",
+    "finished_by_seed",
     "finished_runs",
     "known_runs",
+    "merged",
+    "numbers_of",
+    "pooled_from",
     "question",
+    "read_answers",
     "runs_of",
     "runs_with",
+    "stored_numbers",
+    "table",
+    "with_stored",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from cl_core.events import ForwardTransferMeasured, SubspaceMeasured
 from cl_core.metrics import forward_transfer_over_time, rank_correlation
+from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
     CLEAR,
@@ -19,6 +20,7 @@ from cl_core.questions.reporting import (
     Runs,
     compared,
     concluded,
+    domain_results_of,
     events,
     in_each,
     less,
@@ -74,6 +76,17 @@ def outcome_of(folder: RunFolder) -> Outcome:
         mean(float(v) for e in spaces if len(e.leak) for v in e.leak_chance),
         len(summary.accuracy_matrix),
     )
+
+
+def numbers_of(folder: RunFolder) -> dict[str, float | None]:
+    found = outcome_of(folder)
+    return {
+        "final, %": found.final,
+        "forgetting, pp": found.forgetting,
+        "learning, %": found.learning,
+        "probe FWD, pp": found.transfer,
+        "free for the last task, directions": found.free,
+    }
 
 
 def tasks_of(folder: RunFolder) -> list[SubspaceMeasured]:
@@ -143,6 +156,19 @@ def spaces(runs: Runs) -> str:
         word = {0: "No", len(verdicts): "Yes"}.get(sum("different" in v for v in verdicts), "It depends on the block")
         verdict = f"{word}: {', '.join(verdicts)}; from {ALIKE:g} on they are called the same."
     return f"{verdict} {'; '.join(said)}. " + sources(runs, "input embeddings of the first two tasks without prompts")
+
+
+def core_numbers(folder: RunFolder) -> dict[str, float | None]:
+    """Size and overlap of the first two tasks' cores."""
+    measured = tasks_of(folder)
+    if len(measured) < 2:
+        return {}
+    first, second = measured[:2]
+    return {
+        "core, directions": float(first.rank),
+        "overlap": float(second.overlap[1]),
+        "overlap of random spaces": float(second.chance[1]),
+    }
 
 
 # ---------------------------------------------------------------- projections
@@ -227,33 +253,7 @@ def epsilon(runs: Runs) -> str:
     return concluded(verdict, said, runs, cells(found))
 
 
-# ---------------------------------------------------------------- orders, pool, similarity
-
-
-def orders(runs: Runs) -> str:
-    found = in_each(runs, outcome_of)
-    gains, fewer = {}, {}
-    for label in found:
-        order, _, which = label.partition(", ")
-        other = found.get(f"{order}, none")
-        if which == "both" and other is not None:
-            gains[order] = less(found[label].final, other.final)
-            fewer[order] = less(other.forgetting, found[label].forgetting)
-    if len(gains) < 2:
-        verdict = "Not decided: it takes two orders with and without projection."
-    else:
-        up = sum(g is not None and g >= CLEAR for g in gains.values())
-        down = sum(g is not None and g <= -CLEAR for g in gains.values())
-        word = "Yes" if up == len(gains) else "No"
-        verdict = f"{word}: projecting raises final accuracy in {up} of {len(gains)} orders and lowers it in {down}."
-        verdict += " " + "; ".join(
-            f"{o}: {points(g)} final, {points(fewer[o])} less forgetting" for o, g in gains.items()
-        )
-        verdict += f". Mean gain {points(mean(gains.values()))}."
-    return (
-        f"{verdict} {each(found)}. {sources(runs, cells(found))} An order of the classes is a seed, which also draws "
-        "the prompts and shuffles the batches."
-    )
+# ---------------------------------------------------------------- pool, similarity
 
 
 def pool(runs: Runs) -> str:
@@ -275,16 +275,21 @@ def pool(runs: Runs) -> str:
     )
 
 
-def similarity(runs: Runs) -> str:
-    (folder,) = runs.values()
+def pairs_of(folder: RunFolder) -> list[tuple[float, float]]:
+    """(overlap of the cores of t and i, change of the probe on i while t is learned) for every task t and later i."""
     rows, cores = probe_rows(folder), {e.clock.task: e for e in tasks_of(folder)}
-    pairs = [
+    return [
         (float(cores[i].overlap[t + 1]), float(rows[t][i] - rows[t - 1][i]))
         for t in rows
         if t >= 0 and t - 1 in rows
         for i in range(t + 1, len(rows[t]))
         if i in cores and len(cores[i].overlap) > t + 1
     ]
+
+
+def similarity(runs: Runs) -> str:
+    (folder,) = runs.values()
+    pairs = pairs_of(folder)
     trend = rank_correlation(*zip(*pairs, strict=True)) if pairs else None
     if trend is None or not np.isfinite(trend):
         verdict = "Not decided: too few pairs of tasks, or none that differ, were measured."
@@ -308,8 +313,34 @@ def similarity(runs: Runs) -> str:
     )
 
 
+def domain_numbers(folder: RunFolder) -> dict[str, float | None]:
+    cores = tasks_of(folder)
+    overlaps = [float(v) for place, e in enumerate(cores) for v in e.overlap[1 : place + 1]]
+    return {**domain_results_of(folder), "smallest overlap": min(overlaps, default=None)}
+
+
+def similarity_numbers(folder: RunFolder) -> dict[str, float | None]:
+    pairs = pairs_of(folder)
+    overlaps = [overlap for overlap, _ in pairs]
+    trend = rank_correlation(*zip(*pairs, strict=True)) if len(pairs) > 2 else None
+    return {
+        "rank correlation": None if trend is None else float(trend),
+        "smallest overlap": min(overlaps, default=None),
+        "largest overlap": max(overlaps, default=None),
+    }
+
+
 def _run(label: str, **settings: object) -> tuple[str, dict[str, object]]:
     return label, {"preset": PRESET, "settings": settings, "diagnostics": {"forward": True}}
+
+
+def _domains(label: str, **settings: object) -> tuple[str, dict[str, object]]:
+    """The same on six domains, which differ in what they show."""
+    run = {**_run(label, **settings)[1], "stream": "micro-mtil", "stream_settings": {"tasks": 6}}
+    return label, run
+
+
+UNWATCHED = ("attention", "drift")
 
 
 QUESTIONS = (
@@ -324,6 +355,32 @@ QUESTIONS = (
             for site in (0, 3)
         ),
         spaces,
+        unwatched=UNWATCHED,
+        numbers=core_numbers,
+        criteria=tuple(
+            seeds.stays_below(f"cores of two tasks differ at {block}", "overlap", block, ALIKE)
+            for block in ("block 1", "block 4")
+        ),
+    ),
+    Question(
+        "fwd-domains",
+        "Do projections help where tasks do use different directions?",
+        "The paper's premise is tasks whose inputs differ strongly. Two digits and two others do not; six domains, "
+        "from letters to textures, do. The same pool with both projections, with a random space of the same "
+        "dimension, and with none.",
+        (
+            _domains("both", projection="both"),
+            _domains("random", projection="random"),
+            _domains("none", projection="none"),
+        ),
+        unwatched=UNWATCHED,
+        numbers=domain_numbers,
+        criteria=(
+            seeds.less("forgets less than without projection", "forgetting, pp", "both", "none"),
+            seeds.more("ends higher than without projection", "Last, %", "both", "none"),
+            seeds.more("ends higher than with random directions", "Last, %", "both", "random"),
+            seeds.stays_below("cores of two tasks differ", "smallest overlap", "both", ALIKE),
+        ),
     ),
     Question(
         "fwd-residual",
@@ -333,6 +390,12 @@ QUESTIONS = (
         "a token. The same pool without projection is the comparison.",
         (_run("residual-only", projection="residual-only"), _run("none", projection="none")),
         residual,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.less("forgets less than without projection", "forgetting, pp", "residual-only", "none"),
+            seeds.more("ends higher than without projection", "final, %", "residual-only", "none"),
+        ),
     ),
     Question(
         "fwd-pretrained",
@@ -342,6 +405,14 @@ QUESTIONS = (
         "negative transfer to avoid.",
         tuple(_run(p, projection=p) for p in ("none", "residual-only", "pretrained-only", "both")),
         pretrained,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=tuple(
+            seeds.more(
+                f"{label} gains more on tasks to come than residual-only", "probe FWD, pp", label, "residual-only"
+            )
+            for label in ("both", "pretrained-only")
+        ),
     ),
     Question(
         "fwd-random",
@@ -350,6 +421,12 @@ QUESTIONS = (
         "dimension, drawn anew for every task, separates the two; reviews name this control as missing.",
         (_run("both", projection="both"), _run("random", projection="random")),
         random_control,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("ends higher than with random directions", "final, %", "both", "random"),
+            seeds.less("forgets less than with random directions", "forgetting, pp", "both", "random"),
+        ),
     ),
     Question(
         "fwd-epsilon",
@@ -357,18 +434,24 @@ QUESTIONS = (
         "ε is the share of energy that makes a core. The paper's value is not known; reviews suggest trying three.",
         tuple(_run(f"ε {eps:g}", energy=eps) for eps in EPSILONS),
         epsilon,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.differs("final accuracy differs between values of ε", "final, %", [f"ε {e:g}" for e in EPSILONS]),
+        ),
     ),
     Question(
         "fwd-orders",
         "Does projecting help in every order of the classes?",
-        "Reviews report a gain in all of six task orders. Three orders of the classes, with and without projection, "
-        "show whether ours depends on the order.",
-        tuple(
-            (f"order {k + 1}, {p}", {**_run("", projection=p)[1], "seed": k})
-            for k in range(3)
-            for p in ("both", "none")
+        "Reviews report a gain in all of six task orders. An order of the classes is a seed here, which also draws the "
+        "prompts and shuffles the batches: ask for several.",
+        (_run("both", projection="both"), _run("none", projection="none")),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("ends higher than without projection", "final, %", "both", "none"),
+            seeds.less("forgets less than without projection", "forgetting, pp", "both", "none"),
         ),
-        orders,
     ),
     Question(
         "fwd-pool",
@@ -380,6 +463,12 @@ QUESTIONS = (
             for size, length in ((10, 5), (20, 5), (40, 5), (20, 1), (20, 10))
         ),
         pool,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("a pool of 40 ends higher than one of 10", "final, %", "M 40, m 5", "M 10, m 5"),
+            seeds.more("10 picked prompts end higher than 1", "final, %", "M 20, m 10", "M 20, m 1"),
+        ),
     ),
     Question(
         "fwd-similarity",
@@ -389,5 +478,10 @@ QUESTIONS = (
         "without projection.",
         (_run("none", projection="none"),),
         similarity,
+        unwatched=UNWATCHED,
+        numbers=similarity_numbers,
+        criteria=(
+            seeds.stays_below("tasks that resemble each other are hurt more", "rank correlation", "none", -CLEAR_TREND),
+        ),
     ),
 )

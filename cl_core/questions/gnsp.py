@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cl_core.events import ModalityGapMeasured, SpectrumMeasured, UpdateMeasured
+from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
     CLEAR,
     ONE_SEED,
     Runs,
     compared,
+    domain_results_of,
     events,
     in_each,
     less,
@@ -85,6 +87,23 @@ def joint_space(folder: RunFolder) -> JointSpace | None:
     return JointSpace(before[0], after[-1]) if before and after else None
 
 
+def space_numbers(folder: RunFolder) -> dict[str, float | None]:
+    found = joint_space(folder)
+    if found is None:
+        return {}
+    return {
+        "change of the gap, %": 100 * found.stretched,
+        "cosine of its direction": found.after.direction,
+        "R@1 lost, pp": found.lost,
+        "general accuracy lost, pp": less(found.before.general_accuracy, found.after.general_accuracy),
+    }
+
+
+def _stretched(numbers: seeds.Numbers) -> float | None:
+    change = numbers["gnsp"]["change of the gap, %"]
+    return None if change is None else abs(change)
+
+
 def gap_kept(runs: Runs) -> str:
     found = {label: space for label, folder in runs.items() if (space := joint_space(folder)) is not None}
     mine = found.get("gnsp")
@@ -140,6 +159,15 @@ def cut_of(folder: RunFolder) -> Cut:
     # The last task's cut binds nothing any more.
     obeyed = [share for (task, _, _), share in shares.items() if task < tasks - 1] or list(shares.values())
     return Cut(mean(obeyed), mean(leaks), mean(chances), tasks)
+
+
+def cut_numbers(folder: RunFolder) -> dict[str, float | None]:
+    cut = cut_of(folder)
+    return {
+        "free, %": None if cut.free is None else 100 * cut.free,
+        "leak, times chance": cut.leak / cut.chance if cut.leak is not None and cut.chance else None,
+        **domain_results_of(folder),
+    }
 
 
 def rho_and_projection(runs: Runs) -> str:
@@ -228,6 +256,12 @@ QUESTIONS = (
         ),
         gap_kept,
         unwatched=UNWATCHED,
+        numbers=space_numbers,
+        criteria=(
+            seeds.Criterion("the gap keeps its length", _stretched, 100 * STEADY, "%", below=True),
+            seeds.reaches("the gap keeps its direction", "cosine of its direction", "gnsp", AIMED),
+            seeds.stays_below("retrieval is kept", "R@1 lost, pp", "gnsp", RETRIEVED),
+        ),
     ),
     Question(
         "gnsp-rho",
@@ -244,5 +278,13 @@ QUESTIONS = (
         ),
         rho_and_projection,
         unwatched=UNWATCHED,
+        numbers=cut_numbers,
+        criteria=(
+            seeds.differs("Last differs between cuts", "Last, %", [f"rho {rho:g}" for rho in RHOS]),
+            seeds.stays_below("updates stay in the free directions", "leak, times chance", PUBLISHED, 0.01),
+            seeds.more("projecting ends higher than shrinking as much", "Last, %", PUBLISHED, "shrink"),
+            seeds.more("projecting ends higher than not projecting", "Last, %", PUBLISHED, "none"),
+            seeds.less("projecting forgets less than not projecting", "forgetting, pp", PUBLISHED, "none"),
+        ),
     ),
 )

@@ -75,6 +75,21 @@ def saturation(runs: Runs) -> str:
     )
 
 
+def saturation_numbers(folder: RunFolder) -> dict[str, float | None]:
+    measured, config = events(folder, WeightSpectrumMeasured), folder.config()
+    if not measured:
+        return {}
+    limit = config.settings.get("r_max", max(e.written for e in measured))
+    last = [e for e in measured if e.clock.task == max(m.clock.task for m in measured)]
+    first = [e for e in measured if e.clock.task == 0]
+    return {
+        "short of room, maps": float(sum(directions_left(e) < min(limit, len(e.after)) for e in last)),
+        "room before T1, share": mean((len(e.before) - e.principal) / len(e.before) for e in first),
+        "room at the end, share": mean(directions_left(e) / len(e.after) for e in last),
+        "tightest map, directions": float(min(directions_left(e) for e in last)),
+    }
+
+
 def directions_left(event: WeightSpectrumMeasured) -> int:
     """A map's null directions after the task: the room that a next task would find."""
     energy = np.cumsum(event.after.astype(np.float64) ** 2)
@@ -125,6 +140,18 @@ def cost(runs: Runs) -> str:
     )
 
 
+def cost_numbers(folder: RunFolder) -> dict[str, float | None]:
+    measured = events(folder, WeightSpectrumMeasured)
+    whole = seconds_of(folder)
+    found: dict[str, float | None] = {
+        "share of time, %": 100 * sum(e.seconds for e in measured) / whole if whole else None
+    }
+    for width in sorted({len(e.before) for e in measured}):
+        times = [e.seconds for e in measured if len(e.before) == width]
+        found[f"width {width}, ms"] = 1000 * float(np.median(times))
+    return found
+
+
 # ---------------------------------------------------------------- similar tasks
 
 
@@ -169,3 +196,10 @@ def _losses_to_the_next(folder: RunFolder | None, *, other_half: bool) -> dict[s
         if half == "a" and loss is not None and (names[task + 1] == f"{domain} b") == other_half:
             found[domain] = loss
     return found
+
+
+def neighbour_numbers(folder: RunFolder) -> dict[str, float | None]:
+    """Mean loss of first halves to what comes next: their other half where the stream puts it there, else another
+    domain."""
+    beside, apart = (_losses_to_the_next(folder, other_half=side) for side in (True, False))
+    return {"loss of first halves, pp": mean((beside or apart).values())}

@@ -6,10 +6,12 @@ taken when each task was learned: it fails when old features move, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cl_core.events import AttentionCompared
+from cl_core.events import AttentionCompared, UpdateMeasured
+from cl_core.metrics import rank_correlation
+from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
     CLEAR,
@@ -30,8 +32,10 @@ from cl_core.questions.reporting import (
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
-PRESET, SEQUENTIAL, SHRINK = "nsp2-elbow-micro", "sequential-micro", "nsp2-elbow-shrink-micro"
+PRESET = "nsp2-elbow-micro"  # the released cut, for what the release leaves to be tuned
+STRICT, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micro"
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
+RELEASED_ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 STORED = "stored statistics"
 
@@ -63,6 +67,16 @@ def outcome_of(folder: RunFolder) -> Outcome:
         measures(stored)["final_average_accuracy"] if stored else None,
         len(summary.accuracy_matrix),
     )
+
+
+def numbers_of(folder: RunFolder) -> dict[str, float | None]:
+    found = outcome_of(folder)
+    return {
+        "final, %": found.final,
+        "forgetting, pp": found.forgetting,
+        "learning, %": found.learning,
+        "stored statistics, %": found.stored,
+    }
 
 
 def outcomes(runs: Runs) -> dict[str, Outcome]:
@@ -203,6 +217,25 @@ def consistency_of(folder: RunFolder) -> Consistency:
     )
 
 
+def consistency(folder: RunFolder) -> dict[str, float | None]:
+    found = consistency_of(folder)
+    return {
+        "layer by layer, total variation": found.local,
+        "end to end, total variation": found.whole,
+        "features, 1 − cos": found.features,
+    }
+
+
+def _share(measure: str, mine: str, other: str) -> Callable[[seeds.Numbers], float | None]:
+    """How many times as much of a measure one run has as another."""
+
+    def read(numbers: seeds.Numbers) -> float | None:
+        first, second = numbers[mine][measure], numbers[other][measure]
+        return first / second if first is not None and second else None
+
+    return read
+
+
 def attention(runs: Runs) -> str:
     found = in_each(runs, consistency_of)
     mine, plain = found.get("nsp2"), found.get("sequential")
@@ -236,6 +269,44 @@ def attention(runs: Runs) -> str:
     )
 
 
+# ---------------------------------------------------------------- the exact relation
+
+
+def predicted(folder: RunFolder) -> dict[str, float | None]:
+    """Rank correlation, over blocks and tasks, of what a task's net change should do to the task before and does.
+
+    Predicted ‖ΔP‖/‖P‖ · residual(ΔP) on the affinity side; measured the total variation of attention on the images of
+    the task learned last before, where only that block's prompts act, since it had been learned.
+    """
+    moved = {
+        (e.clock.task, e.layer): e.movement * residual
+        for e in events(folder, UpdateMeasured)
+        if (residual := e.residual.get("affinity")) is not None
+    }
+    last = {(e.clock.task, e.probe_task): e for e in events(folder, AttentionCompared)}
+    pairs = [
+        (wanted, float(last[task, task - 1].total_variation_local[layer]))
+        for (task, layer), wanted in moved.items()
+        if (task, task - 1) in last
+    ]
+    if len(pairs) < 3:
+        return {"rank correlation": None, "pairs": float(len(pairs))}
+    return {"rank correlation": float(rank_correlation(*zip(*pairs, strict=True))), "pairs": float(len(pairs))}
+
+
+def _trade_of(low: str, high: str) -> tuple[seeds.Criterion, ...]:
+    """Both have to fall from the first value of a setting to the last for a trade of learning for keeping."""
+    return (
+        seeds.less("learns less at the high end", "learning, %", high, low),
+        seeds.less("forgets less at the high end", "forgetting, pp", high, low),
+    )
+
+
+UNWATCHED = ("attention", "drift")
+BASELINE = (("nsp2", {"preset": STRICT}), ("sequential", {"preset": SEQUENTIAL}), ("shrink-only", {"preset": SHRINK}))
+TELLS = 0.5  # rank correlation from which one is said to tell the other
+
+
 def _part(label: str, **settings: object) -> tuple[str, dict[str, object]]:
     return label, {"preset": PRESET, "settings": settings}
 
@@ -246,8 +317,20 @@ QUESTIONS = (
         "Does NSP² forget less than the same prompts without protection?",
         "The paper's main claim, against VPT-Seq. Because the released projectors also shorten every step, a control "
         "whose steps are shortened by as much without a direction stands beside both.",
-        (("nsp2", {"preset": PRESET}), ("sequential", {"preset": SEQUENTIAL}), ("shrink-only", {"preset": SHRINK})),
+        BASELINE,
         baseline,
+        numbers=numbers_of,
+        criteria=(
+            seeds.less("forgets less than sequential", "forgetting, pp", "nsp2", "sequential"),
+            seeds.more("ends higher than sequential by its heads", "final, %", "nsp2", "sequential"),
+            seeds.more("ends higher by stored statistics", "stored statistics, %", "nsp2", "sequential"),
+            seeds.more(
+                "ends higher by stored statistics than steps shrunk by as much",
+                "stored statistics, %",
+                "nsp2",
+                "shrink-only",
+            ),
+        ),
     ),
     Question(
         "nsp2-ablation",
@@ -263,6 +346,12 @@ QUESTIONS = (
             ("B1, B2 and L_LN", {"preset": PRESET}),
         ),
         ablation,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=tuple(
+            seeds.more(f"{part} keeps more by stored statistics than nothing", "stored statistics, %", part, "nothing")
+            for part in ("B1", "B2", "L_LN", "B1 and B2", "B1, B2 and L_LN")
+        ),
     ),
     Question(
         "nsp2-eta",
@@ -271,6 +360,56 @@ QUESTIONS = (
         "get the same value here.",
         tuple(_part(f"η {value:g}", eta_affinity=value, eta_mixture=value) for value in ETAS),
         eta,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=_trade_of("η 0.9", "η 1"),
+    ),
+    Question(
+        "nsp2-eta-released",
+        "Does η trade learning for keeping on the released scale?",
+        "The release divides each projector by the root of its size, so that at width 192 a step keeps about a "
+        "fourteenth of its length and prompts hardly move, whatever η is. Eleven values from nothing protected to "
+        "strict show whether η does anything there.",
+        tuple(
+            _part(f"η {value:g}", eta_affinity=value, eta_mixture=value, scale="frobenius") for value in RELEASED_ETAS
+        ),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=_trade_of("η 0", "η 1"),
+    ),
+    Question(
+        "nsp2-adaptive",
+        "Does a cut that follows the data keep more than one that does not?",
+        "The released elbow leaves as many directions free in every layer, whatever the data; with a share of energy "
+        "layers differ. Both strict, and nothing else changed.",
+        (
+            ("share of energy", {"preset": STRICT}),
+            ("elbow", {"preset": STRICT, "settings": {"rule": "elbow"}}),
+        ),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("keeps more by stored statistics", "stored statistics, %", "share of energy", "elbow"),
+            seeds.less("forgets less by its heads", "forgetting, pp", "share of energy", "elbow"),
+        ),
+    ),
+    Question(
+        "nsp2-exact",
+        "Does what a step does to old inputs say how far attention moves?",
+        "The null space is derived from Q Pᵀ: a change of the prompts that old inputs' queries do not see changes no "
+        "affinity. Predicted is ‖ΔP‖ / ‖P‖ times the residual of ΔP, measured is how far attention on the last task's "
+        "images moves, block by block where only that block's prompts act, over all blocks and tasks. LayerNorm is "
+        "outside the derivation; folding its gain into the moments takes part of it in.",
+        (
+            ("nsp2", {"preset": STRICT}),
+            ("nsp2, norm folded", {"preset": STRICT, "settings": {"fold_norm": True}}),
+            ("sequential", {"preset": SEQUENTIAL}),
+        ),
+        numbers=predicted,
+        criteria=tuple(
+            seeds.reaches(f"{label}: blocks that should move more do", "rank correlation", label, TELLS)
+            for label in ("nsp2", "nsp2, norm folded", "sequential")
+        ),
     ),
     Question(
         "nsp2-norm",
@@ -279,13 +418,33 @@ QUESTIONS = (
         "does anything and whether it can hold the prompts too tightly.",
         tuple(_part(f"weight {value:g}", norm_weight=value) for value in WEIGHTS),
         norm_weight,
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=_trade_of("weight 0", "weight 100"),
     ),
     Question(
         "nsp2-attention",
         "Does attention on old tasks' images stay as it was?",
         "Consistency of attention is what the projections are derived from. It is tracked on fixed images of every old "
         "task: layer by layer, where only that layer's prompts act, and end to end.",
-        (("nsp2", {"preset": PRESET}), ("sequential", {"preset": SEQUENTIAL}), ("shrink-only", {"preset": SHRINK})),
+        BASELINE,
         attention,
+        numbers=consistency,
+        criteria=(
+            seeds.Criterion(
+                "attention moves less than half as much as without protection, layer by layer",
+                _share("layer by layer, total variation", "nsp2", "sequential"),
+                0.5,
+                "times",
+                below=True,
+            ),
+            seeds.Criterion(
+                "and end to end",
+                _share("end to end, total variation", "nsp2", "sequential"),
+                0.5,
+                "times",
+                below=True,
+            ),
+        ),
     ),
 )

@@ -12,7 +12,16 @@ import numpy as np
 
 from cl_core.events import WeightSpectrumMeasured
 from cl_core.presets import PRESETS
-from cl_core.questions.long_streams import cost, saturation, similar
+from cl_core.questions import seeds
+from cl_core.questions.long_streams import (
+    COSTLY,
+    cost,
+    cost_numbers,
+    neighbour_numbers,
+    saturation,
+    saturation_numbers,
+    similar,
+)
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
     CLEAR,
@@ -20,6 +29,7 @@ from cl_core.questions.reporting import (
     Runs,
     compared,
     concluded,
+    domain_results_of,
     events,
     in_each,
     known,
@@ -89,6 +99,16 @@ def leaks_of(folder: RunFolder) -> Leaks:
         len({e.name for e in measured}),
         len({e.clock.task for e in measured}),
     )
+
+
+def leak_numbers(folder: RunFolder) -> dict[str, float | None]:
+    found = leaks_of(folder)
+    over = None if found.worst is None or not found.chance else 100 * found.worst / found.chance
+    return {"largest leak, % of chance": over, "median leak": found.median, "chance": found.chance}
+
+
+def results_and_leak(folder: RunFolder) -> dict[str, float | None]:
+    return {**domain_results_of(folder), "median leak": leaks_of(folder).median}
 
 
 def leak_cells(leaks: Leaks) -> str:
@@ -177,6 +197,17 @@ def _traded(
     return f"No, not as a trade of learning for keeping: {moved}"
 
 
+def rho_numbers(folder: RunFolder) -> dict[str, float | None]:
+    summary = summarise(folder, by_own_head=True)
+    matrix = summary.accuracy_matrix
+    return {
+        "directions written": mean(e.written for e in events(folder, WeightSpectrumMeasured)),
+        "learning, %": summary.learning_accuracy,
+        "loss on T1, pp": less(matrix[0][0], matrix[-1][0]) if matrix else None,
+        "Transfer, %": summary.transfer,
+    }
+
+
 # ---------------------------------------------------------------- persistence and directions
 
 
@@ -239,6 +270,7 @@ def _cells(found: Mapping, leaks: Mapping[str, Leaks]) -> str:
 
 
 UNWATCHED = ("attention",)
+ENDS = ("rho 0.999", "rho 0.80")
 
 QUESTIONS = (
     Question(
@@ -254,6 +286,15 @@ QUESTIONS = (
         ),
         orthogonality,
         unwatched=UNWATCHED,
+        numbers=leak_numbers,
+        criteria=(
+            seeds.stays_below(
+                "no change has more in the principal space than rounding leaves",
+                "largest leak, % of chance",
+                "nusa_cl",
+                100 * NEGLIGIBLE,
+            ),
+        ),
     ),
     Question(
         "nusa-rho",
@@ -270,6 +311,12 @@ QUESTIONS = (
         ),
         rho_trade,
         unwatched=UNWATCHED,
+        numbers=rho_numbers,
+        criteria=(
+            seeds.less("fewer directions are written", "directions written", *ENDS, unit="directions"),
+            seeds.less("less is learned", "learning, %", *ENDS),
+            seeds.less("less of T1 is lost", "loss on T1, pp", *ENDS),
+        ),
     ),
     Question(
         "nusa-persistence",
@@ -283,6 +330,11 @@ QUESTIONS = (
         ),
         persistence,
         unwatched=UNWATCHED,
+        numbers=results_and_leak,
+        criteria=(
+            seeds.more("raises Transfer", "Transfer, %", "every step", "initial only"),
+            seeds.more("raises Last", "Last, %", "every step", "initial only"),
+        ),
     ),
     Question(
         "nusa-directions",
@@ -296,6 +348,12 @@ QUESTIONS = (
         ),
         directions,
         unwatched=UNWATCHED,
+        numbers=results_and_leak,
+        criteria=tuple(
+            seeds.more(f"higher {name} than {other}", f"{name}, %", "last", other)
+            for other in ("after the cut", "random")
+            for name in ("Transfer", "Last")
+        ),
     ),
     Question(
         "nusa-saturation",
@@ -305,6 +363,12 @@ QUESTIONS = (
         (("twelve tasks", {**LONG, "stream_settings": {"tasks": 12}}),),
         saturation,
         unwatched=UNWATCHED,
+        numbers=saturation_numbers,
+        criteria=(
+            seeds.reaches(
+                "some map has fewer than r_max directions left at the end", "short of room, maps", "twelve tasks", 1.0
+            ),
+        ),
     ),
     Question(
         "nusa-cost",
@@ -314,6 +378,10 @@ QUESTIONS = (
         (("nusa_cl", {"preset": PRESET}),),
         cost,
         unwatched=UNWATCHED,
+        numbers=cost_numbers,
+        criteria=(
+            seeds.reaches("decompositions take a tenth of the time", "share of time, %", "nusa_cl", 100 * COSTLY),
+        ),
     ),
     Question(
         "nusa-similar",
@@ -326,5 +394,14 @@ QUESTIONS = (
         ),
         similar,
         unwatched=UNWATCHED,
+        numbers=neighbour_numbers,
+        criteria=(
+            seeds.more(
+                "a first half loses more when its other half comes next",
+                "loss of first halves, pp",
+                "order I",
+                "order II",
+            ),
+        ),
     ),
 )

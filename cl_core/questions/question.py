@@ -19,19 +19,28 @@ from typing import Any
 
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, nearest
 from cl_core.presets import PRESETS, resolve
+from cl_core.questions.reporting import ONE_SEED, number, results_of, sources
+from cl_core.questions.seeds import Criterion, Numbers, Pooled, pooled, unit_of
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, why, the runs it needs, and how they are read."""
+    """What is asked, why, the runs it needs, and how they are read.
+
+    `numbers` and `criteria` make the answer of several seeds; `answer` words that of one, which is written from the
+    same numbers where a question has no words of its own.
+    """
 
     name: str
     title: str  # the question itself, one sentence
     why: str  # why it is asked and how the runs decide it
     runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
-    answer: Callable[[Mapping[str, RunFolder]], str]  # finished runs by label, at least one → one paragraph
+    # Finished runs by label, at least one → one paragraph.
+    answer: Callable[[Mapping[str, RunFolder]], str] | None = None
     unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
+    numbers: Callable[[RunFolder], Mapping[str, float | None]] = results_of  # of a run; "forgetting, pp" → value
+    criteria: tuple[Criterion, ...] = ()  # what has to hold for a yes
 
     @property
     def seconds(self) -> float | None:
@@ -187,10 +196,52 @@ def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:
             f"`plastiscope ask {question.name}` trains them.",
             missing,
         )
-    text = question.answer({label: runs[label] for label in question.labels if label in runs})
+    there = {label: runs[label] for label in question.labels if label in runs}
+    text = question.answer(there) if question.answer else _worded(question, there)
     if missing:
         text += (
             f" This is a part of the answer: {len(missing)} of {len(question.labels)} runs are missing "
             f"({', '.join(missing)}); `plastiscope ask {question.name}` trains them."
         )
     return Answer(text, missing)
+
+
+def _worded(question: Question, runs: Mapping[str, RunFolder]) -> str:
+    """One seed's criteria and numbers as a paragraph, for a question without words of its own."""
+    numbers = numbers_of(question, runs)
+    found = pooled_from(question, {0: numbers})
+    said = [f.told() for f in found.findings if f.spread is not None]
+    if len(said) < len(found.findings):
+        said.append("Not decided as a whole: runs are missing")
+    each = []
+    for label, row in numbers.items():
+        values = (
+            f"{measure.rpartition(', ')[0] or measure} {number(v)} {unit_of(measure)}" for measure, v in row.items()
+        )
+        each.append(f"{label}: {', '.join(map(str.rstrip, values))}")
+    verdict = "; ".join(said)
+    return f"{verdict[:1].upper() + verdict[1:]}. {'; '.join(each)}. {sources(runs, 'whole runs')} {ONE_SEED}"
+
+
+def numbers_of(question: Question, runs: Mapping[str, RunFolder]) -> dict[str, dict[str, float | None]]:
+    """Label → measure → value, of one seed's finished runs."""
+    return {label: dict(question.numbers(runs[label])) for label in question.labels if label in runs}
+
+
+def finished_by_seed(
+    questions: Iterable[Question], *folders: Path, seeds: Iterable[int], device: str = "auto"
+) -> dict[str, dict[int, dict[str, RunFolder]]]:
+    """Question → seed → label → finished run, in one pass over the folders."""
+    wanted = {(q.name, seed): runs_of(q, seed=seed, device=device) for q in questions for seed in seeds}
+    found = runs_with(courses_of(config for each in wanted.values() for config in each.values()), *folders)
+    by_seed: dict[str, dict[int, dict[str, RunFolder]]] = {}
+    for (name, seed), each in wanted.items():
+        there = {label: found.get(config.fingerprint()) for label, config in each.items()}
+        runs = {label: run for label, at in there.items() if at is not None and at[1] == "finished" for run in at[:1]}
+        by_seed.setdefault(name, {})[seed] = runs
+    return by_seed
+
+
+def pooled_from(question: Question, by_seed: Mapping[int, Numbers]) -> Pooled:
+    """What a question's numbers of several seeds say."""
+    return pooled(question.labels, question.criteria, by_seed)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from cl_core.events import Event, RunStarted
+from cl_core.questions.seeds import CLEAR
 from cl_core.store import RunFolder, RunReader
 from cl_core.summary import Summary, summarise
 
@@ -22,7 +23,6 @@ Found = TypeVar("Found")
 Row = list[float | None]
 Runs = Mapping[str, RunFolder]  # finished runs by label
 
-CLEAR = 1.0  # percentage points: closer results of one seed are called alike
 ONE_SEED = "One seed: what lies a few points apart may change places with another."
 
 
@@ -71,6 +71,27 @@ def in_each(runs: Runs, read: Callable[[RunFolder], Found]) -> dict[str, Found]:
 
 def summaries(runs: Runs) -> dict[str, Summary]:
     return in_each(runs, partial(summarise, by_own_head=True))
+
+
+def results_of(folder: RunFolder) -> dict[str, float | None]:
+    """What a class-incremental run came to, by its own heads."""
+    summary = summarise(folder, by_own_head=True)
+    return {
+        "final, %": summary.final_average_accuracy,
+        "forgetting, pp": summary.forgetting,
+        "learning, %": summary.learning_accuracy,
+    }
+
+
+def domain_results_of(folder: RunFolder) -> dict[str, float | None]:
+    """What a run over domains came to, the task named."""
+    summary = summarise(folder, by_own_head=True)
+    return {
+        "Transfer, %": summary.transfer,
+        "Last, %": summary.last,
+        "forgetting, pp": summary.forgetting,
+        "learning, %": summary.learning_accuracy,
+    }
 
 
 def told_of(found: Mapping[str, Found], told: Callable[[Found], str]) -> str:

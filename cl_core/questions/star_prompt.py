@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cl_core.events import IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured, RunStarted, SelectionMeasured
+from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
     CLEAR,
@@ -25,6 +26,7 @@ from cl_core.questions.reporting import (
     number,
     percent,
     points,
+    results_of,
     sources,
     span,
     summaries,
@@ -125,6 +127,22 @@ def _scores(summary: Summary) -> str:
     return f"final accuracy {percent(summary.final_average_accuracy)}, forgetting {points(summary.forgetting)}"
 
 
+def selection_numbers(folder: RunFolder) -> dict[str, float | None]:
+    picked = selected(folder)
+    return {
+        "own class, %": picked.final,
+        "by the keys alone, %": picked.alone,
+        "selection forgets, pp": picked.fallen,
+        "least cosine of a key": least_kept(folder),
+        **results_of(folder),
+    }
+
+
+def _falls_further(numbers: seeds.Numbers) -> float | None:
+    mine = numbers["fixed keys"]
+    return less(mine["selection forgets, pp"], mine["forgetting, pp"])
+
+
 # ---------------------------------------------------------------- where the vectors enter
 
 
@@ -199,6 +217,10 @@ def components(runs: Runs) -> str:
     return concluded(verdict, each, runs, "the last row; densities over all classes")
 
 
+def mixture_numbers(folder: RunFolder) -> dict[str, float | None]:
+    return {**results_of(folder), "held-out density over one Gaussian, nats": gain_of(folder)}
+
+
 # ---------------------------------------------------------------- CLIP
 
 
@@ -239,6 +261,26 @@ def clip(runs: Runs) -> str:
     )
 
 
+def steadiness(folder: RunFolder) -> dict[str, float | None]:
+    """How much nearer two images of a class are than two of different ones, and how often an image is nearest to its
+    own class's mean, in both spaces."""
+    found: dict[str, float | None] = {}
+    for space, name in (("query", "CLIP"), ("features", "ViT")):
+        measured = [e for e in events(folder, IntraClassMeasured) if e.space == space]
+        within = mean(float(np.nanmean(e.within)) for e in measured)
+        between = mean(float(np.nanmean(e.between)) for e in measured if np.isfinite(e.between).any())
+        found[f"{name}, same minus other class, cosine"] = less(within, between)
+        found[f"{name}, nearest to own mean, %"] = mean(e.nearest_mean for e in measured)
+    return {**found, "by the keys alone, %": selected(folder).alone, **results_of(folder)}
+
+
+def _further_apart(numbers: seeds.Numbers) -> float | None:
+    mine = numbers["star_prompt"]
+    return less(mine["CLIP, same minus other class, cosine"], mine["ViT, same minus other class, cosine"])
+
+
+UNWATCHED = ("attention", "drift", "spectra")
+
 QUESTIONS = (
     Question(
         "star-selection",
@@ -252,6 +294,12 @@ QUESTIONS = (
             ("plain names", {"preset": PRESET, "settings": {"keys": "templates"}}),
         ),
         selection,
+        unwatched=UNWATCHED,
+        numbers=selection_numbers,
+        criteria=(
+            seeds.reaches("keys stand still", "least cosine of a key", "fixed keys", STILL),
+            seeds.Criterion("selection falls no further than accuracy", _falls_further, CLEAR, "pp", below=True),
+        ),
     ),
     Question(
         "star-residual",
@@ -264,6 +312,8 @@ QUESTIONS = (
             ("prefix", {"preset": PRESET, "settings": {"site": "prefix"}}),
         ),
         residual,
+        unwatched=UNWATCHED,
+        criteria=(seeds.more("ends higher than the prefix", "final, %", "residual, heads", "prefix"),),
     ),
     Question(
         "star-mixture",
@@ -276,6 +326,12 @@ QUESTIONS = (
             ("no replay", {"preset": PRESET, "settings": {"components": 0}}),
         ),
         mixture,
+        unwatched=UNWATCHED,
+        numbers=mixture_numbers,
+        criteria=(
+            seeds.more("ends higher than with one Gaussian", "final, %", "mixture", "one Gaussian"),
+            seeds.more("ends higher than without replay", "final, %", "mixture", "no replay"),
+        ),
     ),
     Question(
         "star-components",
@@ -287,6 +343,12 @@ QUESTIONS = (
             for count in COMPONENTS
         ),
         components,
+        unwatched=UNWATCHED,
+        numbers=mixture_numbers,
+        criteria=(
+            seeds.more("10 components end higher than 1", "final, %", "10 components", "1 component"),
+            seeds.more("10 components end higher than 5", "final, %", "10 components", "5 components"),
+        ),
     ),
     Question(
         "star-clip",
@@ -296,5 +358,17 @@ QUESTIONS = (
         "much of the final accuracy is CLIP's.",
         (("star_prompt", {"preset": PRESET}),),
         clip,
+        unwatched=UNWATCHED,
+        numbers=steadiness,
+        criteria=(seeds.Criterion("classes lie further apart in CLIP's space", _further_apart, 0.0, "of cosine"),),
+    ),
+    Question(
+        "star-companion",
+        "Does STAR-Prompt owe its accuracy to CLIP?",
+        "Its first level asks a second model, which has seen drawn digits before. The same frozen ViT, head and replay "
+        "without that model and without vectors show what is left.",
+        (("star_prompt", {"preset": PRESET}), ("without CLIP", {"preset": "star-frozen-micro"})),
+        unwatched=UNWATCHED,
+        criteria=(seeds.more("ends higher than without CLIP", "final, %", "star_prompt", "without CLIP"),),
     ),
 )

@@ -45,11 +45,11 @@ from cl_core.events import (
 )
 from cl_core.observers.landing import copied, landed
 from cl_core.observers.weights import WeightWatch
+from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.recorder.attention import AttentionWatch, as_pictures, grid_of
 from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
 from cl_core.recorder.modules import Inputs, Watch
 from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.training.environment import environment
 
 SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")

@@ -102,7 +102,7 @@ class Noted:
 
 
 def _nothing(_: str) -> None:
-    """Where nobody wants to know."""
+    """No-op callback, where notes are not collected."""
 
 
 USUAL = StreamConfig()

@@ -20,14 +20,12 @@ from cl_core.events import AccuracyMeasured, Clock, Event, RefitMeasured
 from cl_core.methods.method import Method, ReadsClasses
 from cl_core.observers.image_answers import LARGEST, Answers, followed, margins
 from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.readouts import CLASS_INCREMENTAL, READOUTS, RECOMPUTED, REFITTED, STORED, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.streams.stream import Batch, Task, TaskStream
 from cl_core.training.data_loader import Feed
 from cl_core.training.device import OUT_OF_MEMORY, free_memory
 
 BATCH = 250
-UNTOUCHED = "zero-shot"  # the readout of the model before a method has changed anything
-REFITTED = "refitted head"
-TASK_IS_NAMED = ("task-incremental", REFITTED)  # readouts among a task's own classes
 
 Classifier = Callable[[Tensor, range], Tensor]  # scores [B, |classes|] of features [B, d]
 Readouts = dict[str, Classifier]
@@ -93,7 +91,7 @@ class Evaluation:
         model without a method's edit, which may draw something at random before it is trained (prompts)."""
         if not (self.stream.task_is_known and isinstance(self.method, ReadsClasses)):
             return []
-        rows = self._rows({UNTOUCHED: self.method.classify}, {}, [], range(0))
+        rows = self._rows({ZERO_SHOT: self.method.classify}, {}, [], range(0))
         return [AccuracyMeasured(clock, name, row) for name, row in rows.items()]
 
     @torch.no_grad()
@@ -105,14 +103,14 @@ class Evaluation:
         if self.looks_again or (self.reads_statistics and last):
             refits, recomputed = self.portioned(lambda: self._recomputed(learned))
         if self.stream.task_is_known:
-            readouts: Readouts = {"task-incremental": self.method.classify}
+            readouts: Readouts = {TASK_INCREMENTAL: self.method.classify}
         else:
-            readouts = {"class-incremental": self.method.classify}
+            readouts = {CLASS_INCREMENTAL: self.method.classify}
             if self.reads_statistics:
-                readouts["stored statistics"] = self.statistics.classifier()
+                readouts[STORED] = self.statistics.classifier()
                 if recomputed is not None:
-                    readouts["recomputed statistics"] = recomputed.classifier()
-            readouts["task-incremental"] = self.method.classify
+                    readouts[RECOMPUTED] = recomputed.classifier()
+            readouts[TASK_INCREMENTAL] = self.method.classify
         rows = self._rows(readouts, refits, learned, seen)
         refitted = rows.pop(REFITTED, None)
         headline = self.diagnostics.headline
@@ -173,13 +171,13 @@ class Evaluation:
         rows, guesses, kept = self.followed.get(index), [], []
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                seen_now = self.backbone.features(batch.images) if UNTOUCHED in readouts else self.features(batch)
+                seen_now = self.backbone.features(batch.images) if ZERO_SHOT in readouts else self.features(batch)
                 pooled = exact = seen_now.pooled
-            if self.precision != torch.float32 and any(map(_is_fitted, readouts)):
-                exact = self.features(batch).pooled  # as the features are that the statistics were taken of
+            if self.precision != torch.float32 and any(READOUTS[name].fitted for name in readouts):
+                exact = self.features(batch).pooled  # float32, like the features the statistics were fitted on
             for place, (name, classify) in enumerate(readouts.items()):
-                rivals = task.classes if name in TASK_IS_NAMED else self.rivals(index, seen)
-                scores = classify(exact if _is_fitted(name) else pooled, rivals)
+                rivals = task.classes if READOUTS[name].task_known else self.rivals(index, seen)
+                scores = classify(exact if READOUTS[name].fitted else pooled, rivals)
                 guess = scores.argmax(dim=1) + rivals.start
                 right[place] += (guess == batch.labels).sum()
                 if rows is not None:
@@ -216,8 +214,3 @@ def _for_one_task(own: ClassStatistics) -> Classifier:
     """The readout of a task's own classes by their statistics."""
     scores = own.classifier(REFIT_SHRINKAGE)
     return lambda features, classes: scores(features)
-
-
-def _is_fitted(readout: str) -> bool:
-    """Whether a readout was fitted to features in float32."""
-    return readout.endswith("statistics") or readout == REFITTED

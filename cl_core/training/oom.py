@@ -10,7 +10,7 @@ from cl_core.training.device import OUT_OF_MEMORY, Memory, free_memory, title
 
 
 class OutOfMemory(RuntimeError):
-    """The device's memory did not do; the message says where, for how many images, and what was free. `fits`: the
+    """Out of device memory; the message says where, for how many images, and what was free. `fits`: the
     largest batch that went through since then, 0 if none did; None if it was no step that failed."""
 
     def __init__(self, where: str, device: torch.device, left: Memory | None, details: str, fits: int | None) -> None:

@@ -26,7 +26,7 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step was."""
+    """Result of one optimiser step."""
 
     losses: dict[str, float]  # named part → value, and "total"
     proposed: dict[str, float]  # parameter → norm of what was asked for: a step, or a gradient

@@ -124,7 +124,7 @@ class Trainer:
         while self.cursor.stage != "end":
             try:
                 yield from _on_the_processor(getattr(self, f"_{self.cursor.stage}")())
-            except OUT_OF_MEMORY:  # said below, where what the error keeps alive is gone
+            except OUT_OF_MEMORY:  # raised below, once the tensors that the traceback refers to are freed
                 details, left = traceback.format_exc(), memory(self.device)
             else:
                 continue

@@ -18,6 +18,7 @@ from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
 from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar, run_picker
+from dashboard.widgets.inspection import opening_place
 from dashboard.widgets.pace import watch_tab
 from dashboard.widgets.shared_controls import hide, scripts, shared_controls, view
 
@@ -31,12 +32,19 @@ st.html("""<style>
   .stMainBlockContainer h2 { padding-top: 0; }
   .st-key-answer p { font-size: 1.2rem; line-height: 1.45; max-width: 62rem; }
   .st-key-shared { min-height: 0; }
+  .st-key-question-shelf button { justify-content: flex-start; text-align: left; }
   [class*="st-key-menu-"] button { opacity: .75; min-height: 24px; padding-top: 0; padding-bottom: 0; }
   .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }
   .stApp [data-testid="stTopNavLink"]:focus-visible { outline: 2px solid; outline-offset: -1px; }
   .stApp [data-testid="stSliderThumbValue"], .stApp [data-testid="stSliderThumbValue"] p { color: inherit; }
   .stApp :is(.stSelectbox, .stMultiSelect) button[aria-label^="Clear"] { min-width: 24px; min-height: 24px; }
   .stApp .stHorizontalBlock { row-gap: .9rem; }
+  dialog.plastiscope-keys { border: 1px solid; border-radius: 8px; padding: 1rem 1.5rem; max-width: 40rem; }
+  dialog.plastiscope-keys h2 { font-size: 1.5rem; padding: 0; margin: 0 0 .75rem; }
+  dialog.plastiscope-keys dl { display: grid; grid-template-columns: max-content 1fr; gap: .4rem 1.25rem; }
+  dialog.plastiscope-keys :is(dt, dd) { margin: 0; } dialog.plastiscope-keys dt { font-weight: 600; }
+  dialog.plastiscope-keys button { font: inherit; color: inherit; background: none; border: 1px solid;
+    border-radius: 6px; padding: .25rem 1rem; }
   .stApp .st-key-pace-place { position: absolute; height: 0; overflow: hidden; }
 </style>""")
 state = st.session_state
@@ -62,11 +70,12 @@ with one_moment():
     later = later and here.page == "start"
     state["_arrived"] = state.get("_page") not in (None, here.page)  # from another page
     state["_page"] = here.page
+    opening_place()
     top = st.container(key="shared", horizontal=True, gap="large")  # always there: the page below it must not move
     hide(key for key in USUAL if key not in here.shares)
 
     def around() -> None:
-        control_bar(bar or run_picker(), follow=here.page != "run", shown=here.page != "playground")
+        control_bar(bar or run_picker(), follow=here.page != "run", shown=here.page not in ("playground", "learn"))
         with top:
             shared_controls(current())
             view()

@@ -13,9 +13,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.events import AccuracyMeasured
+from cl_core.readouts import MEANING
 from cl_core.summary import headline_readout
 from dashboard.figures.description import blank, describe
-from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, mean_so_far, zero_shot
+from dashboard.figures.event_arrays import accuracies, mean_so_far, zero_shot
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import (
     INK,
@@ -120,13 +121,13 @@ def accuracy_matrix(
     return describe(
         figure,
         title="Accuracy matrix",
-        what=f"Accuracy in percent, {readout} ({READOUT_MEANING.get(readout, 'another readout')}). {CONVENTION} "
+        what=f"Accuracy in percent, {readout} ({MEANING.get(readout, 'another readout')}). {CONVENTION} "
         f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured."
         + (light + ("; top row: before any training." if top < 0 else ".") if light else ""),
         look_for="Read down a column: a task that pales below its diagonal cell is being forgotten"
         + ("; one that pales above it is being lost before it is learned." if light else "."),
         how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, "
-        f"in percent. Readout *{readout}*: {READOUT_MEANING.get(readout, 'as the method defines it')}. The "
+        f"in percent. Readout *{readout}*: {MEANING.get(readout, 'as the method defines it')}. The "
         "evaluation images are never trained on. Colours always run from 0 to 100 %."
         + (" *zero-shot*: the same before any training." if top < 0 else ""),
         alt=_matrix_alt(matrix, readout),

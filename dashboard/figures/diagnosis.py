@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 
 from cl_core.analysis.ledger import FORMULAS, Rows, costly_steps, flow, ledger, statistics_ledger
 from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL
+from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.plot_helpers import task_ticks, thinned

@@ -8,25 +8,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cl_core.events import AccuracyMeasured, AttentionCompared, Event, PromptsDrifted, SpectrumMeasured
-from cl_core.summary import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT, headline_readout
+from cl_core.readouts import READOUTS, ZERO_SHOT
+from cl_core.summary import headline_readout
 
 E = TypeVar("E", bound=Event)
 
-READOUTS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, "stored statistics", "recomputed statistics")
-READOUT_MEANING = {
-    "class-incremental": "the method's own head over all classes seen, no task id",
-    "task-incremental": "the same head, restricted to the task's own classes",
-    "stored statistics": "linear discriminant analysis with class statistics stored when each task was learned",
-    "recomputed statistics": "the same with statistics taken anew from all training images: a control",
-    "zero-shot": "the backbone before any training",
-}
+ORDER = tuple(READOUTS)
 
 
 def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
     """Readouts that were measured after training: the one that the run is judged by, then the known ones."""
     after = [event for event in measured if event.clock.task >= 0]
     found, headline = {event.readout for event in after}, headline_readout(after)
-    return sorted(found, key=lambda r: (r != headline, READOUTS.index(r) if r in READOUTS else len(READOUTS), r))
+    return sorted(found, key=lambda r: (r != headline, ORDER.index(r) if r in ORDER else len(ORDER), r))
 
 
 def zero_shot(measured: Iterable[AccuracyMeasured]) -> np.ndarray | None:

@@ -51,8 +51,13 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
         figure,
         title="Stability and plasticity",
         what=(
-            f"Large marks: one setting each, mean{' ± sd' if many else ''} over seed{'s' if many else ''} "
-            f"{', '.join(map(str, seeds))}; small marks: its runs. "
+            (
+                f"Large marks: one setting each, mean ± sd over seeds {', '.join(map(str, seeds))}; small marks: its "
+                "runs. "
+                if many
+                else f"One mark for each setting, {'one seed' if len(seeds) < 2 else 'seeds'} "
+                f"({', '.join(map(str, seeds)) or 'unknown'}). "
+            )
             + (f"Beside them: {escape(spots[0].setting)}. " if spots[0].setting and any(s.value for s in spots) else "")
             + ("Marks without a name have it under the pointer. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")

@@ -11,9 +11,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.events import AccuracyMeasured
+from cl_core.readouts import MEANING
 from dashboard.figures.accuracy import PERCENT_AXIS, header
 from dashboard.figures.description import blank, describe
-from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, mean_so_far, readouts
+from dashboard.figures.event_arrays import accuracies, mean_so_far, readouts
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, faded, percent, task_colour, task_name
 
@@ -56,7 +57,7 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
         look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
         "recomputed statistics: features that moved away from what was stored.",
         how="A_i = mean of a(i, j) over j ≤ i, for each readout. "
-        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING)
+        + " ".join(f"*{r.capitalize()}*: {MEANING[r]}." for r in found if r in MEANING)
         + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a "
         "diagnosis, not a result.",
         alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.",
@@ -108,6 +109,6 @@ def readout_bars(measured: Sequence[AccuracyMeasured], *, stages: int | None = N
         look_for="A task whose first bar is low and whose last is high is still in the features, but no longer "
         "reachable by the head.",
         how="The last measured row a(n, j) of each readout's accuracy matrix, in percent. "
-        + " ".join(f"*{r.capitalize()}*: {READOUT_MEANING[r]}." for r in found if r in READOUT_MEANING),
+        + " ".join(f"*{r.capitalize()}*: {MEANING[r]}." for r in found if r in MEANING),
         alt=f"Mean over tasks{after}: {', '.join(alt) or 'nothing measured yet'}.",
     )

@@ -12,9 +12,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cl_core.events import AccuracyMeasured, ModalityGapMeasured, SimilaritiesMeasured
+from cl_core.readouts import TASK_INCREMENTAL
 from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe, nothing
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, last_of_tasks, task_count, zero_shot
+from dashboard.figures.event_arrays import accuracies, last_of_tasks, task_count, zero_shot
 from dashboard.figures.gap import DIAMOND, FIRST, SOURCE, Tasks, line_end, moment, moment_axis, moment_line
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.plot_helpers import label_ends

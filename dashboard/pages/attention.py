@@ -16,11 +16,23 @@ from cl_core.events import (
 )
 from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
-from dashboard.verdicts import ATTENTION, attention_kept
-from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, literal, not_measured, show_figure
-from dashboard.widgets.inspection import answer, more, open_run_page
+from dashboard.verdicts import ATTENTION, WEIGHTS, attention_kept, weights_moved
+from dashboard.view_state import (
+    ViewState,
+    choose,
+    code,
+    current,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    show_figure,
+)
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page
+from dashboard.widgets.shared_controls import hide
 
 ALL_HEADS = "all"
+LOOKED_AT = (AttentionCompared, FeaturesCompared, PromptsDrifted)
 LEARNED, PREVIOUS = "just learned", "the task before"
 
 
@@ -122,9 +134,12 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
             st.markdown(f"Maps of what old images' tokens look at appear here when {task_name(0)} has been learned.")
         else:
             not_measured(
-                "This run holds no attention: it ended before its first task was measured, or its backbone has none.",
-                "Runs of a prompt method with `diagnostics.attention` on have it.",
+                "This run holds no attention: its network has none."
+                if log.tasks_ended()
+                else "This run holds no attention: it ended before its first task was measured.",
+                "Runs on a vision transformer with `diagnostics.attention` on have it.",
             )
+            offer_runs(AttentionCompared, key="attention")
         return
     images_part(frame, log)
     plan, layer = log.started(), frame.layer
@@ -180,14 +195,15 @@ def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
         not_measured(f"Only the first {len(drifted[-1].means)} layers have prompts.", "Choose one of them above.")
         return
     if drifted:
+        together = st.toggle(
+            "From a common start",
+            value=True,
+            key="common-start",
+            bind="query-params",
+            help="On: how far and where each prompt went. Off: where each prompt is.",
+        )
         left, right = st.columns([3, 2])
         with left, st.container(key="attention-paths"):
-            together = st.toggle(
-                "From a common start",
-                value=True,
-                key="common-start",
-                help="On: how far and where each prompt went. Off: where each prompt is.",
-            )
             show_figure("prompt-paths", log, key=f"prompt-paths-{together}", layer=layer, common_start=together)
         with right:
             if updates:
@@ -204,8 +220,10 @@ def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
 
 
 def show() -> None:
+    chosen = current().log
+    weights_alone = chosen is not None and chosen.count(UpdateMeasured) and not any(map(chosen.count, LOOKED_AT))
     opened = open_run_page(
-        ATTENTION,
+        WEIGHTS if weights_alone else ATTENTION,
         "Attention on old images and the paths of the prompts appear here as soon as there is a run.",
         key="attention",
     )
@@ -221,6 +239,13 @@ def show() -> None:
         )
         return
     learned_at_once(log)
+    if not log.count(AttentionCompared):
+        hide(["task", "probe", "image"] if log.count(PromptsDrifted) else ["task", "layer", "probe", "image"])
+    if weights_alone:
+        answer(weights_moved(log.events(UpdateMeasured)))
+        show_figure("movement", log)
+        attention_part(frame, log)
+        return
     answer(attention_kept(log.events(AttentionCompared), frame.task))
     attention_part(frame, log)
     prompts_part(frame, log, frame.layer)

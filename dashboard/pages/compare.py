@@ -10,15 +10,18 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from cl_core.config import ConfigError, RunConfig
+from cl_core.readouts import AFTER_TASKS
 from cl_core.store import RunFolder, StoreError
-from cl_core.summary import shared_readout
+from cl_core.summary import measures, shared_readout
 from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
 from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
 from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index, summary
+from dashboard.verdicts import BEST_RUN, runs_compared
 from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
+from dashboard.widgets.inspection import answer, ask, more
 from dashboard.widgets.pace import every
 from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
@@ -26,9 +29,9 @@ from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 MOST = 30  # runs in the plane and the tables
 CURVES = 6  # runs over each other: more dashes than that cannot be told apart
 BEAT = 2.0  # seconds between looks at a sweep in training
+SMALL = 280  # pixels of the figures below the plane
 NO_SWEEP = "none"
 JUDGED = "run default"
-READOUTS = (JUDGED, "class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
 
 
 # ---------------------------------------------------------------- what is compared
@@ -120,9 +123,9 @@ def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
         forks = {name: parting for name, parting in forks.items() if {name, parting.carrier} <= matrices.keys()}
     left, right = st.columns(2)
     with left:
-        show_plot(accuracy_overlay, matrices, key="compare-accuracy", forks=forks)
+        show_plot(accuracy_overlay, matrices, key="compare-accuracy", forks=forks, height=SMALL)
     with right:
-        show_plot(forgetting_overlay, matrices, key="compare-forgetting", forks=forks)
+        show_plot(forgetting_overlay, matrices, key="compare-forgetting", forks=forks, height=SMALL)
 
 
 def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
@@ -132,8 +135,11 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
     names = list(matrices)
     if len(names) > 2:
         left, right = st.columns(2)
-        first = left.selectbox("Difference of", names, key=f"compare-first-{len(names)}")
-        second = right.selectbox("minus", [n for n in names if n != first], key=f"compare-second-{first}")
+        with left:
+            first = choose("Difference of", "difference", names, names[0])
+        others = [name for name in names if name != first]
+        with right:
+            second = choose("minus", "minus", others, others[0])
     else:
         first, second = names
     plans = [[task.get("classes") for task in known[name].tasks] for name in (first, second)]
@@ -198,13 +204,17 @@ def choose_sweep() -> Sweep | None:
 
 
 def sweep_runs(sweep: Sweep) -> list[RunFolder]:
-    """Its finished runs, and below the choice how far it is; looks again while somebody works on it."""
-    runs = runs_folder()
+    """Its finished runs."""
     try:
-        now = sweep_status(sweep, runs)
+        return [found.folder for found in sweep_status(sweep, runs_folder()).of("finished") if found.folder]
     except (StoreError, ConfigError) as error:
         st.error(sentence(error))
         return []
+
+
+def follow_sweep(sweep: Sweep) -> None:
+    """How far a sweep is; looks again while somebody works on it."""
+    runs = runs_folder()
 
     def body() -> None:
         try:
@@ -222,11 +232,11 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
     watching = launch.sweeping(runs, sweep.name)
     st.fragment(body, run_every=every(BEAT) if watching else None, key="sweep-fragment")()
     last_words(sweep.name)
-    return [found.folder for found in now.of("finished") if found.folder]
 
 
-def form() -> None:
-    """The form, drawn when it is asked for: the settings of all methods take a process of its own to list."""
+def form(sweep: Sweep | None = None) -> None:
+    """The form, drawn when it is asked for: the settings of all methods take a process of its own to list. Below it
+    how far the chosen sweep is: who has just started it looks there."""
     waiting = st.session_state.get("_sweep_wanted")
     if waiting:  # started, and its record is not written yet
         _await(waiting)
@@ -234,6 +244,8 @@ def form() -> None:
         note = "Train a grid of values × seeds, several runs at once; the plane fills as they finish"
         if st.toggle("Sweep a setting", key="sweep-form", help=note):
             sweep_form()
+            if sweep:
+                follow_sweep(sweep)
 
 
 def _await(name: str) -> None:
@@ -257,7 +269,7 @@ def _await(name: str) -> None:
 
 def show() -> None:
     frame, index = current(), runs_index()
-    st.markdown("## Runs")
+    ask(BEST_RUN)
     if not index.names:
         empty(
             "Runs are drawn over each other here as soon as there are two.",
@@ -272,22 +284,27 @@ def show() -> None:
     chosen = choose_runs(index, frame.run)
     with st.container(horizontal=True, gap="large", key="compare-controls", vertical_alignment="bottom"):
         sweep = choose_sweep()
-        readout = choose("Readout", "readout", list(READOUTS), JUDGED)
+        readout = choose("Readout", "readout", [JUDGED, *AFTER_TASKS], JUDGED)
         readout = "" if readout == JUDGED else readout
         limited = st.toggle(
             "Forgetting budget",
             key="compare-limited",
+            bind="query-params",
             help="Most forgetting allowed: the best setting within is ringed",
         )
         budget = (
-            float(st.number_input("points", 0.0, 100.0, 10.0, 1.0, key="compare-budget", width=130))
+            float(
+                st.number_input("points", 0.0, 100.0, 10.0, 1.0, key="compare-budget", width=130, bind="query-params")
+            )
             if limited
             else None
         )
     swept = sweep_runs(sweep) if sweep else []
+    if sweep and not st.session_state.get("sweep-form"):
+        follow_sweep(sweep)
     folders = {name: folder for name in chosen if (folder := index.find(name)) is not None}
     compare(folders, swept, budget, readout)
-    form()
+    form(sweep)
 
 
 def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float | None, readout: str) -> None:
@@ -345,8 +362,11 @@ def draw(
         st.info("One run is chosen. Add another above to see both over each other.", icon=":material/add:")
     if matrices:
         curves(matrices, partings({name: origins[name] for name in matrices}, matrices))
+    answer(runs_compared({name: measures(matrix.tolist()) for name, matrix in matrices.items()}))
     if len(matrices) > 1:
-        difference(matrices, known)
+        with more("Cell by cell", key="compare-cells") as opened:
+            if opened:
+                difference(matrices, known)
 
 
 show()

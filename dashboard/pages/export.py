@@ -16,6 +16,7 @@ from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import megabytes
 from dashboard.view_state import ViewState, code, current, empty, go_to, literal, sentence, show_run
+from dashboard.widgets.inspection import ask
 
 LIBRARY = 4.9e6  # bytes of the plotting library in a report
 LARGEST = 200  # MB that the server takes from a browser
@@ -170,7 +171,7 @@ def take(given: io.BytesIO) -> None:
 def show() -> None:
     frame = current()
     log = frame.whole_log
-    st.markdown("## Export")
+    ask("Export")
     if log is None:
         empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
         bring_in()

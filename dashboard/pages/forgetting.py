@@ -25,14 +25,16 @@ from cl_core.events import (
     RunStarted,
     WeightSpectrumMeasured,
 )
+from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import StoreError, boundaries
-from cl_core.summary import ZERO_SHOT, headline_readout, measures
+from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
-from dashboard.figures.event_arrays import TASK_INCREMENTAL, accuracies, readouts, zero_shot
+from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
+from dashboard.verdicts import FORGOTTEN
 from dashboard.view_state import (
     choose,
     current,
@@ -533,7 +535,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Forgetting",
+        FORGOTTEN,
         "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
         key="forgetting",
     )

@@ -11,6 +11,7 @@ from dashboard.run_log import Snapshot
 from dashboard.theme import number, percent, points, task_label, task_name
 from dashboard.verdicts import JOINT, joint_space_kept
 from dashboard.view_state import (
+    USUAL,
     ViewState,
     code,
     empty,
@@ -20,6 +21,7 @@ from dashboard.view_state import (
     show_figure,
 )
 from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
+from dashboard.widgets.shared_controls import hide
 
 
 def reads_texts(method: str) -> bool:
@@ -41,6 +43,12 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
             "The joint space was not measured in this run.",
             "Start one with `--set diagnostics.gap=true` to see it here.",
         )
+    elif log.tasks_ended():
+        not_measured(
+            "This run has no images and texts in one space: its model has no text tower.",
+            "Methods that change a CLIP model have them.",
+        )
+        offer_runs(ModalityGapMeasured, key="gap")
     elif frame.live:
         empty(
             "The two clouds, their gap and retrieval appear here before the first step; they follow task by task.",
@@ -174,6 +182,7 @@ def show() -> None:
     frame, log = opened
     if not log.events(ModalityGapMeasured) and not log.events(SimilaritiesMeasured):
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame, log)
         return
     plan = log.started()

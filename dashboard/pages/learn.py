@@ -15,6 +15,7 @@ from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
 from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
+from dashboard.widgets.inspection import ask as open_with
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
@@ -148,7 +149,6 @@ def head(lesson: Lesson, step: int) -> None:
         st.button(
             "Back",
             key="learn-back",
-            icon=":material/arrow_back:",
             shortcut="Left",
             disabled=step == 1,
             on_click=go,
@@ -166,8 +166,6 @@ def head(lesson: Lesson, step: int) -> None:
         st.button(
             "Next",
             key="learn-next",
-            icon=":material/arrow_forward:",
-            icon_position="right",
             shortcut="Right",
             disabled=step == last,
             on_click=go,
@@ -359,7 +357,7 @@ def show() -> None:
     name, step = place()
     known = lessons()
     title = known[name].title if name in known else "Glossary" if name == GLOSSARY else "Learn"
-    st.markdown(f"## {without_links(title)}")
+    open_with(without_links(title))
     if name in known:
         lesson_page(known[name], step)
     elif name == GLOSSARY:

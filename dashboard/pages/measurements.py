@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard.run_log import Snapshot
+from dashboard.verdicts import MEASURED
 from dashboard.view_state import choose, code, empty, literal, show_figure
-from dashboard.widgets.inspection import open_run_page
+from dashboard.widgets.inspection import answer, open_run_page
 
 
 def table(log: Snapshot) -> None:
@@ -20,7 +21,7 @@ def table(log: Snapshot) -> None:
         {
             "event": [kind.__name__ for kind in kinds],
             "stored": [log.count(kind) for kind in kinds],
-            "what it says": [" ".join((kind.__doc__ or "").split()) for kind in kinds],
+            "what it says": [" ".join((kind.__doc__ or "").replace("`", "").split()) for kind in kinds],
             "figures": [", ".join(drawn[kind]) for kind in kinds],
         },
         hide_index=True,
@@ -58,7 +59,7 @@ def of_plugins(log: Snapshot) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "All measurements", "Everything that a run measures is listed here as soon as there is one.", key="measurements"
+        MEASURED, "Everything that a run measures is listed here as soon as there is one.", key="measurements"
     )
     if opened is None:
         return
@@ -75,6 +76,15 @@ def show() -> None:
     from dashboard.figures.generic import words
 
     names = {words(kind.__name__): kind for kind in unclaimed(log)}
+    found = log.kinds()
+    answer(
+        f"{len(found)} kinds of events, {sum(log.count(kind) for kind in found):,} in all. "
+        + (
+            f"{len(names)} of the kinds have no figure of their own."
+            if names
+            else "Every measurement of this run has a figure on one of the other pages."
+        )
+    )
     if names:
         st.markdown("Drawn straight from the stored events, because no figure of its own is known for them:")
         chosen = names[choose("Measurement", "measurement", list(names), next(iter(names)))]
@@ -85,8 +95,6 @@ def show() -> None:
                 show_figure(figure.id, log)
         if not mine:
             st.markdown("It holds no numbers that could be drawn.")
-    else:
-        st.markdown("Every measurement of this run has a figure on one of the other pages.")
     of_plugins(log)
     st.markdown("### Events of this run")
     table(log)

@@ -6,13 +6,14 @@ import streamlit as st
 
 from dashboard.changes import viewing
 from dashboard.widgets.import_results import import_section
+from dashboard.widgets.inspection import ask
 from dashboard.widgets.own_pictures import own_pictures
 
 PICTURES, RESULTS, LOOP = PARTS = ("Pictures", "Results of another program", "Your own training loop")
 
 
 def show() -> None:
-    st.markdown("## Your own pictures or run")
+    ask("Your own pictures or run")
     if viewing():
         st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
         return

@@ -8,7 +8,7 @@ import streamlit as st
 
 from cl_core.config import ConfigError
 from cl_core.events import Clock
-from cl_core.playground.frontier import neutral, points, row_of, text_of
+from cl_core.playground.frontier import best, neutral, point, points, row_of, text_of
 from cl_core.playground.recording import spectrum_events
 from cl_core.playground.settings import ACTIVATIONS, RULES, STREAMS, PlaygroundConfig, at_strength, slider_of
 from dashboard.playground_controls import (
@@ -22,8 +22,17 @@ from dashboard.playground_controls import (
 from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
+from dashboard.verdicts import remembered
 from dashboard.view_state import describe_panel, go_to, literal, sentence
-from dashboard.widgets.playground_board import board_record, layer_names, playground_board, positions, recorded_points
+from dashboard.widgets.inspection import answer, ask
+from dashboard.widgets.playground_board import (
+    SHORT,
+    board_record,
+    layer_names,
+    playground_board,
+    positions,
+    recorded_points,
+)
 from dashboard.widgets.projection_plane import projection_plane
 
 PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without it
@@ -116,6 +125,12 @@ def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
         texts = [slider.text(value) for value in slider.positions]
         chosen = _position(slider.label, strength_key(config), texts)
     return at_strength(config, float(chosen))
+
+
+def strength_named(config: PlaygroundConfig) -> str:
+    """ε = 0.95, or the rule where it has no strength."""
+    slider = slider_of(config)
+    return f"{SHORT.get(slider.setting, slider.label)} = {text_of(config)}" if slider else RULE_TITLES[config.rule]
 
 
 def strength_key(config: PlaygroundConfig) -> str:
@@ -360,11 +375,7 @@ def spectra(config: PlaygroundConfig, job: Job) -> None:
 
 
 def show() -> None:
-    st.markdown("## What does it cost to remember?")
-    st.markdown(
-        "Ten small tasks, one network, one threshold. Move the slider: when you let go, the whole stream is trained "
-        "for real. Somewhere between forgetting everything and learning nothing lies a best value."
-    )
+    ask("What does it cost to remember?")
     try:
         config, predict = controls()
     except ConfigError as error:
@@ -379,6 +390,15 @@ def show() -> None:
     ended = job is not None and job.done  # asked once: it may end while the page is drawn
     frontier = pending_frontier(config)
     trouble = job.trouble if job is not None and ended else ""
+    if predict:
+        answer("Place a mark where you expect the network: its numbers are shown then.")
+    elif job is not None and ended and not trouble:
+        here, top = point([job.outcomes[0]], text_of(config)), best(frontier_points(config))
+        answer(remembered(here, top, strength_named(config)))
+    elif known := [found for found in frontier_points(config) if found["text"] == text_of(config)]:
+        answer(remembered(known[0], best(frontier_points(config)), strength_named(config)))
+    else:
+        answer("Move the slider: when you let go, the whole stream of tasks is trained for real.")
     board(config, job, ended and not trouble, busy, predict)
     if trouble:
         st.error(sentence(trouble))

@@ -15,7 +15,9 @@ from cl_core.events import (
 )
 from dashboard.run_log import Snapshot
 from dashboard.theme import layer_name, number, percent, task_label, task_name
+from dashboard.verdicts import POOLS, own_entries_found
 from dashboard.view_state import (
+    USUAL,
     ViewState,
     empty,
     learned_at_once,
@@ -23,7 +25,7 @@ from dashboard.view_state import (
     not_measured,
     show_figure,
 )
-from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
 from dashboard.widgets.shared_controls import hide
 
 
@@ -40,7 +42,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
             "This method has no pool of prompts to pick from.",
             "`plastiscope methods` says in a line what each method does.",
         )
-        offer_runs(SelectionMeasured, key="pools")
+        offer_runs(SelectionMeasured, key="pools", start="l2p-micro")
     elif frame.live:
         empty(
             "If this method picks from a pool, what test images take appears here when the first task has been "
@@ -142,7 +144,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        "Prompt pools", "What images take from a pool of prompts appears here as soon as there is a run.", key="pools"
+        POOLS, "What images take from a pool of prompts appears here as soon as there is a run.", key="pools"
     )
     if opened is None:
         return
@@ -152,6 +154,7 @@ def show() -> None:
     tasks = list(plan.tasks) if plan else []
     if not measured:
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame, log)
         keys_and_mixtures(log, tasks)
         return
@@ -166,19 +169,23 @@ def show() -> None:
         shown_instead(task, f"after {literal(task_label(now.clock.task, tasks))}")
     if layer != selection.WHOLE and frame.layer != layer:
         st.info(f"Images take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
+    answer(own_entries_found(now, selection.own_shares(now, tasks) if now.accuracy is not None else {}))
+    show_figure("selected-entries", log, layer=layer, task=now.clock.task)
     headline(now, measured, tasks)
-    left, right = st.columns(2) if now.of else (st.container(), st.container())
-    with left:
-        show_figure("selected-entries", log, layer=layer, task=now.clock.task)
-    with right:
-        if now.of:
-            show_figure("own-entry", log, layer=layer)
     if not now.of:
         not_measured(
             "Entries of this pool belong to nobody, so no choice is right or wrong.",
             "Where entries stand for tasks or classes, own entries found are drawn here.",
         )
-    show_figure("pool-use", log, layer=layer, task=now.clock.task)
+    label = "Own entries over tasks, and use of the pool" if now.of else "Use of the pool"
+    with more(label, key="pools-more") as opened_more:
+        if opened_more:
+            left, right = st.columns(2) if now.of else (st.container(), st.container())
+            if now.of:
+                with left:
+                    show_figure("own-entry", log, layer=layer)
+            with right:
+                show_figure("pool-use", log, layer=layer, task=now.clock.task)
     keys_and_mixtures(log, tasks)
 
 

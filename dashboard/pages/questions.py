@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -11,28 +12,48 @@ import streamlit as st
 from cl_core.config import ConfigError
 from cl_core.questions import (
     FAMILIES,
+    LEAST,
     QUESTIONS,
     Answer,
     Courses,
+    Pooled,
     Question,
     answer_from,
     courses_of,
+    criteria_table,
+    finished_by_seed,
     known_runs,
+    pooled_from,
+    read_answers,
     runs_of,
     runs_with,
+    stored,
+    stored_numbers,
+    table,
+    with_stored,
 )
 from cl_core.store import HELD, RunFolder, StoreError
 from dashboard import launch
+from dashboard.markdown import table as markdown_table
 from dashboard.progress import progress
 from dashboard.run_log import log_of
 from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import choose, code, go_to, literal, sentence, show_run
+from dashboard.view_state import choose, code, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.control_bar import STATES
+from dashboard.widgets.inspection import answer as answered
+from dashboard.widgets.inspection import ask
 from dashboard.widgets.pace import every
 
 BEAT = 2.0  # seconds between looks while runs are trained
-FIRST = "nsp2-baseline"  # a part of its answer comes with the recordings
+FIRST = "nsp2-baseline"  # its answer comes with the program
+SEEDS = tuple(range(LEAST))  # of an answer with a verdict
+VERDICTS = {
+    "yes": ":material/check_circle: Yes",
+    "no": ":material/cancel: No",
+    "partly": ":material/contrast: Partly",
+    "undecided": ":material/help: Undecided",
+}
 SHELF = 620  # px: what lies below is reached by scrolling inside
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
@@ -90,17 +111,26 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
         st.info("Only the viewer is installed: runs open and are read, training needs `pip install .`.")
     elif missing:
         about = f", about {seconds(asked.seconds)} for all on two idle cores" if asked.seconds else ""
-        st.button(
-            f"Train the {missing} missing runs" if missing > 1 else "Train the missing run",
-            key="question-start",
-            type="primary",
-            icon=":material/play_arrow:",
-            on_click=_start,
-            args=(asked.name, seed),
-        )
+        with st.container(horizontal=True):
+            st.button(
+                f"Train the {missing} missing runs" if missing > 1 else "Train the missing run",
+                key="question-start",
+                type="primary",
+                icon=":material/play_arrow:",
+                on_click=_start,
+                args=(asked.name, (seed,)),
+            )
+            st.button(
+                f"Train seeds {SEEDS[0]} to {SEEDS[-1]}",
+                key="question-start-seeds",
+                help=f"Mean ± sd and a verdict take {LEAST} seeds: {len(asked.labels) * LEAST} runs",
+                on_click=_start,
+                args=(asked.name, SEEDS),
+            )
         st.caption(
             f"One after the other, on this computer{about}; finished runs are kept. In a terminal: "
-            f"{code(f'plastiscope ask {asked.name} --seed {seed}')}"
+            f"{code(f'plastiscope ask {asked.name} --seed {seed}')} or "
+            f"{code(f'plastiscope ask {asked.name} --seeds ' + ','.join(map(str, SEEDS)))}"
         )
         words = launch.last_lines(launch.question_log(runs_folder(), asked.name))
         if state.get("_question_asked") == asked.name and words:
@@ -110,38 +140,88 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
         st.error(sentence(state["_question_trouble"]))
 
 
-def _start(name: str, seed: int) -> None:
+def _start(name: str, seeds: Sequence[int]) -> None:
     state = st.session_state
     state.pop("_question_trouble", None)
     try:
-        launch.ask(runs_folder(), name, seed)
+        launch.ask(runs_folder(), name, seeds)
         state["_question_asked"] = name
     except StoreError as error:
         state["_question_trouble"] = str(error)
 
 
+def over_seeds(asked: Question, seed: int) -> Pooled:
+    """What the finished runs of seeds 0, 1, 2 and `seed` came to, and what is stored of those that are not here."""
+    found = finished_by_seed([asked], *run_folders(), seeds=sorted({*SEEDS, seed}))[asked.name]
+    measured = {
+        each: {label: _numbers(asked.name, str(folder.path), _changed(folder)) for label, folder in runs.items()}
+        for each, runs in found.items()
+    }
+    file = stored.answers_file()
+    kept = _stored(asked.name, str(file), file.stat().st_mtime_ns if file.is_file() else 0)
+    return pooled_from(asked, with_stored(measured, {s: v for s, v in kept.items() if s in {*SEEDS, seed}}))
+
+
+@st.cache_data(show_spinner="Reading the runs…", max_entries=512)
+def _numbers(name: str, path: str, changed: int) -> dict[str, float | None]:
+    """Of a finished run; `changed` is when its file was."""
+    return dict(QUESTIONS[name].numbers(RunFolder(Path(path))))
+
+
+@st.cache_data(show_spinner=False)
+def _stored(name: str, file: str, changed: int) -> dict[int, dict[str, dict[str, float | None]]]:
+    """Of a question, as `file` holds them since `changed`."""
+    return stored_numbers(QUESTIONS[name], read_answers(Path(file)))
+
+
+def seeds_panel(asked: Question, seed: int) -> None:
+    """Verdict, criteria, figure and table over seeds."""
+    from dashboard.figures.answers import answer_over_seeds
+
+    try:
+        found = over_seeds(asked, seed)
+    except StoreError as error:
+        st.error(sentence(error), icon=":material/broken_image:")
+        return
+    if not found.arms:
+        st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
+        return
+    with st.container(border=True, key="panel-question-seeds"):
+        st.markdown(f"### {VERDICTS[found.verdict]}")
+        missing = f" ({found.short}; a verdict takes {LEAST} seeds with all runs)" if found.short else ""
+        st.caption(f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd{missing}. Verdicts hold beyond the spread.")
+        for head, rows in (criteria_table(found), table(found)):
+            st.markdown(markdown_table([*map(literal, head)], [[*map(literal, row)] for row in rows]))
+    names = found.measures()
+    measure = choose("Measure", "measure", names, found.leading())
+    show_plot(answer_over_seeds, found, measure, key="question-figure")
+
+
 def answer_panel(asked: Question, known: Known) -> None:
-    """The paragraph that the finished runs give."""
-    finished = {label: folder for label, (folder, state) in known.items() if state == "finished"}
-    stamps = tuple((label, str(f.path), _changed(f)) for label, f in finished.items())
+    """What the finished runs of one seed say, in words; its first sentence stands above, as the page's answer."""
+    finished = _finished(known)
     with st.container(border=True, key="panel-question-answer"):
         try:
-            answer = _answer(asked.name, stamps)
+            answer = _answer(asked.name, finished)
         except StoreError as error:
             st.error(sentence(error), icon=":material/broken_image:")
             return
         if not finished:
-            st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
             return
-        st.markdown("**Answer**" if not answer.missing else "**A part of the answer**")
-        verdict, numbers, source = parted(answer.text)
-        st.markdown(f"**{literal(verdict)}**")
+        st.markdown("**What it is computed from**" if not answer.missing else "**A part of what is needed**")
+        _, numbers, source = parted(answer.text)
         if numbers:
             st.markdown(literal(numbers))
         if source:
-            st.caption(literal(source))
+            st.caption(with_code(source))
         if answer.missing:
             st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
+
+
+def with_code(text: str) -> str:
+    """A sentence of the engine, its commands between backticks shown as code."""
+    parts = text.split("`")
+    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(parts))
 
 
 def parted(text: str) -> tuple[str, str, str]:
@@ -149,6 +229,11 @@ def parted(text: str) -> tuple[str, str, str]:
     rest, mark, source = text.rpartition(" From ")
     verdict, _, numbers = (rest or source).partition(". ")
     return verdict.removesuffix(".") + ".", numbers, f"From {source}" if mark else ""
+
+
+def _finished(known: Known) -> tuple[tuple[str, str, int], ...]:
+    """Label, folder and time of change of the finished runs."""
+    return tuple((label, str(f.path), _changed(f)) for label, (f, state) in known.items() if state == "finished")
 
 
 def _changed(folder: RunFolder) -> int:
@@ -178,14 +263,17 @@ def body(asked: Question, seed: int) -> None:
         st.error(sentence(error))
         return
     busy = _busy(asked, known)
-    if state.get("_question_busy") not in (None, (asked.name, busy)) and state["_question_busy"][0] == asked.name:
-        state["_question_busy"] = (asked.name, busy)
-        st.rerun()  # begins or ends the looking again
-    state["_question_busy"] = (asked.name, busy)
-    st.markdown("### Its runs")
+    seen, now = state.get("_question_busy"), (asked.name, busy, len(_finished(known)))
+    state["_question_busy"] = now
+    if seen is not None and seen != now and seen[0] == asked.name:
+        st.rerun()  # begins or ends the looking again; or the answer above says more
+    seeds_panel(asked, seed)
+    st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
     controls(asked, known, seed, busy)
-    answer_panel(asked, known)
+    if any(state == "finished" for _, state in known.values()):
+        with st.expander(f"Seed {seed} in words"):
+            answer_panel(asked, known)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -198,33 +286,53 @@ def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
 
 
 def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[str]) -> None:
-    """All questions by method, each with how many of its runs are `finished` (by their settings); a press opens one."""
-    with st.container(height=SHELF, gap="xxsmall", key="question-shelf"):
+    """All questions, a part for each method, open where the chosen one is; each with how many of its runs are
+    `finished` (by their settings). A press opens one."""
+    with st.container(gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
-            st.caption(family)
-            for each in questions:
-                needed = keys[each.name].values()
-                done = sum(settings in finished for settings in needed)
-                st.button(
-                    literal(each.title),
-                    key=f"question-pick-{each.name}",
-                    type="secondary" if each.name == asked.name else "tertiary",
-                    icon=ANSWERED if done == len(needed) else PARTLY if done else OPEN,
-                    help=f"{each.name}: {done} of {len(needed)} runs finished",
-                    on_click=st.session_state.update,
-                    kwargs={"question": each.name},
-                )
+            done = {q.name: sum(settings in finished for settings in keys[q.name].values()) for q in questions}
+            whole = sum(done[q.name] == len(keys[q.name]) for q in questions)
+            with st.expander(f"{family} · {whole} of {len(questions)} answered", expanded=asked in questions):
+                for each in questions:
+                    needed = len(keys[each.name])
+                    st.button(
+                        literal(each.title),
+                        key=f"question-pick-{each.name}",
+                        type="secondary" if each.name == asked.name else "tertiary",
+                        icon=ANSWERED if done[each.name] == needed else PARTLY if done[each.name] else OPEN,
+                        help=f"{each.name}: {done[each.name]} of {needed} runs finished",
+                        on_click=st.session_state.update,
+                        kwargs={"question": each.name},
+                    )
+
+
+def first_question() -> str:
+    """The question that is shown where the address names none: `FIRST`, or one that is answered by the runs here."""
+    keys, courses = wanted(0)
+    try:
+        done = {settings for settings, (_, state) in runs_with(courses, *run_folders()).items() if state == "finished"}
+    except (StoreError, ConfigError):
+        return FIRST
+    answered_here = [name for name in QUESTIONS if set(keys[name].values()) <= done]
+    return FIRST if FIRST in answered_here else next(iter(answered_here), FIRST)
 
 
 def show() -> None:
-    st.markdown("## Questions")
     left, right = st.columns([2, 3], gap="large")
+    begin = FIRST if "question" in st.session_state else first_question()
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), FIRST, spell_out=True)]
+            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), begin, spell_out=True)]
             seed = int(
                 st.number_input(
-                    "Seed", 0, 2**31 - 1, 0, key="question-seed", width=140, help="The same for all runs of a question"
+                    "Seed",
+                    0,
+                    2**31 - 1,
+                    0,
+                    key="question-seed",
+                    width=140,
+                    bind="query-params",
+                    help="The same for all runs of a question",
                 )
             )
         keys, courses = wanted(seed)
@@ -237,10 +345,13 @@ def show() -> None:
             f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
             "Recordings that came with Plastiscope count."
         )
+    ask(literal(asked.title))
+    mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
+    if _finished(mine):
+        with suppress(StoreError):  # said beside
+            answered(parted(_answer(asked.name, _finished(mine)).text)[0])
     with right:
-        st.markdown(f"### {literal(asked.title)}")
         st.markdown(literal(asked.why))
-        mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
         busy = _busy(asked, mine)
         st.fragment(body, run_every=every(BEAT) if busy else None, key="question-fragment")(asked, seed)
 

@@ -23,10 +23,12 @@ from dashboard.progress import progress
 from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
+from dashboard.verdicts import LEARNED, learned_and_kept
 from dashboard.view_state import ViewState, code, current, go_to, literal, run_title, sentence, show_figure, show_plot
 from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
+from dashboard.widgets.inspection import answer_place, ask, more
 from dashboard.widgets.launch_form import launch_form
 from dashboard.widgets.live_settings_panel import live_settings_panel
 from dashboard.widgets.pace import counted, every
@@ -34,6 +36,8 @@ from dashboard.widgets.preview import data_notes, skipped_files
 from dashboard.widgets.smaller_batch import smaller_batch
 from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.task_timeline import Chip, task_timeline
+
+TALL = 360  # pixels of the leading figures
 
 
 def timeline(log: Snapshot, state: str) -> None:
@@ -181,6 +185,17 @@ def results(log: Log, state: str) -> None:
     )
 
 
+def say_answer() -> None:
+    """The page's answer so far. Drawn again while new events come."""
+    log = current().log
+    if log is not None:
+        plan = log.started()
+        said = learned_and_kept(accuracies(log.events(AccuracyMeasured), rows=plan.trained_tasks if plan else None))
+        if said:
+            with st.container(key="answer"):
+                st.markdown(literal(said))
+
+
 def figures() -> None:
     """The live figures. Drawn every second while new events come."""
     frame = current()
@@ -207,32 +222,42 @@ def _figures(frame: ViewState, log: Snapshot) -> None:
         return
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
     first = task_name(0)
-    left, right = st.columns(2)
-    with left, st.container(key="run-losses-place"):
+    left, right = st.columns([3, 2])
+    with left, st.container(key="run-matrix-place"):
+        if measured:
+            show_figure("accuracy-matrix", log, key="run-matrix", height=TALL)
+        else:
+            _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
+    with right, st.container(key="run-losses-place"):
         if steps:
-            show_figure("losses", log, key="run-losses", height=320)
+            show_figure("losses", log, key="run-losses", height=TALL)
         else:
             ended = state in ("finished", "stopped", "failed", "gone")
             _later("Losses", "This run holds no losses." if ended else "The first point appears with the first step.")
-    with right, st.container(key="run-matrix-place"):
-        if measured:
-            show_figure("accuracy-matrix", log, key="run-matrix", height=320)
-        else:
-            _later("Accuracy matrix", f"Its first row appears when {first} has been learned.")
-    left, right = st.columns(2)
-    with left, st.container(key="run-norms-place"):
-        if any(event.proposed_norm for event in steps):
-            show_figure("update-norms", log, key="run-norms", height=300)
-        elif not steps and state not in ("finished", "stopped", "failed", "gone"):
-            _later("Update size before and after projection", "It appears with the first step.")
-    with right, st.container(key="run-tasks-place"):
-        if plan.trained_tasks > 1 and measured:
-            show_figure("accuracy-over-time", log, key="run-tasks", height=300)
-        elif plan.trained_tasks > 1:
-            _later("Accuracy of each task over time", f"The first point appears when {first} has been learned.")
+    with more("Each task over time, and update sizes", key="run-more") as opened:
+        if opened:
+            details(log, plan.trained_tasks)
     with st.container(key="run-forks-place"):
         if plan.trained_tasks > 1:
             relatives(frame, plan.trained_tasks)
+
+
+def details(log: Snapshot, stages: int) -> None:
+    """What one looks at after the leading figures, each in its own place."""
+    steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
+    left, right = st.columns(2)
+    with left, st.container(key="run-tasks-place"):
+        if stages > 1 and measured:
+            show_figure("accuracy-over-time", log, key="run-tasks", height=300)
+        elif stages > 1:
+            _later("Accuracy of each task over time", f"The first point appears when {task_name(0)} has been learned.")
+    with right, st.container(key="run-norms-place"):
+        if any(event.proposed_norm for event in steps):
+            show_figure("update-norms", log, key="run-norms", height=300)
+        elif steps:
+            st.markdown("This run did not store the size of its updates.")
+        else:
+            _later("Update size before and after projection", "It appears with the first step.")
 
 
 def relatives(frame: ViewState, stages: int) -> None:
@@ -294,12 +319,26 @@ def about(log: Log) -> None:
             )
 
 
+def describe_run(frame: ViewState, log: Snapshot) -> None:
+    """Name, method, seed, preset and place in one line."""
+    if log.config is not None:
+        st.caption(
+            f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, "
+            f"seed {MISSING if log.config.seed is None else log.config.seed}"
+            + (f", preset {code(log.config.preset)}" if log.config.preset else "")
+            + ("" if frame.recording else f", in {code(log.folder.path.parent)}")
+        )
+
+
 def show() -> None:
     frame = current()
     log = frame.log
+    ask(LEARNED)
     title, button = st.columns([4, 1], vertical_alignment="center")
     with title:
-        st.markdown("## Run" if log is None else f"## {run_title(log)}")
+        if log is not None:
+            st.markdown(f"**{run_title(log)}**")
+            describe_run(frame, log)
     with button, st.container(horizontal_alignment="right"):
         new = st.toggle("New run", key="new-run", value=log is None)
     with st.container(key="run-form-place"):
@@ -310,13 +349,6 @@ def show() -> None:
         return
     state = state_of(frame)
     with st.container(key="run-banner-place"):
-        if log.config is not None:
-            st.caption(
-                f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, "
-                f"seed {MISSING if log.config.seed is None else log.config.seed}"
-                + (f", preset {code(log.config.preset)}" if log.config.preset else "")
-                + ("" if frame.recording else f", in {code(log.folder.path.parent)}")
-            )
         if log.config is not None and log.config.origin:
             st.caption(f"Not trained by Plastiscope: {literal(log.config.origin)}.")
         if log.config is not None and log.config.plugins and log.config.method not in METHODS:
@@ -339,7 +371,10 @@ def show() -> None:
     if skipped := log.latest(PicturesSkipped):
         data_notes(skipped.notes)
         skipped_files(skipped.count, skipped.files)
-    st.fragment(figures, run_every=every(1.0) if frame.live and not frame.frozen else None, key="run-figures")()
+    follow = frame.live and not frame.frozen
+    with answer_place():
+        st.fragment(say_answer, run_every=every(2.0) if follow else None, key="run-answer-fragment")()
+    st.fragment(figures, run_every=every(1.0) if follow else None, key="run-figures")()
     about(log)
 
 

@@ -22,7 +22,7 @@ from cl_core.registry import METHODS
 from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 from dashboard.verdicts import ROOM
-from dashboard.view_state import ViewState, choose, empty, learned_at_once, not_measured, show_figure
+from dashboard.view_state import USUAL, ViewState, choose, empty, learned_at_once, not_measured, show_figure
 from dashboard.widgets.inspection import offer_runs, open_run_page
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.shared_controls import hide
@@ -138,6 +138,7 @@ def show() -> None:
     found = families(log)
     if not found:
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame, log)
         return
     task, layer = frame.task, frame.layer

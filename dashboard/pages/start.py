@@ -7,9 +7,10 @@ import streamlit as st
 
 from cl_core.events import AccuracyMeasured
 from cl_core.presets import PRESETS
+from cl_core.readouts import MEANING, TASK_INCREMENTAL
 from cl_core.summary import headline_readout
 from dashboard import launch
-from dashboard.figures.event_arrays import READOUT_MEANING, TASK_INCREMENTAL, accuracies, zero_shot
+from dashboard.figures.event_arrays import accuracies, zero_shot
 from dashboard.figures.matrix_table import matrix_table
 from dashboard.run_log import Log
 from dashboard.runs import runs_folder, runs_index, summary
@@ -27,6 +28,7 @@ from dashboard.view_state import (
     show_run,
 )
 from dashboard.widgets.control_bar import STATES, state_of
+from dashboard.widgets.inspection import opening
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.trade_off import trade_off
@@ -89,7 +91,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                 + ("; light type: not learned yet" if named else "")
                 + ". Look down a column: where it pales, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
-                f"task i. Readout {readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}."
+                f"task i. Readout {readout}: {MEANING.get(readout, 'as the run measured it')}."
                 + (" *zero-shot*: the same before any training." if untrained is not None else "")
                 + " Colours always run from 0 to 100 %.",
             },
@@ -144,30 +146,36 @@ def start_panel() -> None:
         go_to("pages/run.py")
 
 
-def first_lesson() -> None:
-    """The way to the lessons, at the first of them."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown("New to this?", width="content")
-        pressed = st.button(
-            "Begin with a lesson",
-            key="start-lesson",
-            icon=":material/school:",
-            help="What forgetting is, on this page's kind of matrix; about ten minutes",
-            on_click=lambda: st.session_state.update(_lesson=(LESSON, 1)),
-        )
-    if pressed:
-        go_to("pages/learn.py")
-
-
-def own_door() -> None:
-    """The way to pictures and results of one's own."""
-    if st.button(
-        "Your own pictures or run",
-        key="start-own",
-        icon=":material/upload:",
-        help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+def doors() -> None:
+    """The title, and beside it the three ways on from here, in sight without scrolling."""
+    with (
+        opening(),
+        st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="doors"),
     ):
-        go_to("pages/own.py")
+        st.markdown("## Watch a model learn, task after task", width="content")
+        with st.container(horizontal=True, gap="small", width="content"):
+            threshold = st.button(
+                "Try the threshold",
+                key="start-threshold",
+                icon=":material/toys:",
+                help="The Playground: small networks trained for real, in about a second",
+            )
+            lesson = st.button(
+                "Begin with a lesson",
+                key="start-lesson",
+                icon=":material/school:",
+                help="New to this? What forgetting is, on a matrix like the one below; about ten minutes",
+                on_click=lambda: st.session_state.update(_lesson=(LESSON, 1)),
+            )
+            own = st.button(
+                "Your own pictures or run",
+                key="start-own",
+                icon=":material/upload:",
+                help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+            )
+    for pressed, page in ((threshold, "playground"), (lesson, "learn"), (own, "own")):
+        if pressed:
+            go_to(f"pages/{page}.py")
 
 
 def run_list() -> None:
@@ -220,7 +228,7 @@ def run_list() -> None:
 
 def show() -> None:
     frame = current()
-    st.markdown("## Watch a model learn, task after task")
+    doors()
     trade_off()
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -245,8 +253,6 @@ def show() -> None:
         if frame.log is not None and not frame.log.trouble:
             about_run(frame, frame.log)
         start_panel()
-        first_lesson()
-        own_door()
     run_list()
 
 

@@ -22,9 +22,11 @@ from cl_core.whatif import (
 from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
-from dashboard.view_state import ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
-from dashboard.widgets.inspection import offer_runs, open_run_page, shown_instead
-from dashboard.widgets.threshold_fork import judged, stored, try_it
+from dashboard.verdicts import THRESHOLD, threshold_moved
+from dashboard.view_state import USUAL, ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
+from dashboard.widgets.shared_controls import hide
+from dashboard.widgets.threshold_fork import stored, try_it
 
 NOBODY = "none"
 
@@ -153,6 +155,16 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
     def mean(predicted: Prediction, field: str) -> float:
         return float(in_percent(predicted, boundary, field).mean())
 
+    def means(predicted: Prediction) -> dict[str, float]:
+        return {field: mean(predicted, field) for field in ("nullity", "interference")}
+
+    chosen, run = means(now), means(then) if then is not None else None
+    at = f"a cut at {'the ' if threshold.rule == 'elbow' else ''}{threshold.text()}"
+    answer(threshold_moved(chosen, run, task=boundary.task, at=at))
+    if run is not None and own == threshold and abs(chosen["nullity"] - run["nullity"]) >= 1:
+        st.caption(
+            "The run cut by the same value, but not this spectrum at once: its rule adds up a cut in every task."
+        )
     notes = {
         "nullity": ("Left free", "Directions left free, share of all, mean over layers (nullity)"),
         "passed": ("Share passed", "Share of the recorded update's energy that would have passed, mean over layers"),
@@ -185,7 +197,7 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     if len(options) < 2:
         return []
     chosen = st.selectbox(
-        "Compare with run", options, key="whatif-beside", help="Another run on the same axis", width=320
+        "Compare with run", options, key="beside", help="Another run on the same axis", width=320, bind="query-params"
     )
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
@@ -200,13 +212,14 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
 
 
 def show() -> None:
-    opened = open_run_page("What if", "A threshold to move appears here as soon as there is a run.", key="whatif")
+    opened = open_run_page(THRESHOLD, "A threshold to move appears here as soon as there is a run.", key="whatif")
     if opened is None:
         return
     frame, log = opened
     found = stored(log)
     if not found:
         if not log.trouble:
+            hide(USUAL)
             nothing_yet(frame)
         return
     from dashboard.figures.whatif import LABEL, against_threshold, at_equal_freedom, now, when
@@ -236,15 +249,16 @@ def show() -> None:
     headline(boundary, threshold)
     bars(boundary, threshold, steps)
     try_it(frame, boundary, threshold)
-    if steps:
-        show_plot(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
-    if boundary.energies is not None:
-        beside = others(boundary, frame.run)
-        show_plot(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
+    with more("Against the threshold, and at equal freedom", key="whatif-more") as opened_more:
+        if opened_more:
+            if steps:
+                show_plot(against_threshold, boundary, threshold, layer=layer, key="whatif-curves")
+            if boundary.energies is not None:
+                beside = others(boundary, frame.run)
+                show_plot(at_equal_freedom, boundary, threshold, beside, key="whatif-freedom")
     with st.expander("All numbers", key="whatif-numbers-table"):
         st.dataframe(now(boundary, threshold), hide_index=True)
         st.caption(f"{LABEL} At {threshold.text()}.")
-    judged(frame, boundary)
 
 
 show()

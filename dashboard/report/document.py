@@ -20,8 +20,8 @@ from markupsafe import Markup
 
 from cl_core import __version__
 from cl_core.config import ConfigError
+from cl_core.readouts import ZERO_SHOT
 from cl_core.store import StoreError
-from cl_core.summary import ZERO_SHOT
 from dashboard.figures.catalogue import SECTIONS, contents, in_report
 from dashboard.figures.plot_json import browser_json, browser_record
 from dashboard.report import facts

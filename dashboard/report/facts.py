@@ -25,10 +25,11 @@ from cl_core.events import (
 )
 from cl_core.export import known_paths, redact_paths
 from cl_core.presets import PRESETS
+from cl_core.readouts import MEANING, ZERO_SHOT
 from cl_core.registry import METHODS
 from cl_core.store import RunReader, StoreError
-from cl_core.summary import ZERO_SHOT, definition, headline_readout, measures
-from dashboard.figures.event_arrays import READOUT_MEANING, accuracies, readouts, zero_shot
+from cl_core.summary import definition, headline_readout, measures
+from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.summary_metrics import FROM_THE_START, LEARNED, MORE
 from dashboard.theme import seconds, task_label, task_name
@@ -188,7 +189,7 @@ def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
         if any(numbers[key] is not None for numbers in found.values())
     ]
     rows = [
-        [readout, READOUT_MEANING.get(readout, ""), *(text(numbers[key]) for _, key, text in columns)]
+        [readout, MEANING.get(readout, ""), *(text(numbers[key]) for _, key, text in columns)]
         for readout, numbers in found.items()
     ]
     return ["Readout", "What it is", *(name for name, *_ in columns)], rows
@@ -196,7 +197,7 @@ def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
 
 def judged_by(log: Snapshot) -> str:
     readout = headline_readout(log.events(AccuracyMeasured))
-    return f"{readout}: {READOUT_MEANING.get(readout, 'as the run measured it')}"
+    return f"{readout}: {MEANING.get(readout, 'as the run measured it')}"
 
 
 def matrix_rows(log: Snapshot) -> tuple[list[str], list[tuple[str, list[float]]]]:

@@ -92,13 +92,14 @@ def run_menu() -> None:
             on_click=st.session_state.update,
             kwargs={"present": True},
         )
+        st.caption("Keys: press ?")
         if guard.invitation("", {}) and st.button(
-            "Class-room link", key="run-menu-link", icon=":material/qr_code_2:", type="tertiary", width="stretch"
+            "Classroom link", key="run-menu-link", icon=":material/qr_code_2:", type="tertiary", width="stretch"
         ):
             class_room_link()
 
 
-@st.dialog("Class-room link", width="large")
+@st.dialog("Classroom link", width="large")
 def class_room_link() -> None:
     """The address of this view, as a QR code to project."""
     asked = {**st.query_params.to_dict(), **{key: str(v) for key in SHARED if (v := st.session_state.get(key))}}
@@ -130,10 +131,12 @@ def drawn_from(frame: ViewState) -> tuple[object, ...]:
 
 
 def state_of(frame: ViewState) -> str:
-    """The state as the page says it: the store's, or "starting" while a worker loads."""
-    log = frame.whole_log
-    if log is None:
-        return "waiting"
+    """The state of the chosen run as the page says it."""
+    return "waiting" if frame.whole_log is None else state_of_run(frame.whole_log)
+
+
+def state_of_run(log: Snapshot) -> str:
+    """The store's state of a run, or "starting" while a worker loads."""
     status = log.status()
     if status.state in ("waiting", "gone", "stopped", "failed") and launch.starting(log.folder):
         return "starting"

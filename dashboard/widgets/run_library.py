@@ -30,6 +30,7 @@ def run_library(index: RunIndex, most: int) -> None:
         words = st.text_input(
             "Search",
             key="library-search",
+            bind="query-params",
             placeholder="method, stream, setting, tag, note",
             icon=":material/search:",
             width=360,

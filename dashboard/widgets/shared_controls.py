@@ -55,8 +55,9 @@ def hide(keys: Iterable[str]) -> None:
 
 
 def scripts() -> None:
-    """What the browser does by itself: one entry of its history for each visit of a page, and presenter mode."""
-    text = "\n".join((_HERE / name).read_text("utf-8") for name in ("history.js", "present.js"))
+    """What the browser does by itself: one entry of its history for each visit of a page, presenter mode, and the list
+    of keys."""
+    text = "\n".join((_HERE / name).read_text("utf-8") for name in ("history.js", "present.js", "keys.js"))
     st.html(f"<script>{text}</script>", unsafe_allow_javascript=True)
 
 

@@ -23,6 +23,7 @@ from dashboard.view_state import code, literal, sentence
 from dashboard.widgets.starting import can_train
 
 ALONE = "none"  # no second setting is turned
+NAMED = 3  # failed runs that are named for one reason
 WHOLE = ("backbone", "stream", "device")  # what a run is made of, no setting of its method or training
 
 
@@ -61,7 +62,7 @@ def sweep_form() -> None:
     others = columns[3].text_input(
         "Other settings",
         key="sweep-others",
-        placeholder="epochs=3 stream.tasks=3",
+        placeholder="epochs=3 batch_size=64",
         help="key=value, separated by spaces; for every run. backbone=, stream= and device= as well",
     )
     key = f"{setting}+{also}" if also != ALONE else setting
@@ -132,10 +133,15 @@ def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
     else:
         st.markdown(f"{count} of {count} runs finished.")
     if failed:
-        with st.expander(f"{len(failed)} failed", icon=":material/error:"):
-            for found in failed:
-                named = found.folder.name if found.folder else found.point.config.name
-                st.markdown(f"{code(named)}: {literal(found.reason)}")
+        named: dict[str, list[str]] = {}
+        for found in failed:
+            named.setdefault(found.reason, []).append(found.folder.name if found.folder else found.point.config.name)
+        for reason, names in named.items():
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            st.error(
+                f"{len(names)} failed: {literal(reason)} ({', '.join(map(code, names[:NAMED]))}{more})",
+                icon=":material/error:",
+            )
     return busy
 
 

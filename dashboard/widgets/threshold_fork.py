@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -27,12 +30,17 @@ from cl_core.whatif import (
 )
 from dashboard import launch
 from dashboard.playground_controls import controls_of
+from dashboard.progress import progress
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
-from dashboard.theme import change, percent, points, task_name
+from dashboard.theme import change, percent, points, seconds, task_name
+from dashboard.verdicts import tried_and_measured
 from dashboard.view_state import ViewState, code, go_to, literal, show_plot, show_run
-from dashboard.widgets.starting import begin_and_show, begin_run, can_train, say_trouble
+from dashboard.widgets.control_bar import STATES, state_of_run
+from dashboard.widgets.pace import every
+from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
+STORED = "stored statistics"
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
 
 
@@ -80,17 +88,25 @@ def _checkpoints(folder: RunFolder) -> dict:
 
 
 def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
-    """The button that makes a fork of it."""
+    """The buttons that train it, and below them what they train, live, and how far the prediction was off."""
     folder = runs_index().find(frame.run)
     if folder is None:
         return
     if (network := playground_network(folder)) is not None:
         train_in_the_playground(network, threshold)
         return
-    if not can_train():
-        return
+    if can_train():
+        buttons(frame, folder, boundary, threshold)
+        say_trouble("whatif")
+    tried(frame, boundary)
+
+
+def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: Threshold) -> None:
+    """*Try it for real* and, where the method has a form that trains in seconds, *Try it in seconds*."""
     reason, settings = why_not(frame, boundary, threshold, folder)
-    quick = quick_form(folder, boundary, threshold)
+    training = any(is_live(log_of(made).snapshot()) for made in forks(folder.name, boundary.task + 1))
+    if not reason and training:
+        reason = "a fork from here is being trained, see below"
     said = ", ".join(f"{name}={value}" for name, value in settings.items())
     with st.container(horizontal=True, vertical_alignment="center", key="whatif-try"):
         st.button(
@@ -108,34 +124,42 @@ def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
             if reason
             else f"Forks {code(folder.name)} after {task_name(boundary.task)} with {code(said)} and trains the rest."
         )
-    if quick is not None:
+    pair = quick_pair(folder, boundary, threshold)
+    if pair is not None:
         with st.container(horizontal=True, vertical_alignment="center", key="whatif-try-quick"):
             st.button(
                 "Try it in seconds",
                 key="whatif-quick",
                 icon=":material/bolt:",
-                on_click=begin_and_show,
-                args=("whatif", lambda: launch.start(runs_folder(), quick)),
-                help="Trains the whole stream anew with this threshold and prompts in the last block alone",
+                on_click=_quick,
+                args=(folder.name, pair, said),
+                help="Trains the whole stream anew with prompts in the last block alone: once with this run's "
+                "threshold, once with the one chosen here",
             )
             st.caption(
-                f"A new run with {code('prompt_blocks=1')}: all below the last block is computed once an image, so it "
-                "takes seconds. It shows the effect of the threshold in one block, not in all of them."
+                f"Two new runs with {code('prompt_blocks=1')}: all below the last block is computed once an image, so "
+                "they take seconds. They show the effect of the threshold in one block, not in all of them."
             )
-    say_trouble("whatif")
 
 
-def quick_form(folder: RunFolder, boundary: Boundary, threshold: Threshold) -> RunConfig | None:
-    """The settings of a run of the same method that trains in seconds: prompts in the last block alone. None where the
-    method has no such form, this run is one already, or its method cannot be set to the threshold."""
+def is_live(log: Snapshot) -> bool:
+    """Whether a worker trains the run, or is about to."""
+    return log.status().live or launch.starting(log.folder)
+
+
+def quick_pair(folder: RunFolder, boundary: Boundary, threshold: Threshold) -> tuple[RunConfig, RunConfig] | None:
+    """(the run's method with its own threshold, with the chosen one), both in the form that trains in seconds: prompts
+    in the last block alone. None where the method has no such form, this run is one already, the threshold is the
+    run's own, or the method cannot be set to it."""
     try:
         config, changed = folder.config(), settings_of(boundary, threshold)
     except (StoreError, ConfigError):
         return None
-    if config.trained_elsewhere or config.settings.get("prompt_blocks") != 0:
+    if config.trained_elsewhere or config.settings.get("prompt_blocks") != 0 or own_threshold(boundary) == threshold:
         return None
-    settings = {**config.settings, **changed, "prompt_blocks": 1}
-    return replace(config, settings=settings, name="", parent="", fork_task=0, preset="")
+    usual = {**config.settings, "prompt_blocks": 1}
+    quick = replace(config, settings=usual, name="", parent="", fork_task=0, preset="")
+    return quick, replace(quick, settings={**usual, **changed})
 
 
 def playground_network(folder: RunFolder) -> PlaygroundConfig | None:
@@ -176,6 +200,28 @@ def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
         st.session_state["_whatif_made"] = made.name
 
 
+def _quick(parent: str, pair: tuple[RunConfig, RunConfig], said: str) -> None:
+    """Start both runs; one that is here already is not trained again."""
+    names = []
+    for config in pair:
+        there = next((f for f in list(runs_index().own.values())[:FORKS_SHOWN] if _is(f, config)), None)
+        made = there or begin_run("whatif", partial(launch.start, runs_folder(), config))
+        if made is None:
+            return
+        names.append(made.name)
+    st.session_state["_whatif_quick"] = (parent, *names, said)
+
+
+def _is(folder: RunFolder, config: RunConfig) -> bool:
+    """Whether a run of these settings is in the folder, finished or in training."""
+    try:
+        same = folder.config().fingerprint() == config.fingerprint()
+    except (StoreError, ConfigError):
+        return False
+    log = log_of(folder).snapshot()
+    return same and (is_live(log) or log.status().state == "finished")
+
+
 def forks(name: str, after_task: int) -> list[RunFolder]:
     """Forks of a run at a boundary, newest first."""
     found = []
@@ -189,44 +235,109 @@ def forks(name: str, after_task: int) -> list[RunFolder]:
     return found
 
 
-def judged(frame: ViewState, boundary: Boundary) -> None:
-    """For a fork at this boundary: what was predicted, and what came."""
+def tried(frame: ViewState, boundary: Boundary) -> None:
+    """What has been tried at this boundary: training now, or beside what was predicted. Follows what trains."""
     if frame.log is None or frame.run is None:
         return
-    known = {folder.name: folder for folder in forks(frame.run, boundary.task + 1)}
-    if not known:
+    shown = _shown(frame.run, boundary)
+    if not shown:
         return
-    st.markdown("### How far the prediction was off")
-    names = list(known)
-    made, name = st.session_state.get("_whatif_made"), names[0]
-    if len(names) > 1:
-        first = names.index(made) if made in names else 0
-        name = st.selectbox("Fork", names, index=first, key="whatif-fork-shown", width=320)
-    folder = known.get(name) or known[names[0]]
-    fork, log = fork_of(folder), log_of(folder).snapshot()
-    assert fork is not None  # `forks` lists runs that say whose fork they are
-    changed = {key: new for key, (_, new) in fork.changed.items()}
-    said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in fork.changed.items()) or "nothing changed"
-    with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
-        st.markdown(
-            f"{code(folder.name)}, forked after {task_name(boundary.task)}: {literal(said)}; {log.status().state}"
+    with st.container(border=True, key="panel-whatif-tried"):
+        name = shown[0]
+        if len(shown) > 1:
+            made = st.session_state.get("_whatif_made")
+            first = shown.index(made) if made in shown else 0
+            name = st.selectbox("Tried", shown, index=first, key="whatif-fork-shown", width=320)
+        live = any(is_live(log_of(folder).snapshot()) for folder in _runs_of(frame.run, name))
+        st.session_state["_whatif_live"] = live
+        st.fragment(_tried, run_every=every(1.0) if live else None, key="whatif-tried")(
+            frame.run, name, boundary.space, boundary.task
         )
-        if st.button("Open the fork", key="whatif-open", type="tertiary", on_click=show_run, args=(folder.name,)):
-            st.rerun()
-    elsewhere = {name for other in stored(frame.log) for name in takes(other)}
+
+
+QUICK = "in seconds"  # what the pair of quick runs is called among the forks
+
+
+def _shown(run: str, boundary: Boundary) -> list[str]:
+    """Names of the forks at the boundary, and of the pair of quick runs, if these were started here."""
+    quick = st.session_state.get("_whatif_quick")
+    names = [folder.name for folder in forks(run, boundary.task + 1)]
+    return [QUICK, *names] if quick and quick[0] == run and len(_runs_of(run, QUICK)) == 2 else names
+
+
+def _runs_of(run: str, name: str) -> list[RunFolder]:
+    """[compared with, tried] of one of the names in `_shown`."""
+    wanted = st.session_state["_whatif_quick"][1:3] if name == QUICK else (run, name)
+    return [folder for one in wanted if (folder := runs_index().find(one)) is not None]
+
+
+def _tried(run: str, name: str, space: str, task: int) -> None:
+    """One of them: how far it is, then what was predicted and what came."""
+    found = _runs_of(run, name)
+    if len(found) < 2:
+        st.caption("It has been deleted.")
+        return
+    parent, made = (log_of(folder).snapshot() for folder in found)
+    live = [log for log in (parent, made) if is_live(log)]
+    if st.session_state.get("_whatif_live") and not live:
+        st.session_state["_whatif_live"] = False
+        st.rerun()  # nothing is left to follow
+    with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
+        st.markdown(_told(made, name, task))
+        pressed = st.button("Open it", key="whatif-open", type="tertiary", on_click=show_run, args=(made.name,))
+    if pressed:
+        go_to("pages/run.py")
+    for log in live:
+        stand = progress(log)
+        word = STATES.get(state_of_run(log), ("", "training"))[1]
+        left = f", {seconds(stand.seconds_left)} left" if stand.seconds_left is not None else ""
+        where = f"task {stand.task + 1} of {stand.tasks}, step {stand.step} of {stand.steps}{left}"
+        st.progress(stand.share, text=f"{code(log.name)}: {word}" + (f" · {where}" if stand.steps else ""))
+    boundary = best(stored(parent), space, task)
+    if boundary is None:
+        return
+    judged(parent, made, boundary, quick=name == QUICK)
+
+
+def _told(made: Snapshot, name: str, task: int) -> str:
+    """What is tried, in one line."""
+    if name == QUICK:
+        return f"{code(made.name)}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
+    said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in _changes(made).items()) or "nothing changed"
+    return f"{code(made.name)}, forked after {task_name(task)}: {literal(said)}; {made.status().state}"
+
+
+def _changes(made: Snapshot) -> dict[str, list[Any]]:
+    """Setting → [in the parent, in the fork]."""
+    fork = fork_of(made.folder)
+    return fork.changed if fork is not None else {}
+
+
+def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool) -> None:
+    """What was predicted of a fork or of the second of a quick pair, what came, and accuracies of both."""
+    if quick:
+        usual, tried_with = (log.config.settings if log.config else {} for log in (parent, made))
+        changed = {key: value for key, value in tried_with.items() if usual.get(key) != value}
+    else:
+        changed = {key: new for key, (_, new) in _changes(made).items()}
+    elsewhere = {name for other in stored(parent) for name in takes(other)}
     try:
         threshold = threshold_from(boundary, changed, elsewhere=elsewhere)
     except ConfigError as error:
         st.caption(f"Not compared: {literal(str(error))}.")
         return
-    rows = comparison(frame.log, log, boundary, threshold, changed, elsewhere)
+    rows = comparison(parent, made, boundary, threshold, changed, elsewhere)
+    by_readout = measured_by_readout(parent, made)
+    if said := tried_and_measured(rows, by_readout):
+        st.markdown(f"**{literal(said)}**")
     from dashboard.figures.whatif import predicted_and_measured
 
     if rows:
-        show_plot(predicted_and_measured, rows, key=f"whatif-judged-{folder.name}")
+        show_plot(predicted_and_measured, rows, key=f"whatif-judged-{made.name}", border=False)
     else:
-        st.caption(f"Numbers appear when {task_name(boundary.task + 1)} has been learned in the fork.")
-    accuracies(frame.log, log)
+        st.caption(f"Numbers appear when {task_name(boundary.task + 1)} has been learned in it.")
+    for readout, (then, now) in by_readout.items():
+        accuracies(readout, then, now)
 
 
 def comparison(
@@ -263,35 +374,43 @@ def comparison(
     return rows
 
 
-def accuracies(parent: Snapshot, fork: Snapshot) -> None:
-    """What no spectrum predicts: accuracy and forgetting of both, as measured."""
-    found = {"parent": _measures(parent), "fork": _measures(fork)}
-    if not all(found.values()):
-        return
-    with st.container(horizontal=True, gap="large", key="whatif-accuracy"):
+def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str, float | None]) -> None:
+    """What no spectrum predicts, by one readout: accuracy and forgetting as measured."""
+    st.caption(f"By {readout}, over the tasks that both have learned:")
+    with st.container(horizontal=True, gap="large", key=f"whatif-accuracy-{readout.replace(' ', '-')}"):
         for name, label in (
             ("final_average_accuracy", "Final average accuracy"),
             ("learning_accuracy", "Learning accuracy"),
             ("forgetting", "Forgetting"),
         ):
-            value, before = found["fork"][name], found["parent"][name]
+            value, before = now[name], then[name]
             if value is not None and before is not None:
                 st.metric(
                     label,
                     percent(value) if name != "forgetting" else points(value).lstrip("+"),
-                    change(value - before) + " against the parent",
+                    change(value - before) + " against the other",
                     delta_color="off",
                     width="content",
-                    help="Measured in the fork; no prediction is made of it",
+                    help="Measured; no prediction is made of it",
                 )
 
 
-def _measures(log: Snapshot) -> dict[str, float | None]:
-    """Measures of a run that has measured all its tasks; empty before."""
-    measured = [e for e in log.events(AccuracyMeasured) if e.clock.task >= 0]
-    if not measured:
+def measured_by_readout(
+    parent: Snapshot, made: Snapshot
+) -> dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]]:
+    """Readout → (measures of the one, of the other) over the tasks that both have learned.
+
+    First the readout that reads the protected features by their stored statistics, where both have it: a threshold
+    protects features, and the head of a run forgets for reasons of its own. Then the headline, if it is another one.
+    """
+    mine = [[e for e in log.events(AccuracyMeasured) if e.clock.task >= 0] for log in (parent, made)]
+    if not all(mine):
         return {}
-    readout = headline_readout(measured)
-    rows = {e.clock.task: e.row for e in measured if e.readout == readout}
-    tasks = len(next(iter(rows.values())))
-    return measures(matrix_of(rows, tasks)) if len(rows) == tasks else {}
+    found: dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]] = {}
+    for readout in dict.fromkeys((STORED, headline_readout(mine[0]))):
+        rows = [{e.clock.task: e.row for e in events if e.readout == readout} for events in mine]
+        done = min((1 + max(one) if one else 0) for one in rows)
+        if done > 1 and all(set(range(done)) <= one.keys() for one in rows):
+            then, now = ({i: list(one[i])[:done] for i in range(done)} for one in rows)
+            found[readout] = measures(matrix_of(then, done)), measures(matrix_of(now, done))
+    return found

@@ -1,35 +1,75 @@
-"""The page of answers: verdicts first, and what each run came to as a table."""
+"""The pages of questions and answers: made from the questions and from stored numbers, as they stand in the docs."""
 
 from __future__ import annotations
 
-from bench.answers import ONE_SEED, columns, page, parted, table
-from cl_core.questions import QUESTIONS
+import json
 
-EACH = (
-    "nsp2: final 61.7 %, forgetting +20.8 pp, leak 0.388 → 0.456; "
-    "sequential: final 50.0 %, forgetting −1.0 pp, leak 1e−07; "
-    "shrink-only: final 61.6 %, forgetting +25.1 pp, leak 3"
-)
-TEXT = f"Yes. It forgets less, against nsp2: a thing. {EACH}. Here r = 2. From nsp2 = a, sequential = b; seed 0; cells."
+import pytest
 
+from bench.answers import DOCS, ONE_SEED, answers_page, dumped, filled, measured, table
+from cl_core.questions import QUESTIONS, merged, pooled_from, read_answers, stored_numbers
+from cl_core.questions.stored import answers_file
+from tests.recorded_question_runs import weight, write
 
-def test_an_answer_is_parted_into_what_is_said_told_and_where_from():
-    said, told, source = parted(TEXT + ONE_SEED, ("nsp2", "sequential", "shrink-only"))
-    assert said == "Yes. It forgets less, against nsp2: a thing. Here r = 2."
-    assert told["sequential"] == "final 50.0 %, forgetting −1.0 pp, leak 1e−07" and len(told) == 3
-    assert source == "From nsp2 = a, sequential = b; seed 0; cells."
-    assert parted("Not answered yet: none.", ("nsp2",)) == ("Not answered yet: none.", {}, "")
+NAME = "nusa-persistence"
+LABELS = QUESTIONS[NAME].labels
 
 
-def test_values_that_all_runs_tell_are_columns():
-    _, told, _ = parted(TEXT, ("nsp2", "sequential", "shrink-only"))
-    head, rows = columns(told)
-    assert head == ["Run", "final", "forgetting", "leak"] and rows[0] == ["nsp2", "61.7 %", "+20.8 pp", "0.388 → 0.456"]
-    assert columns({"a": "x 1", "b": "y 2"}) == (["Run", "Result"], [["a", "x 1"], ["b", "y 2"]])
+def numbers(last):
+    """Of three seeds: Last of both runs a point apart from seed to seed."""
+    measures = {"Transfer, %": 60.0, "Last, %": 84.0, "forgetting, pp": 1.0, "learning, %": 90.0}
+    arm = lambda value, seed: {**measures, "Transfer, %": 60.0 + value, "Last, %": value + seed}
+    return {seed: {LABELS[0]: arm(last, seed), LABELS[1]: arm(50.0, seed)} for seed in range(3)}
 
 
-def test_the_page_begins_with_every_verdict():
-    name = next(iter(QUESTIONS))
-    lines = list(page({name: TEXT}))
-    assert any(f"| [{name}](#{name}) | {QUESTIONS[name].title} | Yes. It forgets less" in line for line in lines)
-    assert list(table(["a"], [])) == []
+def test_the_page_begins_with_every_verdict_over_seeds():
+    answers = merged({}, QUESTIONS[NAME], numbers(70.0))
+    lines = list(answers_page(answers, {"nusa-cost": "No: it is cheap.", NAME: "old"}))
+    assert f"| [{NAME}](#{NAME}) | {QUESTIONS[NAME].title} | Yes. | 0, 1, 2 |" in lines
+    assert "| raises Last | at least 1 pp | +20.0 ± 0.0 pp | yes |" in lines
+    assert f"| {LABELS[0]} | 130.0 ± 0.0 | 71.0 ± 1.0 | 1.0 ± 0.0 | 90.0 ± 0.0 |" in lines
+    assert f"| `nusa-cost` | {QUESTIONS['nusa-cost'].title} | 0 | No: it is cheap. |" in lines
+    assert not any("old" in line for line in lines), "what one seed said goes when three have said it"
+    assert any(line.startswith("Not trained yet:") and "`nusa-rho`" in line for line in lines)
+
+
+def test_fewer_seeds_have_no_verdict():
+    two = {seed: runs for seed, runs in numbers(70.0).items() if seed < 2}
+    lines = list(answers_page(merged({}, QUESTIONS[NAME], two), {}))
+    assert f"| [{NAME}](#{NAME}) | {QUESTIONS[NAME].title} | 0, 1 | below |" in lines
+    assert any("**Undecided (2 of 3 seeds).**" in line for line in lines)
+
+
+def test_finished_runs_are_written_over_what_is_stored(tmp_path):
+    answers = merged({}, QUESTIONS[NAME], numbers(70.0))
+    write(tmp_path, NAME, LABELS[0], weight(), rows=[[90, 60], [80, 88]], seed=1)
+    stored = json.loads(dumped(measured(answers, tmp_path, seeds=(0, 1, 2))))
+    found = stored_numbers(QUESTIONS[NAME], stored)
+    assert found[1][LABELS[0]]["Last, %"] == 84.0 and found[0][LABELS[0]]["Last, %"] == 70.0
+    assert found[1][LABELS[1]]["Last, %"] == 51.0
+
+
+def test_the_docs_are_what_is_stored():
+    answers, one_seed = read_answers(), json.loads(ONE_SEED.read_text("utf-8"))
+    again = "run `python -m bench.answers`"
+    assert (DOCS / "answers.md").read_text("utf-8") == "\n".join(answers_page(answers, one_seed)), again
+    assert filled(questions := (DOCS / "questions.md").read_text("utf-8")) == questions, again
+    assert set(one_seed) <= set(QUESTIONS)
+
+
+@pytest.mark.skipif(not answers_file().is_file(), reason="nothing is stored")
+def test_every_criterion_reads_something_of_a_stored_answer():
+    """Names of measures are spelled alike where they are written and read."""
+    for name, asked in QUESTIONS.items():
+        found = pooled_from(asked, stored_numbers(asked, read_answers()))
+        if found.arms and not any(found.missing.values()):
+            assert all(f.spread is not None for f in found.findings), name
+
+
+def test_a_family_without_a_place_is_refused():
+    with pytest.raises(SystemExit, match="no place for the questions of NuSA-CL"):
+        filled("# Questions\n")
+
+
+def test_a_table_of_no_rows_is_nothing():
+    assert list(table(["a"], [])) == [] and list(table(["a"], [["x|y"]]))[2] == "| x∣y |"

@@ -108,3 +108,18 @@ def test_play_keeps_the_focus(dashboard, page):
     page.keyboard.press("Enter")
     panel.get_by_role("button", name="Stop playing").wait_for(state="detached")
     assert "Play" in page.evaluate(FOCUSED)
+
+
+def test_start_shows_its_doors_at_once_and_the_question_mark_lists_the_keys(dashboard, page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    visit(page, f"{dashboard.url}/")
+    for name in ("Try the threshold", "Begin with a lesson", "Your own pictures or run"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box["y"] + box["height"] < 800 and box["x"] + box["width"] < 1280, name
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys")
+    assert "presenter mode" in keys.inner_text() and page.evaluate(FOCUSED) == "Close"
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    keys.wait_for(state="hidden")
+    page.set_viewport_size({"width": 1360, "height": 900})

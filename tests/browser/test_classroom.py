@@ -1,4 +1,4 @@
-"""For a class-room: another address, a code, nothing to change; one figure at a time with keys."""
+"""For a classroom: another address, a code, nothing to change; one figure at a time with keys."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+import segno
 
 from tests import recorded_runs
 from tests.browser.conftest import serving, violations
@@ -38,11 +39,16 @@ def test_a_viewer_needs_the_code_and_changes_nothing(tmp_path, browser):
         assert "code" not in page.url
         assert not page.get_by_role("button", name="Resume").count()
         page.get_by_role("button", name="This run").click()
-        page.get_by_role("button", name="Class-room link").click()
+        page.get_by_role("button", name="Classroom link").click()
         page.get_by_text("changes nothing here").wait_for()
-        dialog = page.get_by_role("dialog", name="Class-room link")  # the menu closes behind it
+        dialog = page.get_by_role("dialog", name="Classroom link")  # the menu closes behind it
         dialog.get_by_text("code=word", exact=False).first.wait_for()  # the address is drawn last
         assert f"{server.url}/run?" in dialog.inner_text()
+        address = dialog.locator("code").inner_text().strip()
+        drawn = dialog.get_by_role("img", name="QR code of the address below").locator("svg")
+        side = segno.make(address, micro=False).symbol_size(scale=8, border=4)[0]
+        assert drawn.bounding_box()["width"] == side, "as many modules as the printed address takes"
+        assert drawn.locator("path").last.get_attribute("stroke") == "#000", "dark on light in both themes"
         context.close()
         assert folder.config()
 

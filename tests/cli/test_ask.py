@@ -68,9 +68,42 @@ def test_missing_runs_are_trained_and_finished_ones_kept(say, tiny, tmp_path):
     assert status == 0 and err == "", "nothing is trained again"
     assert {f.name: f.database.stat().st_mtime_ns for f in list_runs(tmp_path / "runs")} == before
     report = json.loads(out)
-    assert list(report) == ["question", "title", "seed", "state", "answer", "missing", "runs"]
+    assert list(report)[:7] == ["question", "title", "seed", "state", "answer", "missing", "runs"]
+    assert (report["seeds"], report["verdict"], report["criteria"]) == ([0], "undecided", [])
+    assert list(report["numbers"]) == ["one", "two"] and "final, %" in report["numbers"]["one"]
     assert (report["question"], report["state"], report["missing"]) == ("tiny", "finished", [])
     assert report["runs"]["one"] == str(tmp_path / "runs" / "tiny-one-cpu")
+
+
+def test_several_seeds_end_in_a_table_and_go_on_where_they_were(say, tiny, tmp_path):
+    assert say("tiny", "--device", "cpu", "--seed", "1")[0] == 0
+    status, out, err = say("tiny", "--device", "cpu", "--seeds", "0,1,2")
+    assert status == 0 and "run 1 of 6, one (tiny-one-cpu)" in err and "seed-1" not in err, "seed 1 was there"
+    assert "Seeds 0, 1, 2; mean ± sd." in out and [line.split()[0] for line in out.splitlines()[-2:]] == ["one", "two"]
+    report = json.loads(say("tiny", "--device", "cpu", "--seeds", "0,1,2", "--json")[1])
+    assert report["seeds"] == [0, 1, 2] and len(report["numbers"]["one"]["final, %"]["values"]) == 3
+    assert all(not each["missing"] for each in report["by_seed"].values())
+
+
+@pytest.mark.parametrize("seeds", ["", "a", "0,-1", "1.5"])
+def test_seeds_that_are_none_are_refused(seeds, capsys):
+    with pytest.raises(SystemExit):
+        main(["ask", "tiny", "--seeds", seeds])
+    assert "whole numbers from 0" in capsys.readouterr().err
+
+
+def test_all_questions_are_asked_the_quickest_first_and_a_stop_names_the_command(say, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("cl_core.cli.ask.QUESTIONS", {"tiny": tiny})
+    status, out, err = say("--all", "--device", "cpu", "--json")
+    assert status == 0 and "question 1 of 1: tiny" in err and json.loads(out)["question"] == "tiny"
+    assert say("tiny", "--all")[0] == 2
+    from cl_core.training import worker
+
+    real = worker.drive
+    stopped = lambda folder, on_moment, asked, **more: real(folder, on_moment, lambda: True, **more)
+    monkeypatch.setattr(worker, "drive", stopped)
+    err = say("--all", "--device", "cpu", "--seeds", "0,3")[2]
+    assert "plastiscope ask --all --seeds 0,3" in err and "--device cpu" in err
 
 
 def test_a_taken_name_gets_a_number(say, tiny, tmp_path):

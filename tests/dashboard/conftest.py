@@ -11,6 +11,7 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from streamlit.testing.v1 import AppTest
 
+from cl_core.questions import stored
 from dashboard import launch, run_log, runs, view_state
 
 ENTRY = Path(view_state.__file__).parent / "entry" / "navigation.py"
@@ -23,6 +24,7 @@ def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         kept.clear()
     monkeypatch.setattr(view_state, "HEAD_START", 0.0)
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")
+    monkeypatch.setattr(stored, "answers_file", lambda: tmp_path / "no-answers.json")
     monkeypatch.setenv("PLASTISCOPE_RUNS", str(tmp_path / "runs"))
 
 

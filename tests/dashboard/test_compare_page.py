@@ -17,7 +17,7 @@ from dashboard import launch, method_settings, runs
 from dashboard.comparison import meant, named, read
 from dashboard.widgets.liveplot import figure_of
 from tests import recorded_runs
-from tests.dashboard.reading import words
+from tests.dashboard.reading import opened, words
 from tests.recorded_forks import forkable, forked
 from tests.recorded_runs import Plan
 from tests.recorded_sweep import softness, trade, write, write_run
@@ -63,7 +63,9 @@ def test_the_shown_run_and_another_of_its_stream_come_first(runs_folder, open_pa
     recorded_runs.finished(runs_folder, "shown", Plan(method="sequential"))
     app = open_page("compare", run="shown")
     assert app.multiselect(key="runs").value == ["shown", "other"]
-    assert titles(app) == [
+    assert "Difference of the two matrices" not in titles(app)
+    assert "ends highest" in said(app) or "end alike" in said(app)
+    assert titles(opened(app, "compare-cells")) == [
         "Stability and plasticity", "Average accuracy over tasks", "Forgetting over tasks",
         "Difference of the two matrices",
     ]  # fmt: skip
@@ -99,8 +101,12 @@ def test_more_than_six_runs_are_compared_and_the_difference_is_between_two_of_th
     app = open_page("compare", run="seed0")
     assert app.multiselect(key="runs").proto.max_selections == 30
     app.multiselect(key="runs").set_value(["seed0", "seed1", "seed2"]).run()
-    assert app.selectbox(key="compare-first-3").value == "seed0"
-    assert "seed0" not in app.selectbox(key="compare-second-seed0").options
+    opened(app, "compare-cells")
+    assert app.session_state["difference"] == "seed0"
+    assert app.session_state["minus"] == "seed1"
+    app.session_state["difference"] = "seed1"
+    app.run()
+    assert not app.exception and app.session_state["minus"] == "seed0", "never a run minus itself"
 
 
 def test_of_many_runs_the_first_six_have_curves_and_all_a_place_in_the_plane(runs_folder, open_page):
@@ -243,6 +249,9 @@ def test_a_half_finished_sweep_says_how_far_it_is_and_why_runs_failed(runs_folde
     app = open_page("compare", sweep="softness")
     assert "1 of 6 runs are finished; the rest are not running" in said(app) and "loss became NaN" in said(app)
     assert app.button(key="sweep-resume").label == "Train the 5 that are left"
+    opened(app, "sweep-form")  # then it stands below the form, and only there
+    assert app.button(key="sweep-resume").label == "Train the 5 that are left"
+    assert [e.value for e in app.error if "loss became NaN" in e.value]
 
 
 def test_a_conducted_sweep_shows_its_progress_and_can_be_stopped(runs_folder, open_page):

@@ -6,7 +6,7 @@ import numpy as np
 
 from cl_core.events import Clock, IntraClassMeasured, KeysMoved, MixtureFitted, ResidualMeasured
 from tests import recorded_pool_runs
-from tests.dashboard.reading import figures, words
+from tests.dashboard.reading import figures, opened, words
 from tests.recorded_pool_runs import PoolPlan
 from tests.recording import append
 
@@ -43,8 +43,7 @@ def recorded(runs, plan, *, mixtures=True):
 
 def test_keys_residuals_and_mixtures_stand_below_the_selection(runs_folder, open_page):
     recorded(runs_folder, PoolPlan(of="class", layers=(-1, 0, 1)))
-    app = open_page("pools", run="star")
-    assert not app.exception
+    app = opened(open_page("pools", run="star"), "pools-more")
     assert set(figures(app)) > {*OWN, "Prompts selected per class, after T3, layer 1", "Real and drawn features, seven"}
     next(box for box in app.selectbox if box.label == "Class").select("three").run()
     assert "Real and drawn features, three" in figures(app)

@@ -233,7 +233,7 @@ def test_forgetting_never_says_a_number_for_a_cell_that_was_not_measured(runs_fo
 def test_every_figure_says_what_it_is_how_it_is_computed_and_has_a_text_for_who_cannot_see_it(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     for page in ("run", "forgetting"):
-        app = open_page(page, run="finished")
+        app = opened(open_page(page, run="finished"), *(["run-more"] if page == "run" else []))
         drawn = figures(app)
         assert len(drawn) >= 4
         for figure in drawn.values():

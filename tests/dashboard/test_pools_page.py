@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from tests import recorded_pool_runs, recorded_runs
-from tests.dashboard.reading import figures, numbers, when_it_says, words
+from tests.dashboard.reading import figures, numbers, opened, when_it_says, words
 from tests.recorded_pool_runs import PoolPlan
 
 
 def test_a_finished_run_shows_what_was_taken_what_was_found_and_the_pool(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool")
     app = open_page("pools", run="pool")
-    assert list(figures(app)) == [
+    assert list(figures(app)) == ["Prompts selected per class, after T3"], "one leads"
+    assert list(figures(opened(app, "pools-more"))) == [
         "Prompts selected per class, after T3",
         "Own entries found",
         "Use of the pool, after T3",
@@ -38,7 +39,7 @@ def test_a_layer_without_a_choice_gives_way_to_the_nearest_one_that_has(runs_fol
 
 def test_entries_of_nobody_are_never_called_right_or_wrong(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool", PoolPlan(of=""))
-    app = open_page("pools", run="pool")
+    app = opened(open_page("pools", run="pool"), "pools-more")
     assert set(figures(app)) == {"Prompts selected per class, after T3", "Use of the pool, after T3"}
     assert "belong to nobody" in words(app) and "Own entries found" not in {m.label for m in app.metric}
 

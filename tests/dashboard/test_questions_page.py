@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
-from cl_core.questions import QUESTIONS
+from cl_core.questions import QUESTIONS, merged, stored
 from cl_core.store import StoreError
 from dashboard import launch, runs
 from tests import recorded_runs
-from tests.dashboard.reading import foot, words
+from tests.dashboard.reading import figures, foot, words
 from tests.recorded_question_runs import weight, write
 
 NAME = "nusa-persistence"
@@ -44,7 +45,7 @@ def test_every_question_can_be_chosen(runs_folder, open_page):
 def test_one_finished_run_gives_a_part_of_the_answer_and_names_the_missing_one(runs_folder, open_page):
     write(runs_folder, NAME, "every step", weight(), rows=ROWS)
     app = open_page("questions", question=NAME)
-    assert "A part of the answer" in said(app) and "Missing: initial only." in said(app)
+    assert "A part of what is needed" in said(app) and "Missing: initial only." in said(app)
     assert "Transfer 60.0 %, Last 84.0 %" in said(app)
     assert app.button(key="question-start").label == "Train the missing run"
 
@@ -53,7 +54,9 @@ def test_all_finished_runs_give_the_answer_and_nothing_is_left_to_train(runs_fol
     for label in QUESTIONS[NAME].labels:
         write(runs_folder, NAME, label, weight(), rows=ROWS)
     app = open_page("questions", question=NAME)
-    assert "**Answer**" in said(app) and "No, staying in the null space at every step does not help" in said(app)
+    assert "**What it is computed from**" in said(
+        app
+    ) and "No, staying in the null space at every step does not help" in said(app)
     assert "nusa-persistence-initial-only" in said(app) and "Missing" not in said(app)
     assert "question-start" not in {button.key for button in app.button}
 
@@ -63,7 +66,7 @@ def test_runs_of_another_seed_are_found_with_that_seed(runs_folder, open_page):
     app = open_page("questions", question=NAME)
     assert "every step: not started" in said(app)
     app.number_input(key="question-seed").set_value(4).run()
-    assert not app.exception and "A part of the answer" in said(app) and "seed 4" in said(app)
+    assert not app.exception and "A part of what is needed" in said(app) and "seed 4" in said(app)
 
 
 def test_the_shelf_shows_how_far_each_question_is_and_opens_it(runs_folder, open_page):
@@ -83,7 +86,7 @@ def test_recordings_that_come_with_the_program_count(monkeypatch, tmp_path, runs
     write(tmp_path / "recordings", NAME, "initial only", weight(), rows=ROWS)
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "recordings")
     app = open_page("questions", question=NAME)
-    assert "A part of the answer" in said(app) and "Missing: every step." in said(app)
+    assert "A part of what is needed" in said(app) and "Missing: every step." in said(app)
 
 
 def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
@@ -91,8 +94,30 @@ def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
     app = open_page("questions", question=NAME)
     sources = [shown.value for shown in app.caption if shown.value.startswith("From ")]
     assert len(sources) == 1 and "seed 0" in sources[0]
-    verdicts = [shown.value for shown in app.markdown if shown.value.startswith("**") and shown.value.endswith(".**")]
-    assert len(verdicts) == 1
+    title, verdict = (shown.value for shown in app.markdown[:2])
+    assert title == f"## {QUESTIONS[NAME].title}" and verdict.endswith(".")
+    assert verdict[:-1] not in "".join(shown.value for shown in app.markdown[2:]), "said once"
+    assert f"`plastiscope ask {NAME}`" in sources[0], "a command is shown as code"
+
+
+def test_three_seeds_give_a_verdict_tables_and_a_figure(runs_folder, open_page, monkeypatch, tmp_path):
+    """Seeds 0 and 1 are runs, seed 2 is stored: staying keeps 20 points of Last and of Transfer more in each."""
+    asked = QUESTIONS[NAME]
+    for seed in (0, 1):
+        for label, last in zip(asked.labels, (90, 70), strict=True):
+            write(runs_folder, NAME, label, weight(), rows=[[95, last - 40 + seed], [last + seed, last]], seed=seed)
+    by_label = {label: {"Last, %": last, "Transfer, %": last - 40.0} for label, last in zip(asked.labels, (91.0, 71.0))}
+    file = tmp_path / "answers.json"
+    file.write_text(json.dumps(merged({}, asked, {2: by_label})))
+    monkeypatch.setattr(stored, "answers_file", lambda: file)
+    app = open_page("questions", question=NAME)
+    assert not app.exception and "Yes" in said(app) and "Seeds 0, 1, 2, mean ± sd." in said(app)
+    assert "| raises Last | at least 1 pp | +20.0 ± 0.0 pp | yes |" in said(app)
+    assert "| every step | 50.7 ± 0.6 | 90.5 ± 0.5 |" in said(app)
+    figure = figures(app)["Transfer, run by run"]
+    assert [trace["name"] for trace in figure["data"]][1::2] == list(asked.labels)
+    app = open_page("questions", question=NAME, measure="Last, %")
+    assert not app.exception and "Last, run by run" in figures(app)
 
 
 def test_a_run_is_opened_on_the_run_page(runs_folder, open_page):

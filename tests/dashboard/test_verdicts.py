@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cl_core.events import AttentionCompared, Clock, ModalityGapMeasured, SpectrumMeasured
-from dashboard.verdicts import attention_kept, joint_space_kept, room_left
+from cl_core.events import AttentionCompared, Clock, ModalityGapMeasured, SelectionMeasured, SpectrumMeasured
+from dashboard.verdicts import (
+    attention_kept,
+    joint_space_kept,
+    learned_and_kept,
+    own_entries_found,
+    remembered,
+    room_left,
+    runs_compared,
+    threshold_moved,
+    tried_and_measured,
+)
 
 
 def spectrum(task: int, layer: int, left: int, width: int = 20) -> SpectrumMeasured:
@@ -83,4 +93,90 @@ def test_joint_space_kept():
     assert joint_space_kept([]) == joint_space_kept([first]) == joint_space_kept([first, second], -1) == ""
     assert plain(joint_space_kept([first, second])) == (
         "After T1 the gap is 0.9, before training 0.8; R@1 changed by −20.0 pp, general accuracy by +5.0 pp."
+    )
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], ""),
+        ([[NAN, NAN]] * 2, ""),
+        ([[90, NAN], [NAN, NAN]], "T1 has been learned: 90.0 % of its test images are right."),
+        (
+            [[90, NAN, NAN], [70, 80, NAN], [60, 76, 95]],
+            "After T3 accuracy on the 3 tasks learned so far averages 77.0 %; T1 fell most, from 90.0 % to 60.0 %.",
+        ),
+        (
+            [[90, 10], [91, 80]],
+            "After T2 accuracy on the 2 tasks learned so far averages 85.5 %; none of them is worse than when it had "
+            "just been learned.",
+        ),
+        ([[90, 80, 70]], "All 3 tasks were learned at once; accuracy on them averages 80.0 %."),
+    ],
+)
+def test_learned_and_kept(rows, said):
+    assert plain(learned_and_kept(np.array(rows, dtype=float))) == said
+
+
+def test_own_entries_found():
+    def taken(owners, accuracy):
+        counts = np.array([[8, 2], [4, 6]], dtype=np.float32)
+        of = "task" if accuracy is not None else ""
+        return SelectionMeasured(Clock(1, 0, 1), -1, of, counts, owners, accuracy)
+
+    assert plain(own_entries_found(taken([0, 1], 70.0), {0: 80.0, 1: 60.0})) == (
+        "After T2 70.0 % of the images take most from their own entries (chance 50.0 %), those of T2 least; "
+        "1.96 of 2 entries are in use."
+    )
+    assert plain(own_entries_found(taken([-1, -1], None), {})) == (
+        "After T2 1.96 of 2 entries are in use; they belong to no task, so no choice is right or wrong."
+    )
+
+
+def test_threshold_moved():
+    run, now = {"nullity": 46.0, "interference": 0.1}, {"nullity": 64.0, "interference": 25.0}
+    assert plain(threshold_moved(now, run, task=2, at="a cut at energy 0.9")) == (
+        "After T3 a cut at energy 0.9 leaves 64.0 % of the directions free (the run: 46.0 %); 25.0 % of "
+        "the next update's effect on what old tasks use would pass (the run: 0.1 %)."
+    )
+    assert plain(threshold_moved(run, run, task=2, at="a cut at the knee")) == (
+        "After T3 a cut at the knee leaves 46.0 % of the directions free; 0.1 % of the next update's "
+        "effect on what old tasks use would pass."
+    )
+    assert "pass" not in threshold_moved({**now, "interference": NAN}, None, task=0, at="it")
+
+
+def test_runs_compared():
+    first, second = (
+        {"final_average_accuracy": 80.0, "forgetting": 2.0},
+        {"final_average_accuracy": 60.0, "forgetting": -0.5},
+    )
+    assert runs_compared({"a": first}) == runs_compared({"a": first, "b": {"final_average_accuracy": 3.0}}) == ""
+    assert plain(runs_compared({"a": first, "b": second})) == (
+        "a ends highest, at 80.0 %, 20.0 points above b; b forgets least, −0.5 points against 2.0."
+    )
+    assert plain(runs_compared({"a": first, "b": {**first, "forgetting": 9.0}})) == (
+        "a and b end alike, at 80.0 %; a forgets least, 2.0 points."
+    )
+
+
+def test_remembered():
+    here = {"text": "0.95", "after": [{"final": 64.0, "learning": 91.0, "forgetting": 30.0}]}
+    best = {"text": "0.9", "after": [{"final": 66.0, "learning": 91.0, "forgetting": 28.0}]}
+    said = "ε = 0.95: learned to 91.0 %, forgotten 30.0 points, 64.0 % in the end"
+    assert plain(remembered(here, None, "ε = 0.95")) == said + "."
+    assert plain(remembered(here, best, "ε = 0.95")) == said + "; the best known threshold is 0.9, with 66.0 %."
+    assert remembered({"after": []}, best, "ε = 0.95") == ""
+
+
+def test_tried_and_measured():
+    rows = [("Share passed in T2", 10.0, 20.0, 21.0), ("Interference in T2", 25.3, 0.0, 0.2)]
+    found = {"stored statistics": ({"forgetting": 15.0}, {"forgetting": 2.0}), "other": ({"forgetting": 1.0},) * 2}
+    assert tried_and_measured([], {}) == "" and tried_and_measured([("Interference in T2", 1.0, 0.0, NAN)], {}) == ""
+    assert plain(tried_and_measured(rows, found)) == (
+        "Interference in T2: predicted 0.0 %, measured 0.2 %, before 25.3 %; forgetting by stored statistics went "
+        "from 15.0 to 2.0 points."
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cl_core.config import ConfigError
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection
-from cl_core.store import RunFolder, RunReader, RunWriter, StoreError
+from cl_core.store import RunFolder, RunReader, RunWriter, StoreError, create_run
 from cl_core.whatif import Threshold, best, boundaries, predict
 from dashboard import launch
 from tests import invented_run, recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import drawn, figures, numbers, words
+from tests.dashboard.reading import drawn, figures, foot, numbers, opened, words
 
 LABEL = "Computed from stored spectra, not retrained"
 
@@ -40,13 +42,16 @@ def test_the_newest_boundary_with_a_learned_task_is_shown_and_labelled(runs_fold
     recorded_runs.finished(runs_folder)
     app = open_page("whatif", run="finished")
     assert LABEL in words(app) and "The spectrum after T2, T3 comes next" in words(app)
-    assert figures(app).keys() == {"At equal freedom"}  # a knee has no value to move along
+    assert not figures(app), "the bars lead"
+    assert figures(opened(app, "whatif-more")).keys() == {"At equal freedom"}  # a knee has no value to move along
     assert {"Left free", "Share passed", "Interference"} <= set(numbers(app))
 
 
 def test_a_moved_threshold_changes_the_numbers_to_those_of_the_prediction(runs_folder, open_page):
     folder = recorded_runs.finished(runs_folder)
     app = open_page("whatif", run="finished", rule="energy share")
+    assert "Against the threshold" not in figures(app)
+    opened(app, "whatif-more")
     slider = app.select_slider(key="tau")
     assert "Against the threshold" in figures(app)
     for chosen in ("0.8", "0.99"):
@@ -173,22 +178,47 @@ def test_the_button_forks_with_the_chosen_threshold(runs_folder, open_page, monk
     assert asked == [("finished", 2, {"rule": "energy", "energy_affinity": 0.8})]
 
 
-def test_the_quick_form_starts_anew_with_prompts_in_the_last_block(runs_folder, open_page, monkeypatch):
+def test_the_quick_form_starts_a_pair_with_prompts_in_the_last_block_and_stays_on_the_page(
+    runs_folder, open_page, monkeypatch
+):
     folder, asked = recorded_runs.finished(runs_folder), []
     assert folder.config().settings["prompt_blocks"] == 0
 
     def start(runs, config):
         asked.append(config)
-        return folder
+        return create_run(runs, replace(config, name=f"quick{len(asked)}"))
 
     monkeypatch.setattr(launch, "start", start)
     app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
     assert app.button(key="whatif-fork").disabled  # there is no checkpoint to fork from; a new run needs none
     app.button(key="whatif-quick").click().run()
-    (config,) = asked
+    usual, config = asked
     before = folder.config()
+    assert usual.settings == {**before.settings, "prompt_blocks": 1}
     assert config.settings == {**before.settings, "rule": "energy", "energy_affinity": 0.8, "prompt_blocks": 1}
     assert (config.method, config.stream, config.seed, config.name) == (before.method, before.stream, before.seed, "")
+    assert foot(app).selectbox(key="run").value == "finished"
+    assert "`quick2`: rule=energy, energy_affinity=0.8, prompts in the last block alone" in words(app)
+    app.button(key="whatif-quick").click().run()
+    assert len(asked) == 4, "runs that nobody has trained are no answer"
+
+
+def test_the_pair_that_trains_in_seconds_is_judged_and_not_trained_twice(runs_folder, open_page, monkeypatch):
+    folder, asked = recorded_runs.finished(runs_folder), []
+
+    def start(runs, config):
+        asked.append(config)
+        made = recorded_runs.finished(runs, f"quick{len(asked)}", recorded_runs.Plan(seed=len(asked)))
+        made.config_file.write_text(json.dumps(config.to_dict()), "utf-8")
+        return made
+
+    monkeypatch.setattr(launch, "start", start)
+    app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+    app.button(key="whatif-quick").click().run()
+    assert not app.exception and len(asked) == 2
+    assert "Predicted and measured" in figures(app) and "Interference in T3: predicted" in words(app)
+    app.button(key="whatif-quick").click().run()
+    assert not app.exception and len(asked) == 2 and folder.config().settings["prompt_blocks"] == 0
 
 
 @pytest.mark.parametrize("error", [StoreError("no checkpoint there"), ConfigError("rho must stay")])
@@ -215,7 +245,10 @@ def test_a_fork_is_judged_against_what_was_predicted(runs_folder, open_page):
     }
     folder.fork_file.write_text(json.dumps(note), "utf-8")
     app = open_page("whatif", run="finished")
-    assert "How far the prediction was off" in words(app) and "Predicted and measured" in figures(app)
+    assert "Predicted and measured" in figures(app) and "Interference in T3: predicted" in words(app)
+    assert re.search(r"forgetting by stored statistics went from \d+\.\d to 4\.2 points", words(app)), (
+        "what is protected"
+    )
     assert {"Final average accuracy", "Learning accuracy", "Forgetting"} <= set(numbers(app))
     figure = figures(app)["Predicted and measured"]
     assert [bar["name"] for bar in figure["data"]] == ["in the parent", "predicted", "measured in the fork"]

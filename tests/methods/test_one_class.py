@@ -12,6 +12,7 @@ from cl_core.registry import METHODS
 SETTINGS = {
     "gnsp": {"distillation": 0.0, "alignment": 0.0},  # their pairs of the pre-training world are not in this stream
     "clip_refine": {"refine_epochs": 0},  # nor are these
+    "ranpac": {"units": 64, "tuning_epochs": 2},  # small
     "star_prompt": {  # short
         "companion": "random-clip", "draws": 16, "key_epochs": 3, "key_replay_epochs": 2, "replay_epochs": 2,
         "replay_growth": 1,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cl_core.events import AccuracyMeasured, AttentionCompared, Clock
-from cl_core.questions import answered, question
+from cl_core.questions import answered, numbers_of, pooled_from, question
 from cl_core.questions.fwd_prompt import forward_transfers
 from cl_core.store import RunWriter
 from tests.recorded_question_runs import write
@@ -92,13 +92,16 @@ def test_epsilon_matters_if_the_final_accuracies_differ(say):
     assert "ε 0.95: cores of 3, 4 directions, 13 of 16 free for the last task" in text
 
 
-def test_orders_are_compared_pair_by_pair(say):
-    runs = {f"order {k}, {p}": (measured(), KEPT if p == "both" else FALLING) for k in (1, 2) for p in ("both", "none")}
-    runs["order 3, both"], runs["order 3, none"] = (measured(), FALLING), (measured(), KEPT)
-    text = say("fwd-orders", runs)
-    assert text.startswith("No: projecting raises final accuracy in 2 of 3 orders and lowers it in 1.")
-    assert "order 1: +5.0 pp final, +8.0 pp less forgetting" in text and "Mean gain +1.7 pp" in text
-    assert "seeds 0, 1, 2" in text
+def test_projecting_is_judged_over_orders_which_are_seeds(tmp_path):
+    asked, by_seed = question("fwd-orders"), {}
+    for seed in range(3):
+        runs = {}
+        for label, rows in (("both", KEPT), ("none", FALLING)):
+            shown = [AccuracyMeasured(Clock(t), "class-incremental", row) for t, row in enumerate(rows)]
+            runs[label] = write(tmp_path, "fwd-orders", label, *shown, *measured(), rows=rows, seed=seed)
+        by_seed[seed] = numbers_of(asked, runs)
+    found = pooled_from(asked, by_seed)
+    assert found.verdict == "yes" and [f.spread.mean for f in found.findings] == [5.0, 8.0]
 
 
 def test_pool_and_prompt_length_are_judged_apart(say):

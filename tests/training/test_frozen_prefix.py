@@ -32,9 +32,12 @@ def numbers_of(events):
 
 CASES = [
     *((name, LAST) for name in DEEP),
+    ("nsp2pp", {**LAST, "refine_epochs": 1, "draws": 8}),
     ("sequential", {"prompt_length": 0}),
     ("fwd_prompt", {"prompt_length": 2, "site": 1, "pretrained_space": "weights"}),
     ("star_prompt", {"companion": "none", "replay_epochs": 1, "draws": 16}),
+    ("fecam", {}),
+    ("ranpac", {"units": 40, "first_session": "none"}),
 ]
 
 

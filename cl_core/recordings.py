@@ -1,0 +1,99 @@
+"""The recordings that travel with the program: what each is made from, and what it shows. No torch.
+
+`python -m bench.recordings` makes them all; the playground's two have settings of their own kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cl_core.config import RunConfig
+from cl_core.playground.settings import PlaygroundConfig
+from cl_core.presets import resolve
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A bundled run: `title` names it, `shows` is what to see in it at a first look, one sentence."""
+
+    title: str
+    shows: str
+    record: Mapping[str, Any] = field(default_factory=dict)  # what `presets.resolve` completes
+    playground: PlaygroundConfig | None = None  # instead of a record
+
+    def config(self) -> RunConfig:
+        """Its settings: statistics recomputed and heads refitted after every task, so that what the features still hold
+        stands beside what can be read from what was stored."""
+        diagnostics = {**self.record.get("diagnostics", {}), "readout_control": "every"}
+        return resolve({**self.record, "diagnostics": diagnostics})
+
+
+_TWO_TASKS = {"stream_settings": {"tasks": 2}, "diagnostics": {"headline": "stored statistics"}}
+BEST_RATE, AS_GNSP, AS_NUSA = 1e-4, 7e-5, 5e-5  # of fine-tuning: its own best; learns as much as each method
+
+RECORDINGS: dict[str, Recording] = {
+    "nsp2-split-digits": Recording(
+        "NSP² on digits",
+        "What is stored of earlier digits still reads them at the end: no column pales.",
+        {"preset": "nsp2-micro"},
+    ),
+    "sequential-split-digits": Recording(
+        "The same prompts, nothing protected",
+        "Every older column pales: features move away from what was stored of them.",
+        {"preset": "sequential-micro"},
+    ),
+    "gpm-permuted-digits": Recording(
+        "GPM on shuffled digits",
+        "Room runs out layer by layer: ten tasks leave the first layer a fifth of its directions, the last more than "
+        "half.",
+        playground=PlaygroundConfig(energy=0.92),
+    ),
+    "none-permuted-digits": Recording(
+        "Shuffled digits, nothing protected",
+        "Each task is learned, and each is forgotten while the next ones are learned.",
+        playground=PlaygroundConfig(rule="none"),
+    ),
+    "split-lora-camouflage": Recording(
+        "SplitLoRA on camouflaged shapes",
+        "Adapting pays and is lost: read anew the features beat frozen ones by far, by what was stored they fall "
+        "below them.",
+        {"preset": "split-lora-camouflage", **_TWO_TASKS},
+    ),
+    "frozen-camouflage": Recording(
+        "Frozen features on camouflaged shapes",
+        "The reference of the run beside it: nothing moves, so stored and recomputed statistics read the same.",
+        {"preset": "frozen-camouflage", **_TWO_TASKS},
+    ),
+    "nusa-cl-micro-mtil": Recording(
+        "NuSA-CL on six domains",
+        "CLIP learns in directions that its weights hardly use; these become fewer with every domain.",
+        {"preset": "nusa-cl-micro"},
+    ),
+    "gnsp-micro-mtil": Recording(
+        "GNSP on six domains",
+        "Gradients keep out of what earlier domains used: hardly a domain falls once it is learned.",
+        {"preset": "gnsp-micro"},
+    ),
+    "finetune-micro-mtil": Recording(
+        "CLIP fine-tuned at too high a rate",
+        "GNSP's rate with nothing protected: domains fall, those not learned yet as well.",
+        {"preset": "finetune-eager-micro"},
+    ),
+    "finetune-best-micro-mtil": Recording(
+        f"CLIP fine-tuned at its own best rate, {BEST_RATE:g}",
+        "The fair rival: small steps alone keep most of what CLIP could do.",
+        {"preset": "finetune-micro", "settings": {"rate": BEST_RATE}},
+    ),
+    "finetune-as-gnsp-micro-mtil": Recording(
+        f"CLIP fine-tuned to learn as much as GNSP, rate {AS_GNSP:g}",
+        "Matched plasticity: each domain is learned as well as by GNSP, so what differs is what is kept.",
+        {"preset": "finetune-micro", "settings": {"rate": AS_GNSP}},
+    ),
+    "finetune-as-nusa-micro-mtil": Recording(
+        f"CLIP fine-tuned to learn as much as NuSA-CL, rate {AS_NUSA:g}",
+        "Matched plasticity: each domain is learned as well as by NuSA-CL, so what differs is what is kept.",
+        {"preset": "finetune-micro", "settings": {"rate": AS_NUSA}},
+    ),
+}
