@@ -19,7 +19,7 @@ def finished(config: RunConfig, name: str, runs: Path) -> Summary:
     config, folder = replace(config, name=name), RunFolder(runs / name)
     if not folder.config_file.exists():
         folder = create_run(runs, config)
-    elif folder.config() != config:
+    elif folder.config().fingerprint() != config.fingerprint():  # it holds every setting, ours those that were named
         sys.exit(f"{folder.path} holds a run with other settings; remove it or choose another --runs folder")
     if summarise(folder).state != "finished":
         started = time.perf_counter()
