@@ -24,7 +24,7 @@ def trade_off() -> bool:
     state = st.session_state
     texts = [point["text"] for point in found]
     asked = st.query_params.get(KEY)
-    stands = asked if asked in texts else state.get(PLACE, top["text"])
+    stands: str = asked if asked is not None and asked in texts else state.get(PLACE, top["text"])
     config = at_strength(base, float(stands))
     lowest, highest = found[0], found[-1]
     with st.container(border=True, key="panel-trade-off"):

@@ -91,7 +91,7 @@ def test_classes_that_all_tasks_share_are_counted_together():
     after = len(log.started().tasks) - 1
     figure = FIGURES["confusion"].drawn(log, {"after": after})
     table = np.array([[int(cell[2]) for cell in row] for row in figure.data[0].customdata])
-    row = [e.row for e in log.events(AccuracyMeasured) if e.clock.task == after][0]
+    row = next(e.row for e in log.events(AccuracyMeasured) if e.clock.task == after)
     assert table.shape == (10, 10) and table.sum() == 5000
     assert 100 * np.trace(table) / table.sum() == pytest.approx(np.mean(row))
     by_class = FIGURES["class-accuracy"].drawn(log, {}).data[0].z
