@@ -98,7 +98,8 @@ def _tracker(folder: RunFolder, arguments: argparse.Namespace) -> int:
         _write(target / name, content)
     manifest(target, run, contents)
     record = {"folder": str(target), "files": sorted(contents)}
-    return _told(arguments, run, record, f"wrote {', '.join(contents)} to {target}")
+    wrote = next(iter(contents)) if len(contents) == 1 else f"{len(contents)} files"
+    return _told(arguments, run, record, f"wrote {wrote} to {target}")
 
 
 def _export(folder: RunFolder, arguments: argparse.Namespace) -> int:
