@@ -1,14 +1,15 @@
 """Whether CLIP weights from a file were trained with the activation of the architecture they are put in.
 
-OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU; a file does not say which, and nothing fails with the
-other one: accuracies are a few points lower in silence. So both are asked about drawn probe images, whose captions are
-known, and a clear difference is said.
+OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU; nothing fails with the other one: accuracies are a few
+points lower in silence. Marks of OpenAI's own files and a description beside the weights tell which (`told_by_name`).
+Where neither does, both are asked about drawn probe images, whose captions are known, and a clear difference is said.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,51 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from cl_core.backbones.clip import ClipBackbone
+from cl_core.hf_cache import CLIP_CONFIG
+from cl_core.untrusted import read_json
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 SHAPES = ("circle", "square", "triangle")
+OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")  # that OpenAI's files hold beside the weights
 SIDE = 64  # pixels of a drawn probe
 CLEAR = 0.15  # nats a probe by which one activation must be better
 ALIKE = 0.98  # cosine of features above which the choice hardly matters
+
+
+def told_by_name(names: Collection[str], file: Path) -> tuple[bool, str] | None:
+    """(whether the weights were trained with QuickGELU, what says so): by the sizes that OpenAI's files hold beside the
+    weights, or by a description in the same folder, Hugging Face's or open_clip's. None: nothing says it."""
+    if all(any(name.endswith(size) for name in names) for size in OPENAI_SIZES):
+        return True, f"it holds {', '.join(OPENAI_SIZES)}, as OpenAI's own do"
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not there, damaged, or another kind of table
+        card = read_json(file.with_name("config.json"))
+        if card.get("model_type") == "clip":
+            said = card.get("vision_config", {}).get("hidden_act", "quick_gelu")  # Hugging Face's default
+            if said in ("quick_gelu", "gelu"):
+                return said == "quick_gelu", f"config.json beside it says {said}"
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError, TypeError):
+        quick = bool(read_json(file.with_name(CLIP_CONFIG))["model_cfg"].get("quick_gelu"))
+        return quick, f"{CLIP_CONFIG} beside it says {'quick_gelu' if quick else 'no quick_gelu'}"
+    return None
+
+
+def wrong_activation(quick: bool, told: tuple[bool, str]) -> list[str]:
+    """A sentence where the architecture's activation is not the one that is known of the weights."""
+    trained, reason = told
+    if trained == quick:
+        return []
+    ours, theirs, advice = _words(quick)
+    return [
+        f"these weights were trained with {theirs} ({reason}), and the architecture has {ours}: accuracies would be "
+        f"lower in silence; choose {advice}"
+    ]
+
+
+def _words(quick: bool) -> tuple[str, str, str]:
+    """The architecture's activation, the other one, and which architecture has that."""
+    if quick:
+        return "QuickGELU", "GELU", "the architecture without -quickgelu"
+    return "GELU", "QuickGELU", "the architecture whose name ends in -quickgelu"
 
 
 def other_activation_fits(backbone: ClipBackbone, quick: bool) -> list[str]:
@@ -36,8 +76,7 @@ def other_activation_fits(backbone: ClipBackbone, quick: bool) -> list[str]:
     likeness = float(nn.functional.cosine_similarity(features, changed, dim=-1).mean())
     if own > other + CLEAR or (likeness > ALIKE and other <= own + CLEAR):
         return []
-    ours, theirs = ("QuickGELU", "GELU") if quick else ("GELU", "QuickGELU")
-    advice = "the architecture without -quickgelu" if quick else "the one whose name ends in -quickgelu"
+    ours, theirs, advice = _words(quick)
     if other <= own + CLEAR:
         return [
             f"whether these weights were trained with GELU or QuickGELU matters (features' cosine {likeness:.2f}) and "

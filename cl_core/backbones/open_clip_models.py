@@ -23,7 +23,7 @@ from open_clip.convert import convert_state_dict
 from open_clip.model import resize_pos_embed, resize_text_pos_embed
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 
-from cl_core.backbones.activations import other_activation_fits
+from cl_core.backbones.activations import OPENAI_SIZES, other_activation_fits, told_by_name, wrong_activation
 from cl_core.backbones.adapters import merge
 from cl_core.backbones.bundled_models import seeded
 from cl_core.backbones.clip import ClipBackbone
@@ -33,7 +33,6 @@ from cl_core.config import ConfigError, Preprocessing
 from cl_core.hf_cache import CLIP_CONFIG, CLIP_FILES, UNTRAINED, cached
 
 HUB = "hf-hub:"
-SIZES = ("input_resolution", "context_length", "vocab_size")  # that OpenAI's files hold beside the weights
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,11 @@ def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
     tokenizer = SimpleTokenizer(context_length=text.get("context_length", DEFAULT_CONTEXT_LENGTH))
     backbone = ClipBackbone(clip, source.name, Preprocessing(size, source.mean, source.std), tokenizer)
     if weights and source.file != UNTRAINED:
-        backbone.notes += _load(clip, source)
+        done, told = _load(clip, source)
+        backbone.notes += done
         if source.file:
-            backbone.notes += other_activation_fits(backbone, bool(source.model.get("quick_gelu")))
+            quick = bool(source.model.get("quick_gelu"))
+            backbone.notes += wrong_activation(quick, told) if told else other_activation_fits(backbone, quick)
     if weights and source.adapter:
         backbone.notes += merge(clip, Path(source.adapter))
     return backbone
@@ -164,10 +165,11 @@ def _refuse_foreign(config: dict[str, Any], name: str) -> None:
         raise ConfigError(f"{name} is not a plain CLIP of two transformers: {reason}; choose one like ViT-B-16")
 
 
-def _load(clip: Any, source: Source) -> list[str]:
-    """Fill the model; what was done, a sentence each. Raises ConfigError."""
+def _load(clip: Any, source: Source) -> tuple[list[str], tuple[bool, str] | None]:
+    """Fill the model; what was done, a sentence each, and what the file says of the activation. Raises ConfigError."""
     file = Path(source.file) if source.file else from_hub(source.name, source.repository, CLIP_FILES)
     weights = read_weights(file)
+    told = told_by_name(weights.tensors, file)
     wanted = list(clip.state_dict())
     if is_hf_clip(weights.tensors):
         weights = converted(weights)
@@ -191,7 +193,7 @@ def _load(clip: Any, source: Source) -> list[str]:
         if tensors[name].shape != shape
     ]
     try:
-        done = fill(clip, replace(weights, tensors=tensors), ("logit_bias", "attn_mask", *SIZES))
+        done = fill(clip, replace(weights, tensors=tensors), ("logit_bias", "attn_mask", *OPENAI_SIZES))
     except ConfigError as error:
         raise ConfigError(str(error).replace("do not fit the model", f"do not fit {source.name}")) from error
-    return [*done, *notes]
+    return [*done, *notes], told

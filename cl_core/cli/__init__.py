@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="plastiscope",
         description="Watch a model learn task after task, and see why it forgets.",
         epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0\n"
-        "every command takes --plugin FILE.py (or PLASTISCOPE_PLUGINS): methods, streams and backbones of your own",
+        "every command takes --plugin FILE.py (or PLASTISCOPE_PLUGINS): methods, streams, backbones, observers and\n"
+        "figures of your own",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"plastiscope {__version__}")

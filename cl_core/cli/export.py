@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
 import sys
@@ -55,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     folder = find_run(arguments.runs, arguments.run, recordings_folder())
     folder.config()  # what is damaged or newer is refused before anything is written
+    gc.set_threshold(200_000, 20, 100)  # events are kept to the end: looking for garbage among them takes a fifth
     if arguments.command == "report":
         return _report(folder, arguments)
     if arguments.tracker:
@@ -96,14 +98,16 @@ def _tracker(folder: RunFolder, arguments: argparse.Namespace) -> int:
         _write(target / name, content)
     manifest(target, run, contents)
     record = {"folder": str(target), "files": sorted(contents)}
-    return _told(arguments, run, record, f"wrote {', '.join(contents)} to {target}")
+    wrote = next(iter(contents)) if len(contents) == 1 else f"{len(contents)} files"
+    return _told(arguments, run, record, f"wrote {wrote} to {target}")
 
 
 def _export(folder: RunFolder, arguments: argparse.Namespace) -> int:
     run = leaf(folder)
     target: Path = arguments.out or Path(f"{run}-export")
     log = _log(folder)
-    contents = dict(data_files(folder))
+    events = None if log.trouble else {kind: log.events(kind) for kind in log.kinds()}  # damaged: it says where
+    contents = dict(data_files(folder, events))
     guard(target, run, [*contents, "report.html"])
     contents["report.html"] = _reports().report(log).encode()
     for name, content in contents.items():

@@ -75,7 +75,7 @@ class Table:
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows([_cell(row.get(name)) for name in self.columns] for row in self.rows)
+        writer.writerows(zip(*(_cells([row.get(name) for row in self.rows]) for name in self.columns), strict=True))
         return out.getvalue()
 
 
@@ -100,9 +100,12 @@ def tables(events: Events) -> list[Table]:
     for listing in LISTINGS:
         if events.get(listing.kind):
             rows = list(listing.rows(events) if listing.rows else _listed(listing, events[listing.kind]))
-            columns = list(dict.fromkeys(name for row in rows for name in row))
+            columns: dict[str, None] = {}
+            for row in rows:
+                if not row.keys() <= columns.keys():
+                    columns.update(dict.fromkeys(row))
             if rows:
-                found.append(Table(listing.file, listing.about, listing.kind, columns, rows))
+                found.append(Table(listing.file, listing.about, listing.kind, list(columns), rows))
     return found
 
 
@@ -125,10 +128,18 @@ def class_names(events: Events) -> list[str]:
 
 
 def _listed(listing: Listing, events: Sequence[Any]) -> Iterable[Row]:
+    fields = [(name, SHORT.get(name, name), name in COUNTED) for name in listing.fields]
+    columns: dict[tuple[str, str], str] = {}  # of (field, key of a dictionary): a long run asks a million times
     for event in events:
         head = _clock(event, listing.clock)
-        for name in listing.fields:
-            head.update(_field(name, getattr(event, name)))
+        for name, label, counted in fields:
+            value = getattr(event, name)
+            if isinstance(value, dict):
+                for key, part in value.items():
+                    column = columns.get((label, key)) or columns.setdefault((label, key), f"{label}_{key}")
+                    head[column] = part
+            else:
+                head[label] = value + 1 if counted and value is not None else value
         head.update({column: len(getattr(event, name)) for name, column in listing.lengths})
         if not listing.along:
             yield head
@@ -139,13 +150,6 @@ def _listed(listing: Listing, events: Sequence[Any]) -> Iterable[Row]:
 
 def _clock(event: Event, parts: Iterable[str]) -> Row:
     return {part: getattr(event.clock, part) + 1 for part in parts}
-
-
-def _field(name: str, value: Any) -> Row:
-    label = SHORT.get(name, name)
-    if isinstance(value, dict):
-        return {f"{label}_{key}": part for key, part in value.items()}
-    return {label: value + 1 if name in COUNTED and value is not None else value}
 
 
 def _accuracy(events: Events) -> Iterable[Row]:
@@ -529,10 +533,21 @@ ARRAYS: dict[str, tuple[str, Callable[[Events], dict[str, np.ndarray]]]] = {
 }
 
 
+_WRITTEN = {int, str, type(None), float}  # csv says these as we want them: repr, nothing for None
+
+
+def _cells(values: list[Any]) -> list[Any]:
+    """A column's values as cells say them; most columns, told by a quick look, need no change."""
+    kinds = set(map(type, values))
+    if kinds <= _WRITTEN and (float not in kinds or math.isfinite(sum(v for v in values if type(v) is float))):
+        return values
+    return [_cell(value) for value in values]
+
+
 def _cell(value: Any) -> Any:
     """A value as a cell says it: nothing for what was not measured, the shortest text that gives the number back."""
     kind = value.__class__
-    if kind is float:  # millions of them: csv writes repr(value), which is that text
+    if kind is float:
         return value if -math.inf < value < math.inf else ""
     if kind is str or kind is int:
         return value

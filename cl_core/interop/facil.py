@@ -21,8 +21,10 @@ def fits(path: Path) -> bool:
 def read(path: Path, asked: Asked) -> Result:
     """A results folder, its parent, or one of the files; the other kind of the same date is a second readout."""
     folder = _folder(path) if path.is_dir() else path.parent
-    assert folder is not None
-    files = [f for f in sorted(folder.iterdir()) if FILE.fullmatch(f.name)] if path.is_dir() else [path]
+    files = sorted(folder.iterdir()) if path.is_dir() and folder is not None else [path]
+    files = [file for file in files if FILE.fullmatch(file.name)]
+    if folder is None or not files:
+        raise ConfigError(f"{path} is not named as FACIL names results: acc_tag-….txt, acc_taw-….txt, or their folder")
     date = FILE.fullmatch(files[-1].name)["date"]  # type: ignore[index]
     notes = ["Read as FACIL writes it: shares, rows after training on."]
     dates = {FILE.fullmatch(f.name)["date"] for f in files}  # type: ignore[index]

@@ -4,7 +4,8 @@ Hugging Face's trainer_state.json.
 Such logs know no tasks. A metric's name tells the task it was evaluated on: `--accuracy "val_acc/task{task}"`, or a
 name that is known (Avalanche's), or one with acc and a number in it. When it was evaluated tells the task that was
 trained: `--ends` names the steps at which tasks ended. Where every task was a training of its own (Lightning's
-version_0, version_1, …; a folder of event files each), the folder above is read: its trainings in order are the tasks.
+version_0, version_1, …; a folder of event files, or of a Trainer's checkpoints, each), the folder above is read: its
+trainings in order are the tasks.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, note
     for _, curves in trainings:
         for name, curve in curves.items():
             whole.setdefault(name, []).extend(curve)
+    if not whole:
+        raise ConfigError(f"{path} holds no curves as {program} writes them; is another format meant?")
     found, told = _columns(whole, asked)
     if not found:
         named = ", ".join(sorted(whole)[:12]) or "none"
@@ -276,6 +279,8 @@ def wandb_files(path: Path) -> list[Path]:
 def wandb(path: Path, asked: Asked) -> Result:
     """A run-ID.wandb file, or the folder of one offline run."""
     files = wandb_files(path)
+    if not files:
+        raise ConfigError(f"{path} holds no offline run of W&B: name a file run-ID.wandb, or its folder")
     if len(files) > 1:
         raise ConfigError(f"{path} holds {len(files)} offline runs; name one of them: {files[0].name}")
     curves: Curves = {}
@@ -352,35 +357,45 @@ def lightning(path: Path, asked: Asked) -> Result:
     return result_of(trainings, "Lightning", path, asked, ["Read as Lightning's CSVLogger writes it."])
 
 
-def hugging_face_file(path: Path) -> Path | None:
-    """trainer_state.json of a folder, or of its newest checkpoint."""
+def hugging_face_files(path: Path) -> list[Path]:
+    """trainer_state.json itself, of a folder or of its newest checkpoint; else those of the folders within."""
     if path.is_file():
-        return path if path.name == "trainer_state.json" else None
-    own = path / "trainer_state.json"
+        return [path] if path.name == "trainer_state.json" else []
+    if own := _newest_state(path):
+        return [own]
+    within = sorted((folder for folder in path.glob("*") if folder.is_dir()), key=natural)
+    return [state for folder in within if (state := _newest_state(folder))]
+
+
+def _newest_state(folder: Path) -> Path | None:
+    own = folder / "trainer_state.json"
     if own.is_file():
         return own
-    found = sorted(
-        path.glob("checkpoint-*/trainer_state.json"), key=lambda f: int(re.sub(r"\D", "", f.parent.name) or 0)
-    )
+    found = sorted(folder.glob("checkpoint-*/trainer_state.json"), key=natural)
     return found[-1] if found else None
 
 
 def hugging_face(path: Path, asked: Asked) -> Result:
-    """The log_history of a Trainer."""
-    file = hugging_face_file(path)
-    assert file is not None
-    try:
-        record = parse_json(text_of(file))
-        history = record["log_history"]
-        curves: Curves = {}
-        for entry in history:
-            for name, value in entry.items():
-                if name not in ("step", "epoch") and isinstance(value, (int, float)) and not isinstance(value, bool):
-                    curves.setdefault(name, []).append((int(entry.get("step", 0)), float(value)))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ConfigError(f"{file.name} is no state of a Hugging Face Trainer ({error!r})") from error
+    """The log_history of a Trainer, or of a folder's trainings, one a task."""
+    files = hugging_face_files(path)
+    trainings: Trainings = []
+    for file in files:
+        try:
+            curves: Curves = {}
+            for entry in parse_json(text_of(file))["log_history"]:
+                for name, value in entry.items():
+                    if (
+                        name not in ("step", "epoch")
+                        and isinstance(value, (int, float))
+                        and not isinstance(value, bool)
+                    ):
+                        curves.setdefault(name, []).append((int(entry.get("step", 0)), float(value)))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ConfigError(f"{file.name} is no state of a Hugging Face Trainer ({error!r})") from error
+        within = file.relative_to(path).parts if len(files) > 1 else (file.name,)
+        trainings.append((within[0], _sorted(curves)))
     notes = ["Read as the log_history of a Hugging Face Trainer."]
-    return result_of([(file.name, _sorted(curves))], "Hugging Face Trainer", file, asked, notes)
+    return result_of(trainings, "Hugging Face Trainer", path, asked, notes)
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:

@@ -32,8 +32,8 @@ FORMATS: dict[str, Format] = {
         histories.lightning,
     ),
     "trainer": Format(
-        "Hugging Face Trainer: trainer_state.json",
-        lambda p: histories.hugging_face_file(p) is not None,
+        "Hugging Face Trainer: trainer_state.json, or a folder of its trainings",
+        lambda p: bool(histories.hugging_face_files(p)),
         histories.hugging_face,
     ),
     "tensorboard": Format(

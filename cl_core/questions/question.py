@@ -7,6 +7,9 @@ changed asks for new runs instead of answering from old ones.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -95,8 +98,27 @@ def runs_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[
 
 
 def _course(config: RunConfig) -> str:
-    """What decides how a run goes: neither who asked for it first nor what was measured on the way."""
-    return replace(config, group="", diagnostics=DiagnosticsConfig()).fingerprint()
+    """What decides how a run goes: neither who asked for it first nor what was measured on the way. A digest."""
+    told = replace(config, group="", diagnostics=DiagnosticsConfig()).fingerprint()
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+
+
+def _went(folder: RunFolder) -> tuple[str, DiagnosticsConfig]:
+    """The course of a run and what it measured. Settings stay as they are, so each file is read once. Raises
+    StoreError."""
+    stamp: tuple[int, ...] = ()
+    try:
+        found = os.stat(folder.config_file)
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError:
+        pass
+    return _read_course(folder.path, stamp)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _read_course(path: Path, _stamp: tuple[int, ...]) -> tuple[str, DiagnosticsConfig]:
+    config = RunFolder(path).config()
+    return _course(config), config.diagnostics
 
 
 def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
@@ -129,11 +151,11 @@ def runs_with(courses: Courses, *folders: Path) -> dict[str, tuple[RunFolder, st
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in (run for runs in folders for run in list_runs(runs)):
         try:
-            config = folder.config()
+            course, measured = _went(folder)
             serves = {
                 key
-                for key, want in courses.get(_course(config), {}).items()
-                if found.get(key, ("", ""))[1] != "finished" and _covers(config.diagnostics, want.diagnostics)
+                for key, want in courses.get(course, {}).items()
+                if found.get(key, ("", ""))[1] != "finished" and _covers(measured, want.diagnostics)
             }
             if not serves or turned(folder):
                 continue

@@ -251,8 +251,9 @@ class RunReader:
             record = parse_json(body)
             if not isinstance(record, dict):
                 raise ValueError("it does not hold an object")
-            wanted = known.__dataclass_fields__
-            fields = {key: value for key, value in record.items() if key in wanted}
+            wanted, fields = known.__dataclass_fields__.keys(), record
+            if not fields.keys() <= wanted:  # of a newer version
+                fields = {key: value for key, value in record.items() if key in wanted}
             if '"$' in body:  # an array, or a text that looks like one's mark
                 fields = {key: self._value(value, blob) for key, value in fields.items()}
             check(known, fields)

@@ -121,7 +121,9 @@ def _rows(file: Path) -> tuple[Rows, list[str], dict[str, dict[str, str]]]:
     ConfigError."""
     try:
         if file.suffix == ".csv":
-            reader = csv.DictReader(io.StringIO(read_text(file).removeprefix("\ufeff")))
+            text = read_text(file).removeprefix("\ufeff")
+            head = text.partition("\n")[0]
+            reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
             return list(reader), list(reader.fieldnames or ()), {}
         if file.suffix == ".jsonl":
             rows = [parse_json(line) for line in read_text(file).splitlines() if line.strip()]

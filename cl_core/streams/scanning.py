@@ -17,9 +17,12 @@ from cl_core.config import ConfigError, StreamConfig
 from cl_core.streams.images import OLD_SUFFIXES, SUFFIXES, UNREAD, USUAL, ImageFile, shown
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "validation", "valid")  # the first that there is serves
+TEST_NAMES = ("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation")  # the first one serves
 OLD_TEST_NAMES = ("test", "val", "validation", "valid")
-JUNK = ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
+JUNK = (
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
+    "system volume information", "lost+found",
+)  # fmt: skip
 SHOWN = 5  # names in a sentence
 
 Files = tuple[ImageFile, ...]

@@ -269,6 +269,43 @@ def test_the_wrong_activation_is_told_by_the_probes(quick_clip):
     assert "GELU" in kinds and "QuickGELU" not in kinds, "left as it was"
 
 
+OPENAIS = {"input_resolution": torch.tensor(16), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+
+
+@pytest.mark.parametrize(
+    "more, beside, said",
+    [
+        (OPENAIS, {}, "QuickGELU (it holds input_resolution, context_length, vocab_size, as OpenAI's own do)"),
+        ({}, {"config.json": {"model_type": "clip"}}, "QuickGELU (config.json beside it says quick_gelu)"),
+        ({}, {"config.json": {"model_type": "clip", "vision_config": {"hidden_act": "gelu"}}}, ""),
+        ({}, {"open_clip_config.json": {"model_cfg": {"quick_gelu": True}}}, "QuickGELU (open_clip_config.json beside"),
+        ({}, {"config.json": [1]}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_activation_is_told_by_marks_of_the_file_and_by_what_lies_beside_it(
+    tmp_path, small_clip, monkeypatch, more, beside, said
+):
+    """Half precision and a wrapper's prefix, as fine-tunes of OpenAI's models are saved; None: the probes are asked."""
+    asked = []
+    monkeypatch.setattr(
+        "cl_core.backbones.open_clip_models.other_activation_fits", lambda *_: asked.append(1) or ["asked"]
+    )
+    state = {name: value.half() for name, value in wild(small_clip).items()}
+    torch.save({"state_dict": prefixed("module.", {**state, **more})}, tmp_path / "w.pt")
+    for name, card in beside.items():
+        (tmp_path / name).write_text(json.dumps(card))
+    backbone = load(BACKBONES, f"open_clip:ViT-B-32@{tmp_path / 'w.pt'}", "backbone")()
+    assert torch.equal(backbone.clip.visual.proj, state["visual.proj"].float())
+    notes = [note for note in backbone.notes if "GELU" in note]
+    assert bool(asked) == (said is None)
+    assert (
+        (said in notes[0] and "choose the architecture whose name ends in -quickgelu" in notes[0])
+        if said
+        else not notes
+    )
+
+
 def test_where_the_choice_of_activation_hardly_matters_nothing_is_said(quick_clip):
     assert other_activation_fits(micro_clip(), quick=False) == []
     quick_clip.clip.logit_scale.data.fill_(math.log(1.0001))  # the probes tell nothing, and features differ

@@ -49,6 +49,17 @@ def test_an_export_is_a_folder_that_explains_itself(runs, say, tmp_path):
     assert say("export", "unmeasured", "--out", out)[0] == 0 and (out / "notes.txt").read_text() == "mine"
 
 
+def test_an_export_decodes_the_steps_of_a_run_once(runs, say, tmp_path, monkeypatch):
+    """For tables and report together: a long run has a hundred thousand."""
+    folder = recorded_runs.unmeasured(runs)
+    with closing(RunReader(folder)) as reader:
+        stored = len(list(reader.since(kinds=("StepEnded",))))
+    decoded, decode = [], RunReader._event
+    monkeypatch.setattr(RunReader, "_event", lambda self, *row: decoded.append(row[1]) or decode(self, *row))
+    assert say("export", "unmeasured", "--out", tmp_path / "out")[0] == 0
+    assert stored and decoded.count("StepEnded") == stored
+
+
 def test_foreign_files_are_refused_before_anything_is_written(runs, say, tmp_path):
     recorded_runs.unmeasured(runs)
     (tmp_path / "accuracy.csv").write_text("mine")

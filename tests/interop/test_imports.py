@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cl_core.config import ConfigError
-from cl_core.interop import Asked, read, write
+from cl_core.interop import FORMATS, Asked, read, write
 from cl_core.interop.records import BLOCK, crc32c, event_record, field, wandb_file, wandb_records
 from cl_core.store import RunReader
 from cl_core.summary import summarise
@@ -332,6 +332,27 @@ def test_hugging_faces_newest_checkpoint(tmp_path):
     record["log_history"].append({"step": 200, "eval_acc_1": 0.61, "eval_acc_2": 0.93})
     put(tmp_path, "checkpoint-100/trainer_state.json", json.dumps(record))
     assert rows_of(read(tmp_path, ENDS)) == [[97.0, 10.0], [61.0, 93.0]]
+
+
+def test_trainers_output_folders_are_the_tasks_in_order(tmp_path):
+    for folder, step, last in (("task9", 4, (0.97, 0.1)), ("task10", 6, (0.61, 0.93))):
+        evaluated = {"step": step, "eval_acc_1": last[0], "eval_acc_2": last[1]}
+        record = {"log_history": [{"step": 2, "loss": 0.7}, evaluated]}
+        put(tmp_path, f"out/{folder}/checkpoint-2/trainer_state.json", json.dumps({"log_history": []}))
+        put(tmp_path, f"out/{folder}/checkpoint-{step + 6}/trainer_state.json", json.dumps(record))
+    result = read(tmp_path / "out", TASK)
+    assert rows_of(result) == [[97.0, 10.0], [61.0, 93.0]]
+    assert "A training a task, in order: task9, task10; the last value of each counts." in result.notes
+    assert [(loss.step, loss.task) for loss in result.losses] == [(2, 0), (5, 1)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_format_that_does_not_fit_is_refused_in_a_sentence(tmp_path, form):
+    (tmp_path / "empty").mkdir()
+    put(tmp_path, "other.txt", "")
+    for path in (tmp_path / "empty", tmp_path / "other.txt"):
+        with pytest.raises(ConfigError, match=r"\w+ \w+ \w+"):
+            read(path, Asked("task-incremental", format=form))
 
 
 def test_metrics_that_name_no_task_are_listed(tmp_path):

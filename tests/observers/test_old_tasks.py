@@ -58,3 +58,17 @@ def test_the_stretches_that_cost_most_stay_within_a_task_and_the_cell():
     found = [(part.task, part.first, part.last) for part in costly_steps(looked, 0, 2)]
     assert found == [(1, 10, 12), (2, 20, 22)]
     assert costly_steps(looked, 2, 3)[0].rise == 9.0
+
+
+def test_a_curve_of_many_looks_is_thinned_and_keeps_its_peak():
+    from dashboard.figures.diagnosis import old_tasks_within
+    from dashboard.figures.plot_helpers import LIMIT
+
+    looked = [
+        OldTasksMeasured(Clock(task, 0, 5000 * task + step), 8, 50.0, 9.0 if step == 1234 else 1.0, 1)
+        for task in (1, 2)
+        for step in range(5000)
+    ]
+    drawn = old_tasks_within(looked, tasks=3).data
+    assert [len(line.x) == len(line.customdata) <= LIMIT for line in drawn] == [True, True]
+    assert [max(line.y) for line in drawn] == [9.0, 9.0] and 5000 + 1234 in drawn[0].x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ from cl_core.config import ConfigError, from_mapping
 from cl_core.presets import PRESETS, resolve
 from cl_core.questions import QUESTIONS, answered, config_of, finished_runs, known_runs, question
 from cl_core.registry import METHODS, load
-from cl_core.store import RunWriter, create_run
+from cl_core.store import RunFolder, RunWriter, create_run
 from tests.recorded_question_runs import weight, write
 
 NAMES = [
@@ -86,6 +87,19 @@ def test_a_run_of_another_name_or_group_with_these_settings_counts_and_a_finishe
     finish(create_run(tmp_path, replace(config, name="by hand", group="mine")))
     create_run(tmp_path, config)
     assert finished_runs(asked, tmp_path)["every step"].name == "by hand"
+
+
+def test_the_settings_of_a_run_are_read_once_however_often_a_page_looks(tmp_path, monkeypatch):
+    asked = question(PAIR)
+    folder = create_run(tmp_path, config_of(asked, "every step"))
+    read, look = [], RunFolder.config
+    monkeypatch.setattr(RunFolder, "config", lambda self: read.append(self.name) or look(self))
+    for _ in range(3):
+        assert "every step" in known_runs(asked, tmp_path)
+    assert len(read) == 1
+    record = json.loads(folder.config_file.read_text("utf-8"))
+    folder.config_file.write_text(json.dumps({**record, "seed": 5}), "utf-8")
+    assert "every step" not in known_runs(asked, tmp_path), "changed settings are read anew"
 
 
 def test_runs_count_from_every_folder_and_however_often_the_readouts_control_was_measured(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import warnings
 from contextlib import closing
 
 import numpy as np
@@ -249,11 +251,16 @@ def test_every_says_which_steps_are_looked_at(tmp_path):
 
 def test_few_rows_are_said(tmp_path):
     model = network()
-    recorder = Recorder(tmp_path / "mine", model, tasks=1, every=1)
-    model(data(0)[0][:3])
-    recorder.step(loss=0.0)
-    with pytest.warns(UserWarning, match=r"3 rows and have 12 directions.*observe=loader"):
-        recorder.end_task(0)
+    recorder = Recorder(tmp_path / "mine", model, tasks=2, every=1)
+    for task in range(2):
+        model(data(0)[0][:3])
+        recorder.step(loss=0.0)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            recorder.end_task(task)
+        assert len(said) == (1 if task == 0 else 0), "once a run, whatever its modules and tasks"
+        if said:
+            assert re.search(r"0 \(3 rows, 12 directions\), 2 \(3 rows, .*observe=loader", str(said[0].message))
 
 
 def test_a_run_of_someone_elses_loop_is_neither_resumed_nor_forked(tmp_path):

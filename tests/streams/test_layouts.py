@@ -69,7 +69,9 @@ def test_a_run_from_before_keeps_its_order_and_one_from_now_has_the_new(tmp_path
 # ---------------------------------------------------------------- halves
 
 
-@pytest.mark.parametrize(("first", "second"), [("train", "test"), ("training", "testing"), ("Train", "Validation")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("train", "test"), ("training", "testing"), ("Train", "Validation"), ("train", "eval")]
+)
 def test_halves_by_any_of_their_names_are_the_split(tmp_path, first, second):
     fill(tmp_path / first / "cat", (1, 2)), fill(tmp_path / second / "cat", (3,))
     found = stream(tmp_path, ONE)
@@ -147,7 +149,7 @@ def test_one_folder_of_the_same_name_in_every_class_is_no_domain(tmp_path):
 
 def test_what_systems_leave_in_folders_is_neither_class_nor_image(tmp_path):
     fill(tmp_path / "cat", (1, 2))
-    for junk in ("@eaDir", "__MACOSX", ".ipynb_checkpoints", "lost+found", "$RECYCLE.BIN"):
+    for junk in ("@eaDir", "@Recycle", "__MACOSX", ".ipynb_checkpoints", "lost+found", "$RECYCLE.BIN"):
         fill(tmp_path / junk, (9,)), fill(tmp_path / "cat" / junk, (9,))
     for file in (".DS_Store", "Thumbs.db", "._001.png"):
         (tmp_path / "cat" / file).write_bytes(b"junk")
@@ -457,3 +459,12 @@ def test_scanning_a_split_opens_no_image(tmp_path, monkeypatch):
     (only,) = scan(tmp_path).classes
     assert (len(only.train), len(only.test or ())) == (1, 1)
     assert np.all([file.suffix == ".png" for file in only.train])
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_of_a_spreadsheet_is_read_whatever_separates_its_columns(tmp_path, mark):
+    fill(tmp_path, range(4))
+    lines = [mark.join(("file_name", "label", "note"))]
+    lines += [mark.join((f"{shade:03}.png", "ab"[shade % 2], "one, two")) for shade in range(4)]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), "utf-8")
+    assert [item.key for item in scan(tmp_path).classes] == ["a", "b"]
