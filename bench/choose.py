@@ -45,7 +45,7 @@ def main() -> None:
         raise SystemExit(f"{ended.state}; the same command goes on with what is left")
     points: dict[tuple[str, ...], list] = {}
     for found in sweep_status(sweep, arguments.runs).runs:
-        points.setdefault(found.point.values, []).append(summarise(found.folder))
+        points.setdefault(found.point.values, []).append(summarise(found.folder, by_own_head=True))
     print(
         "| settings | final | forgetting | learning | own-head final | LDA stored | s |\n|---|---|---|---|---|---|---|"
     )

@@ -15,11 +15,11 @@ from cl_core.training.worker import drive
 
 
 def finished(config: RunConfig, name: str, runs: Path) -> Summary:
-    """The summary of run `name` below `runs`; trained now (or resumed) if it is not finished."""
+    """The summary of run `name` below `runs`, by its method's own head; trained now (or resumed) if not finished."""
     config, folder = replace(config, name=name), RunFolder(runs / name)
     if not folder.config_file.exists():
         folder = create_run(runs, config)
-    elif folder.config() != config:
+    elif folder.config().fingerprint() != config.fingerprint():  # it holds every setting, ours those that were named
         sys.exit(f"{folder.path} holds a run with other settings; remove it or choose another --runs folder")
     if summarise(folder).state != "finished":
         started = time.perf_counter()
@@ -27,7 +27,7 @@ def finished(config: RunConfig, name: str, runs: Path) -> Summary:
         print(f"{name}: {ended.state} in {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         if ended.state != "finished":
             sys.exit(f"{name}: {ended.reason}")
-    return summarise(folder)
+    return summarise(folder, by_own_head=True)
 
 
 def mean_sd(values: list[float | None]) -> str:

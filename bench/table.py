@@ -99,7 +99,7 @@ def sizes(summary: Summary) -> list[str]:
 
 def _on_camouflage(method: str, *settings: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Record and overrides of a row that starts from `<method>-camouflage`."""
-    return {"method": method, "preset": f"{method.replace('_', '-')}-camouflage"}, settings
+    return {"preset": f"{method.replace('_', '-')}-camouflage"}, settings
 
 
 CLASS_INCREMENTAL = (
@@ -122,8 +122,9 @@ TABLES = {
             ("joint (upper reference)", {"method": "joint"}, ()),
             ("frozen features, heads only", {"method": "sequential"}, ("prompt_length=0",)),
             ("sequential", {"method": "sequential"}, ()),
-            ("NSP², shrink-only control", {"method": "nsp2"}, ("projection=shrink-only",)),
-            ("NSP²", {"method": "nsp2"}, ()),
+            ("NSP², shrink-only control", {"preset": "nsp2-elbow-shrink-micro"}, ()),
+            ("NSP²", {"preset": "nsp2-elbow-micro"}, ()),
+            ("NSP², strict, energy rule", {"preset": "nsp2-micro"}, ()),
             ("LwF", {"method": "lwf"}, ()),
             ("EWC", {"method": "ewc"}, ()),
             ("replay, 200 images", {"method": "replay"}, ()),
@@ -231,7 +232,9 @@ def main() -> None:
     for title, record, settings in (row for row in table.rows if row[0].startswith(wanted)):
         found = []
         for seed in seeds:
-            name = "-".join([record["method"], *(s.replace("=", "-") for s in settings), f"seed{seed}"])
+            name = "-".join(
+                [record.get("preset", record.get("method")), *(s.replace("=", "-") for s in settings), f"seed{seed}"]
+            )
             found.append(finished(config_of(record, seed, settings, arguments.set), name, arguments.runs))
         print(f"| {title} | {' | '.join(table.cells(found))} |", flush=True)
     print(

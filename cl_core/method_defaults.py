@@ -19,6 +19,7 @@ from typing import Any
 RULES_BEFORE = {
     "split_lora": {"scaling": "none"},
     "fwd_prompt": {"accumulation": "every direction"},
+    "replay": {"kept": "changed"},
 }
 
 RULES = "reading_rules"

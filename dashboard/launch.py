@@ -129,28 +129,29 @@ def locate(folder: RunFolder, task: int, after: int) -> None:
     _aside([*LOCATOR, place.name, *cell, "--runs", str(place.parent)], log, place, place.name)
 
 
-def interpolate(folder: RunFolder, end: int) -> None:
-    """A worker that measures the line from the untouched weights to those after a task. Raises StoreError."""
-    log = _line_log(folder, end)
+def interpolate(folder: RunFolder, start: int, end: int) -> None:
+    """A worker that measures the line between two states of the weights (`start` −1: untouched). Raises StoreError."""
+    log = _line_log(folder, start, end)
     if _alive(log.resolve()):
         return
     place = folder.path.resolve()
-    line = ["--after", str(end + 1), "--line"]
+    line = ["--after", str(end + 1), "--line", *(["--line-from", str(start + 1)] if start >= 0 else [])]
     _aside([*LOCATOR, place.name, *line, "--runs", str(place.parent)], log, place, place.name)
 
 
-def interpolating(folder: RunFolder, end: int) -> bool:
+def interpolating(folder: RunFolder, start: int, end: int) -> bool:
     """Whether a worker started here still measures it."""
-    return _alive(_line_log(folder, end).resolve())
+    return _alive(_line_log(folder, start, end).resolve())
 
 
-def interpolating_failed(folder: RunFolder, end: int) -> str:
+def interpolating_failed(folder: RunFolder, start: int, end: int) -> str:
     """The last words of a worker that ended without a result."""
-    return "" if interpolating(folder, end) else next(reversed(last_lines(_line_log(folder, end), 1)), "")
+    log = _line_log(folder, start, end)
+    return "" if interpolating(folder, start, end) else next(reversed(last_lines(log, 1)), "")
 
 
-def _line_log(folder: RunFolder, end: int) -> Path:
-    return interpolation_file(folder, -1, end).with_suffix(".log")
+def _line_log(folder: RunFolder, start: int, end: int) -> Path:
+    return interpolation_file(folder, start, end).with_suffix(".log")
 
 
 def locating(folder: RunFolder, task: int, after: int) -> bool:

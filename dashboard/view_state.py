@@ -27,8 +27,10 @@ from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
+NO_IMAGE = "none"
 USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # chosen where the URL says nothing
 SHARED = ("run", *USUAL)  # in the URL of every page
+CELL = ("from", "to")  # of Forgetting
 HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
 FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
 FEW = 11  # choices that still fit into one row of buttons
@@ -402,6 +404,14 @@ def empty(
         return button is not None and st.button(button, key=f"{key}-button", type="primary", on_click=on_click)
 
 
+def keep_cell() -> None:
+    """On a page that was reached by a jump from Forgetting: the cell stands in the address. Streamlit lets nobody write
+    a key there while the page that is left still has a control for it."""
+    for key, value in st.session_state.pop("_cell", {}).items():
+        with suppress(StreamlitAPIException):
+            st.query_params[key] = value
+
+
 def page_file(page: str) -> Path:
     """The file of `page` ("pages/run.py")."""
     return Path(__file__).resolve().parent / page
@@ -417,6 +427,10 @@ def go_to(page: str, **choices: str | Sequence[str]) -> None:
     # A control that is drawn has the last word over its key in the address, so shared choices go through the state, and
     # what the next page alone knows goes through its address. Streamlit clears and writes the shared keys itself.
     shared = {key: value for key, value in choices.items() if key in SHARED}
+    shared |= {key: value for key, value in choices.items() if key in st.session_state}  # chosen there before
     if shared:
         st.session_state["_next"] = shared
+    if st.session_state.get("_page") == "forgetting":  # what was diagnosed there stays in the address
+        st.session_state["_cell"] = {key: value for key in CELL if (value := st.session_state.get(key))}
+        choices = {key: value for key, value in choices.items() if key not in CELL}
     st.switch_page(page_file(page), query_params={k: v for k, v in choices.items() if k not in SHARED})

@@ -118,6 +118,7 @@ def _started(plan: ClipPlan) -> RunStarted:
         "tokens": 17,
         "patch_grid": [4, 4],
         "parameters": 1000,
+        "joint_width": 8,
     }
     return RunStarted(
         Clock(),

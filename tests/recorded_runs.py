@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from cl_core.analysis import measured_later
 from cl_core.config import FORMAT
 from cl_core.events import CheckpointSaved, Clock, Event, RunFailed, StateChanged
 from cl_core.store import RunFolder, create_run
@@ -44,6 +45,16 @@ def moments_a_task(plan: Plan) -> int:
 
 def finished(runs: Path, name: str = "finished", plan: Plan | None = None) -> RunFolder:
     return record(runs, name, plan)
+
+
+def located(path: Path) -> RunFolder:
+    """What patching would have found of T1 after T3 in the run at `path`: mostly layer 2."""
+    rows = [{"layer": 1, "alone": 1.0, "up_to": 1.0}, {"layer": 2, "alone": 19.0, "up_to": 20.0}]
+    sizes = {"then": 95.0, "now": 75.0, "head": 0.0, "body": 20.0, "seconds": 1.0}
+    measured_later.save(
+        RunFolder(path), {"task": 1, "after": 3, **sizes, "layers": rows, "refit": [100.0, 99.0], "answers": {}}
+    )
+    return RunFolder(path)
 
 
 def unmeasured(runs: Path, name: str = "unmeasured") -> RunFolder:

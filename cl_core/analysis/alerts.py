@@ -41,7 +41,8 @@ Events = Callable[[type[Any]], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Alert:
-    """`task` from 0: after, or during which; `figure`: its id in the catalogue; `value` crossed `threshold`."""
+    """`task` from 0: after, or during which; `figure`: its id in the catalogue; `value` crossed `threshold`. `layer`,
+    `fallen`: the layer, or the task whose fall it is about, from 0, where it is about one."""
 
     name: str
     task: int
@@ -50,6 +51,8 @@ class Alert:
     threshold: float
     figure: str
     remedy: str
+    layer: int | None = None
+    fallen: int | None = None
 
 
 def alerts(events: Events) -> list[Alert]:
@@ -82,6 +85,7 @@ def _room(events: Events) -> Iterator[Alert]:
             ROOM,
             "directions-left",
             "Protect less: a smaller energy share or a softer projection; What if shows what it would let through.",
+            layer=event.layer,
         )
 
 
@@ -111,6 +115,7 @@ def _leak(events: Events) -> Iterator[Alert]:
             CHANCE,
             "leak-of-updates",
             "The projection does not hold here: project more strictly (eta nearer 1), or protect more energy.",
+            layer=layer,
         )
 
 
@@ -134,6 +139,7 @@ def _heads(events: Events) -> Iterator[Alert]:
             FALL,
             "forgetting-ledger",
             "Change the readout, not the features: stored statistics, nearest class means, heads balanced by replay.",
+            fallen=cell.task,
         )
 
 

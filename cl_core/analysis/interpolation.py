@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cl_core.analysis.measured_later import interpolation_file, save_at
+from cl_core.analysis.measured_later import UNTOUCHED, interpolation_file, save_at
 from cl_core.analysis.patching import at, shared
 from cl_core.config import ConfigError, DiagnosticsConfig
 from cl_core.events import AccuracyMeasured, Clock, ModalityGapMeasured
@@ -30,7 +30,6 @@ from cl_core.store import RunFolder, effective_config
 from cl_core.training.trainer import Trainer
 
 POINTS = 11
-UNTOUCHED = -1  # the moment before training
 
 
 class Weights(Protocol):

@@ -19,6 +19,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -41,23 +42,28 @@ Rows = Mapping[str, Mapping[int, Sequence[float | None]]]  # readout → after w
 
 
 def rows_of(measured: Iterable[AccuracyMeasured], refitted: Iterable[RefitMeasured] = ()) -> Rows:
-    """All accuracies by readout and task; a later event of the same place replaces an earlier one."""
+    """All accuracies by readout and task; a later event of the same place replaces an earlier one. After the first task
+    stored and recomputed statistics are of the same images and features, so one stands for the other."""
     found: dict[str, dict[int, Sequence[float | None]]] = {}
     for event in measured:
         found.setdefault(event.readout, {})[event.clock.task] = event.row
     for refit in refitted:
         found.setdefault(REFITTED, {})[refit.clock.task] = refit.row
+    if RECOMPUTED in found and 0 in found.get(STORED, {}):
+        found[RECOMPUTED].setdefault(0, found[STORED][0])
     return found
 
 
-def with_refit(rows: Rows, task: int, after: int, refit: Sequence[float] | None) -> Rows:
-    """Rows with R of one cell as it was measured later, (just after learning, now), unless the run itself has both."""
-    known = _pair(rows, REFITTED, task, after)
-    if refit is None or None not in known:
-        return rows
-    place = lambda value: [*[None] * task, value]
-    own = {**rows.get(REFITTED, {}), after: place(refit[1])}
-    return {**rows, REFITTED: {**own, task: place(refit[0])}}
+def with_later(rows: Rows, task: int, after: int, later: Mapping[str, Any] | None) -> Rows:
+    """Rows with R and Q of one cell as they were measured later (`measured_later.read`: "refit" and "recomputed", each
+    just after learning and now), unless the run itself has both moments."""
+    found = dict(rows)
+    for readout, key in ((REFITTED, "refit"), (RECOMPUTED, "recomputed")):
+        pair = (later or {}).get(key)
+        if pair is not None and None in _pair(rows, readout, task, after):
+            place = lambda value: [*[None] * task, value]
+            found[readout] = {**rows.get(readout, {}), after: place(pair[1]), task: place(pair[0])}
+    return found
 
 
 @dataclass(frozen=True)
@@ -243,22 +249,32 @@ def answers_of(classified: Iterable[ImagesClassified], task: int) -> dict[int, I
     return dict(sorted({e.clock.task: e for e in classified if e.evaluated == task}.items()))
 
 
-def images(answers: Mapping[int, ImagesClassified], labels: np.ndarray, task: int, after: int) -> Images | None:
+def images(
+    answers: Mapping[int, ImagesClassified],
+    labels: np.ndarray,
+    task: int,
+    after: int,
+    later: Mapping[str, Any] | None = None,
+) -> Images | None:
     """The images of a cell; None where its answers were not stored.
 
     Args:
-        answers: as `answers_of` gives them. labels: [n] classes of the images.
+        answers: as `answers_of` gives them. labels: [n] classes of the images. later: as `measured_later.read` gives
+            it, for readouts that were fitted anew after the run.
     """
     if task not in answers or after not in answers:
         return None
     events = answers[task], answers[after]
     labels, right = np.asarray(labels), {}
+    said_later = (later or {}).get("answers") or {}
     for symbol in ("C", "K", "R", "S", "Q"):
-        if all(SYMBOLS[symbol] in event.readouts for event in events):
-            then, now = (
-                np.asarray(event.predicted)[event.readouts.index(SYMBOLS[symbol])] == labels for event in events
-            )
-            right[symbol] = (then, now)
+        name = SYMBOLS[symbol]
+        if all(name in event.readouts for event in events):
+            told = [np.asarray(event.predicted)[event.readouts.index(name)] for event in events]
+        else:
+            told = [np.asarray(said) for said in said_later.get(name, ())]
+        if len(told) == 2 and all(len(said) == len(labels) for said in told):
+            right[symbol] = (told[0] == labels, told[1] == labels)
     if not right or next(iter(right)) not in ("C", "K"):
         return None
     own = SYMBOLS[next(iter(right))]

@@ -11,6 +11,7 @@ from typing import Any
 from cl_core.store import RunFolder, write_atomically
 from cl_core.untrusted import read_json
 
+UNTOUCHED = -1  # the moment before training, where a line begins
 _NUMBERS = ("then", "now", "head", "body", "seconds")
 
 
@@ -30,7 +31,7 @@ def save(folder: RunFolder, result: Mapping[str, Any]) -> None:
 
 def save_at(file: Path, result: Mapping[str, Any]) -> None:
     file.parent.mkdir(exist_ok=True)
-    write_atomically(file, (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(file, (json.dumps(result, separators=(",", ":")) + "\n").encode())
 
 
 def read_line(folder: RunFolder, start: int, end: int) -> dict[str, Any] | None:
@@ -53,13 +54,27 @@ def read_line(folder: RunFolder, start: int, end: int) -> dict[str, Any] | None:
     return found
 
 
+def path_of(found: Mapping[str, Any] | None, row: int) -> dict[str, Any] | None:
+    """What became of one test image among the classes: "after", "rival", "path" and "nearest" of it alone; `row`: its
+    place among the task's, from 0. None where it was not followed."""
+    paths = (found or {}).get("paths")
+    if paths is None or row not in paths["rows"]:
+        return None
+    place = paths["rows"].index(row)
+    return {"after": paths["after"], **{name: paths[name][place] for name in ("rival", "path", "nearest")}}
+
+
 def read(folder: RunFolder, task: int, after: int) -> dict[str, Any] | None:
-    """The result of a cell; None where it was not measured, or the file is not what was written."""
+    """The result of a cell; None where it was not measured, or the file is not what was written. "recomputed",
+    "answers" and "paths" are None where an earlier version measured it, or there is nothing to measure."""
     try:
         found = read_json(file_of(folder, task, after))
     except (OSError, ValueError):
         return None
-    return found if _is_result(found, task, after) else None
+    if not _is_result(found, task, after):
+        return None
+    checks = {"recomputed": _is_pair, "answers": _are_answers, "paths": _are_paths}
+    return found | {name: found[name] if name in found and ok(found[name]) else None for name, ok in checks.items()}
 
 
 def _is_result(found: Any, task: int, after: int) -> bool:
@@ -70,8 +85,39 @@ def _is_result(found: Any, task: int, after: int) -> bool:
         isinstance(row, dict) and isinstance(row.get("layer"), int) and _numbers(row.get("alone"), row.get("up_to"))
         for row in layers
     )
-    pair = isinstance(refit, list) and len(refit) == 2 and _numbers(*refit)
-    return bool(rows and layers) and pair and _numbers(*(found.get(name) for name in _NUMBERS))
+    return bool(rows and layers) and _is_pair(refit) and _numbers(*(found.get(name) for name in _NUMBERS))
+
+
+def _is_pair(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and _numbers(*found)
+
+
+def _are_answers(found: Any) -> bool:
+    whole = lambda said: isinstance(said, list) and all(type(value) is int for value in said)
+    both = lambda told: isinstance(told, list) and len(told) == 2 and all(map(whole, told))
+    return isinstance(found, dict) and all(map(both, found.values()))
+
+
+def _are_paths(found: Any) -> bool:
+    """Whether it is what `image_paths.table` gives."""
+    if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
+        return False
+    if set(found) != {"rows", "rival", "after", "path", "nearest"}:
+        return False
+    whole = all(type(value) is int for name in ("rows", "rival", "after") for value in found[name])
+    images, moments = len(found["rows"]), len(found["after"])
+    if not whole or any(len(found[name]) != images for name in ("rival", "path", "nearest")):
+        return False
+    lists = lambda value, size=None: isinstance(value, list) and size in (None, len(value))
+    path = all(
+        p is None or (lists(p, moments) and all(lists(point, 3) and _numbers(*point) for point in p))
+        for p in found["path"]
+    )
+    near = all(
+        lists(n, moments) and all(lists(at) and all(lists(one, 2) and _numbers(*one) for one in at) for at in n)
+        for n in found["nearest"]
+    )
+    return path and near
 
 
 def _numbers(*values: Any) -> bool:

@@ -17,17 +17,20 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cl_core.analysis.image_paths import evenly, nearest_means, plane_paths, table
 from cl_core.analysis.measured_later import save
 from cl_core.backbones.io_types import Adaptation, ModelEdit
 from cl_core.config import DiagnosticsConfig
 from cl_core.factory import build, new_backbone, new_stream
+from cl_core.observers.image_answers import followed
+from cl_core.readouts import RECOMPUTED, REFITTED
 from cl_core.store import RunFolder, StoreError, boundaries, effective_config, fork_of
 from cl_core.streams.stream import TaskStream
 from cl_core.training import checkpoint as checkpoints
@@ -98,7 +101,9 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
 
     Returns:
         "now", "then": percent of the images used; "layers": per block, from 1, "alone" and "up_to" in points; "head",
-        "body"; "refit": R just after task j and now, percent of all test images; "images", "lost", "seconds".
+        "body"; "refit", "recomputed": R and Q just after task j and now, percent of all test images (Q null where
+        images come with their task); "answers": what both say of the stored images; "paths": as `image_paths.table`
+        (null where no class statistics are stored); "images", "lost", "seconds".
 
     Raises:
         StoreError: a checkpoint is missing or damaged.
@@ -119,6 +124,7 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
     mixtures |= {f"alone-{layer}": (layer,) for layer in range(depth)}
     mixtures |= {f"up_to-{layer}": range(layer + 1) for layer in range(depth)}
     right: dict[str, list[Tensor]] = {name: [] for name in (*mixtures, "head", "then")}
+    best: list[Tensor] = []
     place = 0
     for number, batch in enumerate(now.feed.ordered(index, "test", now.evaluation.batch)):
         chosen = use[place : place + len(batch.labels)].to(batch.labels.device)
@@ -133,6 +139,7 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
             scores = now.method.classify(pooled, rivals)
             right[name].append(scores.argmax(dim=1) + rivals.start == labels)
             if name == "now":
+                best.append(_rivals_of(scores, labels - rivals.start) + rivals.start)
                 own = _with_own(scores, then.method.classify(pooled, index.classes), index.classes, rivals)
                 right["head"].append(own.argmax(dim=1) + rivals.start == labels)
             if name == "body":
@@ -143,6 +150,18 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
     percent = {name: 100 * float(part.float().mean()) for name, part in whole.items()}
     gain = lambda name: percent[name] - percent["now"]
     say("fitting readouts to the features of then and of now")
+    kept = effective_config(folder).diagnostics.images
+    then.evaluation.followed = now.evaluation.followed = followed(now.stream, kept)
+    (fitted_then, said_then), (fitted_now, said_now) = _anew(then, task, task), _anew(now, task, after)
+    pair = lambda name: [fitted_then[name], fitted_now[name]] if name in fitted_now else None
+    paths = None
+    if now.evaluation.reads_statistics:
+        there = boundaries(folder)
+        moments = [moment for moment in evenly(task, after) if moment + 1 in there]
+        say(f"following {int(use.sum())} images through {len(moments)} models")
+        models = {task: lambda: then, after: lambda: now}
+        models = {m: models.get(m, functools.partial(at, folder, m, backbone_of, stream_of)) for m in moments}
+        paths = _paths(use, models, torch.cat(best).cpu(), task)
     result = {
         "task": task + 1,
         "after": after + 1,
@@ -154,7 +173,10 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
         ],
         "head": gain("head"),
         "body": gain("body"),
-        "refit": [_refitted(trainer, task) for trainer in (then, now)],
+        "refit": pair(REFITTED),
+        "recomputed": pair(RECOMPUTED),
+        "answers": {name: [said_then[name], said_now[name]] for name in said_now},
+        "paths": paths,
         "images": int(use.sum()),
         "lost": int((whole["then"] & ~whole["now"]).sum()),
         "seconds": time.perf_counter() - started,
@@ -178,11 +200,29 @@ def _evenly(total: int, most: int) -> Tensor:
     return use
 
 
-def _refitted(trainer: Trainer, task: int) -> float:
-    """R: percent of the task's test images that a readout fitted to today's training features gets right."""
-    evaluation, index, right = trainer.evaluation, trainer.stream[task], 0
-    refitted = evaluation.refit(task)
-    for batch in trainer.feed.ordered(index, "test", evaluation.batch):
-        guess = refitted(evaluation.features(batch).pooled, index.classes).argmax(dim=1) + index.classes.start
-        right += int((guess == batch.labels).sum())
-    return 100 * right / len(index.test)
+def _anew(trainer: Trainer, task: int, moment: int) -> tuple[dict[str, float], dict[str, list[int]]]:
+    """Percent right and answers for the followed test images of `task`, by readouts fitted to the features of then."""
+    evaluation, seen = trainer.evaluation, range(trainer.stream[moment].classes.stop)
+    percent, answers = evaluation.fitted_anew(task, list(range(moment + 1)), seen)
+    return percent, {} if answers is None else {name: told.tolist() for name, (told, _) in answers.of.items()}
+
+
+def _paths(use: Tensor, trainers: Mapping[int, Callable[[], Trainer]], rival: Tensor, task: int) -> dict[str, Any]:
+    """What `image_paths.table` keeps of the images in `use`; `trainers`: moment → what gives the model of then."""
+    seen_at, features, means = [], [], torch.empty(0)
+    for trainer in (give() for give in trainers.values()):
+        index = trainer.stream[task]
+        batches = trainer.feed.ordered(index, "test", trainer.evaluation.batch)
+        whole = torch.cat([trainer.evaluation.features(batch).pooled.float().cpu() for batch in batches])
+        features.append(whole[use])
+        means = trainer.evaluation.statistics.means.float().cpu()
+        seen_at.append(int((trainer.evaluation.statistics.counts > 0).sum()))
+    true = index.test.labels[use].cpu()
+    near = [nearest_means(now, means, seen) for now, seen in zip(features, seen_at, strict=True)]
+    paths = plane_paths(torch.stack(features), means, true.long(), rival)
+    return table(torch.nonzero(use).flatten(), rival, list(trainers), paths, near)
+
+
+def _rivals_of(scores: Tensor, labels: Tensor) -> Tensor:
+    """[B] the best other class than the true one, both as columns of scores [B, C]."""
+    return scores.scatter(1, labels[:, None], -torch.inf).argmax(dim=1)

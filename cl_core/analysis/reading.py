@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,6 @@ class Measured:
     def answers(self, task: int) -> dict[int, ImagesClassified]:
         return answers_of(self.events.get("ImagesClassified", ()), task)
 
-    def images(self, task: int, after: int) -> Images | None:
+    def images(self, task: int, after: int, later: Mapping[str, Any] | None = None) -> Images | None:
         stored = self.stored(task)
-        return None if stored is None else images(self.answers(task), np.asarray(stored.labels), task, after)
+        return None if stored is None else images(self.answers(task), np.asarray(stored.labels), task, after, later)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from cl_core.analysis.ledger import COMPETE, LOST, MATTERS, OUTDATED, Images, Ledger, Rows, falls, statistics_ledger
+from cl_core.analysis.measured_later import path_of
 
 INTACT = 2.0  # points of R within which features count as intact
 HOW_TO_REFIT = (
     "during a run it is measured after the last task, or after every one with diagnostics.readout_control=every; later "
-    "from checkpoints, with which layer it was"
+    "from checkpoints, together with which layer it was"
 )
 MEANING = {
     COMPETE: "other tasks' classes score higher; with the task named its images are still told apart",
@@ -43,6 +44,17 @@ def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequen
     if (taken := taken_for(found, names)) is not None:
         said.append(taken)
     return "; ".join(said) + "."
+
+
+def by_statistics(rows: Rows, task: int, after: int) -> str:
+    """The same of the readout by stored statistics, in one sentence; "" where nothing fell or it was not measured."""
+    cell = statistics_ledger(rows, task, after)
+    if cell.drop is None or cell.drop < MATTERS:
+        return ""
+    said = f"By {cell.readout} it fell {cell.drop:.0f} points"
+    if cell.cause is not None:
+        return f"{said}, mainly {cell.cause} ({cell.parts[cell.cause]:+.0f} points).".replace("-", "−")
+    return f"{said}; recomputed statistics, which say why, were not measured in this cell."
 
 
 def _features(cell: Ledger, rows: Rows) -> str | None:
@@ -92,6 +104,18 @@ def taken_for(found: Images | None, names: Sequence[str]) -> str | None:
     k, count = wrong.most_common(1)[0]
     name = names[k] if 0 <= k < len(names) else f"class {k + 1}"
     return f"{count} of {int(found.lost.sum())} lost images are taken for {name}"
+
+
+def near_means(found: Mapping[str, Any] | None, row: int, names: Sequence[str]) -> list[str]:
+    """The stored class means nearest to an image after every task, a line each; none where it was not followed."""
+    mine = path_of(found, row)
+    name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
+    if mine is None:
+        return []
+    return [
+        f"nearest class means after T{after}: " + ", ".join(f"{name(int(k))} {distance:.3g}" for k, distance in near)
+        for after, near in zip(mine["after"], mine["nearest"], strict=True)
+    ]
 
 
 def why_image(found: Images, image: int, names: Sequence[str], label: int) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cl_core.analysis import measured_later as later
-from cl_core.analysis.ledger import Images, Ledger, Rows, Stretch, ledger, statistics_ledger, with_refit, worst_cell
+from cl_core.analysis.ledger import Images, Ledger, Rows, Stretch, ledger, statistics_ledger, with_later, worst_cell
 from cl_core.analysis.reading import Measured
-from cl_core.analysis.verdict import HOW_TO_REFIT, MEANING, verdict, why_image
+from cl_core.analysis.verdict import HOW_TO_REFIT, MEANING, near_means, verdict, why_image
 from cl_core.assets import recordings_folder
 from cl_core.cli.options import add_json, add_runs
 from cl_core.config import ConfigError
@@ -41,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="weight-changing CLIP methods: accuracy between the untouched weights and those after --after (WiSE-FT), "
         "measured from checkpoints, once",
     )
+    parser.add_argument(
+        "--line-from", type=int, metavar="J", help="with --line: begin with the weights after this task (from 1)"
+    )
     parser.add_argument("--image", type=int, metavar="K", help="one of its stored test images (from 1)")
     add_json(parser)
     parser.epilog = EXAMPLE
@@ -54,7 +57,9 @@ def execute(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"run {folder.name} has no accuracies yet; they come when its first task has been learned")
     task, after = _cell(arguments, rows, tasks)
     if arguments.line:
-        return _line(folder, after, arguments.json)
+        return _line(folder, _line_start(arguments, after), after, arguments.json)
+    if arguments.line_from is not None:
+        raise ConfigError("--line-from says where the line of --line begins; give both")
     if arguments.layers and later.read(folder, task, after) is None:
         from cl_core.analysis.patching import locate  # imports torch
 
@@ -62,9 +67,9 @@ def execute(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--layers compares T{task + 1} with a later task; give one with --after")
         locate(folder, task, after, lambda text: print(text, file=sys.stderr))
     found_later = later.read(folder, task, after)
-    rows = with_refit(rows, task, after, found_later["refit"] if found_later else None)
+    rows = with_later(rows, task, after, found_later)
     cell, statistics = ledger(rows, task, after), statistics_ledger(rows, task, after)
-    found = measured.images(task, after)
+    found = measured.images(task, after, found_later)
     image = _image(arguments.image, measured, found, task)
     if arguments.json:
         print(json.dumps(_record(cell, found_later, measured.steps(task, after))))
@@ -76,19 +81,31 @@ def execute(arguments: argparse.Namespace) -> int:
     if found is not None and image is not None and stored is not None:
         told = why_image(found, image, measured.names, int(stored.labels[image]))
         print(f"image {image + 1} of T{task + 1}: {told}")
+        for line in near_means(found_later, int(stored.rows[image]), measured.names):
+            print(f"  {line}")
     return 0
 
 
-def _line(folder: RunFolder, end: int, as_json: bool) -> int:
-    """The line from the untouched weights to those after a task."""
-    from cl_core.analysis.interpolation import UNTOUCHED, interpolate  # imports torch
+def _line_start(arguments: argparse.Namespace, after: int) -> int:
+    """The task whose weights the line begins with, from 0; −1: before training."""
+    if arguments.line_from is None:
+        return later.UNTOUCHED
+    if not 1 <= arguments.line_from <= after:
+        raise ConfigError(f"--line-from must be a task before T{after + 1}, got {arguments.line_from}")
+    return arguments.line_from - 1
+
+
+def _line(folder: RunFolder, start: int, end: int, as_json: bool) -> int:
+    """The line between two states of the weights."""
+    from cl_core.analysis.interpolation import interpolate  # imports torch
 
     say = lambda text: print(text, file=sys.stderr)
-    found = later.read_line(folder, UNTOUCHED, end) or interpolate(folder, UNTOUCHED, end, say)
+    found = later.read_line(folder, start, end) or interpolate(folder, start, end, say)
     if as_json:
         print(json.dumps(found))
         return 0
-    print(f"{folder.name}: between the untouched weights (0) and those after T{end + 1} (1)")
+    first = "the untouched weights" if start < 0 else f"the weights after T{start + 1}"
+    print(f"{folder.name}: between {first} (0) and those after T{end + 1} (1)")
     print(f"{'alpha':>6} {'learned tasks':>14} {'later tasks':>12} {'general set':>12}")
     for place, alpha in enumerate(found["alphas"]):
         values = [None if found[name] is None else found[name][place] for name in ("learned", "kept", "general")]

@@ -11,8 +11,8 @@ Shapes: B places in the buffer, b images a batch, C classes seen.
 
 x', x'' are two draws. z is divided by the training loss's temperature τ. Classes that came after x'' was kept have no
 z'' and are left out of the mean. Every image of every batch is offered to the buffer, in all epochs, as the releases
-do: one may be kept twice, and the present task is in the buffer too. The buffer keeps images as they were trained on;
-the releases keep them as they were before augmentation and change them anew at every draw.
+do: one may be kept twice, and the present task is in the buffer too. As released, images are kept as they were before
+augmentation and changed anew at every draw; `kept="changed"` keeps what was trained on, as runs did before.
 
 The model is that of `sequential`, but heads of earlier tasks go on being trained, by the buffer alone. Who competes:
 `rivals="replayed"` lets all classes seen compete for images of the buffer, while the batch's cross-entropy is masked
@@ -36,7 +36,7 @@ from cl_core.methods.method import Loss, ParameterGroup
 from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.methods.parts.reservoir import Drawn, Reservoir
-from cl_core.streams.stream import Batch
+from cl_core.streams.stream import Batch, TaskStream, enlarged, unit_range
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,12 @@ class ReplayConfig(PromptConfig):
         help="er: labels again; der++: labels and former logits again",
     )
     buffer: int = setting(200, low=0, high=1_000_000, fixed="sets shapes", help="images kept (B); 0 = none")
+    kept: str = setting(
+        "plain",
+        choices=("plain", "changed"),
+        fixed="decides what was stored",
+        help="plain: images as the stream has them, augmented anew at every draw (released); changed: as trained on",
+    )
     replay_batch: int = setting(64, low=1, high=4096, help="images of each draw from the buffer")
     replay_weight: float = setting(1.0, low=0.0, high=1e4, live=True, help="β, weight of the buffer's cross-entropy")
     logit_weight: float = setting(
@@ -71,6 +77,13 @@ class Replay(PromptedMethod):
     def __init__(self, config: ReplayConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         self.reservoir = Reservoir(config.buffer, backbone.preparation.size, seed)
+
+    def setup(self, stream: TaskStream, backbone: Backbone) -> None:
+        """Room for pictures as the stream holds them: bytes stay bytes, small ones small. Where its tasks differ in
+        that, all are kept at the backbone's size in 0..1."""
+        kinds = {(task.train.pictures.shape[-1], task.train.pictures.dtype) for task in stream}
+        if self.config.kept == "plain" and len(kinds) == 1:
+            self.reservoir.keep_as(*kinds.pop())
 
     def begin_task(self, index: int, classes: range) -> None:
         super().begin_task(index, classes)
@@ -100,7 +113,8 @@ class Replay(PromptedMethod):
         images, labels = batch.images, batch.labels
         again = self.reservoir.draw(self.config.replay_batch, "labels")
         former = self.reservoir.draw(self.config.replay_batch if self.config.rule == "der++" else 0, "logits")
-        pooled = self.features(backbone, torch.cat([images, again.images, former.images])).pooled
+        shown = [self._shown(batch, drawn, purpose) for drawn, purpose in ((again, "labels"), (former, "logits"))]
+        pooled = self.features(backbone, torch.cat([images, *shown])).pooled
         now, then, before = pooled.split([len(images), len(again), len(former)])
         loss = self.tuning.loss_of(now, labels)
         if self.config.rivals == "all":
@@ -112,8 +126,27 @@ class Replay(PromptedMethod):
         if len(self.reservoir.labels):
             with torch.no_grad():
                 logits = self._logits(now) if self.config.rule == "der++" else None
-                self.reservoir.offer(images, labels, logits)
+                self.reservoir.offer(self._kept(batch), labels, logits)
         return loss
+
+    def _kept(self, batch: Batch) -> Tensor:
+        """What the buffer is offered of a batch, in its own shape and type."""
+        if self.config.kept == "changed":
+            return batch.images
+        assert batch.pictures is not None  # of a training batch
+        held = self.reservoir.images
+        if batch.pictures.shape[-1] == held.shape[-1] and batch.pictures.dtype == held.dtype:
+            return batch.pictures
+        return enlarged(unit_range(batch.pictures), held.shape[-1])
+
+    def _shown(self, batch: Batch, drawn: Drawn, purpose: str) -> Tensor:
+        """Drawn images prepared for the backbone, and augmented anew where this batch was."""
+        if not len(drawn):
+            return batch.images[:0]
+        if self.config.kept == "changed":
+            return drawn.images
+        assert batch.shown is not None  # of a training batch
+        return batch.shown(drawn.images, purpose)
 
     def _logits(self, pooled: Tensor) -> Tensor:
         """z over all classes seen: [b, C]."""

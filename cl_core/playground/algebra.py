@@ -114,3 +114,26 @@ def effective_rank(energies: np.ndarray) -> float:
         return 0.0
     shares = energies[energies > 0] / total
     return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def discriminant(features: np.ndarray, labels: np.ndarray, shrinkage: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+    """Linear discriminant analysis with one covariance for all classes, as `cl_core.observers.lda_readout` has it.
+
+        score_c(x) = x w_c − b_c,   w_c = Σ⁻¹ μ_c,   b_c = ½ μ_cᵀ w_c,   Σ = (1 − s) W/n + s tr(W/n)/d I
+
+    Args:
+        features: [n, d]. labels: [n] ids from 0. shrinkage: s.
+
+    Returns:
+        W [d, C] and b [C], float64, C = the largest label + 1; ids without images score −∞ (b = ∞).
+    """
+    rows, classes = features.astype(np.float64), int(labels.max()) + 1
+    counts = np.bincount(labels, minlength=classes)
+    sums = np.zeros((classes, rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    means = sums / np.maximum(counts, 1)[:, None]
+    within = gram(rows - means[labels]) / len(rows)
+    covariance = (1 - shrinkage) * within
+    covariance[np.diag_indices_from(covariance)] += shrinkage * np.trace(within) / len(within) + 1e-12
+    weights = np.linalg.solve(covariance, means.T)
+    return weights, np.where(counts, 0.5 * (means.T * weights).sum(0), np.inf)

@@ -22,8 +22,12 @@ from cl_core.events import (
     Clock,
     EpochEnded,
     Event,
+    ImagesClassified,
+    ImagesStored,
+    OldTasksMeasured,
     PredictionsMade,
     ProbesChosen,
+    RefitMeasured,
     RunStarted,
     SpectrumMeasured,
     StateChanged,
@@ -33,16 +37,18 @@ from cl_core.events import (
     UpdateByDirection,
     UpdateMeasured,
 )
-from cl_core.playground.algebra import effective_rank, eigen_descending
-from cl_core.playground.network import cross_entropy
+from cl_core.playground.algebra import discriminant, effective_rank, eigen_descending
+from cl_core.playground.network import cross_entropy, softmax
 from cl_core.playground.settings import PROJECTIONS, PlaygroundConfig
-from cl_core.playground.streams import NAMES, SIDE
-from cl_core.playground.training import ALL_SEEN, DOMAIN, Laboratory, TaskOutcome, one_thread
+from cl_core.playground.streams import CLASSES, NAMES, SIDE, onehot
+from cl_core.playground.training import ALL_SEEN, DOMAIN, TASK_KNOWN, Laboratory, TaskOutcome, one_thread
+from cl_core.readouts import REFITTED
 from cl_core.store import RunFolder, RunWriter, create_run, hold
 
 BACKBONE, SPACE, PRESET = "mlp", "inputs", "playground"
 PREFIX = "playground-"  # of the method: `ewc` and `replay` are names of methods that train transformers
-PROBES = 6  # images of each task that Forgetting follows
+PROBES = 6  # images of each task whose attention and margins are followed
+LOOKS, LOOKED_AT = 16, 64  # looks at old tasks within a new one, and at how many of their images each
 KEPT = ("rule", "stream", "tasks", "seed", "epochs", "batch_size")  # said elsewhere in a RunConfig
 
 
@@ -119,7 +125,7 @@ class Recorded(Laboratory):
     def __init__(self, config: PlaygroundConfig) -> None:
         super().__init__([config])
         self.steps: list[Event] = []
-        self.step, self.clock = 0, Clock()
+        self.step, self.begun, self.clock = 0, 0, Clock()
         self.parts: tuple[list[float], list[float]] = ([], [])  # loss and accuracy of this epoch's steps
         self.asked: list[np.ndarray] = []  # Σ of the steps proposed in this task, a layer each
         self.moved = time.perf_counter()
@@ -127,20 +133,23 @@ class Recorded(Laboratory):
     def moments(self) -> Iterator[list[Event]]:
         """Everything the run says, moment by moment."""
         config, stream = self.config, self.stream
-        yield [StateChanged(Clock(), "running"), self.started()]
+        yield [StateChanged(Clock(), "running"), self.started(), *self.images()]
         for task, shown in enumerate(stream):
             started = time.perf_counter()
             before = [weight[0].copy() for weight in self.network.weights]
             spectra = [eigen_descending(moment[0] / self.seen) for moment in self.second_moments] if task else []
-            self.steps, self.clock = [], Clock(task, 0, self.step)
+            self.steps, self.begun, self.clock = [], self.step, Clock(task, 0, self.step)
             self.asked = [np.zeros_like(weight, dtype=np.float64) for weight in before]
             count = self.steps_of(task)
             begun = TaskStarted(self.clock, shown.names, count)
             self.learn(task)
             yield [begun]
-            per_epoch = count // config.epochs
-            for epoch in range(config.epochs):
-                yield self.steps[epoch * (per_epoch + 1) : (epoch + 1) * (per_epoch + 1)]
+            epoch: list[Event] = []
+            for event in self.steps:
+                epoch.append(event)
+                if isinstance(event, EpochEnded):
+                    yield epoch
+                    epoch = []
             clock = Clock(task, config.epochs - 1, self.step - 1)
             after = [weight[0] for weight in self.network.weights]
             outcome = self.measure(task)[0]
@@ -149,10 +158,11 @@ class Recorded(Laboratory):
                 TaskEnded(clock, time.perf_counter() - started, self.kept_bytes()),
                 *self.probes(clock, task),
                 *(
-                    AccuracyMeasured(clock, ALL_SEEN if readout == DOMAIN else readout, [*row, *padding])
-                    for readout, row in sorted(outcome.rows.items())
+                    AccuracyMeasured(clock, readout, [*row, *padding])
+                    for readout, row in sorted(named(outcome.rows).items())
                 ),
                 *self.predictions(clock, task),
+                *self.answers(clock, task),
                 *spectrum_events(config, outcome, clock),
                 *self.updates(clock, before, after, spectra),
             ]
@@ -207,7 +217,10 @@ class Recorded(Laboratory):
                 _short(now - self.moved),
             )
         )
-        self.moved, self.step = now, self.step + 1
+        every = max(1, self.steps_of(self.clock.task) // LOOKS)
+        if self.clock.task and not (self.step - self.begun) % every:
+            self.steps.append(self.old_tasks(self.steps[-1].clock, every))
+        self.moved, self.step = time.perf_counter(), self.step + 1
         losses, rights = self.parts
         losses.append(loss)
         rights.append(right)
@@ -217,6 +230,21 @@ class Recorded(Laboratory):
             mean = float(np.mean(losses))
             self.steps.append(EpochEnded(clock, {"cross_entropy": mean, "total": mean}, float(np.mean(rights))))
             self.parts, self.clock = ([], []), Clock(clock.task, clock.epoch + 1, self.step)
+
+    def old_tasks(self, clock: Clock, every: int) -> OldTasksMeasured:
+        """Test images of all earlier tasks, evenly spaced, right after a step."""
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for old in range(clock.task):
+            count = LOOKED_AT * (old + 1) // clock.task - LOOKED_AT * old // clock.task
+            shown = self.stream[old]
+            rows = np.arange(count) * len(shown.test_labels) // max(count, 1)
+            parts.append((shown.test_images[rows], shown.test_labels[rows]))
+        images, labels = (np.concatenate(column) for column in zip(*parts))
+        competing = self.competing(range(clock.task + 1)) if self.own_heads else None
+        probabilities = softmax(self.network.forward(images[None])[1], competing)
+        right = 100 * float((probabilities[0].argmax(-1) == labels).mean())
+        loss = float(cross_entropy(probabilities, onehot(labels)[None])[0])
+        return OldTasksMeasured(clock, len(labels), right, _short(loss), every)
 
     def kept_bytes(self) -> int:
         """What the rule keeps between tasks: bases, importances, covariances, Fisher information; not projectors, which
@@ -239,11 +267,51 @@ class Recorded(Laboratory):
             _, logits = self.network.forward(shown.test_images[None, :PROBES])
             scores = np.where(known, logits[0], -np.inf)
             labels = shown.test_labels[:PROBES]
-            own = scores[np.arange(len(labels)), labels]
-            others = scores.copy()
-            others[np.arange(len(labels)), labels] = -np.inf
-            margin = np.clip(own - others.max(-1), -1e6, 1e6)
-            yield PredictionsMade(clock, old, scores.argmax(-1).astype(np.int16), margin.astype(np.float32))
+            margin = _margins(scores, labels).astype(np.float32)
+            yield PredictionsMade(clock, old, scores.argmax(-1).astype(np.int16), margin)
+
+    def ids(self, task: int) -> np.ndarray:
+        """[10] class id in order of arrival of every digit in a task; where all tasks have the same digits, each task's
+        are classes of their own, as its pictures are."""
+        if not self.own_heads:
+            return np.arange(CLASSES) + CLASSES * task
+        arrived = [c for shown in self.stream for c in shown.classes]
+        return np.array([arrived.index(c) if c in arrived else -1 for c in range(CLASSES)])
+
+    def images(self) -> Iterator[Event]:
+        """All test images, as they are stored before training."""
+        for task, shown in enumerate(self.stream):
+            grey = (shown.test_images.reshape(-1, SIDE, SIDE) * 255).round().astype(np.uint8)
+            labels = self.ids(task)[shown.test_labels].astype(np.int16)
+            places = np.arange(len(labels), dtype=np.int32)
+            yield ImagesStored(Clock(task), np.repeat(grey[..., None], 3, axis=-1), places, labels, len(labels))
+
+    def answers(self, clock: Clock, task: int) -> Iterator[Event]:
+        """What every readout, and one fitted anew to today's features of a task's training images, says of all test
+        images; and the accuracy of the latter."""
+        refitted: list[float | None] = []
+        for old in range(task + 1):
+            shown, ids = self.stream[old], self.ids(old)
+            own = self.competing((old,)) if self.own_heads else np.ones(CLASSES, bool)
+            seen = self.competing(range(task + 1)) if self.own_heads else own
+            inputs, logits = self.network.forward(shown.test_images[None])
+            weights, offsets = discriminant(self.network.forward(shown.images[None])[0][-1][0], shown.labels)
+            fresh = np.full((len(shown.test_labels), CLASSES), -np.inf)
+            fresh[:, : len(offsets)] = inputs[-1][0] @ weights - offsets
+            scores = {
+                ALL_SEEN: np.where(seen, logits[0], -np.inf),
+                TASK_KNOWN: np.where(own, logits[0], -np.inf),
+                REFITTED: fresh,
+            }
+            refitted.append(100 * float((fresh.argmax(-1) == shown.test_labels).mean()))
+            yield ImagesClassified(
+                clock,
+                old,
+                list(scores),
+                np.stack([ids[score.argmax(-1)] for score in scores.values()]).astype(np.int16),
+                np.stack([_margins(score, shown.test_labels) for score in scores.values()]).astype(np.float16),
+            )
+        yield RefitMeasured(clock, [*refitted, *[None] * (self.config.tasks - task - 1)])
 
     def updates(
         self,
@@ -291,6 +359,19 @@ class Recorded(Laboratory):
         self.before = None if projectors is None else [layer[0].astype(np.float64) for layer in projectors]
         self.moved = time.perf_counter()
         super().learn(task)
+
+
+def named(rows: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Accuracies under the names of readouts that runs have. Where all tasks share their classes, nothing changes when
+    the task is named."""
+    return {ALL_SEEN: rows[DOMAIN], TASK_KNOWN: rows[DOMAIN]} if DOMAIN in rows else rows
+
+
+def _margins(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """[n] score of the true class minus the best other, within what float16 holds."""
+    rows, others = np.arange(len(labels)), scores.copy()
+    others[rows, labels] = -np.inf
+    return np.clip(scores[rows, labels] - others.max(-1), -60_000, 60_000)
 
 
 def _norms(steps: list[np.ndarray]) -> dict[str, float]:

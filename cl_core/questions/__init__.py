@@ -1,6 +1,6 @@
 """The questions that the papers behind the methods raise, each with the runs that decide it. No torch here."""
 
-from cl_core.questions import clip_refine, fwd_prompt, gnsp, nsp2, nusa_cl, star_prompt
+from cl_core.questions import clip_refine, fwd_prompt, gnsp, key_value, mg_clip, nsp2, nusa_cl, star_prompt
 from cl_core.questions.question import (
     Answer,
     Courses,
@@ -27,6 +27,8 @@ FAMILIES: dict[str, tuple[Question, ...]] = {
     "STAR-Prompt": star_prompt.QUESTIONS,
     "Fwd-Prompt": fwd_prompt.QUESTIONS,
     "NSP²": nsp2.QUESTIONS,
+    "SplitLoRA and CODE-CL": key_value.QUESTIONS,
+    "MG-CLIP": mg_clip.QUESTIONS,
     "CLIP-Refine": clip_refine.QUESTIONS,
 }
 

@@ -287,4 +287,32 @@ QUESTIONS = (
             seeds.less("projecting forgets less than not projecting", "forgetting, pp", PUBLISHED, "none"),
         ),
     ),
+    Question(
+        "gnsp-losses",
+        "Which part keeps what: distillation, alignment, or the projection?",
+        "GNSP adds two losses on reference pairs to its projection. Each of the three alone, and none of them, in the "
+        "same matrices at the same rate.",
+        (
+            ("all", {"preset": PRESET}),
+            ("distillation alone", {"preset": "gnsp-kd-micro"}),
+            ("alignment alone", {"preset": "gnsp-map-micro"}),
+            ("projection alone", {"preset": PRESET, "settings": {"distillation": 0.0, "alignment": 0.0}}),
+            (
+                "nothing",
+                {"preset": PRESET, "settings": {"project": "none", "distillation": 0.0, "alignment": 0.0}},
+            ),
+        ),
+        unwatched=UNWATCHED,
+        numbers=domain_results_of,
+        criteria=(
+            *(
+                seeds.more(f"{part} alone keeps more Transfer than nothing", "Transfer, %", f"{part} alone", "nothing")
+                for part in ("distillation", "alignment", "projection")
+            ),
+            *(
+                seeds.less(f"{part} alone forgets less than nothing", "forgetting, pp", f"{part} alone", "nothing")
+                for part in ("distillation", "alignment", "projection")
+            ),
+        ),
+    ),
 )

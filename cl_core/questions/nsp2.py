@@ -29,6 +29,7 @@ from cl_core.questions.reporting import (
     span,
     told_of,
 )
+from cl_core.readouts import STORED
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
@@ -37,7 +38,6 @@ STRICT, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micr
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
 RELEASED_ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
-STORED = "stored statistics"
 
 
 @dataclass(frozen=True)

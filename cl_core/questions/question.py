@@ -106,11 +106,12 @@ def _course(config: RunConfig) -> str:
 def _went(folder: RunFolder) -> tuple[str, DiagnosticsConfig]:
     """The course of a run and what it measured. Settings stay as they are, so each file is read once. Raises
     StoreError."""
+    stamp: tuple[int, ...] = ()
     try:
         found = os.stat(folder.config_file)
         stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     except OSError:
-        stamp = ()
+        pass
     return _read_course(folder.path, stamp)
 
 

@@ -137,6 +137,11 @@ class Pooled:
         read = [f.criterion.measure for f in self.findings if f.criterion.measure in names]
         return next(iter([*read, *names]), "")
 
+    def sentence(self) -> str:
+        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."."""
+        said = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
+        return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {said}."
+
     def text(self) -> str:
         """Verdict, criteria and a table of the runs, as a terminal shows them."""
         why = f" ({self.short})" if self.short else ""

@@ -302,6 +302,22 @@ QUESTIONS = (
         ),
     ),
     Question(
+        "star-drifting",
+        "Does it matter that keys stand still?",
+        "Keys that go on being trained by cross-entropy, without replay of earlier classes, drift as those of other "
+        "pools do. Everything else is the same.",
+        (
+            ("fixed keys", {"preset": PRESET}),
+            ("drifting keys", {"preset": PRESET, "settings": {"keys": "moving", "key_replay_epochs": 0}}),
+        ),
+        unwatched=UNWATCHED,
+        numbers=selection_numbers,
+        criteria=(
+            seeds.more("more images take their own class", "own class, %", "fixed keys", "drifting keys"),
+            seeds.more("ends higher", "final, %", "fixed keys", "drifting keys"),
+        ),
+    ),
+    Question(
         "star-residual",
         "Is a residual better than a prefix?",
         "The paper adds a vector after attention and calls that better than keys and values that attention may ignore. "

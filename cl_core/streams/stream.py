@@ -26,11 +26,22 @@ MULTI_DOMAIN = "multi-domain task-incremental"
 @dataclass(frozen=True)
 class Batch:
     """images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival; ids [B] int64, on
-    the CPU: the number of each image in its stream. None where images are not as the stream holds them (augmented)."""
+    the CPU: the number of each image in its stream. None where images are not as the stream holds them (augmented).
+
+    Of a training batch also: pictures [B, 3, s, s] as the stream holds them, and `shown`: pictures [n, 3, s, s], what
+    for → images [n, 3, S, S], changed as this batch's were by draws of their own.
+    """
 
     images: Tensor
     labels: Tensor
     ids: Tensor | None = None
+    pictures: Tensor | None = None
+    shown: Callable[[Tensor, str], Tensor] | None = None
+
+    def first(self, count: int) -> Batch:
+        """Its first `count` images alone."""
+        cut = lambda rows: None if rows is None else rows[:count]
+        return Batch(self.images[:count], self.labels[:count], cut(self.ids), cut(self.pictures), self.shown)
 
 
 @dataclass(frozen=True)
@@ -140,16 +151,17 @@ class Task:
         device = self.train.labels.device
         for item, rows in enumerate(portions, start):
             ids, rows = self.train.ids_of(rows) if augmentation is None else None, rows.to(device, non_blocking=True)
-            yield Batch(prepared(item, self.train.pictures[rows]), self.train.labels[rows], ids)
+            pictures, shown = self.train.pictures[rows], functools.partial(prepared, item)
+            yield Batch(shown(pictures), self.train.labels[rows], ids, pictures, shown)
 
-    def preparing(self, augmentation: Augmentation | None, *, seed: int, epoch: int) -> Callable[[int, Tensor], Tensor]:
-        """(number of a batch, its pictures) → images for the backbone. Same (seed, task, epoch, number) → same
-        changes."""
+    def preparing(self, augmentation: Augmentation | None, *, seed: int, epoch: int) -> Callable[..., Tensor]:
+        """(number of a batch, pictures, what for) → images for the backbone. Same (seed, task, epoch, number) → same
+        changes; "" are the batch's own pictures, for anything else changes are drawn by its name."""
         if augmentation is None:
-            return lambda item, pictures: self.prepare(pictures)
+            return lambda item, pictures, purpose="": self.prepare(pictures)
 
-        def changed(item: int, pictures: Tensor) -> Tensor:
-            drawn = mixed_seed(seed, "augmentation", self.index, epoch, item)
+        def changed(item: int, pictures: Tensor, purpose: str = "") -> Tensor:
+            drawn = mixed_seed(seed, "augmentation", self.index, epoch, item, *filter(None, [purpose]))
             return self.prepare(augmentation(pictures, self.preparation.size, drawn))
 
         return changed
@@ -183,11 +195,16 @@ class Task:
     def prepare(self, pictures: Tensor) -> Tensor:
         """[n, 3, S, S] for the backbone: enlarged to S where stored smaller (bicubic), then (x − mean) / std per
         channel."""
-        pictures, size = unit_range(pictures), self.preparation.size
-        if pictures.shape[-1] != size:
-            pictures = F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        pictures = enlarged(unit_range(pictures), self.preparation.size)
         mean, std = (_channels(tuple(v), pictures.device) for v in (self.preparation.mean, self.preparation.std))
         return (pictures - mean) / std
+
+
+def enlarged(pictures: Tensor, size: int) -> Tensor:
+    """Pictures [n, 3, s, s] in 0..1 at [n, 3, size, size], by bicubic interpolation where they are smaller."""
+    if pictures.shape[-1] == size:
+        return pictures
+    return F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ order, is the same in all three.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +83,7 @@ class Feed:
         self,
         split: Split,
         portions: Iterable[Tensor | slice],
-        prepared: Callable[[int, Tensor], Tensor],
+        prepared: Callable[..., Tensor],
         start: int = 0,
         as_stored: bool = True,
     ) -> Iterator[Batch]:
@@ -99,7 +100,8 @@ class Feed:
         def sent(found: Future[tuple[Tensor, Tensor, Tensor | None]]) -> Batch:
             *parts, ids = found.result()
             pictures, labels = (part.to(self.device, non_blocking=True) for part in parts)
-            return Batch(prepared(next(numbers), pictures), labels, ids)
+            shown = functools.partial(prepared, next(numbers))
+            return Batch(shown(pictures), labels, ids, pictures, shown)
 
         waiting: deque[Future[tuple[Tensor, Tensor, Tensor | None]]] = deque()
         with ThreadPoolExecutor(1, "gathers batches") as loader:

@@ -192,9 +192,17 @@ class Evaluation:
         }
         return right, Answers(whole)
 
-    def refit(self, index: int) -> Classifier:
-        """The readout fitted to a task's training images with the features as they are now."""
-        return self.portioned(lambda: self._recomputed([index]))[0][index]
+    @torch.no_grad()
+    def fitted_anew(self, index: int, learned: list[int], seen: range) -> tuple[dict[str, float], Answers | None]:
+        """Percent of a task's test images that readouts fitted to the features as they are now get right, and what they
+        answer for those that are followed: "refitted head", and where statistics are stored "recomputed statistics",
+        which takes a look at the training images of all tasks in `learned`."""
+        told = self.reads_statistics
+        refits, recomputed = self.portioned(lambda: self._recomputed(learned if told else [index]))
+        readouts = {REFITTED: refits[index]} | ({RECOMPUTED: recomputed.classifier()} if told else {})
+        right, answers = self.portioned(partial(self._right, index, readouts, seen))
+        total = len(self.stream[index].test)
+        return {name: 100 * count / total for name, count in zip(readouts, right.tolist(), strict=True)}, answers
 
     def _recomputed(self, learned: list[int]) -> tuple[dict[int, Classifier], ClassStatistics]:
         """With the features as they are now: a readout fitted to each task learned so far, and the class statistics of

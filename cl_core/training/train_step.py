@@ -93,10 +93,8 @@ class Stepper:
 
     def attempt(self, optimiser: torch.optim.Optimizer, batch: Batch, count: int) -> None:
         """Loss and gradients of the first `count` images of a batch, to see whether they fit; no step is taken."""
-        ids = None if batch.ids is None else batch.ids[:count]
-        first = Batch(batch.images[:count], batch.labels[:count], ids)
         optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(self._loss(first).parts.values())).sum().backward()
+        torch.stack(list(self._loss(batch.first(count)).parts.values())).sum().backward()
         optimiser.zero_grad(set_to_none=True)
 
     def _loss(self, batch: Batch) -> Loss:

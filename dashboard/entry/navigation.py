@@ -16,11 +16,11 @@ if str(Path(__file__).resolve().parents[2]) not in sys.path:  # started by path 
 
 from dashboard.menu import ELSEWHERE, PAGES, lacking
 from dashboard.runs import runs_index
-from dashboard.view_state import USUAL, current, one_moment, page_file, say_unknown_run, settle_run
+from dashboard.view_state import USUAL, current, keep_cell, one_moment, page_file, say_unknown_run, settle_run
 from dashboard.widgets.control_bar import control_bar, run_picker
 from dashboard.widgets.inspection import opening_place
 from dashboard.widgets.pace import watch_tab
-from dashboard.widgets.shared_controls import hide, scripts, shared_controls, view
+from dashboard.widgets.shared_controls import hide, scripts, settle_image, shared_controls, view
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
 st.html("""<style>
@@ -69,6 +69,7 @@ with one_moment():
     here = next(entry for entry in PAGES if entry.page == (chosen.url_path or "start"))
     later = later and here.page == "start"
     state["_arrived"] = state.get("_page") not in (None, here.page)  # from another page
+    settle_image(state.get("_page"), here.page)
     state["_page"] = here.page
     opening_place()
     top = st.container(key="shared", horizontal=True, gap="large")  # always there: the page below it must not move
@@ -87,4 +88,6 @@ with one_moment():
     chosen.run()
     if later:
         around()
+    state["_image_before"] = state.get("image")
+    keep_cell()
 watch_tab()

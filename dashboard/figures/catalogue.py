@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.analysis.ledger import rows_of, with_refit, worst_cell
+from cl_core.analysis.ledger import Stretch, costly_steps, rows_of, with_later, worst_cell
 from cl_core.config import ConfigError
 from cl_core.events import (
     KINDS,
@@ -50,6 +50,7 @@ from cl_core.events import (
     StepEnded,
     SubspaceMeasured,
     TaskEnded,
+    TaskStarted,
     TradeOffMeasured,
     UpdateMeasured,
     WeightSpectrumMeasured,
@@ -81,7 +82,7 @@ from dashboard.figures import (
 )
 from dashboard.figures import plugged as plugin_figures
 from dashboard.figures.event_arrays import compared_later, spaces, zero_shot
-from dashboard.figures.plot_helpers import mark_turned
+from dashboard.figures.plot_helpers import mark_costly, mark_turned
 from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
 
@@ -159,10 +160,10 @@ class Figure:
         reading, *counts = run.key(*self.reads)
         if run.status().live:
             counts = [count - count % max(1, count // VISIBLE) for count in counts]
-        return self.id, reading, *counts, tuple(sorted(controls.items()))
+        return self.id, reading, *counts, tuple(sorted(controls.items())), tuple(costly(run))
 
     def drawn(self, run: Snapshot, controls: Controls) -> go.Figure:
-        """The figure, with the places marked at which a setting was changed."""
+        """The figure, with the places marked at which a setting was changed, and the steps that cost old tasks most."""
         unknown = set(controls) - set(self.controls)
         if unknown:
             raise TypeError(f"figure {self.id} has no control {', '.join(sorted(unknown))}; it has {self.controls}")
@@ -170,6 +171,8 @@ class Figure:
         turned = run.events(KnobTurned)
         if turned:
             mark_turned(figure, turned)
+        if stretches := costly(run):
+            mark_costly(figure, stretches, run.events(TaskStarted))
         return figure
 
 
@@ -292,6 +295,16 @@ def ledger_rows(run: Snapshot) -> Any:
     return rows_of(run.events(AccuracyMeasured), run.events(RefitMeasured))
 
 
+def _step_sizes(run: Snapshot) -> Any:
+    """Of every step its number, and its squared size as proposed and as applied."""
+    return tuple(run.column(StepEnded, value) for value in (diagnosis.step_of, diagnosis.asked, diagnosis.taken))
+
+
+def costly(run: Snapshot) -> list[Stretch]:
+    """The steps within tasks that cost old tasks most."""
+    return costly_steps(run.events(OldTasksMeasured), -1, len(tasks(run)))
+
+
 def _fell(run: Snapshot) -> bool:
     return _several_stages(run) and worst_cell(ledger_rows(run)) is not None
 
@@ -390,9 +403,11 @@ _ALL = (
 
     Figure("forgetting-ledger", "Why a task fell", "Is it the features, the head, or the competition of classes?",
            "accuracy", (AccuracyMeasured,),
-           lambda run, task, after, refit=None: diagnosis.forgetting_ledger(
-               with_refit(ledger_rows(run), task, after, refit), task=task, after=after),
-           controls=("task", "after", "refit"), also=(RefitMeasured,), when=_fell, in_report=_worst_cell, note=_WORST),
+           lambda run, task, after, refit=None, recomputed=None: diagnosis.forgetting_ledger(
+               with_later(ledger_rows(run), task, after, {"refit": refit, "recomputed": recomputed}), task=task,
+               after=after),
+           controls=("task", "after", "refit", "recomputed"), also=(RefitMeasured,), when=_fell,
+           in_report=_worst_cell, note=_WORST),
     Figure("image-flow", "Images learned, lost, regained", "Which images did each task cost?", "accuracy",
            (ImagesStored, ImagesClassified),
            lambda run, task: diagnosis.image_flow(run.events(ImagesStored), run.events(ImagesClassified), task=task,
@@ -407,8 +422,9 @@ _ALL = (
            lambda run: diagnosis.class_accuracy(run.events(ImagesStored), run.events(ImagesClassified), tasks(run))),
     Figure("old-tasks-within", "Old tasks within a new one", "Which steps cost old tasks most?", "accuracy",
            (OldTasksMeasured,),
-           lambda run: diagnosis.old_tasks_within(run.events(OldTasksMeasured), tasks=count(run) or 1,
-                                                  total_steps=total_steps(run))),
+           lambda run: diagnosis.old_tasks_within(run.events(OldTasksMeasured), _step_sizes(run),
+                                                  tasks=count(run) or 1, total_steps=total_steps(run)),
+           also=(StepEnded,)),
     Figure("image-margins", "Margin of images", "During which task was an image lost?", "accuracy",
            (ImagesStored, ImagesClassified),
            lambda run, traced: diagnosis.image_margins(run.events(ImagesStored), run.events(ImagesClassified),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from cl_core.analysis.ledger import FORMULAS, Rows, costly_steps, flow, ledger, statistics_ledger
-from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured
+from cl_core.events import ImagesClassified, ImagesStored, OldTasksMeasured, StepEnded
 from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL
 from dashboard.figures.description import blank, describe, nothing
 from dashboard.figures.layer_map import colour_bar
@@ -341,6 +342,83 @@ def image_margins(
     )
 
 
+def image_path(mine: Mapping[str, Any], *, true: int, names: Sequence[str], tasks: Tasks) -> go.Figure:
+    """One image's features after every task, in the plane of its class and of the one that it is nearest to being
+    taken for.
+
+    Args:
+        mine: as `measured_later.path_of` gives it. true: the image's class.
+    """
+    path, after = np.array(mine["path"], dtype=np.float64), [task - 1 for task in mine["after"]]
+    name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
+    own, other = name(true), name(mine["rival"])
+    figure = blank()
+    figure.add_vline(x=0.5, line={"color": INK, "width": 1, "dash": "dot"})
+    figure.add_scatter(
+        x=path[:, 0],
+        y=path[:, 1],
+        mode="lines",
+        line={"color": INK, "width": 1.5},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=path[:, 0],
+        y=path[:, 1],
+        mode="markers+text",
+        text=_where_it_stood(path, after),
+        textposition="top center",
+        marker={
+            "size": 11,
+            "color": [task_colour(task, max(len(tasks), 1)) for task in after],
+            "line": {"color": INK, "width": 1},
+        },
+        customdata=[[task_name(task), off] for task, off in zip(after, path[:, 2].tolist(), strict=True)],
+        hovertemplate="after %{customdata[0]}: %{x:.2f} of the way, %{y:.2f} beside the line, %{customdata[1]:.2f} off "
+        "the plane<extra></extra>",
+        showlegend=False,
+        cliponaxis=False,
+    )
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 0],
+        mode="markers+text",
+        text=[escape(own), escape(other)],
+        textposition="bottom center",
+        marker={"symbol": "x", "size": 11, "color": INK},
+        hovertemplate="stored mean of %{text}<extra></extra>",
+        showlegend=False,
+        cliponaxis=False,
+    )
+    low, high = min(0.0, float(path[:, 1].min())), max(0.0, float(path[:, 1].max()))
+    room = 0.25 * max(high - low, 0.2)
+    wide = max(float(path[:, 0].max()), 1.0) - min(float(path[:, 0].min()), 0.0)
+    span = [min(float(path[:, 0].min()), 0.0) - 0.08 * wide, max(float(path[:, 0].max()), 1.0) + 0.08 * wide]
+    figure.update_xaxes(
+        title_text=f"from the stored mean of {escape(own)} (0) to that of {escape(other)} (1)", range=span
+    )
+    figure.update_yaxes(title_text="beside the line", range=[low - room, high + room])
+    begun, ended = float(path[0, 0]), float(path[-1, 0])
+    crossed = [task_name(task) for task, x in zip(after, path[:, 0], strict=True) if x > 0.5]
+    return describe(
+        figure,
+        title=f"Path between {own} and {other}",
+        what=f"Features of the image after every task, between the class means of {own} and {other} as they were "
+        "stored; beyond the dotted line it is nearer to the wrong one.",
+        look_for=(f"Nearer to {other} after {crossed[0]}." if crossed else f"It stays nearer to {own}.")
+        + f" From {begun:.2f} to {ended:.2f} of the way, {path[-1, 2]:.2f} off the plane now.",
+        how="The plane goes through both class means, as they were when each class had just been learned, and through "
+        "the image as it was then. Lengths are in units of the distance between the two means. Distance off the plane: "
+        "what the features have changed in other directions. The model of each moment comes from its checkpoint.",
+        alt=", ".join(
+            f"{task_name(task)} {x:.2f} of the way, {off:.2f} off the plane"
+            for task, (x, _, off) in zip(after, path, strict=True)
+        )
+        + ".",
+        height=300,
+    )
+
+
 def _moment(event: ImagesClassified) -> int:
     return event.clock.task
 
@@ -359,7 +437,7 @@ def layers_recovered(found: Mapping[str, Any], *, task: int, after: int) -> go.F
         x=x,
         y=np.array([row["alone"] for row in layers], dtype=np.float32),
         name="this block alone",
-        marker={"color": INK},
+        marker={"color": PALE, "line": {"color": INK, "width": 1}},
         hovertemplate="block %{x} alone: %{y:+.1f} points<extra></extra>",
     )
     figure.add_scatter(
@@ -434,13 +512,48 @@ def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
     )
 
 
-def old_tasks_within(looked: Sequence[OldTasksMeasured], *, tasks: int, total_steps: int | None = None) -> go.Figure:
-    """Loss on a few images of old tasks step by step; the stretches that cost most are marked."""
+def _where_it_stood(path: np.ndarray, after: Sequence[int]) -> list[str]:
+    """Labels of the points of a path, one for all that lie at the same place."""
+    places: dict[tuple[float, ...], list[int]] = {}
+    for point, task in zip(path[:, :2].round(2).tolist(), after, strict=True):
+        places.setdefault(tuple(point), []).append(task)
+    names = {found[0]: ", ".join(map(task_name, found)) for found in places.values()}
+    return [names.get(task, "") for task in after]
+
+
+def asked(event: StepEnded) -> float:
+    """Squared size of a step as the optimiser proposed it."""
+    return sum(value * value for value in event.proposed_norm.values())
+
+
+def taken(event: StepEnded) -> float:
+    """Squared size of a step as it was applied."""
+    return sum(value * value for value in event.applied_norm.values())
+
+
+def step_of(event: StepEnded) -> float:
+    return event.clock.step
+
+
+def old_tasks_within(
+    looked: Sequence[OldTasksMeasured],
+    steps: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    *,
+    tasks: int,
+    total_steps: int | None = None,
+) -> go.Figure:
+    """Loss on a few images of old tasks step by step; the stretches that cost most are named.
+
+    Args:
+        steps: of every step its number and its squared sizes as proposed and as applied.
+    """
     title = "Old tasks within a new one"
     how = (
         "Mean cross-entropy, among the classes that compete, of the method's own heads on a few fixed test images of "
         "all earlier tasks, evenly spaced; how many and how often follows from `diagnostics.within`, the share of "
-        "training's computation that it may cost. Marked: the stretches between two looks in which it rose most."
+        "training's computation that it may cost. Shaded, here and on all axes of steps: the stretches between two "
+        "looks in which it rose most. *Inside the protected space*: √(1 − Σ‖applied‖² / Σ‖proposed‖²) over the steps "
+        "between two looks, the share of what the optimiser asked for that the projection took out."
     )
     if not looked:
         return nothing(title, how=how, first="within the second task")
@@ -463,21 +576,60 @@ def old_tasks_within(looked: Sequence[OldTasksMeasured], *, tasks: int, total_st
             "%{customdata[1]} images right<extra></extra>",
         )
     worst = costly_steps(looked, -1, tasks)
-    for part in worst:
-        figure.add_vrect(x0=part.first, x1=part.last, fillcolor=INK, opacity=0.18, line_width=0)
-    figure.update_xaxes(title_text="step", range=None if total_steps is None else [0, total_steps])
+    inside = _inside(looked, steps)
+    if inside is not None:
+        figure.add_scatter(
+            x=inside[0],
+            y=inside[1],
+            yaxis="y2",
+            mode="lines",
+            line={"color": INK, "width": 1.2, "dash": "dot", "shape": "vh"},
+            name="of steps, inside the protected space",
+            hovertemplate="steps up to %{x}: %{y:.0f} % of what was asked for lay inside the protected space"
+            "<extra></extra>",
+        )
+    figure.update_xaxes(title_text="optimiser step", range=None if total_steps is None else [0, total_steps])
     figure.update_yaxes(title_text="loss on old tasks", rangemode="tozero")
-    said = ", ".join(f"{p.first}–{p.last} ({task_name(p.task)}, {signed(p.rise, 2)})" for p in worst)
+    if inside is not None:
+        right = {"overlaying": "y", "side": "right", "range": [0, 100], "dtick": 25, "ticksuffix": " %"}
+        figure.update_layout(
+            yaxis2={**right, "showgrid": False, "title_text": "of steps, taken out (dotted)"}, showlegend=False
+        )
     newest = looked[-1]
     return describe(
         figure,
         title=title,
         what=f"Loss on {newest.images} test images of earlier tasks, every {newest.every} steps.",
-        look_for=f"Steps that cost most: {said}." if worst else "It has not risen between any two looks.",
+        look_for=f"Its largest rise between two looks: {signed(worst[0].rise, 2)}, in {task_name(worst[0].task)}."
+        if worst
+        else "It has not risen between any two looks.",
         how=how,
         alt=f"{len(looked)} looks; the last has loss {newest.loss:.2f} and {newest.accuracy:.0f} % right.",
         height=300,
     )
+
+
+def _inside(
+    looked: Sequence[OldTasksMeasured], steps: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+) -> tuple[list[float | None], list[float | None]] | None:
+    """(step, percent of the proposed steps that the projection took out since the look before) of every look; None
+    where nothing is projected."""
+    if steps is None or not len(steps[0]) or np.allclose(steps[1], steps[2]):
+        return None
+    number, proposed, applied = (np.asarray(column, dtype=np.float64) for column in steps)
+    sums = [np.concatenate([[0.0], np.cumsum(column)]) for column in (proposed, applied)]
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for before, now in pairwise(looked):
+        if before.clock.task != now.clock.task:
+            x.append(None)
+            y.append(None)
+            continue
+        ends = np.searchsorted(number, [before.clock.step, now.clock.step], side="right")
+        wanted, done = (float(total[ends[1]] - total[ends[0]]) for total in sums)
+        x.append(float(now.clock.step))
+        y.append(100 * float(np.sqrt(max(0.0, 1 - done / wanted))) if wanted > 0 else None)
+    return x, y
 
 
 def probe_place(labels: np.ndarray, image: int, count: int, total: int) -> int | None:

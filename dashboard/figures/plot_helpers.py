@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from cl_core.events import KnobTurned
+from cl_core.analysis.ledger import Stretch
+from cl_core.events import KnobTurned, TaskStarted
 from dashboard.theme import INK, PALE, task_name
 
 LIMIT = 600  # points a line keeps
@@ -164,6 +165,47 @@ def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 
         told = [f"{e.name} {_short(e.old)} → {_short(e.new)} in {task_name(e.clock.task)}" for e in turned[-most:]]
         more = f", and {len(turned) - most} before" if len(turned) > most else ""
         said = f" Dash-dotted: a setting was changed ({'; '.join(told)}{more})."
+        figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+
+
+def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence[TaskStarted]) -> None:
+    """The steps that cost old tasks most, on every horizontal time axis: shaded where it counts steps; below an axis of
+    tasks a bar at their place between the task before (T3) and their own (T4). The caption names them."""
+    if not isinstance(figure.layout.meta, dict):
+        return
+    of_task = {event.clock.task: (event.clock.step, max(event.steps, 1)) for event in begun}
+    on_steps = on_tasks = False
+    for axis in figure.select_xaxes():
+        name, kind = axis.plotly_name.replace("axis", ""), axis.title.text or ""
+        drawn = f"{axis.anchor if str(axis.anchor or '').startswith('y') else 'y'} domain"
+        for part in stretches:
+            if kind == "optimiser step":
+                on_steps, x0, x1, y0, y1 = True, float(part.first), float(part.last), 0.0, 1.0
+            elif kind == "after training on" and part.task in of_task:
+                first, steps = of_task[part.task]
+                x0, x1 = (part.task - 1 + (step + 1 - first) / steps for step in (part.first, part.last))
+                on_tasks, y0, y1 = True, -0.025, 0.0
+            else:
+                continue
+            figure.layout.shapes += (
+                go.layout.Shape(
+                    type="rect",
+                    x0=x0,
+                    x1=x1,
+                    xref=name,
+                    y0=y0,
+                    y1=y1,
+                    yref=drawn,
+                    layer="below",
+                    line={"width": 0},
+                    fillcolor=INK,
+                    opacity=0.18 if y1 else 0.8,
+                ),
+            )
+    if on_steps or on_tasks:
+        how = "Shaded" if on_steps else "Bars below the axis"
+        named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)
+        said = f" {how}: the steps that cost old tasks most ({named})."
         figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
 
 

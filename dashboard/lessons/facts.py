@@ -13,10 +13,26 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cl_core import metrics
+from cl_core.analysis import measured_later
+from cl_core.analysis.ledger import (
+    Images,
+    Ledger,
+    Rows,
+    Stretch,
+    answers_of,
+    costly_steps,
+    images,
+    ledger,
+    statistics_ledger,
+    with_later,
+)
 from cl_core.events import (
     AccuracyMeasured,
     Event,
+    ImagesClassified,
+    ImagesStored,
     ModalityGapMeasured,
+    OldTasksMeasured,
     SpectrumMeasured,
     StepEnded,
     UpdateByDirection,
@@ -26,6 +42,7 @@ from cl_core.events import (
 from cl_core.playground.frontier import best as best_point
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Boundary, Prediction, Threshold, best, boundaries, own_threshold, predict
+from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.event_arrays import accuracies, zero_shot
 from dashboard.figures.spectra import of
 from dashboard.figures.weights import words
@@ -297,6 +314,135 @@ def error_of_difference(first: Snapshot, second: Snapshot) -> Points:
     """Standard error of the difference of two final average accuracies, as far as test images go."""
     parts = [standard_error(run, j) / tasks(run) for run in (first, second) for j in range(1, tasks(run) + 1)]
     return Points(math.sqrt(sum(part**2 for part in parts)))
+
+
+# ---------------------------------------------------------------- why a task fell
+
+
+def _cell(run: Snapshot, task: int, after: int | None, statistics: bool = False) -> Ledger:
+    split, moment = statistics_ledger if statistics else ledger, (newest(run) if after is None else after) - 1
+    return split(_rows(run, task - 1, moment), task - 1, moment)
+
+
+def _rows(run: Snapshot, task: int, moment: int) -> Rows:
+    """Accuracies by readout, with what was measured of the cell from checkpoints."""
+    return with_later(ledger_rows(run), task, moment, measured_later.read(run.folder, task, moment))
+
+
+def fall(run: Snapshot, task: int, after: int | None = None, statistics: bool = False) -> Points:
+    """Points that the method's own heads (or the readout by stored statistics) lost on a task since it was learned."""
+    drop = _cell(run, task, after, statistics).drop
+    if drop is None:
+        raise LookupError(f"the run {run.name} does not hold both accuracies on {task_name(task - 1)}")
+    return Points(drop)
+
+
+def part(run: Snapshot, name: str, task: int, after: int | None = None, statistics: bool = False) -> Points:
+    """A part of that fall by its name on Forgetting, "features lost" say."""
+    value = _cell(run, task, after, statistics).parts[name]
+    if value is None:
+        raise LookupError(f"the run {run.name} has not measured {name}")
+    return Points(value)
+
+
+def cause(run: Snapshot, task: int, after: int | None = None) -> str:
+    """The largest part of the fall: "classes compete"."""
+    return _cell(run, task, after).cause or "none"
+
+
+def refitted(run: Snapshot, task: int, after: int | None = None, then: bool = False) -> Percent:
+    """Accuracy on a task, its own classes competing, of a head fitted anew to the features after `after`; `then`: to
+    those just after the task was learned."""
+    moment = (newest(run) if after is None else after) - 1
+    value = ledger(_rows(run, task - 1, moment), task - 1, moment).levels["R"][0 if then else 1]
+    if value is None:
+        raise LookupError(f"the run {run.name} holds no refitted head of {task_name(task - 1)}")
+    return Percent(value)
+
+
+def _layers(run: Snapshot, task: int, after: int) -> dict[str, Any]:
+    found = measured_later.read(run.folder, task - 1, after - 1)
+    if found is None:
+        raise LookupError(f"the run {run.name} has not measured in which layer {task_name(task - 1)} was lost")
+    return found
+
+
+def worst_layer(run: Snapshot, task: int, after: int) -> Layer:
+    """The block that brings most accuracy on a task back when it is put back as it was."""
+    return Layer(max(_layers(run, task, after)["layers"], key=lambda row: row["alone"])["layer"])
+
+
+def layer_recovers(run: Snapshot, task: int, after: int) -> Points:
+    """How many points that block alone brings back."""
+    return Points(max(row["alone"] for row in _layers(run, task, after)["layers"]))
+
+
+def body_recovers(run: Snapshot, task: int, after: int) -> Points:
+    """How many points everything but the head brings back."""
+    return Points(_layers(run, task, after)["body"])
+
+
+def on_the_line(run: Snapshot, what: str, alpha: float, after: int | None = None) -> Percent:
+    """Accuracy ("learned" or "general") of weights averaged between untouched (0) and those after a task (1)."""
+    found = measured_later.read_line(
+        run.folder, measured_later.UNTOUCHED, (newest(run) if after is None else after) - 1
+    )
+    if found is None or found.get(what) is None:
+        raise LookupError(f"the run {run.name} has not measured the line between its weights")
+    return Percent(found[what][int(np.argmin(np.abs(np.array(found["alphas"]) - alpha)))])
+
+
+def _images(run: Snapshot, task: int, after: int | None) -> tuple[Images, np.ndarray]:
+    stored = next((e for e in _events(run, ImagesStored) if e.clock.task == task - 1), None)
+    moment = (newest(run) if after is None else after) - 1
+    answers = answers_of(_events(run, ImagesClassified), task - 1)
+    found = None if stored is None else images(answers, np.asarray(stored.labels), task - 1, moment)
+    if stored is None or found is None:
+        raise LookupError(f"the run {run.name} does not hold what became of the images of {task_name(task - 1)}")
+    return found, np.asarray(stored.labels)
+
+
+def lost_images(run: Snapshot, task: int, after: int | None = None) -> int:
+    """Test images of a task that were right when it had been learned and are wrong now."""
+    return int(_images(run, task, after)[0].lost.sum())
+
+
+def taken_mostly_for(run: Snapshot, task: int, after: int | None = None) -> str:
+    """The class that most of them are taken for."""
+    found, _ = _images(run, task, after)
+    names = [str(name) for planned in _plan(run) for name in planned["classes"]]
+    return names[int(np.bincount(found.predicted[found.lost].astype(int)).argmax())]
+
+
+def taken_count(run: Snapshot, task: int, after: int | None = None) -> int:
+    """How many of them are taken for it."""
+    found, _ = _images(run, task, after)
+    return int(np.bincount(found.predicted[found.lost].astype(int)).max())
+
+
+def worst_image(run: Snapshot, task: int, after: int | None = None) -> int:
+    """Which of them lost most margin, from 1."""
+    found, _ = _images(run, task, after)
+    lost = np.flatnonzero(found.lost)
+    return int(lost[np.argmin((found.margins[1] - found.margins[0])[lost])]) + 1
+
+
+def _costliest(run: Snapshot) -> Stretch:
+    found = costly_steps(_events(run, OldTasksMeasured), -1, tasks(run), 1)
+    if not found:
+        raise LookupError(f"in the run {run.name} the loss on old tasks rose between no two looks")
+    return found[0]
+
+
+def costliest_task(run: Snapshot) -> Task:
+    """The task within which the loss on old tasks rose most between two looks."""
+    return Task(_costliest(run).task + 1)
+
+
+def costliest_steps(run: Snapshot) -> str:
+    """84 to 88: between which steps that was."""
+    found = _costliest(run)
+    return f"{found.first + 1} to {found.last + 1}"
 
 
 # ---------------------------------------------------------------- zero-shot, images and texts

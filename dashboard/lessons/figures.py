@@ -8,10 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from cl_core.events import AccuracyMeasured, SpectrumMeasured
+from cl_core.analysis import measured_later
+from cl_core.analysis.ledger import with_later
+from cl_core.events import AccuracyMeasured, ImagesClassified, ImagesStored, SpectrumMeasured
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Threshold
-from dashboard.figures import accuracy, catalogue, comparison, playground, readouts, spectra, whatif
+from dashboard.figures import accuracy, catalogue, comparison, diagnosis, playground, readouts, spectra, whatif
 from dashboard.figures.event_arrays import accuracies
 from dashboard.figures.plot_helpers import decade_ticks
 from dashboard.lessons import facts
@@ -95,6 +97,39 @@ def similar_tasks(runs: Runs, *, similarity: float) -> go.Figure:
     return playground.room_of_similar_tasks(streams, layers=layer_names(PlaygroundConfig()))
 
 
+def ledger_of_cell(runs: Runs, *, task: int, after: int) -> go.Figure:
+    """Why a task fell, with what was measured of the cell from checkpoints."""
+    (run,) = runs.values()
+    later = measured_later.read(run.folder, task - 1, after - 1)
+    rows = with_later(catalogue.ledger_rows(run), task - 1, after - 1, later)
+    return diagnosis.forgetting_ledger(rows, task=task - 1, after=after - 1)
+
+
+def layers_recovered(runs: Runs, *, task: int, after: int) -> go.Figure:
+    """In which layer a task was lost, as it was measured from checkpoints."""
+    (run,) = runs.values()
+    found = measured_later.read(run.folder, task - 1, after - 1)
+    if found is None:
+        raise LookupError(f"the run {run.name} has not measured in which layer T{task} was lost")
+    return diagnosis.layers_recovered(found, task=task - 1, after=after - 1)
+
+
+def interpolation(runs: Runs, *, after: int, alpha: float) -> go.Figure:
+    """Accuracy of averages of the untouched weights and those after a task, one of them marked."""
+    (run,) = runs.values()
+    found = measured_later.read_line(run.folder, measured_later.UNTOUCHED, after - 1)
+    if found is None:
+        raise LookupError(f"the run {run.name} has not measured the line between its weights")
+    return diagnosis.interpolation(found, alpha=alpha)
+
+
+def worst_image(runs: Runs, *, task: int) -> go.Figure:
+    """The margin, after every task, of the lost image of a task that lost most of it."""
+    (run,) = runs.values()
+    known = (run.events(ImagesStored), run.events(ImagesClassified), catalogue.tasks(run))
+    return diagnosis.image_margins(*known, traced=((task - 1, facts.worst_image(run, task) - 1),))
+
+
 def _of_catalogue(id: str) -> Callable[..., go.Figure]:
     def draw(runs: Runs, **controls: Any) -> go.Figure:
         (run,) = runs.values()
@@ -118,6 +153,10 @@ FIGURES: dict[str, Callable[..., go.Figure]] = {
             at_equal_freedom,
             threshold_profile,
             similar_tasks,
+            worst_image,
+            ledger_of_cell,
+            layers_recovered,
+            interpolation,
         )
     },
 }

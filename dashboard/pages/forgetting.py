@@ -1,6 +1,6 @@
 """Forgetting: from a cell of the accuracy matrix to its cause, to its images, and to one of them.
 
-The cell is `from` and `to` in the URL, the traced image `trace`, the layer `layer`."""
+The cell is `from` and `to` in the URL, the traced image `image` (in older links `trace`), the layer `layer`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,21 @@ import numpy as np
 import streamlit as st
 
 from cl_core.analysis import measured_later
-from cl_core.analysis.ledger import Images, answers_of, images, ledger, with_refit
-from cl_core.analysis.verdict import HOW_TO_REFIT, verdict, where, why_image
+from cl_core.analysis.ledger import (
+    COMPETE,
+    MATTERS,
+    OUTDATED,
+    STALE,
+    Images,
+    Rows,
+    answers_of,
+    images,
+    ledger,
+    with_later,
+    worst_cell,
+)
+from cl_core.analysis.ledger import LOST as FEATURES
+from cl_core.analysis.verdict import HOW_TO_REFIT, by_statistics, near_means, verdict, where, why_image
 from cl_core.events import (
     AccuracyMeasured,
     AttentionCompared,
@@ -23,19 +36,22 @@ from cl_core.events import (
     PredictionsMade,
     ProbesChosen,
     RunStarted,
+    SpectrumMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
+from cl_core.readouts import STORED, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import StoreError, boundaries
 from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
-from dashboard.figures.diagnosis import interpolation, layers_recovered, probe_place
+from dashboard.figures.diagnosis import image_path, interpolation, layers_recovered, probe_place
 from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.verdicts import FORGOTTEN
 from dashboard.view_state import (
+    NO_IMAGE,
+    begin_with,
     choose,
     current,
     empty,
@@ -48,10 +64,10 @@ from dashboard.view_state import (
 )
 from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.inspection import answer, open_run_page
+from dashboard.widgets.pace import every
 
 SIDE = 96  # screen pixels of an image
 SHOWN = 24  # images drawn at most
-NO_IMAGE = "none"
 LOST, WON, NEVER, ALL = "lost", "became right", "wrong from the start", "all"
 PINNED = 6  # images at most
 MEASURES = (
@@ -64,12 +80,15 @@ MEASURES = (
 MEASURES_FROM_THE_START = ("transfer", "average", "last")  # where tasks are also evaluated before they are learned
 
 
-def cell_choice(matrix: np.ndarray, untrained: np.ndarray | None) -> tuple[int, int]:
-    """(after training on, evaluated on): the opened cell, kept in the URL as `from` and `to`; −1 = before training."""
+def cell_choice(matrix: np.ndarray, untrained: np.ndarray | None, own: Rows) -> tuple[int, int]:
+    """(after training on, evaluated on): the opened cell, kept in the URL as `from` and `to`; −1 = before training. At
+    first the task that fell most in the matrix shown, or, where none did, by the method's own heads."""
     rows, columns = matrix.shape
     newest = int(max(np.flatnonzero(np.isfinite(matrix).any(axis=1)), default=-1 if untrained is not None else 0))
     fallen = [matrix[j, j] - matrix[newest, j] if j <= newest < rows else -np.inf for j in range(columns)]
     worst = int(np.argmax(np.where(np.isfinite(fallen), fallen, -np.inf)))
+    if fallen[worst] < MATTERS and (cell := worst_cell(own, max(newest, 0))) is not None:
+        worst = cell[0]
     after, on = [task_name(i) for i in range(rows)], [task_name(j) for j in range(columns)]
     if untrained is not None:
         after.insert(0, ZERO_SHOT)
@@ -153,16 +172,23 @@ def cell(
         st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
         return
     later = measured_later.read(log.folder, on, after)
-    rows = with_refit(ledger_rows(log), on, after, later["refit"] if later else None)
+    rows = with_later(ledger_rows(log), on, after, later)
     found = images_of(log, on, after)
-    answer(verdict(ledger(rows, on, after), rows, found, class_names(plan)))
+    fallen, headline = ledger(rows, on, after), headline_readout(log.events(AccuracyMeasured))
+    said = [verdict(fallen, rows, found, class_names(plan))]
+    if headline != fallen.readout:  # the matrix and the numbers beside it are another readout's
+        st.caption(f"By {headline}, which this run is judged by.")
+        said.insert(0, f"By its own heads ({fallen.readout}):")
+        said.append(by_statistics(rows, on, after) if headline == STORED else "")
+    answer(" ".join(filter(None, said)))
 
 
 def images_of(log: Snapshot, task: int, after: int) -> Images | None:
     stored = stored_images(log, task)
     if stored is None:
         return None
-    return images(answers_of(log.events(ImagesClassified), task), np.asarray(stored.labels), task, after)
+    later = measured_later.read(log.folder, task, after)
+    return images(answers_of(log.events(ImagesClassified), task), np.asarray(stored.labels), task, after, later)
 
 
 def stored_images(log: Snapshot, task: int) -> ImagesStored | None:
@@ -179,13 +205,13 @@ def class_names(plan: RunStarted) -> list[str]:
 def cause(log: Snapshot, after: int, on: int) -> None:
     """The ledger of the cell; a click on a part shows its images."""
     later = measured_later.read(log.folder, on, after)
-    refit = tuple(later["refit"]) if later else None
-    cell = ledger(with_refit(ledger_rows(log), on, after, refit), on, after)
+    cell = ledger(with_later(ledger_rows(log), on, after, later), on, after)
     if cell.drop is None:
         return
     left, right = st.columns(2)
     with left:
-        show_figure("forgetting-ledger", log, on_pick=_open_part, task=on, after=after, refit=refit)
+        fitted: dict[str, Any] = {name: tuple(later[name]) for name in ("refit", "recomputed") if later and later[name]}
+        show_figure("forgetting-ledger", log, on_pick=_open_part, task=on, after=after, **fitted)
         if None in cell.levels["R"]:
             st.caption(f"A refitted head was not measured in this cell: {HOW_TO_REFIT}.")
         if log.count(OldTasksMeasured):
@@ -194,28 +220,37 @@ def cause(log: Snapshot, after: int, on: int) -> None:
         layers(log, after, on)
 
 
-@st.fragment(run_every=2.0)
-def _wait(at_work: Callable[[], bool]) -> None:
+def _wait(at_work: Callable[[], bool], *, key: str) -> None:
     """Says that a worker measures, and draws the page anew when it has ended."""
-    if at_work():
-        st.markdown("Measuring from checkpoints, in a process of its own …")
-    else:
-        st.rerun()
+
+    def body() -> None:
+        if at_work():
+            st.markdown("Measuring from checkpoints, in a process of its own …")
+        else:
+            st.rerun()
+
+    st.fragment(body, run_every=every(2.0), key=key)()
 
 
 def layers(log: Snapshot, after: int, on: int) -> None:
-    """Which layer the task was lost in: measured on request, from checkpoints."""
+    """Which layer the task was lost in: measured on request, from checkpoints, with all else that takes them."""
     if on == after:
         return
     found = measured_later.read(log.folder, on, after)
     if found is not None:
-        show_plot(layers_recovered, found, task=on, after=after, key="layers-recovered")
+        show_plot(layers_recovered, found, on_pick=_open_layer, task=on, after=after, key="layers-recovered")
         st.markdown(f"**{literal(where(found))}**")
-        return
+        measured = log.count(SpectrumMeasured) + log.count(WeightSpectrumMeasured)
+        chosen = str(current().layer + 1)
+        if measured and st.button(f"Layer {chosen} on Spectra", key="to-spectra", icon=":material/arrow_outward:"):
+            go_to("pages/spectra.py", task=task_name(after), layer=chosen)
+        if current().recording or found["answers"] is not None:
+            return
     with st.container(border=True, key="panel-layers"):
-        st.markdown(f"**Which layer lost {task_name(on)}**")
-        if launch.locating(log.folder, on, after):
-            _wait(partial(launch.locating, log.folder, on, after))
+        st.markdown(f"**Which layer lost {task_name(on)}**" if found is None else "**Measured by an earlier version**")
+        at_work = partial(launch.locating, log.folder, on, after)
+        if at_work():
+            _wait(at_work, key="wait-layers")
             return
         known, frame = boundaries(log.folder), current()
         missing = [task_name(task) for task in (on, after) if task + 1 not in known]
@@ -227,37 +262,53 @@ def layers(log: Snapshot, after: int, on: int) -> None:
             return
         if words := launch.locating_failed(log.folder, on, after):
             st.error(sentence(words), icon=":material/error:")
+        then, now = task_name(on), task_name(after)
         st.markdown(
-            f"Blocks of the model after {task_name(on)} are put into the model after {task_name(after)}, one at a "
-            "time: how much accuracy comes back? A refitted head is measured with it. Some seconds on a small model."
+            f"Loads the checkpoints after {then} and after {now} in a process of its own, puts blocks of the model of "
+            "then into that of now, one at a time, and counts how much accuracy comes back. With it come what the "
+            f"ledger lacks (heads and statistics fitted anew to the features of both moments) and the path of every "
+            f"test image of {then} among the classes. Some seconds on a small model."
         )
         ask = partial(launch.locate, log.folder, on, after)
-        st.button("Find the layer", key="find-layer", on_click=_started, args=(ask,))
+        st.button("Measure from checkpoints", key="find-layer", on_click=_started, args=(ask,))
         if refused := st.session_state.pop("_locate-refused", ""):
             st.error(sentence(refused), icon=":material/error:")
 
 
+UNTOUCHED = "before training"
+
+
 def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
-    """Averages of the untouched and the adapted weights, where a method changes a CLIP's weights."""
+    """Averages of two states of the weights, where a method changes a CLIP's weights."""
     if "joint_width" not in plan.backbone or not log.count(WeightSpectrumMeasured) or after < 0:
         return
-    found = measured_later.read_line(log.folder, -1, after)
-    if found is not None:
-        alpha = st.slider("Share of the way to the adapted weights", 0.0, 1.0, 1.0, 0.1, key="line-alpha")
-        show_plot(interpolation, found, alpha=alpha, key="interpolation")
-        return
-    with st.container(border=True, key="panel-interpolation"):
-        st.markdown("**Between the untouched and the adapted weights**")
-        if launch.interpolating(log.folder, after):
-            _wait(partial(launch.interpolating, log.folder, after))
+    with st.container(border=True, key="panel-line"):
+        starts = [UNTOUCHED, *(task_name(task) for task in range(after))]
+        chosen = choose("From the weights", "line", starts, UNTOUCHED)
+        start = measured_later.UNTOUCHED if chosen == UNTOUCHED else int(chosen[1:]) - 1
+        found = measured_later.read_line(log.folder, start, after)
+        if found is not None:
+            alpha = st.slider(f"Share of the way to {task_name(after)}", 0.0, 1.0, 1.0, 0.1, key="line-alpha")
+            show_plot(interpolation, found, alpha=alpha, key="interpolation", border=False)
             return
-        if current().recording or after + 1 not in boundaries(log.folder):
-            st.markdown(f"Not measured, and not to be measured here: there is no checkpoint after {task_name(after)}.")
+        st.markdown("**Between two states of the weights**")
+        at_work = partial(launch.interpolating, log.folder, start, after)
+        if at_work():
+            _wait(at_work, key="wait-line")
             return
-        if words := launch.interpolating_failed(log.folder, after):
+        needed = [task for task in (start, after) if task >= 0]
+        known = () if current().recording else boundaries(log.folder)
+        if missing := [task_name(task) for task in needed if task + 1 not in known]:
+            where_not = " and ".join(missing)
+            st.markdown(f"Not measured, and not to be measured here: there is no checkpoint after {where_not}.")
+            return
+        if words := launch.interpolating_failed(log.folder, start, after):
             st.error(sentence(words), icon=":material/error:")
-        st.markdown("What is learned against the zero-shot that is kept, at 11 averages of the two (WiSE-FT).")
-        ask = partial(launch.interpolate, log.folder, after)
+        st.markdown(
+            "What is learned against the zero-shot that is kept, at 11 averages of the two (WiSE-FT). Loads the "
+            "checkpoints in a process of its own and classifies all test images at each point."
+        )
+        ask = partial(launch.interpolate, log.folder, start, after)
         st.button("Measure the line", key="measure-line", on_click=_started, args=(ask,))
 
 
@@ -266,6 +317,10 @@ def _started(ask: Callable[[], None]) -> None:
         ask()
     except StoreError as error:
         st.session_state["_locate-refused"] = str(error)
+
+
+def _open_layer(point: dict[str, object]) -> None:
+    st.session_state["layer"] = str(round(float(point["x"])))  # type: ignore[arg-type]
 
 
 def _open_part(point: dict[str, object]) -> None:
@@ -283,7 +338,7 @@ def groups_of(
     then, now = found.right[found.own]
     order = np.argsort(found.margins[1] - found.margins[0], kind="stable")
     chosen = {LOST: found.lost, WON: ~then & now, NEVER: ~then & ~now}
-    for part in ("classes compete", "head out of date", "features lost"):
+    for part in (COMPETE, OUTDATED, FEATURES, STALE):
         share = found.of_part(part)
         if len(share):
             chosen[part] = share > 0
@@ -344,7 +399,7 @@ def _path(found: Images, image: int) -> str:
 
 
 def _trace(image: int) -> None:
-    st.session_state["trace"] = str(image + 1)
+    st.session_state["image"] = str(image + 1)
 
 
 def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
@@ -369,9 +424,12 @@ def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     stored, found, names = stored_images(log, on), images_of(log, on, after), class_names(plan)
     if stored is None or found is None:
         return
-    labels = np.asarray(stored.labels)
+    labels, state = np.asarray(stored.labels), st.session_state
+    if state.get("_traced_of", on) != on and state.get("image") == state.get("_image_before"):
+        state["image"] = NO_IMAGE  # the number is that of another task's image
+    state["_traced_of"] = on
     options = [NO_IMAGE, *(str(i + 1) for i in range(len(labels)))]
-    chosen, layer = choose("Image", "trace", options, NO_IMAGE), current().layer
+    chosen, layer = choose("Image", "image", options, NO_IMAGE), current().layer
     pinned = pins(log)
     here = None if chosen == NO_IMAGE else (on, int(chosen) - 1)
     traced = list(dict.fromkeys([*([here] if here else []), *pinned]))
@@ -399,7 +457,28 @@ def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     with right:
         show_figure("image-margins", log, traced=tuple(traced))
         if here is not None:
+            path_of(log, plan, int(stored.rows[here[1]]), int(labels[here[1]]), after, on)
             attention_of(log, stored, here[1], layer, after, on)
+
+
+def path_of(log: Snapshot, plan: RunStarted, row: int, true: int, after: int, on: int) -> None:
+    """Where one image went among the stored class means; `row`: its place among the task's test images."""
+    if on == after:
+        return
+    later, names = measured_later.read(log.folder, on, after), class_names(plan)
+    if (mine := measured_later.path_of(later, row)) is None:
+        why = (
+            "*Measure from checkpoints* above takes it for all images of this cell"
+            if later is None or later["answers"] is None
+            else "no class means are stored where images come with their task"
+            if later["paths"] is None
+            else f"of this task's images {len(later['paths']['rows'])} evenly spaced ones were followed"
+        )
+        st.caption(f"Nearest class means, and the path of its features among the classes: not measured; {why}.")
+        return
+    if mine["path"] is not None:
+        show_plot(image_path, mine, true=true, names=names, tasks=plan.tasks, key="image-path")
+    st.markdown("  \n".join(map(literal, near_means(later, row, names))))
 
 
 def readouts_of(log: Snapshot, task: int, after: int, image: int, names: list[str]) -> str:
@@ -533,6 +612,13 @@ def numbers(log: Snapshot, live: bool) -> None:
     )
 
 
+def _older_link() -> None:
+    """A link that names the image `trace`, as they did once."""
+    if (image := st.query_params.get("trace")) is not None:
+        begin_with("image", image)
+        del st.query_params["trace"]
+
+
 def show() -> None:
     opened = open_run_page(
         FORGOTTEN,
@@ -555,6 +641,7 @@ def show() -> None:
             )
         return
     joint = plan.trained_tasks == 1 < len(plan.tasks)
+    _older_link()
     show_alerts(log)
     after, on = 0, 0
     left, right = st.columns([5, 4], gap="medium")
@@ -565,7 +652,7 @@ def show() -> None:
                 "This run is the upper reference for the others."
             )
         else:
-            after, on = cell_choice(matrix, untrained)
+            after, on = cell_choice(matrix, untrained, ledger_rows(log))
             move_cell(matrix, untrained, after, on)
             cell(log, plan, matrix, untrained, after, on)
     with left:

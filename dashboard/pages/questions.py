@@ -347,8 +347,11 @@ def show() -> None:
         )
     ask(literal(asked.title))
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
-    if _finished(mine):
-        with suppress(StoreError):  # said beside
+    with suppress(StoreError):  # said beside
+        found = over_seeds(asked, seed)
+        if len(found.seeds) >= LEAST:
+            answered(found.sentence())
+        elif _finished(mine):
             answered(parted(_answer(asked.name, _finished(mine)).text)[0])
     with right:
         st.markdown(literal(asked.why))

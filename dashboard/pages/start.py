@@ -8,6 +8,7 @@ import streamlit as st
 from cl_core.events import AccuracyMeasured
 from cl_core.presets import PRESETS
 from cl_core.readouts import MEANING, TASK_INCREMENTAL
+from cl_core.recordings import RECORDINGS
 from cl_core.summary import headline_readout
 from dashboard import launch
 from dashboard.figures.event_arrays import accuracies, zero_shot
@@ -103,11 +104,13 @@ def about_run(frame: ViewState, log: Log) -> None:
     """What this run is and its three numbers."""
     config = log.config
     matrix = accuracies(log.events(AccuracyMeasured))
-    about = PRESETS[config.preset] if config and config.preset in PRESETS else None
+    about = PRESETS[config.preset].about if config and config.preset in PRESETS else ""
+    if frame.recording and log.name in RECORDINGS:
+        about = f"{RECORDINGS[log.name].title}. {RECORDINGS[log.name].shows}"
     kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
     st.markdown(f"### {run_title(log)}")
     st.markdown(
-        f"{literal(about.about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
+        f"{literal(about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
         + (f", seed {config.seed}" if config and config.seed is not None else "")
         + (f", {literal(config.origin)}." if config and config.origin else ".")
     )
@@ -211,6 +214,11 @@ def run_list() -> None:
     }
     if any(line.transfer is not None for line in lines):
         columns["transfer"] = [percent(line.transfer) for line in lines]
+    if index.recordings:
+        columns["what it shows"] = [
+            RECORDINGS[line.name].shows if index.is_recording(line.name) and line.name in RECORDINGS else ""
+            for line in lines
+        ]
     if any(line.trouble for line in lines):
         columns["cannot be opened because"] = [line.trouble for line in lines]
     st.dataframe(

@@ -137,11 +137,14 @@ def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
     with st.container(border=True, key="panel-whatif-bars", gap="xsmall"):
         st.markdown("**Directions left free, layer by layer**")
         thresholdbars(record, key=f"bars-{threshold.rule}", on_choose=chosen)
-        st.caption(
-            LABEL
-            + (" Drag: the bars follow the pointer; the figures below follow when you let go." if steps else "")
-            + f" Bar: directions left free, the rest is protected; dotted: as the run had it. {said_of(boundary)}"
-        )
+        with st.container(horizontal=True, vertical_alignment="top", gap="small"):
+            with st.container(width="stretch"):
+                st.caption("Bar: directions left free, the rest is protected; dotted: as the run had it.")
+            with st.popover("More", type="tertiary", icon=":material/more_horiz:", key="menu-whatif-bars"):
+                st.markdown(
+                    f"{LABEL} {said_of(boundary)}"
+                    + (" The bars follow the pointer; the rest of the page follows when you let go." if steps else "")
+                )
 
 
 def headline(boundary: Boundary, threshold: Threshold) -> None:

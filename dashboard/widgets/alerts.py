@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cl_core.analysis.alerts import alerts
+from cl_core.analysis.alerts import Alert, alerts
 from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
-from dashboard.view_state import literal
+from dashboard.view_state import go_to, literal
+
+PAGES = {  # section of the catalogue → the page on which its figures stand
+    "accuracy": "forgetting",
+    "training": "run",
+    "room": "spectra",
+    "updates": "spectra",
+    "attention": "attention",
+    "pools": "pools",
+    "gap": "gap",
+}
 
 
 def show_alerts(log: Snapshot) -> None:
@@ -18,12 +28,20 @@ def show_alerts(log: Snapshot) -> None:
             f"{literal(alert.remedy)}",
             icon=":material/notification_important:",
         )
-        st.caption(
-            f"Measured {number(alert.value)}; threshold {number(alert.threshold)}; figure *{_title(alert.figure)}*."
-        )
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"alert-{alert.figure}"):
+            st.caption(f"Measured {number(alert.value)}; threshold {number(alert.threshold)}.", width="content")
+            _way(alert)
 
 
-def _title(figure: str) -> str:
+def _way(alert: Alert) -> None:
+    """To the figure that shows it, with its task and layer chosen there; its name alone where that is this page."""
     from dashboard.figures.catalogue import FIGURES
 
-    return FIGURES[figure].title
+    figure = FIGURES[alert.figure]
+    page = PAGES[figure.section]
+    if page == st.session_state.get("_page"):
+        st.caption(f"Figure *{figure.title}*.", width="content")
+    elif st.button(figure.title, key=f"alert-to-{alert.figure}", type="tertiary", icon=":material/arrow_outward:"):
+        layer = {} if alert.layer is None else {"layer": str(alert.layer + 1)}
+        cell = {} if alert.fallen is None else {"from": task_name(alert.task), "to": task_name(alert.fallen)}
+        go_to(f"pages/{page}.py", **{"task": task_name(alert.task), **layer, **cell})

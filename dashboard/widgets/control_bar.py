@@ -17,7 +17,7 @@ from dashboard.progress import Progress, progress
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import SHARED, ViewState, choose_run, current, go_to, sentence
+from dashboard.view_state import NO_IMAGE, SHARED, ViewState, choose_run, current, go_to, sentence
 from dashboard.widgets.pace import every
 
 STATES = {  # state → icon and word
@@ -102,7 +102,10 @@ def run_menu() -> None:
 @st.dialog("Classroom link", width="large")
 def class_room_link() -> None:
     """The address of this view, as a QR code to project."""
-    asked = {**st.query_params.to_dict(), **{key: str(v) for key in SHARED if (v := st.session_state.get(key))}}
+    asked = {
+        **st.query_params.to_dict(),
+        **{key: str(v) for key in SHARED if (v := st.session_state.get(key)) and v != NO_IMAGE},
+    }
     path = urlparse(st.context.url or "").path.lstrip("/")
     address = guard.invitation(path, asked)
     try:
@@ -110,8 +113,9 @@ def class_room_link() -> None:
     except ImportError:
         st.info("The QR code needs `pip install segno`.", icon=":material/qr_code_2:")
     else:
-        drawn = segno.make(address, micro=False).svg_inline(scale=8, border=4, light="#ffffff", dark="#000000")
-        st.html(f'<div role="img" aria-label="QR code of the address below" style="text-align: center">{drawn}</div>')
+        # A picture: of HTML that a page hands over, Streamlit keeps no drawing inside.
+        drawn = segno.make(address, micro=False).png_data_uri(scale=8, border=4, light="#ffffff", dark="#000000")
+        st.html(f'<p style="text-align: center"><img src="{drawn}" alt="QR code of the address below"></p>')
     st.code(address, language=None, wrap_lines=True)
     st.caption(
         "Who opens it "

@@ -14,8 +14,9 @@ import streamlit as st
 
 from cl_core.events import ProbesChosen
 from dashboard.theme import task_name
-from dashboard.view_state import NEWEST, USUAL, ViewState, choose, depth_of
+from dashboard.view_state import NEWEST, NO_IMAGE, USUAL, ViewState, choose, depth_of
 
+PROBES = "attention"  # the page on which `image` counts probe images; on all others it is the test image that is traced
 LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
 VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
 _HERE = Path(__file__).parent
@@ -40,12 +41,38 @@ def shared_controls(frame: ViewState) -> None:
         "task": [NEWEST, *(task_name(t) for t in range(log.tasks() if log else 0))],
         "layer": [str(layer + 1) for layer in range(depth_of(log) if log else 0)],
         "probe": [task_name(t) for t in sorted(probes)],
-        "image": [str(i + 1) for i in range(probes.get(frame.probe, next(iter(probes.values()), 0)))],
+        "image": _images(probes.get(frame.probe, next(iter(probes.values()), 0))),
     }
     for key, options in offered.items():
         if options:
             with st.container(key=f"shared-{key}", width="content"):
                 choose(LABELS[key], key, options, USUAL[key] if USUAL[key] in options else options[0])
+
+
+def _images(probes: int) -> list[str]:
+    """What `image` may be: on the page of probe images their numbers; elsewhere whatever it is, so that it stays. Where
+    images are traced the page itself offers them."""
+    state = st.session_state
+    if state.get("_page") == PROBES:
+        return [str(i + 1) for i in range(probes)]
+    traced = state.get("image") or st.query_params.get("image") or NO_IMAGE
+    return [] if state.get("_page") == "forgetting" else list(dict.fromkeys([NO_IMAGE, traced]))
+
+
+def settle_image(before: str | None, here: str) -> None:
+    """On the way to another page. `image` counts probe images on one page and traced ones elsewhere, so each side finds
+    its own again; what a jump or an address asks for wins."""
+    if before in (None, here):
+        return
+    state, seen = st.session_state, st.session_state.get("_image_before")
+    image, asked = state.get("image"), st.query_params.get("image")
+    if image == seen and asked not in (None, seen):
+        image = asked
+    elif image == seen and (before == PROBES) != (here == PROBES):
+        image = state.get("_image_aside") or (USUAL["image"] if here == PROBES else NO_IMAGE)
+        state["_image_aside"] = seen
+    if image is not None:
+        state["image"] = image  # also where it stays: on each page the control is another one, which would begin anew
 
 
 def hide(keys: Iterable[str]) -> None:

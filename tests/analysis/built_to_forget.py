@@ -9,21 +9,27 @@ Heads are linear discriminants of the finished task's features. From the second 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from cl_core.backbones.io_types import BlockIntervention, ModelEdit
-from cl_core.config import setting
+from cl_core.config import RunConfig, setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Collector, Loss, Method, ParameterGroup
 from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.registry import METHODS, Entry
+from cl_core.store import RunFolder, create_run
 from cl_core.streams.stream import Batch
+from cl_core.training.worker import drive
 
 LAYER = 1
+REASONS = ("heads", "features", "layer")
 WINS = 1e6
 
 
@@ -81,3 +87,16 @@ class BuiltToForget(Method):
         else:
             self.bias[rows] = WINS if self.config.reason == "heads" else -WINS
         return []
+
+
+@contextmanager
+def three_runs(runs: Path, tiny_config: Callable[..., RunConfig]) -> Iterator[dict[str, RunFolder]]:
+    """Reason → a run of two tasks below `runs` that has forgotten its first for it; the method is known meanwhile."""
+    METHODS["built_to_forget"] = Entry("tests.analysis.built_to_forget:BuiltToForget", "forgets", "vit")
+    found = {}
+    for reason in REASONS:
+        config = tiny_config("built_to_forget", tasks=2, settings={"reason": reason})
+        found[reason] = create_run(runs, replace(config, name=reason))
+        assert drive(found[reason]).state == "finished"
+    yield found
+    del METHODS["built_to_forget"]

@@ -10,34 +10,27 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from dataclasses import replace
 
+import torch
+
 from cl_core.analysis import measured_later
-from cl_core.analysis.ledger import COMPETE, LOST, ledger, with_refit
+from cl_core.analysis.image_paths import evenly, nearest_means, plane_paths
+from cl_core.analysis.ledger import COMPETE, LOST, images, ledger, statistics_ledger, with_later
 from cl_core.analysis.patching import block_of, locate, mixed
 from cl_core.analysis.reading import Measured
 from cl_core.analysis.verdict import verdict, where
 from cl_core.backbones.io_types import Adaptation, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.cli import main
 from cl_core.config import ConfigError
-from cl_core.registry import METHODS, Entry
 from cl_core.store import RunFolder, StoreError, create_run
 from cl_core.training.worker import drive
-from tests.analysis.built_to_forget import LAYER
-
-REASONS = ("heads", "features", "layer")
+from tests.analysis.built_to_forget import LAYER, three_runs
 
 
 @pytest.fixture(scope="module")
 def forgotten(tmp_path_factory, tiny_config):
     """Reason → a run of two tasks that has forgotten its first for it."""
-    runs = tmp_path_factory.mktemp("runs")
-    METHODS["built_to_forget"] = Entry("tests.analysis.built_to_forget:BuiltToForget", "forgets", "vit")
-    found = {}
-    for reason in REASONS:
-        config = tiny_config("built_to_forget", tasks=2, settings={"reason": reason})
-        found[reason] = create_run(runs, replace(config, name=reason))
-        assert drive(found[reason]).state == "finished"
-    yield found
-    del METHODS["built_to_forget"]
+    with three_runs(tmp_path_factory.mktemp("runs"), tiny_config) as found:
+        yield found
 
 
 @pytest.mark.parametrize(("reason", "cause"), [("heads", COMPETE), ("features", LOST)])
@@ -85,7 +78,51 @@ def test_what_patching_refits_is_what_the_run_measured(forgotten):
         assert list(run.levels["R"]) == pytest.approx(later)
         bare = {name: table for name, table in rows.items() if name != "refitted head"}
         assert ledger(bare, 0, 1).parts[LOST] is None
-        assert ledger(with_refit(bare, 0, 1, later), 0, 1).parts == pytest.approx(run.parts)
+        assert ledger(with_later(bare, 0, 1, {"refit": later}), 0, 1).parts == pytest.approx(run.parts)
+
+
+def test_what_was_fitted_later_splits_the_statistics_and_names_the_images(forgotten):
+    for reason in ("heads", "features"):
+        folder = forgotten[reason]
+        measured, later = Measured.of(folder), locate(folder, 0, 1)
+        run = statistics_ledger(with_later(measured.rows, 0, 1, later), 0, 1)
+        assert None not in run.parts.values() and sum(run.parts.values()) == pytest.approx(run.drop)
+        assert later["recomputed"][1] == pytest.approx(measured.rows["recomputed statistics"][1][0])
+        newest = measured.answers(0)[1]
+        for name, (_, now) in later["answers"].items():
+            assert now == newest.predicted[newest.readouts.index(name)].tolist()
+        with_none = {
+            moment: replace(event, readouts=event.readouts[:1]) for moment, event in measured.answers(0).items()
+        }
+        labels = measured.stored(0).labels
+        bare, full = images(with_none, labels, 0, 1), images(with_none, labels, 0, 1, later)
+        assert not len(bare.of_part(LOST)) and 100 * full.of_part(LOST).mean() == pytest.approx(
+            later["refit"][0] - later["refit"][1]
+        )
+
+
+def test_an_image_whose_features_stay_stays_where_it_was_among_the_classes(forgotten):
+    found = locate(forgotten["heads"], 0, 1)["paths"]
+    kept = measured_later.read(forgotten["heads"], 0, 1)["paths"]
+    assert kept == json.loads(json.dumps(found)) and found["after"] == [1, 2]
+    labels = Measured.of(forgotten["heads"]).stored(0).labels
+    for row, rival, path, near in zip(found["rows"], found["rival"], found["path"], found["nearest"], strict=True):
+        assert path[0] == path[1] and path[0][2] == pytest.approx(0, abs=1e-3)
+        assert rival != labels[row] and rival >= 2, "what wins are the new task's classes"
+        assert near[0][0] in near[1], "the same means, and those of the new task beside them"
+    moved = locate(forgotten["features"], 0, 1)["paths"]["path"]
+    assert any(path[0] != path[1] for path in moved)
+
+
+def test_the_plane_holds_both_means_and_the_image_as_it_was_learned():
+    means = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 0, 0]])
+    then, now = torch.tensor([[1.0, 2, 0], [0, 0, 0]]), torch.tensor([[2.0, 0, 4], [2, 0, 0]])
+    path = plane_paths(torch.stack([then, now]), means, torch.tensor([0, 1]), torch.tensor([1, 2]))
+    assert path[:, 0].tolist() == [[0.5, 1, 0], [1, 0, 2]]
+    assert path[:, 1].isnan().all(), "two classes with the same mean have no line between them"
+    classes, distances = nearest_means(then, means, 2)
+    assert classes.tolist() == [[0, 1], [0, 1]] and distances[1].tolist() == [0, 2]
+    assert evenly(2, 5) == [2, 3, 4, 5] and evenly(0, 99, 4) == [0, 33, 66, 99] and evenly(3, 3) == [3]
 
 
 def test_without_a_checkpoint_it_says_which_there_are(forgotten):

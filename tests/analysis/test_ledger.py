@@ -83,6 +83,12 @@ def test_the_statistics_have_a_ledger_of_their_own():
     assert cell.parts == {STALE: 43.0, LOST: 2.0} and cell.drop == 45.0
 
 
+def test_after_the_first_task_stored_statistics_are_the_recomputed_ones():
+    told = rows(row("S", 0, 95.0, None), row("S", 1, 50.0, 9.0), row("Q", 1, 94.0, 9.0))
+    assert statistics_ledger(told, 0, 1).parts == {STALE: 44.0, LOST: 1.0}
+    assert statistics_ledger(rows(row("S", 0, 95.0), row("S", 1, 50.0, 9.0)), 0, 1).parts == {STALE: None, LOST: None}
+
+
 def test_a_task_that_is_learned_later_is_refused():
     with pytest.raises(ValueError, match="T2 is learned later than T1"):
         ledger(rows(row("C", 0, 90.0, 10.0)), 1, 0)

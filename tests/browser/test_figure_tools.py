@@ -34,7 +34,7 @@ def assert_nothing_leaves(page, selector: str) -> None:
 
 def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page, tmp_path):
     folder = recorded_runs.finished(server.runs)
-    page.goto(f"{server.url}/run?run=finished")
+    page.goto(f"{server.url}/run?run=finished&run-more=true")
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
     assert_nothing_leaves(page, ".liveplot")
     page.locator(".st-key-run-matrix-place").get_by_role("button", name="More").click()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_arrows_move_the_cell_and_a_click_traces_an_image(server, page):
-    recorded_runs.finished(server.runs, "plain", recorded_runs.Plan(method="sequential"))
+    recorded_runs.located(recorded_runs.finished(server.runs, "plain", recorded_runs.Plan(method="sequential")).path)
     page.goto(f"{server.url}/forgetting?run=plain")
     heading = lambda text: page.get_by_role("heading", name=text).wait_for()
     heading("T1 after training on T3")
@@ -28,5 +28,14 @@ def test_arrows_move_the_cell_and_a_click_traces_an_image(server, page):
     heading("T1 after training on T2")
     page.locator("[class*='st-key-trace-0-'] button").first.click()
     page.get_by_role("heading", name="Traced").wait_for()
-    page.wait_for_url(re.compile(r"trace=\d+"))
+    page.wait_for_url(re.compile(r"image=\d+"))
     page.get_by_text("Lost, taken for").wait_for()
+    page.goto(f"{server.url}/forgetting?run=plain&from=T3&to=T1&layer=2&trace=1")  # as links were written once
+    page.get_by_role("heading", name="Traced").wait_for()
+    page.wait_for_url(re.compile("image=1"))
+    page.get_by_role("button", name="Layer 2 on Spectra").click()
+    page.wait_for_url(re.compile("/spectra.*from=T3"))
+    for kept in ("to=T1", "layer=2", "image=1"):
+        page.wait_for_url(re.compile(kept))
+    page.go_back()
+    page.get_by_role("heading", name="Traced").wait_for()

@@ -152,7 +152,7 @@ def test_a_click_on_a_cell_opens_it_and_the_link_names_it(page, server):
 def test_figures_can_be_saved_and_follow_the_theme(page, server):
     recorded_runs.finished(server.runs)
     page.emulate_media(color_scheme="dark")
-    look_at(page, f"{server.url}/run?run=finished")
+    look_at(page, f"{server.url}/run?run=finished&run-more=true")
     page.wait_for_function(f"{DRAWN} >= 4")
     assert page.evaluate("document.querySelector('.liveplot')._fullLayout.font.color").lower() == "#e6eef0"
     page.get_by_role("button", name="More").first.click()

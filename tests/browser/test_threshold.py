@@ -20,7 +20,7 @@ def test_bars_follow_the_pointer_without_the_server(server, page):
     assert page.locator(".threshold-input").is_hidden(), "a knee cannot be moved"
     sent = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(1)))
-    page.goto(f"{server.url}/whatif?run=finished&rule=energy+share")
+    page.goto(f"{server.url}/whatif?run=finished&rule=energy+share&whatif-more=true")
     page.locator(SHOWN).wait_for()
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 2")
     assert page.locator(".threshold-input").is_visible()

@@ -59,6 +59,8 @@ def test_an_image_says_why_it_was_lost(forgot, say):
         (("--after", 7), "--after may be one of T1, T2, T3"),
         (("--task", 1, "--image", 21), "--image must lie in 1 to 20"),
         (("--task", 3, "--after", 3, "--layers"), "--layers compares T3 with a later task"),
+        (("--after", 2, "--line", "--line-from", 2), "--line-from must be a task before T2"),
+        (("--line-from", 1), "--line-from says where the line of --line begins"),
     ],
 )
 def test_a_cell_that_is_not_there_is_one_sentence(forgot, say, options, sentence):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -16,7 +17,7 @@ from cl_core.assets import assets_folder, recordings_folder
 from cl_core.store import RunFolder, RunReader
 
 PLAIN, PROTECTED = "sequential-split-digits", "nsp2-split-digits"
-UNHELD = "none-permuted-digits"
+UNHELD, HELD = "none-permuted-digits", "gpm-permuted-digits"
 TUNED, GNSP, NUSA = "finetune-micro-mtil", "gnsp-micro-mtil", "nusa-cl-micro-mtil"
 CIL, TIL, STORED, AFRESH = "class-incremental", "task-incremental", "stored statistics", "recomputed statistics"
 
@@ -370,6 +371,115 @@ def matrices() -> dict[str, list[float]]:
     }
 
 
+HEADS = {"K": TIL, "C": CIL}
+PARTS = {"classes compete": ("K", "C"), "head out of date": ("R", "K"), "features lost": ("R", None)}
+
+
+def levels(run: str, task: int, after: int) -> dict[str, tuple[float, float]]:
+    """C, K, R of a cell (from 0): just after learning, and now."""
+    found = {s: (matrix(run, name)[task][task], matrix(run, name)[after][task]) for s, name in HEADS.items()}
+    refitted = {e.clock.task: e.row for e in rows(run)["RefitMeasured"]}
+    return found | {"R": (refitted[task][task], refitted[after][task])}
+
+
+def parts(run: str, task: int, after: int) -> dict[str, float]:
+    level = levels(run, task, after)
+    fallen = {symbol: then - now for symbol, (then, now) in level.items()}
+    return {name: (fallen[low] - fallen[up]) if low else fallen[up] for name, (up, low) in PARTS.items()}
+
+
+def lost_of(run: str, task: int, after: int) -> tuple[list[int], list[int], list[float]]:
+    """Of the lost images of a task: their places, what they are taken for, and the margin lost."""
+    (labels,) = [np.asarray(e.labels) for e in rows(run)["ImagesStored"] if e.clock.task == task]
+    then, now = (
+        next(e for e in rows(run)["ImagesClassified"] if e.evaluated == task and e.clock.task == moment)
+        for moment in (task, after)
+    )
+    said = [np.asarray(e.predicted)[e.readouts.index(CIL)] for e in (then, now)]
+    kept = [np.asarray(e.margins, dtype=np.float64)[e.readouts.index(CIL)] for e in (then, now)]
+    lost = [i for i in range(len(labels)) if said[0][i] == labels[i] != said[1][i]]
+    return lost, [int(said[1][i]) for i in lost], [kept[1][i] - kept[0][i] for i in lost]
+
+
+def diagnosed() -> dict[str, list[float]]:
+    """Of why tasks fell."""
+    last, found = len(tasks(PLAIN)) - 1, {}
+    for name, run in (("plain", PLAIN), ("protected", PROTECTED)):
+        level = levels(run, 2, last)
+        found[f"fall({name}, 3)"] = [level["C"][0] - level["C"][1]]
+        found |= {f'part({name}, "{part}", 3)': [value] for part, value in parts(run, 2, last).items()}
+    statistics = {s: matrix(PLAIN, readout) for s, readout in (("S", STORED), ("Q", AFRESH))}
+    fallen = {symbol: a[2][2] - a[last][2] for symbol, a in statistics.items()}
+    lost, taken, margins = lost_of(PLAIN, 2, last)
+    mostly = max(set(taken), key=taken.count)
+    looked = rows(PLAIN)["OldTasksMeasured"]
+    rises = [
+        (now.loss - before.loss, before.clock.step + 1, now.clock.step + 1, now.clock.task + 1)
+        for before, now in itertools.pairwise(looked)
+        if before.clock.task == now.clock.task
+    ]
+    spectrum = {e.clock.task: e for e in rows(HELD)["SpectrumMeasured"] if e.layer == 0}
+    room = {
+        f'free_directions(held, {task}, 1, "inputs")': [
+            e.nullity,
+            len(e.eigenvalues),
+            100 * e.nullity / len(e.eigenvalues),
+        ]
+        for task, e in ((1, spectrum[0]), (10, spectrum[9]))
+    }
+    held, unheld = matrix(HELD, CIL), matrix(UNHELD, CIL)
+    return (
+        found
+        | room
+        | {
+            "refitted(plain, 3)": [levels(PLAIN, 2, last)["R"][1]],
+            "refitted(plain, 3, then=true)": [levels(PLAIN, 2, last)["R"][0]],
+            "lost_images(plain, 3)": [len(lost)],
+            "taken_count(plain, 3)": [taken.count(mostly)],
+            "worst_image(plain, 3)": [lost[margins.index(min(margins))] + 1],
+            "costliest_steps(plain)": list(max(rises)[1:3]),
+            "costliest_task(plain)": [max(rises)[3]],
+            'accuracy(protected, on=3, readout="task-incremental")': [matrix(PROTECTED, TIL)[last][2]],
+            'part(plain, "statistics out of date", 3, 5, true)': [fallen["S"] - fallen["Q"]],
+            'final(protected, "stored statistics")': [end(matrix(PROTECTED, STORED))],
+            "accuracy(held, 1, 1)": [held[0][0]],
+            "accuracy(held)": [held[-1][-1]],
+            "accuracy(unprotected)": [unheld[-1][-1]],
+            **{f"final({name})": [end(a)] for name, a in (("held", held), ("unprotected", unheld))},
+            **{f"learning({name})": [learned(a)] for name, a in (("held", held), ("unprotected", unheld))},
+            "forgetting(held)": [forgotten(held)],
+        }
+    )
+
+
+def kept_file(run: str, name: str) -> dict[str, Any]:
+    """What was measured of a recording from the run's checkpoints."""
+    return json.loads((recordings_folder() / run / "analysis" / f"{name}.json").read_text("utf-8"))
+
+
+def looked_into() -> dict[str, list[float]]:
+    """Of the fine-tuned CLIP's weights, block by block and along a line."""
+    cell, line, a = kept_file(TUNED, "T2-after-T5"), kept_file(TUNED, "line-T0-T6"), matrix(TUNED, TIL)
+    (then, now), fallen = cell["refit"], a[1][1] - a[4][1]
+    best = max(cell["layers"], key=lambda row: row["alone"])
+    at = {alpha: line["alphas"].index(alpha) for alpha in (0.0, 0.5, 1.0)}
+    on = lambda what, alpha: [line[what][at[alpha]]]
+    return {
+        "change(accuracy(tuned, 2, 2), accuracy(tuned, 5, 2))": [a[1][1], a[4][1]],
+        "refitted(tuned, 2, 5, true)": [then],
+        "refitted(tuned, 2, 5)": [now],
+        'part(tuned, "features lost", 2, 5)': [then - now],
+        'part(tuned, "head out of date", 2, 5)': [fallen - (then - now)],
+        "worst_layer(tuned, 2, 5)": [best["layer"]],
+        "layer_recovers(tuned, 2, 5)": [best["alone"]],
+        "body_recovers(tuned, 2, 5)": [cell["body"]],
+        **{f'on_the_line(tuned, "{w}", {x:g})': on(w, x) for w in ("learned", "general") for x in (0.5, 1.0)},
+        'compared(on_the_line(tuned, "learned", 0.5), on_the_line(tuned, "learned", 1))': [
+            line["learned"][at[0.5]] - line["learned"][at[1.0]]
+        ],
+    }
+
+
 def played() -> dict[str, list[float]]:
     """Of the playground's recorded frontier."""
     found, alike = frontier("0"), frontier("0.8")
@@ -399,4 +509,6 @@ def numbers() -> dict[str, list[float]]:
     """Expression of a lesson → the numbers in what it says."""
     typed = {f"share({value})": [100 * value] for value in (0.5, 0.8, 0.9, 0.99)}
     typed |= {f"decimals({value})": [value] for value in (0.9, 0.99)}
-    return typed | accuracies() | spaces() | thresholds() | domains() | matrices() | played()
+    return (
+        typed | accuracies() | spaces() | thresholds() | domains() | matrices() | played() | diagnosed() | looked_into()
+    )

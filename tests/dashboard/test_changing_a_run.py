@@ -32,7 +32,7 @@ ROWS = [
 
 @pytest.fixture(autouse=True)
 def quick_settings(monkeypatch):
-    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS for name in method_settings.METHODS})
+    monkeypatch.setattr(method_settings, "method_settings", lambda method: ROWS)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_what_was_turned_is_said_and_is_where_the_slider_stands(runs_folder, ope
 
 
 def test_a_method_without_live_settings_says_so(runs_folder, open_page, monkeypatch):
-    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS[2:] for name in method_settings.METHODS})
+    monkeypatch.setattr(method_settings, "method_settings", lambda method: ROWS[2:])
     with recorded_runs.held(recorded_runs.paused(runs_folder)):
         app = open_page("run", run="paused")
         app.toggle(key="turn-open").set_value(True).run()
@@ -109,7 +109,7 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
 
 
 def test_parent_and_fork_are_drawn_together_from_either_side(whole, open_page, monkeypatch):
-    monkeypatch.setattr(method_settings, "_KNOWN", {name: ROWS for name in method_settings.METHODS})
+    monkeypatch.setattr(method_settings, "method_settings", lambda method: ROWS)
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
     assert "This run and its forks" not in figures(open_page("run", run="whole"))
     launch.fork(whole, 2, {"eta_affinity": 0.5}, "child")

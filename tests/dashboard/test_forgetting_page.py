@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import shutil
 
 import numpy as np
 import pytest
 
 pytest.importorskip("streamlit", reason="streamlit is not installed")
 
+from cl_core.analysis import measured_later
 from cl_core.events import Clock, SpectrumMeasured
 from dashboard.figures.diagnosis import probe_place
+from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import figures, words
 from tests.recording import append
@@ -45,7 +48,7 @@ def test_an_image_is_traced_and_pinned_across_runs(opened):
     assert lost
     lost[0].click().run()
     image = int(lost[0].key.rsplit("-", 1)[1])
-    assert opened.session_state["trace"] == str(image + 1)
+    assert opened.session_state["image"] == str(image + 1)
     assert "Margin of one image" in figures(opened) and "Lost, taken for" in words(opened)
     button(opened, "pin").click().run()
     assert f"Pinned: T1 image {image + 1}" in words(opened)
@@ -87,7 +90,10 @@ def test_what_deserves_a_look_is_said_with_number_threshold_figure_and_remedy(ru
     for page in ("run", "forgetting"):
         said = words(open_page(page, run="tight"))
         assert "Room nearly gone" in said and "Layer 2 has 1 of 16 directions left" in said
-        assert "Measured 0.0625; threshold 0.1; figure *Free directions over tasks*" in said and "Protect less" in said
+        assert "Measured 0.0625; threshold 0.1" in said and "Protect less" in said
+    app = open_page("run", run="tight")
+    button(app, "alert-to-directions-left").click().run()
+    assert not app.exception and app.session_state["layer"] == "2" and app.session_state["_page"] == "spectra"
 
 
 def test_where_images_name_their_task_the_walk_begins_before_training(runs_folder, open_page):
@@ -98,3 +104,73 @@ def test_where_images_name_their_task_the_walk_begins_before_training(runs_folde
     assert "had not been learned yet" in words(open_page("forgetting", run="clip", **{"from": "zero-shot", "to": "T2"}))
     begun = recorded_clip_runs.begun(runs_folder)
     assert "before training" in words(open_page("forgetting", run=begun.name))
+
+
+@pytest.fixture(scope="module")
+def known_reasons(tmp_path_factory, tiny_config):
+    pytest.importorskip("torch", reason="torch is not installed")
+    from tests.analysis.built_to_forget import three_runs
+
+    with three_runs(tmp_path_factory.mktemp("three"), tiny_config) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"), [("heads", "classes compete"), ("features", "features lost"), ("layer", "head out of date")]
+)
+def test_the_page_names_the_reason_within_four_clicks(
+    known_reasons, runs_folder, open_page, monkeypatch, reason, cause
+):
+    from cl_core.analysis.patching import locate
+    from dashboard import launch
+
+    shutil.copytree(known_reasons[reason].path, runs_folder / reason)
+    monkeypatch.setattr(launch, "locate", locate)  # in this process: a worker would not know the method
+    app = open_page("forgetting", run=reason)  # two clicks: the run, the page
+    assert f"mainly {cause}" in words(app)
+    packed = figures(app)["Why T1 fell"]["data"][0]["x"]
+    fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
+    assert len(parts) == 3 and fall > 20 and abs(fall - sum(parts)) < 0.05
+    assert "heads and statistics fitted anew" in words(app), "the button says what it will do"
+    button(app, "find-layer").click().run()  # the third
+    assert not app.exception and "Which layer lost T1" in figures(app)
+    said = {"heads": "No part of the model", "features": "Everything but the head", "layer": "it is this block"}
+    assert said[reason] in words(app)
+    shown = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
+    shown.click().run()  # the fourth
+    assert "Path between" in " ".join(figures(app)) and "nearest class means after T2" in words(app)
+
+
+def test_the_traced_image_stays_while_other_pages_count_their_own(opened, open_page):
+    next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
+    image = opened.session_state["image"]
+    to = lambda page: opened.switch_page(str(page_file(f"pages/{page}.py"))).run()
+    for page, shown in (("spectra", image), ("attention", "1"), ("forgetting", image)):
+        to(page)
+        assert not opened.exception and opened.session_state["image"] == shown, page
+    button(opened, "forgetting-right").click().run()
+    assert opened.session_state["image"] == "none", "the number was that of an image of T1"
+
+
+def test_a_jump_takes_cell_image_and_layer_along(opened, runs_folder):
+    recorded_runs.located(runs_folder / "plain")
+    opened.session_state["image"], opened.session_state["layer"] = "3", "2"
+    opened.run()
+    assert "block 2 alone" in words(opened)
+    button(opened, "to-spectra").click().run()
+    state = opened.session_state
+    assert not opened.exception and state["_page"] == "spectra"
+    assert (state["task"], state["layer"], state["image"]) == ("T3", "2", "3")
+    assert (opened.query_params["from"], opened.query_params["to"]) == (["T3"], ["T1"])
+
+
+def test_a_line_between_two_boundaries_is_shown_where_it_was_measured(runs_folder, open_page):
+    folder = recorded_clip_runs.written(runs_folder)
+    alphas = [k / 10 for k in range(11)]
+    line = {"alphas": alphas, "learned": alphas, "kept": None, "general": None}
+    measured_later.save_at(measured_later.interpolation_file(folder, 0, 1), {"from": 1, "to": 2, **line})
+    app = open_page("forgetting", run="clip-written", **{"from": "T2", "to": "T1"})
+    assert "there is no checkpoint after T2" in words(app) and "Between two states of the weights" in words(app)
+    app.session_state["line"] = "T1"
+    app.run()
+    assert "after T1" in figures(app)["Between two states of the weights"]["layout"]["xaxis"]["title"]["text"]

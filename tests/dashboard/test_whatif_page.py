@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -234,16 +235,34 @@ def test_a_refused_fork_is_a_sentence(error, runs_folder, open_page, monkeypatch
     assert not app.exception and str(error)[1:] in words(app).replace("\\", "")
 
 
+def note_fork(folder: RunFolder) -> None:
+    """Make a run a fork of "finished" after T2, as its note says."""
+    changed = {"rule": ["elbow", "energy"], "energy_affinity": [0.95, 0.8]}
+    folder.fork_file.write_text(
+        json.dumps({"parent": "finished", "after_task": 2, "seq": 1, "changed": changed}), "utf-8"
+    )
+
+
+def test_a_fork_is_followed_beside_its_button_while_it_trains(runs_folder, open_page):
+    with_checkpoint(recorded_runs.finished(runs_folder))
+    folder = recorded_runs.running(runs_folder, "its-fork")
+    note_fork(folder)
+    with recorded_runs.held(folder):
+        app = open_page("whatif", run="finished", rule="energy share", tau="0.8")
+        (bar,) = (b.proto.text for b in app.get("progress") if "its-fork" in b.proto.text)
+        assert "running" in bar and "task 2 of 3" in bar
+        assert app.button(key="whatif-fork").disabled and "is being trained" in words(app)
+        assert "Numbers appear when T3 has been learned in it" in words(app)
+    time.sleep(0.3)  # longer than a status is good for
+    app.run()
+    assert not app.exception and not [b for b in app.get("progress") if "its-fork" in b.proto.text]
+    assert not app.button(key="whatif-fork").disabled
+
+
 def test_a_fork_is_judged_against_what_was_predicted(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     folder = recorded_runs.finished(runs_folder, "its-fork", recorded_runs.Plan(seed=1))
-    note = {
-        "parent": "finished",
-        "after_task": 2,
-        "seq": 1,
-        "changed": {"rule": ["elbow", "energy"], "energy_affinity": [0.95, 0.8]},
-    }
-    folder.fork_file.write_text(json.dumps(note), "utf-8")
+    note_fork(folder)
     app = open_page("whatif", run="finished")
     assert "Predicted and measured" in figures(app) and "Interference in T3: predicted" in words(app)
     assert re.search(r"forgetting by stored statistics went from \d+\.\d to 4\.2 points", words(app)), (

@@ -1,11 +1,14 @@
 """Replay: a buffer that is fair to every image, and losses that are what they say."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from cl_core.factory import build, new_stream
+from cl_core.method_defaults import as_first_written, method_defaults
 from cl_core.methods.parts.reservoir import Reservoir
 from cl_core.observers.kept import kept_bytes
 from tests.stopped import until
@@ -99,6 +102,7 @@ def test_the_loss_is_the_batchs_and_the_buffers_parts(replay, rivals):
     batch = next(task.batches(25, seed=5, epoch=0))
     again = method.reservoir.draw(8, "labels")
     former = method.reservoir.draw(8, "logits")
+    shown = lambda drawn: task.prepare(drawn.images)
 
     def z(images):
         pooled = backbone(images, prompts=method.tuning.prompts).pooled
@@ -108,11 +112,11 @@ def test_the_loss_is_the_batchs_and_the_buffers_parts(replay, rivals):
     targets = batch.labels if rivals == "all" else batch.labels - task.classes.start
     gaps = [
         (row[:known] - kept[:known]).square()
-        for row, kept, known in zip(z(former.images), former.logits, former.known.tolist(), strict=True)
+        for row, kept, known in zip(z(shown(former)), former.logits, former.known.tolist(), strict=True)
     ]
     expected = {
         "cross_entropy": F.cross_entropy(own, targets),
-        "replay": 0.7 * F.cross_entropy(z(again.images), again.labels),
+        "replay": 0.7 * F.cross_entropy(z(shown(again)), again.labels),
         "former_logits": 0.2 * torch.cat(gaps).mean(),
     }
     assert set(former.known.tolist()) == {5, 10}, "images of both tasks are compared"
@@ -127,7 +131,7 @@ def test_kept_logits_are_those_of_the_moment_the_image_was_offered(replay):
     method, batch = trainer.method, next(trainer.stream[0].batches(25, seed=0, epoch=0))
     expected = method.tuning.classify(method.features(trainer.backbone, batch.images).pooled).detach() / 2.0
     next(trainer.run())
-    assert torch.equal(method.reservoir.images[:25], batch.images)
+    assert torch.equal(method.reservoir.images[:25], batch.pictures)
     torch.testing.assert_close(method.reservoir.logits[:25], expected)
 
 
@@ -137,6 +141,65 @@ def test_earlier_heads_are_trained_by_the_buffer_and_the_backbone_sees_each_step
     next(trainer.run())
     assert not torch.equal(trainer.method.tuning.heads[0].weight, before)
     assert [g.name for g in trainer.method.groups()] == ["prompts", "head", "earlier heads"]
+
+
+def test_images_are_kept_as_the_stream_has_them_and_changed_anew_at_every_draw(tiny_trainer):
+    settings, training = {**EAGER, "buffer": 50, "replay_batch": 8}, {"flip": True, "random_crop": 0.3, "epochs": 1}
+    plain = until(tiny_trainer("replay", settings=settings, training=training, tasks=2), 1)
+    held = plain.method.reservoir.images[: len(plain.method.reservoir)]
+    whole = plain.stream[0].train.pictures
+    assert all(any(torch.equal(one, other) for other in whole) for one in held[:10])
+    batch = next(plain.stream[1].batches(25, seed=0, epoch=0, augmentation=plain.augmentation))
+    first, again, other = (batch.shown(held[:4], purpose) for purpose in ("labels", "labels", "logits"))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first, plain.stream[1].prepare(held[:4]))
+    changed = until(tiny_trainer("replay", settings={**settings, "kept": "changed"}, training=training, tasks=2), 1)
+    held = changed.method.reservoir.images[: len(changed.method.reservoir)]
+    prepared = changed.stream[0].prepare(whole)
+    assert not any(torch.equal(one, other) for one in held[:10] for other in prepared)
+
+
+def test_without_augmentation_both_ways_of_keeping_train_the_same(replay):
+    states = []
+    for kept in ("plain", "changed"):
+        trainer = replay(kept=kept)
+        for _ in trainer.run():
+            pass
+        states.append({k: v for k, v in trainer.method.state_dict().items() if k.startswith("tuning.")})
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_bytes_stay_bytes_and_tasks_that_differ_meet_at_one_size(tiny_config):
+    config = tiny_config("replay", settings={**EAGER, "buffer": 20, "replay_batch": 8}, training={"epochs": 1}, tasks=2)
+
+    def stored(*sides):
+        def stream_of(*arguments):
+            whole = new_stream(*arguments)
+            tasks = [replace(t, train=smaller(t.train, side)) for t, side in zip(whole, sides, strict=True)]
+            return replace(whole, tasks=tuple(tasks))
+
+        return build(config, stream_of=stream_of)
+
+    small, mixed = stored(8, 8), stored(8, 16)
+    assert small.method.reservoir.images.shape == (20, 3, 8, 8)
+    assert small.method.reservoir.images.dtype == torch.uint8 and mixed.method.reservoir.images.dtype == torch.float32
+    assert mixed.method.reservoir.images.shape == (20, 3, 16, 16)
+    for trainer in (small, mixed):
+        losses = [e.losses for moment in trainer.run() for e in moment if e.kind == "StepEnded"]
+        assert "replay" in losses[-1] and len(trainer.method.reservoir) == 20
+    assert small.method.reservoir.images.any() and float(mixed.method.reservoir.images.max()) <= 1
+
+
+def smaller(split, side):
+    """Pictures as bytes at another side."""
+    pictures = F.interpolate(split.pictures, size=(side, side))
+    return replace(split, pictures=(pictures * 255).round().byte())
+
+
+def test_runs_from_before_the_setting_keep_what_they_trained_on():
+    record = {"method": "replay", "backbone": "micro-vit", "stream": "split-digits"}
+    assert as_first_written(record)["settings"]["kept"] == "changed"
+    assert method_defaults("replay")["kept"] == "plain"
 
 
 def test_stored_images_count_as_kept(replay):

@@ -8,7 +8,9 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from cl_core.analysis.ledger import ledger, rows_of
 from cl_core.playground import PlaygroundConfig, train
+from cl_core.playground.algebra import discriminant
 from cl_core.playground.recording import SPACE, Recorded, keep, playground_config, run_config
 from cl_core.playground.settings import RULES
 from cl_core.store import RunReader, StoreError
@@ -76,9 +78,37 @@ def test_every_rule_can_be_kept(rule, tmp_path):
     assert events(keep(config, tmp_path, f"{rule}-2"), "TaskEnded")[-1].kept_bytes >= 0
 
 
-def test_split_digits_keep_both_readouts(tmp_path):
-    told = summarise(keep(PlaygroundConfig(stream="split-digits", tasks=2, epochs=1), tmp_path, "split"))
-    assert "task-incremental" in told.readouts
+@pytest.mark.parametrize("stream", ["permuted-digits", "split-digits"])
+def test_why_it_forgot_is_told_for_every_test_image(stream, tmp_path):
+    folder = keep(PlaygroundConfig(rule="none", stream=stream, tasks=3, epochs=2), tmp_path, "split")
+    assert "task-incremental" in summarise(folder).readouts
+    rows = rows_of(events(folder, "AccuracyMeasured"), events(folder, "RefitMeasured"))
+    found = ledger(rows, 0, 2)
+    assert None not in found.parts.values() and found.drop > 10
+    assert sum(found.parts.values()) == pytest.approx(found.drop, abs=1e-9)
+    names = [name for task in events(folder, "RunStarted")[0].tasks for name in task["classes"]]
+    stored = {event.clock.task: event for event in events(folder, "ImagesStored")}
+    for event in events(folder, "ImagesClassified"):
+        labels = stored[event.evaluated].labels
+        own = (
+            set(range(len(names)))
+            if stream == "split-digits"
+            else set(range(10 * event.evaluated, 10 * event.evaluated + 10))
+        )
+        assert set(map(int, labels)) <= own and set(np.unique(event.predicted).tolist()) <= own
+        for place, readout in enumerate(event.readouts):
+            right = event.predicted[place] == labels
+            assert 100 * right.mean() == pytest.approx(rows[readout][event.clock.task][event.evaluated])
+            assert ((np.asarray(event.margins[place], float) > 0) <= right).all()
+
+
+def test_old_tasks_are_looked_at_within_new_ones(kept):
+    looks = events(kept, "OldTasksMeasured")
+    assert {e.clock.task for e in looks} == {1, 2} and {e.images for e in looks} == {64}
+    steps = [e.clock.step for e in looks if e.clock.task == 1]
+    assert len(steps) >= 16 and set(np.diff(steps)) == {looks[0].every}
+    first, last = looks[0], [e for e in looks if e.clock.task == 1][-1]
+    assert last.loss > first.loss, "the second task costs the first one something"
 
 
 def test_a_failure_leaves_no_half_run(tmp_path, monkeypatch):
@@ -90,3 +120,14 @@ def test_a_failure_leaves_no_half_run(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="no space left"):
         keep(SHORT, tmp_path, "half")
     assert not (tmp_path / "half").exists()
+
+
+def test_the_refitted_head_is_the_one_of_other_runs(seeded):
+    torch = pytest.importorskip("torch")
+    from cl_core.observers.lda_readout import ClassStatistics
+
+    features, labels = torch.randn(60, 5, generator=seeded(0)), torch.arange(60) % 4
+    statistics = ClassStatistics(4, 5)
+    statistics.add(features, labels)
+    weights, offsets = discriminant(features.numpy(), labels.numpy(), 0.1)
+    np.testing.assert_allclose(features.numpy() @ weights - offsets, statistics.classifier(0.1)(features), rtol=1e-6)

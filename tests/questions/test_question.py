@@ -18,11 +18,13 @@ from tests.recorded_question_runs import weight, write
 
 NAMES = [
     "nusa-orthogonality", "nusa-rho", "nusa-persistence", "nusa-directions", "nusa-saturation", "nusa-cost",
-    "nusa-similar", "gnsp-gap", "gnsp-rho", "star-selection", "star-residual", "star-mixture", "star-components",
+    "nusa-similar", "gnsp-gap", "gnsp-rho", "gnsp-losses", "star-selection", "star-drifting", "star-residual",
+    "star-mixture", "star-components",
     "star-clip", "star-companion",
     "fwd-spaces", "fwd-domains", "fwd-residual", "fwd-pretrained", "fwd-random", "fwd-epsilon", "fwd-orders",
     "fwd-pool", "fwd-similarity", "nsp2-baseline", "nsp2-ablation", "nsp2-eta", "nsp2-eta-released", "nsp2-adaptive",
-    "nsp2-exact", "nsp2-norm", "nsp2-attention", "clip-refine-forgetting",
+    "nsp2-exact", "nsp2-norm", "nsp2-attention", "splitlora-protection", "splitlora-gain", "codecl-protection",
+    "codecl-held", "mgclip-stop", "mgclip-head", "clip-refine-forgetting",
 ]  # fmt: skip
 PAIR = "nusa-persistence"
 

@@ -1,14 +1,14 @@
 """A buffer in which each of the images seen so far stands with the same chance.
 
 Vitter. Random sampling with a reservoir. ACM Transactions on Mathematical Software 11, 1985.
-Shapes: B images kept, n seen; images [B, 3, S, S].
+Shapes: B images kept, n seen; images [B, 3, s, s].
 
     image number n (from 0) goes to place n while n < B, then to place r ~ U{0 … n} if r < B:
     after n images each is kept with probability min(1, B/n)
 
 Draws come from generators of their own, by seed and number of images seen: a resumed run draws what the uninterrupted
-one does. Images are kept as they were prepared, in float32: a replayed picture is bit for bit the one that was seen
-(bytes would take a quarter, but not all streams have pictures of whole bytes).
+one does. Images are kept in the shape and type that they are offered in: a replayed picture is bit for bit the one that
+was seen, and bytes stay bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cl_core.streams.stream import mixed_seed
 
 @dataclass(frozen=True)
 class Drawn:
-    """images [b, 3, S, S]; labels [b]; logits [b, C] as they were when the image was kept; known [b]: how many of the C
+    """images [b, 3, s, s]; labels [b]; logits [b, C] as they were when the image was kept; known [b]: how many of the C
     classes had been seen then."""
 
     images: Tensor
@@ -52,6 +52,10 @@ class Reservoir(nn.Module):
         self.register_buffer("logits", torch.zeros(places, 0))
         self.register_buffer("known", torch.zeros(places, dtype=torch.int64))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def keep_as(self, side: int, dtype: torch.dtype) -> None:
+        """Images of another side or type than that of the constructor, float32; before the first is offered."""
+        self.images = torch.zeros(len(self.labels), 3, side, side, dtype=dtype, device=self.labels.device)
 
     def __len__(self) -> int:
         """Images it holds."""

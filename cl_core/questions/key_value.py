@@ -1,0 +1,89 @@
+"""What SplitLoRA (arXiv:2505.22370) and CODE-CL (ICCV 2025) promise of changed keys and values. No torch.
+
+On camouflaged shapes adapting pays, so that there is something to keep; stored and recomputed statistics part what was
+learned from what can still be read without looking at old images.
+"""
+
+from __future__ import annotations
+
+from cl_core.questions import seeds
+from cl_core.questions.question import Question
+from cl_core.questions.reporting import results_of
+from cl_core.readouts import RECOMPUTED, STORED, TASK_INCREMENTAL
+from cl_core.store import RunFolder
+from cl_core.summary import measures, summarise
+
+SPLIT, FROZEN, CODE = "split-lora-camouflage", "frozen-camouflage", "code-cl-micro"
+HELD = (0.5, 0.95, 0.99)
+UNWATCHED = ("attention", "drift", "spectra", "weights")
+
+
+def numbers_of(folder: RunFolder) -> dict[str, float | None]:
+    """By the heads without and with the task known, and by statistics of then and now."""
+    summary = summarise(folder, by_own_head=True)
+    found = {readout: measures(matrix) for readout, matrix in summary.readouts.items()}
+    return {
+        **results_of(folder),
+        "forgetting with the task known, pp": found.get(TASK_INCREMENTAL, {}).get("forgetting"),
+        "stored statistics, %": found.get(STORED, {}).get("final_average_accuracy"),
+        "recomputed statistics, %": found.get(RECOMPUTED, {}).get("final_average_accuracy"),
+    }
+
+
+QUESTIONS = (
+    Question(
+        "splitlora-protection",
+        "Does keeping to weak directions keep what was learned?",
+        "SplitLoRA changes keys and values where past inputs are weak. With α so large that nearly every direction "
+        "counts as weak the same branches train unprotected.",
+        (("protected", {"preset": SPLIT}), ("nothing protected", {"preset": SPLIT, "settings": {"alpha": 1e6}})),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("keeps more by stored statistics", "stored statistics, %", "protected", "nothing protected"),
+            seeds.less(
+                "forgets less with the task known",
+                "forgetting with the task known, pp",
+                "protected",
+                "nothing protected",
+            ),
+        ),
+    ),
+    Question(
+        "splitlora-gain",
+        "Is what adapting gains over frozen features still there at the end?",
+        "On this stream changed keys and values gain 25 points in joint training. Read anew, the features say what "
+        "they still hold; by statistics stored with each task, what is of use without old images.",
+        (("split_lora", {"preset": SPLIT}), ("frozen", {"preset": FROZEN})),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("reads better when read anew", "recomputed statistics, %", "split_lora", "frozen"),
+            seeds.more("reads better by what was stored", "stored statistics, %", "split_lora", "frozen"),
+        ),
+    ),
+    Question(
+        "codecl-protection",
+        "Do conceptors keep what was learned?",
+        "CODE-CL holds a step back along directions that earlier inputs use. The same steps as they are, beside it.",
+        (("conceptors", {"preset": CODE}), ("as they are", {"preset": CODE, "settings": {"project": "none"}})),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.more("keeps more by stored statistics", "stored statistics, %", "conceptors", "as they are"),
+            seeds.less("forgets less by its heads", "forgetting, pp", "conceptors", "as they are"),
+        ),
+    ),
+    Question(
+        "codecl-held",
+        "Does holding more back trade learning for keeping?",
+        "m is the share of its inputs that a conceptor has to let through: the larger, the more is held back.",
+        tuple((f"m {held:g}", {"preset": CODE, "settings": {"held": held}}) for held in HELD),
+        unwatched=UNWATCHED,
+        numbers=numbers_of,
+        criteria=(
+            seeds.less("learns less at the high end", "learning, %", f"m {HELD[-1]:g}", f"m {HELD[0]:g}"),
+            seeds.less("forgets less at the high end", "forgetting, pp", f"m {HELD[-1]:g}", f"m {HELD[0]:g}"),
+        ),
+    ),
+)
