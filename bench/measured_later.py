@@ -17,10 +17,10 @@ from cl_core.analysis.patching import locate
 from cl_core.assets import recordings_folder
 from cl_core.store import RunFolder
 
-# Cells (task, after) and lines (start, end), from 0; the first cell is the one that fell most.
+# Cells (task, after) and lines (start, end), from 0: the cell that fell most by the headline, and by the own heads.
 CELLS = {
-    "sequential-split-digits": [(2, 4)],
-    "nsp2-split-digits": [(2, 4)],
+    "sequential-split-digits": [(0, 4), (2, 4)],
+    "nsp2-split-digits": [(1, 4), (2, 4)],
     "finetune-micro-mtil": [(4, 5), (1, 4)],
 }
 LINES = {"finetune-micro-mtil": [(UNTOUCHED, 5)]}

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cl_core.events import StateChanged, StepEnded, TaskStarted
+from cl_core.events import CheckpointSaved, RunForked, StateChanged, StepEnded, TaskEnded, TaskStarted
 from dashboard.run_log import Log, Snapshot
 
 ENOUGH = 5  # steps before an estimate is worth reading
@@ -75,8 +75,10 @@ def _seconds(event: StepEnded) -> float:
 
 
 def _pauses(log: Log) -> list[tuple[float, float]]:
-    """Intervals in which the run was paused, stopped or gone and later went on."""
-    found, since = [], None
+    """Intervals in which the run was paused, stopped or gone and later went on; in a fork also that between its
+    parent's last word and its own first. None overlaps another."""
+    found: list[tuple[float, float]] = []
+    since = None
     for stored in log.of(StateChanged):
         state = stored.event.state  # type: ignore[attr-defined]
         if state == "running" and since is not None:
@@ -84,6 +86,12 @@ def _pauses(log: Log) -> list[tuple[float, float]]:
             since = None
         elif state != "running" and since is None:
             since = stored.time
+    for forked in log.of(RunForked):
+        before = [s.time for kind in (TaskEnded, CheckpointSaved) for s in log.of(kind) if s.seq < forked.seq]
+        after = [s.time for s in log.of(TaskStarted) if s.seq > forked.seq]
+        if before and after:
+            low, high = max(before), min(after)
+            found = [(low, high), *((start, end) for start, end in found if end <= low or start >= high)]
     return found
 
 

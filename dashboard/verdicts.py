@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from cl_core.events import AttentionCompared, ModalityGapMeasured, SelectionMeasured, SpectrumMeasured, UpdateMeasured
+from cl_core.analysis.alerts import entries_in_use
+from cl_core.events import (
+    AttentionCompared,
+    ConceptorMeasured,
+    ModalityGapMeasured,
+    SelectionMeasured,
+    SpectrumMeasured,
+    SubspaceMeasured,
+    UpdateMeasured,
+    WeightSpectrumMeasured,
+)
 from dashboard.figures.event_arrays import compared_later, mean_so_far
-from dashboard.figures.selection import entries_in_use
 from dashboard.theme import number, percent, points, task_name
 
 LEARNED = "How well is it learned, and how much is kept?"
@@ -28,6 +37,61 @@ MEASURED = "What was measured in this run?"
 
 FELL = 0.05  # points that round to 0.1
 UNMOVED = 0.005  # total variation that rounds to 0.00
+
+
+def weight_room_left(measured: Sequence[WeightSpectrumMeasured], task: int | None = None) -> str:
+    """Which weight has the fewest directions outside its principal space after `task`, and how many it lost.
+
+    Args:
+        measured: in the order of the events.
+        task: None = the newest that was measured.
+    """
+    from dashboard.figures.weights import words  # brings Plotly along
+
+    by_task: dict[int, dict[str, WeightSpectrumMeasured]] = {}
+    for event in measured:
+        by_task.setdefault(event.clock.task, {})[event.name] = event
+    if not by_task:
+        return ""
+    now = task if task in by_task else max(by_task)
+
+    def free(event: WeightSpectrumMeasured) -> int:
+        return len(event.before) - event.principal
+
+    least = min(by_task[now].values(), key=lambda event: free(event) / len(event.before))
+    width, first = len(least.before), by_task[min(by_task)].get(least.name)
+    said = (
+        f"After {task_name(now)} {words(least.name)} has fewest null directions, {free(least)} of {width} "
+        f"({percent(100 * free(least) / width, 0)})"
+    )
+    if first is None or first is least:
+        return said + "."
+    lost = free(first) - free(least)
+    when = task_name(min(by_task))
+    return f"{said}; since {when} it {f'lost {lost}' if lost > 0 else 'gained ' + str(-lost) if lost else 'lost none'}."
+
+
+def subspace_room_left(measured: Sequence[SubspaceMeasured]) -> str:
+    """How many directions of the input embeddings are free after the newest task, and how many before the first."""
+    known = [event for event in measured if event.budget]
+    if not known:
+        return ""
+    first, last = known[0], known[-1]
+    now, before = (e.budget["free pre-trained"] + e.budget["free residual"] for e in (last, first))
+    width = sum(last.budget.values())
+    said = f"After {task_name(last.clock.task)} {now} of {width} directions are free ({percent(100 * now / width, 0)})"
+    when = "before training" if first.clock.task < 0 else f"after {task_name(first.clock.task)}"
+    return f"{said}, {when} {before}." if first is not last else said + "."
+
+
+def capacity_left(measured: Sequence[ConceptorMeasured]) -> str:
+    """Which layer's inputs past tasks have taken most of after the newest task."""
+    if not measured:
+        return ""
+    now = measured[-1].clock.task
+    most = max((event for event in measured if event.clock.task == now), key=lambda event: event.capacity)
+    taken = percent(100 * most.capacity)
+    return f"After {task_name(now)} layer {most.layer + 1} has least left: {taken} of its capacity is taken."
 
 
 def learned_and_kept(matrix: np.ndarray) -> str:
@@ -155,7 +219,7 @@ def own_entries_found(now: SelectionMeasured, shares: Mapping[int, float]) -> st
         now: one moment of one layer.
         shares: task → percent of what its images take that is their own; empty or single where entries have no owner.
     """
-    used = f"{number(entries_in_use(now))} of {len(now.owners)} entries are in use"
+    used = f"{number(entries_in_use(now.counts))} of {len(now.owners)} entries are in use"
     when = f"After {task_name(now.clock.task)}"
     if now.accuracy is None:
         return f"{when} {used}; they belong to no task, so no choice is right or wrong."

@@ -107,13 +107,13 @@ def _train_missing(asked: Question, seeds: Sequence[int], arguments: argparse.Na
     """Train what is not finished, seed by seed, oldest label first. Returns how it ended: "finished", "stopped" or
     "failed"."""
     total = len(asked.labels) * len(seeds)
+    known = {seed: known_runs(asked, *_folders(arguments), seed=seed, device=arguments.device) for seed in seeds}
     for place, (seed, label) in enumerate((seed, label) for seed in seeds for label in asked.labels):
-        chosen = {"seed": seed, "device": arguments.device}
-        folder, state = known_runs(asked, *_folders(arguments), **chosen).get(label, (None, ""))
+        folder, state = known[seed].get(label, (None, ""))
         if state == "finished":
             continue
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse on shared cores
-        folder = folder or _new(arguments.runs, config_of(asked, label, **chosen))
+        folder = folder or _new(arguments.runs, config_of(asked, label, seed=seed, device=arguments.device))
         print(f"run {place + 1} of {total}, {label} ({folder.name})", file=sys.stderr, flush=True)
         ended = drive_here(folder)
         if ended.state == "failed":

@@ -74,7 +74,7 @@ class EWC(PromptedMethod):
         self._squares: Tensor | None = None  # Σ of squared gradients of the task that ends; never saved half done
         self._images = 0
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         loss = super().loss(backbone, batch)
         if self.config.stiffness and len(self.tuning.heads) > 1 and self.config.prompt_length:
             loss.parts["penalty"] = self.penalty().to(loss.parts["cross_entropy"])

@@ -53,7 +53,7 @@ class FecamConfig:
 
 
 @final
-class FeCAM(Method):
+class FeCAM(Method[Backbone]):
     """Classes are ellipsoids around their means."""
 
     Config = FecamConfig

@@ -105,7 +105,7 @@ class FwdPromptConfig(KeyedPromptConfig):
 
 
 @final
-class FwdPrompt(Method):
+class FwdPrompt(Method[Backbone]):
     """A pool of prompts in front of a frozen ViT, and what its steps may use."""
 
     Config = FwdPromptConfig

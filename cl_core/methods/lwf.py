@@ -19,7 +19,7 @@ images that augmentation has changed: those have no number to be kept under, and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,9 @@ from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.methods.parts.teacher_table import TeacherTable
 from cl_core.streams.stream import Batch
+
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class LwF(PromptedMethod):
         logits = torch.cat([head(pooled) for head in self.tuning.heads[:-1]], dim=1)
         return logits / self.config.temperature
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
         if not self.distils:
             return super().loss(backbone, batch)

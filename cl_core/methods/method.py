@@ -15,7 +15,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, final, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, final, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,8 @@ class ParameterGroup:
 
 
 NO_COMPANION = "none"  # value of the setting `companion` that disables the second model
+
+B = TypeVar("B", bound=Backbone)  # the kind of backbone that a method is made for
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -85,8 +87,9 @@ class Collector:
     augmented: int = 0
 
 
-class Method(nn.Module, abc.ABC):
-    """Abstract. A subclass is final; what several share lives in a component, `linalg` or the backbone."""
+class Method(nn.Module, abc.ABC, Generic[B]):
+    """Abstract; `Method[ClipBackbone]` is one for a CLIP. A subclass is final; what several share lives in a component,
+    `linalg` or the backbone."""
 
     Config: ClassVar[type]
     trains_on_all: ClassVar[bool] = False  # True: trained once on the union of all tasks
@@ -107,7 +110,7 @@ class Method(nn.Module, abc.ABC):
     def refresh(self) -> None:
         """Recompute what follows from state and settings."""
 
-    def prepare_task(self, backbone: Any, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
+    def prepare_task(self, backbone: B, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
         """Work that needs the task's images before the first step: a rehearsal, a first stage, a pass over its inputs.
         `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
         event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
@@ -118,14 +121,12 @@ class Method(nn.Module, abc.ABC):
         """What is trained in the current task; empty: nothing is."""
 
     @abc.abstractmethod
-    def edit(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
+    def edit(self, backbone: B, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         """How this method changes the frozen model for images [B, 3, S, S]. `ids` [B]: their numbers in the stream,
         used as cache keys; None if the images have no ids."""
 
     @final
-    def features(
-        self, backbone: Backbone, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None
-    ) -> Features:
+    def features(self, backbone: B, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None) -> Features:
         """What the model, changed by `edit`, makes of images [B, 3, S, S]."""
         return backbone.features(images, self.edit(backbone, images, ids), taps, ids)
 
@@ -134,14 +135,14 @@ class Method(nn.Module, abc.ABC):
         """Scores [B, |classes|] of features [B, d], only `classes` (ids in order of arrival) competing."""
 
     @abc.abstractmethod
-    def loss(self, backbone: Any, batch: Batch) -> Loss:
+    def loss(self, backbone: B, batch: Batch) -> Loss:
         """The training loss of one batch of the current task."""
 
     def constraints(self) -> Mapping[str, Constraint]:
         """Parameter name → what holds its steps back. Empty: gradients and steps are taken as they are."""
         return {}
 
-    def collectors(self, backbone: Any) -> Sequence[Collector]:
+    def collectors(self, backbone: B) -> Sequence[Collector]:
         """What the method has to see of the finished task before `end_task`. Empty: nothing."""
         return ()
 

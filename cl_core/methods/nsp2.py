@@ -87,7 +87,7 @@ class NSP2(PromptedMethod):
         rows, columns = self.rows, self.columns
         return {"tuning.prompts": Constraint(step=lambda step: rows @ step @ columns)}
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         loss = super().loss(backbone, batch)
         if self.past and self.config.norm_weight:
             loss.parts["norm_drift"] = self.config.norm_weight * self.norm_drift()

@@ -200,7 +200,7 @@ class NSP2pp(PromptedMethod):
 
         return {"tuning.prompts": Constraint(step=mapped)}
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         loss = super().loss(backbone, batch)
         if self.past and self.config.norm_weight:
             drift = norm_drift(self.tuning.prompts, self.previous_prompts)

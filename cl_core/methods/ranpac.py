@@ -70,7 +70,7 @@ class RanpacConfig:
 
 
 @final
-class RanPAC(Method):
+class RanPAC(Method[Backbone]):
     """A linear map from random features to classes, in closed form."""
 
     Config = RanpacConfig

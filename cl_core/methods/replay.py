@@ -24,7 +24,7 @@ spares the old classes a shock); `rivals="all"` is the published ER: all compete
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ from cl_core.methods.parts.deep_prompts import PromptConfig
 from cl_core.methods.parts.prompted import PromptedMethod
 from cl_core.methods.parts.reservoir import Drawn, Reservoir
 from cl_core.streams.stream import Batch, TaskStream, enlarged, unit_range
+
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Replay(PromptedMethod):
             groups.append(ParameterGroup("earlier heads", earlier, self.config.head_rate, self.config.weight_decay))
         return groups
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
         weights."""
         images, labels = batch.images, batch.labels

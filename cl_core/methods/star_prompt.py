@@ -82,7 +82,7 @@ class StarPromptConfig(KeyConfig):
 
 
 @final
-class StarPrompt(Method):
+class StarPrompt(Method[Backbone]):
     """Two levels: keys that do not move once learned, and vectors that are frozen with their task."""
 
     Config = StarPromptConfig

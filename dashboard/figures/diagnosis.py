@@ -35,6 +35,13 @@ def class_names(tasks: Tasks) -> list[str]:
     return [str(name) for task in tasks for name in task.get("classes", ())]
 
 
+def shared_classes(tasks: Tasks) -> int:
+    """How many classes all tasks have in common, by name and order; 0 where tasks bring classes of their own. Class ids
+    still count on from task to task."""
+    first = list(tasks[0].get("classes", ())) if len(tasks) > 1 else []
+    return len(first) if all(list(task.get("classes", ())) == first for task in tasks) else 0
+
+
 def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
     """The fall of one cell as signed bars that add up to it, and below it that of the stored-statistics readout."""
     own, statistics = ledger(rows, task, after), statistics_ledger(rows, task, after)
@@ -170,6 +177,9 @@ def confusion(
         return nothing("Confusion", how=how)
     true, said = (np.concatenate(part).astype(int) for part in zip(*pairs, strict=True))
     task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
+    shared = shared_classes(tasks)
+    if shared:
+        true, said, names = true % shared, said % shared, names[:shared]
     whole = len(names) > MOST_CLASSES
     if whole:
         true, said = (np.array(task_of)[part] for part in (true, said))
@@ -180,7 +190,8 @@ def confusion(
     np.add.at(table, ([place[k] for k in true.tolist()], [place[k] for k in said.tolist()]), 1)
     sums = np.maximum(table.sum(axis=1, keepdims=True), 1)
     shares = 100 * table / sums
-    square = lambda k: f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> {escape(names[k][:14])}'
+    square = lambda k: "" if shared else f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> '
+    named = [square(k) + escape(names[k][:14]) for k in seen]
     figure = blank()
     figure.add_heatmap(
         z=shares.astype(np.float32),
@@ -196,7 +207,7 @@ def confusion(
         xgap=1,
         ygap=1,
     )
-    ticks = {"tickvals": list(range(len(seen))), "ticktext": [square(k) for k in seen], "showgrid": False, "ticks": ""}
+    ticks = {"tickvals": list(range(len(seen))), "ticktext": named, "showgrid": False, "ticks": ""}
     figure.update_xaxes(title_text="answer", tickangle=-45 if len(seen) > 6 else 0, **ticks)
     figure.update_yaxes(title_text="true " + ("task" if whole else "class"), autorange="reversed", **ticks)
     wrong = table - np.diag(np.diag(table))
@@ -209,7 +220,9 @@ def confusion(
         what=f"{total} stored test images of the tasks learned by then: true {'task' if whole else 'class'} against "
         "the answer.",
         look_for=f"Off the diagonal: {most}.",
-        how=how + (" With so many classes their tasks are shown." if whole else ""),
+        how=how
+        + (" With so many classes their tasks are shown." if whole else "")
+        + (" All tasks have the same classes; their images are counted together." if shared else ""),
         alt=f"{right} of {total} on the diagonal; {most}.",
         height=int(min(640, 180 + 26 * len(seen))),
     )
@@ -219,9 +232,12 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
     """Accuracy on every class after every task."""
     labels, names = _labels(stored), class_names(tasks)
     task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
-    how = "Percent of each class's stored test images that are right, after every task."
+    shared = shared_classes(tasks)
+    how = "Percent of each class's stored test images that are right, after every task." + (
+        " All tasks have the same classes; images of the tasks learned by then are counted together." if shared else ""
+    )
     last = max((e.clock.task for e in classified), default=-1)
-    table = np.full((len(names), last + 1), np.nan)
+    right, count = (np.zeros((shared or len(names), last + 1)) for _ in range(2))
     for event in classified:
         predicted = _headline(event)
         if event.clock.task < 0 or event.evaluated not in labels or predicted is None:
@@ -229,7 +245,10 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
         true = labels[event.evaluated]
         for k in np.unique(true).tolist():
             if k < len(names):
-                table[k, event.clock.task] = 100 * (predicted[true == k] == k).mean()
+                place = (k % shared if shared else k), event.clock.task
+                right[place] += (predicted[true == k] == k).sum()
+                count[place] += (true == k).sum()
+    table = np.where(count, 100 * right / np.maximum(count, 1), np.nan)
     known = np.flatnonzero(np.isfinite(table).any(axis=1))
     if not len(known):
         return nothing("Accuracy per class", how=how)
@@ -254,7 +273,8 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
         ticks="",
         tickvals=list(range(0, len(known), stride)),
         ticktext=[
-            f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> {escape(names[k][:14])}'
+            ("" if shared else f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> ')
+            + escape(names[k][:14])
             for k in known[::stride]
         ],
     )

@@ -44,7 +44,7 @@ from cl_core.store import StoreError, boundaries
 from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
-from dashboard.figures.diagnosis import image_path, interpolation, layers_recovered, probe_place
+from dashboard.figures.diagnosis import image_path, interpolation, layers_recovered, probe_place, shared_classes
 from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
@@ -667,7 +667,7 @@ def show() -> None:
     if log.count(ImagesClassified):
         left, right = st.columns(2)
         with left:
-            pick = None if joint else partial(_open_confused, plan)
+            pick = None if joint or shared_classes(plan.tasks) else partial(_open_confused, plan)
             show_figure("confusion", log, on_pick=pick, after=_answered(log, after, joint))
         with right:
             show_figure("class-accuracy", log)

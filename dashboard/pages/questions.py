@@ -54,7 +54,6 @@ VERDICTS = {
     "partly": ":material/contrast: Partly",
     "undecided": ":material/help: Undecided",
 }
-SHELF = 620  # px: what lies below is reached by scrolling inside
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
 Known = Mapping[str, tuple[RunFolder, str]]
@@ -306,23 +305,11 @@ def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[
                     )
 
 
-def first_question() -> str:
-    """The question that is shown where the address names none: `FIRST`, or one that is answered by the runs here."""
-    keys, courses = wanted(0)
-    try:
-        done = {settings for settings, (_, state) in runs_with(courses, *run_folders()).items() if state == "finished"}
-    except (StoreError, ConfigError):
-        return FIRST
-    answered_here = [name for name in QUESTIONS if set(keys[name].values()) <= done]
-    return FIRST if FIRST in answered_here else next(iter(answered_here), FIRST)
-
-
 def show() -> None:
     left, right = st.columns([2, 3], gap="large")
-    begin = FIRST if "question" in st.session_state else first_question()
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), begin, spell_out=True)]
+            asked = QUESTIONS[choose("Question", "question", list(QUESTIONS), FIRST, spell_out=True)]
             seed = int(
                 st.number_input(
                     "Seed",

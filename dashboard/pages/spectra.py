@@ -21,9 +21,9 @@ from cl_core.events import (
 from cl_core.registry import METHODS
 from dashboard.run_log import Snapshot
 from dashboard.theme import task_name
-from dashboard.verdicts import ROOM
+from dashboard.verdicts import ROOM, capacity_left, subspace_room_left
 from dashboard.view_state import USUAL, ViewState, choose, empty, learned_at_once, not_measured, show_figure
-from dashboard.widgets.inspection import offer_runs, open_run_page
+from dashboard.widgets.inspection import answer, offer_runs, open_run_page
 from dashboard.widgets.moment_spectra import choose_space, moments
 from dashboard.widgets.shared_controls import hide
 from dashboard.widgets.weight_spectra import weights
@@ -89,6 +89,8 @@ def subspaces(log: Snapshot) -> None:
     """What tasks take of the space of input embeddings, and what learning did for tasks to come."""
     measured, probed = log.count(SubspaceMeasured), log.count(ForwardTransferMeasured)
     if measured:
+        answer(subspace_room_left(log.events(SubspaceMeasured)))
+        show_figure("space-budget", log)
         left, right = st.columns([3, 2])
         with left:
             show_figure("embedding-spectra", log)
@@ -96,10 +98,9 @@ def subspaces(log: Snapshot) -> None:
             show_figure("overlap-map", log)
         left, right = st.columns(2)
         with left:
-            show_figure("space-budget", log)
-        with right:
             show_figure("gradient-parts", log)
-        show_figure("leak-into-cores", log)
+        with right:
+            show_figure("leak-into-cores", log)
     st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
@@ -117,11 +118,9 @@ def subspaces(log: Snapshot) -> None:
 
 def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
     """How far past tasks have taken the directions of a layer's inputs."""
-    left, right = st.columns([3, 2])
-    with left:
-        show_figure("directions-in-use", log, layer=layer, task=task)
-    with right:
-        show_figure("capacity-over-tasks", log, layer=layer)
+    answer(capacity_left(log.events(ConceptorMeasured)))
+    show_figure("capacity-over-tasks", log, layer=layer)
+    show_figure("directions-in-use", log, layer=layer, task=task)
     if log.count(InputsSurveyed):
         show_figure("shared-with-the-past", log)
     if any(event.proposed_norm for event in log.events(StepEnded)):

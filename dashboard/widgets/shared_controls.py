@@ -45,8 +45,9 @@ def shared_controls(frame: ViewState) -> None:
     }
     for key, options in offered.items():
         if options:
+            usual = options[0] if NO_IMAGE in options or USUAL[key] not in options else USUAL[key]
             with st.container(key=f"shared-{key}", width="content"):
-                choose(LABELS[key], key, options, USUAL[key] if USUAL[key] in options else options[0])
+                choose(LABELS[key], key, options, usual)
 
 
 def _images(probes: int) -> list[str]:

@@ -304,7 +304,7 @@ def _told(made: Snapshot, name: str, task: int) -> str:
     if name == QUICK:
         return f"{code(made.name)}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
     said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in _changes(made).items()) or "nothing changed"
-    return f"{code(made.name)}, forked after {task_name(task)}: {literal(said)}; {made.status().state}"
+    return f"{code(made.name)}, forked after {task_name(task)}: {literal(said)}; {STATES[state_of_run(made)][1]}"
 
 
 def _changes(made: Snapshot) -> dict[str, list[Any]]:
@@ -327,7 +327,7 @@ def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool)
         st.caption(f"Not compared: {literal(str(error))}.")
         return
     rows = comparison(parent, made, boundary, threshold, changed, elsewhere)
-    by_readout = measured_by_readout(parent, made)
+    by_readout = measured_by_readout(parent, made, beyond=1 if quick else boundary.task + 1)
     if said := tried_and_measured(rows, by_readout):
         st.markdown(f"**{literal(said)}**")
     from dashboard.figures.whatif import predicted_and_measured
@@ -396,9 +396,10 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
 
 
 def measured_by_readout(
-    parent: Snapshot, made: Snapshot
+    parent: Snapshot, made: Snapshot, *, beyond: int
 ) -> dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]]:
-    """Readout → (measures of the one, of the other) over the tasks that both have learned.
+    """Readout → (measures of the one, of the other) over the tasks that both have learned, more than `beyond`: what
+    they share tells nothing.
 
     First the readout that reads the protected features by their stored statistics, where both have it: a threshold
     protects features, and the head of a run forgets for reasons of its own. Then the headline, if it is another one.
@@ -410,7 +411,7 @@ def measured_by_readout(
     for readout in dict.fromkeys((STORED, headline_readout(mine[0]))):
         rows = [{e.clock.task: e.row for e in events if e.readout == readout} for events in mine]
         done = min((1 + max(one) if one else 0) for one in rows)
-        if done > 1 and all(set(range(done)) <= one.keys() for one in rows):
+        if done > beyond and all(set(range(done)) <= one.keys() for one in rows):
             then, now = ({i: list(one[i])[:done] for i in range(done)} for one in rows)
             found[readout] = measures(matrix_of(then, done)), measures(matrix_of(now, done))
     return found

@@ -11,6 +11,7 @@ from dashboard.view_state import go_to
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
 PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
+KEY = "threshold"  # the same in the address
 
 
 def trade_off() -> bool:
@@ -21,7 +22,10 @@ def trade_off() -> bool:
     if top is None:
         return False
     state = st.session_state
-    config = at_strength(base, float(state.get(PLACE, top["text"])))
+    texts = [point["text"] for point in found]
+    asked = st.query_params.get(KEY)
+    stands: str = asked if asked is not None and asked in texts else state.get(PLACE, top["text"])
+    config = at_strength(base, float(stands))
     lowest, highest = found[0], found[-1]
     with st.container(border=True, key="panel-trade-off"):
         st.markdown(
@@ -35,7 +39,7 @@ def trade_off() -> bool:
                 config, stored=found, trains=False, beside={"title": "Unprotected (ε = 0)", "point": found[0]}
             ),
             key="trade-off",
-            on_choose=lambda text: state.update({PLACE: text}),
+            on_choose=_stand,
         )
         with st.container(horizontal=True, vertical_alignment="center"):
             pressed = st.button(
@@ -50,5 +54,9 @@ def trade_off() -> bool:
                 f"{len(top['seeds'])} networks, bars are their standard deviation."
             )
     if pressed:
-        go_to("pages/playground.py", **({"epsilon": state[PLACE]} if PLACE in state else {}))
+        go_to("pages/playground.py", **({"epsilon": stands} if stands != top["text"] else {}))
     return True
+
+
+def _stand(text: str) -> None:
+    st.session_state[PLACE] = st.query_params[KEY] = text

@@ -9,8 +9,9 @@ import streamlit as st
 from cl_core.events import WeightSpectrumMeasured
 from dashboard.run_log import Snapshot
 from dashboard.theme import directions, number, percent, task_name
+from dashboard.verdicts import weight_room_left
 from dashboard.view_state import literal, show_figure
-from dashboard.widgets.inspection import shown_instead
+from dashboard.widgets.inspection import answer, more, shown_instead
 
 
 def pick_map(point: dict[str, Any]) -> None:
@@ -68,6 +69,8 @@ def weights(log: Snapshot, task: int | None, name: str) -> None:
     if task is not None and chosen != task:
         shown_instead(task, f"after {task_name(chosen)}")
     shown = weights.after(measured, chosen).get(name)
+    answer(weight_room_left(measured, chosen))
+    show_figure("room-left", log)
     st.caption(f"*{literal(weights.option(name).capitalize())}*: {literal(weights.words(name))}.")
     if shown is not None:
         headline(shown)
@@ -76,8 +79,11 @@ def weights(log: Snapshot, task: int | None, name: str) -> None:
         show_figure("map-spectrum", log, name=name, task=chosen)
     with right:
         show_figure("movement-of-maps", log, task=chosen, height=400, on_pick=pick_map)
-    show_figure("direction-split", log, task=chosen, on_pick=pick_map)
-    show_figure("change-against-principal", log, task=chosen, on_pick=pick_map)
-    st.markdown("### From task to task")
-    for figure in ("room-left", "effective-rank", "drift-from-pretrained"):
-        show_figure(figure, log)
+    with more("Where the change of each weight lies", key="weights-change") as opened:
+        if opened:
+            show_figure("direction-split", log, task=chosen, on_pick=pick_map)
+            show_figure("change-against-principal", log, task=chosen, on_pick=pick_map)
+    with more("From task to task", key="weights-tasks") as opened:
+        if opened:
+            for figure in ("effective-rank", "drift-from-pretrained"):
+                show_figure(figure, log)

@@ -135,6 +135,7 @@ def test_start_opens_on_the_trade_off_and_plays_two_matrices(server, page):
     page.locator(".pg-input").focus()
     page.keyboard.press("Home")
     page.wait_for_function(f"document.querySelector('{BOARD}').dataset.at === '0'")
+    page.wait_for_function("new URL(location.href).searchParams.get('threshold') === '0'")
     page.get_by_role("button", name="Train it yourself").click()
     page.wait_for_url("**/playground**")
     trained(page)

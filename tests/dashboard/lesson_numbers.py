@@ -462,6 +462,7 @@ def looked_into() -> dict[str, list[float]]:
     cell, line, a = kept_file(TUNED, "T2-after-T5"), kept_file(TUNED, "line-T0-T6"), matrix(TUNED, TIL)
     (then, now), fallen = cell["refit"], a[1][1] - a[4][1]
     best = max(cell["layers"], key=lambda row: row["alone"])
+    blocks = kept_file(PLAIN, "T3-after-T5")["layers"]
     at = {alpha: line["alphas"].index(alpha) for alpha in (0.0, 0.5, 1.0)}
     on = lambda what, alpha: [line[what][at[alpha]]]
     return {
@@ -471,6 +472,9 @@ def looked_into() -> dict[str, list[float]]:
         'part(tuned, "features lost", 2, 5)': [then - now],
         'part(tuned, "head out of date", 2, 5)': [fallen - (then - now)],
         "worst_layer(tuned, 2, 5)": [best["layer"]],
+        "worst_layer(plain, 3, 5)": [max(blocks, key=lambda row: row["alone"])["layer"]],
+        "layer_recovers(plain, 3, 5)": [max(row["alone"] for row in blocks)],
+        "body_recovers(plain, 3, 5)": [kept_file(PLAIN, "T3-after-T5")["body"]],
         "layer_recovers(tuned, 2, 5)": [best["alone"]],
         "body_recovers(tuned, 2, 5)": [cell["body"]],
         **{f'on_the_line(tuned, "{w}", {x:g})': on(w, x) for w in ("learned", "general") for x in (0.5, 1.0)},

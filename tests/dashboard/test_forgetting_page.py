@@ -161,7 +161,7 @@ def test_a_jump_takes_cell_image_and_layer_along(opened, runs_folder):
     state = opened.session_state
     assert not opened.exception and state["_page"] == "spectra"
     assert (state["task"], state["layer"], state["image"]) == ("T3", "2", "3")
-    assert (opened.query_params["from"], opened.query_params["to"]) == (["T3"], ["T1"])
+    assert dict(opened.query_params) | {"from": "T3", "to": "T1"} == dict(opened.query_params)
 
 
 def test_a_line_between_two_boundaries_is_shown_where_it_was_measured(runs_folder, open_page):

@@ -14,7 +14,7 @@ from cl_core.store import RunFolder, RunWriter
 from dashboard import launch, runs
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import PAGES, figures, foot, opened, when_it_says, words
+from tests.dashboard.reading import PAGES, drawn, figures, foot, opened, when_it_says, words
 
 
 def contents(folder: RunFolder) -> dict[str, bytes]:
@@ -135,6 +135,12 @@ def test_a_run_in_line_says_for_whom_it_waits_and_can_be_stopped(runs_folder, op
 def test_start_says_what_is_missing_in_words_of_the_page(runs_folder, open_page):
     app = open_page("start")
     assert "An accuracy matrix appears here as soon as there is a run" in words(app)
+
+
+def test_a_link_to_start_says_where_the_threshold_stands(open_page):
+    for asked, stands in (("0.8", "0.8"), ("7", "0.94")):
+        (board,) = (shown for shown in drawn(open_page("start", threshold=asked)) if "stored" in shown)
+        assert board["texts"][board["at"]] == stands, asked
 
 
 def test_start_says_when_the_matrix_of_a_new_run_appears(runs_folder, open_page):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_core.events import Clock, RunStarted, StateChanged, StepEnded, TaskStarted
+from cl_core.events import Clock, RunForked, RunStarted, StateChanged, StepEnded, TaskEnded, TaskStarted
 from cl_core.store import RunFolder, StoredEvent
 from dashboard.progress import progress
 from dashboard.run_log import Snapshot
@@ -44,3 +44,13 @@ def test_a_pause_does_not_lengthen_the_estimate():
     happened += [(5, StateChanged(Clock(), "paused")), (1005, StateChanged(Clock(), "running"))]
     happened += [(1006.0 + i, step(0, 5 + i)) for i in range(5)]
     assert progress(log_with(happened)).seconds_left == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    "said", [[], [(1010, StateChanged(Clock(), "stopped")), (1018, StateChanged(Clock(), "running"))]]
+)
+def test_the_time_between_a_parent_and_its_fork_is_no_training(said):
+    happened = [(0, TaskStarted(Clock(0), [], 10))] + [(i + 1.0, step(0, i)) for i in range(10)]
+    happened += [(15, TaskEnded(Clock(0), 15.0, 0)), (1000, RunForked(Clock(0), "parent", 1, {}, 20)), *said]
+    happened += [(1020, TaskStarted(Clock(1), [], 10))]  # ten seconds of steps, five of measuring, the rest nothing
+    assert progress(log_with(happened)).seconds_left == pytest.approx(10 * 1.0 + 5.0)

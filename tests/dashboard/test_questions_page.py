@@ -92,11 +92,11 @@ def test_recordings_that_come_with_the_program_count(monkeypatch, tmp_path, runs
 def test_an_answer_is_shown_in_three_parts(runs_folder, open_page):
     write(runs_folder, NAME, "every step", weight(), rows=ROWS)
     app = open_page("questions", question=NAME)
-    sources = [shown.value for shown in app.caption if shown.value.startswith("From ")]
+    sources = [c.value for c in app.caption if c.value.startswith("From ")]
     assert len(sources) == 1 and "seed 0" in sources[0]
-    title, verdict = (shown.value for shown in app.markdown[:2])
+    title, verdict = (m.value for m in app.markdown[:2])
     assert title == f"## {QUESTIONS[NAME].title}" and verdict.endswith(".")
-    assert verdict[:-1] not in "".join(shown.value for shown in app.markdown[2:]), "said once"
+    assert verdict[:-1] not in "".join(m.value for m in app.markdown[2:]), "said once"
     assert f"`plastiscope ask {NAME}`" in sources[0], "a command is shown as code"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+from cl_core.assets import recordings_folder
 from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured, StateChanged, StepEnded, TaskEnded
-from cl_core.store import RunReader, RunWriter, hold
+from cl_core.store import RunFolder, RunReader, RunWriter, hold
 from dashboard import run_log
 from dashboard.run_log import RunLog, log_of
 from tests import recorded_runs
@@ -180,3 +181,15 @@ def test_only_the_runs_looked_at_last_stay_in_memory(runs_folder, monkeypatch):
     first, kept = log_of(one), log_of(two)
     log_of(three)
     assert log_of(two) is kept and log_of(one) is not first and len(run_log._LOGS) == 2
+
+
+def test_a_run_kept_in_the_playground_is_called_by_its_rule_and_its_digits():
+    titles = {
+        name: read(RunFolder(recordings_folder() / name)).snapshot().title
+        for name in ("gpm-permuted-digits", "none-permuted-digits", "nsp2-split-digits")
+    }
+    assert list(titles.values()) == [
+        "GPM on permuted digits",
+        "No protection on permuted digits",
+        "NSP² on handwritten digits",
+    ]

@@ -24,7 +24,9 @@ def controls(app) -> set[str]:
 def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page):
     recorded_clip_runs.written(runs_folder)
     app = open_page("spectra", run="clip-written", task="T2", map="text 2 v")
-    assert figures(app).keys() == {
+    assert next(iter(figures(app))) == "Free directions over tasks", "the answer's figure leads"
+    assert "After T2 image tower, layer 1, queries has fewest null directions, 7 of 16" in words(app)
+    assert figures(opened(app, "weights-change", "weights-tasks")).keys() == {
         "Singular values, text tower, layer 2, values",
         "How far each matrix moved, T2 Letters",
         "How the directions are divided, T2 Letters",
@@ -72,7 +74,7 @@ def test_a_matrix_that_exists_once_needs_no_layer(runs_folder, open_page):
 
 def test_a_task_in_which_no_map_moved_says_so(runs_folder, open_page):
     recorded_clip_runs.protected(runs_folder)
-    app = open_page("spectra", run="clip-protected", family="weights", task="T3")
+    app = opened(open_page("spectra", run="clip-protected", family="weights", task="T3"), "weights-change")
     assert "No map moved in T3 Shapes" in words(app)
 
 
@@ -81,6 +83,7 @@ def test_a_living_run_gains_its_first_weights_while_one_looks(runs_folder, open_
     folder = recorded_clip_runs.record(runs_folder, "clip", plan, until=1)
     with recorded_runs.held(folder):
         app = open_page("spectra", run="clip")
+        app.session_state["weights-change"] = True
         assert "appear here when T1 has been learned" in words(app) and not figures(app)
         when_it_says(app, folder, *list(recorded_clip_runs.moments(plan))[1:4])
         assert "How the directions are divided, T1 Digits" in figures(app)

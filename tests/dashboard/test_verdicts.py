@@ -5,17 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cl_core.events import AttentionCompared, Clock, ModalityGapMeasured, SelectionMeasured, SpectrumMeasured
+from cl_core.events import (
+    AttentionCompared,
+    Clock,
+    ConceptorMeasured,
+    ModalityGapMeasured,
+    SelectionMeasured,
+    SpectrumMeasured,
+    SubspaceMeasured,
+    UpdateMeasured,
+    WeightSpectrumMeasured,
+)
 from dashboard.verdicts import (
     attention_kept,
+    capacity_left,
     joint_space_kept,
     learned_and_kept,
     own_entries_found,
     remembered,
     room_left,
     runs_compared,
+    subspace_room_left,
     threshold_moved,
     tried_and_measured,
+    weight_room_left,
+    weights_moved,
 )
 
 
@@ -180,3 +194,52 @@ def test_tried_and_measured():
         "Interference in T2: predicted 0.0 %, measured 0.2 %, before 25.3 %; forgetting by stored statistics went "
         "from 15.0 to 2.0 points."
     )
+
+
+def test_weight_room_left():
+    def weight(task, name, principal):
+        values = np.linspace(1, 0, 10, dtype=np.float32)
+        return WeightSpectrumMeasured(
+            Clock(task, 0, task), name, values, values, 0.9, principal, 0, "none", False, 5.0, 5.0, None, None, 0.5,
+            None, 1.0, 0.1, 0, 0.0,
+        )  # fmt: skip
+
+    first = [weight(0, "image.0.q", 6), weight(0, "text.1.v", 7)]
+    assert weight_room_left([]) == ""
+    assert plain(weight_room_left(first)) == (
+        "After T1 text tower, layer 2, values has fewest null directions, 3 of 10 (30 %)."
+    )
+    later = [*first, weight(1, "image.0.q", 8), weight(1, "text.1.v", 7)]
+    assert plain(weight_room_left(later)) == (
+        "After T2 image tower, layer 1, queries has fewest null directions, 2 of 10 (20 %); since T1 it lost 2."
+    )
+    assert weight_room_left(later, 0) == weight_room_left(first)
+
+
+def test_subspace_room_left():
+    def space(task, free, taken):
+        found = {"free pre-trained": free, "conflicting": taken, "occupied": 1, "free residual": 1}
+        none, some = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+        return SubspaceMeasured(
+            Clock(task, 0, task), 0, some, 0.9, 1, 1.0, some, some, none, found, {}, None, some, some, "both", "images"
+        )
+
+    assert subspace_room_left([]) == ""
+    assert plain(subspace_room_left([space(-1, 7, 1), space(0, 4, 4)])) == (
+        "After T1 5 of 10 directions are free (50 %), before training 8."
+    )
+
+
+def test_capacity_left_and_weights_moved():
+    def soft(layer, capacity):
+        return ConceptorMeasured(Clock(2, 0, 2), layer, np.zeros(4, np.float32), capacity, 0.1, 1.0, 0.0)
+
+    assert capacity_left([]) == weights_moved([]) == ""
+    assert plain(capacity_left([soft(0, 0.2), soft(1, 0.45)])) == (
+        "After T3 layer 2 has least left: 45.0 % of its capacity is taken."
+    )
+    moved = [
+        UpdateMeasured(Clock(t, 0, t), layer, m, {}, {}) for t, layer, m in ((0, 1, 0.7), (1, 0, 0.2), (1, 1, 0.3))
+    ]
+    assert plain(weights_moved(moved)) == "In T2 layer 2 moved most, by 30.0 % of its size; in T1 it moved 70.0 %."
+    assert plain(weights_moved(moved, 0)) == "In T1 layer 2 moved most, by 70.0 % of its size."

@@ -8,7 +8,7 @@ import pytest
 
 from cl_core.analysis.ledger import Stretch
 from cl_core.assets import recordings_folder
-from cl_core.events import Clock, OldTasksMeasured, TaskStarted
+from cl_core.events import AccuracyMeasured, Clock, OldTasksMeasured, TaskStarted
 from cl_core.store import RunFolder
 from dashboard.figures.catalogue import FIGURES, costly
 from dashboard.figures.description import blank, describe
@@ -83,3 +83,17 @@ def test_a_path_says_when_an_image_came_nearer_to_the_wrong_class():
     figure = image_path(mine, true=0, names=["three", "nine"], tasks=[{}, {}, {}])
     caption = figure.layout.meta["caption"]
     assert "Nearer to nine after T3." in caption and "0.30 off the plane now" in caption
+
+
+def test_classes_that_all_tasks_share_are_counted_together():
+    """Named after the first task's, they would stand a hundred in a row, or hide within their tasks."""
+    log = RunLog(RunFolder(recordings_folder() / "gpm-permuted-digits")).snapshot(force=True)
+    after = len(log.started().tasks) - 1
+    figure = FIGURES["confusion"].drawn(log, {"after": after})
+    table = np.array([[int(cell[2]) for cell in row] for row in figure.data[0].customdata])
+    row = next(e.row for e in log.events(AccuracyMeasured) if e.clock.task == after)
+    assert table.shape == (10, 10) and table.sum() == 5000
+    assert 100 * np.trace(table) / table.sum() == pytest.approx(np.mean(row))
+    by_class = FIGURES["class-accuracy"].drawn(log, {}).data[0].z
+    assert by_class.shape == (10, 10)
+    assert by_class[:, -1] @ table.sum(axis=1) / table.sum() == pytest.approx(np.mean(row), rel=1e-5)

@@ -42,7 +42,7 @@ class ClipConfig:
         check_settings(self)
 
 
-class ClipMethod(Method, abc.ABC):
+class ClipMethod(Method["ClipBackbone"], abc.ABC):
     """Abstract: what reads and classifies. A subclass says how the model is adapted."""
 
     text_is_trained: bool = True  # False: class texts are embedded once a task

@@ -75,7 +75,7 @@ class InputGram(nn.Module):
         return taken
 
 
-class KeyValueMethod(Method):
+class KeyValueMethod(Method[Backbone]):
     """Abstract. A subclass says what ΔW is and what protects the past."""
 
     Config = KeyValueConfig

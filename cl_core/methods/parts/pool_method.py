@@ -36,7 +36,7 @@ class PoolConfig:
         check_settings(self)
 
 
-class PoolMethod(Method, abc.ABC):
+class PoolMethod(Method[Backbone], abc.ABC):
     """Abstract: frozen queries, a head per task, Adam, and prompts that may differ from image to image."""
 
     nothing: Tensor

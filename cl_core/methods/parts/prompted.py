@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
@@ -10,8 +12,11 @@ from cl_core.methods.method import Loss, Method, ParameterGroup
 from cl_core.methods.parts.deep_prompts import DeepPrompts, PromptConfig
 from cl_core.streams.stream import Batch
 
+if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
+    from cl_core.backbones.vit import ViTBackbone
 
-class PromptedMethod(Method):
+
+class PromptedMethod(Method["ViTBackbone"]):
     """Abstract: deep prompts and heads."""
 
     Config = PromptConfig
@@ -46,5 +51,5 @@ class PromptedMethod(Method):
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.tuning.classify(pooled)[:, classes.start : classes.stop]
 
-    def loss(self, backbone: Backbone, batch: Batch) -> Loss:
+    def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
         return self.tuning.loss_of(self.features(backbone, batch.images, ids=batch.ids).pooled, batch.labels)
