@@ -58,7 +58,9 @@ def answers_page(answers: Mapping[str, Any], one_seed: Mapping[str, str]) -> Ite
     rows = [[_link(name), QUESTIONS[name].title, _verdict(each), _seeds(each)] for name, each in several.items()]
     yield from table(["", "Question", "Answer", "Seeds"], rows)
     yield "## Fewer seeds: no verdict yet\n"
-    rows = [[_link(name), QUESTIONS[name].title, _seeds(each), "below"] for name, each in fewer.items()]
+    rows = [
+        [_link(name), QUESTIONS[name].title, _seeds(each), one_seed.get(name, "below")] for name, each in fewer.items()
+    ]
     rows += [
         [f"`{name}`", asked.title, "0", one_seed[name]]
         for name, asked in QUESTIONS.items()
@@ -81,7 +83,7 @@ def _section(asked: Question, found: Pooled) -> Iterator[str]:
 
 
 def _verdict(found: Pooled) -> str:
-    return f"{found.verdict.capitalize()}{f' ({found.short})' if found.short else ''}."
+    return f"{found.headline()}."
 
 
 def _seeds(found: Pooled) -> str:

@@ -215,6 +215,11 @@ def config_of(record: dict[str, Any], seed: int, settings: tuple[str, ...], ever
     return resolve({**record, "seed": seed}).with_overrides([*settings, *everywhere])
 
 
+def name_of(record: dict[str, Any], seed: int, settings: tuple[str, ...]) -> str:
+    """The folder of a row's run, another for every row of a table."""
+    return "-".join([record.get("preset") or record["method"], *(s.replace("=", "-") for s in settings), f"seed{seed}"])
+
+
 def main() -> None:
     cli = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_argument("--stream", choices=TABLES, default="split-digits")
@@ -232,10 +237,8 @@ def main() -> None:
     for title, record, settings in (row for row in table.rows if row[0].startswith(wanted)):
         found = []
         for seed in seeds:
-            name = "-".join(
-                [record.get("preset", record.get("method")), *(s.replace("=", "-") for s in settings), f"seed{seed}"]
-            )
-            found.append(finished(config_of(record, seed, settings, arguments.set), name, arguments.runs))
+            config = config_of(record, seed, settings, arguments.set)
+            found.append(finished(config, name_of(record, seed, settings), arguments.runs))
         print(f"| {title} | {' | '.join(table.cells(found))} |", flush=True)
     print(
         f"\nPercent, mean ± sample sd over seeds {arguments.seeds}; {table.note}. trained: parameters in the first "

@@ -60,8 +60,8 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "split-lora-camouflage": Recording(
         "SplitLoRA on camouflaged shapes",
-        "Adapting pays and is lost: T2 costs T1 more than adapting had gained it, by what was stored of T1; read anew, "
-        "the features still tell its shapes apart better than frozen ones.",
+        "Adapting pays and is lost: while T2 is learned, T1 falls below frozen features, by what was stored of it; "
+        "read anew, its shapes are still told apart better than they can.",
         {"preset": "split-lora-camouflage", **_TWO_TASKS},
     ),
     "frozen-camouflage": Recording(

@@ -137,6 +137,11 @@ class Pooled:
         read = [f.criterion.measure for f in self.findings if f.criterion.measure in names]
         return next(iter([*read, *names]), "")
 
+    def headline(self) -> str:
+        """The verdict, or that there is none yet, with what keeps it from being given."""
+        word = self.verdict.capitalize() if len(self.seeds) >= LEAST else "No verdict yet"
+        return f"{word} ({self.short})" if self.short else word
+
     def sentence(self) -> str:
         """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."."""
         said = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
@@ -144,9 +149,8 @@ class Pooled:
 
     def text(self) -> str:
         """Verdict, criteria and a table of the runs, as a terminal shows them."""
-        why = f" ({self.short})" if self.short else ""
         seeds = ", ".join(map(str, self.seeds)) or "none"
-        lines = [f"{self.verdict.capitalize()}{why}. Seeds {seeds}; mean ± sd.", ""]
+        lines = [f"{self.headline()}. Seeds {seeds}; mean ± sd.", ""]
         lines += [f"- {finding.told()}" for finding in self.findings]
         head, rows = table(self)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -227,7 +231,7 @@ def criteria_table(found: Pooled) -> tuple[list[str], list[list[str]]]:
             f.criterion.says,
             f.criterion.rule,
             "–" if f.spread is None else f.spread.told(f.criterion.unit, signed=f.criterion.unit == "pp"),
-            f.word,
+            f.word if f.spread is not None and len(f.spread.values) >= LEAST else "–",
         ]
         for f in found.findings
     ]

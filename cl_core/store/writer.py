@@ -167,6 +167,11 @@ class RunWriter:
 
 def plain(value: Any) -> Any:
     """`value` as JSON can say it: NaN and infinities become null, numpy scalars plain numbers."""
+    kind = type(value)
+    if kind is float:  # most values of most events
+        return value if -math.inf < value < math.inf else None
+    if kind is str or kind is int or value is None:
+        return value
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -48,12 +48,13 @@ from dashboard.widgets.pace import every
 BEAT = 2.0  # seconds between looks while runs are trained
 FIRST = "nsp2-baseline"  # its answer comes with the program
 SEEDS = tuple(range(LEAST))  # of an answer with a verdict
-VERDICTS = {
-    "yes": ":material/check_circle: Yes",
-    "no": ":material/cancel: No",
-    "partly": ":material/contrast: Partly",
-    "undecided": ":material/help: Undecided",
+ICONS = {
+    "yes": ":material/check_circle:",
+    "no": ":material/cancel:",
+    "partly": ":material/contrast:",
+    "undecided": ":material/help:",
 }
+WHOLE = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
 Known = Mapping[str, tuple[RunFolder, str]]
@@ -186,11 +187,14 @@ def seeds_panel(asked: Question, seed: int) -> None:
         st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
         return
     with st.container(border=True, key="panel-question-seeds"):
-        st.markdown(f"### {VERDICTS[found.verdict]}")
-        missing = f" ({found.short}; a verdict takes {LEAST} seeds with all runs)" if found.short else ""
-        st.caption(f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd{missing}. Verdicts hold beyond the spread.")
+        st.markdown(f"### {ICONS[found.verdict]} {found.headline()}")
+        st.caption(
+            f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd. A verdict takes {LEAST} seeds and holds beyond "
+            "their spread."
+        )
         for head, rows in (criteria_table(found), table(found)):
-            st.markdown(markdown_table([*map(literal, head)], [[*map(literal, row)] for row in rows]))
+            cells = [[literal(row[0]), *(literal(cell).replace(" ", WHOLE) for cell in row[1:])] for row in rows]
+            st.markdown(markdown_table([*map(literal, head)], cells))
     names = found.measures()
     measure = choose("Measure", "measure", names, found.leading())
     show_plot(answer_over_seeds, found, measure, key="question-figure")
@@ -339,7 +343,7 @@ def show() -> None:
         if len(found.seeds) >= LEAST:
             answered(found.sentence())
         elif _finished(mine):
-            answered(parted(_answer(asked.name, _finished(mine)).text)[0])
+            answered(f"Seed {seed}: {parted(_answer(asked.name, _finished(mine)).text)[0]}")
     with right:
         st.markdown(literal(asked.why))
         busy = _busy(asked, mine)

@@ -36,6 +36,10 @@ def own_pictures() -> None:
     st.markdown("### Your own pictures")
     if not can_train():
         return
+    st.caption(
+        "A folder a class, with or without train and test; a `metadata.csv` with `file_name` and `label`; Parquet or "
+        "webdataset shards. What was found, and what is left out, is shown before anything is trained."
+    )
     _zip()
     path = _folder()
     if path is None:

@@ -22,9 +22,9 @@ def trade_off() -> bool:
     if top is None:
         return False
     state = st.session_state
-    texts = [point["text"] for point in found]
-    asked = st.query_params.get(KEY)
-    stands: str = asked if asked is not None and asked in texts else state.get(PLACE, top["text"])
+    texts = [str(point["text"]) for point in found]
+    asked = st.query_params.get(KEY) or ""
+    stands: str = asked if asked in texts else state.get(PLACE, top["text"])
     config = at_strength(base, float(stands))
     lowest, highest = found[0], found[-1]
     with st.container(border=True, key="panel-trade-off"):

@@ -37,7 +37,7 @@ def test_fewer_seeds_have_no_verdict():
     two = {seed: runs for seed, runs in numbers(70.0).items() if seed < 2}
     lines = list(answers_page(merged({}, QUESTIONS[NAME], two), {}))
     assert f"| [{NAME}](#{NAME}) | {QUESTIONS[NAME].title} | 0, 1 | below |" in lines
-    assert any("**Undecided (2 of 3 seeds).**" in line for line in lines)
+    assert any("**No verdict yet (2 of 3 seeds).**" in line for line in lines)
 
 
 def test_finished_runs_are_written_over_what_is_stored(tmp_path):
