@@ -33,6 +33,8 @@ from cl_core.interop.result import (
     scenario_of,
     text_of,
 )
+from cl_core.readouts import ZERO_SHOT
+from cl_core.summary import own_head
 from cl_core.untrusted import parse_json
 
 Curves = dict[str, list[tuple[int, float]]]  # name → (step, value), in order of steps
@@ -40,11 +42,14 @@ Trainings = list[tuple[str, Curves]]  # by name, in order
 
 LOSSES = ("loss", "train_loss", "train/loss", "training_loss", "train_loss_step", "train_loss_epoch", "Loss/train")
 ACCURACY = re.compile(r"acc", re.IGNORECASE)
+OWN = re.compile(r"accuracy/(?P<readout>.+)/task\d+")  # as `trackers` writes it
 
 
 def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, notes: list[str]) -> Result:
     """One training over all tasks, or one a task, as a run. Raises ConfigError where names or steps leave open what
     belongs to which task."""
+    if not (asked.accuracy or asked.ends):
+        trainings = [(name, _zero_shot_first(curves)) for name, curves in trainings]
     whole: Curves = {}
     for _, curves in trainings:
         for name, curve in curves.items():
@@ -67,7 +72,7 @@ def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, note
     else:
         cells, losses = _one_for_all(trainings[0][1], [labels[n] for n in numbers], asked, path, notes)
     notes.append(f"Accuracy of a task: {labels[numbers[0]]} to {labels[numbers[-1]]}.")
-    cells = in_percent(cells, asked, notes)
+    cells = in_percent(cells, asked, notes, "percent" if all(OWN.fullmatch(name) for name in found) else "")
     rows, before = matrix(cells, len(numbers), scenario, asked, notes)
     named = _loss_name(whole, asked)
     if losses:
@@ -83,6 +88,17 @@ def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, note
         notes=notes,
         unread=sorted(set(whole) - set(found) - {named})[:50],
     )
+
+
+def _zero_shot_first(curves: Curves) -> Curves:
+    """Curves of Plastiscope's own export: accuracies before training become step 0 of those by which it is judged."""
+    own = {name: found for name in curves if (found := OWN.fullmatch(name))}
+    headline = own_head(found["readout"] for found in own.values())
+    joined = {name: curve for name, curve in curves.items() if name not in own or own[name]["readout"] != ZERO_SHOT}
+    for name in curves.keys() - joined.keys():
+        later = f"accuracy/{headline}/{name.rpartition('/')[2]}"
+        joined[later] = [(0, value) for _, value in curves[name][-1:]] + joined.get(later, [])
+    return joined
 
 
 def _one_for_all(
@@ -135,6 +151,10 @@ def _columns(curves: Curves, asked: Asked) -> tuple[Curves, str]:
         before, _, after = asked.accuracy.partition("{task}")
         wanted = re.compile(re.escape(before) + r"\d+" + re.escape(after))
         return {name: curve for name, curve in curves.items() if wanted.fullmatch(name)}, ""
+    own = {name: found["readout"] for name in curves if (found := OWN.fullmatch(name))}
+    headline = own_head(own.values())
+    if headline in own.values():
+        return {name: curves[name] for name, readout in own.items() if readout == headline}, headline
     known = {name: found for name in curves if (found := avalanche.NAME.fullmatch(name)) and found["stream"] == "test"}
     if known:
         labels = {found["task"] for found in known.values()}
@@ -177,6 +197,12 @@ def _ends(found: Curves, tasks: int, asked: Asked, path: Path, notes: list[str])
         notes.append(f"Tasks ended at steps {listed}, as asked for; the last value up to there counts.")
         return list(asked.ends), 0
     steps = sorted({step for curve in found.values() for step, _ in curve})
+    if all(OWN.fullmatch(name) for name in found) and len(steps) <= tasks + (steps[0] == 0):
+        first = -1 if steps[0] == 0 else 0
+        notes.append(
+            f"An evaluation after each task{' and one before training' * (first < 0)}, as Plastiscope does it."
+        )
+        return steps, first
     if all(avalanche.NAME.fullmatch(name) for name in found):  # Avalanche evaluates between experiences
         if len(steps) <= tasks:
             notes.append("An evaluation after each experience, as Avalanche does it.")

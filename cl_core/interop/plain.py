@@ -1,4 +1,5 @@
-"""A plain table: a square matrix (rows after training on), or one line a cell: trained, evaluated, accuracy."""
+"""A plain table: a square matrix (rows after training on), or one line a cell: trained, evaluated, accuracy; and
+accuracy.csv of Plastiscope's own export, with all its readouts."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from cl_core.config import ConfigError
 from cl_core.interop.result import (
     Asked,
     Result,
+    Row,
     headline_readout_of,
     in_percent,
     matrix,
@@ -19,8 +21,11 @@ from cl_core.interop.result import (
     text_of,
     zeros_settled,
 )
+from cl_core.readouts import ZERO_SHOT
+from cl_core.summary import own_head
 
 LONG = ("trained", "evaluated", "accuracy")
+OWN = ("readout", "after_task", "evaluated_task", "percent")  # columns of Plastiscope's accuracy.csv
 EMPTY = {"", "nan", "none", "null", "na", "n/a", "-", "–", "—"}
 Cells = dict[tuple[int, int], float]
 
@@ -30,6 +35,8 @@ def read(path: Path, asked: Asked) -> Result:
     lines = _lines(path)
     head = [cell.strip().lower() for cell in lines[0]]
     notes: list[str] = []
+    if set(OWN) <= set(head):
+        return _own(lines, head, path.name, asked, notes)
     if set(LONG) <= set(head):
         cells, names = _long(lines, head, path.name)
         notes.append("Read as one line a cell: trained, evaluated, accuracy.")
@@ -114,6 +121,44 @@ def _long(lines: list[list[str]], head: list[str], name: str) -> tuple[Cells, li
         if cells.setdefault(place, value) != value:
             raise ConfigError(f"line {number} of {name} gives another accuracy for a cell that was there before")
     return cells, names
+
+
+def _own(lines: list[list[str]], head: list[str], name: str, asked: Asked, notes: list[str]) -> Result:
+    """All readouts of an exported run; tasks count from 1, and 0 is before training."""
+    columns = [head.index(key) for key in OWN]
+    called = head.index("evaluated_name") if "evaluated_name" in head else -1
+    found: dict[str, Cells] = {}
+    names: dict[int, str] = {}
+    for number, line in enumerate(lines[1:], 2):
+        where = f"line {number} of {name}"
+        if len(line) < len(head):
+            raise ConfigError(f"{where} has {len(line)} cells, and the first line {len(head)}")
+        readout, after, on, percent = (line[column].strip() for column in columns)
+        if not (_is_whole(after) and _is_whole(on) and on != "0"):
+            raise ConfigError(
+                f"{where} names the tasks {after!r} and {on!r}; they count from 1, and 0 is before training"
+            )
+        if (value := _number(percent, where)) is not None:
+            found.setdefault(readout, {})[int(after) - 1, int(on) - 1] = value
+            names[int(on) - 1] = line[called].strip() if called >= 0 else ""
+    if not found:
+        raise ConfigError(f"{name} holds no accuracy")
+    headline = own_head(found)
+    if headline not in found:
+        raise ConfigError(f"{name} holds no accuracies of {headline}, only of {', '.join(found)}")
+    notes.append(f"Read as the accuracies of an exported run of Plastiscope: {', '.join(found)}.")
+    scenario = scenario_of(asked, headline, notes, name)
+    count = max(on for cells in found.values() for _, on in cells) + 1
+    before: Row | None = None
+    matrices: dict[str, list[Row]] = {}
+    found[headline] |= found.pop(ZERO_SHOT, {})
+    for readout in sorted(found, key=lambda readout: readout != headline):
+        own = notes if readout == headline else []
+        rows, untrained = matrix(in_percent(found[readout], asked, own, "percent"), count, scenario, asked, own)
+        matrices[headline_readout_of(scenario) if readout == headline else readout] = rows
+        before = untrained if readout == headline else before
+    told = [names.get(task) or f"T{task + 1}" for task in range(count)]
+    return Result("Plastiscope", name, scenario, names_of(asked, told, notes), matrices, before, notes=notes)
 
 
 def _is_whole(text: str) -> bool:

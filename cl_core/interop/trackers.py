@@ -1,8 +1,8 @@
 """A run's curves in the files of other tools: TensorBoard, W&B offline, MLflow's files, a CSV as trackio imports it.
 
 Names: loss/PART, learning_rate/GROUP at every optimiser step; accuracy/READOUT/taskJ and the measures so far after each
-task. Steps count from 1 over the whole run; a run without steps (imported results) counts tasks. Accuracies are in
-percent.
+task. Steps count from 1 over the whole run; a run without steps (imported results) counts tasks; 0 is before training.
+Accuracies are in percent.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def scalars(folder: RunFolder) -> list[Scalar]:
                 seen[event.clock.task] = event.row
                 numbers = measures(matrix_of(seen, len(event.row)))
                 named |= {name: numbers[name] for name in SHOWN}
-            step = event.clock.step + 1 if counted else event.clock.task + 1
+            step = event.clock.step + 1 if counted and event.clock.task >= 0 else event.clock.task + 1
         else:
             continue
         found += [

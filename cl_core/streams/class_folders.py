@@ -1,7 +1,8 @@
 """Labelled images on disk: which classes there are, which files, and what cannot be used. Pillow and numpy alone.
 
     PATH/cat/1.jpg                      a folder a class; a fixed share is kept for testing
-    PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation)
+    PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation;
+                                        or after one common beginning: seg_train, seg_test)
     PATH/cat/train/1.jpg, cat/test/…    the same, within every class
     PATH/metadata.csv, .jsonl, .parquet a table of file names and labels (Hugging Face's imagefolder; `listings`)
     PATH/val/val_annotations.txt        Tiny-ImageNet's validation half, or ImageNet's flat one (`listings`)
@@ -36,6 +37,7 @@ from cl_core.streams.scanning import (
     Parts,
     folders_in,
     half_of,
+    halves_in,
     images_below,
     natural,
     note,
@@ -100,6 +102,8 @@ def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> 
                 raise ConfigError(_unknown(key, by_key, root))
         classes = [by_key[key] for key in sorted(set(only))]
     classes = _refuse_unclear(look, classes)
+    if look.unnamed:
+        look.notes.append(f"not read: {_unnamed(look)}")
     names = {**look.names, **_names(root)}
     return Collection(root, tuple(classes), tuple(look.skipped), names, _templates(root), tuple(look.notes))
 
@@ -152,8 +156,16 @@ def _serves(test: str, unused: Sequence[str]) -> list[str]:
     """Which half tests, where that is not plain."""
     if test.lower() == "test" and not unused:
         return []
-    also = f"; {some(unused, 'not used:', 'not used:')}" if unused else ""
-    return [f"{shown(test)} is the test half{also}"]
+    return [f"{shown(test)} is the test half{_unused(unused)}"]
+
+
+def _serves_by_ending(train: str, test: str, unused: Sequence[str]) -> str:
+    """Which halves were recognised after a common beginning."""
+    return f"{shown(train)} is the training half and {shown(test)} the test half, by their names{_unused(unused)}"
+
+
+def _unused(names: Sequence[str]) -> str:
+    return f"; {some(names, 'not used:', 'not used:')}" if names else ""
 
 
 def _paired(
@@ -172,20 +184,21 @@ def _paired(
 def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
     """Folders that are halves of a split; empty where there are none. A class may be called train as well: then it
     holds images itself."""
-    halves = [entry for entry in inside if half_of(entry.name) and not _is_flat(entry, look)]
-    trains = [entry for entry in halves if half_of(entry.name) == "train"]
+    called = _halves(inside, look)
+    halves = [entry for entry in called if not _is_flat(entry, look)]
+    trains = [entry for entry in halves if half_of(called[entry]) == "train"]
     if not halves:
-        named = [entry for entry in inside if half_of(entry.name)]
+        named = list(called)
         if named and len(named) == len(inside):
             raise ConfigError(
                 f"{some([entry.name for entry in named], 'folder', 'folders')} of {look.here} hold images without "
                 "class folders; give each a folder a class, or a metadata.csv with the columns file_name and label"
             )
         return {}
-    others = [entry.name for entry in inside if not half_of(entry.name)]
+    others = [entry.name for entry in inside if entry not in called]
     tests = sorted(
-        (entry for entry in inside if half_of(entry.name) == "test"),
-        key=lambda entry: TEST_NAMES.index(entry.name.lower()),
+        (entry for entry in called if half_of(called[entry]) == "test"),
+        key=lambda entry: TEST_NAMES.index(called[entry]),
     )
     if len(trains) > 1:
         raise ConfigError(f"{look.here} holds {trains[0].name} and {trains[1].name}; remove or rename one of them")
@@ -204,11 +217,45 @@ def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
             continue
         if train.keys() & test.keys():
             unused = [e.name for e in tests if e != entry] + others
-            look.notes += _serves(entry.name, unused)
+            if half_of(trains[0].name):
+                look.notes += _serves(entry.name, unused)
+            else:
+                look.notes.append(_serves_by_ending(trains[0].name, entry.name, unused))
             return _paired(look, train, test, trains[0].name, entry.name, only)
         del look.skipped[kept[0] :], look.notes[kept[1] :]
         reasons.append(f"no folder of {shown(str(entry))} is called like a class of {trains[0].name}")
     raise ConfigError(reasons[0])
+
+
+def _halves(inside: Sequence[Path], look: Look) -> dict[Path, str]:
+    """Folders that are called halves, and which. After a common beginning (seg_train) only where several classes lie
+    in both of them and nothing else: folders that were read as classes before stay classes."""
+    called = halves_in([entry.name for entry in inside])
+    found = {entry: called[entry.name] for entry in inside if entry.name in called}
+    if all(half_of(entry.name) for entry in found):
+        return found
+    quiet = Look(look.root, look.config)
+    places = {entry: _nested(entry, quiet) for entry in found}
+    keys = {entry: {folder.name for folder in folders_in(place, quiet)} for entry, place in places.items()}
+    shared = [
+        keys[first] & keys[second]
+        for first in found
+        for second in found
+        if half_of(found[first]) == "train" and half_of(found[second]) == "test"
+    ]
+    plain = look.config.subfolders != "pool" and not any(map(_holds_images, places.values()))
+    return found if plain and any(len(classes) > 1 for classes in shared) else {}
+
+
+def _nested(place: Path, look: Look) -> Path:
+    """A half's folder; the folder of the same name in it where nothing else is there (seg_train/seg_train/CLASS)."""
+    inside = folders_in(place, Look(look.root, look.config))
+    alone = len(inside) == 1 and inside[0].name.lower() == place.name.lower() and not _holds_images(place)
+    return inside[0] if alone and folders_in(inside[0], Look(look.root, look.config)) else place
+
+
+def _holds_images(place: Path) -> bool:
+    return any(file.name.lower().endswith(SUFFIXES) for file in place.iterdir())
 
 
 def _is_flat(entry: Path, look: Look) -> bool:
@@ -225,6 +272,7 @@ def _half(place: Path, look: Look) -> dict[str, Files]:
         if len(parts) > 1:
             raise ConfigError(f"{shown(str(place))} is one half, and what lies in it names splits of its own")
         return next(iter(parts.values()))
+    place = _nested(place, look)
     noted = annotated(place, look)
     if noted is not None:
         return noted
@@ -335,13 +383,23 @@ def _refuse_unclear(look: Look, classes: Sequence[ClassFolder]) -> list[ClassFol
         empty = [item.key for item in classes if getattr(item, half) == ()]
         if empty:
             divided = f" in {half}" if classes[0].test is not None else ""
-            reason = next((line for line in look.skipped if f"{shown(empty[0])}/" in line), "")
+            reason = next((line for line in look.skipped if f"{shown(empty[0])}/" in line), _unnamed(look, empty[0]))
             raise ConfigError(
                 f"{some(empty, 'class', 'classes')} of {look.here} hold no pictures{divided} "
                 f"({reason or ', '.join(SUFFIXES[:4]) + ', …'}): add some, remove the folder, or leave such classes "
                 "out with stream.allow_empty=true"
             )
     return list(classes)
+
+
+def _unnamed(look: Look, key: str = "") -> str:
+    """How many pictures (of the class `key`) have names without an ending, and what to do; "" where there are none."""
+    files = [file.relative_to(look.root) for file in look.unnamed]
+    if not (files := [file for file in files if not key or key in file.parts]):
+        return ""
+    count, first = len(files), shown(str(files[0]))
+    what = f"{count:,} files without an ending are pictures" if count > 1 else "a file without an ending is a picture"
+    return f"{what} by content ({first}{', …' if count > 1 else ''}): give names an ending, such as .jpg"
 
 
 def _names(root: Path) -> dict[str, str]:
@@ -372,6 +430,8 @@ def _json(file: Path, otherwise: Any) -> Any:
 
 # ---------------------------------------------------------------- images of a class
 
+Read = list[tuple[ImageFile, np.ndarray]]
+
 
 def pictures_of(
     item: ClassFolder, config: StreamConfig, size: int, skipped: list[str], root: Path, noted: Noted | None = None
@@ -384,16 +444,17 @@ def pictures_of(
     """
     words = np.frombuffer(os.fsencode(item.key).ljust(1, b"\0"), dtype=np.uint8).astype(np.uint32).tolist()
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([config.split_seed, *words])))
-    count = (noted or Noted()).of(item.key)
+    noted = noted or Noted()
+    count = noted.of(item.key)
 
-    def read(files: Files, limit: int) -> list[tuple[str, np.ndarray]]:
+    def read(files: Files, limit: int) -> Read:
         """The first `limit` (0: all) files, in an order drawn by chance, that can be read; others are noted."""
-        taken: list[tuple[str, np.ndarray]] = []
+        taken: Read = []
         for file in [files[row] for row in generator.permutation(len(files))]:
             if limit and len(taken) == limit:
                 break
             try:
-                taken.append((str(file), picture(file, size, config, count)))
+                taken.append((file, picture(file, size, config, count)))
             except Exception as error:  # Pillow raises kinds of its own for every way to be broken
                 note(skipped, file, root, said(error, file))
         return taken
@@ -416,6 +477,8 @@ def pictures_of(
                 f"class {shown(item.key)} of {shown(str(root))} has {found}{reason}: add some, or leave the class out "
                 "with stream.classes"
             )
+    noted.learned += [file for file, _ in learned if isinstance(file, Path)]
+    noted.tested += [file for file, _ in evaluated if isinstance(file, Path)]
     return _by_name(learned), _by_name(evaluated)
 
 
@@ -435,5 +498,5 @@ def planned_of(item: ClassFolder, config: StreamConfig) -> int:
     return tested + min(learned, config.per_class or learned)
 
 
-def _by_name(pairs: list[tuple[str, np.ndarray]]) -> list[np.ndarray]:
-    return [array for _, array in sorted(pairs, key=lambda pair: pair[0])]
+def _by_name(pairs: Read) -> list[np.ndarray]:
+    return [array for _, array in sorted(pairs, key=lambda pair: str(pair[0]))]

@@ -7,6 +7,7 @@ expect (transparent parts laid on a ground, first frames, strips of which most i
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import unicodedata
@@ -75,9 +76,11 @@ def shown(name: str) -> str:
 
 @dataclass
 class Noted:
-    """How many images of which classes were read in a way worth saying."""
+    """How many images of which classes were read in a way worth saying, and which files serve for what."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # kind → class → images
+    learned: list[Path] = field(default_factory=list)
+    tested: list[Path] = field(default_factory=list)
 
     def of(self, key: str) -> Callable[[str], None]:
         """What counts for the class `key`."""
@@ -98,7 +101,48 @@ class Noted:
             if total == 1:
                 what = what.replace("have ", "has ", 1).replace("are ", "is ", 1).replace("hold ", "holds ", 1)
             found.append(f"{total} image{'s' * (total > 1)} of {', '.join(names)}{more} {what}")
+        if twice := repeated(self.learned, self.tested):
+            (test, train), count = twice[0], len(twice)
+            are = "pictures are" if count > 1 else "picture is"
+            found.append(
+                f"{count:,} test {are} byte for byte also in training ({_short(test)} is {_short(train)}"
+                f"{', …' if count > 1 else ''}): accuracy on {'them' if count > 1 else 'it'} is not generalisation"
+            )
         return found
+
+
+def repeated(learned: Sequence[Path], tested: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """(test file, training file) of equal bytes. Few files are read whole: sizes are compared first, then the first
+    bytes, then hashes of those that are left."""
+    marks: dict[Path, Any] = {}
+    try:
+        for mark in (_size, _beginning, _hash):
+            marks = {file: mark(file) for file in {*learned, *tested}}
+            both = {marks[file] for file in learned} & {marks[file] for file in tested}
+            learned, tested = ([file for file in files if marks[file] in both] for files in (learned, tested))
+    except OSError:  # a file that went away since it was read
+        return []
+    first = {marks[file]: file for file in reversed(learned)}
+    return [(file, first[marks[file]]) for file in tested]
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _beginning(file: Path) -> tuple[int, bytes]:
+    with file.open("rb") as opened:
+        return _size(file), hashlib.sha256(opened.read(4096)).digest()
+
+
+def _hash(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+def _short(file: Path) -> str:
+    """A file with the two folders it lies in: half and class."""
+    return shown("/".join(file.parts[-3:]))
 
 
 def _nothing(_: str) -> None:
@@ -129,6 +173,17 @@ def picture(
         noted("long")
     image = _before(image) if config.reading_rules == 1 else _in_colour(image, tags, config, noted)
     return square(image, min(size, *image.size))
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file's first bytes are those of a format that is read, whatever the file is called."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS):
+                return True
+    except Exception:  # Pillow raises kinds of its own for every way to be broken
+        return False
 
 
 def _before(image: Image.Image) -> Image.Image:

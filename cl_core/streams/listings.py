@@ -59,6 +59,8 @@ def listed(place: Path, look: Look) -> Parts | None:
     look.names.update(names.get(label, {}))
     split = next((column for column in columns if column.lower() == "split"), "")
     parts: dict[str, dict[str, dict[str, Path]]] = {}
+    outside: list[str] = []  # names that lead out of the table's folder
+    missing: list[str] = []
     labels: dict[str, str] = {}  # file name → class
     for row in rows:
         name, key = str(row.get(where) or ""), _key(row.get(label), file)
@@ -72,8 +74,10 @@ def listed(place: Path, look: Look) -> Parts | None:
             )
             continue
         if Path(name).is_absolute() or ".." in Path(name).parts:
+            outside.append(name)
             note(look.skipped, Path(name), look.root, f"named in {tables[0]}, outside its folder")
         elif not image.is_file():
+            missing.append(name)
             note(look.skipped, image, look.root, f"named in {tables[0]}, and not there")
         elif labels.setdefault(name, key) != key:
             raise ConfigError(
@@ -83,6 +87,17 @@ def listed(place: Path, look: Look) -> Parts | None:
         else:
             part = str(row.get(split) or "") if split else ""
             parts.setdefault(part, {}).setdefault(key, {})[name] = image
+    if not parts and (outside or missing):
+        which = "is there" if missing else "lies in its folder"
+        first = f"{which} (the first is {shown((missing or outside)[0])})"
+        none = f"none of the {len(outside) + len(missing):,} pictures that"
+        if not folders_in(place, Look(look.root, look.config)):
+            raise ConfigError(
+                f"{none} {shown(str(file))} names {first}: names are relative to the table and do not lead out of "
+                "its folder; put the table above the pictures, or change the names"
+            )
+        look.notes.append(f"{none} {tables[0]} names {first}; the folders name the classes")
+        return None
     if not split:
         parts = _by_first_folder(parts.get("", {}))
     unlisted = sum(

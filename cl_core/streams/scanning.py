@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cl_core.config import ConfigError, StreamConfig
-from cl_core.streams.images import OLD_SUFFIXES, SUFFIXES, UNREAD, USUAL, ImageFile, shown
+from cl_core.streams.images import OLD_SUFFIXES, SUFFIXES, UNREAD, USUAL, ImageFile, is_picture, shown
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation")  # the first one serves
@@ -23,6 +23,7 @@ JUNK = (
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
     "system volume information", "lost+found",
 )  # fmt: skip
+PREFIXED = re.compile(r"(.+[ ._-])([A-Za-z]+)")  # seg_train: what the halves share, and the half
 SHOWN = 5  # names in a sentence
 
 Files = tuple[ImageFile, ...]
@@ -38,6 +39,7 @@ class Look:
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # class → name, where a table brings it
+    unnamed: list[Path] = field(default_factory=list)  # pictures by content, whose names have no ending
 
     @property
     def here(self) -> str:
@@ -54,6 +56,17 @@ def half_of(name: str) -> str:
     """ "train", "test", or "" for what is neither half's name."""
     name = name.lower()
     return "train" if name in TRAIN_NAMES else "test" if name in TEST_NAMES else ""
+
+
+def halves_in(names: Sequence[str]) -> dict[str, str]:
+    """Folder's name → name of its half, for those that are called so; where none is, for those that are called so after
+    one common beginning (seg_train, seg_test), if both halves are among them."""
+    if plain := {name: name.lower() for name in names if half_of(name)}:
+        return plain
+    begun = [found for name in names if (found := PREFIXED.fullmatch(name)) and half_of(found[2])]
+    called = {found[0]: found[2].lower() for found in begun}
+    one = len({found[1].lower() for found in begun}) == 1
+    return called if one and {half_of(half) for half in called.values()} == {"train", "test"} else {}
 
 
 def folders_in(parent: Path, look: Look) -> list[Path]:
@@ -103,8 +116,12 @@ def images_below(folder: Path, look: Look) -> Iterator[Path]:
                 continue
             file = Path(place, name)
             if not name.lower().endswith(OLD_SUFFIXES if first_rules else SUFFIXES):
-                if (kind := UNREAD.get(file.suffix.lower())) and not first_rules:
+                if first_rules:
+                    continue
+                if kind := UNREAD.get(file.suffix.lower()):
                     note(look.skipped, file, look.root, f"{kind}, which is not read; convert it to JPEG or PNG")
+                elif not file.suffix and is_picture(file):
+                    look.unnamed.append(file)
             elif os.path.isfile(file):
                 yield file
             else:

@@ -49,7 +49,7 @@ def of_plugins(log: Snapshot) -> None:
             offered = {shown(name, value): value for value in values}
             label = name.replace("_", " ").capitalize()
             controls[name] = offered[choose(label, f"plugin_{id}_{name}", list(offered), next(iter(offered)))]
-        st.caption(f"{literal(there[id].question)} From the plug-in {code(there[id].origin)}.")
+        st.caption(f"From the plug-in {code(there[id].origin)}.")  # what it asks stands below the figure
         show_figure(id, log, **controls)
     for id, entry in entries.items():
         if id not in there:

@@ -8,15 +8,22 @@ import io
 import pytest
 
 from cl_core.cli import main
+from cl_core.export.tables import events_of, tables
 from cl_core.interop import Asked, read
 from cl_core.interop.trackers import TRACKERS, scalars
 from cl_core.summary import summarise
+from tests import recorded_clip_runs
 from tests.recorded_runs import finished
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return finished(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return recorded_clip_runs.finished(tmp_path_factory.mktemp("clip"))
 
 
 def test_curves_are_the_runs_numbers(folder):
@@ -33,9 +40,26 @@ def test_what_is_exported_is_imported_as_the_same_matrix(folder, tmp_path, track
     for name, content in TRACKERS[tracker](folder):
         (tmp_path / name).write_bytes(content)
     asked = Asked("class-incremental", ends=(6, 12, 18), accuracy="accuracy/class-incremental/task{task}")
-    result = read(tmp_path, asked)
-    for found, wanted in zip(result.matrices["class-incremental"], summarise(folder).accuracy_matrix, strict=True):
-        assert found == [None if value is None else pytest.approx(value, abs=1e-4) for value in wanted]
+    for result in (read(tmp_path, asked), read(tmp_path, Asked())):
+        assert same(result.matrices["class-incremental"], summarise(folder).accuracy_matrix)
+
+
+def same(rows, wanted):
+    return rows == [[v if v is None else pytest.approx(v, abs=1e-4) for v in row] for row in wanted]
+
+
+@pytest.mark.parametrize("form", ["tensorboard", "wandb", "accuracy.csv"])
+def test_an_export_with_a_row_before_training_is_read_back_without_being_asked(clip, tmp_path, form):
+    if form in TRACKERS:
+        for name, content in TRACKERS[form](clip):
+            (tmp_path / name).write_bytes(content)
+    else:
+        text = next(table for table in tables(events_of(clip)) if table.file == form).text()
+        (tmp_path / form).write_text(text)
+    result = read(tmp_path if form in TRACKERS else tmp_path / form, Asked())
+    summary = summarise(clip)
+    assert result.scenario == "task-incremental" and same([result.untrained], [summary.zero_shot])
+    assert same(result.matrices["task-incremental"], summary.accuracy_matrix)
 
 
 def test_trackios_table_has_a_line_a_step(folder):

@@ -166,10 +166,10 @@ def test_formats_that_are_not_read_are_named_with_the_way_out(tmp_path):
 
 
 def test_strips_and_animations_are_said_once_a_class(tmp_path):
-    for key in ("cat", "dog"):
+    for shade, key in enumerate(("cat", "dog")):
         for i in range(3):
-            paint(tmp_path / key / f"{i}.png", size=(40, 10))
-        paint(tmp_path / key / "square.png")
+            paint(tmp_path / key / f"{i}.png", (shade, i, 0), size=(40, 10))
+        paint(tmp_path / key / "square.png", (shade, 9, 0))
     frames = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (0, 90, 200)]
     frames[0].save(tmp_path / "cat" / "moving.gif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "cat" / "pages.tif", save_all=True, append_images=frames[1:])

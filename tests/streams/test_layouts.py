@@ -79,6 +79,35 @@ def test_halves_by_any_of_their_names_are_the_split(tmp_path, first, second):
     assert found.notes == (() if second == "test" else (f"{second} is the test half",))
 
 
+@pytest.mark.parametrize(("begin", "first", "second"), [("seg_", "train", "test"), ("Pets-", "Training", "valid")])
+def test_halves_after_a_common_beginning_are_the_split(tmp_path, begin, first, second):
+    for key, shade in (("cat", 1), ("dog", 10)):
+        for half, more in ((first, (0, 1)), (second, (2,))):
+            fill(tmp_path / f"{begin}{half}" / f"{begin}{half}" / key, [shade + m for m in more])
+    fill(tmp_path / f"{begin}pred" / f"{begin}pred", (90, 91))
+    found = stream(tmp_path, ONE)
+    assert shades(found[0], "train") == {"cat": {1, 2}, "dog": {10, 11}}
+    assert shades(found[0], "test") == {"cat": {3}, "dog": {12}}
+    halves = f"{begin}{first} is the training half and {begin}{second} the test half"
+    assert found.notes == (f"{halves}, by their names; not used: {begin}pred",)
+    pooled = stream(tmp_path, replace(ONE, subfolders="pool"))
+    assert len(pooled.class_names) == 3, "asked for, every folder is a class, as before"
+
+
+def test_a_half_within_a_folder_of_its_name_is_read(tmp_path):
+    for half, shade in (("train", 1), ("test", 2)):
+        fill(tmp_path / half / half / "cat", (shade,)), fill(tmp_path / half / half / "dog", (shade,))
+    assert shades(stream(tmp_path, ONE)[0], "test") == {"cat": {2}, "dog": {2}}
+
+
+def test_classes_and_domains_that_end_like_halves_stay_what_they_are(tmp_path):
+    fill(tmp_path / "flat" / "bus_train", (1, 2)), fill(tmp_path / "flat" / "bus_test", (3, 4))
+    assert stream(tmp_path / "flat", ONE).class_names == ("bus test", "bus train")
+    for part in ("cats_train", "cats_test", "dogs_train", "dogs_test"):
+        fill(tmp_path / "several" / part / "a", (1,)), fill(tmp_path / "several" / part / "b", (2,))
+    assert "may be domains or tasks" in refused(tmp_path / "several", ONE)
+
+
 def test_of_val_and_test_one_serves_and_the_other_is_said(tmp_path):
     for half, shade in (("train", 1), ("val", 2), ("test", 3)):
         fill(tmp_path / half / "cat", (shade,))
@@ -156,6 +185,34 @@ def test_what_systems_leave_in_folders_is_neither_class_nor_image(tmp_path):
     found = stream(tmp_path, ONE)
     assert found.class_names == ("cat",) and found.skipped == ()
     assert {s for half in ("train", "test") for s in shades(found[0], half)["cat"]} == {1, 2}
+
+
+def test_pictures_without_an_ending_are_named_with_the_way_out(tmp_path):
+    for key in ("cat", "dog"):
+        fill(tmp_path / key, (1, 2))
+        (tmp_path / key / "LICENSE").write_text("free")
+    (tmp_path / "dog" / "001.png").rename(tmp_path / "dog" / "001")
+    said = "not read: a file without an ending is a picture by content (dog/001): give names an ending, such as .jpg"
+    assert scan(tmp_path).notes == (said,)
+    (tmp_path / "dog" / "002.png").rename(tmp_path / "dog" / "002")
+    sentence = refused(tmp_path, ONE)
+    assert "class dog" in sentence and "2 files without an ending are pictures by content (dog/001, …)" in sentence
+
+
+def test_test_pictures_that_are_also_in_training_are_said_once(tmp_path):
+    for half, shades_ in (("train", (1, 2, 3)), ("test", (4, 5))):
+        fill(tmp_path / half / "cat", shades_), fill(tmp_path / half / "dog", [50 + s for s in shades_])
+    assert stream(tmp_path, ONE).notes == (), "of the same size, and others"
+    paint(tmp_path / "test" / "dog" / "again.png", (2, 0, 0))
+    one = "1 test picture is byte for byte also in training (test/dog/again.png is train/cat/002.png): "
+    assert stream(tmp_path, ONE).notes == (one + "accuracy on it is not generalisation",)
+    large = bytes(9000)
+    files = [tmp_path / half / "cat" / "large.png" for half in ("train", "test")]
+    for file, end in zip(files, (b"a", b"b"), strict=True):
+        file.write_bytes((tmp_path / "train" / "cat" / "001.png").read_bytes() + large + end)
+    assert len(stream(tmp_path, ONE).notes) == 1 and stream(tmp_path, ONE).notes[0].startswith(one), "ends differ"
+    files[1].write_bytes(files[0].read_bytes())
+    assert stream(tmp_path, ONE).notes[0].startswith("2 test pictures are byte for byte also in training")
 
 
 def test_empty_classes_are_left_out_where_that_is_allowed(tmp_path):
@@ -244,6 +301,20 @@ def test_a_table_that_cannot_be_meant_is_asked_back(tmp_path):
     assert "several labels" in refused(tmp_path, ONE)
     (tmp_path / "metadata.jsonl").write_text("[" * 100_000)
     assert "cannot read" in refused(tmp_path, ONE)
+
+
+def test_a_table_that_names_no_picture_of_its_folder_says_so(tmp_path):
+    fill(tmp_path / "pictures", (1, 2)), (tmp_path / "lists").mkdir()
+    table = tmp_path / "lists" / "metadata.csv"
+    write_csv(table, [(f"../pictures/{s:03}.png", "cat") for s in (1, 2)], ("file_name", "label"))
+    sentence = refused(tmp_path / "lists", ONE)
+    assert f"none of the 2 pictures that {table} names lies in its folder" in sentence
+    assert "the first is ../pictures/001.png" in sentence and "put the table above the pictures" in sentence
+    write_csv(table, [("gone.png", "cat")], ("file_name", "label"))
+    assert "names is there (the first is gone.png)" in refused(tmp_path / "lists", ONE)
+    fill(tmp_path / "lists" / "owl", (1, 2))
+    found = stream(tmp_path / "lists", ONE)
+    assert found.class_names == ("owl",) and "the folders name the classes" in found.notes[0]
 
 
 def test_a_table_without_labels_leaves_them_to_the_folders(tmp_path):
@@ -426,7 +497,7 @@ def classes_of(found):
 
 def test_a_larger_first_task_and_a_remainder(tmp_path):
     for i in range(15):
-        fill(tmp_path / f"c{i}", (1, 2))
+        fill(tmp_path / f"c{i}", (2 * i, 2 * i + 1))
     assert "stream.remainder='last task'" in refused(tmp_path, StreamConfig(tasks=4))
     found = stream(tmp_path, StreamConfig(tasks=4, remainder="last task"))
     assert classes_of(found) == [4, 4, 4, 3] and found.notes == ("tasks have 4, 4, 4, 3 classes, in order",)
