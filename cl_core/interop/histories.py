@@ -40,7 +40,16 @@ from cl_core.untrusted import parse_json
 Curves = dict[str, list[tuple[int, float]]]  # name → (step, value), in order of steps
 Trainings = list[tuple[str, Curves]]  # by name, in order
 
-LOSSES = ("loss", "train_loss", "train/loss", "training_loss", "train_loss_step", "train_loss_epoch", "Loss/train")
+LOSSES = (
+    "loss",
+    "train_loss",
+    "train/loss",
+    "training_loss",
+    "train_loss_step",
+    "train_loss_epoch",
+    "Loss/train",
+    "loss/total",
+)
 ACCURACY = re.compile(r"acc", re.IGNORECASE)
 OWN = re.compile(r"accuracy/(?P<readout>.+)/task\d+")  # as `trackers` writes it
 

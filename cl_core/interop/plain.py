@@ -25,13 +25,15 @@ from cl_core.readouts import ZERO_SHOT
 from cl_core.summary import own_head
 
 LONG = ("trained", "evaluated", "accuracy")
-OWN = ("readout", "after_task", "evaluated_task", "percent")  # columns of Plastiscope's accuracy.csv
+EXPORTED = "accuracy.csv"  # in the folder of an export
+OWN = ("readout", "after_task", "evaluated_task", "percent")  # its columns
 EMPTY = {"", "nan", "none", "null", "na", "n/a", "-", "–", "—"}
 Cells = dict[tuple[int, int], float]
 
 
 def read(path: Path, asked: Asked) -> Result:
     """A CSV, TSV or semicolon-separated file. Raises ConfigError with the line that does not do."""
+    path = path / EXPORTED if path.is_dir() else path
     lines = _lines(path)
     head = [cell.strip().lower() for cell in lines[0]]
     notes: list[str] = []

@@ -41,7 +41,7 @@ FORMATS: dict[str, Format] = {
     ),
     "table": Format(
         "a table: square matrix, or trained,evaluated,accuracy",
-        lambda p: p.is_file() and p.suffix.lower() in (".csv", ".tsv", ".txt"),
+        lambda p: p.suffix.lower() in (".csv", ".tsv", ".txt") if p.is_file() else (p / plain.EXPORTED).is_file(),
         plain.read,
     ),
 }
