@@ -22,7 +22,8 @@ pytestmark = pytest.mark.browser
 CONNECTED = "[data-testid=stApp][data-test-connection-state=CONNECTED]"
 MATRIX = ".accuracy-matrix td[data-measured]"
 DRAWN = "[...document.querySelectorAll('.liveplot')].filter(e => e.dataset.drawn).length"
-RANGE = "document.querySelector('.liveplot').layout.xaxis.range"
+LOSSES = "document.querySelector('.st-key-run-losses-place .liveplot')"
+RANGE = f"{LOSSES}.layout.xaxis.range"
 CELLS = """(() => {
   const map = [...document.querySelectorAll('.liveplot')].find(e => e.data && e.data.some(t => t.type === 'heatmap'));
   return map ? map._fullData[0].z.flatMap(r => Array.from(r)).filter(v => v != null && !Number.isNaN(v)).length : 0;
@@ -55,7 +56,7 @@ def working(folder: RunFolder, *, delay: float):
 
 def zoom_into_the_middle(page):
     """Drag over the middle half of the first figure, as a reader does."""
-    box = page.locator(".liveplot .nsewdrag").first.bounding_box()
+    box = page.locator(".st-key-run-losses-place .nsewdrag").first.bounding_box()
     height = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + box["width"] / 4, height)
     page.mouse.down()
@@ -87,11 +88,11 @@ def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
         page.wait_for_function(f"{DRAWN} >= 1")
         zoom_into_the_middle(page)
         zoomed = page.evaluate(RANGE)
-        page.evaluate("document.querySelector('.liveplot').__mine = true")
-        before = page.evaluate("+document.querySelector('.liveplot').dataset.drawn")
+        page.evaluate(f"{LOSSES}.__mine = true")
+        before = page.evaluate(f"+{LOSSES}.dataset.drawn")
         page.wait_for_function(f"{CELLS} >= 3", timeout=60_000)
-        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before}")
-        assert page.evaluate("document.querySelector('.liveplot').__mine"), "the same node"
+        page.wait_for_function(f"+{LOSSES}.dataset.drawn > {before}")
+        assert page.evaluate(f"{LOSSES}.__mine"), "the same node"
         assert page.evaluate(RANGE) == zoomed and zoomed[1] - zoomed[0] < 12
         page.wait_for_function(f"{CELLS} == 6", timeout=60_000)
         page.get_by_text("finished", exact=True).first.wait_for()
@@ -214,6 +215,6 @@ def test_a_tab_that_nobody_sees_asks_for_nothing_until_it_is_seen_again(page, se
             if len(sent) == count:
                 break
         assert len(sent) == count, "a hidden tab asks the server"
-        before = page.evaluate("+document.querySelector('.liveplot').dataset.drawn")
+        before = page.evaluate(f"+{LOSSES}.dataset.drawn")
         page.evaluate(SEEN, True)
-        page.wait_for_function(f"+document.querySelector('.liveplot').dataset.drawn > {before}")
+        page.wait_for_function(f"+{LOSSES}.dataset.drawn > {before}")
