@@ -117,7 +117,8 @@ def _length(plan: RunStarted | None) -> str:
     if plan is None:
         return ""
     stages = "all at once" if plan.trained_tasks == 1 < len(plan.tasks) else "one after the other"
-    return f", {plan.scenario}, {_counted(len(plan.tasks), 'task')} {stages}, {plan.total_steps} steps"
+    steps = f", {plan.total_steps} steps" if plan.total_steps else ""  # a loop of somebody's own does not say how many
+    return f", {plan.scenario}, {_counted(len(plan.tasks), 'task')} {stages}{steps}"
 
 
 def _machine(plan: RunStarted) -> str:

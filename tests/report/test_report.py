@@ -256,3 +256,10 @@ def test_a_run_that_learned_all_at_once_has_no_numbers_over_time(tmp_path):
     assert [(m.name, m.value) for m in facts.numbers(log)] == [("Final average accuracy", "80.0 %")]
     assert facts.matrix_rows(log)[1] == [("all tasks", [90.0, 80.0, 70.0])]
     assert "learned at once" in Page(report(log, described=[])).text
+
+
+@pytest.mark.parametrize(("total", "said"), [(12, "one after the other, 12 steps"), (0, "one after the other")])
+def test_steps_that_nobody_planned_are_not_counted_as_none(total, said):
+    tasks = [{"name": f"T{t + 1}", "classes": ["a"], "train": 1, "test": 1} for t in range(2)]
+    plan = RunStarted(Clock(), tasks, "class-incremental", 2, total, 1, {"name": "x"}, ENVIRONMENT)
+    assert facts._length(plan).endswith(said)
