@@ -133,8 +133,8 @@ def _heads(events: Events) -> Iterator[Alert]:
         yield Alert(
             "heads compete, features are fine",
             cell.after,
-            f"T{cell.task + 1} fell {cell.drop:.0f} points, {part:.0f} of them because other tasks' classes score "
-            f"higher; with the task named {now:.0f} % are still right.",
+            f"By its own heads T{cell.task + 1} fell {cell.drop:.0f} points, {part:.0f} of them because other "
+            f"tasks' classes score higher; with the task named {now:.0f} % are still right.",
             cell.drop,
             FALL,
             "forgetting-ledger",
