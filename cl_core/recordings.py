@@ -49,8 +49,8 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "gpm-permuted-digits": Recording(
         "GPM on shuffled digits",
-        "Room runs out layer by layer: ten tasks leave the first layer a fifth of its directions, the last more than "
-        "half.",
+        "One network of the curve above, at ε = 0.92. Room runs out layer by layer: ten tasks leave the first layer a "
+        "fifth of its directions, the last more than half.",
         playground=PlaygroundConfig(energy=0.92),
     ),
     "none-permuted-digits": Recording(
