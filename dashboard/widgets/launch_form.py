@@ -66,6 +66,11 @@ def launch_form() -> None:
         say_trouble("launch")
 
 
+def _called(choice: str) -> str:
+    """A preset by title and by the name that docs and the command line use, so that typing either finds it."""
+    return f"{PRESETS[choice].title} ({choice})" if choice in PRESETS else "Own choice of method, backbone, stream"
+
+
 def _choices() -> dict[str, Any]:
     """Preset or method, backbone, stream; seed, epochs, tasks, device, name."""
     chosen = st.selectbox(
@@ -73,7 +78,7 @@ def _choices() -> dict[str, Any]:
         [*PRESETS, OWN],
         key="launch-preset",
         persist_state="session",
-        format_func=lambda name: PRESETS[name].title if name in PRESETS else "Own choice of method, backbone, stream",
+        format_func=_called,
     )
     record: dict[str, Any]
     if chosen in PRESETS:

@@ -204,6 +204,8 @@ def test_an_unwritable_runs_folder_is_said_on_the_page(monkeypatch, tmp_path, op
 def test_the_launch_form_starts_what_was_chosen(monkeypatch, runs_folder, open_page):
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
     app = open_page("run")
+    presets = app.selectbox(key="launch-preset").options
+    assert "NSP² on handwritten digits (nsp2-micro)" in presets, "typing the name that the docs use finds it"
     app.number_input(key="launch-seed").set_value(7)
     app.text_input(key="launch-name").set_value("by-hand").run()
     app.number_input(key="launch-epochs-nsp2-micro").set_value(2).run()
