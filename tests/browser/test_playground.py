@@ -76,9 +76,11 @@ def test_recorded_positions_follow_the_pointer_without_the_server(server, page):
 def test_play_fills_the_matrix_row_by_row(server, page):
     page.goto(f"{server.url}/playground?{QUERY}")
     trained(page)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()  # no redraw meanwhile
     page.locator(".pg-reset").click()
     assert state(page, "shown") == "0" and page.locator(".pg-panel-matrix text.pg-cell").count() == 0
     page.locator(".pg-one").click()
+    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '1'")
     assert page.locator(".pg-panel-matrix text.pg-cell").count() == 1
     page.locator(".pg-play").focus()
     page.keyboard.press("Enter")
