@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from bench.recorded import mean_sd
+from cl_core.readouts import STORED
 from cl_core.summary import summarise
 from cl_core.sweeps import Sweep, axis, sweep_status
 from cl_core.sweeps.local import LocalEngine
@@ -58,7 +59,7 @@ def main() -> None:
                 ("", "forgetting"),
                 ("", "learning_accuracy"),
                 ("task-incremental", "final_average_accuracy"),
-                ("stored statistics", "final_average_accuracy"),
+                (STORED, "final_average_accuracy"),
             )
         ]
         print(f"| {label} | {' | '.join(cells)} | {sum(run.seconds for run in runs) / len(runs):.0f} |")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cl_core.config import RunConfig
+from cl_core.readouts import STORED
 from cl_core.registry import BACKBONES, METHODS, STREAMS, lookup
 
 
@@ -60,10 +61,10 @@ _PROJECTED = {
 _ELBOW = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 # Heads of two classes each, trained apart, compete at the end whatever the features do; class statistics stored when a
 # task was learned show whether the features stayed.
-_BY_STATISTICS = {"diagnostics": {"headline": "stored statistics"}}
+_BY_STATISTICS = {"diagnostics": {"headline": STORED}}
 # Prompts in the last block alone: what lies below is frozen and computed once an image, so a run takes seconds.
 _QUICK = {"prompt_blocks": 1}
-_QUICK_LOOKS = {"diagnostics": {"headline": "stored statistics", "probe_epochs": 5}}
+_QUICK_LOOKS = {"diagnostics": {"headline": STORED, "probe_epochs": 5}}
 # Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.

@@ -18,10 +18,10 @@ from cl_core.config import ConfigError, RunConfig
 from cl_core.questions import (
     QUESTIONS,
     Question,
+    answer_from,
     answered,
     config_of,
     finished_by_seed,
-    finished_runs,
     known_runs,
     numbers_of,
     pooled_from,
@@ -154,10 +154,9 @@ def _text(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace) 
 
 def _object(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace, state: str) -> dict[str, Any]:
     """What --json prints. `runs` and `missing` are the first seed's; each further seed's stand in `by_seed`."""
-    device, folders = arguments.device, _folders(arguments)
-    answer = answered(asked, *folders, seed=seeds[0], device=device)
-    finished = finished_runs(asked, *folders, seed=seeds[0], device=device)
-    measured = finished_by_seed([asked], *folders, seeds=seeds, device=device)[asked.name]
+    measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
+    finished = measured[seeds[0]]
+    answer = answer_from(asked, finished)
     found = pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()})
     return {
         "question": asked.name,

@@ -51,6 +51,7 @@ from cl_core.events import (
     UpdateMeasured,
     WeightSpectrumMeasured,
 )
+from cl_core.readouts import REFITTED
 from cl_core.store import RunFolder, RunReader
 
 Events = Mapping[type[Event], Sequence[Any]]
@@ -156,7 +157,7 @@ def _accuracy(events: Events) -> Iterable[Row]:
     plans = events.get(RunStarted, ())
     tasks = plans[-1].tasks if plans else []
     rows = [(event.readout, event) for event in events[AccuracyMeasured]]
-    rows += [("refitted head", event) for event in events.get(RefitMeasured, ())]
+    rows += [(REFITTED, event) for event in events.get(RefitMeasured, ())]
     for readout, event in rows:
         for j, percent in enumerate(event.row):
             if percent is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cl_core.questions import seeds
 from cl_core.questions.question import Question
-from cl_core.questions.reporting import results_of
+from cl_core.questions.reporting import results
 from cl_core.readouts import RECOMPUTED, STORED, TASK_INCREMENTAL
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
@@ -23,7 +23,7 @@ def numbers_of(folder: RunFolder) -> dict[str, float | None]:
     summary = summarise(folder, by_own_head=True)
     found = {readout: measures(matrix) for readout, matrix in summary.readouts.items()}
     return {
-        **results_of(folder),
+        **results(summary),
         "forgetting with the task known, pp": found.get(TASK_INCREMENTAL, {}).get("forgetting"),
         "stored statistics, %": found.get(STORED, {}).get("final_average_accuracy"),
         "recomputed statistics, %": found.get(RECOMPUTED, {}).get("final_average_accuracy"),

@@ -179,8 +179,7 @@ def known_runs(
 
 def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:
     """Label → finished run, for the runs of the question that there are."""
-    known = known_runs(question, *folders, seed=seed, device=device)
-    return {label: folder for label, (folder, state) in known.items() if state == "finished"}
+    return finished_by_seed([question], *folders, seeds=[seed], device=device)[question.name][seed]
 
 
 def answered(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> Answer:
@@ -235,11 +234,11 @@ def finished_by_seed(
     """Question → seed → label → finished run, in one pass over the folders."""
     wanted = {(q.name, seed): runs_of(q, seed=seed, device=device) for q in questions for seed in seeds}
     found = runs_with(courses_of(config for each in wanted.values() for config in each.values()), *folders)
+    finished = {key: folder for key, (folder, state) in found.items() if state == "finished"}
     by_seed: dict[str, dict[int, dict[str, RunFolder]]] = {}
     for (name, seed), each in wanted.items():
-        there = {label: found.get(config.fingerprint()) for label, config in each.items()}
-        runs = {label: run for label, at in there.items() if at is not None and at[1] == "finished" for run in at[:1]}
-        by_seed.setdefault(name, {})[seed] = runs
+        keys = {label: config.fingerprint() for label, config in each.items()}
+        by_seed.setdefault(name, {})[seed] = {label: finished[key] for label, key in keys.items() if key in finished}
     return by_seed
 
 

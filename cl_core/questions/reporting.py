@@ -73,14 +73,18 @@ def summaries(runs: Runs) -> dict[str, Summary]:
     return in_each(runs, partial(summarise, by_own_head=True))
 
 
-def results_of(folder: RunFolder) -> dict[str, float | None]:
-    """What a class-incremental run came to, by its own heads."""
-    summary = summarise(folder, by_own_head=True)
+def results(summary: Summary) -> dict[str, float | None]:
+    """What a class-incremental run came to."""
     return {
         "final, %": summary.final_average_accuracy,
         "forgetting, pp": summary.forgetting,
         "learning, %": summary.learning_accuracy,
     }
+
+
+def results_of(folder: RunFolder) -> dict[str, float | None]:
+    """The same of a run, by its own heads."""
+    return results(summarise(folder, by_own_head=True))
 
 
 def domain_results_of(folder: RunFolder) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from cl_core.analysis import measured_later
 from cl_core.analysis.ledger import Stretch, costly_steps, rows_of, with_later, worst_cell
 from cl_core.config import ConfigError
 from cl_core.events import (
@@ -293,6 +294,11 @@ def _prompt_mass(run: Snapshot) -> bool:
 def ledger_rows(run: Snapshot) -> Any:
     """Accuracies by readout, as `cl_core.analysis.ledger` takes them."""
     return rows_of(run.events(AccuracyMeasured), run.events(RefitMeasured))
+
+
+def cell_rows(run: Snapshot, task: int, after: int) -> Any:
+    """The same, with what was measured of one cell from checkpoints."""
+    return with_later(ledger_rows(run), task, after, measured_later.read(run.folder, task, after))
 
 
 def _step_sizes(run: Snapshot) -> Any:

@@ -42,6 +42,12 @@ def shared_classes(tasks: Tasks) -> int:
     return len(first) if all(list(task.get("classes", ())) == first for task in tasks) else 0
 
 
+def _label(name: str, task: int | None, tasks: Tasks) -> str:
+    """A class or task on an axis, with the colour of its task; None: it is every task's."""
+    square = "" if task is None else f'<span style="color:{task_colour(task, len(tasks))}">■</span> '
+    return square + escape(name[:14])
+
+
 def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
     """The fall of one cell as signed bars that add up to it, and below it that of the stored-statistics readout."""
     own, statistics = ledger(rows, task, after), statistics_ledger(rows, task, after)
@@ -190,8 +196,7 @@ def confusion(
     np.add.at(table, ([place[k] for k in true.tolist()], [place[k] for k in said.tolist()]), 1)
     sums = np.maximum(table.sum(axis=1, keepdims=True), 1)
     shares = 100 * table / sums
-    square = lambda k: "" if shared else f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> '
-    named = [square(k) + escape(names[k][:14]) for k in seen]
+    named = [_label(names[k], None if shared else task_of[k], tasks) for k in seen]
     figure = blank()
     figure.add_heatmap(
         z=shares.astype(np.float32),
@@ -272,11 +277,7 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
         showgrid=False,
         ticks="",
         tickvals=list(range(0, len(known), stride)),
-        ticktext=[
-            ("" if shared else f'<span style="color:{task_colour(task_of[k], len(tasks))}">■</span> ')
-            + escape(names[k][:14])
-            for k in known[::stride]
-        ],
+        ticktext=[_label(names[k], None if shared else task_of[k], tasks) for k in known[::stride]],
     )
     figure.update_xaxes(title_text="after training on", showgrid=False, **task_ticks(max(last + 1, 1)))
     newest = {names[k]: table[k, last] for k in known if np.isfinite(table[k, last])}

@@ -165,7 +165,11 @@ def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 
         told = [f"{e.name} {_short(e.old)} → {_short(e.new)} in {task_name(e.clock.task)}" for e in turned[-most:]]
         more = f", and {len(turned) - most} before" if len(turned) > most else ""
         said = f" Dash-dotted: a setting was changed ({'; '.join(told)}{more})."
-        figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+        _add_to_caption(figure, said)
+
+
+def _add_to_caption(figure: go.Figure, said: str) -> None:
+    figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
 
 
 def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence[TaskStarted]) -> None:
@@ -206,7 +210,7 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
         how = "Shaded" if on_steps else "Bars below the axis"
         named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)
         said = f" {how}: the steps that cost old tasks most ({named})."
-        figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+        _add_to_caption(figure, said)
 
 
 def _short(value: object) -> str:

@@ -17,14 +17,12 @@ from cl_core.analysis import measured_later
 from cl_core.analysis.ledger import (
     Images,
     Ledger,
-    Rows,
     Stretch,
     answers_of,
     costly_steps,
     images,
     ledger,
     statistics_ledger,
-    with_later,
 )
 from cl_core.events import (
     AccuracyMeasured,
@@ -42,7 +40,7 @@ from cl_core.events import (
 from cl_core.playground.frontier import best as best_point
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Boundary, Prediction, Threshold, best, boundaries, own_threshold, predict
-from dashboard.figures.catalogue import ledger_rows
+from dashboard.figures.catalogue import cell_rows
 from dashboard.figures.event_arrays import accuracies, zero_shot
 from dashboard.figures.spectra import of
 from dashboard.figures.weights import words
@@ -321,12 +319,7 @@ def error_of_difference(first: Snapshot, second: Snapshot) -> Points:
 
 def _cell(run: Snapshot, task: int, after: int | None, statistics: bool = False) -> Ledger:
     split, moment = statistics_ledger if statistics else ledger, (newest(run) if after is None else after) - 1
-    return split(_rows(run, task - 1, moment), task - 1, moment)
-
-
-def _rows(run: Snapshot, task: int, moment: int) -> Rows:
-    """Accuracies by readout, with what was measured of the cell from checkpoints."""
-    return with_later(ledger_rows(run), task, moment, measured_later.read(run.folder, task, moment))
+    return split(cell_rows(run, task - 1, moment), task - 1, moment)
 
 
 def fall(run: Snapshot, task: int, after: int | None = None, statistics: bool = False) -> Points:
@@ -353,14 +346,14 @@ def cause(run: Snapshot, task: int, after: int | None = None) -> str:
 def refitted(run: Snapshot, task: int, after: int | None = None, then: bool = False) -> Percent:
     """Accuracy on a task, its own classes competing, of a head fitted anew to the features after `after`; `then`: to
     those just after the task was learned."""
-    moment = (newest(run) if after is None else after) - 1
-    value = ledger(_rows(run, task - 1, moment), task - 1, moment).levels["R"][0 if then else 1]
+    value = _cell(run, task, after).levels["R"][0 if then else 1]
     if value is None:
         raise LookupError(f"the run {run.name} holds no refitted head of {task_name(task - 1)}")
     return Percent(value)
 
 
-def _layers(run: Snapshot, task: int, after: int) -> dict[str, Any]:
+def layers_of(run: Snapshot, task: int, after: int) -> dict[str, Any]:
+    """What was measured of a cell from checkpoints."""
     found = measured_later.read(run.folder, task - 1, after - 1)
     if found is None:
         raise LookupError(f"the run {run.name} has not measured in which layer {task_name(task - 1)} was lost")
@@ -369,26 +362,32 @@ def _layers(run: Snapshot, task: int, after: int) -> dict[str, Any]:
 
 def worst_layer(run: Snapshot, task: int, after: int) -> Layer:
     """The block that brings most accuracy on a task back when it is put back as it was."""
-    return Layer(max(_layers(run, task, after)["layers"], key=lambda row: row["alone"])["layer"])
+    return Layer(max(layers_of(run, task, after)["layers"], key=lambda row: row["alone"])["layer"])
 
 
 def layer_recovers(run: Snapshot, task: int, after: int) -> Points:
     """How many points that block alone brings back."""
-    return Points(max(row["alone"] for row in _layers(run, task, after)["layers"]))
+    return Points(max(row["alone"] for row in layers_of(run, task, after)["layers"]))
 
 
 def body_recovers(run: Snapshot, task: int, after: int) -> Points:
     """How many points everything but the head brings back."""
-    return Points(_layers(run, task, after)["body"])
+    return Points(layers_of(run, task, after)["body"])
+
+
+def line_of(run: Snapshot, after: int) -> dict[str, Any]:
+    """Accuracies between the untouched weights and those after a task."""
+    found = measured_later.read_line(run.folder, measured_later.UNTOUCHED, after - 1)
+    if found is None:
+        raise LookupError(f"the run {run.name} has not measured the line between its weights")
+    return found
 
 
 def on_the_line(run: Snapshot, what: str, alpha: float, after: int | None = None) -> Percent:
     """Accuracy ("learned" or "general") of weights averaged between untouched (0) and those after a task (1)."""
-    found = measured_later.read_line(
-        run.folder, measured_later.UNTOUCHED, (newest(run) if after is None else after) - 1
-    )
-    if found is None or found.get(what) is None:
-        raise LookupError(f"the run {run.name} has not measured the line between its weights")
+    found = line_of(run, newest(run) if after is None else after)
+    if found.get(what) is None:
+        raise LookupError(f"the line between the weights of {run.name} does not hold {what}")
     return Percent(found[what][int(np.argmin(np.abs(np.array(found["alphas"]) - alpha)))])
 
 
@@ -836,7 +835,19 @@ def listed(named: Sequence[str]) -> str:
     return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
 
 
-_HELPERS = {"of", "words", "percent", "points", "directions", "listed", "frontier", "point_at", "boundary_of"}
+_HELPERS = {
+    "of",
+    "words",
+    "percent",
+    "points",
+    "directions",
+    "listed",
+    "frontier",
+    "point_at",
+    "boundary_of",
+    "layers_of",
+    "line_of",
+}
 FACTS: dict[str, Callable[..., Any]] = {
     name: value
     for name, value in list(globals().items())

@@ -8,8 +8,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from cl_core.analysis import measured_later
-from cl_core.analysis.ledger import with_later
 from cl_core.events import AccuracyMeasured, ImagesClassified, ImagesStored, SpectrumMeasured
 from cl_core.playground.settings import PlaygroundConfig
 from cl_core.whatif import Threshold
@@ -100,27 +98,20 @@ def similar_tasks(runs: Runs, *, similarity: float) -> go.Figure:
 def ledger_of_cell(runs: Runs, *, task: int, after: int) -> go.Figure:
     """Why a task fell, with what was measured of the cell from checkpoints."""
     (run,) = runs.values()
-    later = measured_later.read(run.folder, task - 1, after - 1)
-    rows = with_later(catalogue.ledger_rows(run), task - 1, after - 1, later)
+    rows = catalogue.cell_rows(run, task - 1, after - 1)
     return diagnosis.forgetting_ledger(rows, task=task - 1, after=after - 1)
 
 
 def layers_recovered(runs: Runs, *, task: int, after: int) -> go.Figure:
     """In which layer a task was lost, as it was measured from checkpoints."""
     (run,) = runs.values()
-    found = measured_later.read(run.folder, task - 1, after - 1)
-    if found is None:
-        raise LookupError(f"the run {run.name} has not measured in which layer T{task} was lost")
-    return diagnosis.layers_recovered(found, task=task - 1, after=after - 1)
+    return diagnosis.layers_recovered(facts.layers_of(run, task, after), task=task - 1, after=after - 1)
 
 
 def interpolation(runs: Runs, *, after: int, alpha: float) -> go.Figure:
     """Accuracy of averages of the untouched weights and those after a task, one of them marked."""
     (run,) = runs.values()
-    found = measured_later.read_line(run.folder, measured_later.UNTOUCHED, after - 1)
-    if found is None:
-        raise LookupError(f"the run {run.name} has not measured the line between its weights")
-    return diagnosis.interpolation(found, alpha=alpha)
+    return diagnosis.interpolation(facts.line_of(run, after), alpha=alpha)
 
 
 def worst_image(runs: Runs, *, task: int) -> go.Figure:

@@ -5,6 +5,7 @@ The cell is `from` and `to` in the URL, the traced image `image` (in older links
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -129,10 +130,29 @@ def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: 
             )
 
 
-def cell(
-    log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int
-) -> None:
+@dataclass(frozen=True)
+class Opened:
+    """The opened cell, read once for all parts of the page: rows from `after` (−1: before training), columns `on`."""
+
+    after: int
+    on: int
+    later: dict[str, Any] | None  # what was measured of it from checkpoints
+    images: Images | None  # None: not stored
+
+
+def opened_cell(log: Snapshot, after: int, on: int) -> Opened:
+    if not 0 <= on <= after:
+        return Opened(after, on, None, None)
+    later, stored = measured_later.read(log.folder, on, after), stored_images(log, on)
+    if stored is None:
+        return Opened(after, on, later, None)
+    answers = answers_of(log.events(ImagesClassified), on)
+    return Opened(after, on, later, images(answers, np.asarray(stored.labels), on, after, later))
+
+
+def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, opened: Opened) -> None:
     """What one cell says."""
+    after, on = opened.after, opened.on
     if after < 0:
         value = untrained[on] if untrained is not None else np.nan
     else:
@@ -171,24 +191,14 @@ def cell(
     if early:
         st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
         return
-    later = measured_later.read(log.folder, on, after)
-    rows = with_later(ledger_rows(log), on, after, later)
-    found = images_of(log, on, after)
+    rows = with_later(ledger_rows(log), on, after, opened.later)
     fallen, headline = ledger(rows, on, after), headline_readout(log.events(AccuracyMeasured))
-    said = [verdict(fallen, rows, found, class_names(plan))]
+    said = [verdict(fallen, rows, opened.images, class_names(plan))]
     if headline != fallen.readout:  # the matrix and the numbers beside it are another readout's
         st.caption(f"By {headline}, which this run is judged by.")
         said.insert(0, f"By its own heads ({fallen.readout}):")
         said.append(by_statistics(rows, on, after) if headline == STORED else "")
     answer(" ".join(filter(None, said)))
-
-
-def images_of(log: Snapshot, task: int, after: int) -> Images | None:
-    stored = stored_images(log, task)
-    if stored is None:
-        return None
-    later = measured_later.read(log.folder, task, after)
-    return images(answers_of(log.events(ImagesClassified), task), np.asarray(stored.labels), task, after, later)
 
 
 def stored_images(log: Snapshot, task: int) -> ImagesStored | None:
@@ -202,9 +212,9 @@ def class_names(plan: RunStarted) -> list[str]:
 # ---------------------------------------------------------------- the cause
 
 
-def cause(log: Snapshot, after: int, on: int) -> None:
+def cause(log: Snapshot, opened: Opened) -> None:
     """The ledger of the cell; a click on a part shows its images."""
-    later = measured_later.read(log.folder, on, after)
+    after, on, later = opened.after, opened.on, opened.later
     cell = ledger(with_later(ledger_rows(log), on, after, later), on, after)
     if cell.drop is None:
         return
@@ -217,7 +227,7 @@ def cause(log: Snapshot, after: int, on: int) -> None:
         if log.count(OldTasksMeasured):
             show_figure("old-tasks-within", log)
     with right:
-        layers(log, after, on)
+        layers(log, opened)
 
 
 def _wait(at_work: Callable[[], bool], *, key: str) -> None:
@@ -232,11 +242,11 @@ def _wait(at_work: Callable[[], bool], *, key: str) -> None:
     st.fragment(body, run_every=every(2.0), key=key)()
 
 
-def layers(log: Snapshot, after: int, on: int) -> None:
+def layers(log: Snapshot, opened: Opened) -> None:
     """Which layer the task was lost in: measured on request, from checkpoints, with all else that takes them."""
+    after, on, found = opened.after, opened.on, opened.later
     if on == after:
         return
-    found = measured_later.read(log.folder, on, after)
     if found is not None:
         show_plot(layers_recovered, found, on_pick=_open_layer, task=on, after=after, key="layers-recovered")
         st.markdown(f"**{literal(where(found))}**")
@@ -349,9 +359,10 @@ def groups_of(
     return {name: order[mask[order]] for name, mask in chosen.items() if mask.any()}
 
 
-def images_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
+def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     """Thumbnails of the cell's images, one of them traced."""
-    stored, found, names = stored_images(log, on), images_of(log, on, after), class_names(plan)
+    after, on, found = opened.after, opened.on, opened.images
+    stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
         not_measured(
             f"What became of every test image of {task_name(on)} was not stored in this run.",
@@ -419,9 +430,10 @@ def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
 # ---------------------------------------------------------------- one of them
 
 
-def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
+def trace_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     """One image after every task: answer, margin, readouts, attention; pinned ones beside it."""
-    stored, found, names = stored_images(log, on), images_of(log, on, after), class_names(plan)
+    after, on, found = opened.after, opened.on, opened.images
+    stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
         return
     labels, state = np.asarray(stored.labels), st.session_state
@@ -457,15 +469,15 @@ def trace_part(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     with right:
         show_figure("image-margins", log, traced=tuple(traced))
         if here is not None:
-            path_of(log, plan, int(stored.rows[here[1]]), int(labels[here[1]]), after, on)
+            path_of(plan, int(stored.rows[here[1]]), int(labels[here[1]]), opened)
             attention_of(log, stored, here[1], layer, after, on)
 
 
-def path_of(log: Snapshot, plan: RunStarted, row: int, true: int, after: int, on: int) -> None:
+def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
     """Where one image went among the stored class means; `row`: its place among the task's test images."""
-    if on == after:
+    if opened.on == opened.after:
         return
-    later, names = measured_later.read(log.folder, on, after), class_names(plan)
+    later, names = opened.later, class_names(plan)
     if (mine := measured_later.path_of(later, row)) is None:
         why = (
             "*Measure from checkpoints* above takes it for all images of this cell"
@@ -654,13 +666,14 @@ def show() -> None:
         else:
             after, on = cell_choice(matrix, untrained, ledger_rows(log))
             move_cell(matrix, untrained, after, on)
-            cell(log, plan, matrix, untrained, after, on)
+            chosen = opened_cell(log, after, on)
+            cell(log, plan, matrix, untrained, chosen)
     with left:
         show_figure("accuracy-matrix", log, on_pick=None if joint else _open_cell)
     if not joint and 0 <= on <= after < len(matrix) and np.isfinite(matrix[after, on]):
-        cause(log, after, on)
-        images_part(log, plan, after, on)
-        trace_part(log, plan, after, on)
+        cause(log, chosen)
+        images_part(log, plan, chosen)
+        trace_part(log, plan, chosen)
     st.markdown("### All tasks")
     if not joint:
         line_between_weights(log, plan, after)

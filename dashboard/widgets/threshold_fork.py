@@ -14,6 +14,7 @@ from cl_core.config import ConfigError, RunConfig
 from cl_core.events import AccuracyMeasured, SpectrumMeasured, UpdateByDirection, WeightSpectrumMeasured
 from cl_core.playground.recording import PRESET, playground_config
 from cl_core.playground.settings import PlaygroundConfig, at_strength, slider_of
+from cl_core.readouts import STORED
 from cl_core.store import RunFolder, StoreError, fork_of
 from cl_core.store import boundaries as checkpoints
 from cl_core.summary import headline_readout, matrix_of, measures
@@ -40,7 +41,6 @@ from dashboard.widgets.control_bar import STATES, state_of_run
 from dashboard.widgets.pace import every
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
-STORED = "stored statistics"
 FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
 
 
