@@ -18,6 +18,7 @@ from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
 from dashboard.figures.event_arrays import mean_so_far
 from dashboard.figures.forks import mark_forks
+from dashboard.figures.labels import shortened
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.lineage import Parting
@@ -133,17 +134,6 @@ def _parted(forks: Mapping[str, Parting]) -> str:
         why = "" if fork.parent == fork.carrier else f", which carries the past of {escape(fork.parent)} for both"
         told.append(f"{escape(label)} leaves {escape(fork.carrier)} after {task_name(fork.after_task - 1)}{why}")
     return f" What forks have in common is drawn once: {'; '.join(told)}." if told else ""
-
-
-def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
-    """Labels without the words that all of them begin with, and at most `most` signs of their ends."""
-    start = 0
-    for place, signs in enumerate(zip(*labels) if len(labels) > 1 else ()):
-        if len(set(signs)) > 1:
-            break
-        start = place + 1 if signs[0] in "-_ " else start
-    kept = {label: label[start:] or label for label in labels}
-    return {label: text if len(text) <= most else "…" + text[1 - most :] for label, text in kept.items()}
 
 
 def _alt(ends: Sequence[tuple[float, float, str]], said: Any, forks: Mapping[str, Parting]) -> str:

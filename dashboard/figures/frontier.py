@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -20,7 +20,13 @@ _FADED = 0.35
 LABELLED = 14  # spots that are named in the figure; more are named under the pointer
 
 
-def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout: str = "") -> go.Figure:
+def plane(
+    spots: Sequence[ParetoPoint],
+    *,
+    budget: float | None = None,
+    readout: str = "",
+    names: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Learning accuracy against forgetting: a large mark is the mean over seeds of one setting, small ones its runs.
 
     Spots of one line are joined in their order, the order of the swept setting. Those that another dominates are faded.
@@ -29,13 +35,14 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
         spots: from `cl_core.sweeps.spots`, line by line.
         budget: most forgetting allowed, percentage points: drawn, and the best setting within it is ringed.
         readout: whose accuracies, for the caption; "" = the one runs are judged by.
+        names: run → what it is called; None = by its folder.
     """
     spots = list(spots)
     best, chosen = frontier(spots), None if budget is None else best_within(spots, budget)
     figure = blank(showlegend=False)
     lines = list(dict.fromkeys(spot.line for spot in spots))
     for place, line in enumerate(lines):
-        _line(figure, [s for s in spots if s.line == line], best, place)
+        _line(figure, [s for s in spots if s.line == line], best, place, names or {})
     if budget is not None:
         _budget(figure, budget, chosen)
     low, high = _range([v for s in spots for v in s.learning])
@@ -78,7 +85,9 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
     )
 
 
-def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int) -> None:
+def _line(
+    figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int, names: Mapping[str, str]
+) -> None:
     """One line of spots: the path, the runs, and a mark for every mean."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
@@ -99,8 +108,8 @@ def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], p
             mode="markers",
             name="runs",
             marker={"symbol": symbol, "size": 5, "color": PALE},
-            customdata=[[run, spot.label] for run, _, _, spot in runs],
-            hovertemplate="%{customdata[1]}<br>run %{customdata[0]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
+            customdata=[[run, spot.label, escape(names.get(run, run))] for run, _, _, spot in runs],
+            hovertemplate="%{customdata[1]}<br>%{customdata[2]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
             "<extra></extra>",
         )
     for spot in line:
