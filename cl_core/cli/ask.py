@@ -134,7 +134,7 @@ def _again(asked: Question, arguments: argparse.Namespace) -> str:
 
 def _new(runs: Path, config: RunConfig) -> RunFolder:
     """A folder for a run; a number is added where a run of other settings has taken the name."""
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     build(config)  # what cannot be built leaves no folder behind
     name, count = config.name, 1

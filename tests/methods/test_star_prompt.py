@@ -563,7 +563,7 @@ def test_without_a_companion_features_are_the_frozen_ones_and_only_the_head_is_t
 def test_the_control_needs_no_words_of_the_stream(tiny_config):
     from dataclasses import replace
 
-    from cl_core.factory import build, new_stream
+    from cl_core.training.factory import build, new_stream
 
     def wordless(name, settings, preparation, seed):
         stream = new_stream(name, settings, preparation, seed)
