@@ -153,11 +153,11 @@ QUESTIONS = (
     Question(
         "star-drifting",
         "Does it matter that keys stand still?",
-        "Keys that go on being trained by cross-entropy, without replay of earlier classes, drift as those of other "
-        "pools do. Everything else is the same.",
+        "Keys of all classes that every task trains by cross-entropy on its own images, without replay, drift as those "
+        "of other pools do. Everything else is the same.",
         (
             ("fixed keys", {"preset": PRESET}),
-            ("drifting keys", {"preset": PRESET, "settings": {"keys": "moving", "key_replay_epochs": 0}}),
+            ("drifting keys", {"preset": PRESET, "settings": {"keys": "drifting"}}),
         ),
         unwatched=UNWATCHED,
         numbers=selection_numbers,
