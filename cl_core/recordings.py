@@ -49,8 +49,8 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "gpm-permuted-digits": Recording(
         "GPM on shuffled digits",
-                "One network of the curve above, at ε = 0.92. Free directions run out layer by layer: ten tasks leave the first "
-        "layer a fifth of its directions, the last more than half.",
+        "One network of the curve above, at ε = 0.92. Free directions run out layer by layer: ten tasks leave the "
+        "first layer a fifth of its directions, the last more than half.",
         playground=PlaygroundConfig(energy=0.92),
     ),
     "none-permuted-digits": Recording(
@@ -60,13 +60,13 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "split-lora-camouflage": Recording(
         "SplitLoRA on camouflaged shapes",
-                "Adaptation helps, then is lost: while T2 is learned, T1 falls below frozen features with stored statistics; "
-        "with recomputed statistics its shapes are still separated better than by frozen features.",
+        "Adaptation helps, then is lost: while T2 is learned, T1 falls below frozen features with stored "
+        "statistics; with recomputed statistics its shapes are still separated better than by frozen features.",
         {"preset": "split-lora-camouflage", **_TWO_TASKS},
     ),
     "frozen-camouflage": Recording(
         "Frozen features on camouflaged shapes",
-                "The reference for SplitLoRA: nothing moves, so stored and recomputed statistics give the same accuracy.",
+        "The reference for SplitLoRA: nothing moves, so stored and recomputed statistics give the same accuracy.",
         {"preset": "frozen-camouflage", **_TWO_TASKS},
     ),
     "nusa-cl-micro-mtil": Recording(
