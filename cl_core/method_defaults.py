@@ -4,7 +4,7 @@ A run's config.json holds every setting as it was in force, so that a changed de
 of itself. Runs written before that hold only what differed: they get the defaults of the first version, whose entry in
 method_defaults.json is frozen with its release, and for a setting that came with a changed rule (`RULES_BEFORE`) the
 value that says the old rule. method_settings.json describes the settings of this version, for pages and reports, which
-would otherwise wait seconds for the methods to be imported. `python -m cl_core.method_defaults` writes both.
+would otherwise wait seconds for the methods to be imported. `python -m bench.method_defaults` writes both.
 """
 
 from __future__ import annotations
@@ -63,32 +63,3 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
         # Trained before folders were read as today: its classes and pixels stay what they were.
         filled["stream_settings"] = {**filled["stream_settings"], RULES: 1}
     return filled
-
-
-def current() -> dict[str, Any]:
-    """The entry of this version as the code has it; imports every method."""
-    from cl_core.config import RunConfig
-
-    run = RunConfig("any").to_dict()
-    for name in ("format", "method", "settings"):
-        del run[name]
-    methods = {name: {row["name"]: row["default"] for row in rows} for name, rows in descriptions().items()}
-    return {"run": run, "methods": methods}
-
-
-def descriptions() -> dict[str, list[dict[str, Any]]]:
-    """Method → its settings in words, as the code has them; imports every method."""
-    from cl_core.config import describe
-    from cl_core.registry import METHODS, load
-
-    ours = [name for name, entry in METHODS.items() if not entry.origin]  # a plug-in's come and go
-    return {name: describe(load(METHODS, name, "method").Config) for name in ours}
-
-
-if __name__ == "__main__":
-    from cl_core import __version__
-    from cl_core.store import write_atomically
-
-    known = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    write_atomically(FILE, (json.dumps({**known, __version__: current()}, indent=1) + "\n").encode())
-    write_atomically(DESCRIBED, (json.dumps(descriptions(), indent=1, ensure_ascii=False) + "\n").encode())

@@ -73,7 +73,7 @@ def tiny_config() -> Callable[..., RunConfig]:
 @pytest.fixture(scope="session")
 def tiny_trainer() -> Callable[..., Any]:
     """A trainer at the beginning of the run that `tiny_config` describes."""
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     return lambda *arguments, **others: build(_tiny_config(*arguments, **others))
 

@@ -12,9 +12,9 @@ import pytest
 from cl_core import plugins
 from cl_core.cli import main
 from cl_core.config import ConfigError, RunConfig
-from cl_core.factory import check
 from cl_core.registry import BACKBONES, FIGURES, METHODS, OBSERVERS, STREAMS
 from cl_core.store import create_run
+from cl_core.training.factory import check
 
 METHOD = """
 from dataclasses import dataclass

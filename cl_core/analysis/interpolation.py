@@ -23,10 +23,10 @@ from cl_core.analysis.measured_later import UNTOUCHED, interpolation_file, save_
 from cl_core.analysis.patching import at, shared
 from cl_core.config import ConfigError, DiagnosticsConfig
 from cl_core.events import AccuracyMeasured, Clock, ModalityGapMeasured
-from cl_core.factory import build
 from cl_core.methods.method import ReadsClasses
 from cl_core.observers.gap import ModalityGap
 from cl_core.store import RunFolder, effective_config
+from cl_core.training.factory import build
 from cl_core.training.trainer import Trainer
 
 POINTS = 11

@@ -28,12 +28,12 @@ from cl_core.analysis.image_paths import evenly, nearest_means, plane_paths, tab
 from cl_core.analysis.measured_later import save
 from cl_core.backbones.io_types import Adaptation, ModelEdit
 from cl_core.config import DiagnosticsConfig
-from cl_core.factory import build, new_backbone, new_stream
 from cl_core.observers.image_answers import followed
 from cl_core.readouts import RECOMPUTED, REFITTED
 from cl_core.store import RunFolder, StoreError, boundaries, effective_config, fork_of
 from cl_core.streams.stream import TaskStream
 from cl_core.training import checkpoint as checkpoints
+from cl_core.training.factory import build, new_backbone, new_stream
 from cl_core.training.trainer import Trainer
 from cl_core.training.worker import restored
 

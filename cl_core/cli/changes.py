@@ -121,8 +121,8 @@ def try_settings(folder: RunFolder, after_task: int, values: list, described: li
     config, changed = forked_settings(folder, after_task, values, described)
     if not changed:
         return
-    from cl_core.factory import build
     from cl_core.training import checkpoint
+    from cl_core.training.factory import build
     from cl_core.training.worker import restored
 
     restored(build(config), checkpoint.load(boundaries(folder)[after_task]))

@@ -80,8 +80,8 @@ def _checked(thing: Brought) -> dict[str, Any]:
 def _method(thing: Brought) -> Iterator[str]:
     import torch
 
-    from cl_core.factory import build
     from cl_core.methods.method import Method
+    from cl_core.training.factory import build
 
     kind = load(METHODS, thing.name, "method")
     if not (isinstance(kind, type) and issubclass(kind, Method)):
@@ -133,7 +133,7 @@ def _observer(thing: Brought) -> Iterator[str]:
     import torch
 
     from cl_core.events import MeasurementStopped, PluginMeasured
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     watched = build(TINY)
     events = [event for moment in watched.run() for event in moment]

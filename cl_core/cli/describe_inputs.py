@@ -85,7 +85,7 @@ def _sizes(name: str, download: bool = False) -> dict[str, Any]:
 
 def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
-    from cl_core.factory import check, companion_of  # brings torch, which listings do without
+    from cl_core.training.factory import check, companion_of  # brings torch, which listings do without
 
     method, entry = lookup(METHODS, arguments.method, "method")
     config = replace(starting_point(method, backbone), backbone=backbone).with_overrides(arguments.set)

@@ -91,8 +91,8 @@ def execute(arguments: argparse.Namespace) -> int:
     folder = create_run(arguments.runs, config)  # first: killed from here on, the run can be resumed
     with contextlib.ExitStack() as opened:
         with _kept_if_it_can_be_built(folder, first):
-            from cl_core.factory import build, check  # torch from here on
             from cl_core.training.device import GpuLock, choose_device
+            from cl_core.training.factory import build, check  # torch from here on
 
             check(config)  # on a busy GPU, what can be told without its memory
             turn = opened.enter_context(GpuLock(choose_device(config.device)))

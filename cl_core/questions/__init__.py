@@ -2,10 +2,8 @@
 
 from cl_core.questions import clip_refine, fwd_prompt, gnsp, key_value, mg_clip, nsp2, nusa_cl, star_prompt
 from cl_core.questions.question import (
-    Answer,
     Courses,
     Question,
-    answer_from,
     answered,
     config_of,
     courses_of,
@@ -44,11 +42,9 @@ __all__ = [
     "FAMILIES",
     "LEAST",
     "QUESTIONS",
-    "Answer",
     "Courses",
     "Pooled",
     "Question",
-    "answer_from",
     "answered",
     "config_of",
     "courses_of",

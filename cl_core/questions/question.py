@@ -1,4 +1,4 @@
-"""A question: which runs decide it, and how its answer is computed from them. No torch.
+"""A question: which runs decide it, and the criteria that its answer is computed by. No torch.
 
 An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
 name and group apart, so two questions share a run) and it measured at least as much, so a question whose presets have
@@ -19,25 +19,19 @@ from typing import Any
 
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, nearest
 from cl_core.presets import PRESETS, resolve
-from cl_core.questions.reporting import ONE_SEED, number, results_of, sources
-from cl_core.questions.seeds import Criterion, Numbers, Pooled, pooled, unit_of
+from cl_core.questions.reporting import results_of
+from cl_core.questions.seeds import Criterion, Numbers, Pooled, pooled
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, why, the runs it needs, and how they are read.
-
-    `numbers` and `criteria` make the answer of several seeds; `answer` words that of one, which is written from the
-    same numbers where a question has no words of its own.
-    """
+    """What is asked, why, the runs it needs, and how they are read."""
 
     name: str
     title: str  # the question itself, one sentence
     why: str  # why it is asked and how the runs decide it
     runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
-    # Finished runs by label, at least one → one paragraph.
-    answer: Callable[[Mapping[str, RunFolder]], str] | None = None
     unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
     numbers: Callable[[RunFolder], Mapping[str, float | None]] = results_of  # of a run; "forgetting, pp" → value
     criteria: tuple[Criterion, ...] = ()  # what has to hold for a yes
@@ -61,14 +55,6 @@ def _seconds(record: Mapping[str, Any]) -> float | None:
     asked, usual = (of.get("stream_settings", {}).get("tasks", 0) for of in (record, named.config))
     same = "stream" not in record or record["stream"] == named.config["stream"]
     return named.seconds * (asked / usual if same and asked and usual else 1)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the finished runs say, and the labels of the runs that are not finished."""
-
-    text: str
-    missing: tuple[str, ...]
 
 
 def config_of(question: Question, label: str, *, seed: int = 0, device: str = "auto") -> RunConfig:
@@ -182,45 +168,10 @@ def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str
     return finished_by_seed([question], *folders, seeds=[seed], device=device)[question.name][seed]
 
 
-def answered(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> Answer:
-    """The answer as far as the finished runs give one. Raises StoreError if one of them cannot be read."""
-    return answer_from(question, finished_runs(question, *folders, seed=seed, device=device))
-
-
-def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:
-    """The answer that these finished runs give; it ends with what is missing."""
-    missing = tuple(label for label in question.labels if label not in runs)
-    if not runs:
-        return Answer(
-            f"Not answered yet: none of the {len(missing)} runs is finished ({', '.join(missing)}); "
-            f"`plastiscope ask {question.name}` trains them.",
-            missing,
-        )
-    there = {label: runs[label] for label in question.labels if label in runs}
-    text = question.answer(there) if question.answer else _worded(question, there)
-    if missing:
-        text += (
-            f" This is a part of the answer: {len(missing)} of {len(question.labels)} runs are missing "
-            f"({', '.join(missing)}); `plastiscope ask {question.name}` trains them."
-        )
-    return Answer(text, missing)
-
-
-def _worded(question: Question, runs: Mapping[str, RunFolder]) -> str:
-    """One seed's criteria and numbers as a paragraph, for a question without words of its own."""
-    numbers = numbers_of(question, runs)
-    found = pooled_from(question, {0: numbers})
-    said = [f.told() for f in found.findings if f.spread is not None]
-    if len(said) < len(found.findings):
-        said.append("Not decided as a whole: runs are missing")
-    each = []
-    for label, row in numbers.items():
-        values = (
-            f"{measure.rpartition(', ')[0] or measure} {number(v)} {unit_of(measure)}" for measure, v in row.items()
-        )
-        each.append(f"{label}: {', '.join(map(str.rstrip, values))}")
-    verdict = "; ".join(said)
-    return f"{verdict[:1].upper() + verdict[1:]}. {'; '.join(each)}. {sources(runs, 'whole runs')} {ONE_SEED}"
+def answered(question: Question, *folders: Path, seeds: Iterable[int], device: str = "auto") -> Pooled:
+    """What the finished runs of these seeds say. Raises StoreError if one of them cannot be read."""
+    found = finished_by_seed([question], *folders, seeds=seeds, device=device)[question.name]
+    return pooled_from(question, {seed: numbers_of(question, runs) for seed, runs in found.items()})
 
 
 def numbers_of(question: Question, runs: Mapping[str, RunFolder]) -> dict[str, dict[str, float | None]]:

@@ -142,15 +142,26 @@ class Pooled:
         word = self.verdict.capitalize() if len(self.seeds) >= LEAST else "No verdict yet"
         return f"{word} ({self.short})" if self.short else word
 
+    def seeds_named(self) -> str:
+        """ "Seeds 0, 1, 2; mean ± sd", "Seed 0"."""
+        named = ", ".join(map(str, self.seeds))
+        return f"Seeds {named}; mean ± sd" if len(self.seeds) > 1 else f"Seed {named}"
+
     def sentence(self) -> str:
-        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."."""
-        said = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
-        return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {said}."
+        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."; below `LEAST` seeds what each criterion
+        reads, and that this is no verdict."""
+        if len(self.seeds) >= LEAST:
+            each = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
+            return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {each}."
+        each = "; ".join(finding.told() for finding in self.findings)
+        named = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+        return f"No verdict yet, {named}: {each}." if self.seeds else "Not answered yet: no run is finished."
 
     def text(self) -> str:
         """Verdict, criteria and a table of the runs, as a terminal shows them."""
-        seeds = ", ".join(map(str, self.seeds)) or "none"
-        lines = [f"{self.headline()}. Seeds {seeds}; mean ± sd.", ""]
+        if not self.arms:
+            return self.sentence()
+        lines = [f"{self.headline()}. {self.seeds_named()}.", ""]
         lines += [f"- {finding.told()}" for finding in self.findings]
         head, rows = table(self)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

@@ -18,8 +18,9 @@ from cl_core.backbones.io_types import Features, Tap
 from cl_core.config import DiagnosticsConfig
 from cl_core.events import AccuracyMeasured, Clock, Event, RefitMeasured
 from cl_core.methods.method import Method, ReadsClasses
-from cl_core.observers.image_answers import LARGEST, Answers, followed, margins
+from cl_core.observers.image_answers import LARGEST, followed, margins
 from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.observers.observer import Answers
 from cl_core.readouts import CLASS_INCREMENTAL, READOUTS, RECOMPUTED, REFITTED, STORED, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.streams.stream import Batch, Task, TaskStream
 from cl_core.training.data_loader import Feed

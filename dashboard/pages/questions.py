@@ -14,11 +14,9 @@ from cl_core.questions import (
     FAMILIES,
     LEAST,
     QUESTIONS,
-    Answer,
     Courses,
     Pooled,
     Question,
-    answer_from,
     courses_of,
     criteria_table,
     finished_by_seed,
@@ -188,50 +186,13 @@ def seeds_panel(asked: Question, seed: int) -> None:
         return
     with st.container(border=True, key="panel-question-seeds"):
         st.markdown(f"### {ICONS[found.verdict]} {found.headline()}")
-        st.caption(
-            f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd. A verdict takes {LEAST} seeds and holds beyond "
-            "their spread."
-        )
+        st.caption(f"{found.seeds_named()}. A verdict takes {LEAST} seeds and holds beyond their spread.")
         for head, rows in (criteria_table(found), table(found)):
             cells = [[literal(row[0]), *(literal(cell).replace(" ", WHOLE) for cell in row[1:])] for row in rows]
             st.markdown(markdown_table([*map(literal, head)], cells))
     names = found.measures()
     measure = choose("Measure", "measure", names, found.leading())
     show_plot(answer_over_seeds, found, measure, key="question-figure")
-
-
-def answer_panel(asked: Question, known: Known) -> None:
-    """What the finished runs of one seed say, in words; its first sentence stands above, as the page's answer."""
-    finished = _finished(known)
-    with st.container(border=True, key="panel-question-answer"):
-        try:
-            answer = _answer(asked.name, finished)
-        except StoreError as error:
-            st.error(sentence(error), icon=":material/broken_image:")
-            return
-        if not finished:
-            return
-        st.markdown("**What it is computed from**" if not answer.missing else "**A part of what is needed**")
-        _, numbers, source = parted(answer.text)
-        if numbers:
-            st.markdown(literal(numbers))
-        if source:
-            st.caption(with_code(source))
-        if answer.missing:
-            st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
-
-
-def with_code(text: str) -> str:
-    """A sentence of the engine, its commands between backticks shown as code."""
-    parts = text.split("`")
-    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(parts))
-
-
-def parted(text: str) -> tuple[str, str, str]:
-    """An answer's first sentence, what follows, and the last part that says where all this is from."""
-    rest, mark, source = text.rpartition(" From ")
-    verdict, _, numbers = (rest or source).partition(". ")
-    return verdict.removesuffix(".") + ".", numbers, f"From {source}" if mark else ""
 
 
 def _finished(known: Known) -> tuple[tuple[str, str, int], ...]:
@@ -244,12 +205,6 @@ def _changed(folder: RunFolder) -> int:
         return folder.database.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-@st.cache_data(show_spinner="Reading the runs…", max_entries=64)
-def _answer(name: str, runs: tuple[tuple[str, str, int], ...]) -> Answer:
-    """Computed once for a set of finished runs, for all viewers."""
-    return answer_from(QUESTIONS[name], {label: RunFolder(Path(path)) for label, path, _ in runs})
 
 
 def _busy(asked: Question, known: Known) -> bool:
@@ -274,9 +229,6 @@ def body(asked: Question, seed: int) -> None:
     st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
     controls(asked, known, seed, busy)
-    if any(state == "finished" for _, state in known.values()):
-        with st.expander(f"Seed {seed} in words"):
-            answer_panel(asked, known)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -357,10 +309,8 @@ def show() -> None:
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
     with suppress(StoreError):  # said beside
         found = over_seeds(asked, seed)
-        if len(found.seeds) >= LEAST:
+        if found.arms:
             answered(found.sentence())
-        elif _finished(mine):
-            answered(f"Seed {seed}: {parted(_answer(asked.name, _finished(mine)).text)[0]}")
     with right:
         st.markdown(literal(asked.why))
         busy = _busy(asked, mine)

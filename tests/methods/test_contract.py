@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from cl_core.config import ConfigError, DiagnosticsConfig, describe
-from cl_core.factory import build
 from cl_core.registry import BACKBONES, METHODS, load
 from cl_core.store import RunReader, RunWriter, create_run, fork_run
 from cl_core.streams.stream import MULTI_DOMAIN
 from cl_core.training import checkpoint
+from cl_core.training.factory import build
 from cl_core.training.live_settings import turn
 from cl_core.training.worker import drive
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from cl_core.config import ConfigError
-from cl_core.factory import build
 from cl_core.linalg import core_space, gram, space_shares
 from cl_core.methods.fwd_prompt import FwdPrompt, FwdPromptConfig
 from cl_core.observers.subspaces import Subspaces
+from cl_core.training.factory import build
 
 SMALL = {"pool_size": 6, "prompt_length": 2, "prompt_rate": 0.05, "energy": 0.9}
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from cl_core.events import Clock
-from cl_core.factory import build
 from cl_core.observers import gap, joint_space
 from cl_core.observers.gap import ModalityGap
 from cl_core.presets import resolve
 from cl_core.store import create_run
 from cl_core.training import checkpoint
+from cl_core.training.factory import build
 
 
 def unit(rng, *shape):

@@ -263,7 +263,7 @@ def test_reference_pictures_that_cannot_be_read_are_said(root, capsys):
 
 def test_what_was_left_out_is_said_by_the_run(root):
     from cl_core.events import PicturesSkipped
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     (root / "dog" / "notes.png").write_text("not a picture")
     config = RunConfig("nsp2", backbone="random-vit", stream=f"folder:{root}", device="cpu", stream_settings=TWO)

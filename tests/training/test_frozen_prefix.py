@@ -9,10 +9,10 @@ from cl_core.backbones.answer_cache import KeptAnswers
 from cl_core.backbones.io_types import NO_EDIT, BlockIntervention, ModelEdit, PrependedTokens
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError
-from cl_core.factory import build
 from cl_core.methods.method import EditsFrom
 from cl_core.registry import METHODS
 from cl_core.training import frozen_prefix
+from cl_core.training.factory import build
 from cl_core.training.frozen_prefix import FrozenPrefix
 
 LAST = {"prompt_length": 3, "prompt_blocks": 1}
