@@ -84,11 +84,12 @@ def run_names(index: RunIndex) -> Mapping[str, str]:
     files know it by its folder.
     """
     if index.called is None:
-        known = [
-            (name, str(folder.path), *(modified(folder.path / file) for file in ("config.json", "note.json")))
-            for name, folder in _listed(index).items()
-        ]
-        called = _called(tuple(known), frozenset(name for name, *_ in known if index.is_recording(name)))
+        listed = _listed(index)
+        known = tuple(
+            (name, str(folder.path), modified(folder.path / "config.json"), modified(folder.path / "note.json"))
+            for name, folder in listed.items()
+        )
+        called = _called(known, frozenset(name for name in listed if index.is_recording(name)))
         index.called = {name: called.get(name, name) for name in index.names}
     return index.called
 

@@ -344,12 +344,14 @@ def runs_compared(runs: Sequence[Contender], differ: Sequence[str] = ()) -> str:
     if not leads and len(runs) == 2:
         ends = f"{high[0].name} ends at {_over(high[0].final)} %, {high[1].name} at {_over(high[1].final)} %"
     elif not leads:
-        ends = f"Of {len(runs)} settings {high[0].name} ends at {_over(high[0].final)} %, {high[1].name} at "
-        ends += f"{_over(high[1].final)} %"
+        lowest, top = high[-1], high[0]
+        ends = f"{len(runs)} settings end between {_over(lowest.final)} % ({lowest.name}) and {_over(top.final)} % "
+        ends += f"({top.name})"
     if not keeps and len(runs) == 2:
         least = f"they forget {_over(high[0].forgetting)} and {_over(high[1].forgetting)} points"
     elif not keeps:
-        least = f"least forgetting is {_over(low[0].forgetting)} points, of {low[0].name}"
+        least = f"they forget between {_over(low[0].forgetting)} points ({low[0].name}) and "
+        least += f"{_over(low[-1].forgetting)} ({low[-1].name})"
     said = f"{ends}; {least}."
     if not (leads and keeps):
         open_ = "" if not (leads or keeps) else " in forgetting" if leads else " in final accuracy"

@@ -199,7 +199,7 @@ def choose_as(
         shown: further arguments of the control; with `max_selections` several can be chosen.
     """
     state, seen = st.session_state, f"{key}-named"
-    several: Callable[..., Any] = st.multiselect if "max_selections" in shown else st.selectbox
+    several: Any = st.multiselect if "max_selections" in shown else st.selectbox
     plain = {name: value for name, value in shown.items() if name in ("index", "max_selections")}
 
     def chosen_by_name() -> None:
@@ -212,7 +212,7 @@ def choose_as(
             label, options, key=key, bind="query-params", persist_state="session", on_change=on_change, **plain
         )
     state[seen] = chosen
-    control = st.segmented_control if buttons else several
+    control: Any = st.segmented_control if buttons else several
     control(label, options, key=seen, format_func=shown_as, on_change=chosen_by_name, **shown)
     return chosen
 

@@ -54,18 +54,20 @@ def plane(
     unnamed = _name(figure, spots, lines, (left, right), (low, high))
     seeds = sorted({seed for spot in spots for seed in spot.seeds if seed is not None})
     many = any(len(spot.seeds) > 1 for spot in spots)
+    beside = (
+        f" (beside it {escape(spots[0].setting)})" if any(spot.value and spots[0].setting for spot in spots) else ""
+    )
     return describe(
         figure,
         title="Stability and plasticity",
         what=(
             (
-                f"Large marks: one setting each, mean ± sd over seeds {', '.join(map(str, seeds))}; small marks: its "
-                "runs. "
+                f"Large marks: one setting each{beside}, mean ± sd over seeds {', '.join(map(str, seeds))}; small "
+                "marks: its runs. "
                 if many
-                else f"One mark for each setting, {'one seed' if len(seeds) < 2 else 'seeds'} "
+                else f"One mark for each setting{beside}, {'one seed' if len(seeds) < 2 else 'seeds'} "
                 f"({', '.join(map(str, seeds)) or 'unknown'}). "
             )
-            + (f"Beside them: {escape(spots[0].setting)}. " if spots[0].setting and any(s.value for s in spots) else "")
             + ("Marks without a name have it under the pointer. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."

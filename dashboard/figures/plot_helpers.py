@@ -222,7 +222,8 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
     if on_steps or on_tasks:
         how = "shaded" if on_steps else "bars below the axis"
         named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)
-        _add_to_caption(figure, f"; {how}: the steps that cost old tasks most ({named})", first=True)
+        _add_to_caption(figure, f" Steps that cost most: {named}.")
+        _add_to_caption(figure, f"; {how}: the steps that cost old tasks most", first=True)
 
 
 def _short(value: object) -> str:

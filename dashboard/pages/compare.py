@@ -203,13 +203,12 @@ def _said(settings: dict[str, Any], name: str) -> str:
 
 
 def _in_words(name: str, flat: list[dict[str, Any]]) -> str:
-    """A setting that differs and its values: "prompts in (all blocks | the last block)"."""
+    """A setting that differs and its values: "blocks with prompts (all | the last one)"."""
     values = list(dict.fromkeys(_said(one, name) for one in flat))
     if name == "prompt_blocks":
-        name = "where prompts are"
-        values = [
-            "all blocks" if v == "0" else f"last {v} block{'s' * (v != '1')}" if v.isdigit() else v for v in values
-        ]
+        name = "blocks with prompts"
+        spelled = {"0": "all", "1": "the last one", OWN: OWN}
+        values = [spelled.get(value, f"the last {value}") for value in values]
     if len(values) > SPELLED or sum(map(len, values)) > WIDE or OWN in values:
         return name
     return f"{name} ({' | '.join(values)})"
@@ -392,8 +391,9 @@ def judged_runs(known: dict[str, Compared], readout: str) -> tuple[list[Contende
         for spot in points
     ]
     flat = [settings_of(known[spot.runs[0]].config) for spot in points]
-    names = sorted(differing(flat), key=lambda name: (name not in FIRST, not all(name in one for one in flat)))
-    return found, [_in_words(name, flat) for name in names]
+    names = sorted(differing(flat), key=lambda name: name not in FIRST)
+    own = [name for name in names if name != FORK and not all(name in one for one in flat)]  # of their methods
+    return found, [*(_in_words(name, flat) for name in names if name not in own), *own]
 
 
 def draw(

@@ -264,11 +264,10 @@ def layers(log: Snapshot, opened: Opened) -> None:
         show_plot(layers_recovered, found, on_pick=_open_layer, task=on, after=after, key="layers-recovered")
         st.markdown(f"**{literal(where(found))}**")
         block = block_found(found)
-        chosen = str(current().layer + 1 if block is None else block)
-        there = {str(layer + 1) for layer in layers_of(SPECTRA, log)}
-        measured = log.count(SpectrumMeasured) + log.count(WeightSpectrumMeasured) and chosen in there
-        if measured and st.button(f"Layer {chosen} on Spectra", key="to-spectra", icon=":material/arrow_outward:"):
-            go_to("pages/spectra.py", task=task_name(after), layer=chosen)
+        measured = log.count(SpectrumMeasured) + log.count(WeightSpectrumMeasured)
+        there = measured and block is not None and block - 1 in layers_of(SPECTRA, log)
+        if there and st.button(f"Layer {block} on Spectra", key="to-spectra", icon=":material/arrow_outward:"):
+            go_to("pages/spectra.py", task=task_name(after), layer=str(block))
         if current().recording or found["answers"] is not None:
             return
     with st.container(border=True, key="panel-layers"):

@@ -178,7 +178,10 @@ def test_one_seed_calls_nothing_better():
     )
     assert "One seed each (0, 3)" in runs_compared([one, contender("b", [60.0], [1.0], 3)])
     many = runs_compared([one, other, contender("c", [70.0], [5.0])])
-    assert many.startswith("Of 3 settings a ends at 80.0 %, c at 70.0") and "undecided" in many
+    assert plain(many) == (
+        "3 settings end between 60.0 % (b) and 80.0 % (a); they forget between −0.5 points (b) and 5.0 (c). "
+        "One seed each (0): which is better is undecided."
+    )
 
 
 def test_runs_are_called_better_beyond_the_spread_of_three_common_seeds():

@@ -118,7 +118,7 @@ def test_labels_lose_what_all_begin_or_end_with_and_keep_both_ends():
 
 def test_the_caption_names_the_swept_setting():
     spots = [replace(spot, setting="eta_affinity+eta_mixture") for spot in spots_along(3)]
-    assert "Beside them: eta_affinity+eta_mixture." in plane(spots).layout.meta["caption"]
+    assert "one setting each (beside it eta_affinity+eta_mixture), mean" in plane(spots).layout.meta["caption"]
 
 
 def test_names_of_runs_are_text_and_nothing_else():
