@@ -17,7 +17,7 @@ from cl_core.methods.parts.clip_method import ClipMethod
 
 @dataclass(frozen=True)
 class ZeroShotConfig:
-    """No settings: there is nothing to set."""
+    """No settings."""
 
 
 @final
