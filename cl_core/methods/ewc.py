@@ -108,8 +108,8 @@ class EWC(PromptedMethod):
     def gradients(
         self, backbone: ViTBackbone, images: Tensor, targets: Tensor, ids: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """∂ log p(y | x) / ∂θ per image [B, L, M, d], and features [B, d]. Each image has its own copy of the prompts, as
-        keys and values next to its tokens, so that one backward pass gives all gradients.
+        """∂ log p(y | x) / ∂θ per image [B, L, M, d], and features [B, d]. Each image has its own copy of the prompts,
+        as keys and values next to its tokens, so that one backward pass gives all gradients.
 
         images: [B, 3, S, S]; ids [B]: their numbers. targets: [B], indices among the task's classes.
         """
