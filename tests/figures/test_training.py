@@ -73,6 +73,15 @@ def test_thinning_keeps_the_extremes():
     assert few_x[-1] == 9_999
 
 
+def test_thinning_leaves_out_what_was_not_measured():
+    y = np.arange(10_000.0)
+    y[:5000], y[7000] = np.nan, np.inf
+    few_x, few_y = thinned(np.arange(10_000), y, 600)
+    assert (
+        len(few_x) < 320 and np.isfinite(few_y[1:]).all() and few_y.max() == 9_999
+    )  # its ends stay, whatever they are
+
+
 def test_smoothing_is_a_mean_of_the_last_values():
     np.testing.assert_allclose(smoothed(np.array([1.0, 2, 3, 4]), 2), [1, 1.5, 2.5, 3.5])
 
