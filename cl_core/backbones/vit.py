@@ -17,9 +17,9 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -37,6 +37,7 @@ from cl_core.backbones.io_types import (
     Features,
     LowRank,
     ModelEdit,
+    Prefix,
     PrependedTokens,
     Tap,
 )
@@ -46,14 +47,6 @@ from cl_core.config import ConfigError, Preprocessing
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
 # What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
 WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
-
-
-class Prefix(Protocol):
-    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
-
-    first: int
-
-    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...
 
 
 class ViTBackbone(MixedPrecision):

@@ -174,7 +174,7 @@ class ChoosesEpochs(Protocol):
 
 @runtime_checkable
 class EditsFrom(Protocol):
-    """A method that leaves the first blocks of a ViT as they are, whatever it learns."""
+    """A method that leaves the first blocks of a ViT, or the whole of a CLIP, as they are, whatever it learns."""
 
     def edits_from(self, backbone: Backbone) -> int:
         """The first block that `edit` may ever change; the model's depth: it changes none."""
