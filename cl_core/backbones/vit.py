@@ -192,8 +192,9 @@ class ViTBackbone(MixedPrecision):
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`block` as a method's `edit` changes it, on tokens as `features` shows the block's "input": (tokens leaving
-        the block, what was tapped)."""
-        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps)
+        the block, what was tapped). Asked for its attention map and nothing after it, it stops there: [B, 0, d]."""
+        only = slice(0, 0) if "attention" in taps and taps <= WITHOUT_OUTPUTS else None
+        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps, only=only)
         if edit.joined is None:
             return run(tokens)
         return run_joined(run, layer, tokens, edit.joined, self.vit.num_prefix_tokens)
