@@ -17,9 +17,9 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -37,6 +37,7 @@ from cl_core.backbones.io_types import (
     Features,
     LowRank,
     ModelEdit,
+    Prefix,
     PrependedTokens,
     Tap,
 )
@@ -46,14 +47,6 @@ from cl_core.config import ConfigError, Preprocessing
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
 # What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
 WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
-
-
-class Prefix(Protocol):
-    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
-
-    first: int
-
-    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...
 
 
 class ViTBackbone(MixedPrecision):
@@ -199,8 +192,9 @@ class ViTBackbone(MixedPrecision):
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`block` as a method's `edit` changes it, on tokens as `features` shows the block's "input": (tokens leaving
-        the block, what was tapped)."""
-        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps)
+        the block, what was tapped). Asked for its attention map and nothing after it, it stops there: [B, 0, d]."""
+        only = slice(0, 0) if "attention" in taps and taps <= WITHOUT_OUTPUTS else None
+        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps, only=only)
         if edit.joined is None:
             return run(tokens)
         return run_joined(run, layer, tokens, edit.joined, self.vit.num_prefix_tokens)

@@ -174,7 +174,7 @@ class ChoosesEpochs(Protocol):
 
 @runtime_checkable
 class EditsFrom(Protocol):
-    """A method that never changes the first blocks of a ViT."""
+    """A method that never changes the first blocks of a ViT, or never changes a CLIP at all."""
 
     def edits_from(self, backbone: Backbone) -> int:
         """The first block that `edit` may change; the model's depth if none."""

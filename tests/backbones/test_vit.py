@@ -10,7 +10,7 @@ import torch
 from cl_core.assets import assets_folder
 from cl_core.backbones import bundled_models as embedded
 from cl_core.backbones import vit as vit_module
-from cl_core.backbones.io_types import BlockIntervention, LowRank, ModelEdit, PrependedTokens
+from cl_core.backbones.io_types import NO_EDIT, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
 from cl_core.config import ConfigError, Preprocessing
 
@@ -391,6 +391,22 @@ def test_the_first_tokens_output_alone_is_the_first_of_all_outputs_whatever_the_
         assert tapped.keys() == entering.keys() and tapped["k"].shape[1] == heads
         for kind, value in tapped.items():
             torch.testing.assert_close(value, entering[kind], rtol=1e-5, atol=1e-5)
+
+
+def test_a_block_that_is_asked_for_its_attention_map_stops_there():
+    backbone, passed = random_vit(), []
+    backbone.vit.blocks[1].mlp.register_forward_hook(lambda module, given, out: passed.append(out.shape[1]))
+    tokens, shift = drawn(3, backbone.tokens, backbone.width), drawn(3, backbone.width)
+    for edit in (
+        NO_EDIT,
+        ModelEdit({1: BlockIntervention(prompts=drawn(2, backbone.width), head_shift=shift, stream_shift=shift)}),
+        ModelEdit(joined=PrependedTokens(drawn(3, 2, backbone.width), 1, shown_last=False)),
+    ):
+        _, whole = backbone.edited_block(1, tokens, edit, frozenset({"attention", "output"}))
+        left, alone = backbone.edited_block(1, tokens, edit, frozenset({"attention"}))
+        assert left.shape == (3, 0, backbone.width) and passed.pop() == 0 and passed.pop() == backbone.tokens
+        assert torch.equal(alone["attention"], whole["attention"])
+    assert backbone.edited_block(1, tokens)[0].shape == tokens.shape
 
 
 @pytest.mark.parametrize("taps", [{"q"}, {"attention"}, {"q", "attention", "input"}])
