@@ -193,7 +193,7 @@ def choose_as(
         label: what is chosen.
         key: name in the URL.
         options: texts, as the URL spells them.
-        shown_as: what the page calls each of them.
+        shown_as: what the page calls each of them, plain text.
         on_change: called after a reader has chosen.
         buttons: a row of buttons instead of a list.
         shown: further arguments of the control; with `max_selections` several can be chosen.
@@ -212,8 +212,11 @@ def choose_as(
             label, options, key=key, bind="query-params", persist_state="session", on_change=on_change, **plain
         )
     state[seen] = chosen
+    if shown.get("index") is not None:
+        del shown["index"]  # it has its value already
     control: Any = st.segmented_control if buttons else several
-    control(label, options, key=seen, format_func=shown_as, on_change=chosen_by_name, **shown)
+    written = (lambda option: literal(shown_as(option))) if buttons else shown_as  # buttons read Markdown, lists do not
+    control(label, options, key=seen, format_func=written, on_change=chosen_by_name, **shown)
     return chosen
 
 

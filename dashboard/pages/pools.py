@@ -19,7 +19,7 @@ from dashboard.verdicts import POOLS, own_entries_found
 from dashboard.view_state import (
     USUAL,
     ViewState,
-    choose,
+    choose_as,
     empty,
     learned_at_once,
     literal,
@@ -129,7 +129,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
     if fits:
         known = mixtures.fitted_classes(fits)
         named = {mixtures.class_name(label, tasks): label for label in known}
-        label = named[choose("Class", "pools-class", list(named), list(named)[-1], spell_out=True)]
+        label = named[choose_as("Class", "pools-class", list(named), str, index=len(named) - 1, width=220)]
         left, right = st.columns(2)
         with left:
             show_figure("mixture-fit", log)

@@ -20,7 +20,7 @@ from dashboard.folder_state import folder_state
 from dashboard.inspect_inputs import or_refusal, samples_of, settled
 from dashboard.runs import runs_folder
 from dashboard.uploads import unpack_images
-from dashboard.view_state import code, go_to, sentence
+from dashboard.view_state import code, go_to, literal, sentence
 from dashboard.widgets.preview import data_notes, skipped_files, task_rows
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
@@ -122,6 +122,7 @@ def _folder() -> Path | None:
         st.pills(
             "Folders there" if path.is_dir() else "Did you mean",
             offered,
+            format_func=literal,  # names on the disk, which buttons would read as Markdown
             key="own-inner",
             on_change=_enter,
             args=(str(path if path.is_dir() else path.parent),),

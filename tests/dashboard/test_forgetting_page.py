@@ -17,7 +17,7 @@ from cl_core.readouts import STORED
 from dashboard.figures.diagnosis import probe_place
 from dashboard.view_state import page_file
 from tests import invented_run, recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import figures, words
+from tests.dashboard.reading import figures, shown, words
 from tests.recording import append, recorded
 
 
@@ -41,8 +41,7 @@ def test_a_cell_says_its_verdict_its_parts_and_its_images(opened):
     packed = drawn["Why T1 fell"]["data"][0]["x"]
     fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
     assert len(parts) == 3 and abs(fall - sum(parts)) < 0.05
-    shown = opened.get("image")
-    assert shown or "that lost most margin first" in words(opened)
+    assert opened.get("image") or "that lost most margin first" in words(opened)
 
 
 def test_an_image_is_traced_and_pinned_across_runs(opened):
@@ -138,8 +137,8 @@ def test_the_page_names_the_reason_within_four_clicks(
     assert not app.exception and "Which layer lost T1" in figures(app)
     said = {"heads": "No part of the model", "features": "Everything but the head", "layer": "it is this block"}
     assert said[reason] in words(app)
-    shown = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
-    shown.click().run()  # the fourth
+    image = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
+    image.click().run()  # the fourth
     assert "Path between" in " ".join(figures(app)) and "nearest class means after T2" in words(app)
 
 
@@ -147,9 +146,9 @@ def test_the_traced_image_stays_while_other_pages_count_their_own(opened, open_p
     next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
     image = opened.session_state["image"]
     to = lambda page: opened.switch_page(str(page_file(f"pages/{page}.py"))).run()
-    for page, shown in (("spectra", "none"), ("attention", "1"), ("whatif", "none"), ("forgetting", image)):
+    for page, kept in (("spectra", "none"), ("attention", "1"), ("whatif", "none"), ("forgetting", image)):
         to(page)
-        assert not opened.exception and opened.session_state["image"] == shown, page
+        assert not opened.exception and opened.session_state["image"] == kept, page
     button(opened, "forgetting-right").click().run()
     assert opened.session_state["image"] == "none", "the number was that of an image of T1"
 
@@ -176,7 +175,7 @@ def test_a_clicked_image_is_scrolled_to(opened):
 
 def test_a_link_opens_the_same_images(opened, open_page):
     groups = opened.selectbox(key="images-shown").options
-    assert opened.button_group(key="images-shown-named").options[0].startswith(f"{groups[0]} (")
+    assert shown(opened.button_group(key="images-shown-named").options[0]).startswith(f"{groups[0]} (")
     app = open_page("forgetting", run="plain", **{"images-shown": "all"})
     assert app.selectbox(key="images-shown").value == app.button_group(key="images-shown-named").value == "all"
     for said in invented_run.DIGITS[4:6]:  # the newest task's: a group that the confusion matrix opens
