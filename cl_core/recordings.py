@@ -60,8 +60,8 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "split-lora-camouflage": Recording(
         "SplitLoRA on camouflaged shapes",
-        "Adaptation helps, then is lost: while T2 is learned, T1 falls below frozen features with stored statistics; "
-        "with recomputed statistics its shapes are still separated better than by frozen features.",
+        "Adaptation helps, then is lost: while T2 is learned, T1 falls below frozen features with stored "
+        "statistics; with recomputed statistics its shapes are still separated better than by frozen features.",
         {"preset": "split-lora-camouflage", **_TWO_TASKS},
     ),
     "frozen-camouflage": Recording(
