@@ -43,18 +43,18 @@ RECORDINGS: dict[str, Recording] = {
         {"preset": "nsp2-micro"},
     ),
     "sequential-split-digits": Recording(
-        "The same prompts, nothing protected",
+        "Unprotected prompts on digits",
         "Every older column fades: features move away from the stored statistics.",
         {"preset": "sequential-micro"},
     ),
     "gpm-permuted-digits": Recording(
-        "GPM on shuffled digits",
+        "GPM on permuted digits",
         "One network of the curve above, at ε = 0.92. Free directions run out layer by layer: ten tasks leave the "
         "first layer a fifth of its directions, the last more than half.",
         playground=PlaygroundConfig(energy=0.92),
     ),
     "none-permuted-digits": Recording(
-        "Shuffled digits, nothing protected",
+        "Unprotected network on permuted digits",
         "Each task is learned, and each is forgotten while the next ones are learned.",
         playground=PlaygroundConfig(rule="none"),
     ),

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.io_types import BlockIntervention, Features
+from cl_core.backbones.io_types import BlockIntervention, Features, ModelEdit
 from cl_core.config import setting
 from cl_core.events import Clock, Event
 from cl_core.methods.method import Collector, Loss
@@ -89,36 +89,40 @@ class EWC(PromptedMethod):
     def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         if not self.config.prompt_length:
             return []
-        return [
-            Collector(
-                (("input", self.prompted_blocks.start),),
-                lambda features, batch: self.add_squares(backbone, features, batch),
-            )
-        ]
+        return [Collector((), lambda features, batch: None, looks=lambda batch: self.look(backbone, batch))]
 
-    def add_squares(self, backbone: ViTBackbone, features: Features, batch: Batch) -> None:
-        """Add a batch's squared gradients, even for λ = 0, which may be raised later."""
-        tokens, targets = features.taps["input", self.prompted_blocks.start], batch.labels - self.tuning.classes.start
-        for some, own in zip(tokens.split(TOGETHER), targets.split(TOGETHER), strict=True):
-            squares = self.gradients(backbone, some, own).double().square().sum(dim=0)
+    def look(self, backbone: ViTBackbone, batch: Batch) -> Features:
+        """Add a batch's squared gradients, even for λ = 0, which may be raised later. The same pass gives its
+        features."""
+        targets, pooled = batch.labels - self.tuning.classes.start, []
+        for start in range(0, len(targets), TOGETHER):
+            rows = slice(start, start + TOGETHER)
+            ids = None if batch.ids is None else batch.ids[rows]
+            gradients, features = self.gradients(backbone, batch.images[rows], targets[rows], ids)
+            squares = gradients.double().square().sum(dim=0)
             self._squares = squares if self._squares is None else self._squares + squares
-            self._images += len(own)
+            self._images += len(features)
+            pooled.append(features)
+        return Features(torch.cat(pooled))
 
-    def gradients(self, backbone: ViTBackbone, tokens: Tensor, targets: Tensor) -> Tensor:
-        """∂ log p(y | x) / ∂θ per image: [B, L, M, d]. Each image has its own copy of the prompts, so that one backward
-        pass gives all gradients.
+    def gradients(
+        self, backbone: ViTBackbone, images: Tensor, targets: Tensor, ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """∂ log p(y | x) / ∂θ per image [B, L, M, d], and features [B, d]. Each image has its own copy of the prompts,
+        as keys and values next to its tokens, so that one backward pass gives all gradients.
 
-        tokens: [B, N, d] entering the first block with prompts. targets: [B], indices among the task's classes.
+        images: [B, 3, S, S]; ids [B]: their numbers. targets: [B], indices among the task's classes.
         """
         with torch.enable_grad():
-            own = self.tuning.prompts.detach().expand(len(tokens), -1, -1, -1).clone().requires_grad_()
+            own = self.tuning.prompts.detach().expand(len(images), -1, -1, -1).clone().requires_grad_()
             edits = {
                 block: BlockIntervention(prefix=backbone.keys_values(block, own[:, place]))
                 for place, block in enumerate(self.prompted_blocks)
             }
-            pooled = backbone.features_from(self.prompted_blocks.start, tokens, edits).pooled
+            pooled = backbone.features(images, ModelEdit(edits), ids=ids).pooled
             logits = self.tuning.heads[-1](pooled) / self.config.temperature
-            return torch.autograd.grad(-F.cross_entropy(logits, targets, reduction="sum"), own)[0]
+            gradients = torch.autograd.grad(-F.cross_entropy(logits, targets, reduction="sum"), own)[0]
+        return gradients, pooled.detach()
 
     @torch.no_grad()
     def end_task(self, clock: Clock) -> list[Event]:

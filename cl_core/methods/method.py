@@ -85,6 +85,8 @@ class Collector:
     add: Callable[[Features, Batch], None]
     batch_size: int = 100  # images per batch; 100 as in the NSP² release
     augmented: int = 0
+    # A pass of the method's own, in place of the usual one, for what takes more than looking: gradients. No taps then.
+    looks: Callable[[Batch], Features] | None = None
 
 
 class Method(nn.Module, abc.ABC, Generic[B]):

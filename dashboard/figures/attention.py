@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from cl_core.events import AttentionCompared, FeaturesCompared
 from dashboard.figures.description import blank, describe
 from dashboard.figures.event_arrays import compared_later, last_of_tasks
-from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_layer, task_ticks
+from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_layer, shaded_layer, task_ticks
 from dashboard.theme import (
     DIVERGING,
     SEQUENTIAL,
@@ -277,7 +277,7 @@ def consistency_by_layer(
         title=f"Attention consistency, images of {task_name(probe_task)}",
         what=f"Share of the attention that has moved since {task_name(probe_task)} was learned, per layer (total "
         "variation; 0 % = consistent), one line per later task; left: each layer gets its earlier inputs, right: "
-        "end to end.",
+        f"end to end{shaded_layer(layer, layers)}.",
         look_for="Left near zero and right large: the layer itself is protected, the change comes from layers "
         "before it. The axis does not reach 100 %.",
         how="$\\mathrm{TV} = \\frac12 \\sum_j |S^{now}_{nj} - S^{then}_{nj}|$ for each query $n$ over all keys $j$ "
@@ -397,7 +397,7 @@ def prompt_mass(
         figure,
         title="Attention paid to prompts",
         what="Mean share of all image tokens' attention that goes to the prompts, per layer, over all probe images "
-        "seen by then.",
+        f"seen by then{shaded_layer(layer, layers)}.",
         look_for="A share near zero: prompts of this layer have little effect. A rising share: prompts dominate the "
         "image.",
         how="$\\sum_{j \\in prompts} S_{nj}$, mean over image tokens $n$, heads and probe images, then over the "

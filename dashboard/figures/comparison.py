@@ -18,6 +18,7 @@ from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
 from dashboard.figures.event_arrays import mean_so_far
 from dashboard.figures.forks import mark_forks
+from dashboard.figures.labels import shortened
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.lineage import Parting
@@ -137,17 +138,6 @@ def _parted(forks: Mapping[str, Parting]) -> str:
         )
         told.append(f"{escape(label)} leaves {escape(fork.carrier)} after {task_name(fork.after_task - 1)}{why}")
     return f" The common part of forks is drawn once: {'; '.join(told)}." if told else ""
-
-
-def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
-    """Labels without their common first words, at most the last `most` characters."""
-    start = 0
-    for place, signs in enumerate(zip(*labels) if len(labels) > 1 else ()):
-        if len(set(signs)) > 1:
-            break
-        start = place + 1 if signs[0] in "-_ " else start
-    kept = {label: label[start:] or label for label in labels}
-    return {label: text if len(text) <= most else "…" + text[1 - most :] for label, text in kept.items()}
 
 
 def _alt(ends: Sequence[tuple[float, float, str]], said: Any, forks: Mapping[str, Parting]) -> str:

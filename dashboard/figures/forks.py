@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.figures.description import blank, describe
+from dashboard.figures.labels import shortened
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, percent, task_name
 
@@ -33,7 +35,7 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
         tasks: training stages of the run.
     """
     figure = blank()
-    ends, told, marks = [], [], set()
+    ends, told, marks, shorter = [], [], set(), shortened([branch.name for branch in branches])
     for place, branch in enumerate(branches):
         start = max(branch.after_task - 1, 0)
         known = np.flatnonzero(np.isfinite(branch.means))
@@ -51,10 +53,9 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
             showlegend=False,
             line={"color": INK, "width": 2.5, "dash": "solid" if whole else _DASHES[(place - 1) % len(_DASHES)]},
             marker={"color": INK, "size": 6, "symbol": "circle" if whole else "diamond-open"},
-            hovertemplate=f"{branch.name}: %{{y:.1f}} %<extra>{branch.changed}</extra>",
+            hovertemplate=f"{escape(branch.name)}: %{{y:.1f}} %<extra>{escape(branch.changed)}</extra>",
         )
-        label = branch.name if len(branch.name) <= 26 else f"…{branch.name[-25:]}"
-        ends.append((float(last), float(branch.means[last]), label))
+        ends.append((float(last), float(branch.means[last]), escape(shorter[branch.name])))
         told.append(f"{branch.name} {percent(float(branch.means[last]))} after {task_name(last)}")
     mark_forks(figure, marks, tasks=tasks)
     label_ends(figure, ends, span=(0, 103), gap=14)

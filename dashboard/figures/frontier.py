@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -20,22 +20,29 @@ _FADED = 0.35
 LABELLED = 14  # maximum number of labelled points; more are named on hover
 
 
-def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout: str = "") -> go.Figure:
+def plane(
+    spots: Sequence[ParetoPoint],
+    *,
+    budget: float | None = None,
+    readout: str = "",
+    names: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Learning accuracy against forgetting: a large mark is the mean over seeds of one setting, small ones its runs.
 
     Points of one line are joined in the order of the swept setting. Dominated ones are faded.
 
     Args:
         spots: from `cl_core.sweeps.spots`, line by line.
-        budget: maximum forgetting, percentage points: drawn, and the best setting within it is ringed. readout: the
-        readout, for the caption; "" = the runs' default.
+        budget: maximum forgetting, percentage points: drawn, and the best setting within it is ringed.
+        readout: whose accuracies, for the caption; "" = the runs' default.
+        names: run → display name; None = its folder.
     """
     spots = list(spots)
     best, chosen = frontier(spots), None if budget is None else best_within(spots, budget)
     figure = blank(showlegend=False)
     lines = list(dict.fromkeys(spot.line for spot in spots))
     for place, line in enumerate(lines):
-        _line(figure, [s for s in spots if s.line == line], best, place)
+        _line(figure, [s for s in spots if s.line == line], best, place, names or {})
     if budget is not None:
         _budget(figure, budget, chosen)
     low, high = _range([v for s in spots for v in s.learning])
@@ -47,18 +54,20 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
     unnamed = _name(figure, spots, lines, (left, right), (low, high))
     seeds = sorted({seed for spot in spots for seed in spot.seeds if seed is not None})
     many = any(len(spot.seeds) > 1 for spot in spots)
+    beside = (
+        f" (beside it {escape(spots[0].setting)})" if any(spot.value and spots[0].setting for spot in spots) else ""
+    )
     return describe(
         figure,
         title="Stability and plasticity",
         what=(
             (
-                f"Large marks: one setting each, mean ± sd over seeds {', '.join(map(str, seeds))}; small marks: its "
-                "runs. "
+                f"Large marks: one setting each{beside}, mean ± sd over seeds {', '.join(map(str, seeds))}; small "
+                "marks: its runs. "
                 if many
-                else f"One mark for each setting, {'one seed' if len(seeds) < 2 else 'seeds'} "
+                else f"One mark for each setting{beside}, {'one seed' if len(seeds) < 2 else 'seeds'} "
                 f"({', '.join(map(str, seeds)) or 'unknown'}). "
             )
-            + (f"Beside them: {escape(spots[0].setting)}. " if spots[0].setting and any(s.value for s in spots) else "")
             + ("Marks without a label show it on hover. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."
@@ -78,7 +87,9 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
     )
 
 
-def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int) -> None:
+def _line(
+    figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int, names: Mapping[str, str]
+) -> None:
     """One line of points: the path, the runs, and a mark for every mean."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
@@ -99,8 +110,8 @@ def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], p
             mode="markers",
             name="runs",
             marker={"symbol": symbol, "size": 5, "color": PALE},
-            customdata=[[run, spot.label] for run, _, _, spot in runs],
-            hovertemplate="%{customdata[1]}<br>run %{customdata[0]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
+            customdata=[[run, spot.label, escape(names.get(run, run))] for run, _, _, spot in runs],
+            hovertemplate="%{customdata[1]}<br>%{customdata[2]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
             "<extra></extra>",
         )
     for spot in line:

@@ -126,3 +126,25 @@ def _meet(one: Box, other: Box) -> bool:
 
 def _inside(box: Box) -> bool:
     return box[0] >= -SPARE and box[1] <= SIZE[0] + SPARE and box[2] >= 0 and box[3] <= SIZE[1] + HEIGHT
+
+
+def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
+    """Labels without what all of them begin with, up to a sign like "-" or ": ", and without the words that all of them
+    end with; of what is left the first and the last of at most `most` signs."""
+    start, kept = 0, list(labels)
+    if len(labels) > 1:
+        for place, signs in enumerate(zip(*labels)):
+            if len(set(signs)) > 1:
+                break
+            start = place + 1 if signs[0] in "-_:," else start
+        words = [label[start:].split() for label in labels]
+        while all(len(one) > 1 for one in words) and len({one[-1] for one in words}) == 1:
+            words = [one[:-1] for one in words]
+        kept = [" ".join(one) for one in words]
+        if not all(kept):
+            kept = list(labels)
+    head, tail = most // 2, most - most // 2 - 1
+    return {
+        label: text if len(text) <= most else f"{text[:head].rstrip()}…{text[-tail:].lstrip()}"
+        for label, text in zip(labels, kept, strict=True)
+    }

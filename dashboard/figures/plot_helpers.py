@@ -12,9 +12,11 @@ import plotly.graph_objects as go
 
 from cl_core.analysis.ledger import Stretch
 from cl_core.events import KnobTurned, TaskStarted
-from dashboard.theme import INK, PALE, task_name
+from dashboard.markdown import FIRST
+from dashboard.theme import INK, PALE, layer_name, task_name
 
 LIMIT = 600  # points a line keeps
+TOOLBAR = 46  # pixels above a plot that its toolbar and a line of names need
 
 
 def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray]:
@@ -143,6 +145,13 @@ def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, a
         )
         for x, task in starts[::stride]
     )
+    if starts:  # the toolbar stands above the names, not on the last of them
+        figure.update_layout(margin={"t": max(figure.layout.margin.t or 0, TOOLBAR)})
+
+
+def shaded_layer(layer: int | None, layers: int) -> str:
+    """What `mark_layer` draws, as the end of a caption's first sentence."""
+    return f"; shaded: {layer_name(layer)}, which is chosen" if layer is not None and layer < layers else ""
 
 
 def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 4) -> None:
@@ -168,8 +177,12 @@ def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 
         _add_to_caption(figure, said)
 
 
-def _add_to_caption(figure: go.Figure, said: str) -> None:
-    figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+def _add_to_caption(figure: go.Figure, said: str, *, first: bool = False) -> None:
+    """`first`: into the first sentence, which is the one that stands below the figure."""
+    caption = figure.layout.meta.get("caption", "")
+    end = FIRST.search(caption) if first else None
+    place = end.start() if end else len(caption.rstrip(".")) if first else len(caption)
+    figure.update_layout(meta={**figure.layout.meta, "caption": caption[:place] + said + caption[place:]})
 
 
 def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence[TaskStarted]) -> None:
@@ -207,10 +220,10 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
                 ),
             )
     if on_steps or on_tasks:
-        how = "Shaded" if on_steps else "Bars below the axis"
+        how = "shaded" if on_steps else "bars below the axis"
         named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)
-        said = f" {how}: the steps that cost old tasks most ({named})."
-        _add_to_caption(figure, said)
+        _add_to_caption(figure, f" Steps that cost most: {named}.")
+        _add_to_caption(figure, f"; {how}: the steps that cost old tasks most", first=True)
 
 
 def _short(value: object) -> str:

@@ -223,6 +223,7 @@ def spectrum_decay(
     figure.update_xaxes(title_text="direction, most used first", range=[0.5, n + 0.5], showgrid=False)
     figure.update_yaxes(title_text="singular value ÷ largest", **decade_ticks(*span))
     figure.update_layout(margin={"r": 48})
+    free = f"; shaded: what the cut of {task_name(chosen.clock.task)} leaves free" if chosen else ""
     unused = (
         "" if not chosen or chosen.used else " Measured for comparison only: this run's training does not obey the cut."
     )
@@ -230,7 +231,7 @@ def spectrum_decay(
         figure,
         title=f"Singular values, {layer_name(layer)}, {short(space)}",
         what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative "
-        f"to the largest, log axis; circles mark the cut. {caption}{unused}",
+        f"to the largest, log axis; circles mark the cut{free}. {caption}{unused}",
         look_for="A cut that moves right with every task: the room to learn is running out. A line without an elbow: "
         "any cut is arbitrary.",
         how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment "

@@ -227,9 +227,9 @@ def drift_from_pretrained(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     return describe(
         figure,
         title=title,
-        what="Left: share of everything learned so far that lies in the principal space of the untouched model; thin "
-        "line: a random change. Right: how much of that space is principal still (1 = all). Mean over maps, band from "
-        f"least to most. {summary}",
+        what="Share of everything learned so far that lies in the principal space of the untouched model (left; thin "
+        "line: a random change) and how much of that space is principal still (right; 1 = all): mean over maps, band "
+        f"from least to most. {summary}",
         look_for="A left line that climbs towards the thin one although each task kept out of the principal space it "
         "found: the cut is placed anew for every task, and what was principal once is given free.",
         how="$\\|U_{k,0}^\\top (W_t - W_0)\\|_F / \\|W_t - W_0\\|_F$ with the pre-trained weight $W_0$; chance "

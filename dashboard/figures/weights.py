@@ -206,15 +206,12 @@ def map_spectrum(measured: Measured, tasks: Tasks = (), *, name: str, task: int 
         if event.movement
         else f" The map did not move in {label}."
     )
-    told = (
-        f"{event.principal} of {d} directions ({100 * event.principal / d:.0f} %) are principal; shaded: the last "
-        f"{event.written}, {limit(event)}."
-    )
+    told = f"{event.principal} of {d} directions ({100 * event.principal / d:.0f} %) are principal."
     return describe(
         figure,
         title=title,
-        what=f"Dotted: before {label}; solid: after it, log axis; dashed: the cut between principal and null. {told}"
-        + moved,
+        what=f"Dotted: before {label}; solid: after it, log axis; dashed: the cut between principal and null; shaded: "
+        f"the last {event.written}, {limit(event)}. {told}" + moved,
         look_for="A tail that lifts while the left part stays: the task was written into directions that the weight "
         "hardly used. Lines that part left of the cut: the old principal directions themselves were changed.",
         how=f"{SPLIT}. Written are the last min(d − k, r_max) directions. A change confined to them leaves every "

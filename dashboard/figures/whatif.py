@@ -128,9 +128,9 @@ def against_threshold(boundary: Boundary, threshold: Threshold, *, layer: int | 
     return describe(
         figure,
         title="Against the threshold",
-        what=f"{LABEL} Every position of the slider, layer by layer {when(boundary)} (axis spaced like the slider, "
-        "finer where little remains); diamond and line: the chosen value, mean of layers; dotted: the run's own where "
-        f"its rule is this one. {said_of(boundary)}",
+        what=f"{LABEL[:-1]}: every position of the slider; diamond and line: the chosen value, mean of layers; dotted: "
+        f"the run's own where its rule is this one. A line a layer, {when(boundary)}; the axis is spaced like the "
+        f"slider, finer where little remains. {said_of(boundary)}",
         look_for="Where the last curve falls and the middle one does not, protection is cheap; where only the middle "
         "one falls, it costs the new task and buys the old ones little.",
         how=HOW,
@@ -206,9 +206,10 @@ def at_equal_freedom(
     return describe(
         figure,
         title="At equal freedom",
-        what=f"{LABEL} The same two numbers against the fraction of directions left free, alike in every layer, mean "
-        "of layers: the axis on which methods with different rules can be compared. Diamond: the chosen threshold"
+        what=f"{LABEL[:-1]}: the same two numbers against the fraction of directions left free; diamond: the chosen "
+        "threshold"
         + ("; dashed: other runs, circle: where they stood." if beside else ".")
+        + " Alike in every layer, mean of layers: on this axis methods with different rules can be compared."
         + " The diamond need not lie on the line, because a rule leaves each layer another share.",
         look_for="A share passed above the diagonal: the update lies mostly where past tasks do not look, protection "
         "costs it little. Interference that stays low until most is free: old tasks use few directions.",

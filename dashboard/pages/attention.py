@@ -20,12 +20,12 @@ from dashboard.verdicts import ATTENTION, WEIGHTS, attention_kept, weights_moved
 from dashboard.view_state import (
     ViewState,
     choose,
-    code,
     current,
     empty,
     learned_at_once,
     literal,
     not_measured,
+    run_title,
     show_figure,
 )
 from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page
@@ -232,7 +232,7 @@ def show() -> None:
     frame, log = opened
     if log.started() is None:
         empty(
-            f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.",
+            f"Nothing has been measured in {run_title(log)} yet; attention and prompts appear here while it trains.",
             "Follow the run",
             page="pages/run.py",
             key="attention-empty",

@@ -15,7 +15,7 @@ from dashboard.changes import unpack, viewing
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import megabytes
-from dashboard.view_state import ViewState, code, current, empty, go_to, literal, sentence, show_run
+from dashboard.view_state import ViewState, called, code, current, empty, go_to, literal, run_title, sentence, show_run
 from dashboard.widgets.inspection import ask
 
 LIBRARY = 4.9e6  # bytes of the plotting library in a report
@@ -164,7 +164,7 @@ def take(given: io.BytesIO) -> None:
         st.session_state["_imported"] = (False, str(error))
         return
     runs_index(fresh=True)
-    st.session_state["_imported"] = (True, f"{folder.name} is here now, and is the run shown")
+    st.session_state["_imported"] = (True, f"{called(folder.name)} is here now, and is the run shown")
     show_run(folder.name)
 
 
@@ -176,14 +176,14 @@ def show() -> None:
         empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
         bring_in()
         return
-    st.caption(f"This exports {code(log.name)}, {literal(log.title)}.")
+    st.caption(f"This exports {run_title(log)}, the folder {code(log.name)}.")
     if log.trouble:
         st.error(sentence(log.trouble), icon=":material/broken_image:")
     if log.config is None:
         st.markdown("A run whose settings cannot be read is not exported; the file to look at is named above.")
     elif log.started() is None:
         empty(
-            f"Nothing has been measured in {code(log.name)} yet; its report, data and recording are made here as soon "
+            f"Nothing has been measured in {run_title(log)} yet; its report, data and recording are made here as soon "
             "as it trains.",
             "Follow the run",
             page="pages/run.py",

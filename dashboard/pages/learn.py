@@ -14,7 +14,7 @@ from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
-from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
+from dashboard.view_state import called, code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.inspection import ask as open_with
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
@@ -293,7 +293,7 @@ def lesson_page(lesson: Lesson, number: int) -> None:
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
                 st.markdown(f"**{literal(f'{drawing.label}: ' if drawing.label else '')}{literal(words['title'])}**")
                 if drawing.names:
-                    shown = " and ".join(code(named[name]) for name in drawing.names)
+                    shown = " and ".join(literal(called(named[name])) for name in drawing.names)
                     st.caption(f"{'Runs' if len(drawing.names) > 1 else 'Run'} {shown}")
                 liveplot(figure, key=key, height=words["height"])
                 describe_panel(words, key=key)
@@ -319,7 +319,12 @@ def glossary() -> None:
             f"There is no word {code(asked)} in the glossary. All of them are below.", icon=":material/search_off:"
         )
     wanted = st.text_input(
-        "Search", key="glossary-search", placeholder="a word, or a part of one", icon=":material/search:", width=360
+        "Search",
+        key="glossary-search",
+        bind="query-params",
+        placeholder="a word, or a part of one",
+        icon=":material/search:",
+        width=360,
     )
     found = matching(wanted)
     if asked in TERMS and not wanted:

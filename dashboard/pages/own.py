@@ -18,7 +18,13 @@ def show() -> None:
         st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
         return
     part = st.segmented_control(
-        "What do you bring?", PARTS, default=PICTURES, key="own-part", required=True, label_visibility="collapsed"
+        "What do you bring?",
+        PARTS,
+        default=PICTURES,
+        key="own-part",
+        bind="query-params",
+        required=True,
+        label_visibility="collapsed",
     )
     if part == RESULTS:
         import_section()

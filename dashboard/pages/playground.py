@@ -23,7 +23,7 @@ from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.verdicts import remembered
-from dashboard.view_state import describe_panel, go_to, literal, sentence
+from dashboard.view_state import called, describe_panel, go_to, literal, sentence
 from dashboard.widgets.inspection import answer, ask
 from dashboard.widgets.playground_board import (
     SHORT,
@@ -323,12 +323,12 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
         return
     runs_index(fresh=True)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":material/check: Kept as {literal(job.run)}.", width="content")
+        st.markdown(f":material/check: Kept as {literal(called(job.run))}.", width="content")
         for label, page in (
             ("Open it in Spectra", "spectra"),
             ("Forgetting", "forgetting"),
             ("What if", "whatif"),
-            ("Compare", "compare"),
+            ("Runs", "compare"),
             ("Export", "export"),
         ):
             pressed = st.button(

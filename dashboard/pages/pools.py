@@ -14,11 +14,12 @@ from cl_core.events import (
     SelectionMeasured,
 )
 from dashboard.run_log import Snapshot
-from dashboard.theme import layer_name, number, percent, task_label, task_name
+from dashboard.theme import number, percent, task_label, task_name
 from dashboard.verdicts import POOLS, own_entries_found
 from dashboard.view_state import (
     USUAL,
     ViewState,
+    choose,
     empty,
     learned_at_once,
     literal,
@@ -127,14 +128,8 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
             show_figure("residual-ratio", log)
     if fits:
         known = mixtures.fitted_classes(fits)
-        label = st.selectbox(
-            "Class",
-            list(known),
-            index=len(known) - 1,
-            format_func=lambda c: mixtures.class_name(c, tasks),
-            key="pools-class",
-            width=220,
-        )
+        named = {mixtures.class_name(label, tasks): label for label in known}
+        label = named[choose("Class", "pools-class", list(named), list(named)[-1], spell_out=True)]
         left, right = st.columns(2)
         with left:
             show_figure("mixture-fit", log)
@@ -167,8 +162,6 @@ def show() -> None:
         return
     if task is not None and now.clock.task != task:
         shown_instead(task, f"after {literal(task_label(now.clock.task, tasks))}")
-    if layer != selection.WHOLE and frame.layer != layer:
-        st.info(f"Images take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
     answer(own_entries_found(now, selection.own_shares(now, tasks) if now.accuracy is not None else {}))
     show_figure("selected-entries", log, layer=layer, task=now.clock.task)
     headline(now, measured, tasks)

@@ -24,7 +24,18 @@ from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
 from dashboard.verdicts import LEARNED, learned_and_kept
-from dashboard.view_state import ViewState, code, current, go_to, literal, run_title, sentence, show_figure, show_plot
+from dashboard.view_state import (
+    ViewState,
+    called,
+    code,
+    current,
+    go_to,
+    literal,
+    run_title,
+    sentence,
+    show_figure,
+    show_plot,
+)
 from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
@@ -270,7 +281,9 @@ def relatives(frame: ViewState, stages: int) -> None:
         log = log_of(folder).snapshot()
         means = mean_so_far(accuracies(log.events(AccuracyMeasured)))
         branches.append(
-            Branch(folder.name, means, fork.after_task, _changes(fork)) if fork else Branch(folder.name, means)
+            Branch(called(folder.name), means, fork.after_task, _changes(fork))
+            if fork
+            else Branch(called(folder.name), means)
         )
     if len(branches) > 1:
         show_plot(average_over_forks, tuple(branches), tasks=stages, key="run-forks")
@@ -296,8 +309,8 @@ def say_parent(log: Log) -> None:
         return
     if fork is not None:
         st.caption(
-            f"Forked from {code(fork.parent)} after {task_name(fork.after_task - 1)}: {literal(_changes(fork))}. "
-            "What was measured up to there is its parent's."
+            f"Forked from {literal(called(fork.parent))} after {task_name(fork.after_task - 1)}: "
+            f"{literal(_changes(fork))}. What was measured up to there is its parent's."
         )
 
 

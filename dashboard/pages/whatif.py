@@ -23,7 +23,18 @@ from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
 from dashboard.verdicts import THRESHOLD, threshold_moved
-from dashboard.view_state import USUAL, ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.view_state import (
+    USUAL,
+    ViewState,
+    called,
+    choose,
+    choose_named_run,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    show_plot,
+)
 from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
 from dashboard.widgets.shared_controls import hide
 from dashboard.widgets.threshold_fork import stored, try_it
@@ -199,8 +210,8 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     options = [NOBODY, *(n for n in index.names if n != name)][:200]
     if len(options) < 2:
         return []
-    chosen = st.selectbox(
-        "Compare with run", options, key="beside", help="Another run on the same axis", width=320, bind="query-params"
+    chosen = choose_named_run(
+        "Compare with run", "beside", options, index=0, help="Another run on the same axis", width=320
     )
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
@@ -209,9 +220,9 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     found = stored(log)
     there = best(found, boundary.space) or best(found)
     if there is None or there.energies is None:
-        st.caption(f"{code(chosen)} has no stored update to compare; run it again to record one.")
+        st.caption(f"{literal(called(chosen))} has no stored update to compare; run it again to record one.")
         return []
-    return [(chosen, there)]
+    return [(called(chosen), there)]
 
 
 def show() -> None:

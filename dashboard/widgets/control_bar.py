@@ -40,7 +40,7 @@ def run_picker() -> DeltaGenerator:
     """Draw the choice of a run at the foot of the page; returns the place of the bar's rest."""
     with st.bottom:
         bar = st.container(key="control-bar", horizontal=True, vertical_alignment="center", gap="small")
-    with bar, st.container(width=290):
+    with bar, st.container(width=360):
         choose_run(runs_index())
     return bar
 

@@ -73,11 +73,14 @@ def backbone_lines(told: dict[str, Any]) -> None:
 def task_rows(told: dict[str, Any]) -> None:
     """A row of pictures a task, each above its class; with augmentation, below them how training may show them."""
     tasks = told["tasks"]
+    if counts := [pair for task in tasks for pair in task.get("found", ())]:
+        halves = ", for training + for testing" if any(test for _, test in counts) else ""
+        st.caption(f"Behind each class: how many pictures of it there are{halves}.")
     for index, task in enumerate(tasks):
         if "pictures" not in task:
             st.caption(f"{len(tasks) - index} more tasks are not shown.")
             break
-        names = ", ".join(task["classes"][:NAMED]) + (", …" if len(task["classes"]) > NAMED else "")
+        names = ", ".join(_with_counts(task)[:NAMED]) + (", …" if len(task["classes"]) > NAMED else "")
         st.caption(f"{literal(task_label(index, tasks))}: {literal(names)}")
         with st.container(horizontal=True, key=f"preview-{index}"):
             for picture in task["pictures"]:
@@ -89,6 +92,13 @@ def task_rows(told: dict[str, Any]) -> None:
                 for picture in task["pictures"]:
                     png, name = base64.b64decode(picture["changed"]), picture["class"]
                     st.image(png, width=80, alt=f"Image of class {name}, changed for training")
+
+
+def _with_counts(task: dict[str, Any]) -> list[str]:
+    """Classes with how many pictures of each lie there: "cat 120"; where they are divided "cat 120 + 30"."""
+    counts = task.get("found") or [(0, 0)] * len(task["classes"])
+    shown = [f" {train}{f' + {test}' if test else ''}" if train else "" for train, test in counts]
+    return [f"{name}{count}" for name, count in zip(task["classes"], shown, strict=True)]
 
 
 def data_notes(notes: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import pytest
 pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from cl_core.analysis import measured_later
-from cl_core.events import Clock, SpectrumMeasured
+from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured
+from cl_core.readouts import STORED
 from dashboard.figures.diagnosis import probe_place
 from dashboard.view_state import page_file
-from tests import recorded_clip_runs, recorded_runs
+from tests import invented_run, recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import figures, words
-from tests.recording import append
+from tests.recording import append, recorded
 
 
 @pytest.fixture
@@ -145,18 +147,70 @@ def test_the_traced_image_stays_while_other_pages_count_their_own(opened, open_p
     next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
     image = opened.session_state["image"]
     to = lambda page: opened.switch_page(str(page_file(f"pages/{page}.py"))).run()
-    for page, shown in (("spectra", image), ("attention", "1"), ("forgetting", image)):
+    for page, shown in (("spectra", "none"), ("attention", "1"), ("whatif", "none"), ("forgetting", image)):
         to(page)
         assert not opened.exception and opened.session_state["image"] == shown, page
     button(opened, "forgetting-right").click().run()
     assert opened.session_state["image"] == "none", "the number was that of an image of T1"
 
 
+def test_an_image_is_left_behind_with_its_run(opened):
+    next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
+    assert opened.session_state["image"] != "none"
+    opened.selectbox(key="run").set_value("other").run()
+    assert opened.session_state["image"] == "none"
+    opened.switch_page(str(page_file("pages/attention.py"))).run()
+    opened.switch_page(str(page_file("pages/forgetting.py"))).run()
+    assert opened.session_state["image"] == "none", "the page keeps no image of the run before"
+
+
+def test_a_clicked_image_is_scrolled_to(opened):
+    scrolled = lambda: [part.proto.body for part in opened.get("html") if "scrollIntoView" in part.proto.body]
+    assert not scrolled()
+    next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
+    (script,) = scrolled()
+    assert ".st-key-traced" in script
+    opened.run()
+    assert not scrolled(), "once, not at every drawing"
+
+
+def test_a_link_opens_the_same_images(opened, open_page):
+    groups = opened.selectbox(key="images-shown").options
+    assert opened.button_group(key="images-shown-named").options[0].startswith(f"{groups[0]} (")
+    app = open_page("forgetting", run="plain", **{"images-shown": "all"})
+    assert app.selectbox(key="images-shown").value == app.button_group(key="images-shown-named").value == "all"
+    for said in invented_run.DIGITS[4:6]:  # the newest task's: a group that the confusion matrix opens
+        pair = f"three taken for {said}"
+        app = open_page("forgetting", run="plain", **{"images-shown": pair})
+        if pair in app.selectbox(key="images-shown").options:
+            assert app.session_state["images-shown"] == pair
+            break
+    else:
+        pytest.fail("no image of three is taken for another digit")
+
+
+def test_two_readouts_are_told_apart_in_plain_words(runs_folder, open_page):
+    plan = recorded_runs.Plan(method="sequential")
+    judged = [
+        tuple(
+            replace(event, headline=True) if isinstance(event, AccuracyMeasured) and event.readout == STORED else event
+            for event in moment
+        )
+        for moment in invented_run.moments(plan)
+    ]
+    recorded(runs_folder, replace(plan.config, name="judged"), judged)
+    said = words(open_page("forgetting", run="judged", **{"from": "T3", "to": "T1"}))
+    assert "By stored statistics, which this run is judged by, T1 " in said
+    assert "By its own trained heads (class-incremental): T1 " in said
+    assert "Why two answers: stored statistics fail only when the features move, the heads also when" in said
+
+
 def test_a_jump_takes_cell_image_and_layer_along(opened, runs_folder):
     recorded_runs.located(runs_folder / "plain")
-    opened.session_state["image"], opened.session_state["layer"] = "3", "2"
+    opened.session_state["image"], opened.session_state["layer"] = "3", "1"
     opened.run()
     assert "block 2 alone" in words(opened)
+    assert button(opened, "to-spectra").label == "Layer 2 on Spectra", "the block of the finding, not the chosen layer"
     button(opened, "to-spectra").click().run()
     state = opened.session_state
     assert not opened.exception and state["_page"] == "spectra"

@@ -11,7 +11,7 @@ import pytest
 from cl_core import assets
 from cl_core.events import Clock, StateChanged
 from cl_core.store import RunFolder, RunWriter
-from dashboard import launch, runs
+from dashboard import launch, runs, view_state
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import PAGES, drawn, figures, foot, opened, when_it_says, words
@@ -141,6 +141,14 @@ def test_a_link_to_start_says_where_the_threshold_stands(open_page):
     for asked, stands in (("0.8", "0.8"), ("7", "0.94")):
         (board,) = (shown for shown in drawn(open_page("start", threshold=asked)) if "stored" in shown)
         assert board["texts"][board["at"]] == stands, asked
+
+
+def test_the_door_to_the_playground_takes_the_threshold_along(open_page, monkeypatch):
+    went = []
+    monkeypatch.setattr(view_state, "go_to", lambda page, **choices: went.append((page, choices)))
+    for asked in ("0.8", "0.94"):
+        open_page("start", threshold=asked).button(key="start-threshold").click().run()
+    assert went == [("pages/playground.py", {"epsilon": "0.8"}), ("pages/playground.py", {})]
 
 
 def test_start_says_when_the_matrix_of_a_new_run_appears(runs_folder, open_page):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cl_core.sweeps import ParetoPoint
-from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference, shortened
+from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference
 from dashboard.figures.frontier import plane
+from dashboard.figures.labels import shortened
 from dashboard.lineage import Parting
 from dashboard.theme import INK, faded
 from tests.figures.conftest import spots_along
@@ -105,16 +106,19 @@ def test_the_difference_is_signed_and_its_scale_is_neutral_at_zero():
     assert again.data[0].z.shape == (3, 3) and again.data[0].zmax == 5
 
 
-def test_labels_lose_what_all_begin_with_and_keep_their_ends():
+def test_labels_lose_what_all_begin_or_end_with_and_keep_both_ends():
     labels = ["softness-eta-0-seed-0", "softness-eta-1-seed-0"]
     assert list(shortened(labels).values()) == ["0-seed-0", "1-seed-0"]
     assert shortened(["alone-run"]) == {"alone-run": "alone-run"}
-    assert shortened(["x" * 40])["x" * 40] == "…" + "x" * 25
+    assert shortened(["x" * 40])["x" * 40] == "x" * 13 + "…" + "x" * 12
+    assert list(shortened(["NSP² on digits: seed 0", "NSP² on digits: seed 1"]).values()) == ["seed 0", "seed 1"]
+    assert list(shortened(["NSP² on digits", "Plain prompts on digits"]).values()) == ["NSP²", "Plain prompts"]
+    assert list(shortened(["a", "a: b"]).values()) == ["a", "a: b"], "nothing is left without a name"
 
 
 def test_the_caption_names_the_swept_setting():
     spots = [replace(spot, setting="eta_affinity+eta_mixture") for spot in spots_along(3)]
-    assert "Beside them: eta_affinity+eta_mixture." in plane(spots).layout.meta["caption"]
+    assert "one setting each (beside it eta_affinity+eta_mixture), mean" in plane(spots).layout.meta["caption"]
 
 
 def test_names_of_runs_are_text_and_nothing_else():
