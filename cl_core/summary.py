@@ -99,7 +99,8 @@ def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[floa
 
 def measures(matrix: list[list[float | None]]) -> dict[str, float | None]:
     """All measures of one matrix; None if undefined, such as comparisons of rows if only the last was measured."""
-    computed = {name: float(getattr(metrics, name)(matrix)) for name in MEASURES}
+    read = metrics.accuracy_matrix(matrix)  # checked once
+    computed = {name: float(getattr(metrics, name)(read)) for name in MEASURES}
     return {name: value if math.isfinite(value) else None for name, value in computed.items()}
 
 

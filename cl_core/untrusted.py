@@ -14,6 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+try:
+    import orjson
+except ImportError:  # an installation older than the dependency: the same values, more slowly
+    orjson = None  # type: ignore[assignment]
+
 MOST_BYTES = 64_000_000  # of a settings file; a checkpoint's state.json is the longest
 MOST_LEVELS = 40  # nested lists and tables
 DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
@@ -32,6 +37,18 @@ def parse_json(text: str | bytes) -> Any:
         raise TooDeep(DEEP) from None
     opened = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     return value if opened <= MOST_LEVELS else _shallow(value)
+
+
+def parse_row(text: str) -> Any:
+    """As `parse_json`, in a third of its time, for the rows of a run: whole numbers beyond 64 bits, which no event has,
+    become floats."""
+    if orjson is None:
+        return parse_json(text)
+    try:
+        value = orjson.loads(text)
+    except ValueError:  # deeply nested, or what only the standard library reads: half of a surrogate pair in a name
+        return parse_json(text)
+    return value if text.count("[") + text.count("{") <= MOST_LEVELS else _shallow(value)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

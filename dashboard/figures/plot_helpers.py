@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,14 @@ def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarra
     if len(x) <= limit:
         return x, y
     edges = np.linspace(0, len(x), limit // 2 + 1).astype(int)
-    keep: set[int] = {0, len(x) - 1}
-    for low, high in pairwise(edges.tolist()):
-        part = y[low:high]
-        if np.isfinite(part).any():
-            keep.update((low + int(np.nanargmin(part)), low + int(np.nanargmax(part))))
-    chosen = np.array(sorted(keep))[:limit]
+    bucket = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+    finite = np.isfinite(y)
+    ends = [np.array([0, len(x) - 1])]
+    for extreme, otherwise in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        values = np.where(finite, y, np.float32(otherwise))
+        there = np.flatnonzero(finite & (values == extreme.reduceat(values, edges[:-1])[bucket]))
+        ends.append(there[np.unique(bucket[there], return_index=True)[1]])  # the first of each bucket
+    chosen = np.unique(np.concatenate(ends))[:limit]
     return x[chosen], y[chosen]
 
 
@@ -192,6 +193,7 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
         return
     of_task = {event.clock.task: (event.clock.step, max(event.steps, 1)) for event in begun}
     on_steps = on_tasks = False
+    shapes: list[go.layout.Shape] = []
     for axis in figure.select_xaxes():
         name, kind = axis.plotly_name.replace("axis", ""), axis.title.text or ""
         drawn = f"{axis.anchor if str(axis.anchor or '').startswith('y') else 'y'} domain"
@@ -204,7 +206,7 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
                 on_tasks, y0, y1 = True, -0.025, 0.0
             else:
                 continue
-            figure.layout.shapes += (
+            shapes.append(
                 go.layout.Shape(
                     type="rect",
                     x0=x0,
@@ -217,8 +219,10 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
                     line={"width": 0},
                     fillcolor=INK,
                     opacity=0.18 if y1 else 0.8,
-                ),
+                )
             )
+    if shapes:
+        figure.layout.shapes += tuple(shapes)  # at once: every assignment validates all of them
     if on_steps or on_tasks:
         how = "shaded" if on_steps else "bars below the axis"
         named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)

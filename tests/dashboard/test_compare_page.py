@@ -173,8 +173,8 @@ def test_two_forks_without_their_parent_share_the_line_of_the_first(runs_folder,
     app.multiselect(key="runs").set_value(["other", "one"]).run()
     points = lines(app, "Average accuracy over tasks")
     assert points["other"] == 3 and points["one"] == 2
-    words = f"{called()['one']} leaves {called()['other']} after T2, which carries the past of {called()['whole']} for"
-    assert words in said(app)
+    one, other, whole = (called()[name] for name in ("one", "other", "whole"))
+    assert f"{one} leaves {other} after T2, which carries the common part from {whole} for" in said(app)
 
 
 def test_the_plane_holds_the_chosen_runs_and_no_others(runs_folder, open_page):

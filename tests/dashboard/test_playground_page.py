@@ -12,6 +12,7 @@ from cl_core.store import RunFolder
 from cl_core.summary import summarise
 from dashboard import playground_jobs
 from dashboard.playground_controls import controls_of
+from dashboard.view_state import called
 from tests.dashboard.reading import words
 
 QUICK = {"tasks": "2", "epochs": "1"}
@@ -104,7 +105,7 @@ def test_a_run_is_kept_and_every_page_that_has_its_events_opens_it(open_page, ru
     job = app.session_state["_playground_kept"]
     assert job.wait(60) and not job.trouble
     app.run()
-    assert f"Kept as {job.run}".replace("-", "\\-") in words(app).replace("-", "\\-")
+    assert f"Kept as {called(job.run)}." in words(app) and "GPM on" in called(job.run)
     assert summarise(RunFolder(runs_folder / job.run)).state == "finished"
     for page in ("start", "run", "spectra", "forgetting", "whatif", "compare", "export"):
         said = words(open_page(page, run=job.run))

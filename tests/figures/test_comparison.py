@@ -82,10 +82,10 @@ def test_marks_that_coincide_are_named_together_and_far_ones_apart():
         [single("a", 80.0, 10.0), single("b", 80.0, 10.0), single("c", 80.02, 10.1), single("d", 60.0, 40.0)]
     )
     assert {a.text for a in figure.layout.annotations} == {"a, b, c", "d"}
-    assert "under the pointer" not in figure.layout.meta["caption"]
+    assert "on hover" not in figure.layout.meta["caption"]
     crowd = plane([single(f"method {i}", 80.0, 10.0) for i in range(7)] + [single("d", 60.0, 40.0)])
     assert {"method 0, method 1, method 2, method 3, 3 more", "d"} == {a.text for a in crowd.layout.annotations}
-    assert "under the pointer" in crowd.layout.meta["caption"]
+    assert "on hover" in crowd.layout.meta["caption"]
 
 
 def test_overlays_hold_the_average_and_what_was_forgotten_by_then():
@@ -164,7 +164,8 @@ def test_what_forks_share_is_drawn_once_and_their_lines_begin_on_their_parents(o
 def test_a_sibling_that_carries_the_past_of_both_is_named():
     figure = accuracy_overlay({"other": OTHER, "child": CHILD}, {"child": Parting("other", 2, "parent")})
     assert drawn(figure)["other"][0] == [0, 1, 2, 3] and drawn(figure)["child"][0] == [1, 2, 3]
-    assert "child leaves other after T2, which carries the past of parent for both." in figure.layout.meta["caption"]
+    told = figure.layout.meta["caption"]
+    assert "child leaves other after T2, which carries the common part from parent for both." in told
 
 
 def test_a_fork_after_the_first_task_has_no_forgetting_to_begin_on():
