@@ -26,15 +26,15 @@ from cl_core.events import (
 from dashboard.figures.event_arrays import compared_later, mean_so_far
 from dashboard.theme import number, percent, points, task_name
 
-LEARNED = "How well is it learned, and how much is kept?"
+LEARNED = "How well are the tasks learned, and how much is retained?"
 FORGOTTEN = "What was forgotten, and why?"
 ROOM = "Is there room left to learn?"
 WEIGHTS = "How far did the weights move?"
-ATTENTION = "Do old images still get the attention they had?"
-POOLS = "Do images find the prompts that were learned for them?"
+ATTENTION = "Has the attention on old images changed?"
+POOLS = "Do images select the prompts that were learned for them?"
 JOINT = "Do images and texts stay where pre-training put them?"
 THRESHOLD = "What would another threshold change?"
-BEST_RUN = "Which run keeps most of what it learns?"
+BEST_RUN = "Which run retains most of what it learns?"
 MEASURED = "What was measured in this run?"
 
 LEAST = 3  # seeds that a verdict takes, as in Questions
@@ -114,7 +114,7 @@ def learned_and_kept(matrix: np.ndarray) -> str:
     if len(matrix) == 1 < matrix.shape[1]:
         return f"All {matrix.shape[1]} tasks were learned at once; accuracy on them averages {percent(mean)}."
     if now == 0:
-        return f"{task_name(0)} has been learned: {percent(mean)} of its test images are right."
+        return f"{task_name(0)} has been learned: {percent(mean)} of its test images are correct."
     said = f"After {task_name(now)} accuracy on the {now + 1} tasks learned so far averages {percent(mean)}"
     then, here = np.diagonal(matrix)[:now], matrix[now, :now]
     known = np.isfinite(then) & np.isfinite(here)

@@ -291,7 +291,7 @@ def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> 
         what="Test images of all tasks learned so far whose own class was selected: by each layer (thin), on average "
         f"over layers, and by the keys alone (dashed), which is the first level used as a classifier. {told}",
         look_for="Layers above the dashed line: their filters improve on the plain embedding. What the "
-        "final accuracy adds to the dashed line is the second level's own.",
+        "final accuracy adds to the dashed line comes from the second level.",
         how="A layer chooses $\\operatorname{argmax}_c \\cos(z \\odot f_{l,c},\\, k_c)$, the keys alone "
         "$\\operatorname{argmax}_c \\cos(z, k_c)$, over all classes learned so far. " + _SOURCE,
         alt=f"Lines over {len(x)} tasks. {told}",

@@ -156,8 +156,8 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
     plans = [[task.get("classes") for task in known[name].tasks] for name in (first, second)]
     if plans[0] != plans[1]:
         st.info(
-            "These runs learned their classes in another order (another seed): a cell compares places in the stream, "
-            "not classes.",
+            "These runs learned their classes in different orders (different seeds): a cell compares positions in "
+            "the stream, not classes.",
             icon=":material/info:",
         )
     show_plot(
@@ -304,7 +304,7 @@ def show() -> None:
     ask(BEST_RUN)
     if not index.names:
         empty(
-            "Runs are drawn over each other here as soon as there are two.",
+            "Runs are overlaid here as soon as there are two.",
             "Start one",
             page="pages/start.py",
             key="compare-empty",
@@ -347,13 +347,13 @@ def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float
     beside = [found for folder in swept if folder.name not in folders and (found := read(folder)) is not None]
     everything = [*known.values(), *beside]
     if not everything:
-        st.info("Choose runs above; two or more are drawn over each other.", icon=":material/info:")
+        st.info("Choose runs above; two or more are overlaid.", icon=":material/info:")
         return
     if len({found.stream for found in everything}) > 1:
         told = [f"{literal(called(name))}: {literal(found.stream_told)}" for name, found in known.items()]
         told += [f"the sweep: {literal(beside[0].stream_told)}"] if beside else []
         st.warning(
-            "These runs learned different streams, so their numbers cannot be drawn over each other. Choose runs of "
+            "These runs learned different streams, so their numbers cannot be compared. Choose runs of "
             f"one stream{'; until then the sweep is drawn alone' if beside else ''}. {'; '.join(told)}.",
             icon=":material/difference:",
         )
@@ -415,13 +415,13 @@ def draw(
         st.info(
             "No learning accuracy and forgetting to draw"
             + (f" under the readout {literal(readout)}" if readout else "")
-            + ": they need a second task that was learned after the first.",
+            + ": they need a second task learned after the first.",
             icon=":material/visibility_off:",
         )
     matrices = {name: r.matrix(readout) for name, r in known.items()}
     matrices = {name: matrix for name, matrix in matrices.items() if np.isfinite(matrix).any()}
     if len(known) == 1:
-        st.info("One run is chosen. Add another above to see both over each other.", icon=":material/add:")
+        st.info("One run is chosen. Add another above to overlay both.", icon=":material/add:")
     if matrices:
         left = partings({name: origins[name] for name in matrices}, matrices)
         curves(

@@ -201,13 +201,13 @@ def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndar
                 help="a(i, j) − a(j, j), in percentage points",
             )
     if early:
-        st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
+        st.markdown(f"{title} had not been learned yet: this is the zero-shot accuracy.")
         return
     rows = with_later(ledger_rows(log), on, after, opened.later)
     fallen, headline = ledger(rows, on, after), headline_readout(log.events(AccuracyMeasured))
     said = [verdict(fallen, rows, opened.images, class_names(plan))]
     if headline != fallen.readout:  # the matrix and the numbers beside it are another readout's
-        st.caption(f"By {headline}, which this run is judged by.")
+        st.caption(f"By {headline}, this run's default readout.")
         by_heads = f"By its own trained heads ({fallen.readout}): {said[0]}"
         said = [by_headline(headline, rows, on, after, float(learned), float(value)), by_heads]
         said.append(why_two(headline, fallen.readout) if on < after else "")
@@ -248,7 +248,7 @@ def _wait(at_work: Callable[[], bool], *, key: str) -> None:
 
     def body() -> None:
         if at_work():
-            st.markdown("Measuring from checkpoints, in a process of its own …")
+            st.markdown("Measuring from checkpoints, in a separate process …")
         else:
             st.rerun()
 
@@ -282,16 +282,16 @@ def layers(log: Snapshot, opened: Opened) -> None:
             why = (
                 "a recording has no checkpoints" if frame.recording else f"there is none after {' and '.join(missing)}"
             )
-            st.markdown(f"Not measured, and not to be measured here: it takes checkpoints of both moments, and {why}.")
+            st.markdown(f"Not measured, and not possible here: it needs the checkpoints after both tasks, and {why}.")
             return
         if words := launch.locating_failed(log.folder, on, after):
             st.error(sentence(words), icon=":material/error:")
         then, now = task_name(on), task_name(after)
         st.markdown(
-            f"Loads the checkpoints after {then} and after {now} in a process of its own, puts blocks of the model of "
-            "then into that of now, one at a time, and counts how much accuracy comes back. With it come what the "
-            f"ledger lacks (heads and statistics fitted anew to the features of both moments) and the path of every "
-            f"test image of {then} among the classes. Some seconds on a small model."
+            f"Loads the checkpoints after {then} and after {now} in a separate process, inserts blocks of the old "
+            "model into the current one, one at a time, and measures the recovered accuracy. It also computes the "
+            f"missing parts (heads and statistics refitted to the features at both times) and the path of every "
+            f"test image of {then} among the classes. Takes some seconds on a small model."
         )
         ask = partial(launch.locate, log.folder, on, after)
         st.button("Measure from checkpoints", key="find-layer", on_click=_started, args=(ask,))
@@ -326,13 +326,13 @@ def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
         known = () if current().recording else boundaries(log.folder)
         if missing := [task_name(task) for task in needed if task + 1 not in known]:
             where_not = " and ".join(missing)
-            st.markdown(f"Not measured, and not to be measured here: there is no checkpoint after {where_not}.")
+            st.markdown(f"Not measured, and not possible here: there is no checkpoint after {where_not}.")
             return
         if words := launch.interpolating_failed(log.folder, start, after):
             st.error(sentence(words), icon=":material/error:")
         st.markdown(
-            "What is learned against the zero-shot that is kept, at 11 averages of the two (WiSE-FT). Loads the "
-            "checkpoints in a process of its own and classifies all test images at each point."
+            "New accuracy against retained zero-shot accuracy, at 11 interpolations of the weights (WiSE-FT). Loads "
+            "the checkpoints in a separate process and classifies all test images at each point."
         )
         ask = partial(launch.interpolate, log.folder, start, after)
         st.button("Measure the line", key="measure-line", on_click=_started, args=(ask,))
@@ -391,7 +391,7 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
         not_measured(
-            f"What became of every test image of {task_name(on)} was not stored in this run.",
+            f"Predictions for each test image of {task_name(on)} were not stored in this run.",
             "Runs started with `diagnostics.images` above 0 (10,000 unless changed) have it. Probe images follow.",
         )
         lost_images(log, plan, after, on)
@@ -427,8 +427,8 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
                     on_click=_trace,
                     args=(i,),
                 )
-    words = f"{min(len(places), SHOWN)} of {len(places)}, those that lost most margin first; below each what it is "
-    words += f"taken for after {task_name(after)}. Choose one to trace it."
+    words = f"{min(len(places), SHOWN)} of {len(places)}, largest loss of margin first; below each its "
+    words += f"predicted class after {task_name(after)}. Choose one to trace it."
     if len(labels) < stored.total:
         words += f" Stored are {len(labels)} of {stored.total} test images, evenly spaced."
     st.caption(words)
@@ -521,9 +521,9 @@ def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
     later, names = opened.later, class_names(plan)
     if (mine := measured_later.path_of(later, row)) is None:
         why = (
-            "*Measure from checkpoints* above takes it for all images of this cell"
+            "*Measure from checkpoints* above computes it for all images of this cell"
             if later is None or later["answers"] is None
-            else "no class means are stored where images come with their task"
+            else "no class means are stored in streams where the task is known"
             if later["paths"] is None
             else f"of this task's images {len(later['paths']['rows'])} evenly spaced ones were followed"
         )
@@ -594,7 +594,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
     if probes is None or after not in said or on not in said:
         not_measured(
-            "Which images were lost was not recorded.",
+            "Predictions for single images were not recorded.",
             "Predictions on probe images come with *attention* or *readout* "
             "switched on under *Measured besides accuracy*.",
         )
@@ -603,15 +603,15 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     then, now = (np.asarray(said[task].predicted) == labels for task in (on, after))
     names = [str(name) for task in plan.tasks for name in task.get("classes", [])]
     if after == on:
-        st.markdown(f"{int(now.sum())} of {len(labels)} probe images right, just learned.")
+        st.markdown(f"{int(now.sum())} of {len(labels)} probe images correct, just learned.")
         chosen, word = np.flatnonzero(~now), "Wrong from the start"
     else:
         chosen, word = np.flatnonzero(then & ~now), "Lost since"
         won = int((~then & now).sum())
         st.markdown(
-            f"Of {len(labels)} probe images {int(then.sum())} were right when {task_name(on)} had just been learned; "
+            f"Of {len(labels)} probe images {int(then.sum())} were correct when {task_name(on)} had just been learned; "
             f"{len(chosen)} of these {'is' if len(chosen) == 1 else 'are'} wrong now"
-            + (f", {won} other{'s' if won > 1 else ''} became right." if won else ".")
+            + (f", {won} other{'s' if won > 1 else ''} became correct." if won else ".")
         )
     if not len(chosen):
         return
@@ -629,7 +629,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
                 )
     st.caption(
         "Below each image its margin when just learned and now: score of the true class minus the best other. "
-        "Below zero the image is lost; a margin that shrinks warns earlier than the accuracy."
+        "Below zero the image is lost; a shrinking margin warns earlier than the accuracy."
     )
 
 
@@ -675,7 +675,7 @@ def _older_link() -> None:
 def show() -> None:
     opened = open_run_page(
         FORGOTTEN,
-        "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
+        "Open a cell of the accuracy matrix to see which images were lost. This page needs a run.",
         key="forgetting",
     )
     if opened is None:

@@ -35,19 +35,19 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     config = log.config
     if config is not None and not config.diagnostics.selection:
         not_measured(
-            "What images take was not measured in this run.",
+            "Selections were not measured in this run.",
             "Start one with `--set diagnostics.selection=true` to see it here.",
         )
     elif any(event.clock.task >= 0 for event in log.events(AccuracyMeasured)):
         not_measured(
-            "This method has no pool of prompts to pick from.",
-            "`plastiscope methods` says in a line what each method does.",
+            "This method has no pool of prompts.",
+            "`plastiscope methods` describes each method in one line.",
         )
         offer_runs(SelectionMeasured, key="pools", start="l2p-micro")
     elif frame.live:
         empty(
-            "If this method picks from a pool, what test images take appears here when the first task has been "
-            "learned.",
+            "If this method selects from a pool, the selections of test images appear here when the first task has "
+            "been learned.",
             "Follow the run",
             page="pages/run.py",
             key="pools-empty",
@@ -81,7 +81,7 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                 "Own entries found",
                 percent(now.accuracy),
                 width="content",
-                help="Images whose own task's (class's) entries together got more than those of any other; "
+                help="Images whose own task's (class's) entries together have more weight than those of any other; "
                 f"chance {percent(100 / max(len({o for o in now.owners if o >= 0}), 1))}",
             )
             shares = own_shares(now, tasks)
@@ -91,14 +91,14 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                     "Least found",
                     f"{task_name(worst)}, {percent(shares[worst])}",
                     width="content",
-                    help="The task whose images take least of what is their own",
+                    help="The task with the smallest share of own entries",
                 )
         st.metric(
             "Entries in use",
             f"{number(entries_in_use(now))} of {len(now.owners)}",
             width="content",
-            help="exp of the entropy of what is taken: all entries if they are used alike, 1 if everybody takes the "
-            "same one",
+            help="exp of the entropy of all selections: all entries if they are used equally, 1 if all images select "
+            "the same one",
         )
         if not mixed(now):
             st.metric(
@@ -139,7 +139,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        POOLS, "What images take from a pool of prompts appears here as soon as there is a run.", key="pools"
+        POOLS, "Selections from a pool of prompts appear here as soon as there is a run.", key="pools"
     )
     if opened is None:
         return
@@ -167,8 +167,8 @@ def show() -> None:
     headline(now, measured, tasks)
     if not now.of:
         not_measured(
-            "Entries of this pool belong to nobody, so no choice is right or wrong.",
-            "Where entries stand for tasks or classes, own entries found are drawn here.",
+            "Entries of this pool have no owner, so no selection is right or wrong.",
+            "If entries belong to tasks or classes, own entries found are drawn here.",
         )
     label = "Own entries over tasks, and use of the pool" if now.of else "Use of the pool"
     with more(label, key="pools-more") as opened_more:

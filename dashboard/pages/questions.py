@@ -106,7 +106,7 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
             "Training goes on if this page is closed. *Stop* in the bar below stops the run it shows, and the rest."
         )
     elif missing and importlib.util.find_spec("torch") is None:
-        st.info("Only the viewer is installed: runs open and are read, training needs `pip install .`.")
+        st.info("Only the viewer is installed: runs can be viewed; training needs `pip install .`.")
     elif missing:
         about = f", about {seconds(asked.seconds)} for all on two idle cores" if asked.seconds else ""
         with st.container(horizontal=True):
@@ -126,7 +126,7 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
                 args=(asked.name, SEEDS),
             )
         st.caption(
-            f"One after the other, on this computer{about}; finished runs are kept. In a terminal: "
+            f"One after another, on this computer{about}; finished runs are kept. In a terminal: "
             f"{code(f'plastiscope ask {asked.name} --seed {seed}')} or "
             f"{code(f'plastiscope ask {asked.name} --seeds ' + ','.join(map(str, SEEDS)))}"
         )
@@ -301,10 +301,7 @@ def show() -> None:
         except (StoreError, ConfigError):
             there = {}  # said beside
         shelf(asked, keys, {settings for settings, (_, state) in there.items() if state == "finished"})
-        st.caption(
-            f"{ANSWERED} answered, {PARTLY} in part, {OPEN} no run yet. "
-            "Recordings and answers that came with Plastiscope count."
-        )
+        st.caption(f"{ANSWERED} answered, {PARTLY} in part, {OPEN} no run yet. Bundled recordings and answers count.")
     ask(literal(asked.title))
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
     with suppress(StoreError):  # said beside

@@ -102,7 +102,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
         case "queued":
             st.info(
-                f"In line: this run {literal(status.reason)}. It begins by itself, also if you close this page.",
+                f"In line: this run {literal(status.reason)}. It starts automatically, even if you close this page.",
                 icon=":material/hourglass_top:",
             )
         case "paused":
@@ -115,7 +115,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "gone":
             st.error(
-                "The training process died (it was killed, or the machine stopped). What was measured is kept.",
+                "The training process died (it was killed, or the machine stopped). All measurements are kept.",
                 icon=":material/person_off:",
             )
             _kept(log)
@@ -127,10 +127,10 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
         case "waiting":
             lines = launch.log_tail(log.folder)
             if lines:
-                st.error("The training process ended before the run began. Its last output:", icon=":material/error:")
+                st.error("The training process ended before the run started. Its last output:", icon=":material/error:")
                 st.code("\n".join(lines), language=None, wrap_lines=True)
             else:
-                st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")
+                st.info("This run has been prepared, but no worker has started it.", icon=":material/hourglass_empty:")
             resume_here(frame)
         case "unreadable":
             st.error(sentence(status.reason), icon=":material/broken_image:")
@@ -188,7 +188,7 @@ def _kept(log: Log) -> None:
 def results(log: Log, state: str) -> None:
     """The headline numbers of what has been measured."""
     ended = log.events(TaskEnded)
-    kept = "All of the method's own state after the newest task"
+    kept = "The method's whole state after the newest task"
     headline_numbers(
         accuracies(log.events(AccuracyMeasured)),
         so_far=state != "finished",
@@ -229,7 +229,7 @@ def _figures(frame: ViewState, log: Snapshot) -> None:
         show_alerts(log)
     if plan is None:
         if not log.trouble:
-            st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
+            st.markdown("Losses, the accuracy matrix and update sizes appear here when training starts.")
         return
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
     first = task_name(0)
@@ -310,7 +310,7 @@ def say_parent(log: Log) -> None:
     if fork is not None:
         st.caption(
             f"Forked from {literal(called(fork.parent))} after {task_name(fork.after_task - 1)}: "
-            f"{literal(_changes(fork))}. What was measured up to there is its parent's."
+            f"{literal(_changes(fork))}. Earlier measurements are its parent's."
         )
 
 

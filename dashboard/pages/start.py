@@ -91,7 +91,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                 "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not "
                 "measured"
                 + ("; light type: not learned yet" if named else "")
-                + ". Look down a column: where it pales, that task is being forgotten.",
+                + ". Look down a column: where it fades, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
                 f"task i. Readout {readout}: {MEANING.get(readout, 'as the run measured it')}."
                 + (" *zero-shot*: the same before any training." if untrained is not None else "")
@@ -108,7 +108,7 @@ def about_run(frame: ViewState, log: Log) -> None:
     about = PRESETS[config.preset].about if config and config.preset in PRESETS else ""
     if frame.recording and log.name in RECORDINGS:
         about = RECORDINGS[log.name].shows
-    kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
+    kind = "a bundled recording" if frame.recording else "a run of yours"
     st.markdown(f"### {run_title(log)}")
     st.markdown(
         f"{literal(about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
@@ -156,13 +156,13 @@ def doors() -> None:
         opening(),
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="doors"),
     ):
-        st.markdown("## Watch a model learn, task after task", width="content")
+        st.markdown("## Watch a model learn one task after another", width="content")
         with st.container(horizontal=True, gap="small", width="content"):
             threshold = st.button(
                 "Try the threshold",
                 key="start-threshold",
                 icon=":material/toys:",
-                help="The Playground: small networks trained for real, in about a second",
+                help="The Playground: small networks trained in about a second",
             )
             lesson = st.button(
                 "Begin with a lesson",
@@ -175,7 +175,7 @@ def doors() -> None:
                 "Your own pictures or run",
                 key="start-own",
                 icon=":material/upload:",
-                help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+                help="Train on your own folder or ZIP, or open results of another program",
             )
     if threshold:
         go_to("pages/playground.py", **playground_choice())
@@ -235,7 +235,7 @@ def run_list() -> None:
         alt=f"List of {len(lines)} runs",
     )
     if len(index.own) > LISTED:
-        st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below knows all.")
+        st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below lists all.")
 
 
 def show() -> None:

@@ -37,8 +37,8 @@ def own_pictures() -> None:
     if not can_train():
         return
     st.caption(
-        "A folder a class, with or without train and test; a `metadata.csv` with `file_name` and `label`; Parquet or "
-        "webdataset shards. What was found, and what is left out, is shown before anything is trained."
+        "One folder per class, with or without train and test; a `metadata.csv` with `file_name` and `label`; "
+        "Parquet or webdataset shards. The contents and skipped files are shown before training."
     )
     _zip()
     path = _folder()
@@ -114,7 +114,7 @@ def _folder() -> Path | None:
         "Folder on this computer",
         key="own-path",
         placeholder=str(Path.home()),
-        help="A folder a class; docs/data.md lists what else is understood",
+        help="One folder per class; docs/data.md lists other layouts",
     ).strip()
     path = Path(os.path.abspath(os.path.expanduser(typed or "~")))
     offered = completions(path)

@@ -102,7 +102,7 @@ def _actions(selected: list[Line], most: int) -> None:
             key="library-delete",
             icon=":material/delete:",
             disabled=not own,
-            help="Takes them out of the list; it can be undone" if own else "Recordings travel with the program",
+            help="Removes them from the list; can be undone" if own else "Recordings travel with the program",
             on_click=_changed,
             args=(_delete, [line.name for line in own]),
         )

@@ -72,9 +72,9 @@ def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: 
     if plan is not None and after >= plan.trained_tasks:
         return f"no task is left to train after {task_name(boundary.task)}: choose an earlier one", settings
     if frame.recording:
-        return "a recording has no checkpoints to go on from: start the same run live on the Run page", settings
+        return "a recording has no checkpoints: start the same run live on the Run page", settings
     if not after:
-        return "before the first task there is nothing to go on from: start a new run with this setting", settings
+        return "before the first task there is nothing to fork: start a new run with this setting", settings
     if after not in _checkpoints(folder):
         return f"there is no checkpoint after {task_name(boundary.task)}", settings
     return "", settings
@@ -134,11 +134,11 @@ def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: 
                 icon=":material/bolt:",
                 on_click=_quick,
                 args=(folder.name, pair, said),
-                help="Trains the whole stream anew with prompts in the last block alone: once with this run's "
+                help="Trains the whole stream again with prompts only in the last block: once with this run's "
                 "threshold, once with the one chosen here",
             )
             st.caption(
-                f"Two new runs with {code('prompt_blocks=1')}: all below the last block is computed once an image, so "
+                f"Two new runs with {code('prompt_blocks=1')}: lower blocks are computed once per image, so "
                 "they take seconds. They show the effect of the threshold in one block, not in all of them."
             )
 
@@ -189,7 +189,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
         st.caption(
             f"Opens the Playground with {slider.label.lower()} = {slider.text(value)}, its nearest position."
             if movable and slider is not None
-            else "Opens the Playground with this run's settings: its rule has no energy threshold to take along."
+            else "Opens the Playground with this run's settings: its rule has no energy threshold to carry over."
         )
     if pressed:
         go_to("pages/playground.py", **sent)
@@ -395,7 +395,7 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
                     delta_color="off",
                     delta_arrow="off" if same else "auto",
                     width="content",
-                    help="Measured; no prediction is made of it",
+                    help="Measured; not predicted",
                 )
 
 

@@ -39,7 +39,7 @@ def trade_off() -> bool:
     lowest, highest = found[0], found[-1]
     with st.container(border=True, key="panel-trade-off"):
         st.markdown(
-            f"**A small network learns ten tasks, one after the other.** Protect nothing, and it forgets: it ends at "
+            f"**A small network learns ten tasks, one after another.** Protect nothing, and it forgets: it ends at "
             f"{percent(lowest['after'][-1]['final'])}. Protect everything, and it cannot learn: "
             f"{percent(highest['after'][-1]['final'])}. In between it reaches {percent(top['after'][-1]['final'])}. "
             "Move the slider and watch what it costs."

@@ -74,7 +74,7 @@ def test_a_run_without_answers_for_all_images_says_so_and_shows_its_probe_images
         database.execute("DELETE FROM events WHERE kind IN ('ImagesStored', 'ImagesClassified', 'RefitMeasured')")
     app = open_page("forgetting", run="older")
     assert not app.exception
-    assert "was not stored in this run" in words(app) and "probe images" in words(app)
+    assert "were not stored in this run" in words(app) and "probe images" in words(app)
     assert "A refitted head was not measured in this cell" in words(app)
 
 
@@ -101,7 +101,7 @@ def test_where_images_name_their_task_the_walk_begins_before_training(runs_folde
     recorded_clip_runs.finished(runs_folder)
     app = open_page("forgetting", run="clip")
     assert figures(app)["Accuracy matrix"]["layout"]["yaxis"]["ticktext"][0] == "zero-shot"
-    assert "Not measured" in words(app) or "was not stored in this run" in words(app)
+    assert "Not measured" in words(app) or "were not stored in this run" in words(app)
     assert "had not been learned yet" in words(open_page("forgetting", run="clip", **{"from": "zero-shot", "to": "T2"}))
     begun = recorded_clip_runs.begun(runs_folder)
     assert "before training" in words(open_page("forgetting", run=begun.name))
@@ -132,7 +132,7 @@ def test_the_page_names_the_reason_within_four_clicks(
     packed = figures(app)["Why T1 fell"]["data"][0]["x"]
     fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
     assert len(parts) == 3 and fall > 20 and abs(fall - sum(parts)) < 0.05
-    assert "heads and statistics fitted anew" in words(app), "the button says what it will do"
+    assert "heads and statistics refitted" in words(app), "the button says what it will do"
     button(app, "find-layer").click().run()  # the third
     assert not app.exception and "Which layer lost T1" in figures(app)
     said = {"heads": "No part of the model", "features": "Everything but the head", "layer": "it is this block"}

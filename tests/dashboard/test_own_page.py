@@ -171,7 +171,7 @@ def test_how_many_pictures_each_class_has_is_said(monkeypatch, open_page, pets):
     app = open_page("own")
     app.text_input(key="own-path").set_value(str(pets)).run()
     said = words(app)
-    assert "cat 12 + 3, dog 5" in said and "how many pictures of it there are, for training + for testing" in said
+    assert "cat 12 + 3, dog 5" in said and "its number of images, for training + for testing" in said
 
 
 def test_what_is_refused_cannot_be_started(monkeypatch, open_page, pets):

@@ -68,7 +68,7 @@ def test_a_path_in_the_url_opens_nothing(runs_folder, tmp_path, open_page):
         ("failed", "Failed at T2"),
         ("gone", "The training process died"),
         ("stopped", "Everything was saved"),
-        ("waiting", "no worker has begun it"),
+        ("waiting", "no worker has started it"),
         ("newer", "newer Plastiscope"),
         ("damaged-config", "config.json is damaged"),
         ("damaged-events", "events.db is damaged"),
@@ -162,7 +162,7 @@ def test_start_opens_on_the_recording(monkeypatch, tmp_path, runs_folder, open_p
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "recordings")
     app = open_page("start")
     assert foot(app).selectbox(key="run").value == "digits"
-    assert "a recording that came with Plastiscope" in words(app)
+    assert "a bundled recording" in words(app)
     assert sum("accuracy-matrix" in drawn.proto.body for drawn in app.get("html")) == 1
 
 

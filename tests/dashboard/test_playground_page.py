@@ -47,7 +47,7 @@ def test_the_page_shows_a_network_that_was_really_trained(open_page):
     assert record["texts"][record["at"]] == "0.9" and shown["text"] == "0.9" and shown["seeds"] == [0]
     assert shown["matrix"][1] == pytest.approx(list(real.matrix()[1]), abs=0.01)
     assert shown["free"] == [pytest.approx(task.free, abs=1e-4) for task in real.tasks]
-    assert "What old tasks use of a layer" in words(app)
+    assert "Spectra of old tasks' inputs of a layer" in words(app)
 
 
 def test_the_slider_trains_and_the_trail_stays(open_page):
