@@ -69,3 +69,5 @@ def test_what_an_address_leaves_out_is_the_default_again_on_the_way_back(server,
     agrees(page, "/spectra", {}, {"Task": "newest", "Layer": "1"})
     page.go_forward()
     agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
+    page.reload()
+    agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
