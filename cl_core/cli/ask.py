@@ -18,7 +18,6 @@ from cl_core.config import ConfigError, RunConfig
 from cl_core.questions import (
     QUESTIONS,
     Question,
-    answer_from,
     answered,
     config_of,
     finished_by_seed,
@@ -81,7 +80,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(_object(each, seeds, arguments, state)), flush=True)
         elif state == "finished":
-            print(f"{each.title}\n\n{_text(each, seeds, arguments)}" + ("\n" if arguments.all else ""), flush=True)
+            found = answered(each, *_folders(arguments), seeds=seeds, device=arguments.device)
+            print(f"{each.title}\n\n{found.text()}" + ("\n" if arguments.all else ""), flush=True)
         status = max(status, 1 if state == "failed" else 0)
         if state == "stopped":
             return status
@@ -144,35 +144,25 @@ def _new(runs: Path, config: RunConfig) -> RunFolder:
     return create_run(runs, config)
 
 
-def _text(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace) -> str:
-    """One seed in words, several as a table with a verdict."""
-    if len(seeds) == 1:
-        return answered(asked, *_folders(arguments), seed=seeds[0], device=arguments.device).text
-    measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
-    return pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()}).text()
-
-
 def _object(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace, state: str) -> dict[str, Any]:
     """What --json prints. `runs` and `missing` are the first seed's; each further seed's stand in `by_seed`."""
     measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
-    finished = measured[seeds[0]]
-    answer = answer_from(asked, finished)
     found = pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()})
+    by_seed = {
+        str(seed): {
+            "missing": [label for label in asked.labels if label not in runs],
+            "runs": {label: str(folder.path) for label, folder in runs.items()},
+        }
+        for seed, runs in measured.items()
+    }
     return {
         "question": asked.name,
         "title": asked.title,
         "seed": seeds[0],
         "state": state,
-        "answer": answer.text if len(seeds) == 1 else found.text(),
-        "missing": list(answer.missing),
-        "runs": {label: str(folder.path) for label, folder in finished.items()},
+        "answer": found.text(),
+        **by_seed[str(seeds[0])],
         **found.record(),
         "seeds": list(seeds),
-        "by_seed": {
-            str(seed): {
-                "runs": {label: str(folder.path) for label, folder in runs.items()},
-                "missing": [label for label in asked.labels if label not in runs],
-            }
-            for seed, runs in measured.items()
-        },
+        "by_seed": by_seed,
     }

@@ -170,10 +170,11 @@ class Evaluation:
         those that are followed."""
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         rows, guesses, kept = self.followed.get(index), [], []
+        untouched = lambda batch: self.backbone.features(batch.images, ids=batch.ids)
+        look = untouched if ZERO_SHOT in readouts else self.features
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                seen_now = self.backbone.features(batch.images) if ZERO_SHOT in readouts else self.features(batch)
-                pooled = exact = seen_now.pooled
+                pooled = exact = look(batch).pooled
             if self.precision != torch.float32 and any(READOUTS[name].fitted for name in readouts):
                 exact = self.features(batch).pooled  # float32, like the features the statistics were fitted on
             for place, (name, classify) in enumerate(readouts.items()):

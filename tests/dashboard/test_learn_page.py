@@ -211,7 +211,7 @@ def test_the_glossary_is_searched(learn):
     said = words(drawn_again(app))
     assert TERMS["knee"].meaning in said and TERMS["modality-gap"].meaning not in said
     app.text_input(key="glossary-search").set_value("xyzzy")
-    assert "No word here says `xyzzy`" in words(drawn_again(app))
+    assert "No entry contains `xyzzy`" in words(drawn_again(app))
 
 
 def test_a_word_has_a_link_and_comes_first(learn):
@@ -221,7 +221,7 @@ def test_a_word_has_a_link_and_comes_first(learn):
     assert place(app) == ("glossary", None, "seed")
     app = press(app, "term-lesson-seed")
     assert place(app) == ("tables", "1", None)
-    assert "There is no word `nonsense`" in words(learn(lesson="glossary", term="nonsense"))
+    assert "The glossary has no entry `nonsense`" in words(learn(lesson="glossary", term="nonsense"))
 
 
 # ---------------------------------------------------------------- the way here

@@ -35,8 +35,9 @@ class KeyConfig:
 
     keys: str = setting(
         "learned",
-        choices=("learned", "moving", "templates"),
-        help="learned: a word per class, fixed after its task; moving: replay goes on training all words (control); "
+        choices=("learned", "moving", "drifting", "templates"),
+        help="learned: a word per class, fixed after its task; moving: replay trains the words of all classes "
+        "(control); drifting: every task trains the words of all classes on its own images, without replay (control); "
         "templates: nothing is learned (ablation)",
     )
     key_rate: float = setting(0.002, low=0.0, high=100.0, help="learning rate of the words")
@@ -53,8 +54,8 @@ class KeyConfig:
 
 
 class ClassKeys(nn.Module):
-    """Grows with the tasks. Words and keys are buffers: they are learned between the engine's steps, and those of
-    earlier classes are never written to again, unless they are `moving`: then replay goes on with them."""
+    """Grows with the tasks. Words and keys are buffers: they are learned between the engine's steps. Those of earlier
+    classes stay as they are, except with keys=moving (replay trains them) or keys=drifting (later tasks do)."""
 
     words: Tensor
     keys: Tensor
@@ -63,7 +64,8 @@ class ClassKeys(nn.Module):
     def __init__(self, config: KeyConfig, sentences: list[str], plain: list[list[str]], model: Any, seed: int) -> None:
         """`sentences`: "X <name>." of every class to come; `plain`: what is said of it with nothing learned."""
         super().__init__()
-        self.config, self.seed, self.moving = config, seed, config.keys == "moving"
+        self.config, self.seed = config, seed
+        self.drifting, self.moving = config.keys == "drifting", config.keys in ("moving", "drifting")
         self.texts = model.tokenize(sentences)  # [C in all, T]
         ensembles = [model.encode_text(model.tokenize(texts)) for texts in plain]
         self.templates = F.normalize(torch.stack([rows.mean(dim=0) for rows in ensembles]), dim=1)
@@ -90,7 +92,7 @@ class ClassKeys(nn.Module):
             losses = self.learn(model, F.normalize(z, dim=1), labels, classes)
             self.freeze(model, classes)
             said.append(StageEnded(clock, "class keys", losses, time.perf_counter() - started))
-            if mixtures is not None:
+            if mixtures is not None and not self.drifting:
                 started = time.perf_counter()
                 for label in classes:
                     mixtures.fit(label, z[labels == label], mixed_seed(self.seed, "embeddings", label))
@@ -104,9 +106,11 @@ class ClassKeys(nn.Module):
         return model.encode_text(self.texts[classes.start : classes.stop], replaced={1: words})
 
     def learn(self, model: Any, z: Tensor, labels: Tensor, classes: range) -> dict[str, list[float]]:
-        """Words of the current classes from unit embeddings z [n, d] of their images. Mean losses per epoch."""
-        c, words = self.config, self.words[classes.start : classes.stop].clone().requires_grad_()
-        old, targets = self.words[: classes.start], labels - classes.start
+        """Words of the current classes (`drifting`: of all begun) from unit embeddings z [n, d] of the current classes'
+        images. Mean losses per epoch."""
+        c, free = self.config, range(classes.stop) if self.drifting else classes
+        words = self.words[free.start : free.stop].clone().requires_grad_()
+        old, targets, new = self.words[: classes.start], labels - free.start, slice(classes.start - free.start, None)
         optimiser = torch.optim.SGD([words], lr=c.key_rate)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "learning keys", classes.start))
         said: dict[str, list[float]] = {"cross_entropy": [], "orthogonality": []}
@@ -114,15 +118,15 @@ class ClassKeys(nn.Module):
             parts = []
             for rows in torch.randperm(len(z), generator=generator).split(c.stage_batch):
                 rows = rows.to(z.device)
-                logits = model.logit_scale * z[rows] @ self.embed(model, words, classes).mT
-                losses = F.cross_entropy(logits, targets[rows]), c.key_overlap * overlap_of_words(words, old)
+                logits = model.logit_scale * z[rows] @ self.embed(model, words, free).mT
+                losses = F.cross_entropy(logits, targets[rows]), c.key_overlap * overlap_of_words(words[new], old)
                 optimiser.zero_grad()
                 cast(Tensor, sum(losses)).backward()
                 optimiser.step()
                 parts.append([loss.detach().double() for loss in losses])
             for name, values in zip(said, zip(*parts, strict=True), strict=True):
                 said[name].append(mean(values))
-        self.words[classes.start : classes.stop] = words.detach()
+        self.words[free.start : free.stop] = words.detach()
         return said
 
     def rebalance(self, model: Any, mixtures: GaussianMixtures, classes: range) -> dict[str, list[float]]:
