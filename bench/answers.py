@@ -1,9 +1,8 @@
-"""What the questions' finished runs say over seeds, kept in the assets, and the two pages of the docs made from it.
+"""Stores results of the questions' finished runs over seeds in the assets, and generates two pages of the docs.
 
     python -m bench.answers [--runs runs] [--seeds 0,1,2]
 
-Nothing is trained here: `plastiscope ask --all --seeds 0,1,2` does that. Without runs the pages are made from what is
-stored.
+Nothing is trained here; use `plastiscope ask --all --seeds 0,1,2`. Without runs the pages are made from stored results.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 HEAD = f"""\
 # Answers
 
-What finished runs say to the [questions](questions.md). The embedded models and streams, on CPU. Mean ± sample sd.
+Results for the [questions](questions.md). Bundled models and streams, on CPU. Mean ± sample sd.
 
-A criterion is judged by what it reads seed by seed, usually a difference between two runs: *yes* if mean − sd reaches
-what is asked for, *no* if mean + sd stays below, else *undecided*; a verdict takes {LEAST} seeds. A question is a *yes*
+Each criterion is evaluated seed by seed, usually as a difference between two runs: *yes* if mean − sd reaches
+the bound, *no* if mean + sd stays below, else *undecided*; a verdict needs {LEAST} seeds. A question is a *yes*
 if all its criteria are, a *no* if none is, *partly* if some are, and *undecided* while one of them is.
 
 Made by `python -m bench.answers` from `assets/answers.json`; `plastiscope ask NAME --seeds 0,1,2` trains the runs.

@@ -39,22 +39,22 @@ BEST_RATE, AS_GNSP, AS_NUSA = 1e-4, 7e-5, 5e-5  # of fine-tuning: its best; with
 RECORDINGS: dict[str, Recording] = {
     "nsp2-split-digits": Recording(
         "NSP² on digits",
-                "Statistics stored for earlier digits still classify them at the end: no column fades.",
+        "Statistics stored for earlier digits still classify them at the end: no column fades.",
         {"preset": "nsp2-micro"},
     ),
     "sequential-split-digits": Recording(
-        "The same prompts, nothing protected",
-                "Every older column fades: features move away from the stored statistics.",
+        "Unprotected prompts on digits",
+        "Every older column fades: features move away from the stored statistics.",
         {"preset": "sequential-micro"},
     ),
     "gpm-permuted-digits": Recording(
-        "GPM on shuffled digits",
+        "GPM on permuted digits",
         "One network of the curve above, at ε = 0.92. Free directions run out layer by layer: ten tasks leave the "
         "first layer a fifth of its directions, the last more than half.",
         playground=PlaygroundConfig(energy=0.92),
     ),
     "none-permuted-digits": Recording(
-        "Shuffled digits, nothing protected",
+        "Unprotected network on permuted digits",
         "Each task is learned, and each is forgotten while the next ones are learned.",
         playground=PlaygroundConfig(rule="none"),
     ),
@@ -71,32 +71,32 @@ RECORDINGS: dict[str, Recording] = {
     ),
     "nusa-cl-micro-mtil": Recording(
         "NuSA-CL on six domains",
-                "CLIP learns in directions that its weights hardly use; fewer are left with every domain.",
+        "CLIP learns in directions that its weights hardly use; fewer are left with every domain.",
         {"preset": "nusa-cl-micro", **_FEWER},
     ),
     "gnsp-micro-mtil": Recording(
         "GNSP on six domains",
-                "Gradients avoid the directions used by earlier domains: accuracy on learned domains hardly falls.",
+        "Gradients avoid the directions used by earlier domains: accuracy on learned domains hardly falls.",
         {"preset": "gnsp-micro", **_FEWER},
     ),
     "finetune-micro-mtil": Recording(
         "CLIP fine-tuned at too high a rate",
-                "GNSP's rate with nothing protected: accuracy falls on all domains, including those not learned yet.",
+        "GNSP's rate with nothing protected: accuracy falls on all domains, including those not learned yet.",
         {"preset": "finetune-eager-micro", **_FEWER},
     ),
     "finetune-best-micro-mtil": Recording(
         f"CLIP fine-tuned at its own best rate, {BEST_RATE:g}",
-                "The fair comparison: small steps alone keep most of CLIP's ability.",
+        "The fair comparison: small steps alone keep most of CLIP's ability.",
         {"preset": "finetune-micro", "settings": {"rate": BEST_RATE}, **_FEWER},
     ),
     "finetune-as-gnsp-micro-mtil": Recording(
         f"CLIP fine-tuned to learn as much as GNSP, rate {AS_GNSP:g}",
-                "Matched plasticity: each domain is learned as well as by GNSP, so only retention differs.",
+        "Matched plasticity: each domain is learned as well as by GNSP, so only retention differs.",
         {"preset": "finetune-micro", "settings": {"rate": AS_GNSP}, **_FEWER},
     ),
     "finetune-as-nusa-micro-mtil": Recording(
         f"CLIP fine-tuned to learn as much as NuSA-CL, rate {AS_NUSA:g}",
-                "Matched plasticity: each domain is learned as well as by NuSA-CL, so only retention differs.",
+        "Matched plasticity: each domain is learned as well as by NuSA-CL, so only retention differs.",
         {"preset": "finetune-micro", "settings": {"rate": AS_NUSA}, **_FEWER},
     ),
 }

@@ -15,7 +15,7 @@ C is K and no classes compete. What was not measured is None, and so are the par
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -189,13 +189,31 @@ class Stretch:
 
 def costly_steps(looked: Sequence[OldTasksMeasured], task: int, after: int, most: int = 3) -> list[Stretch]:
     """The stretches within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
-    rises = (
-        (now.loss - before.loss, before, now)
-        for before, now in pairwise(looked)
-        if before.clock.task == now.clock.task and task < now.clock.task <= after and now.loss > before.loss
-    )
-    worst = heapq.nlargest(most, rises, key=lambda rise: rise[0])
-    return [Stretch(now.clock.task, before.clock.step, now.clock.step, rise) for rise, before, now in worst]
+    columns = (np.array([value(event) for event in looked]) for value in (task_of, step_of, loss_of))
+    return costliest(*columns, task=task, after=after, most=most)
+
+
+def task_of(event: OldTasksMeasured) -> float:
+    return event.clock.task
+
+
+def step_of(event: OldTasksMeasured) -> float:
+    return event.clock.step
+
+
+def loss_of(event: OldTasksMeasured) -> float:
+    return math.nan if event.loss is None else event.loss
+
+
+def costliest(
+    tasks: np.ndarray, steps: np.ndarray, losses: np.ndarray, *, task: int, after: int, most: int = 3
+) -> list[Stretch]:
+    """As `costly_steps`, of looks whose tasks, steps and losses [n] are at hand as columns (NaN: no number)."""
+    rises = np.diff(losses)
+    here = (tasks[1:] == tasks[:-1]) & (tasks[1:] > task) & (tasks[1:] <= after)
+    found = np.flatnonzero(here & (rises > 0))
+    worst = found[np.argsort(-rises[found], kind="stable")[:most]]
+    return [Stretch(int(tasks[k + 1]), int(steps[k]), int(steps[k + 1]), float(rises[k])) for k in worst]
 
 
 # ---------------------------------------------------------------- the images behind the parts

@@ -10,6 +10,7 @@ import numpy as np
 
 from cl_core.analysis.ledger import COMPETE, LOST, MATTERS, OUTDATED, Images, Ledger, Rows, falls, statistics_ledger
 from cl_core.analysis.measured_later import path_of
+from cl_core.readouts import STORED, TASK_INCREMENTAL
 
 INTACT = 2.0  # points of R within which features count as intact
 HOW_TO_REFIT = (
@@ -46,15 +47,32 @@ def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequen
     return "; ".join(said) + "."
 
 
-def by_statistics(rows: Rows, task: int, after: int) -> str:
-    """The same of the readout by stored statistics, in one sentence; "" where nothing fell or it was not measured."""
+def by_headline(readout: str, rows: Rows, task: int, after: int, then: float, now: float) -> str:
+    """The same of the readout that a run is judged by, where that is not its heads, in one sentence.
+
+    Args:
+        then, now: its accuracy on the task when learned and after `after`, percent.
+    """
+    name, said = f"T{task + 1}", f"By {readout}, which this run is judged by,"
+    if after == task:
+        return f"{said} {now:.0f} % of {name} are right."
+    if then - now < MATTERS:
+        return f"{said} {name} is kept: {now:.0f} % now, {then:.0f} % when learned."
     cell = statistics_ledger(rows, task, after)
-    if cell.drop is None or cell.drop < MATTERS:
-        return ""
-    said = f"By {cell.readout} it fell {cell.drop:.0f} points"
-    if cell.cause is not None:
-        return f"{said}, mainly {cell.cause} ({cell.parts[cell.cause]:+.0f} points).".replace("-", "−")
-    return f"{said}; recomputed statistics, which say why, were not measured in this cell."
+    cause = f", mainly {cell.cause}" if readout == STORED and cell.cause is not None else ""
+    return f"{said} {name} fell {then - now:.0f} points, from {then:.0f} to {now:.0f} %{cause}."
+
+
+def why_two(headline: str, heads: str) -> str:
+    """Why two readouts of the same features may tell two stories, in one sentence."""
+    if headline == STORED:
+        return (
+            "Why two answers: stored statistics fail only when the features move, the heads also when a head trained "
+            "later scores higher on old images."
+        )
+    if TASK_INCREMENTAL in (headline, heads) and headline != heads:
+        return "Why two answers: with the task named only its own classes compete, without it those of all tasks."
+    return f"Why two answers: {headline} and the heads read the same features, each in its own way."
 
 
 def _features(cell: Ledger, rows: Rows) -> str | None:
@@ -83,7 +101,7 @@ def _when(cell: Ledger, rows: Rows) -> str:
 
 def where(found: Mapping[str, Any]) -> str:
     """One sentence about what patching has found (`cl_core.analysis.patching`)."""
-    best = max(found["layers"], key=lambda row: row["alone"])
+    best = _best(found)
     body, head = found["body"], found["head"]
     signed = lambda value: f"{value:+.0f} points".replace("-", "−")
     if max(body, head, best["alone"]) < MATTERS:
@@ -94,6 +112,16 @@ def where(found: Mapping[str, Any]) -> str:
         f"Everything but the head put back brings {signed(body)}; block {best['layer']} alone {signed(best['alone'])}"
     )
     return said + (": it is this block." if best["alone"] >= 0.8 * body else ": it is spread over several blocks.")
+
+
+def block_found(found: Mapping[str, Any]) -> int | None:
+    """The block, from 1, that `where` names; None where it names none."""
+    best = _best(found)
+    return None if found["head"] >= found["body"] or best["alone"] < MATTERS else int(best["layer"])
+
+
+def _best(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    return max(found["layers"], key=lambda row: row["alone"])
 
 
 def taken_for(found: Images | None, names: Sequence[str]) -> str | None:

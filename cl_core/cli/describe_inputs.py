@@ -126,6 +126,7 @@ def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
     stream = load(STREAMS, name, "stream")(config, preparation, arguments.seed)
     tasks = [
         {"name": t.title, "classes": list(t.names), "train": len(t.train), "test": len(t.test)}
+        | ({"found": [list(counts) for counts in stream.found[t.index]]} if stream.found else {})
         | ({"pictures": _samples(t, samples, whole.training)} if samples and t.index < SAMPLED_TASKS else {})
         for t in stream
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import secrets
+import sys
 
 from cl_core.cli.options import add_runs, named_path
 from cl_core.config import ConfigError
@@ -53,8 +54,10 @@ def execute(arguments: argparse.Namespace) -> int:
         runs = arguments.folder
         if runs.is_file():  # a recording somebody handed over: it becomes a run beside one's own
             runs, start = arguments.runs, unpack(runs, arguments.runs).name
+        elif not runs.exists() and runs.suffix.lower() != ".zip" and runs.absolute().parent.is_dir():
+            print(f"There is no folder {runs} yet: the first run that is started makes it.", file=sys.stderr)
         elif not runs.is_dir():
-            raise ConfigError(f"{runs} is not a folder; name a folder of runs, or a recording made by `export`")
+            raise ConfigError(f"there is no {runs}; name a folder of runs, or a recording made by `export`")
         elif (runs / "config.json").is_file():  # one run: open its neighbours, look at it
             runs, start = runs.resolve().parent, runs.resolve().name
     code = arguments.code

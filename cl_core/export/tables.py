@@ -68,15 +68,14 @@ class Table:
     file: str
     about: str
     kind: type[Event]  # whose glossary explains the columns
-    columns: list[str]
-    rows: list[Row]
+    columns: dict[str, list[Any]]  # name → a value for every row
 
     def text(self) -> str:
         """The table as CSV (RFC 4180, UTF-8, numbers with a point)."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
-        writer.writerows(zip(*(_cells([row.get(name) for row in self.rows]) for name in self.columns), strict=True))
+        writer.writerows(zip(*map(_cells, self.columns.values()), strict=True))
         return out.getvalue()
 
 
@@ -100,13 +99,10 @@ def tables(events: Events) -> list[Table]:
     found = []
     for listing in LISTINGS:
         if events.get(listing.kind):
-            rows = list(listing.rows(events) if listing.rows else _listed(listing, events[listing.kind]))
-            columns: dict[str, None] = {}
-            for row in rows:
-                if not row.keys() <= columns.keys():
-                    columns.update(dict.fromkeys(row))
-            if rows:
-                found.append(Table(listing.file, listing.about, listing.kind, list(columns), rows))
+            plain = not (listing.rows or listing.along)
+            columns = _columns(listing, events[listing.kind]) if plain else _turned(_rows(listing, events))
+            if columns:
+                found.append(Table(listing.file, listing.about, listing.kind, columns))
     return found
 
 
@@ -128,25 +124,57 @@ def class_names(events: Events) -> list[str]:
 # ---------------------------------------------------------------- rows
 
 
-def _listed(listing: Listing, events: Sequence[Any]) -> Iterable[Row]:
-    fields = [(name, SHORT.get(name, name), name in COUNTED) for name in listing.fields]
-    columns: dict[tuple[str, str], str] = {}  # of (field, key of a dictionary): a long run asks a million times
-    for event in events:
+def _columns(listing: Listing, events: Sequence[Any]) -> dict[str, list[Any]]:
+    """A row an event, column by column: a long run has some for each of its steps."""
+    found = {part: [getattr(event.clock, part) + 1 for event in events] for part in listing.clock}
+    places: dict[str, tuple[int, int, int]] = {}  # of a column: the first row that has it, its field, its key
+    for field, name in enumerate(listing.fields):
+        label, values = SHORT.get(name, name), [getattr(event, name) for event in events]
+        tables = [value for value in values if isinstance(value, dict)]
+        if len(tables) < len(values):
+            found[label] = [None if isinstance(value, dict) else value for value in values]
+            if name in COUNTED:
+                found[label] = [value if value is None else value + 1 for value in found[label]]
+            places[label] = (0, field, 0)
+        if tables:
+            if len(tables) < len(values):
+                values = [value if isinstance(value, dict) else {} for value in values]
+            firsts: dict[tuple[str, ...], int] = {}
+            for row, value in enumerate(values):
+                firsts.setdefault(tuple(value), row)
+            for keys, row in firsts.items():
+                for place, key in enumerate(keys):
+                    if (column := f"{label}_{key}") not in places:
+                        places[column] = (row, field, place)
+                        found[column] = [value.get(key) for value in values]
+    ordered = {name: found[name] for name in (*listing.clock, *sorted(places, key=lambda name: places[name]))}
+    return ordered | {column: [len(getattr(e, name)) for e in events] for name, column in listing.lengths}
+
+
+def _rows(listing: Listing, events: Events) -> Iterable[Row]:
+    """Rows that are no plain list of fields, or one a place on an axis."""
+    if listing.rows:
+        yield from listing.rows(events)
+        return
+    for event in events[listing.kind]:
         head = _clock(event, listing.clock)
-        for name, label, counted in fields:
+        for name in listing.fields:
             value = getattr(event, name)
-            if isinstance(value, dict):
-                for key, part in value.items():
-                    column = columns.get((label, key)) or columns.setdefault((label, key), f"{label}_{key}")
-                    head[column] = part
-            else:
-                head[label] = value + 1 if counted and value is not None else value
-        head.update({column: len(getattr(event, name)) for name, column in listing.lengths})
-        if not listing.along:
-            yield head
-            continue
-        for place in range(max(len(getattr(event, name)) for name in listing.each)):
-            yield {**head, listing.along: place + 1, **{name: getattr(event, name)[place] for name in listing.each}}
+            head[SHORT.get(name, name)] = value + 1 if name in COUNTED and value is not None else value
+        each = {name: getattr(event, name) for name in listing.each}
+        for place in range(max(map(len, each.values()))):
+            found = {name: values[place] if place < len(values) else None for name, values in each.items()}
+            yield {**head, listing.along: place + 1, **found}
+
+
+def _turned(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    """Rows as columns, in the order in which they first appear; None where a row has nothing."""
+    kept = list(rows)
+    names: dict[str, None] = {}
+    for row in kept:
+        if not row.keys() <= names.keys():
+            names.update(dict.fromkeys(row))
+    return {name: [row.get(name) for row in kept] for name in names}
 
 
 def _clock(event: Event, parts: Iterable[str]) -> Row:

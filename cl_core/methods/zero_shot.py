@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 
 @dataclass(frozen=True)
 class ZeroShotConfig:
-    """No settings: there is nothing to set."""
+    """No settings."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""What Fwd-Prompt (arXiv:2401.09181) claims and leaves open, asked of our vision adaptation. No torch.
+"""Claims and open questions of Fwd-Prompt (arXiv:2401.09181), tested on our vision adaptation. No torch.
 
 Forgetting and final accuracy are class-incremental; FWD is the probe's (`ForwardTransferMeasured`), its mean over t.
 """
@@ -22,8 +22,8 @@ from cl_core.summary import summarise
 
 PRESET = "fwd-prompt-micro"
 EPSILONS = (0.95, 0.99, 0.999)
-ALIKE = 0.9  # overlap from which two cores are called the same
-CLEAR_TREND = 0.5  # rank correlation from which a trend is called one
+ALIKE = 0.9  # overlap from which two cores count as equal
+CLEAR_TREND = 0.5  # rank correlation from which there is a trend
 
 
 def numbers_of(folder: RunFolder) -> dict[str, float | None]:
@@ -37,13 +37,13 @@ def numbers_of(folder: RunFolder) -> dict[str, float | None]:
 
 
 def tasks_of(folder: RunFolder) -> list[SubspaceMeasured]:
-    """Subspaces of the tasks in order, the pre-trained one left out."""
+    """Subspaces of the tasks in order, without the pre-trained one."""
     found = {e.clock.task: e for e in events(folder, SubspaceMeasured) if e.clock.task >= 0}
     return [found[task] for task in sorted(found)]
 
 
 def probe_rows(folder: RunFolder) -> dict[int, np.ndarray]:
-    """Task (−1: before any) → what the probe reads on every task, percent."""
+    """Task (−1: before training) → accuracy of the probe on every task, percent."""
     return {e.clock.task: np.array(e.row, dtype=float) for e in events(folder, ForwardTransferMeasured)}
 
 
@@ -107,7 +107,7 @@ def _run(label: str, **settings: object) -> tuple[str, dict[str, object]]:
 
 
 def _domains(label: str, **settings: object) -> tuple[str, dict[str, object]]:
-    """The same on six domains, which differ in what they show."""
+    """The same on six domains, which differ in content."""
     run = {**_run(label, **settings)[1], "stream": "micro-mtil", "stream_settings": {"tasks": 6}}
     return label, run
 
@@ -136,7 +136,7 @@ QUESTIONS = (
     Question(
         "fwd-domains",
         "Do projections help where tasks do use different directions?",
-        "The paper's premise is tasks whose inputs differ strongly. Two digits and two others do not; six domains, "
+        "The paper assumes tasks whose inputs differ strongly. Pairs of digits do not; six domains, "
         "from letters to textures, do. The same pool with both projections, with a random space of the same "
         "dimension, and with none.",
         (
@@ -155,7 +155,7 @@ QUESTIONS = (
     ),
     Question(
         "fwd-residual",
-        "Does keeping prompts out of old tasks' input directions reduce forgetting?",
+        "Does projecting prompts out of old tasks' input directions reduce forgetting?",
         "Projecting to the residual space is the anti-forgetting half of the method. Exact orthogonality to old input "
         "embeddings does not guarantee old outputs, because attention does not see a prompt by its inner product with "
         "a token. The same pool without projection is the comparison.",
@@ -169,8 +169,8 @@ QUESTIONS = (
     ),
     Question(
         "fwd-pretrained",
-        "Does keeping to the pre-trained space help tasks still to come?",
-        "Reusing what pre-training knew is the forward-transfer half of the method. Probe FWD is compared between the "
+        "Does restricting prompts to the pre-trained space help future tasks?",
+        "Reusing pre-trained knowledge is the forward-transfer half of the method. Probe FWD is compared between the "
         "residual space alone, both spaces, and the pre-trained space alone; the plain pool shows whether there is "
         "negative transfer to avoid.",
         tuple(_run(p, projection=p) for p in ("none", "residual-only", "pretrained-only", "both")),
@@ -185,9 +185,9 @@ QUESTIONS = (
     ),
     Question(
         "fwd-random",
-        "Is it the chosen directions, or would random ones do?",
-        "A projection to fewer directions moves prompts less, whatever the directions are. A random space of the same "
-        "dimension, drawn anew for every task, separates the two; reviews name this control as missing.",
+        "Do the chosen directions matter, or do random ones work as well?",
+        "A projection to fewer directions moves prompts less, for any directions. A random space of the same "
+        "dimension, drawn again for every task, separates the two effects; reviews note that this control is missing.",
         (_run("both", projection="both"), _run("random", projection="random")),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -199,7 +199,7 @@ QUESTIONS = (
     Question(
         "fwd-epsilon",
         "Does the size of the cores decide the result?",
-        "ε is the share of energy that makes a core. The paper's value is not known; reviews suggest trying three.",
+        "ε is the share of energy that defines a core. The paper's value is not known; reviews suggest trying three.",
         tuple(_run(f"ε {eps:g}", energy=eps) for eps in EPSILONS),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -210,8 +210,8 @@ QUESTIONS = (
     Question(
         "fwd-orders",
         "Does projecting help in every order of the classes?",
-        "Reviews report a gain in all of six task orders. An order of the classes is a seed here, which also draws the "
-        "prompts and shuffles the batches: ask for several.",
+        "Reviews report a gain in all of six task orders. Here the seed determines the order of classes, and also "
+        "draws the prompts and shuffles the batches, so several seeds are needed.",
         (_run("both", projection="both"), _run("none", projection="none")),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -224,7 +224,7 @@ QUESTIONS = (
         "fwd-pool",
         "Do a larger pool and more prompts per image help?",
         "Reviews of the paper say that a larger pool helped and more prompt tokens did not. Three pool sizes and three "
-        "numbers of picked prompts are compared.",
+        "numbers of selected prompts are compared.",
         tuple(
             _run(f"M {size}, m {length}", pool_size=size, prompt_length=length)
             for size, length in ((10, 5), (20, 5), (40, 5), (20, 1), (20, 10))
@@ -238,10 +238,10 @@ QUESTIONS = (
     ),
     Question(
         "fwd-similarity",
-        "Are tasks to come hurt more by tasks that resemble them?",
-        "Negative transfer should depend on how the learned task relates to the one to come. For every pair of tasks, "
-        "the change of the probe while the first is learned is set against the overlap of their cores, in a plain pool "
-        "without projection.",
+        "Are future tasks harmed more by similar tasks?",
+        "Negative transfer should depend on the relation of the learned task to the future one. For every pair of "
+        "tasks, the change of the probe while the first is learned is compared with the overlap of their cores, in a "
+        "plain pool without projection.",
         (_run("none", projection="none"),),
         unwatched=UNWATCHED,
         numbers=similarity_numbers,

@@ -1,4 +1,4 @@
-"""What GNSP (arXiv:2507.19839) claims and leaves open, asked of the embedded CLIP. No torch."""
+"""Claims and open questions of GNSP (arXiv:2507.19839), tested on the bundled CLIP. No torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cl_core.store import RunFolder
 PRESET = "gnsp-micro"
 RHOS = (0.01, 0.05, 0.15, 0.4, 0.8)
 PUBLISHED = "rho 0.15"
-STEADY = 0.10  # relative change of the gap's length up to which it is called kept
+STEADY = 0.10  # relative change of the gap's length up to which it counts as preserved
 AIMED = 0.95  # least cosine with the gap before training
 RETRIEVED = 5.0  # percentage points of R@1 that may be lost
 
 
 def _recall(event: ModalityGapMeasured) -> float:
-    """R@1, mean of both ways."""
+    """R@1, mean of both directions."""
     return (event.image_to_text["1"] + event.text_to_image["1"]) / 2
 
 
 def space_numbers(folder: RunFolder) -> dict[str, float | None]:
-    """The joint space at the end of a run, against before its training."""
+    """The joint space at the end of a run, relative to before training."""
     measured = events(folder, ModalityGapMeasured)
     start = [e for e in measured if e.clock.task < 0]
     end = [e for e in measured if e.clock.task >= 0]
@@ -48,15 +48,15 @@ def _stretched(numbers: seeds.Numbers) -> float | None:
 
 
 def cut_numbers(folder: RunFolder) -> dict[str, float | None]:
-    """What the cut left free, and how far updates left it; means over layers, spaces and tasks. Chance is √(k / n) of
-    the same layers."""
+    """Free directions and leak of updates; means over layers, spaces and tasks. Chance is √(k / n) of the same
+    layers."""
     spectra = events(folder, SpectrumMeasured)
     shares = {(e.clock.task, e.layer, e.space): e.nullity / len(e.eigenvalues) for e in spectra}
     tasks = len({e.clock.task for e in spectra})
     leaks, chances = [], []
     for event in events(folder, UpdateMeasured):
         for space, leak in event.leak.items():
-            held_to = shares.get((event.clock.task - 1, event.layer, space))  # what the task before left free
+            held_to = shares.get((event.clock.task - 1, event.layer, space))  # free directions after the previous task
             if leak is not None and held_to is not None:
                 leaks.append(leak)
                 chances.append((1 - held_to) ** 0.5)
@@ -76,9 +76,9 @@ QUESTIONS = (
     Question(
         "gnsp-gap",
         "Are the modality gap and retrieval kept?",
-        "GNSP claims that the joint space of pictures and texts keeps its shape, and with it what CLIP could do "
-        "before. Fine-tuning shows what is lost without protection; GNSP without distillation and alignment shows how "
-        "much of it the two losses on reference pairs do, which the projection cannot claim.",
+        "GNSP claims to preserve the joint space of images and texts, and with it CLIP's zero-shot "
+        "ability. Fine-tuning shows the loss without protection; GNSP without distillation and alignment shows how "
+        "much of the effect comes from the two losses on reference pairs instead of the projection.",
         (
             ("gnsp", {"preset": PRESET}),
             ("finetune", {"preset": "finetune-micro"}),
@@ -94,10 +94,10 @@ QUESTIONS = (
     ),
     Question(
         "gnsp-rho",
-        "How much do the cut and the projection decide?",
-        "rho is the share of past features' energy left open to change: a small one protects almost all directions, a "
+        "How much do the cut and the projection matter?",
+        "rho is the share of past features' energy left unprotected: a small one protects almost all directions, a "
         "large one almost none. AdamW rescales a projected gradient, so its step may leave the space; projecting the "
-        "finished step, only shortening it, or doing nothing are the controls at rho = 0.15.",
+        "final step, only shrinking it, and no projection are the controls at rho = 0.15.",
         (
             *((f"rho {rho:g}", {"preset": PRESET, "settings": {"rho": rho}}) for rho in RHOS),
             *(
@@ -117,7 +117,7 @@ QUESTIONS = (
     ),
     Question(
         "gnsp-losses",
-        "Which part keeps what: distillation, alignment, or the projection?",
+        "What does each part preserve: distillation, alignment, or the projection?",
         "GNSP adds two losses on reference pairs to its projection. Each of the three alone, and none of them, in the "
         "same matrices at the same rate.",
         (

@@ -1,6 +1,6 @@
-"""How NuSA-CL (arXiv:2510.21175) fares over long streams: whether room runs out, what it costs, which tasks interfere.
+"""NuSA-CL (arXiv:2510.21175) on long streams: free directions, cost, and interference of tasks.
 
-The questions stand in `questions.nusa_cl`. No torch.
+The questions are in `questions.nusa_cl`. No torch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cl_core.questions.reporting import (
 from cl_core.store import RunFolder
 from cl_core.summary import summarise
 
-COSTLY = 0.10  # share of a run's time from which the decomposition is called costly
+COSTLY = 0.10  # share of a run's time from which the decomposition counts as costly
 
 
 def saturation_numbers(folder: RunFolder) -> dict[str, float | None]:
@@ -42,7 +42,7 @@ def saturation_numbers(folder: RunFolder) -> dict[str, float | None]:
 
 
 def directions_left(event: WeightSpectrumMeasured) -> int:
-    """A map's null directions after the task: the room that a next task would find."""
+    """A map's null directions after the task, available to the next task."""
     energy = np.cumsum(event.after.astype(np.float64) ** 2)
     principal = 1 + int((energy[:-1] < event.rho * energy[-1]).sum())
     return len(event.after) - principal
@@ -61,8 +61,8 @@ def cost_numbers(folder: RunFolder) -> dict[str, float | None]:
 
 
 def _losses_to_the_next(folder: RunFolder, *, other_half: bool) -> dict[str, float]:
-    """Domain → accuracy its first half loses while the next task is learned; only where that task is its other half, or
-    only where it is not."""
+    """Domain → accuracy lost by its first half while the next task is learned; only if that task is its other half, or
+    only if it is not."""
     names, matrix = task_names(folder), summarise(folder, by_own_head=True).accuracy_matrix
     found = {}
     for task, name in enumerate(names[:-1]):
@@ -74,7 +74,7 @@ def _losses_to_the_next(folder: RunFolder, *, other_half: bool) -> dict[str, flo
 
 
 def neighbour_numbers(folder: RunFolder) -> dict[str, float | None]:
-    """Mean loss of first halves to what comes next: their other half where the stream puts it there, else another
+    """Mean loss of first halves to the next task: their other half if the stream places it there, else another
     domain."""
     beside, apart = (_losses_to_the_next(folder, other_half=side) for side in (True, False))
     return {"loss of first halves, pp": mean((beside or apart).values())}

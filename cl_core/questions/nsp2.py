@@ -1,7 +1,7 @@
-"""What VPT-NSP² (arXiv:2406.05658) claims and leaves open, asked of the embedded ViT. No torch.
+"""Claims and open questions of VPT-NSP² (arXiv:2406.05658), tested on the bundled ViT. No torch.
 
 Final accuracy and forgetting are class-incremental. "Stored statistics" is linear discriminant analysis on statistics
-taken when each task was learned: it fails when old features move, whatever the heads do.
+stored when each task was learned: it fails when old features move, independently of the heads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cl_core.readouts import STORED
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
-PRESET = "nsp2-elbow-micro"  # the released cut, for what the release leaves to be tuned
+PRESET = "nsp2-elbow-micro"  # the released cut, for settings that the release tunes
 STRICT, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micro"
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
 RELEASED_ETAS = tuple(round(0.1 * step, 1) for step in range(11))
@@ -36,7 +36,7 @@ def numbers_of(folder: RunFolder) -> dict[str, float | None]:
 
 
 def consistency(folder: RunFolder) -> dict[str, float | None]:
-    """How far attention on old tasks' images has moved at the end; means over old tasks and layers."""
+    """Change of attention on old tasks' images at the end; means over old tasks and layers."""
     compared = events(folder, AttentionCompared)
     last = max((e.clock.task for e in compared), default=0)
     old = {e.probe_task: e for e in compared if e.clock.task == last and e.probe_task < last}.values()
@@ -48,7 +48,7 @@ def consistency(folder: RunFolder) -> dict[str, float | None]:
 
 
 def _share(measure: str, mine: str, other: str) -> Callable[[seeds.Numbers], float | None]:
-    """How many times as much of a measure one run has as another."""
+    """Ratio of a measure between two runs."""
 
     def read(numbers: seeds.Numbers) -> float | None:
         first, second = numbers[mine][measure], numbers[other][measure]
@@ -58,10 +58,10 @@ def _share(measure: str, mine: str, other: str) -> Callable[[seeds.Numbers], flo
 
 
 def predicted(folder: RunFolder) -> dict[str, float | None]:
-    """Rank correlation, over blocks and tasks, of what a task's net change should do to the task before and does.
+    """Rank correlation, over blocks and tasks, of the predicted and measured effect of a task on the previous one.
 
-    Predicted ‖ΔP‖/‖P‖ · residual(ΔP) on the affinity side; measured the total variation of attention on the images of
-    the task learned last before, where only that block's prompts act, since it had been learned.
+    Predicted: ‖ΔP‖/‖P‖ · residual(ΔP) on the affinity side. Measured: total variation of attention on the images of the
+    previous task since it was learned, where only that block's prompts act.
     """
     moved = {
         (e.clock.task, e.layer): e.movement * residual
@@ -80,7 +80,7 @@ def predicted(folder: RunFolder) -> dict[str, float | None]:
 
 
 def _trade_of(low: str, high: str) -> tuple[seeds.Criterion, ...]:
-    """Both have to fall from the first value of a setting to the last for a trade of learning for keeping."""
+    """A trade-off of learning for retention: both must fall from the first value of a setting to the last."""
     return (
         seeds.less("learns less at the high end", "learning, %", high, low),
         seeds.less("forgets less at the high end", "forgetting, pp", high, low),
@@ -89,7 +89,7 @@ def _trade_of(low: str, high: str) -> tuple[seeds.Criterion, ...]:
 
 UNWATCHED = ("attention", "drift")
 BASELINE = (("nsp2", {"preset": STRICT}), ("sequential", {"preset": SEQUENTIAL}), ("shrink-only", {"preset": SHRINK}))
-TELLS = 0.5  # rank correlation from which one is said to tell the other
+TELLS = 0.5  # rank correlation from which one predicts the other
 
 
 def _part(label: str, **settings: object) -> tuple[str, dict[str, object]]:
@@ -100,8 +100,8 @@ QUESTIONS = (
     Question(
         "nsp2-baseline",
         "Does NSP² forget less than the same prompts without protection?",
-        "The paper's main claim, against VPT-Seq. Because the released projectors also shorten every step, a control "
-        "whose steps are shortened by as much without a direction stands beside both.",
+        "The paper's main claim, against VPT-Seq. Because the released projectors also shrink every step, a control "
+        "with equally shrunk steps but no projection is included.",
         BASELINE,
         numbers=numbers_of,
         criteria=(
@@ -118,8 +118,8 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-ablation",
-        "Which part does it: B1, B2, or the loss on the prompts' mean and spread?",
-        "B1 projects along channels, B2 along prompts, L_LN holds what LayerNorm would let slip. Each alone, both "
+        "Which part matters: B1, B2, or the loss on the prompts' mean and spread?",
+        "B1 projects along channels, B2 along prompts, L_LN controls the effect of LayerNorm. Each alone, both "
         "projections, all three, and nothing.",
         (
             _part("nothing", projection="none", norm_weight=0.0),
@@ -139,7 +139,7 @@ QUESTIONS = (
     Question(
         "nsp2-eta",
         "Does η trade learning for keeping?",
-        "η is how strictly steps keep to the null space; the paper tunes it per data set between 0.9 and 1. Both sides "
+        "η is the strictness of the projection; the paper tunes it per data set between 0.9 and 1. Both sides "
         "get the same value here.",
         tuple(_part(f"η {value:g}", eta_affinity=value, eta_mixture=value) for value in ETAS),
         unwatched=UNWATCHED,
@@ -148,10 +148,10 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-eta-released",
-        "Does η trade learning for keeping on the released scale?",
+        "Does η trade learning for retention on the released scale?",
         "The release divides each projector by the root of its size, so that at width 192 a step keeps about a "
-        "fourteenth of its length and prompts hardly move, whatever η is. Eleven values from nothing protected to "
-        "strict show whether η does anything there.",
+        "fourteenth of its length and prompts hardly move for any η. Eleven values from no protection to "
+        "strict show whether η has an effect there.",
         tuple(
             _part(f"η {value:g}", eta_affinity=value, eta_mixture=value, scale="frobenius") for value in RELEASED_ETAS
         ),
@@ -161,9 +161,9 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-adaptive",
-        "Does a cut that follows the data keep more than one that does not?",
-        "The released elbow leaves as many directions free in every layer, whatever the data; with a share of energy "
-        "layers differ. Both strict, and nothing else changed.",
+        "Does a cut that depends on the data preserve more than one that does not?",
+        "The released elbow leaves the same number of directions free in every layer, for any data; with a share of "
+        "energy layers differ. Both are strict, with equal settings otherwise.",
         (
             ("share of energy", {"preset": STRICT}),
             ("elbow", {"preset": STRICT, "settings": {"rule": "elbow"}}),
@@ -177,11 +177,11 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-exact",
-        "Does what a step does to old inputs say how far attention moves?",
-        "The null space is derived from Q Pᵀ: a change of the prompts that old inputs' queries do not see changes no "
-        "affinity. Predicted is ‖ΔP‖ / ‖P‖ times the residual of ΔP, measured is how far attention on the last task's "
-        "images moves, block by block where only that block's prompts act, over all blocks and tasks. LayerNorm is "
-        "outside the derivation; folding its gain into the moments takes part of it in.",
+        "Does the effect of a step on old inputs predict the change of attention?",
+        "The null space is derived from Q Pᵀ: a change of the prompts orthogonal to old inputs' queries changes no "
+        "affinity. Predicted is ‖ΔP‖ / ‖P‖ times the residual of ΔP, measured the change of attention on the last "
+        "task's images, block by block where only that block's prompts act, over all blocks and tasks. LayerNorm is "
+        "not part of the derivation; folding its gain into the moments includes some of its effect.",
         (
             ("nsp2", {"preset": STRICT}),
             ("nsp2, norm folded", {"preset": STRICT, "settings": {"fold_norm": True}}),
@@ -197,7 +197,7 @@ QUESTIONS = (
         "nsp2-norm",
         "Does the weight of the loss on prompts' mean and spread matter?",
         "L_LN is added with weight 1 in the release. Six weights over five decades, zero included, show whether it "
-        "does anything and whether it can hold the prompts too tightly.",
+        "has an effect and whether it can constrain the prompts too much.",
         tuple(_part(f"weight {value:g}", norm_weight=value) for value in WEIGHTS),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -205,8 +205,8 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-attention",
-        "Does attention on old tasks' images stay as it was?",
-        "Consistency of attention is what the projections are derived from. It is tracked on fixed images of every old "
+        "Is attention on old tasks' images preserved?",
+        "The projections are derived from consistency of attention. It is measured on fixed images of every old "
         "task: layer by layer, where only that layer's prompts act, and end to end.",
         BASELINE,
         numbers=consistency,

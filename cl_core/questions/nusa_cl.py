@@ -1,6 +1,6 @@
-"""What NuSA-CL (arXiv:2510.21175) claims and leaves open, asked of the embedded CLIP. No torch.
+"""Claims and open questions of NuSA-CL (arXiv:2510.21175), tested on the bundled CLIP. No torch.
 
-Leaks, ranks and drifts are those of `WeightSpectrumMeasured`, one event an attention projection ("map") and task.
+Leaks, ranks and drifts are those of `WeightSpectrumMeasured`, one event per attention projection ("map") and task.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cl_core.summary import summarise
 PRESET = "nusa-cl-micro"
 NEGLIGIBLE = 0.01  # of chance: a leak below it is rounding of float32 weights, not a change
 RHOS = (0.80, 0.90, 0.95, 0.99, 0.999)
-WIDEST = 192  # directions of the widest map: with r_max there, the rank limit never binds
+WIDEST = 192  # directions of the widest map: with this r_max the rank limit is never active
 LONG = {"preset": PRESET, "stream": "micro-mtil-long"}
 FREE_RATE = PRESETS["lora-sequential-micro"].config["settings"]["rate"]
 
@@ -69,9 +69,9 @@ QUESTIONS = (
     Question(
         "nusa-orthogonality",
         "Is the change of the weights orthogonal to their principal space?",
-        "NuSA-CL promises that a task leaves the directions alone that carry most of a weight's energy. The leak is "
-        "the share of a task's weight change that lies there; LoRA and fine-tuning, which promise nothing, show what "
-        "happens without a rule.",
+        "NuSA-CL claims that a task does not change the directions with most of a weight's energy. The leak is "
+        "the share of a task's weight change in these directions; LoRA and fine-tuning, without such a constraint, "
+        "show what happens without a rule.",
         (
             ("nusa_cl", {"preset": PRESET}),
             ("lora_sequential", {"preset": "lora-sequential-micro"}),
@@ -91,8 +91,8 @@ QUESTIONS = (
     Question(
         "nusa-rho",
         "Does rho trade learning for keeping?",
-        "rho divides a weight's directions into principal and null. At the preset's r_max the rank limit often binds "
-        f"first and moving rho does nothing; with r_max = {WIDEST} rho alone decides. Two tasks show what it costs and "
+        "rho divides a weight's directions into principal and null. At the preset's r_max the rank limit is often "
+        f"active first and rho has no effect; with r_max = {WIDEST} only rho matters. Two tasks show its cost and "
         "keeps.",
         tuple(
             (
@@ -113,8 +113,8 @@ QUESTIONS = (
         "nusa-persistence",
         "Must every step stay in the null space, or is starting there enough?",
         "Other low-rank methods only start in the directions that a weight uses least and then move freely. NuSA-CL "
-        "holds every step there; the paper says that this is what counts. Free branches train at plain LoRA's rate: at "
-        "that of the small matrix between fixed directions they fly apart.",
+        "keeps every step there; according to the paper this is essential. Free branches train at plain LoRA's rate: "
+        "at that of the small matrix between fixed directions they diverge.",
         (
             ("every step", {"preset": PRESET}),
             ("initial only", {"preset": PRESET, "settings": {"persistence": "initial only", "rate": FREE_RATE}}),
@@ -128,8 +128,8 @@ QUESTIONS = (
     ),
     Question(
         "nusa-directions",
-        "Do the very last directions matter, or would others do?",
-        "NuSA-CL writes to the smallest singular directions, not to those just below the cut. The same number of "
+        "Do the trailing directions matter, or do others work as well?",
+        "NuSA-CL updates the smallest singular directions, not those just below the cut. The same number of "
         "directions just below the cut, and of random ones, are the controls.",
         (
             ("last", {"preset": PRESET}),
@@ -146,9 +146,9 @@ QUESTIONS = (
     ),
     Question(
         "nusa-saturation",
-        "Does the room to write run out over a long stream?",
-        "Every merge raises the smallest singular values, and the cut is found anew: null directions may become "
-        "principal until nothing can be written. Twelve tasks, six domains cut in halves, show the course.",
+        "Do free directions run out over a long stream?",
+        "Every merge raises the smallest singular values, and the cut is recomputed: null directions may become "
+        "principal until none is left. Twelve tasks, six domains in halves, show the trend.",
         (("twelve tasks", {**LONG, "stream_settings": {"tasks": 12}}),),
         unwatched=UNWATCHED,
         numbers=saturation_numbers,
@@ -161,8 +161,8 @@ QUESTIONS = (
     Question(
         "nusa-cost",
         "Is the decomposition of every weight costly?",
-        "NuSA-CL needs one singular value decomposition a weight and task, whose time grows with the cube of the "
-        "width. It is timed at the widths of the embedded model; larger ones can only be extrapolated.",
+        "NuSA-CL needs one singular value decomposition per weight and task, whose time grows with the cube of the "
+        "width. It is timed at the widths of the bundled model; larger ones can only be extrapolated.",
         (("nusa_cl", {"preset": PRESET}),),
         unwatched=UNWATCHED,
         numbers=cost_numbers,
@@ -172,9 +172,9 @@ QUESTIONS = (
     ),
     Question(
         "nusa-similar",
-        "Do similar tasks that follow each other interfere more?",
-        "Directions that are free in the weights are not free of earlier tasks' features, and similar tasks share "
-        "features. In order I the two halves of a domain follow each other, in order II they lie six tasks apart.",
+        "Do consecutive similar tasks interfere more?",
+        "Directions that are free in the weights may still carry earlier tasks' features, and similar tasks share "
+        "features. In order I the two halves of a domain are consecutive, in order II six tasks apart.",
         (
             ("order I", {**LONG, "stream_settings": {"tasks": 12, "order": "I"}}),
             ("order II", {**LONG, "stream_settings": {"tasks": 12, "order": "II"}}),

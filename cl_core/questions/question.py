@@ -1,8 +1,8 @@
-"""A question: which runs decide it, and the criteria that its answer is computed by. No torch.
+"""A question: the runs that answer it, and the criteria of its verdict. No torch.
 
-An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
-name and group apart, so two questions share a run) and it measured at least as much, so a question whose presets have
-changed asks for new runs instead of answering from old ones.
+Answers use only finished runs. A run counts if its settings, apart from name and group, are exactly those of the
+question (so questions can share runs) and it has at least the required measurements; after a preset has changed, a
+question needs new runs.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, why, the runs it needs, and how they are read."""
+    """Question, motivation, required runs, measures and criteria."""
 
     name: str
     title: str  # the question itself, one sentence
-    why: str  # why it is asked and how the runs decide it
-    runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
-    unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
+    why: str  # motivation, and how the runs answer it
+    runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, input of `presets.resolve`)
+    unwatched: tuple[str, ...] = ()  # diagnostics not needed for the answer, disabled in its runs
     numbers: Callable[[RunFolder], Mapping[str, float | None]] = results_of  # of a run; "forgetting, pp" → value
-    criteria: tuple[Criterion, ...] = ()  # what has to hold for a yes
+    criteria: tuple[Criterion, ...] = ()  # criteria for a yes
 
     @property
     def seconds(self) -> float | None:
-        """About how long all runs take together on two idle cores, from what their presets were measured to take for as
-        many tasks; None where one was not measured."""
+        """Estimated time of all runs on two idle cores, from measured times of their presets; None if one is
+        unknown."""
         spent = [_seconds(record) for _, record in self.runs]
         return None if None in spent else sum(s for s in spent if s is not None)
 
@@ -58,8 +58,8 @@ def _seconds(record: Mapping[str, Any]) -> float | None:
 
 
 def config_of(question: Question, label: str, *, seed: int = 0, device: str = "auto") -> RunConfig:
-    """The settings of one of a question's runs. Its name is the label after the question's name, because two questions
-    may share a label and both have a folder in the same place."""
+    """The settings of one of a question's runs. Its name consists of the question's name and the label, because
+    questions may share labels and run folders."""
     records = dict(question.runs)
     if label not in records:
         raise ConfigError(nearest(label, records, f"run of question {question.name}"))
@@ -84,13 +84,13 @@ def runs_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[
 
 
 def _course(config: RunConfig) -> str:
-    """What decides how a run goes: neither who asked for it first nor what was measured on the way. A digest."""
+    """A digest of all settings that affect training, without name, group and diagnostics."""
     told = replace(config, group="", diagnostics=DiagnosticsConfig()).fingerprint()
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
 def _went(folder: RunFolder) -> tuple[str, DiagnosticsConfig]:
-    """The course of a run and what it measured. Settings stay as they are, so each file is read once. Raises
+    """The training digest of a run and its diagnostics. Settings never change, so each file is read once. Raises
     StoreError."""
     stamp: tuple[int, ...] = ()
     try:
@@ -108,7 +108,7 @@ def _read_course(path: Path, _stamp: tuple[int, ...]) -> tuple[str, DiagnosticsC
 
 
 def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
-    """Whether everything that is wanted was measured."""
+    """Whether all required measurements were made."""
     asked = {name: value for name, value in asdict(want).items() if value is True}
     if any(getattr(have, name) is not True for name in asked):
         return False
@@ -116,11 +116,11 @@ def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
     return looks and (want.readout_control != "every" or have.readout_control == "every")
 
 
-Courses = Mapping[str, Mapping[str, RunConfig]]  # course → fingerprint → wanted configuration
+Courses = Mapping[str, Mapping[str, RunConfig]]  # training digest → fingerprint → required configuration
 
 
 def courses_of(wanted: Iterable[RunConfig]) -> Courses:
-    """What `runs_with` looks for; worth keeping where it looks often."""
+    """Index for `runs_with`; keep it for repeated use."""
     courses: dict[str, dict[str, RunConfig]] = {}
     for config in wanted:
         courses.setdefault(_course(config), {})[config.fingerprint()] = config
@@ -128,11 +128,10 @@ def courses_of(wanted: Iterable[RunConfig]) -> Courses:
 
 
 def runs_with(courses: Courses, *folders: Path) -> dict[str, tuple[RunFolder, str]]:
-    """Fingerprint of a wanted configuration → (run, state) of a run below the folders that went the same course and
-    measured as much, in any state.
+    """Fingerprint of a required configuration → (run, state) of a run in the folders with the same training settings
+    and sufficient measurements, in any state.
 
-    Of several a finished one is taken, else the newest of the first folder that has one. What cannot be read is passed
-    over.
+    Finished runs are preferred, then the newest in the first folder. Unreadable runs are skipped.
     """
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in (run for runs in folders for run in list_runs(runs)):
@@ -164,12 +163,12 @@ def known_runs(
 
 
 def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:
-    """Label → finished run, for the runs of the question that there are."""
+    """Label → finished run, for the existing runs of the question."""
     return finished_by_seed([question], *folders, seeds=[seed], device=device)[question.name][seed]
 
 
 def answered(question: Question, *folders: Path, seeds: Iterable[int], device: str = "auto") -> Pooled:
-    """What the finished runs of these seeds say. Raises StoreError if one of them cannot be read."""
+    """Results of the finished runs of these seeds. Raises StoreError if one of them cannot be read."""
     found = finished_by_seed([question], *folders, seeds=seeds, device=device)[question.name]
     return pooled_from(question, {seed: numbers_of(question, runs) for seed, runs in found.items()})
 
@@ -194,5 +193,5 @@ def finished_by_seed(
 
 
 def pooled_from(question: Question, by_seed: Mapping[int, Numbers]) -> Pooled:
-    """What a question's numbers of several seeds say."""
+    """Summary of a question's numbers over several seeds."""
     return pooled(question.labels, question.criteria, by_seed)

@@ -1,4 +1,4 @@
-"""Numbers of a finished run, as answers use them. No torch."""
+"""Numbers of a finished run for answers. No torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def events(folder: RunFolder, kind: type[Kind]) -> list[Kind]:
 
 
 def seconds_of(folder: RunFolder) -> float:
-    """Wall time the run was worked on."""
+    """Wall time of the run."""
     with closing(RunReader(folder)) as reader:
         return reader.worked_seconds()
 
@@ -35,7 +35,7 @@ def task_names(folder: RunFolder) -> list[str]:
 
 
 def results(summary: Summary) -> dict[str, float | None]:
-    """What a class-incremental run came to."""
+    """Results of a class-incremental run."""
     return {
         "final, %": summary.final_average_accuracy,
         "forgetting, pp": summary.forgetting,
@@ -49,7 +49,7 @@ def results_of(folder: RunFolder) -> dict[str, float | None]:
 
 
 def domain_results_of(folder: RunFolder) -> dict[str, float | None]:
-    """What a run over domains came to, the task named."""
+    """Results of a run over domains, with the task known."""
     summary = summarise(folder, by_own_head=True)
     return {
         "Transfer, %": summary.transfer,

@@ -1,7 +1,7 @@
-"""What STAR-Prompt (arXiv:2403.06870) claims and leaves open, asked of the embedded models. No torch.
+"""Claims and open questions of STAR-Prompt (arXiv:2403.06870), tested on the bundled models. No torch.
 
-Selection is that of test images: the class whose vectors a block takes. Layer −1 is what the keys say by themselves,
-without filters: the first level used as a classifier.
+Selection: the class whose vectors a block selects for test images. Layer −1 is the selection by keys alone, without
+filters: the first level used as a classifier.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cl_core.store import RunFolder
 
 PRESET = "star-prompt-micro"
 COMPONENTS = (1, 2, 5, 10)
-STILL = 0.9999  # least cosine of a key with its first self that counts as standing still
+STILL = 0.9999  # least cosine of a key with its initial value that counts as fixed
 ALONE = -1
 
 
@@ -32,7 +32,7 @@ ALONE = -1
 
 @dataclass(frozen=True)
 class Selected:
-    """How often images take their own class, percent: sel[t][j] of the images of task j after task t."""
+    """How often images select their own class, percent: sel[t][j] of the images of task j after task t."""
 
     layers: dict[int, np.ndarray]  # layer → [T, T], NaN = not measured
 
@@ -78,7 +78,7 @@ def sizes_of(folder: RunFolder) -> list[int]:
 
 
 def least_kept(folder: RunFolder) -> float | None:
-    """The least cosine of any key with what it was when its task had been learned, at the end."""
+    """The least cosine, at the end, of any key with its value when its task had been learned."""
     moved = events(folder, KeysMoved)
     return float(np.min(moved[-1].kept)) if moved else None
 
@@ -112,8 +112,8 @@ def mixture_numbers(folder: RunFolder) -> dict[str, float | None]:
 
 
 def steadiness(folder: RunFolder) -> dict[str, float | None]:
-    """How much nearer two images of a class are than two of different ones, and how often an image is nearest to its
-    own class's mean, in both spaces."""
+    """Difference of within-class and between-class cosines, and how often an image is nearest to its own class's mean,
+    in both spaces."""
     found: dict[str, float | None] = {}
     for space, name in (("query", "CLIP"), ("features", "ViT")):
         measured = [e for e in events(folder, IntraClassMeasured) if e.space == space]
@@ -130,13 +130,14 @@ def _further_apart(numbers: seeds.Numbers) -> float | None:
 
 
 UNWATCHED = ("attention", "drift", "spectra")
+UNWATCHED_BUT_FEATURES = ("attention", "drift")  # mixtures and likeness within classes are measured with the spectra
 
 QUESTIONS = (
     Question(
         "star-selection",
-        "Does the choice of vectors stay right as tasks are added?",
-        "Other pools of prompts forget whom an entry was for, because keys and queries move. Here keys stand still "
-        "once learned and the query model is frozen. Keys that go on being trained and keys from plain class names are "
+        "Does the selection of vectors stay correct as tasks are added?",
+        "Other pools of prompts forget the owner of an entry, because keys and queries move. Here keys are fixed "
+        "once learned and the query model is frozen. Keys that are trained further and keys from plain class names are "
         "the controls.",
         (
             ("fixed keys", {"preset": PRESET}),
@@ -152,9 +153,9 @@ QUESTIONS = (
     ),
     Question(
         "star-drifting",
-        "Does it matter that keys stand still?",
-        "Keys of all classes that every task trains by cross-entropy on its own images, without replay, drift as those "
-        "of other pools do. Everything else is the same.",
+        "Does it matter that keys are fixed?",
+        "Keys of all classes, trained by every task with cross-entropy on its own images and without replay, drift "
+        "like those of other pools do. Everything else is the same.",
         (
             ("fixed keys", {"preset": PRESET}),
             ("drifting keys", {"preset": PRESET, "settings": {"keys": "drifting"}}),
@@ -169,8 +170,8 @@ QUESTIONS = (
     Question(
         "star-residual",
         "Is a residual better than a prefix?",
-        "The paper adds a vector after attention and calls that better than keys and values that attention may ignore. "
-        "The release adds it one linear map earlier. All three with the same choice of class and the same rates.",
+        "The paper adds a vector after attention and claims that this is better than keys and values that attention "
+        "may ignore. The release adds it one linear map earlier. All three use the same selection and the same rates.",
         (
             ("residual, heads", {"preset": PRESET}),
             ("residual, stream", {"preset": PRESET, "settings": {"site": "stream"}}),
@@ -182,14 +183,14 @@ QUESTIONS = (
     Question(
         "star-mixture",
         "Is replay from a mixture better than from one Gaussian?",
-        "Both levels are balanced with features drawn from what is kept of earlier classes. One Gaussian per class in "
-        "both stages, and no replay at all, show what the mixture and the replay are worth.",
+        "Both levels are balanced with features drawn from stored mixtures of earlier classes. One Gaussian per "
+        "class in both stages, and no replay at all, isolate the effects of the mixture and of replay.",
         (
             ("mixture", {"preset": PRESET}),
             ("one Gaussian", {"preset": PRESET, "settings": {"components": 1}}),
             ("no replay", {"preset": PRESET, "settings": {"components": 0}}),
         ),
-        unwatched=UNWATCHED,
+        unwatched=UNWATCHED_BUT_FEATURES,
         numbers=mixture_numbers,
         criteria=(
             seeds.more("ends higher than with one Gaussian", "final, %", "mixture", "one Gaussian"),
@@ -199,13 +200,13 @@ QUESTIONS = (
     Question(
         "star-components",
         "Does the number of Gaussians per class matter?",
-        "More components fit a class's features more closely and, of few images, learn them by heart. Held-out density "
-        "says which it is, final accuracy whether it matters.",
+        "More components fit a class's features more closely, but overfit with few images. Held-out density "
+        "shows which is the case, final accuracy whether it matters.",
         tuple(
             (f"{count} component{'s' if count > 1 else ''}", {"preset": PRESET, "settings": {"components": count}})
             for count in COMPONENTS
         ),
-        unwatched=UNWATCHED,
+        unwatched=UNWATCHED_BUT_FEATURES,
         numbers=mixture_numbers,
         criteria=(
             seeds.more("10 components end higher than 1", "final, %", "10 components", "1 component"),
@@ -214,20 +215,20 @@ QUESTIONS = (
     ),
     Question(
         "star-clip",
-        "Is CLIP's view of a class steadier than the ViT's?",
-        "The method asks CLIP because images of a class lie close together there, so that one key can stand for all. "
-        "The same likeness in the ViT's features after each task is the comparison; what the keys alone find says how "
-        "much of the final accuracy is CLIP's.",
+        "Is CLIP's representation of a class more stable than the ViT's?",
+        "The method uses CLIP because images of a class lie close together there, so that one key can represent all. "
+        "The same similarity in the ViT's features after each task is the comparison; accuracy by keys alone shows how "
+        "much of the final accuracy comes from CLIP.",
         (("star_prompt", {"preset": PRESET}),),
-        unwatched=UNWATCHED,
+        unwatched=UNWATCHED_BUT_FEATURES,
         numbers=steadiness,
         criteria=(seeds.Criterion("classes lie further apart in CLIP's space", _further_apart, 0.0, "of cosine"),),
     ),
     Question(
         "star-companion",
-        "Does STAR-Prompt owe its accuracy to CLIP?",
-        "Its first level asks a second model, which has seen drawn digits before. The same frozen ViT, head and replay "
-        "without that model and without vectors show what is left.",
+        "Does STAR-Prompt's accuracy come from CLIP?",
+        "Its first level uses a second model, pre-trained on drawn digits. The same frozen ViT, head and replay "
+        "without that model and without vectors are the control.",
         (("star_prompt", {"preset": PRESET}), ("without CLIP", {"preset": "star-frozen-micro"})),
         unwatched=UNWATCHED,
         criteria=(seeds.more("ends higher than without CLIP", "final, %", "star_prompt", "without CLIP"),),

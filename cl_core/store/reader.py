@@ -17,7 +17,7 @@ import numpy as np
 from cl_core.events import KINDS, Clock, Event
 from cl_core.store.run import RunFolder, StoreError, lock_owner
 from cl_core.store.validation import MOST_DIMENSIONS, check, check_clock
-from cl_core.untrusted import parse_json
+from cl_core.untrusted import parse_row
 
 MOST_INLINE = 1 << 20  # bytes of an array kept in its row; writers keep 64 KiB there (writer.py)
 MOST_ARRAY = 1 << 28  # bytes of an array in a file of its own
@@ -248,7 +248,7 @@ class RunReader:
             if not _is_time(time):
                 raise ValueError("its time is not a number")
             check_clock(task, epoch, step)
-            record = parse_json(body)
+            record = parse_row(body)
             if not isinstance(record, dict):
                 raise ValueError("it does not hold an object")
             wanted, fields = known.__dataclass_fields__.keys(), record

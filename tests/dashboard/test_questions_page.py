@@ -100,6 +100,7 @@ def test_three_seeds_give_a_verdict_tables_and_a_figure(runs_folder, open_page, 
     monkeypatch.setattr(stored, "answers_file", lambda: file)
     app = open_page("questions", question=NAME)
     assert not app.exception and "Seeds 0, 1, 2; mean ± sd." in said(app)
+    assert app.button(key=f"question-pick-{NAME}").help.endswith("runs finished; numbers stored of seed 2")
     whole = said(app).replace("\N{NO-BREAK SPACE}", " ")
     assert "Yes, over 3 seeds: raises Transfer: yes; raises Last: yes." in said(app)
     assert "| raises Last | at least 1 pp | +20.0 ± 0.0 pp | yes |" in whole
@@ -108,6 +109,18 @@ def test_three_seeds_give_a_verdict_tables_and_a_figure(runs_folder, open_page, 
     assert [trace["name"] for trace in figure["data"]][1::2] == list(asked.labels)
     app = open_page("questions", question=NAME, measure="Last, %")
     assert not app.exception and "Last, run by run" in figures(app)
+
+
+def test_a_stored_verdict_counts_as_an_answer(open_page, monkeypatch, tmp_path):
+    asked, file = QUESTIONS[NAME], tmp_path / "answers.json"
+    numbers = {label: {"Last, %": 90.0 - k, "Transfer, %": 50.0 - k} for k, label in enumerate(asked.labels)}
+    monkeypatch.setattr(stored, "answers_file", lambda: file)
+    for seeds, told in (((0, 1), 0), ((0, 1, 2), 1)):
+        file.write_text(json.dumps(merged({}, asked, dict.fromkeys(seeds, numbers))))
+        app = open_page("questions", question=NAME)
+        (shelf,) = [part.label for part in app.expander if " answered" in part.label and part.proto.expanded]
+        assert f"· {told} of " in shelf
+        assert ("check_circle" in app.button(key=f"question-pick-{NAME}").icon) == bool(told)
 
 
 def test_a_run_is_opened_on_the_run_page(runs_folder, open_page):

@@ -16,6 +16,7 @@ from cl_core.events import (
     KINDS,
     AccuracyMeasured,
     AttentionCompared,
+    Clock,
     ModalityGapMeasured,
     PredictionsMade,
     PromptsDrifted,
@@ -261,3 +262,21 @@ def test_a_table_reads_back_to_the_last_digit(finished):
     steps = next(t for t in tables(events) if t.file == "steps.csv")
     again = list(csv.DictReader(io.StringIO(steps.text())))
     assert [float(r["loss_total"]) for r in again] == [e.losses["total"] for e in events[StepEnded]]
+
+
+def test_columns_stand_in_the_order_in_which_rows_first_have_them():
+    steps = [
+        StepEnded(Clock(0, 0, 0), {"a": 1.0, "total": 1.0}, {"p": 0.1}, {}, {}, 50.0, 0.1),
+        StepEnded(Clock(1, 0, 1), {"b": 2.0, "total": 2.0}, {"p": 0.1}, {"p": 3.0}, {}, None, 0.1),
+    ]
+    (table,) = tables({StepEnded: steps})
+    head = "task,epoch,step,loss_a,loss_total,learning_rate_p,batch_accuracy,seconds,loss_b,proposed_norm_p"
+    assert table.text().splitlines() == [head, "1,1,1,1.0,1.0,0.1,50.0,0.1,,", "2,1,2,,2.0,0.1,,0.1,2.0,3.0"]
+
+
+def test_values_along_layers_may_be_fewer_than_layers():
+    short = AttentionCompared(
+        Clock(1, 0, 5), 0, *(np.zeros(n, np.float32) for n in (3, 3, 2, 3)), 0.1, np.zeros((1, 3, 1, 2))
+    )
+    (table,) = tables({AttentionCompared: [short]})
+    assert [row["output_drift"] for row in csv.DictReader(io.StringIO(table.text()))] == ["0.0", "0.0", ""]

@@ -73,6 +73,14 @@ def test_thinning_keeps_the_extremes():
     assert few_x[-1] == 9_999
 
 
+def test_thinning_leaves_out_what_was_not_measured():
+    y = np.arange(10_000.0)
+    y[:5000], y[7000] = np.nan, np.inf
+    few_x, few_y = thinned(np.arange(10_000), y, 600)
+    measured = few_y[np.isfinite(few_y)]
+    assert len(few_x) < 320 and len(measured) >= len(few_x) - 1 and measured.max() == 9_999  # its two ends stay
+
+
 def test_smoothing_is_a_mean_of_the_last_values():
     np.testing.assert_allclose(smoothed(np.array([1.0, 2, 3, 4]), 2), [1, 1.5, 2.5, 3.5])
 

@@ -153,6 +153,12 @@ def test_one_seed_has_numbers_and_no_verdict(tmp_path):
     assert found.text().startswith("No verdict yet (1 of 3 seeds). Seed 0.\n")
 
 
+@pytest.mark.parametrize("name", ["star-mixture", "star-components", "star-clip"])
+def test_questions_about_features_have_their_observer_switched_on(name):
+    """Mixtures and likeness within classes come from the observer that `spectra` switches on."""
+    assert all(config_of(question(name), label).diagnostics.spectra for label in question(name).labels)
+
+
 def test_asking_costs_no_torch():
     code = "import sys, cl_core.questions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -21,6 +21,7 @@ from cl_core.store import RunReader, RunWriter, StoreError, fork_of, list_runs, 
 from cl_core.store.archive import pack, unpack
 from cl_core.store.reader import DamagedEvent
 from cl_core.summary import summarise
+from cl_core.untrusted import parse_row
 from tests import recorded_runs
 
 DEEP = "[" * 100_000
@@ -284,3 +285,16 @@ def test_an_archive_with_damaged_content_is_said_so(folder, tmp_path, method):
     with pytest.raises(StoreError):
         unpack(io.BytesIO(broken), tmp_path / "elsewhere")
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\udc80"}', "[1e999]", "[NaN]", "[" * 30 + "]" * 30, '{"a": 1, "a": [0.1, -0, 2e-7]}']
+)
+def test_a_row_is_read_as_json_is(text):
+    assert repr(parse_row(text)) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" * 300 + "]" * 300, "", "{", "[1,]", "\ufeff1"])
+def test_a_row_that_is_none_is_refused_in_words(text):
+    with pytest.raises(ValueError):
+        parse_row(text)

@@ -422,3 +422,36 @@ def test_small_pictures_are_kept_small_and_enlarged_for_the_backbone(root):
 def test_scanning_opens_no_picture(root, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
     assert [item.key for item in scan(root).classes] == sorted(COLOURS)
+
+
+def test_archives_in_a_folder_are_named(root):
+    (root / "more.zip").write_bytes(b"PK")
+    (root / "cat" / "old.7z").write_bytes(b"7z")
+    found = stream(root)
+    assert any(note.startswith("not read: the archive more.zip; unpack") for note in found.notes)
+    assert "cat/old.7z: an archive, which is not opened; unpack it" in found.skipped
+
+
+def test_a_folder_of_nothing_but_archives_says_what_to_do(tmp_path):
+    for name in ("cats.zip", "dogs.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+    assert "It holds the archives cats.zip, dogs.zip, which" in (said := refused(tmp_path)) and said.endswith(
+        "unpack first"
+    )
+
+
+def test_the_files_of_each_class_are_counted_before_any_are_left_out(root):
+    (root / "cat" / "4.png").unlink()
+    found = stream(root, StreamConfig(tasks=1, per_class=2))
+    assert dict(zip(found[0].names, found.found[0], strict=True)) == {
+        "cat": (4, 0),
+        "dog": (5, 0),
+        "owl": (5, 0),
+        "yak": (5, 0),
+    }
+    divided = root.parent / "divided"
+    for half in ("train", "test"):
+        for name in ("cat", "dog"):
+            paint(divided / half / name / "0.png")
+    paint(divided / "train" / "dog" / "1.png")
+    assert stream(divided, StreamConfig(tasks=1)).found == (((1, 1), (2, 1)),)
