@@ -67,9 +67,9 @@ def test_a_fork_made_on_the_page_is_trained(page, server, tiny_config):
     page.get_by_text("Fork this run", exact=True).click()
     form = page.locator(".st-key-fork-form")
     form.get_by_role("radio", name="T2", exact=True).click()
-    form.get_by_text("T3 will be trained anew", exact=False).wait_for()
+    form.get_by_text("T3 will be trained again", exact=False).wait_for()
     form.get_by_label("Name", exact=True).fill("child")
-    form.get_by_text("With nothing changed", exact=False).wait_for()
+    form.get_by_text("Without changes the fork", exact=False).wait_for()
     form.get_by_label("prompt rate", exact=True).fill("0.5")
     form.get_by_role("button", name="Fork from after T2").click()  # at once: the page hears of the number only now
     page.wait_for_url("**/run?*run=child*")

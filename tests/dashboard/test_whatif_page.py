@@ -116,7 +116,7 @@ def test_the_last_boundary_has_directions_and_no_update(runs_folder, open_page):
     )
     writer.close()
     app = open_page("whatif", run="finished", task="T3")
-    assert "none has been learned after this one" in words(app)
+    assert "no task has been learned after this one" in words(app)
     assert numbers(app)["Share passed"] == "–" and numbers(app)["Left free"] != "–"
 
 
