@@ -3,8 +3,9 @@
     python -m bench.size [--only small tasks steps images classes pictures folder] [--runs FOLDER]
 
 Invented runs of the real writer: 50 tasks × 24 layers; 100,000 steps; 64 probe images a task; 300 classes; 10,000 test
-images whose answers are followed; 1,000 runs in a folder. Seconds of this process on the processor, pages by Streamlit's own test harness in a fresh
-process each time (the first page also pays for imports; it is drawn once before).
+images whose answers are followed; 1,000 runs in a folder. Seconds of this process on the processor, pages by
+Streamlit's own test harness in a fresh process each time (the first page also pays for imports; it is drawn once
+before).
 """
 
 from __future__ import annotations

@@ -177,7 +177,8 @@ def _mistaken(labels: np.ndarray, plan: Plan, task: int, evaluated: int) -> np.n
 
 
 def _started(plan: Plan) -> RunStarted:
-    tasks = [{"name": f"T{t + 1}", "classes": _classes(t, plan), "train": 260, "test": max(100, plan.images)} for t in range(plan.tasks)]
+    sizes = {"train": 260, "test": max(100, plan.images)}
+    tasks = [{"name": f"T{t + 1}", "classes": _classes(t, plan), **sizes} for t in range(plan.tasks)]
     backbone = {
         "name": "micro-vit",
         "depth": plan.depth,
