@@ -1,9 +1,8 @@
-"""What the questions' finished runs say over seeds, kept in the assets, and the two pages of the docs made from it.
+"""Stores results of the questions' finished runs over seeds in the assets, and generates two pages of the docs.
 
     python -m bench.answers [--runs runs] [--seeds 0,1,2]
 
-Nothing is trained here: `plastiscope ask --all --seeds 0,1,2` does that. Without runs the pages are made from what is
-stored. What one seed said of a question that has not been asked over seeds yet stands in bench/one_seed.json.
+Nothing is trained here; use `plastiscope ask --all --seeds 0,1,2`. Without runs the pages are made from stored results.
 """
 
 from __future__ import annotations
@@ -34,21 +33,20 @@ from cl_core.questions import table as runs_table
 from cl_core.questions.stored import answers_file
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-ONE_SEED = Path(__file__).with_name("one_seed.json")
 HEAD = f"""\
 # Answers
 
-What finished runs say to the [questions](questions.md). The embedded models and streams, on CPU. Mean ± sample sd.
+Results for the [questions](questions.md). Bundled models and streams, on CPU. Mean ± sample sd.
 
-A criterion is judged by what it reads seed by seed, usually a difference between two runs: *yes* if mean − sd reaches
-what is asked for, *no* if mean + sd stays below, else *undecided*; a verdict takes {LEAST} seeds. A question is a *yes*
+Each criterion is evaluated seed by seed, usually as a difference between two runs: *yes* if mean − sd reaches
+the bound, *no* if mean + sd stays below, else *undecided*; a verdict needs {LEAST} seeds. A question is a *yes*
 if all its criteria are, a *no* if none is, *partly* if some are, and *undecided* while one of them is.
 
 Made by `python -m bench.answers` from `assets/answers.json`; `plastiscope ask NAME --seeds 0,1,2` trains the runs.
 """
 
 
-def answers_page(answers: Mapping[str, Any], one_seed: Mapping[str, str]) -> Iterator[str]:
+def answers_page(answers: Mapping[str, Any]) -> Iterator[str]:
     """The page of answers as lines of Markdown: all verdicts first, then each question with its runs."""
     found = {name: pooled_from(asked, stored_numbers(asked, answers)) for name, asked in QUESTIONS.items()}
     several = {name: each for name, each in found.items() if len(each.seeds) >= LEAST}
@@ -57,20 +55,12 @@ def answers_page(answers: Mapping[str, Any], one_seed: Mapping[str, str]) -> Ite
     yield f"## Over {LEAST} seeds or more\n"
     rows = [[_link(name), QUESTIONS[name].title, _verdict(each), _seeds(each)] for name, each in several.items()]
     yield from table(["", "Question", "Answer", "Seeds"], rows)
-    yield "## Fewer seeds: no verdict yet\n"
-    rows = [
-        [_link(name), QUESTIONS[name].title, _seeds(each), one_seed.get(name, "below")] for name, each in fewer.items()
-    ]
-    rows += [
-        [f"`{name}`", asked.title, "0", one_seed[name]]
-        for name, asked in QUESTIONS.items()
-        if name not in several and name not in fewer and name in one_seed
-    ]
-    yield "What the one seed said is no answer: what lies a few points apart may change places with another.\n"
-    yield from table(["", "Question", "Seed", "It said"], rows)
-    unasked = [n for n in QUESTIONS if n not in several and n not in fewer and n not in one_seed]
-    if unasked:
-        yield f"Not trained yet: {', '.join(f'`{name}`' for name in unasked)}.\n"
+    if fewer:
+        yield "## Fewer seeds: no verdict yet\n"
+        rows = [[_link(name), QUESTIONS[name].title, _seeds(each)] for name, each in fewer.items()]
+        yield from table(["", "Question", "Seeds"], rows)
+    if unasked := [f"`{name}`" for name in QUESTIONS if name not in several and name not in fewer]:
+        yield f"Not asked over seeds yet: {', '.join(unasked)}.\n"
     for name, each in {**several, **fewer}.items():
         yield from _section(QUESTIONS[name], each)
 
@@ -165,8 +155,7 @@ def main() -> None:
         answers = measured(answers, arguments.runs, recordings_folder(), seeds=seeds)
         answers_file().write_text(dumped(answers), "utf-8")
         answers = read_answers()
-    one_seed = json.loads(ONE_SEED.read_text("utf-8")) if ONE_SEED.is_file() else {}
-    (DOCS / "answers.md").write_text("\n".join(answers_page(answers, one_seed)), "utf-8")
+    (DOCS / "answers.md").write_text("\n".join(answers_page(answers)), "utf-8")
     questions = DOCS / "questions.md"
     questions.write_text(filled(questions.read_text("utf-8")), "utf-8")
 

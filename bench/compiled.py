@@ -42,9 +42,9 @@ from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
 from bench.meters import Spread, add_options, apply_options, table, timed
 from bench.ratios import ON_CUDA, Course, config_of
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
-from cl_core.factory import choose_device
 from cl_core.registry import BACKBONES, METHODS, lookup
 from cl_core.streams.stream import Batch
+from cl_core.training.factory import choose_device
 
 DOORS = {"forward": ("forward", "encode_text"), "blocks": ("block",)}
 RECOMPILES = 64  # a block's number is part of what it is compiled for, and there are more of them than torch allows for

@@ -19,8 +19,8 @@ from bench.meters import peak_bytes, table
 from bench.ratios import ON_CUDA, Course, config_of, shared
 from cl_core.config import ConfigError, RunConfig
 from cl_core.estimate import memory_by_task
-from cl_core.factory import check, choose_device, companion_of
 from cl_core.registry import BACKBONES, METHODS, imported, lookup
+from cl_core.training.factory import check, choose_device, companion_of
 
 WARM = 2  # steps of a task before the one that is weighed: the optimiser's state is there by then
 

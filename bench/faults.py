@@ -444,8 +444,8 @@ def weights() -> Iterator[tuple[str, Attempt]]:
 def configurations() -> Iterator[tuple[str, Attempt]]:
     """Settings that cannot be meant, of every method: exit status 2 and one sentence, nothing left."""
     from cl_core.config import ConfigError, RunConfig, describe
-    from cl_core.factory import check
     from cl_core.registry import METHODS, load
+    from cl_core.training.factory import check
 
     def each(place: Path, method: str) -> None:
         for row in describe(load(METHODS, method, "method").Config):

@@ -51,10 +51,10 @@ from bench.bare import BareClip, BareViT, NoBareLoop, OwnLoss, bare_loop
 from bench.meters import Spread, add_options, apply_options, held_bytes, peak_bytes, table, timed
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig
 from cl_core.events import StepEnded
-from cl_core.factory import build, choose_device, new_backbone, new_stream
 from cl_core.presets import resolve
 from cl_core.registry import BACKBONES, METHODS, load, lookup
 from cl_core.streams.stream import Batch, Task
+from cl_core.training.factory import build, choose_device, new_backbone, new_stream
 from cl_core.training.trainer import Moment, Trainer
 
 ON_CUDA = {"vit": "timm:vit_base_patch16_224@random", "clip": "open_clip:ViT-B-16@random"}

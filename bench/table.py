@@ -184,6 +184,7 @@ TABLES = {
             ("GNSP, alignment alone", {"method": "gnsp"}, ("project=none", "distillation=0")),
             ("NuSA-CL", {"method": "nusa_cl"}, ()),
             ("NuSA-CL, random directions", {"method": "nusa_cl"}, ("directions=random",)),
+            ("NuSA-CL, random directions, rate 5e-3", {"method": "nusa_cl"}, ("directions=random", "rate=0.005")),
             ("MG-CLIP (on domains: our reading)", {"method": "mg_clip"}, ()),
             ("KeepLoRA", {"method": "keeplora"}, ()),
             ("CLIP-NSP²", {"method": "clip_nsp2"}, ()),

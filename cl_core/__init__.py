@@ -1,4 +1,4 @@
-"""Plastiscope's engine: continual-learning methods on task streams, every event of a run recorded."""
+"""Plastiscope's engine: trains continual-learning methods on task streams and records every event of a run."""
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,4 @@
-"""Where the files that travel with the program lie: beside the packages in a checkout, inside `cl_core` in an installed
-wheel."""
+"""Location of the bundled files: next to the packages in a checkout, inside `cl_core` in an installed wheel."""
 
 from __future__ import annotations
 
@@ -9,12 +8,11 @@ _HERE = Path(__file__).resolve().parent
 
 
 def assets_folder() -> Path:
-    """The folder of embedded weights, images and recordings. It may lack any of them: callers ask whether a file is
-    there."""
+    """The folder of bundled weights, images and recordings. Any of them may be missing; callers check for files."""
     installed = _HERE / "_assets"
     return installed if installed.is_dir() else _HERE.parent / "assets"
 
 
 def recordings_folder() -> Path:
-    """The folder whose sub-folders are recorded runs."""
+    """The folder of recorded runs, one subfolder each."""
     return assets_folder() / "recordings"

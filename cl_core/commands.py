@@ -1,5 +1,4 @@
-"""Everything a run can be told: pause, resume, step, stop, change a setting. Files in its inbox, taken in order by the
-worker."""
+"""Commands to a running worker: pause, resume, step, stop, change a setting. Queued as files, processed in order."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Command:
-    """An order to a running worker. `word` is how it is written down."""
+    """A command to a running worker. `word` is its serialised name."""
 
     word: ClassVar[str] = ""
 
@@ -20,21 +19,21 @@ class Command:
 
 @dataclass(frozen=True)
 class Pause(Command):
-    """Hold after the current moment."""
+    """Pause after the current step."""
 
     word: ClassVar[str] = "pause"
 
 
 @dataclass(frozen=True)
 class Resume(Command):
-    """Go on after a pause."""
+    """Continue after a pause."""
 
     word: ClassVar[str] = "resume"
 
 
 @dataclass(frozen=True)
 class Step(Command):
-    """While paused (or running: pause first), let `moments` moments through and pause again."""
+    """While paused (or running: pause first), run `moments` steps of the trainer and pause again."""
 
     word: ClassVar[str] = "step"
     moments: int = 1
@@ -46,14 +45,14 @@ class Step(Command):
 
 @dataclass(frozen=True)
 class Stop(Command):
-    """Save a checkpoint at once and end; `resume` goes on from exactly there."""
+    """Save a checkpoint immediately and end; `resume` continues from exactly there."""
 
     word: ClassVar[str] = "stop"
 
 
 @dataclass(frozen=True)
 class ChangeSetting(Command):
-    """From the next step on, the method's live setting `name` has another value. A checkpoint is saved first."""
+    """Change the method's live setting `name` from the next step on. A checkpoint is saved first."""
 
     word: ClassVar[str] = "turn"
     name: str
@@ -72,7 +71,7 @@ WORDS: dict[str, type[Command]] = {kind.word: kind for kind in (Pause, Resume, S
 
 
 def parse(record: Any) -> Command:
-    """The command that `record` (a decoded JSON object) spells. Raises ValueError in one sentence otherwise."""
+    """The command in `record` (a decoded JSON object). Raises ValueError with a one-sentence message otherwise."""
     word = record.get("command") if isinstance(record, dict) else record
     if not isinstance(record, dict) or not isinstance(word, str) or word not in WORDS:
         raise ValueError(f"unknown command {word!r}; known: {', '.join(sorted(WORDS))}")

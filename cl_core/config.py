@@ -1,8 +1,8 @@
-"""What a run is made of, frozen: method, backbone, stream, training, diagnostics, seed. TOML in, JSON out, dotted
-overrides.
+"""Configuration of a run as frozen dataclasses: method, backbone, stream, training, diagnostics, seed. Read from TOML,
+written as JSON, changed by dotted overrides.
 
-A hyperparameter is described once, with `setting`: its default, bounds, choices and help serve the command line, the
-launch form and the sliders alike.
+`setting` describes a hyperparameter once: default, bounds, choices and help, used by command line, launch form and
+sliders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMAT = 1  # of a run folder; raised when an older program could misread it
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one sentence for the person who set it."""
+    """An invalid setting; the message is one sentence for the user."""
 
 
 def setting(
@@ -43,10 +43,10 @@ def setting(
     fixed: str = "",
     unit: str = "",
 ) -> Any:
-    """A described hyperparameter: a dataclass field with bounds, choices, help and unit, and when it may change.
+    """A hyperparameter: a dataclass field with bounds, choices, help and unit, and when it may change.
 
-    `live`: while running, from the next step on (read in `loss`, `classify` or `refresh`, and no size follows from it).
-    `fixed`: never within one run, and why ("sets the shape of the prompts"). Neither: between tasks, in a fork.
+    `live`: during training, from the next step on (read in `loss`, `classify` or `refresh`; no shape depends on it).
+    `fixed`: never within a run, with the reason ("sets the shape of the prompts"). Neither: between tasks, in a fork.
     """
     described = {"help": help, "low": low, "high": high, "choices": choices, "unit": unit}
     return field(default=default, metadata={**described, "live": live, "fixed": fixed})
@@ -56,7 +56,7 @@ knob = setting  # its earlier name, which plug-ins import
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> str:
-    """One sentence for an unknown name: the known ones, and the nearest if any is near."""
+    """Error message for an unknown name: the known ones, and the nearest if one is similar."""
     known = sorted(known)
     close = difflib.get_close_matches(name.replace("-", "_"), [k.replace("-", "_") for k in known], n=1)
     hint = next((k for k in known if close and k.replace("-", "_") == close[0]), None)
@@ -74,12 +74,12 @@ def check_settings(config: Any) -> None:
 
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Types that a dataclass declares; looking them up takes longer than checking values against them."""
+    """Declared types of a dataclass, cached because looking them up is slower than checking values."""
     return typing.get_type_hints(kind)
 
 
 def check_value(name: str, value: Any, meta: Mapping[str, Any]) -> None:
-    """Check a value against the choices and bounds that its setting describes. Raises ConfigError."""
+    """Check a value against its setting's choices and bounds. Raises ConfigError."""
     if meta.get("choices") and value not in meta["choices"]:
         raise ConfigError(f"{name} must be one of {', '.join(map(str, meta['choices']))}, got {value!r}")
     low, high = meta.get("low"), meta.get("high")
@@ -110,8 +110,8 @@ def _allowed(kind: Any) -> tuple[Any, ...]:
 
 
 def from_mapping(kind: type, settings: Mapping[str, Any], what: str) -> Any:
-    """An instance of the config dataclass `kind` from plain `settings`; unknown names are refused with the nearest
-    known one."""
+    """An instance of the config dataclass `kind` from plain `settings`. Raises ConfigError for unknown names, with the
+    nearest known one."""
     names = {f.name for f in dataclasses.fields(kind)}
     clean = {}
     for key, value in settings.items():
@@ -138,12 +138,12 @@ def describe(kind: type) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long and in which portions every task is trained."""
+    """Epochs, batch size, schedule and augmentation of every task's training."""
 
     epochs: int = setting(5, low=1, high=1000, help="passes over a task's training images")
     batch_size: int = setting(64, low=1, high=4096, help="images per optimiser step")
     repeats: int = setting(
-        1, low=1, high=100, help="the index set is repeated this often within one epoch (the NSP² release: 10)"
+        1, low=1, high=100, help="passes over the training images within one epoch (the NSP² release: 10)"
     )
     schedule: str = setting(
         "milestones",
@@ -151,21 +151,21 @@ class TrainingConfig:
         help="milestones: constant, falling by `decay` at each; cosine: from full to 0 over a task, step by step; "
         "quarter cosine: epoch by epoch from full to 1.6 %",
     )
-    warm_up: int = setting(0, low=0, high=100_000, help="first steps of a task over which the learning rate rises")
+    warm_up: int = setting(0, low=0, high=100_000, help="number of warm-up steps at the start of a task")
     milestones: tuple = setting((), help="epochs (from 0) at which the learning rate falls by `decay`")
     decay: float = setting(0.1, low=0.0, high=1.0, help="factor on the learning rate at each milestone")
     auto_augment: str = setting(
         "none",
         choices=("none", "cifar10", "imagenet"),
-        help="training pictures are changed by one of AutoAugment's policies",
+        help="AutoAugment policy applied to training images",
     )
     random_crop: float = setting(
         1.0,
         low=0.01,
         high=1.0,
-        help="smallest share of a picture's area that is cut out and enlarged, each time another (1: whole pictures)",
+        help="smallest share of an image's area in a random crop, resized to full size (1: whole images)",
     )
-    flip: bool = setting(False, help="half of the training pictures are mirrored, each time others")
+    flip: bool = setting(False, help="flip training images horizontally with probability 1/2")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -191,10 +191,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class DiagnosticsConfig:
-    """What is measured besides accuracy. Measuring never changes training."""
+    """Measurements besides accuracy. They never change training."""
 
     spectra: bool = setting(
-        True, help="eigenvalues of the prompt moments after every task, also where training does not use them"
+        True, help="eigenvalues of the prompt moments after every task, even if training does not use them"
     )
     attention: bool = setting(
         True, help="attention on old tasks' probe images, every `probe_epochs` epochs and after every task"
@@ -202,16 +202,16 @@ class DiagnosticsConfig:
     drift: bool = setting(True, help="prompt tokens after every epoch")
     gap: bool = setting(
         True,
-        help="modality gap, pair similarities and retrieval after every task, where pictures and texts share a space",
+        help="modality gap, pair similarities and retrieval after every task, for models of images and texts",
     )
     weights: bool = setting(
-        True, help="singular values of adapted weights before and after every task, where a method changes weights"
+        True, help="singular values of adapted weights before and after every task, for methods that change weights"
     )
     selection: bool = setting(
-        True, help="which entries test images take after every task, where a method picks from a pool of prompts"
+        True, help="pool entries selected by test images after every task, for methods with a pool of prompts"
     )
     forward: bool = setting(
-        False, help="accuracy of a nearest-class-mean probe on every task, also those to come, after every task"
+        False, help="accuracy of a nearest-class-mean probe on every task, including future ones, after every task"
     )
     readout: bool = setting(
         True, help="accuracy by linear discriminant analysis on stored and on recomputed class statistics"
@@ -219,7 +219,7 @@ class DiagnosticsConfig:
     readout_control: str = setting(
         "last",
         choices=("last", "every"),
-        help="after which task the recomputed statistics are taken: they look at all training images again",
+        help="when statistics are recomputed, which needs another pass over all training images",
     )
     headline: str = setting(
         "",
@@ -227,7 +227,7 @@ class DiagnosticsConfig:
         help="readout that the run is judged by and that is shown first; empty: class-incremental, or task-incremental "
         "where the stream names tasks",
     )
-    probe_epochs: int = setting(2, low=1, high=1000, help="epochs between looks at old tasks' attention")
+    probe_epochs: int = setting(2, low=1, high=1000, help="epochs between evaluations of old tasks' attention")
     probe_images: int = setting(6, low=1, high=64, help="probe images per task")
     images: int = setting(
         10_000,
@@ -249,7 +249,7 @@ class DiagnosticsConfig:
 
     @classmethod
     def off(cls) -> DiagnosticsConfig:
-        """Nothing but the accuracies: the floor that diagnostics are timed against."""
+        """Accuracies only: the baseline for the cost of diagnostics."""
         return cls(
             spectra=False,
             attention=False,
@@ -265,7 +265,7 @@ class DiagnosticsConfig:
 
 @dataclass(frozen=True)
 class StreamConfig:
-    """Which part of the stream is learned and evaluated."""
+    """Tasks, order, split and data options of the stream."""
 
     tasks: int = setting(5, low=1, high=1000, help="number of tasks")
     order: str = setting("I", choices=("I", "II"), help="order of the domains, in a multi-domain stream")
@@ -280,47 +280,45 @@ class StreamConfig:
     remainder: str = setting(
         "refuse",
         choices=("refuse", "last task"),
-        help="where classes do not divide equally: refused, or the last task has fewer",
+        help="if classes do not divide equally: raise an error, or give the last task fewer",
     )
-    # What follows is for streams of pictures from disk; embedded streams refuse it.
+    # The rest is for streams of images from disk; bundled streams reject it.
     classes: tuple = setting(
         (),
-        help="class folders in order of arrival, dealt equally to the tasks, or one list a task; empty: all of them",
+        help="class folders in order of arrival, distributed equally over the tasks, or one list per task; empty: all",
     )
     class_order: str = setting(
-        "seed", choices=("seed", "name"), help="order of all classes where none is listed: shuffled by the run's seed"
+        "seed", choices=("seed", "name"), help="order of all classes if none are listed: shuffled by the run's seed"
     )
-    class_names: tuple = setting((), help='what classes are called, where not as their folders: "n02119789=kit fox"')
+    class_names: tuple = setting((), help='class names that differ from the folder names: "n02119789=kit fox"')
     templates: tuple = setting((), help='sentences for a text tower, each with one {}: "a photo of a {}."')
-    per_class: int = setting(0, low=0, high=10_000_000, help="at most so many training pictures a class (0: all)")
-    per_class_test: int = setting(0, low=0, high=10_000_000, help="at most so many test pictures a class (0: all)")
+    per_class: int = setting(0, low=0, high=10_000_000, help="maximum number of training images per class (0: all)")
+    per_class_test: int = setting(0, low=0, high=10_000_000, help="maximum number of test images per class (0: all)")
     test_share: float = setting(
-        0.2, low=0.01, high=0.99, help="share of each class kept for testing, where there is no test folder"
+        0.2, low=0.01, high=0.99, help="share of each class kept for testing if there is no test folder"
     )
     references: str = setting(
-        "", help="class folders of general pictures (ImageNet's training set), for methods that learn beside such pairs"
+        "", help="class folders of general images (ImageNet's training set), for methods that need reference pairs"
     )
     split_seed: int = setting(
-        0, low=0, high=2**31 - 1, help="draws that split and limited selections; not the run's seed"
+        0, low=0, high=2**31 - 1, help="seed of that split and of limited selections; not the run's seed"
     )
     subfolders: str = setting(
         "ask",
         choices=("ask", "pool"),
-        help="folders within class folders: refused where they may be domains or tasks, or pooled into one class",
+        help="folders within class folders: raise an error (they may be domains or tasks), or pool into one class",
     )
-    allow_empty: bool = setting(False, help="class folders without pictures are left out instead of refused")
+    allow_empty: bool = setting(False, help="skip class folders without images instead of raising an error")
     label_column: str = setting("", help="column of metadata.csv, .jsonl or .parquet that names the class")
     white: float = setting(
         0.0,
         low=0.0,
         high=2.0**32,
-        help="value that is white in pictures of more than 8 bits (0: as the file declares, else all bits)",
+        help="white level of images with more than 8 bits (0: as declared in the file, else the full range)",
     )
-    ground: str = setting(
-        "white", choices=("white", "black", "grey"), help="what lies behind transparent parts of pictures"
-    )
+    ground: str = setting("white", choices=("white", "black", "grey"), help="background of transparent images")
     reading_rules: int = setting(
-        2, low=1, high=2, help="how folders and pictures are understood; 1: as before names were in natural order"
+        2, low=1, high=2, help="version of the rules for reading folders and images; 1: the rules of older runs"
     )
 
     def __post_init__(self) -> None:
@@ -353,12 +351,12 @@ class StreamConfig:
                 raise ConfigError(f"stream.classes takes names of class folders, got {name!r}")
 
     def of_disk(self) -> list[str]:
-        """Settings that were changed and mean something only where pictures come from disk."""
+        """Changed settings that apply only to images from disk."""
         names = [f.name for f in dataclasses.fields(self)]
         return [n for n in names[names.index("classes") :] if getattr(self, n) != getattr(type(self), n)]
 
 
-# Absent from fingerprints at their defaults: runs from before these settings stay equal to what they were.
+# Left out of fingerprints at their defaults, so that fingerprints of older runs do not change.
 LATER_STREAM_SETTINGS = (
     "first_task",
     "remainder",
@@ -373,7 +371,7 @@ LATER_STREAM_SETTINGS = (
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become inputs of a backbone: side length in pixels, then (x − mean) / std per channel on values in
+    """Preprocessing of images for a backbone: side length in pixels, then (x − mean) / std per channel on values in
     0..1."""
 
     size: int
@@ -387,15 +385,15 @@ _ALIASES = {"stream": "stream_settings"}
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, completely: with the same RunConfig the same numbers come out on the same machine.
+    """The complete configuration of a run: the same RunConfig gives the same numbers on the same machine.
 
-    `settings` holds the method's own settings by name; the method's Config checks them when the run is built. `preset`
-    names where unnamed settings came from. A fork names its `parent` run and the number of tasks (`fork_task`) that
-    were trained there, under the parent's settings; these here hold from then on.
+    `settings` holds the method's settings by name; the method's Config checks them when the run is built. `preset`
+    names the source of all other settings. A fork names its `parent` run and the number of tasks (`fork_task`) trained
+    there under the parent's settings; the settings here apply after them.
 
-    `origin` says where a run comes from that was not trained by Plastiscope ("recorded from a training loop", "imported
-    from …"); its `method`, `backbone` and `stream` are then names only, its `seed` may be unknown (None), and it cannot
-    be resumed or forked. `plugins` names the plug-in files or packages that the run was started with.
+    `origin` is set for a run that was not trained by Plastiscope ("recorded from a training loop", "imported from …");
+    its `method`, `backbone` and `stream` are then names only, its `seed` may be unknown (None), and it cannot be
+    resumed or forked. `plugins` lists the plug-in files or packages that the run was started with.
     """
 
     method: str
@@ -434,11 +432,11 @@ class RunConfig:
 
     @property
     def trained_elsewhere(self) -> bool:
-        """Whether the run only tells what another program trained: nothing here can go on with it."""
+        """Whether the run was trained by another program, so that it cannot be continued."""
         return bool(self.origin)
 
     def why_it_ends_here(self, name: str) -> str:
-        """One sentence for whoever wants to resume or fork the run `name` that was trained elsewhere."""
+        """Error message for resuming or forking the run `name`, which was trained elsewhere."""
         return (
             f"run {name} was {self.origin}: Plastiscope did not train it and has no state to go on from; continue it "
             "in the program that trained it"
@@ -448,7 +446,7 @@ class RunConfig:
         return {"format": FORMAT, **json.loads(json.dumps(asdict(self)))}
 
     def completed(self) -> RunConfig:
-        """The same with every setting of the method, those that nobody named at their defaults."""
+        """A copy with every setting of the method, including defaults."""
         if self.trained_elsewhere:  # a method of that name is not ours
             return self
         return replace(self, settings={**method_defaults(self.method), **_underscored(self.settings)})
@@ -460,8 +458,7 @@ class RunConfig:
         return {name: value for name, value in own.items() if name not in usual or usual[name] != value}
 
     def fingerprint(self) -> str:
-        """The complete settings as one text, without the run's name: equal texts, equal runs. 0 and 0.0 are the same
-        setting."""
+        """The complete settings as text, without the run's name: equal texts mean equal runs. 0 and 0.0 are equal."""
         record = self.completed().to_dict()
         del record["format"], record["name"], record["diagnostics"]["headline"]  # which rows are shown first
         for later, usual in (("precision", "auto"), ("origin", ""), ("plugins", [])):
@@ -477,7 +474,7 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
-        """From a decoded config.json or TOML table; every unknown key is refused by name."""
+        """From a decoded config.json or TOML table. Raises ConfigError for unknown keys."""
         record = dict(record)
         version = record.pop("format", FORMAT)
         if type(version) is int and version < 1:
@@ -508,8 +505,8 @@ class RunConfig:
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
     def with_overrides(self, pairs: Iterable[str]) -> RunConfig:
-        """A copy with `key=value` texts applied. `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`; a
-        bare key that belongs to the training section goes there, any other bare key is a setting of the method."""
+        """A copy with `key=value` texts applied: `training.epochs=3`, `diagnostics.drift=false`, `stream.tasks=2`. A
+        key without a section belongs to the training section if it exists there, otherwise to the method."""
         return self.with_values(map(parse_pair, pairs))
 
     def with_values(self, values: Iterable[tuple[str, Any]]) -> RunConfig:
@@ -532,7 +529,7 @@ class RunConfig:
 
 
 def _check_plain(field_name: str, text: str) -> None:
-    """Raises ConfigError where the name of a run or of a group could lead elsewhere, or is longer than one may be."""
+    """Raises ConfigError if the name of a run or group is not a plain name (path traversal) or too long."""
     if any(c in "/\\" or not c.isprintable() for c in text) or text.startswith("."):
         shown = printable(text, 80)
         raise ConfigError(f"{field_name} is a plain name, without slashes or a leading dot, got {shown!r}")
@@ -541,7 +538,7 @@ def _check_plain(field_name: str, text: str) -> None:
 
 
 def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Key and value of `key=value` as written on a command line. Raises ConfigError that names the option."""
+    """Key and value of `key=value` from a command line. Raises ConfigError that names the option."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"{option} takes key=value, got {text!r}")
@@ -549,7 +546,7 @@ def parse_pair(text: str, option: str = "--set") -> tuple[str, Any]:
 
 
 def resolve_key(key: str) -> tuple[str, str]:
-    """(section of a RunConfig, name in it) that a key of --set means; "settings" are the method's. Raises
+    """(section of a RunConfig, name in it) for a key of --set; "settings" is the method's section. Raises
     ConfigError."""
     key = key.replace("-", "_")
     section, dot, name = key.partition(".")
@@ -574,7 +571,7 @@ def _as_floats(value: Any) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A setting as written on a command line: TOML where it parses (1, 0.5, true, [3, 4]), else the text itself."""
+    """The value of a setting from a command line: parsed as TOML (1, 0.5, true, [3, 4]) if possible, else the text."""
     try:
         return parse_toml(f"value = {text}")["value"]
     except (ValueError, KeyError):

@@ -1,7 +1,7 @@
-"""Which settings may change once a run has begun, and when: live, from the next step on; or between tasks, in a fork.
+"""Rules for changing settings of a started run: live, from the next step on; or between tasks, in a fork.
 
-A method's settings say it themselves (`config.setting`); here is the rule for all others, and the refusal's sentence.
-Settings come as the plain rows of `config.describe`, so a page can check without the method's own library.
+A method's settings declare this themselves (`config.setting`); this module has the rules for all others and the error
+messages. Settings are given as the plain rows of `config.describe`, so a page can check them without importing torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cl_core.config import ConfigError, RunConfig, TrainingConfig, check_value, 
 
 Rows = Iterable[Mapping[str, Any]]
 
-FROM_THE_START = {  # settings of a whole run, and why a fork cannot have others than its parent
+FROM_THE_START = {  # settings of a whole run, and why a fork must keep its parent's
     "method": "decides what is trained",
     "backbone": "decides the features and the shapes of everything learned on them",
     "stream": "decides the data",
@@ -27,7 +27,7 @@ FROM_THE_START = {  # settings of a whole run, and why a fork cannot have others
 
 
 def turned(config: Any, name: str, value: Any) -> Any:
-    """A method's config with a live setting changed, checked. Raises ConfigError that says why it cannot be."""
+    """A method's config with a live setting changed, validated. Raises ConfigError with the reason if not allowed."""
     rows = {row["name"]: row for row in describe(type(config))}
     name = name.replace("-", "_")
     row = rows.get(name)
@@ -50,8 +50,8 @@ def turned(config: Any, name: str, value: Any) -> Any:
 
 
 def forked(config: RunConfig, values: Iterable[tuple[str, Any]], described: Rows) -> tuple[RunConfig, dict[str, Any]]:
-    """The settings of a fork: `config` with other (key, value) pairs, keys as in --set. Raises ConfigError that says
-    why a setting must stay.
+    """The settings of a fork: `config` with (key, value) pairs changed, keys as in --set. Raises ConfigError with the
+    reason if a setting must stay.
 
     Returns:
         the settings, and what differs: key → [before, now].
@@ -76,12 +76,12 @@ def forked(config: RunConfig, values: Iterable[tuple[str, Any]], described: Rows
 
 
 def changeable(described: Rows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """What a fork may change, as described rows: (settings of the method, settings of the training)."""
+    """Settings that a fork may change, as described rows: (of the method, of the training section)."""
     return [dict(row) for row in described if not row.get("fixed")], describe(TrainingConfig)
 
 
 def _setting_before(config: RunConfig, rows: Mapping[str, Mapping[str, Any]], name: str) -> Any:
-    """A setting's value in `config`. Raises ConfigError where it is none, or must stay."""
+    """A setting's value in `config`. Raises ConfigError if it is unknown or must stay."""
     row = rows.get(name)
     if row is None:
         if name in FROM_THE_START:

@@ -1,6 +1,6 @@
-"""Everything a run can say: the vocabulary of events.
+"""The events of a run.
 
-An event is a frozen record of something that happened, stamped with a `Clock`. Fields hold plain values (numbers,
+An event is a frozen record with a `Clock` time stamp. Fields hold plain values (numbers,
 strings, lists, dicts of these) or numpy arrays, never tensors, so a stored run opens without torch. The docstrings are
 the glossary that the dashboard shows. Conventions: tasks, layers, heads and epochs count from 0 here and from 1 on the
 screen; accuracies are in percent; NaN or None means *not measured*.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-# Arrays by their number of axes: a stored one that has another is no event (`cl_core.store.validation`).
+# Arrays by number of axes; stored arrays with another number are rejected (`cl_core.store.validation`).
 Vector = Annotated[np.ndarray, 1]
 Matrix = Annotated[np.ndarray, 2]
 Array3D = Annotated[np.ndarray, 3]
@@ -46,12 +46,12 @@ class Event:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "clock"}
 
 
-# ---------------------------------------------------------------- the course of a run
+# ---------------------------------------------------------------- progress of a run
 
 
 @dataclass(frozen=True)
 class RunStarted(Event):
-    """The run's plan, said once: what is trained on what, with which sizes."""
+    """The run's plan, emitted once: method, stream, model and sizes."""
 
     tasks: list[
         dict[str, Any]
@@ -66,8 +66,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True)
 class PicturesSkipped(Event):
-    """Files of the stream that could not be used and were left out, and what was understood of the rest. Said once,
-    before training; absent where there is nothing to say."""
+    """Skipped files of the stream and notes on how the rest was read. Emitted at most once, before training."""
 
     count: int
     files: list[str]  # the first hundred, each with its reason: "cat/7.jpg: not a picture, whatever it is called"
@@ -76,8 +75,8 @@ class PicturesSkipped(Event):
 
 @dataclass(frozen=True)
 class AnswersKept(Event):
-    """A frozen model is asked once an image: its answers are kept in memory, the least recently used going first. Said
-    once, before training."""
+    """A frozen model's outputs are cached in memory by image (least recently used first out). Emitted once, before
+    training."""
 
     model: str  # its name
     images: int  # maximum number of cached images
@@ -86,7 +85,7 @@ class AnswersKept(Event):
 
 @dataclass(frozen=True)
 class TaskStarted(Event):
-    """Training on a task begins."""
+    """Training on a task starts."""
 
     classes: list[str]
     steps: int  # optimiser steps this task will take
@@ -119,34 +118,35 @@ class EpochEnded(Event):
 
 @dataclass(frozen=True)
 class TaskEnded(Event):
-    """A task has been learned; what the method remembers of it has been stored."""
+    """A task has been learned and the method's state for it stored."""
 
     seconds: float  # wall time of training on it
-    kept_bytes: int  # what the method keeps between tasks, all of its state
+    kept_bytes: int  # the method's whole state between tasks
 
 
-# ---------------------------------------------------------------- what was measured
+# ---------------------------------------------------------------- measurements
 
 
 @dataclass(frozen=True)
 class AccuracyMeasured(Event):
     """One row of an accuracy matrix: accuracy on every task so far, after training on task `clock.task`.
 
-    `readout` says who predicts: "class-incremental" and "task-incremental" use the method's own head (over all classes
-    seen, and over the task's own classes); "stored statistics" is linear discriminant analysis with class means and
-    covariance stored when each task was learned; "recomputed statistics" is the same with statistics taken anew from
-    all training images: its control. Where a test picture comes with its task, "task-incremental" rows have all
-    columns, also of tasks not learned yet, and the "zero-shot" row (task −1) is the same before any training.
+    `readout` names the classifier: "class-incremental" and "task-incremental" use the method's own head (over all
+    classes seen, and over the task's own classes); "stored statistics" is linear discriminant analysis with class means
+    and
+    covariance stored when each task was learned; "recomputed statistics" is the same with statistics recomputed from
+    all training images: its control. If the task is known at test time, "task-incremental" rows have all columns,
+    including tasks not learned yet, and the "zero-shot" row (task −1) is the same before any training.
     """
 
     readout: str
     row: list[float | None]  # [T] percent; None = not measured (tasks not seen yet)
-    headline: bool = False  # the run was told to be judged by this readout (`diagnostics.headline`)
+    headline: bool = False  # whether this is the run's default readout (`diagnostics.headline`)
 
 
 @dataclass(frozen=True)
 class PredictionsMade(Event):
-    """What the class-incremental head says of one task's probe images, after task `clock.task`."""
+    """Predictions of the class-incremental head on one task's probe images, after task `clock.task`."""
 
     evaluated: int  # task whose images these are
     predicted: Vector  # [n] int16 class ids in order of arrival
@@ -155,7 +155,7 @@ class PredictionsMade(Event):
 
 @dataclass(frozen=True)
 class ProbesChosen(Event):
-    """A task's probe set: a few fixed test images that are looked at again after every later task."""
+    """A task's probe set: a few fixed test images that are evaluated again after every later task."""
 
     images: Array4D  # [n, H, W, 3] uint8
     labels: Vector  # [n] int16 class ids in order of arrival
@@ -164,36 +164,36 @@ class ProbesChosen(Event):
 
 @dataclass(frozen=True)
 class ImagesStored(Event):
-    """One task's test images as small pictures: all of them, or evenly spaced ones. `ImagesClassified` says what
-    becomes of them. Emitted once per task, before training."""
+    """One task's test images as thumbnails: all, or evenly spaced ones. `ImagesClassified` has their predictions.
+    Emitted once per task, before training."""
 
     images: Array4D  # [n, s, s, 3] uint8, at most 32 pixels a side
-    rows: Vector  # [n] int32 places among the task's test images, from 0
+    rows: Vector  # [n] int32 indices among the task's test images, from 0
     labels: Vector  # [n] int16 class ids in order of arrival
     total: int  # test images that the task has
 
 
 @dataclass(frozen=True)
 class ImagesClassified(Event):
-    """What each readout answers for one task's stored test images, after task `clock.task` (−1: before training).
+    """Predictions of each readout for one task's stored test images, after task `clock.task` (−1: before training).
 
-    Readouts as in `AccuracyMeasured`; "refitted head" is that of `RefitMeasured`. An image is right where its predicted
-    class is its label.
+    Readouts as in `AccuracyMeasured`; "refitted head" is that of `RefitMeasured`. A prediction is correct if it equals
+    the label.
     """
 
     evaluated: int  # task whose images these are, in the order of its `ImagesStored`
     readouts: list[str]  # [r]
     predicted: Matrix  # [r, n] int16 class ids in order of arrival
-    margins: Matrix  # [r, n] float16: score of the true class minus the best other that competes
+    margins: Matrix  # [r, n] float16: score of the true class minus the best other competing class
 
 
 @dataclass(frozen=True)
 class RefitMeasured(Event):
-    """Accuracy with the task known of a readout fitted anew, after task `clock.task`: what the features still hold.
+    """Accuracy of a refitted readout with the task known, after task `clock.task`: measures the features alone.
 
-    Linear discriminant analysis on today's features of the training images of one task, only its own classes competing
-    (`cl_core.observers.lda_readout`). Of the task just learned at every boundary; of earlier ones where their
-    training images are looked at again (`diagnostics.readout_control`).
+    Linear discriminant analysis on the current features of the training images of one task, only its own classes
+    competing (`cl_core.observers.lda_readout`). Measured for the task just learned at every boundary, and for earlier
+    ones if their training images are processed again (`diagnostics.readout_control`).
     """
 
     row: list[float | None]  # [T] percent; None = not measured
@@ -204,17 +204,17 @@ class OldTasksMeasured(Event):
     """A few fixed test images of all earlier tasks, right after a step of a new one (`cl_core.observers.old_tasks`)."""
 
     images: int
-    accuracy: float  # percent right, the method's own heads
-    loss: float  # mean cross-entropy among the classes that compete, nats
-    every: int  # steps between two looks
+    accuracy: float  # percent correct, the method's own heads
+    loss: float  # mean cross-entropy among the competing classes, nats
+    every: int  # steps between two measurements
 
 
 @dataclass(frozen=True)
 class SpectrumMeasured(Event):
-    """Eigenvalues of one layer's second moment accumulated over the tasks so far, and where the cut falls.
+    """Eigenvalues of one layer's second moment accumulated over the tasks so far, and the position of the cut.
 
-    `space` is "affinity" (side of width d: image queries pulled back through the key weights, what past tasks ask of a
-    prompt) or "mixture" (side of M prompts: attention that past tasks pay to them).
+    `space` is "affinity" (side of width d: image queries of past tasks pulled back through the key weights) or
+    "mixture" (side of M prompts: attention that past tasks pay to them).
     """
 
     layer: int
@@ -222,7 +222,7 @@ class SpectrumMeasured(Event):
     eigenvalues: Vector  # [n] float32, descending, eigenvalues of a second moment = squared singular values
     nullity: int  # directions left free, out of n
     rule: str  # "elbow", "energy 0.95", ...
-    used: bool  # whether training obeys it (False: measured for comparison only)
+    used: bool  # whether training uses it (False: measured for comparison only)
     protected_energy: float  # share of the spectrum's sum in the n − nullity protected directions
     effective_rank: float  # exp(entropy) of the normalised spectrum
     gain_free: float  # factor on an update along a free direction
@@ -231,7 +231,7 @@ class SpectrumMeasured(Event):
 
 @dataclass(frozen=True)
 class UpdateMeasured(Event):
-    """How far one layer's prompts moved in this task, and how much of it lies where past tasks look.
+    """How far one layer's prompts moved in this task, and how much of that lies in directions used by past tasks.
 
     residual = sqrt(tr(Δ C Δᵀ) / (‖Δ‖² λ₀(C))) on the affinity side and the same with Δᵀ on the mixture side: 0 =
     entirely in unused directions, 1 = entirely along the most used one. C is the moment of the tasks *before* this one;
@@ -248,15 +248,15 @@ class UpdateMeasured(Event):
 
 @dataclass(frozen=True)
 class UpdateByDirection(Event):
-    """How what a task wanted to change is spread over the directions of the spectrum that was there before it.
+    """A task's update decomposed along the directions of the spectrum before that task.
 
-    With it a page can say what another threshold would have let through. For moments: u_i = ‖Δ v_i‖², v_i the
-    eigenvectors of the tasks *before*; where a method projects both sides of a step, the other side is projected as it
-    was. For weights (space "image.q"): entries of UᵀΔV, each squared and counted with the more used of its two
-    directions, so that all of index ≥ k is what the last directions from k on can hold.
+    Pages use it to predict how much another threshold would have let through. For moments: u_i = ‖Δ v_i‖², v_i the
+    eigenvectors of the *previous* tasks; if a method projects both sides of a step, the other side is projected as in
+    training. For weights (space "image.q"): entries of UᵀΔV, each squared and assigned to the more used of its two
+    directions, so that the sum over indices ≥ k is the part within the last directions from k on.
 
-    `source`: "steps", Σ of the optimiser's steps before projection; "gradients", Σ of gradients before it, where these
-    are what is projected; "net change", what the task changed, where nothing was taken away from it.
+    `source`: "steps", Σ of the optimiser's steps before projection; "gradients", Σ of gradients before projection, if
+    gradients are projected; "net change", the net change over the task, if nothing is projected.
     """
 
     space: str  # as in SpectrumMeasured; for weights tower and part
@@ -267,8 +267,8 @@ class UpdateByDirection(Event):
 
 @dataclass(frozen=True)
 class PromptsDrifted(Event):
-    """Prompt tokens at this moment (end of an epoch; epoch −1 = as initialised). Of blocks without prompts, where only
-    some have any: zeros, and NaN for the statistics."""
+    """Prompt tokens at the end of an epoch (epoch −1: as initialised). Blocks without prompts have zeros, and NaN for
+    the statistics."""
 
     prompts: Array3D  # [L, M, d] float16
     means: Matrix  # [L, M] float32, mean over channels
@@ -279,8 +279,8 @@ class PromptsDrifted(Event):
 class AttentionCompared(Event):
     """Attention on task `probe_task`'s probe images now, against when that task had just been learned.
 
-    "local" feeds each layer the inputs it had then (only that layer's prompts act); "end to end" lets upstream drift
-    through. Total variation is ½ Σ|difference| per query, mean over images, heads and queries: 0 = same, 1 = disjoint.
+    "local" feeds each layer its inputs from then (only that layer's prompts act); "end to end" includes upstream drift.
+    Total variation is ½ Σ|difference| per query, mean over images, heads and queries: 0 = same, 1 = disjoint.
     """
 
     probe_task: int
@@ -294,8 +294,8 @@ class AttentionCompared(Event):
 
 @dataclass(frozen=True)
 class FeaturesCompared(Event):
-    """Features of task `probe_task`'s probe images now, against when that task had just been learned; of a model that
-    has no attention to compare as well."""
+    """Features of task `probe_task`'s probe images now, against when that task had just been learned. Also for models
+    without attention."""
 
     probe_task: int
     feature_drift: float  # mean of 1 − cos(feature now, feature then)
@@ -304,7 +304,7 @@ class FeaturesCompared(Event):
 
 @dataclass(frozen=True)
 class WeightSpectrumMeasured(Event):
-    """Singular values of one attention projection before and after a task, and where the task's change of it lies.
+    """Singular values of one attention projection before and after a task, and the directions of the task's change.
 
     The principal space is spanned by the first k singular directions of the weight *before* the task, the fewest whose
     squared singular values reach the share `rho`; the rest is called null. Leaks and overlaps are shares of norms.
@@ -316,11 +316,11 @@ class WeightSpectrumMeasured(Event):
     rho: float
     principal: int  # k
     written: int  # directions the method may write to (the last ones); d − k where it has no rule
-    bound: str  # what limits `written`: "rho", "r_max", or "none" where the rule is only measured
-    used: bool  # whether training obeys the rule (False: measured for comparison only)
+    bound: str  # the bound that limits `written`: "rho", "r_max", or "none" if the rule is only measured
+    used: bool  # whether training uses the rule (False: measured for comparison only)
     effective_rank: float  # exp(entropy of σ/Σσ) after the task
     effective_rank_before: float
-    leak_left: float | None  # ‖U_kᵀ ΔW‖ / ‖ΔW‖; None where the weight did not move
+    leak_left: float | None  # ‖U_kᵀ ΔW‖ / ‖ΔW‖; None if the weight did not move
     leak_right: float | None  # ‖ΔW V_k‖ / ‖ΔW‖
     chance: float  # sqrt(k / d): the leak of a random change
     drift: float | None  # ‖U_k,0ᵀ (W − W_0)‖ / ‖W − W_0‖ against the pre-trained weight W_0
@@ -332,12 +332,12 @@ class WeightSpectrumMeasured(Event):
 
 @dataclass(frozen=True)
 class SubspaceMeasured(Event):
-    """Directions that a task's input embeddings use, beside those of pre-training and of earlier tasks.
+    """Directions used by a task's input embeddings, compared with those of pre-training and of earlier tasks.
 
     Embeddings are the tokens entering block `layer`, without prompts. A core is spanned by the fewest leading
     directions that hold the share `energy` of Σσ². At task −1: the pre-trained space itself, the reference. The width d
     is divided into four parts: "free pre-trained" and "conflicting" inside the pre-trained space, "occupied" and "free
-    residual" outside it; conflicting and occupied directions are those that finished tasks have taken.
+    residual" outside it; finished tasks use the conflicting and occupied directions.
     """
 
     layer: int
@@ -350,34 +350,33 @@ class SubspaceMeasured(Event):
     chance: Vector  # [t + 1] float32, max(K, K') / d: the same of random spaces
     angles: Matrix  # [t + 1, K] float32, principal angles in radians, ascending; NaN beyond the smaller space
     budget: dict[str, int]  # directions in each of the four parts after this task; they add up to d
-    gradient: dict[str, float]  # share of ‖g‖² in each part as it was while this task was learned; empty: no gradient
-    kept: float | None  # ‖g P‖² / ‖g‖²: what the projection let through of the gradients
+    gradient: dict[str, float]  # share of ‖g‖² in each part while this task was learned; empty: no gradient
+    kept: float | None  # ‖g P‖² / ‖g‖²: share of the gradients that passed the projection
     leak: Vector  # [t] float32, ‖Δ C_s‖ / ‖Δ‖ of the prompts' net change in every earlier core
     leak_chance: Vector  # [t] float32, sqrt(K_s / d)
-    projection: str  # what training did with the parts: "none", "both", ...
-    source: str  # what the pre-trained space was taken from
+    projection: str  # the projection used in training: "none", "both", ...
+    source: str  # the source of the pre-trained space
 
 
 @dataclass(frozen=True)
 class ForwardTransferMeasured(Event):
-    """Accuracy of a probe on every task of the stream, learned or still to come, after task `clock.task` (−1: before
-    any).
+    """Accuracy of a probe on every task of the stream, learned or not, after task `clock.task` (−1: before training).
 
-    The probe needs no training: an image belongs to the class whose mean feature it is nearest to, means taken from a
-    few labelled training images a class with the features as they are now. All classes of the stream compete.
+    The probe needs no training: an image is assigned to the class with the nearest mean feature, means computed from a
+    few labelled training images per class with the current features. All classes of the stream compete.
     """
 
     row: list[float]  # [T] percent
-    images_per_class: int  # labelled images that each mean is taken from, at most
+    images_per_class: int  # maximum number of labelled images per mean
     seconds: float
 
 
 @dataclass(frozen=True)
 class ModalityGapMeasured(Event):
-    """Pictures and captions of the pre-training world in the joint space, after task `clock.task` (−1: before
+    """Images and captions from the pre-training distribution in the joint space, after task `clock.task` (−1: before
     training).
 
-    Unit embeddings x_i of held-out pictures and t_i of their captions; Δ = mean x − mean t is the gap vector. All on
+    Unit embeddings x_i of held-out images and t_i of their captions; Δ = mean x − mean t is the gap vector. Always
     the same pairs, which no task trains on.
     """
 
@@ -393,11 +392,11 @@ class ModalityGapMeasured(Event):
     negative_mean: float
     separation: float  # (μ₊ − μ₋) / sqrt((sd₊² + sd₋²) / 2)
     auc: float  # chance that a pair's cosine exceeds a non-pair's, 0 to 1
-    linear_probe: float  # percent: how often a line tells pictures from texts (cross-validated logistic regression)
+    linear_probe: float  # percent: linear separability of images and texts (cross-validated logistic regression)
     image_to_text: dict[str, float]  # percent: {"1": R@1, "5": R@5}
     text_to_image: dict[str, float]
     pairs: int  # pool size of the retrieval
-    general_accuracy: float  # percent, zero-shot on the pre-training world's own classes
+    general_accuracy: float  # percent, zero-shot on the classes of pre-training
     # [n, 2] float16 on two fixed axes: along the gap before training, and the largest spread across it
     images: Matrix
     texts: Matrix  # [n, 2] float16: t_i on the same axes
@@ -405,9 +404,9 @@ class ModalityGapMeasured(Event):
 
 @dataclass(frozen=True)
 class SimilaritiesMeasured(Event):
-    """Cosines between one task's test pictures and its class texts, after task `clock.task` (−1: before training)."""
+    """Cosines between one task's test images and its class texts, after task `clock.task` (−1: before training)."""
 
-    evaluated: int  # task whose pictures and classes these are
+    evaluated: int  # task of these images and classes
     positive: float  # mean x_i · t_(own class)
     negative: float  # mean x_i · t_(other classes of the task)
     gap: float  # ‖mean x − mean t‖₂
@@ -415,29 +414,29 @@ class SimilaritiesMeasured(Event):
 
 @dataclass(frozen=True)
 class EpochsChosen(Event):
-    """How many passes every task gets, found in a trial run on the first task, whose weights are discarded."""
+    """Number of epochs for every task, determined in a trial run on the first task, whose weights are discarded."""
 
     epochs: int
-    similarity: list[float]  # mean logit of non-matching pairs: before, and after each rehearsed epoch
+    similarity: list[float]  # mean logit of non-matching pairs: before, and after each trial epoch
     positive: list[float]  # the same of matching pairs
-    threshold: float  # relative change of `similarity` that ends the rehearsal
+    threshold: float  # relative change of `similarity` that ends the trial
 
 
 @dataclass(frozen=True)
 class SelectionMeasured(Event):
-    """What the test images of all tasks learned so far took from a pool of prompts, after task `clock.task`.
+    """Selections from a pool of prompts by the test images of all tasks learned so far, after task `clock.task`.
 
-    An image takes a few entries whole, or a mixture of all. It took its own class's (task's) entry if the entries of
-    that class (task) together got more of it than those of any other.
+    An image selects a few entries, or a mixture of all. It selected its own class's (task's) entry if the entries of
+    that class (task) together have more weight than those of any other.
     """
 
     layer: int  # block whose selection this is; -1: one selection for the whole network
-    of: str  # what an entry stands for: "class", "task", or "" where entries belong to nobody
-    # [C, E] float32, share of the images of class c (in order of arrival) that took entry e: a row sums to the number
-    # of entries taken per image. Where entries are mixed: mean share of entry e in the mixture; a row sums to 1
+    of: str  # the owner of an entry: "class", "task", or "" if entries have no owner
+    # [C, E] float32, share of the images of class c (in order of arrival) that selected entry e: a row sums to the
+    # number of entries per image. For mixtures: mean share of entry e in the mixture; a row sums to 1
     counts: Matrix
-    owners: list[int]  # [E] the class or task an entry stands for; -1 where to nobody
-    accuracy: float | None  # percent of images that took their own class's (task's) entry; None where there is none
+    owners: list[int]  # [E] the class or task that owns the entry; -1: none
+    accuracy: float | None  # percent of images that selected their own class's (task's) entry; None without owners
 
 
 @dataclass(frozen=True)
@@ -451,20 +450,18 @@ class StageEnded(Event):
 
 @dataclass(frozen=True)
 class KeysMoved(Event):
-    """Keys that stand for classes in a joint space of pictures and texts, after those of task `clock.task` were
-    learned."""
+    """Class keys in a joint space of images and texts, after those of task `clock.task` were learned."""
 
     kept: Vector  # [C] float32: cos(key now, key when its own task had been learned)
-    learned: Vector  # [C] float32: cos(key now, embedding of the class's own sentence, nothing learned)
+    learned: Vector  # [C] float32: cos(key now, embedding of the class's sentence without learned words)
     nearest: Vector  # [C] float32: largest cosine with the key of another class
 
 
 @dataclass(frozen=True)
 class IntraClassMeasured(Event):
-    """How alike images of one class look, on a task's training images, one value a class.
+    """Similarity of images within and between classes, on a task's training images, one value per class.
 
-    `space` says to whom: "query" is the frozen model that is asked which class an image resembles, "features" what the
-    head reads after the task.
+    `space`: "query" is the frozen query model, "features" are the inputs of the head after the task.
     """
 
     space: str
@@ -476,9 +473,10 @@ class IntraClassMeasured(Event):
 
 @dataclass(frozen=True)
 class ResidualMeasured(Event):
-    """What a method adds in the attention branches of a frozen ViT, over a task's training images after the task.
+    """Size of a method's additions to the attention branches of a frozen ViT, on a task's training images after the
+    task.
 
-    The branch without it is taken at the same place, so what earlier blocks added counts as part of the stream.
+    The branch without the addition is computed on the same inputs, so additions in earlier blocks count as input.
     """
 
     ratio: Vector  # [L] float32: mean ‖branch with − branch without‖ over mean ‖branch without‖, per token
@@ -487,29 +485,29 @@ class ResidualMeasured(Event):
 
 @dataclass(frozen=True)
 class MixtureFitted(Event):
-    """How well a stored mixture of Gaussians stands for the features of one class.
+    """How well a stored mixture of Gaussians models the features of one class.
 
     Densities are those of mixtures fitted to four fifths of the class's images, on the last fifth; the points are drawn
-    from the mixture that is kept, which has seen all images. The axes are the first two principal ones of the real
+    from the stored mixture, which was fitted to all images. The axes are the first two principal ones of the real
     features.
     """
 
     label: int  # class id in order of arrival
-    components: int  # of the mixture that is kept
+    components: int  # of the stored mixture
     mixture: float  # mean log density of a held-out image per dimension, nats
     gaussian: float  # the same of a single Gaussian with diagonal covariance
     real: Matrix  # [n, 2] float16, at most 200 images
     sampled: Matrix  # [n, 2] float16, as many draws from the mixture
     single: Matrix  # [n, 2] float16, as many draws from the single Gaussian
-    shown: float  # share of the variance of the real features that the two axes show
+    shown: float  # share of the variance of the real features on the two axes
 
 
 @dataclass(frozen=True)
 class TradeOffMeasured(Event):
-    """What protecting more directions of a layer's inputs would save, and what it would cost, after this task.
+    """Benefit and cost of protecting more directions of a layer's inputs, after this task.
 
-    The cut lies where the difference of the two is smallest. Both are numbers without a unit: energy left unprotected
-    times tasks learned, and the share of directions granted times what the method's setting says it is worth.
+    The cut minimises the difference of the two, both dimensionless: energy left unprotected times tasks learned, and
+    the share of directions granted times the method's weight for it.
     """
 
     layer: int
@@ -521,32 +519,32 @@ class TradeOffMeasured(Event):
 
 @dataclass(frozen=True)
 class ConceptorMeasured(Event):
-    """How far each direction of a layer's inputs is in use by the tasks so far, from 0 (free) to 1 (taken)."""
+    """How much the tasks so far use each direction of a layer's inputs, from 0 (free) to 1 (fully used)."""
 
     layer: int
     eigenvalues: Vector  # [d] float32, descending, of the conceptor of all tasks so far
     capacity: float  # their mean, 0 to 1
     own: float  # the same of the conceptor of this task's inputs alone
-    aperture: float  # of that one: a direction is half in use where the inputs' eigenvalue is 1/aperture²
+    aperture: float  # of that one: a direction is half used if the inputs' eigenvalue is 1/aperture²
     threshold: float  # eigenvalues below this were set to 0
 
 
 @dataclass(frozen=True)
 class InputsSurveyed(Event):
-    """What a coming task's inputs share with the past in one layer, before a step was taken on it."""
+    """Overlap of a new task's inputs with the past in one layer, before the first step on it."""
 
     layer: int
-    capacity: float  # of the conceptor of the coming task's inputs, 0 to 1
+    capacity: float  # of the conceptor of the new task's inputs, 0 to 1
     shared: float  # capacity of (past AND coming) / capacity of the past, 0 to 1
-    threshold: float  # above this the published method lets the task re-mix what is shared
+    threshold: float  # above this the published method remixes the shared directions
 
 
-# ---------------------------------------------------------------- housekeeping
+# ---------------------------------------------------------------- state of the run
 
 
 @dataclass(frozen=True)
 class CheckpointSaved(Event):
-    """Everything needed to go on was saved."""
+    """A checkpoint was saved."""
 
     folder: str  # below checkpoints/
     boundary: bool  # True: between two tasks
@@ -554,8 +552,7 @@ class CheckpointSaved(Event):
 
 @dataclass(frozen=True)
 class KnobTurned(Event):
-    """A setting of the method was changed while the run was going; `clock.step` is the first step under the new
-    value."""
+    """A setting of the method was changed during training; `clock.step` is the first step under the new value."""
 
     name: str
     old: Any  # a number, switch or word
@@ -564,7 +561,7 @@ class KnobTurned(Event):
 
 @dataclass(frozen=True)
 class RunForked(Event):
-    """From here on this run goes its own way; everything before was trained and measured by its parent."""
+    """Start of a fork: everything before was trained and measured by the parent run."""
 
     parent: str  # the parent run's name
     after_task: int  # tasks that were trained there
@@ -574,7 +571,7 @@ class RunForked(Event):
 
 @dataclass(frozen=True)
 class StateChanged(Event):
-    """The run is now in `state`: queued (its device is at work for another run), running, paused, stopped, finished or
+    """The run is now in `state`: queued (its device is used by another run), running, paused, stopped, finished or
     failed."""
 
     STATES: ClassVar = ("queued", "running", "paused", "stopped", "finished", "failed")
@@ -584,7 +581,7 @@ class StateChanged(Event):
 
 @dataclass(frozen=True)
 class CommandRefused(Event):
-    """A command could not be obeyed."""
+    """A command was rejected."""
 
     command: str
     reason: str
@@ -592,7 +589,7 @@ class CommandRefused(Event):
 
 @dataclass(frozen=True)
 class MeasurementStopped(Event):
-    """A measurement failed and is left out from here on; training goes on without it."""
+    """A measurement failed and is disabled from here on; training continues without it."""
 
     measurement: str  # "probe", "prompt spectra", …
     reason: str  # one sentence
@@ -601,8 +598,8 @@ class MeasurementStopped(Event):
 
 @dataclass(frozen=True)
 class PluginMeasured(Event):
-    """What an observer of a plug-in measured. It is drawn by itself: lines over tasks, or over steps where there are
-    several of one name a task."""
+    """A measurement by an observer from a plug-in. Drawn automatically: lines over tasks, or over steps if a task has
+    several of one name."""
 
     name: str  # what was measured: "dead units", in percent
     values: dict[str, float]  # by part: {"layer 1": 3.5, "layer 2": 0.0}
@@ -610,11 +607,11 @@ class PluginMeasured(Event):
 
 @dataclass(frozen=True)
 class RunFailed(Event):
-    """The run ended with an error; what was measured before stays."""
+    """The run ended with an error; earlier measurements are kept."""
 
-    reason: str  # one sentence naming the thing, the value and the way out
+    reason: str  # one sentence with the problem, the value and a fix
     details: str = field(default="")  # the traceback, for the log view
-    fits: int = field(default=0)  # where memory did not do: images a batch that were tried then and went through
+    fits: int = field(default=0)  # if out of memory: the batch size that succeeded when tried afterwards
 
 
 KINDS: dict[str, type[Event]] = {

@@ -1,7 +1,7 @@
-"""Which models are at hand without asking the network: cache folders are looked at, nothing is imported that trains.
+"""Lists models available in local caches, without network access and without importing torch.
 
 The hub's cache holds `models--ORG--NAME/snapshots/REVISION/FILE`. Its folder is HF_HUB_CACHE, else HF_HOME/hub, else
-XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. Weights that timm once fetched by address lie in
+XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. Weights that timm downloaded by URL are in
 TORCH_HOME/hub/checkpoints (else ~/.cache/torch/hub/checkpoints).
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOWNLOAD = (
-    "PLASTISCOPE_DOWNLOAD"  # 1: what is named and missing may be fetched; otherwise nothing goes over the network
+    "PLASTISCOPE_DOWNLOAD"  # 1: named models and data that are missing may be downloaded; otherwise no network access
 )
-UNTRAINED = "random"  # in the place of a weights file: the architecture as initialised
+UNTRAINED = "random"  # instead of a weights file: the architecture as initialised
 WEIGHT_FILES = (".safetensors", ".bin", ".pth", ".pt")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -23,13 +23,13 @@ CLIP_CONFIG = "open_clip_config.json"
 
 
 def downloads_allowed() -> bool:
-    """Whether the person who started this process let missing weights and data sets be fetched."""
+    """Whether the user allowed downloads of missing weights and data sets."""
     return os.environ.get(DOWNLOAD, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 @dataclass(frozen=True)
 class AtHand:
-    """A model whose weights lie in a cache on this machine: the name to give, the file, its size."""
+    """A model with weights in a local cache: its name, file and size."""
 
     name: str
     file: Path
@@ -37,7 +37,7 @@ class AtHand:
 
 
 def hub_folder() -> Path:
-    """Where the hub's client keeps what it fetched."""
+    """The cache folder of the hub's client."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
@@ -47,7 +47,7 @@ def hub_folder() -> Path:
 
 
 def checkpoints_folder() -> Path:
-    """Where torch keeps files that were fetched by address."""
+    """The folder of files that torch downloaded by URL."""
     home = os.environ.get("TORCH_HOME")
     return (Path(home).expanduser() if home else _cache() / "torch") / "hub" / "checkpoints"
 
@@ -57,7 +57,7 @@ def _cache() -> Path:
 
 
 def cached(repository: str, files: Sequence[str]) -> Path | None:
-    """The first of `files` in the newest cached revision of ORG/NAME that has one; None: not at hand."""
+    """The first of `files` in the newest cached revision of ORG/NAME that has one; None if not cached."""
     for snapshot in _snapshots(hub_folder() / f"models--{repository.replace('/', '--')}"):
         for name in files:
             if (snapshot / name).is_file():
@@ -79,8 +79,8 @@ def _snapshots(folder: Path) -> list[Path]:
 
 
 def models_at_hand() -> list[AtHand]:
-    """Every timm and open_clip model in the hub's cache, by name. Whether its architecture serves is seen when it is
-    built."""
+    """Every timm and open_clip model in the hub's cache, by name. Whether its architecture is supported is checked when
+    it is built."""
     try:
         folders = sorted(path for path in hub_folder().iterdir() if path.name.startswith("models--"))
     except OSError:

@@ -1,10 +1,10 @@
-"""What every setting defaults to, by version, without importing a method (and torch with it).
+"""Defaults of every setting by version, without importing a method (and torch with it).
 
-A run's config.json holds every setting as it was in force, so that a changed default never changes what an old run says
-of itself. Runs written before that hold only what differed: they get the defaults of the first version, whose entry in
-method_defaults.json is frozen with its release, and for a setting that came with a changed rule (`RULES_BEFORE`) the
-value that says the old rule. method_settings.json describes the settings of this version, for pages and reports, which
-would otherwise wait seconds for the methods to be imported. `python -m cl_core.method_defaults` writes both.
+A run's config.json stores every setting, so that a changed default never affects old runs. Older files contain only
+settings that differed from the defaults: they get the defaults of the first version, whose entry in
+method_defaults.json is frozen, and for settings introduced with a changed rule (`RULES_BEFORE`) the value of the old
+rule. method_settings.json describes the settings of this version for pages and reports, which would otherwise wait
+seconds for imports of the methods. `python -m bench.method_defaults` writes both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Settings that came with a changed rule: what runs that do not name them were trained with.
+# Settings introduced with a changed rule: the values for runs that do not name them.
 RULES_BEFORE = {
     "split_lora": {"scaling": "none"},
     "fwd_prompt": {"accumulation": "every direction"},
@@ -34,7 +34,7 @@ def _versions() -> list[dict[str, Any]]:
 
 
 def method_defaults(method: str) -> dict[str, Any]:
-    """The defaults of a method's settings in this version; empty for a method that is not ours."""
+    """The defaults of a method's settings in this version; empty for unknown methods."""
     return dict(_versions()[-1]["methods"].get(method, {}))
 
 
@@ -44,14 +44,14 @@ def _described() -> dict[str, list[dict[str, Any]]]:
 
 
 def method_settings(method: str) -> list[dict[str, Any]] | None:
-    """A method's settings as `config.describe` gives them, without importing it; None for one that is not ours."""
+    """A method's settings as returned by `config.describe`, without importing it; None for unknown methods."""
     return _described().get(method)
 
 
 def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A decoded config.json with what it leaves out set to the defaults of the first version."""
+    """A decoded config.json with missing settings set to the defaults of the first version."""
     oldest = _versions()[0]
-    method = None if record.get("origin") else record.get("method")  # trained elsewhere: the name is not our method's
+    method = None if record.get("origin") else record.get("method")  # trained elsewhere: the method is only a name
     usual = {**oldest["methods"].get(method, {}), **RULES_BEFORE.get(method, {})} if isinstance(method, str) else {}
     base = {**oldest["run"], "settings": usual}
     filled = {**base, **record}
@@ -60,35 +60,6 @@ def as_first_written(record: Mapping[str, Any]) -> dict[str, Any]:
             filled[name] = {**known, **filled[name]}
     own = record.get("stream_settings", {})
     if str(record.get("stream", "")).startswith("folder:") and isinstance(own, Mapping) and RULES not in own:
-        # Trained before folders were read as today: its classes and pixels stay what they were.
+        # Trained before the current rules for reading folders: its classes and pixels must not change.
         filled["stream_settings"] = {**filled["stream_settings"], RULES: 1}
     return filled
-
-
-def current() -> dict[str, Any]:
-    """The entry of this version as the code has it; imports every method."""
-    from cl_core.config import RunConfig
-
-    run = RunConfig("any").to_dict()
-    for name in ("format", "method", "settings"):
-        del run[name]
-    methods = {name: {row["name"]: row["default"] for row in rows} for name, rows in descriptions().items()}
-    return {"run": run, "methods": methods}
-
-
-def descriptions() -> dict[str, list[dict[str, Any]]]:
-    """Method → its settings in words, as the code has them; imports every method."""
-    from cl_core.config import describe
-    from cl_core.registry import METHODS, load
-
-    ours = [name for name, entry in METHODS.items() if not entry.origin]  # a plug-in's come and go
-    return {name: describe(load(METHODS, name, "method").Config) for name in ours}
-
-
-if __name__ == "__main__":
-    from cl_core import __version__
-    from cl_core.store import write_atomically
-
-    known = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    write_atomically(FILE, (json.dumps({**known, __version__: current()}, indent=1) + "\n").encode())
-    write_atomically(DESCRIBED, (json.dumps(descriptions(), indent=1, ensure_ascii=False) + "\n").encode())

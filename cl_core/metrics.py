@@ -3,9 +3,9 @@
 Rows are 'after training on', columns 'evaluated on', tasks counted from 0 here and from 1 on screen. NaN (or None in a
 list) means not measured. Every result is a Python float in percent or percentage points, NaN where it is undefined.
 
-Unfinished matrices. The state *now* is the last complete row: the last one in which every task learned so far, j ≤ i,
-is measured, so that a row still being filled does not count yet; where no row is complete, the last row with anything
-in it. Rows may be missing at the end (fewer rows than columns, or NaN); single gaps are left out of the means.
+Unfinished matrices. The state *now* is the last complete row, in which every task learned so far, j ≤ i, is measured;
+if no row is complete, the last row with any value. Rows may be missing at the end (fewer rows than columns, or NaN);
+single gaps are excluded from means.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from numpy.typing import ArrayLike
 
 
 def final_average_accuracy(R: ArrayLike, *, weights: ArrayLike | None = None) -> float:
-    """Final average accuracy A_n: how well the tasks learned so far are known now.
+    """Final average accuracy A_n: mean current accuracy on the tasks learned so far.
 
         A_n = mean_{j ≤ n} R[n, j],   n = last complete row
 
     Args:
         R: accuracy matrix, percent.
-        weights: one non-negative number per task, e.g. its test images: the pooled accuracy. Default: all alike.
+        weights: one non-negative number per task, e.g. its test images: the pooled accuracy. Default: equal weights.
     """
     matrix = accuracy_matrix(R)
     now = _now(matrix)
@@ -30,12 +30,12 @@ def final_average_accuracy(R: ArrayLike, *, weights: ArrayLike | None = None) ->
 
 
 def average_incremental_accuracy(R: ArrayLike, *, weights: ArrayLike | None = None) -> float:
-    """Average incremental accuracy Ā: the mean over time of the average accuracy on the tasks learned by then.
+    """Average incremental accuracy Ā: the mean over time of the average accuracy on the tasks learned so far.
 
         Ā = mean_{i ≤ n} A_i,   A_i = mean_{j ≤ i} R[i, j],   n = last complete row
 
-    Accuracies before learning (j > i), which streams with a zero-shot backbone have, do not enter; see `average`. NaN
-    where only the last of several rows was measured: that is no history to average over.
+    Excludes accuracies before learning (j > i), which exist for zero-shot backbones; see `average`. NaN if only the
+    last of several rows was measured.
 
     Args:
         R: accuracy matrix, percent.
@@ -53,7 +53,7 @@ def learning_accuracy(R: ArrayLike) -> float:
 
         mean_j R[j, j]
 
-    NaN where only the last of several rows was measured (joint training): there was no "right after".
+    NaN if only the last of several rows was measured (joint training).
     """
     matrix = accuracy_matrix(R)
     now = _now(matrix)
@@ -65,7 +65,7 @@ def forgetting(R: ArrayLike, *, include_last: bool = False) -> float:
 
         F = mean_{j < n} ( max_{j ≤ i < n} R[i, j] − R[n, j] ),   n = last complete row
 
-    Negative where a task is better now than ever before. NaN for a single task.
+    Negative if a task is better now than ever before. NaN for a single task.
 
     Args:
         R: accuracy matrix, percent.
@@ -75,7 +75,7 @@ def forgetting(R: ArrayLike, *, include_last: bool = False) -> float:
 
 
 def forgetting_per_task(R: ArrayLike, *, include_last: bool = False) -> np.ndarray:
-    """The terms of `forgetting`: [tasks], percentage points, NaN for the task learned last and those to come."""
+    """The terms of `forgetting`: [tasks], percentage points, NaN for the task learned last and future tasks."""
     matrix = accuracy_matrix(R)
     fallen, now = np.full(matrix.shape[1], np.nan), _now(matrix)
     if now is None:
@@ -88,7 +88,7 @@ def forgetting_per_task(R: ArrayLike, *, include_last: bool = False) -> np.ndarr
 
 
 def backward_transfer(R: ArrayLike) -> float:
-    """Backward transfer: what later learning did to earlier tasks, in percentage points; negative where it hurt.
+    """Backward transfer: effect of later learning on earlier tasks, in percentage points; negative means harm.
 
         mean_{j < n} ( R[n, j] − R[j, j] ),   n = last complete row
 
@@ -100,15 +100,15 @@ def backward_transfer(R: ArrayLike) -> float:
 
 
 def forward_transfer(R: ArrayLike, reference: ArrayLike) -> float:
-    """Forward transfer: what earlier learning did for tasks not yet learned, in percentage points.
+    """Forward transfer: effect of earlier learning on tasks not yet learned, in percentage points.
 
         mean_{j ≥ 1} ( R[j−1, j] − reference[j] )
 
-    Needs accuracies before learning; NaN where there are none, and for a single task.
+    Needs accuracies before learning; NaN without them, and for a single task.
 
     Args:
         R: accuracy matrix, percent.
-        reference: accuracy of an untrained model on each task, percent (the zero-shot row); one number stands for all.
+        reference: accuracy of an untrained model on each task, percent (the zero-shot row); one number applies to all.
 
     Raises:
         ValueError: if there is not one reference per task.
@@ -124,7 +124,7 @@ def transfer(R: ArrayLike) -> float:
         Transfer = mean_{j ≥ 1} mean_{i < j} R[i, j]
 
     The mean of column means of the strict upper triangle, not the plain mean of its entries; the untrained model adds
-    no row. In an unfinished matrix a column averages the rows there are. NaN where no task was evaluated before it was
+    no row. In an unfinished matrix a column averages the available rows. NaN if no task was evaluated before it was
     learned.
     """
     matrix = accuracy_matrix(R)
@@ -136,8 +136,8 @@ def average(R: ArrayLike) -> float:
 
         Average = mean_{i, j} R[i, j]
 
-    NaN where there is more than one task and none was evaluated before it was learned: over a triangle alone the
-    mean would say something else.
+    NaN if there are several tasks and none was evaluated before it was learned: the mean over a triangle is a different
+    quantity.
     """
     matrix = accuracy_matrix(R)
     above = matrix[np.triu_indices(n=matrix.shape[0], k=1, m=matrix.shape[1])]
@@ -149,7 +149,7 @@ def last(R: ArrayLike) -> float:
 
         Last = mean_j R[n, j],   n = last complete row
 
-    Equals `final_average_accuracy` once the stream is finished; before that it includes tasks still to come.
+    Equals `final_average_accuracy` once the stream is finished; before that it includes future tasks.
     """
     matrix = accuracy_matrix(R)
     now = _now(matrix)
@@ -175,8 +175,8 @@ def forgetting_over_time(R: ArrayLike) -> np.ndarray:
 
 
 def forward_transfer_over_time(R: ArrayLike, untrained: ArrayLike) -> np.ndarray:
-    """FWD_t: what learning did so far for the tasks still to come, percentage points; higher is better, below zero is
-    negative transfer.
+    """FWD_t: effect of learning so far on future tasks, percentage points; higher is better, below zero is negative
+    transfer.
 
         FWD_t = mean_{j > t} ( R[t, j] − untrained[j] )
 
@@ -185,10 +185,10 @@ def forward_transfer_over_time(R: ArrayLike, untrained: ArrayLike) -> np.ndarray
 
     Args:
         R: accuracy matrix, percent, with accuracies before learning.
-        untrained: accuracy of the untouched model on each task, percent; one number stands for all.
+        untrained: accuracy of the untrained model on each task, percent; one number applies to all.
 
     Returns:
-        [tasks]; NaN for the last task, and where no task to come was measured.
+        [tasks]; NaN for the last task, and where no future task was measured.
 
     Raises:
         ValueError: if there is not one untrained accuracy per task.
@@ -201,7 +201,7 @@ def forward_transfer_over_time(R: ArrayLike, untrained: ArrayLike) -> np.ndarray
 def rank_correlation(x: ArrayLike, y: ArrayLike) -> float:
     """Spearman's rank correlation of paired numbers, ties averaged: in −1 to 1.
 
-    NaN for fewer than three pairs, or where either side does not vary.
+    NaN for fewer than three pairs, or if either side is constant.
     """
     first, second = (_ranks(np.asarray(values, dtype=float)) for values in (x, y))
     if len(first) < 3 or not first.std() or not second.std():
@@ -241,7 +241,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _per_row(matrix: np.ndarray, values: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Mean of the measured values of each row: [tasks], NaN where there is no row."""
+    """Mean of the measured values of each row: [tasks], NaN for missing rows."""
     means = [_mean(values(row)) for row in range(len(matrix))]
     return np.array([*means, *[np.nan] * (matrix.shape[1] - len(means))])
 

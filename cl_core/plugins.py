@@ -1,5 +1,4 @@
-"""Methods, streams, backbones, observers and figures of your own, without touching the package: a file or an installed
-package.
+"""Plug-ins: user-defined methods, streams, backbones, observers and figures in a file or an installed package.
 
     # my_method.py
     from cl_core.plugins import method
@@ -10,9 +9,9 @@ package.
 
     plastiscope run --plugin my_method.py --method my_method
 
-A plug-in is code. It is loaded only where the person who starts a process names it, with `--plugin` or in
-PLASTISCOPE_PLUGINS: a file, or the name of an entry point of an installed package (group "plastiscope.plugins"). No
-recording, run or URL ever loads one. Processes that this one starts inherit the names.
+A plug-in is code. It is loaded only if named with `--plugin` or in PLASTISCOPE_PLUGINS: a file, or the name of an entry
+point of an installed package (group "plastiscope.plugins"). Recordings, runs and URLs never load one. Child processes
+inherit the names.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from cl_core.registry import BACKBONES, FIGURES, METHODS, OBSERVERS, STREAMS, En
 
 VARIABLE = "PLASTISCOPE_PLUGINS"  # files and entry points, separated as PATH is
 GROUP = "plastiscope.plugins"
-PATIENCE = 120.0  # seconds a process may take to say what its plug-ins bring
+PATIENCE = 120.0  # timeout in seconds for listing plug-ins in a subprocess
 TABLES: dict[str, dict[str, Entry]] = {
     "method": METHODS,
     "stream": STREAMS,
@@ -50,7 +49,7 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Brought:
-    """One thing that a plug-in registers."""
+    """An object registered by a plug-in."""
 
     kind: str  # a key of TABLES
     name: str
@@ -58,17 +57,17 @@ class Brought:
     needs: str
     target: str  # "module:object"
     origin: str = ""
-    plugin: str = ""  # the plug-in as it was named
+    plugin: str = ""  # the plug-in's name as given
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a figure of a plug-in says beside its function; the dashboard makes an entry of its catalogue from it."""
+    """Metadata of a plug-in's figure; the dashboard makes a catalogue entry from it."""
 
     draw: Callable[..., Any]
     title: str
-    needs: tuple[str, ...]  # kinds of events without which there is nothing to draw
-    also: tuple[str, ...]  # kinds that it reads as well
+    needs: tuple[str, ...]  # required kinds of events
+    also: tuple[str, ...]  # optional kinds of events
     controls: Mapping[str, Callable[[Any], Sequence[Any]]]
     when: Callable[[Any], bool]
 
@@ -78,8 +77,8 @@ _LOADED: dict[str, list[Brought]] = {}  # by name as it was given
 
 
 def method(name: str, *, about: str, needs: str = "") -> Callable[[Thing], Thing]:
-    """Register a subclass of `cl_core.methods.method.Method`; `needs`: "vit" or "clip", where not every backbone
-    serves."""
+    """Register a subclass of `cl_core.methods.method.Method`; `needs`: "vit" or "clip" if it requires such a
+    backbone."""
     return _registers("method", name, about, needs)
 
 
@@ -89,13 +88,13 @@ def stream(name: str, *, about: str) -> Callable[[Thing], Thing]:
 
 
 def backbone(name: str, *, about: str, needs: str) -> Callable[[Thing], Thing]:
-    """Register a function without arguments that gives a backbone; `needs`: its family, "vit" or "clip"."""
+    """Register a function without arguments that returns a backbone; `needs`: its family, "vit" or "clip"."""
     return _registers("backbone", name, about, needs)
 
 
 def observer(name: str, *, about: str) -> Callable[[Thing], Thing]:
-    """Register a subclass of `cl_core.observers.observer.Observer` that is made without arguments. It watches every run
-    that this process trains, and says `cl_core.events.PluginMeasured`."""
+    """Register a subclass of `cl_core.observers.observer.Observer`, constructed without arguments. It observes every
+    run trained by this process and returns `cl_core.events.PluginMeasured`."""
     return _registers("observer", name, about, "")
 
 
@@ -113,16 +112,16 @@ def figure(
     `dashboard.figures.figure`.
 
     Args:
-        name: as it is asked for, "dead-units".
+        name: id of the figure, "dead-units".
         about: the question that it answers.
-        needs: kinds of events without which there is nothing to draw, ["PluginMeasured"].
-        also: kinds that it reads where there are some; `run.events` refuses all others.
-        title: above the figure; "": the name in words.
-        controls: what a reader may choose, name → function of the run that gives the values; the first is the default.
-        when: whether a run that has the events has what is drawn.
+        needs: required kinds of events, ["PluginMeasured"].
+        also: optional kinds of events; `run.events` raises an error for all others.
+        title: above the figure; "": derived from the name.
+        controls: name → function of the run that returns the values to choose from; the first is the default.
+        when: whether a run with the required events has anything to draw.
 
     Raises:
-        ConfigError: for a kind of event that there is not.
+        ConfigError: for an unknown kind of event.
     """
     for kind in (*needs, *also):
         if kind not in KINDS:
@@ -155,26 +154,26 @@ def _registers(kind: str, name: str, about: str, needs: str) -> Callable[[Thing]
 
 
 def named() -> list[str]:
-    """Plug-ins that this process was told of."""
+    """Plug-ins named for this process."""
     return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name.strip()]
 
 
 def name_also(names: Sequence[str]) -> None:
-    """Tell this process, and those it starts, of more plug-ins; files by their whole path."""
+    """Add plug-ins for this process and its children; files with absolute paths."""
     whole = [str(Path(name).resolve()) if name.endswith(".py") or os.sep in name else name for name in names]
     os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*named(), *whole]))
 
 
 def load_named() -> list[Brought]:
-    """Load all that were named and enter what they bring. Raises ConfigError in one sentence."""
+    """Load all named plug-ins and register their contents. Raises ConfigError."""
     return [thing for name in named() for thing in load(name)]
 
 
 def load(name: str) -> list[Brought]:
-    """Run one plug-in and enter what it brings into the tables of names, once.
+    """Run one plug-in once and add its objects to the registry.
 
     Raises:
-        ConfigError: if it is not there, does not run, brings nothing, or takes a name that is taken.
+        ConfigError: if it is missing, fails, registers nothing, or uses a name that is taken.
     """
     global _COLLECTING
     if name in _LOADED:
@@ -196,7 +195,7 @@ def load(name: str) -> list[Brought]:
 
 
 def enter(found: Sequence[Brought]) -> None:
-    """Put things into the tables of names. Raises ConfigError for a name that is taken."""
+    """Add objects to the registry. Raises ConfigError for a name that is taken."""
     for thing in found:
         if not re.fullmatch(r"[A-Za-z][\w.-]{0,60}", thing.name):
             raise ConfigError(f"a {thing.kind} is called by letters, digits, -, _ and ., got {thing.name!r}")
@@ -211,9 +210,8 @@ def enter(found: Sequence[Brought]) -> None:
 
 
 def announce() -> None:
-    """Enter the names that plug-ins bring, told by a process of its own: for a server, which never imports what trains.
-    Only plug-ins with a figure run here as well, because figures are drawn here. Raises ConfigError if one does not
-    load."""
+    """Register the names of plug-ins, listed by a subprocess, because the server must not import torch. Only plug-ins
+    with figures also run in the server, which draws them. Raises ConfigError if one does not load."""
     if not named():
         return
     package = str(Path(__file__).resolve().parents[1])
@@ -239,7 +237,7 @@ def announce() -> None:
 
 
 def _run(name: str) -> str:
-    """Run a plug-in; where it comes from, in words."""
+    """Run a plug-in and return a description of its origin."""
     if name.endswith(".py") or os.sep in name:
         return _run_file(Path(name))
     points = importlib.metadata.entry_points(group=GROUP, name=name)

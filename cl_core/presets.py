@@ -1,7 +1,8 @@
-"""Named settings: what a person can start by one word. Plain values only, so a page can list them without torch.
+"""Presets: named settings for one method, backbone and stream. Plain values only, so a page can list them without
+torch.
 
-A method's class defaults are its authors' values. A preset gives the values for one backbone and stream; the one called
-`<method>-micro` is taken when nobody names another, with its backbone and stream.
+A method's class defaults are its authors' values. The preset `<method>-micro` is the default, with its backbone and
+stream.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from cl_core.registry import BACKBONES, METHODS, STREAMS, lookup
 
 @dataclass(frozen=True)
 class Preset:
-    """A starting point: settings, and what to expect of them."""
+    """A preset: settings, description and expected cost."""
 
     name: str
-    title: str  # as a page shows it
-    about: str  # what it is for, one or two sentences
+    title: str  # as shown on pages
+    about: str  # purpose, one or two sentences
     config: dict[str, Any]  # RunConfig.from_dict's input
     seconds: float | None = None  # measured on two idle cores; None: not measured here
-    needs: str = ""  # what must be at hand that is not embedded
-    expect: str = ""  # what its authors published for these settings, or that we could not read it
+    needs: str = ""  # requirements that are not bundled
+    expect: str = ""  # the authors' published result for these settings, or a note that it is not available
     tags: tuple[str, ...] = field(default=())  # "demo": offered on the Start page
 
 
@@ -44,9 +45,9 @@ _PROMPTS = {
     "head_init": "fresh",
 }
 _HEADS = {name: _PROMPTS[name] for name in ("head_rate", "temperature")}  # pools: the same heads, rates of their own
-# Π without division by √R: at width 192 the released scale leaves so little of a step that the prompts stand still.
-# Strict, and with the energy rule: its cut follows the data, so layers differ; the released elbow leaves 174 of 192
-# directions free in every layer and task. 0.9 on the prompt side: of 8 directions, 0.99 leaves one.
+# Π without division by √R: at width 192 the released scale shrinks steps so much that the prompts hardly move. Strict,
+# and with the energy rule: its cut follows the data, so layers differ; the released elbow leaves 174 of 192 directions
+# free in every layer and task. 0.9 on the prompt side: of 8 directions, 0.99 leaves one.
 _PROJECTED = {
     **_PROMPTS,
     "scale": "plain",
@@ -59,18 +60,18 @@ _PROJECTED = {
 # The released rule. η = 0.5 forgets a little more than 0.97 and ends higher by the heads: steps along protected
 # directions are halved, free ones whole.
 _ELBOW = {**_PROMPTS, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
-# Heads of two classes each, trained apart, compete at the end whatever the features do; class statistics stored when a
-# task was learned show whether the features stayed.
+# Heads of two classes each, trained separately, compete at the end even if features do not move; class statistics
+# stored when a task was learned show whether the features moved.
 _BY_STATISTICS = {"diagnostics": {"headline": STORED}}
-# Prompts in the last block alone: what lies below is frozen and computed once an image, so a run takes seconds.
+# Prompts only in the last block: lower blocks are frozen and computed once per image, so a run takes seconds.
 _QUICK = {"prompt_blocks": 1}
 _QUICK_LOOKS = {"diagnostics": {"headline": STORED, "probe_epochs": 5}}
-# Keys and values change instead of prompts: a rate of their own, heads and temperature as above.
+# Keys and values change instead of prompts, with their own learning rate; heads and temperature as above.
 _KEYS_VALUES = {"rate": 3e-3, "head_rate": 0.01, "temperature": 4.0, "weight_decay": 0.0}
 # Rate of prompts and keys chosen on the validation split (seed 0); head and temperature as above.
 _POOLED = {"prompt_rate": 0.005, "head_rate": 0.01, "temperature": 4.0}
-# A stream where features must change: longer prompts with a larger rate that rises and falls within a task, logits as
-# they are. Rates chosen on the validation split by joint training (seed 0), then the same for every method on prompts.
+# A stream where features must change: longer prompts with a larger rate that rises and falls within a task, temperature
+# 1. Rates chosen on the validation split by joint training (seed 0), then the same for every method on prompts.
 _CAMOUFLAGE = {
     "backbone": "micro-vit",
     "stream": "camouflage",
@@ -84,8 +85,8 @@ _PAPER: dict[str, Any] = {
     "settings": {},
     "training": {"epochs": 10, "repeats": 10, "batch_size": 256, "milestones": [4, 7], "decay": 0.1},
 }
-# Faster than released, for 25 steps a task instead of some 800, and shorter stages before and after them. Of the rates
-# 0.003, 0.01 and 0.03 the last is worse on the validation split (seeds 0, 1), the other two end alike.
+# Higher rates than released, for 25 steps per task instead of about 800, and shorter stages before and after them. Of
+# the rates 0.003, 0.01 and 0.03 the last is worse on the validation split (seeds 0, 1), the other two end equally high.
 _STAR = {
     "rate": 0.01,
     "key_rate": 0.05,
@@ -95,8 +96,8 @@ _STAR = {
     "replay_rate": 0.05,
 }
 
-# Six domains, 3 × 10 steps each. Rates are those with the highest Average on the validation split (seed 0), each method
-# its own: what a rate does depends on what it is the rate of. Everything else is the same for all.
+# Six domains, 3 × 10 steps each. Each method has the rate with the highest Average on the validation split (seed 0);
+# everything else is the same for all.
 _MICRO_CLIP = {
     "backbone": "micro-clip",
     "stream": "micro-mtil",
@@ -104,8 +105,8 @@ _MICRO_CLIP = {
     "training": {"epochs": 3, "batch_size": 64, "schedule": "cosine", "warm_up": 3},
 }
 _NUSA = {"rate": 0.02, "r_max": 48, "dropout": 0.0}
-# A small model takes a larger rate than released. Its features are longer than those that T = 1 was made for: at T = 1
-# softmax is one-hot and the gap widens; at 16, with thirty times the weight, it narrows (seed 0, `docs/methods`).
+# A small model needs a larger rate than released. Its features are longer than T = 1 is meant for: at T = 1 the softmax
+# is one-hot and the gap widens; at 16, with thirty times the weight, it narrows (seed 0, `docs/methods`).
 _REFINED = {
     "refine_rate": 1e-4,
     "refine_epochs": 3,
@@ -115,10 +116,10 @@ _REFINED = {
     "alignment": 30.0,
     "refine_temperature": 16.0,
 }
-_CLIP_PROMPTS = {"rate": 0.01, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+_CLIP_PROMPTS = {"rate": 0.03, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
-# The authors' settings on the real thing. Departure of this engine: a fixed number of steps becomes whole epochs.
+# The authors' settings on their models and data. Difference: a fixed number of steps becomes whole epochs.
 _CIFAR = {
     **_PAPER,
     "training": {**_PAPER["training"], "auto_augment": "cifar10", "random_crop": 0.08},
@@ -151,7 +152,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-micro",
             "NSP² on handwritten digits",
-            "Prompts learn two digits at a time; each step is projected to where earlier digits are not looking.",
+            "Prompts learn two digits at a time; each step is projected to the null space of earlier digits.",
             {**_MICRO, **_BY_STATISTICS, "method": "nsp2", "settings": _PROJECTED},
             tags=("demo",),
             seconds=28,
@@ -159,7 +160,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "sequential-micro",
             "Plain prompt tuning on handwritten digits",
-            "The same prompts with nothing protected: watch the older columns pale.",
+            "The same prompts with nothing protected: watch the older columns fade.",
             {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": _PROMPTS},
             tags=("demo",),
             seconds=25,
@@ -167,7 +168,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-quick",
             "NSP² in seconds: prompts in the last block",
-            "All below the last block is frozen and computed once an image. What it shows, it shows of one block.",
+            "Lower blocks are frozen and computed once per image. The results apply to one block only.",
             {**_MICRO, **_QUICK_LOOKS, "method": "nsp2", "settings": {**_PROJECTED, **_QUICK}},
         ),
         Preset(
@@ -186,7 +187,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-shrink-micro",
             "Control: steps shrunk, not aimed",
-            "NSP² with each projector replaced by its average shrinking: what is left is not the null space's doing.",
+            "NSP² with each projector replaced by its average shrinking: separates the effect of the null space.",
             {
                 **_MICRO,
                 **_BY_STATISTICS,
@@ -198,13 +199,13 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nsp2-elbow-micro",
             "NSP² with the released elbow rule",
-            "The released cut, half strict. It hardly depends on the data: every layer keeps as many directions.",
+            "The released cut, half strict. It hardly depends on the data: every layer protects the same number.",
             {**_MICRO, "method": "nsp2", "settings": _ELBOW},
             seconds=28,
         ),
         Preset(
             "nsp2-elbow-shrink-micro",
-            "Control of the elbow rule: steps shrunk, not aimed",
+            "Control of the elbow rule: steps shrunk, not projected",
             "The released cut with each projector replaced by its average shrinking.",
             {**_MICRO, "method": "nsp2", "settings": {**_ELBOW, "projection": "shrink-only"}},
             seconds=32,
@@ -212,43 +213,43 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "frozen-micro",
             "Frozen features, heads only",
-            "No prompts at all: features cannot drift, only heads can disagree. A strong reference.",
+            "No prompts: features cannot drift, only heads can compete. A strong reference.",
             {**_MICRO, **_BY_STATISTICS, "method": "sequential", "settings": {**_PROMPTS, "prompt_length": 0}},
             seconds=13,
         ),
         Preset(
             "fwd-prompt-micro",
             "Fwd-Prompt (vision adaptation) on handwritten digits",
-            "A pool of prompts whose steps keep to directions that earlier digits do not use or pre-training knew.",
+            "A pool of prompts updated only in directions that earlier digits do not use or that pre-training covers.",
             {**_MICRO, "method": "fwd_prompt", "settings": _POOLED},
             seconds=32,
         ),
         Preset(
             "l2p-micro",
             "L2P on handwritten digits",
-            "Each picture takes five prompts from a pool of ten; any task may rewrite any of them.",
+            "Each image selects five prompts from a pool of ten; any task may change any of them.",
             {**_MICRO, "method": "l2p", "settings": {"prompt_length": 2, "rate": 0.001, **_HEADS}},
             seconds=34,
         ),
         Preset(
             "dualprompt-micro",
             "DualPrompt on handwritten digits",
-            "Shared prompts, and one entry for each pair of digits that test pictures have to find by its key.",
+            "Shared prompts, and one entry for each pair of digits, selected by its key at test time.",
             {**_MICRO, "method": "dualprompt", "settings": {"rate": 0.01, **_HEADS}},
             seconds=26,
         ),
         Preset(
             "coda-prompt-micro",
             "CODA-Prompt on handwritten digits",
-            "Prompts are mixed from components; every task adds some and leaves the older ones as they are.",
+            "Prompts are mixed from components; every task adds some and freezes the older ones.",
             {**_MICRO, "method": "coda_prompt", "settings": {"rate": 0.002, **_HEADS}},
             seconds=27,
         ),
         Preset(
             "star-prompt-micro",
             "STAR-Prompt on handwritten digits",
-            "CLIP says which digit an image resembles; that digit's vectors are added inside the ViT. CLIP has seen "
-            "drawn digits before: what its keys find alone stands beside.",
+            "CLIP selects the digit that an image resembles; that digit's vectors are added inside the ViT. CLIP was "
+            "pre-trained on drawn digits: compare with the accuracy of its keys alone.",
             {
                 **_MICRO,
                 "method": "star_prompt",
@@ -260,7 +261,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "star-frozen-micro",
             "Control: STAR-Prompt without CLIP",
-            "The frozen ViT, a head and its replay from mixtures: what is left when nothing is looked for by name.",
+            "The frozen ViT with a head and its replay from mixtures, without CLIP: the control.",
             {
                 **_MICRO,
                 "method": "star_prompt",
@@ -271,54 +272,54 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "lwf-micro",
             "LwF on handwritten digits",
-            "The same prompts; on new digits the old heads should go on saying what they said.",
+            "The same prompts; distillation keeps the outputs of the old heads on new digits.",
             {**_MICRO, "method": "lwf", "settings": {**_PROMPTS, "distillation": 5.0}},
             seconds=24,
         ),
         Preset(
             "ewc-micro",
             "EWC on handwritten digits",
-            "The same prompts, tied to where earlier digits need them by springs of measured stiffness.",
+            "The same prompts, with a quadratic penalty weighted by their importance for earlier digits.",
             {**_MICRO, "method": "ewc", "settings": {**_PROMPTS, "stiffness": 1e5}},
             seconds=29,
         ),
         Preset(
             "replay-micro",
             "Replay on handwritten digits",
-            "The same prompts and heads, trained on 200 stored pictures of the past as well: storage the others lack.",
+            "The same prompts and heads, also trained on 200 stored old images, which other methods lack.",
             {**_MICRO, "method": "replay", "settings": _PROMPTS},
             seconds=36,
         ),
         Preset(
             "split-lora-micro",
             "SplitLoRA on handwritten digits",
-            "Low-rank changes of keys and values where past inputs are weak; a trade-off says where weak begins.",
+            "Low-rank changes of keys and values along weak directions of past inputs; a trade-off sets the cut.",
             {**_MICRO, "method": "split_lora", "settings": _KEYS_VALUES},
             seconds=29,
         ),
         Preset(
             "code-cl-micro",
             "CODE-CL on handwritten digits",
-            "Keys and values by plain gradient descent, each direction held back as far as past digits use it.",
+            "Keys and values by plain gradient descent, each direction damped by how much past digits use it.",
             {**_MICRO, "method": "code_cl", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
             seconds=34,
         ),
         Preset(
             "gpm-micro",
             "GPM on handwritten digits",
-            "Keys and values keep out of every direction that earlier digits' inputs needed; watch the room run out.",
+            "Keys and values avoid every direction used by earlier digits' inputs; watch the free directions run out.",
             {**_MICRO, "method": "gpm", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
         ),
         Preset(
             "sgp-micro",
             "SGP on handwritten digits",
-            "The directions of GPM, each held back only as far as earlier digits used it.",
+            "The directions of GPM, each damped only by how much earlier digits used it.",
             {**_MICRO, "method": "sgp", "settings": {**_KEYS_VALUES, "rate": 0.1, "head_rate": 0.3}},
         ),
         Preset(
             "nsp2pp-micro",
             "NSP²++ on handwritten digits",
-            "NSP² whose steps are let go where a channel matters to no earlier digit, and heads refined on Gaussians.",
+            "NSP² with steps relaxed on channels unimportant for earlier digits, and heads refined on Gaussians.",
             {
                 **_MICRO,
                 "method": "nsp2pp",
@@ -336,7 +337,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "ness-micro",
             "NESS on handwritten digits",
-            "Keys and values are written to where the digits so far put next to nothing.",
+            "Keys and values change only along directions with almost no input energy so far.",
             {
                 **_MICRO,
                 "method": "ness",
@@ -346,46 +347,46 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "ranpac-micro",
             "RanPAC on handwritten digits",
-            "Frozen features, a thousand random units, ridge regression from sums: no order of tasks changes the end.",
+            "Frozen features, a thousand random units, ridge regression from sums: independent of the order of tasks.",
             {**_MICRO, "method": "ranpac", "settings": {"units": 1000, "first_session": "none"}},
         ),
         Preset(
             "fecam-micro",
             "FeCAM on handwritten digits",
-            "Frozen features and a distance that knows how each digit spreads; nothing is trained.",
+            "Frozen features and a Mahalanobis distance per digit; nothing is trained.",
             {**_MICRO, "method": "fecam", "settings": {}},
         ),
         Preset(
             "slca-micro",
             "SLCA on handwritten digits",
-            "Keys and values move a thousandth as fast as heads, which are aligned on drawn features after each task.",
+            "Keys and values learn a thousand times slower than heads, which are aligned on sampled features.",
             {**_MICRO, "method": "slca", "settings": {"rate": 1e-4, "head_rate": 0.1, "weight_decay": 0.0}},
         ),
         Preset(
             "joint-camouflage",
             "All camouflaged shapes at once",
-            "What prompts can gain over frozen features where a shape is told by the direction of its stripes alone.",
+            "What prompts can gain over frozen features if shapes differ only in the direction of their stripes.",
             {**_CAMOUFLAGE, "method": "joint", "settings": _LONG_PROMPTS},
             seconds=39,
         ),
         Preset(
             "frozen-camouflage",
             "Frozen features on camouflaged shapes",
-            "No prompts: what the pre-trained features say of shapes without an edge in light or colour.",
+            "No prompts: pre-trained features on shapes without an edge in brightness or colour.",
             {**_CAMOUFLAGE, "method": "sequential", "settings": {**_LONG_PROMPTS, "prompt_length": 0}},
             seconds=23,
         ),
         Preset(
             "sequential-camouflage",
             "Plain prompt tuning on camouflaged shapes",
-            "Two shapes at a time, nothing protected: is the gain of the first tasks still there at the end?",
+            "Two shapes at a time, nothing protected: does the gain of the first tasks last?",
             {**_CAMOUFLAGE, "method": "sequential", "settings": _LONG_PROMPTS},
             seconds=38,
         ),
         Preset(
             "nsp2-camouflage",
             "NSP² on camouflaged shapes",
-            "The same prompts, each step projected to where earlier shapes are not looking.",
+            "The same prompts, each step projected to the null space of earlier shapes.",
             {
                 **_CAMOUFLAGE,
                 "method": "nsp2",
@@ -396,21 +397,21 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "ewc-camouflage",
             "EWC on camouflaged shapes",
-            "The same prompts, tied to where earlier shapes need them by springs of measured stiffness.",
+            "The same prompts, with a quadratic penalty weighted by their importance for earlier shapes.",
             {**_CAMOUFLAGE, "method": "ewc", "settings": {**_LONG_PROMPTS, "stiffness": 1e5}},
             seconds=50,
         ),
         Preset(
             "replay-camouflage",
             "Replay on camouflaged shapes",
-            "The same prompts and heads, trained on 200 stored pictures of the past as well.",
+            "The same prompts and heads, also trained on 200 stored images of earlier shapes.",
             {**_CAMOUFLAGE, "method": "replay", "settings": _LONG_PROMPTS},
             seconds=61,
         ),
         Preset(
             "dualprompt-camouflage",
             "DualPrompt on camouflaged shapes",
-            "Shared prefixes, and one entry for each pair of shapes that test pictures find by frozen features.",
+            "Shared prefixes, and one entry for each pair of shapes, selected by frozen features at test time.",
             {
                 **_CAMOUFLAGE,
                 "method": "dualprompt",
@@ -421,7 +422,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "split-lora-camouflage",
             "SplitLoRA on camouflaged shapes",
-            "Keys and values change where past inputs are weak; with stream.tasks=1, all shapes at once.",
+            "Keys and values change along weak directions of past inputs; with stream.tasks=1, all shapes at once.",
             {
                 **_CAMOUFLAGE,
                 "method": "split_lora",
@@ -432,7 +433,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "nusa-cl-micro",
             "NuSA-CL on six domains",
-            "CLIP learns one domain after the other in the directions that its weights use least.",
+            "CLIP learns one domain after another in the directions that its weights use least.",
             {**_MICRO_CLIP, "method": "nusa_cl", "settings": _NUSA},
             tags=("demo",),
             seconds=67,
@@ -440,7 +441,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "gnsp-micro",
             "GNSP on six domains",
-            "CLIP's image MLPs learn where past features carry little energy, held back by pairs of the world it knew.",
+            "CLIP's image MLPs learn in low-energy directions of past features, regularised by reference pairs.",
             {**_MICRO_CLIP, "method": "gnsp", "settings": _GNSP},
             tags=("demo",),
             seconds=113,
@@ -448,32 +449,32 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "keeplora-micro",
             "KeepLoRA on six domains",
-            "Branches start along the gradient, outside what the pre-trained weights and earlier domains use.",
+            "Branches start along the gradient, outside the directions of pre-trained weights and earlier domains.",
             {**_MICRO_CLIP, "method": "keeplora", "settings": {"rate": 3e-3, "rank": 4, "weights_image": 0.5}},
         ),
         Preset(
             "gnsp-kd-micro",
             "Ablation of GNSP: distillation alone",
-            "Nothing is projected, no pairs are aligned: what the untouched model's answers hold by themselves.",
+            "No projection, no alignment of pairs: the effect of distillation alone.",
             {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "alignment": 0.0}},
         ),
         Preset(
             "gnsp-map-micro",
             "Ablation of GNSP: alignment of pairs alone",
-            "Nothing is projected or distilled: what CLIP's own contrastive loss on reference pairs holds by itself.",
+            "No projection, no distillation: the effect of CLIP's contrastive loss on reference pairs alone.",
             {**_MICRO_CLIP, "method": "gnsp", "settings": {**_GNSP, "project": "none", "distillation": 0.0}},
         ),
         Preset(
             "mg-clip-micro",
             "MG-CLIP on six domains",
-            "As many epochs as the gap allows, and a second classifier among pictures. On domains: our reading.",
+            "As many epochs as the gap allows, and a second classifier on image features. On domains: our reading.",
             {**_MICRO_CLIP, "method": "mg_clip", "settings": {"rate": 2e-3}},
             seconds=52,
         ),
         Preset(
             "clip-nsp2-micro",
             "CLIP-NSP² on six domains",
-            "Prompts in CLIP's image tower, each step projected to where earlier domains are not looking.",
+            "Prompts in CLIP's image tower, each step projected to the null space of earlier domains.",
             {**_MICRO_CLIP, "method": "clip_nsp2", "settings": _CLIP_PROMPTS},
         ),
         Preset(
@@ -489,14 +490,14 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "finetune-micro",
             "All of CLIP fine-tuned on six domains",
-            "Nothing protected but the smallness of its steps: at this rate a strong reference.",
+            "No protection except small steps: at this rate a strong reference.",
             {**_MICRO_CLIP, "method": "finetune", "settings": {"rate": 1e-4}},
             seconds=74,
         ),
         Preset(
             "finetune-eager-micro",
             "All of CLIP fine-tuned, five times the rate",
-            "Each domain is learned best and the rest pays: watch what it could do before it was adapted.",
+            "Each domain is learned best at the expense of the others: watch the zero-shot ability.",
             {**_MICRO_CLIP, "method": "finetune", "settings": {"rate": 5e-4}},
             tags=("demo",),
             seconds=74,
@@ -525,7 +526,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "zero-shot-micro",
             "CLIP as it is on six domains",
-            "Nothing is learned: what the pre-trained model can do.",
+            "Nothing is learned: the pre-trained model's accuracy.",
             {**_MICRO_CLIP, "method": "zero_shot", "settings": {}},
             seconds=26,
         ),
@@ -569,12 +570,12 @@ PRESETS: dict[str, Preset] = {
                 "seed": 1993,
             },
             needs=_NEEDS_CIFAR.replace("augreg_in21k", "augreg2_in21k_ft_in1k") + "; OpenAI's CLIP ViT-L/14 as well",
-            expect="its number for CIFAR-100 was not among what we could read",
+            expect="its number for CIFAR-100 was not available to us",
         ),
         Preset(
             "nusa-cl-mtil",
             "NuSA-CL on MTIL, CLIP ViT-B/16",
-            "The release's values on eleven data sets, one epoch each where it takes 1,000 steps each.",
+            "The release's values on eleven data sets, one epoch each instead of 1,000 steps each.",
             {
                 **_MTIL,
                 "method": "nusa_cl",
@@ -587,7 +588,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             "gnsp-mtil",
             "GNSP on MTIL, CLIP ViT-B/16",
-            "The release's values on eleven data sets, with one rate and one epoch for all where it has a rate and a "
+            "The release's values on eleven data sets, with one rate and one epoch for all, instead of a rate and a "
             "number of steps for each.",
             {
                 **_MTIL,
@@ -597,19 +598,19 @@ PRESETS: dict[str, Preset] = {
                 "training": {"epochs": 1, "batch_size": 64, "schedule": "cosine", "warm_up": 100, "random_crop": 0.9},
             },
             needs=_NEEDS_MTIL + "; ImageNet's training set as class folders in ./data/imagenet/train",
-            expect="its own numbers were not among what we could read; ZSCL on the same tasks: Transfer 68.1, Average "
+            expect="its own numbers were not available to us; ZSCL on the same tasks: Transfer 68.1, Average "
             "75.4, Last 83.6",
         ),
         Preset(
             "nsp2-paper",
             "NSP² with the authors' values",
-            "Settings of the release for CIFAR-100 in ten tasks, on the embedded model. They were tuned for width 768.",
+            "Settings of the release for CIFAR-100 in ten tasks, on the bundled model. They were tuned for width 768.",
             {**_PAPER, "method": "nsp2"},
         ),
         Preset(
             "sequential-paper",
             "Plain prompt tuning with the authors' values",
-            "The release's VPT-Seq settings on the embedded model.",
+            "The release's VPT-Seq settings on the bundled model.",
             {**_PAPER, "method": "sequential"},
         ),
     )
@@ -622,8 +623,8 @@ def preset(name: str) -> Preset:
 
 
 def starting_point(method: str, backbone: str | None = None) -> RunConfig:
-    """The settings a run of `method` begins with when nobody names a preset: those of `<method>-micro` if its backbone
-    is meant, else the method's own defaults on `backbone` (or the first backbone that serves)."""
+    """The settings of a run of `method` without a named preset: `<method>-micro` if its backbone fits, else the
+    method's own defaults on `backbone` (or the first suitable backbone)."""
     found = PRESETS.get(f"{method.replace('_', '-')}-micro")
     if found is not None and backbone in (None, found.config["backbone"]):
         return RunConfig.from_dict({**found.config, "preset": found.name})
@@ -633,8 +634,7 @@ def starting_point(method: str, backbone: str | None = None) -> RunConfig:
 
 
 def resolve(record: Mapping[str, Any]) -> RunConfig:
-    """A complete RunConfig from what a person wrote: their values over those of the preset they named (or the starting
-    point)."""
+    """A complete RunConfig: the user's values over those of the named (or default) preset."""
     record = dict(record)
     if record.get("preset"):
         named = preset(record["preset"])

@@ -1,4 +1,5 @@
-"""Readouts: who predicts when accuracy is measured. Their names are stored in `AccuracyMeasured.readout`. No torch."""
+"""Readouts: the classifiers used to measure accuracy. Their names are stored in `AccuracyMeasured.readout`. No
+torch."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Readout:
-    """A readout that the engine knows; other programs' results may bring others.
+    """A readout of the engine; imported results may have others.
 
-    `task_known`: scores are compared among the task's own classes only. `fitted`: computed from features in float32,
-    so that test features are taken in float32 too, whatever the precision of training.
+    `task_known`: scores are compared among the task's own classes only. `fitted`: computed from float32 features, so
+    that test features are also float32, regardless of the training precision.
     """
 
     name: str
@@ -35,10 +36,10 @@ READOUTS = {
             "linear discriminant analysis with class statistics stored when each task was learned",
             fitted=True,
         ),
-        Readout(RECOMPUTED, "the same with statistics taken anew from all training images: a control", fitted=True),
+        Readout(RECOMPUTED, "the same with statistics recomputed from all training images: a control", fitted=True),
         Readout(
             REFITTED,
-            "linear discriminant analysis fitted anew to the task's training images, among the task's own classes",
+            "linear discriminant analysis refitted to the task's training images, among the task's own classes",
             task_known=True,
             fitted=True,
         ),
@@ -47,4 +48,4 @@ READOUTS = {
 }
 MEANING = {name: readout.meaning for name, readout in READOUTS.items()}
 AFTER_TASKS = (CLASS_INCREMENTAL, TASK_INCREMENTAL, STORED, RECOMPUTED)  # have accuracy matrices
-HEADLINES = (CLASS_INCREMENTAL, TASK_INCREMENTAL, STORED)  # a run can be judged by: nothing old is read again
+HEADLINES = (CLASS_INCREMENTAL, TASK_INCREMENTAL, STORED)  # allowed as a run's default readout: no old images needed

@@ -1,6 +1,6 @@
-"""The recordings that travel with the program: what each is made from, and what it shows. No torch.
+"""The bundled recordings: settings, title and description of each. No torch.
 
-`python -m bench.recordings` makes them all; the playground's two have settings of their own kind.
+`python -m bench.recordings` makes them all; the two Playground recordings have Playground settings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cl_core.readouts import STORED
 
 @dataclass(frozen=True)
 class Recording:
-    """A bundled run: `title` names it, `shows` is what to see in it at a first look, one sentence."""
+    """A bundled run: `title` names it, `shows` describes in one sentence what to see in it."""
 
     title: str
     shows: str
@@ -25,78 +25,78 @@ class Recording:
     playground: PlaygroundConfig | None = None  # instead of a record
 
     def config(self) -> RunConfig:
-        """Its settings: statistics recomputed and heads refitted after every task, so that what the features still hold
-        stands beside what can be read from what was stored."""
+        """Its settings, with statistics recomputed and heads refitted after every task for comparison with stored
+        ones."""
         diagnostics = {**self.record.get("diagnostics", {}), "readout_control": "every"}
         return resolve({**self.record, "diagnostics": diagnostics})
 
 
 _TWO_TASKS = {"stream_settings": {"tasks": 2}, "diagnostics": {"headline": STORED}}
-# Every domain's test images are many: of 60 evenly spaced ones each answer is kept.
+# Domains have many test images: the answers to 60 evenly spaced ones per domain are kept.
 _FEWER = {"diagnostics": {"images": 360}}
-BEST_RATE, AS_GNSP, AS_NUSA = 1e-4, 7e-5, 5e-5  # of fine-tuning: its own best; learns as much as each method
+BEST_RATE, AS_GNSP, AS_NUSA = 1e-4, 7e-5, 5e-5  # of fine-tuning: its best; with each method's learning accuracy
 
 RECORDINGS: dict[str, Recording] = {
     "nsp2-split-digits": Recording(
         "NSP² on digits",
-        "What is stored of earlier digits still reads them at the end: no column pales.",
+        "Statistics stored for earlier digits still classify them at the end: no column fades.",
         {"preset": "nsp2-micro"},
     ),
     "sequential-split-digits": Recording(
-        "The same prompts, nothing protected",
-        "Every older column pales: features move away from what was stored of them.",
+        "Unprotected prompts on digits",
+        "Every older column fades: features move away from the stored statistics.",
         {"preset": "sequential-micro"},
     ),
     "gpm-permuted-digits": Recording(
-        "GPM on shuffled digits",
-        "One network of the curve above, at ε = 0.92. Room runs out layer by layer: ten tasks leave the first layer a "
-        "fifth of its directions, the last more than half.",
+        "GPM on permuted digits",
+        "One network of the curve above, at ε = 0.92. Free directions run out layer by layer: ten tasks leave the "
+        "first layer a fifth of its directions, the last more than half.",
         playground=PlaygroundConfig(energy=0.92),
     ),
     "none-permuted-digits": Recording(
-        "Shuffled digits, nothing protected",
+        "Unprotected network on permuted digits",
         "Each task is learned, and each is forgotten while the next ones are learned.",
         playground=PlaygroundConfig(rule="none"),
     ),
     "split-lora-camouflage": Recording(
         "SplitLoRA on camouflaged shapes",
-        "Adapting pays and is lost: while T2 is learned, T1 falls below frozen features, by what was stored of it; "
-        "read anew, its shapes are still told apart better than they can.",
+        "Adaptation helps, then is lost: while T2 is learned, T1 falls below frozen features with stored "
+        "statistics; with recomputed statistics its shapes are still separated better than by frozen features.",
         {"preset": "split-lora-camouflage", **_TWO_TASKS},
     ),
     "frozen-camouflage": Recording(
         "Frozen features on camouflaged shapes",
-        "The reference of the run beside it: nothing moves, so stored and recomputed statistics read the same.",
+        "The reference for SplitLoRA: nothing moves, so stored and recomputed statistics give the same accuracy.",
         {"preset": "frozen-camouflage", **_TWO_TASKS},
     ),
     "nusa-cl-micro-mtil": Recording(
         "NuSA-CL on six domains",
-        "CLIP learns in directions that its weights hardly use; these become fewer with every domain.",
+        "CLIP learns in directions that its weights hardly use; fewer are left with every domain.",
         {"preset": "nusa-cl-micro", **_FEWER},
     ),
     "gnsp-micro-mtil": Recording(
         "GNSP on six domains",
-        "Gradients keep out of what earlier domains used: hardly a domain falls once it is learned.",
+        "Gradients avoid the directions used by earlier domains: accuracy on learned domains hardly falls.",
         {"preset": "gnsp-micro", **_FEWER},
     ),
     "finetune-micro-mtil": Recording(
         "CLIP fine-tuned at too high a rate",
-        "GNSP's rate with nothing protected: domains fall, those not learned yet as well.",
+        "GNSP's rate with nothing protected: accuracy falls on all domains, including those not learned yet.",
         {"preset": "finetune-eager-micro", **_FEWER},
     ),
     "finetune-best-micro-mtil": Recording(
         f"CLIP fine-tuned at its own best rate, {BEST_RATE:g}",
-        "The fair rival: small steps alone keep most of what CLIP could do.",
+        "The fair comparison: small steps alone keep most of CLIP's ability.",
         {"preset": "finetune-micro", "settings": {"rate": BEST_RATE}, **_FEWER},
     ),
     "finetune-as-gnsp-micro-mtil": Recording(
         f"CLIP fine-tuned to learn as much as GNSP, rate {AS_GNSP:g}",
-        "Matched plasticity: each domain is learned as well as by GNSP, so what differs is what is kept.",
+        "Matched plasticity: each domain is learned as well as by GNSP, so only retention differs.",
         {"preset": "finetune-micro", "settings": {"rate": AS_GNSP}, **_FEWER},
     ),
     "finetune-as-nusa-micro-mtil": Recording(
         f"CLIP fine-tuned to learn as much as NuSA-CL, rate {AS_NUSA:g}",
-        "Matched plasticity: each domain is learned as well as by NuSA-CL, so what differs is what is kept.",
+        "Matched plasticity: each domain is learned as well as by NuSA-CL, so only retention differs.",
         {"preset": "finetune-micro", "settings": {"rate": AS_NUSA}, **_FEWER},
     ),
 }

@@ -1,4 +1,4 @@
-"""Tables one can read: name → "module:object", imported only when asked, so listing names costs nothing."""
+"""Registry of methods, backbones, streams and plug-ins: name → "module:object", imported on demand."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ Named = TypeVar("Named")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: where its object is imported from, and one line about it."""
+    """A registered name: import path and one-line description."""
 
     target: str
     about: str
-    needs: str = ""  # a backbone family, where not every one serves
-    holds: str = ""  # of a method: "module:function" that says what it has in memory during a step (`cl_core.estimate`)
-    domains: bool = False  # of a stream: a test image comes with its task
-    origin: str = ""  # the plug-in that brought it (`cl_core.plugins`)
+    needs: str = ""  # the required backbone family, if any
+    holds: str = ""  # of a method: "module:function" that estimates its memory during a step (`cl_core.estimate`)
+    domains: bool = False  # of a stream: the task is known at test time
+    origin: str = ""  # the plug-in that registered it (`cl_core.plugins`)
 
 
 @dataclass(frozen=True)
 class Scheme(Entry):
-    """What `scheme:rest` may begin with; `target` is a function that takes the rest first."""
+    """A scheme of names `scheme:rest`; `target` is a function whose first argument is the rest."""
 
-    form: str = ""  # how the whole is written
-    bare: bool = False  # whether the scheme alone means something
+    form: str = ""  # form of the full name
+    bare: bool = False  # whether the scheme is valid alone
     paths: str = ""  # "all": the rest is paths, separated by commas; "@": a file may follow an @
-    plan: str = ""  # "module:function" of the rest: sizes and where the weights are, without loading them
+    plan: str = ""  # "module:function" of the rest: sizes and location of the weights, without loading them
 
 
 METHODS = {
     "sequential": Entry(
         "cl_core.methods.sequential:Sequential",
-        "deep prompts trained on one task after the other, nothing protected: the forgetting reference",
+        "deep prompts trained on one task after another, nothing protected: the forgetting reference",
         "vit",
         holds="cl_core.estimate:deep_prompts",
     ),
@@ -51,55 +51,55 @@ METHODS = {
     ),
     "nsp2": Entry(
         "cl_core.methods.nsp2:NSP2",
-        "prompt updates projected to where past tasks are not looking (NSP²)",
+        "prompt updates projected to the null space of past tasks (NSP²)",
         "vit",
         holds="cl_core.estimate:projected_prompts",
     ),
     "fwd_prompt": Entry(
         "cl_core.methods.fwd_prompt:FwdPrompt",
-        "a prompt pool learned where past inputs are not, and where pre-training was (Fwd-Prompt, vision adaptation)",
+        "a prompt pool updated outside past inputs and inside the pre-trained space (Fwd-Prompt for vision)",
         "vit",
         holds="cl_core.estimate:joined_prompts_and_moments",
     ),
     "lwf": Entry(
         "cl_core.methods.lwf:LwF",
-        "prompts held back by what the old heads used to say of new images (LwF)",
+        "prompts regularised by distillation of the old heads on new images (LwF)",
         "vit",
         holds="cl_core.estimate:deep_prompts",
     ),
     "ewc": Entry(
         "cl_core.methods.ewc:EWC",
-        "prompts tied to where earlier tasks' likelihood needs them (EWC)",
+        "prompts with a quadratic penalty weighted by the Fisher information of earlier tasks (EWC)",
         "vit",
         holds="cl_core.estimate:deep_prompts",
     ),
     "replay": Entry(
         "cl_core.methods.replay:Replay",
-        "prompts trained on a few stored images of the past as well (ER, DER++)",
+        "prompts also trained on a few stored images of earlier tasks (ER, DER++)",
         "vit",
         holds="cl_core.estimate:rehearsed_prompts",
     ),
     "split_lora": Entry(
         "cl_core.methods.split_lora:SplitLora",
-        "low-rank changes of keys and values where past inputs are weak, the cut by a trade-off (SplitLoRA)",
+        "low-rank changes of keys and values along weak directions of past inputs, the cut by a trade-off (SplitLoRA)",
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
     "code_cl": Entry(
         "cl_core.methods.code_cl:CodeCL",
-        "keys and values change as far as conceptors of past inputs leave them free (CODE-CL)",
+        "updates of keys and values damped by conceptors of past inputs (CODE-CL)",
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
     "l2p": Entry(
         "cl_core.methods.l2p:L2P",
-        "each image takes the prompts whose keys are nearest to it, from one pool (L2P)",
+        "each image selects the prompts with the nearest keys from one pool (L2P)",
         "vit",
         holds="cl_core.estimate:joined_prompts",
     ),
     "dualprompt": Entry(
         "cl_core.methods.dualprompt:DualPrompt",
-        "prompts shared by all tasks, and an entry per task that test images find by its key (DualPrompt)",
+        "prompts shared by all tasks, and one entry per task selected by its key (DualPrompt)",
         "vit",
         holds="cl_core.estimate:chosen_prefixes",
     ),
@@ -111,7 +111,7 @@ METHODS = {
     ),
     "star_prompt": Entry(
         "cl_core.methods.star_prompt:StarPrompt",
-        "a frozen CLIP picks the class whose vectors are added inside a frozen ViT; heads balanced by mixtures "
+        "a frozen CLIP selects the class whose vectors are added inside a frozen ViT; heads balanced by mixtures "
         "(STAR-Prompt)",
         "vit",
         holds="cl_core.estimate:class_vectors",
@@ -124,25 +124,25 @@ METHODS = {
     ),
     "sgp": Entry(
         "cl_core.methods.sgp:SGP",
-        "the same directions as gpm, each held back as far as past inputs used it (SGP on attention weights)",
+        "the same directions as gpm, each damped by its importance for past inputs (SGP on attention weights)",
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
     "nsp2pp": Entry(
         "cl_core.methods.nsp2pp:NSP2pp",
-        "NSP² let go where a channel matters to no old task, and heads refined on Gaussians (VPT-NSP²++)",
+        "NSP² relaxed on channels unimportant for old tasks, and heads refined on Gaussians (VPT-NSP²++)",
         "vit",
         holds="cl_core.estimate:projected_prompts",
     ),
     "ness": Entry(
         "cl_core.methods.ness:NESS",
-        "keys and values change in the span of input directions whose singular values are tiny (NESS)",
+        "keys and values change only along input directions with tiny singular values (NESS)",
         "vit",
         holds="cl_core.estimate:key_value_changes",
     ),
     "ranpac": Entry(
         "cl_core.methods.ranpac:RanPAC",
-        "ridge regression on random features of a frozen model, from sums that no order of tasks changes (RanPAC)",
+        "ridge regression on random features of a frozen model, independent of the order of tasks (RanPAC)",
         "vit",
         holds="cl_core.estimate:nothing",
     ),
@@ -166,7 +166,7 @@ METHODS = {
     ),
     "finetune": Entry(
         "cl_core.methods.finetune:Finetune",
-        "all of CLIP fine-tuned on one task after the other: the forgetting reference",
+        "all of CLIP fine-tuned on one task after another: the forgetting reference",
         "clip",
         holds="cl_core.estimate:whole_clip",
     ),
@@ -184,19 +184,19 @@ METHODS = {
     ),
     "nusa_cl": Entry(
         "cl_core.methods.nusa_cl:NusaCL",
-        "each task written into the singular directions that CLIP's weights use least (NuSA-CL)",
+        "each task trained in the singular directions that CLIP's weights use least (NuSA-CL)",
         "clip",
         holds="cl_core.estimate:null_space_branches",
     ),
     "keeplora": Entry(
         "cl_core.methods.keeplora:KeepLoRA",
-        "low-rank branches along the gradient, outside what pre-trained weights and past features use (KeepLoRA)",
+        "low-rank branches along the gradient, outside the space of pre-trained weights and past features (KeepLoRA)",
         "clip",
         holds="cl_core.estimate:residual_branches",
     ),
     "clip_nsp2": Entry(
         "cl_core.methods.clip_nsp2:ClipNSP2",
-        "prompts in CLIP's image tower, their steps projected to where past tasks are not looking (CLIP-NSP²)",
+        "prompts in CLIP's image tower, their steps projected to the null space of past tasks (CLIP-NSP²)",
         "clip",
         holds="cl_core.estimate:projected_prompts",
     ),
@@ -208,7 +208,7 @@ METHODS = {
     ),
     "gnsp": Entry(
         "cl_core.methods.gnsp:GNSP",
-        "gradients of CLIP's image MLPs projected to where past tasks' features carry little energy (GNSP)",
+        "gradients of CLIP's image MLPs projected to low-energy directions of past features (GNSP)",
         "clip",
         holds="cl_core.estimate:projected_mlps",
     ),
@@ -217,12 +217,12 @@ METHODS = {
 BACKBONES = {
     "micro-vit": Entry(
         "cl_core.backbones.vit:micro_vit",
-        "embedded timm ViT, 6 blocks of width 192, 32×32 images; pre-trained on drawn shapes and letters",
+        "bundled timm ViT, 6 blocks of width 192, 32×32 images; pre-trained on drawn shapes and letters",
         "vit",
     ),
     "micro-clip": Entry(
         "cl_core.backbones.clip:micro_clip",
-        "embedded open_clip model, two small towers, 32×32 images; pre-trained on drawn scenes and their captions",
+        "bundled open_clip model, two small towers, 32×32 images; pre-trained on drawn scenes and their captions",
         "clip",
     ),
     "random-clip": Entry("cl_core.backbones.clip:random_clip", "two untrained towers of two blocks; for tests", "clip"),
@@ -232,18 +232,18 @@ BACKBONES = {
 STREAMS = {
     "split-digits": Entry(
         "cl_core.streams.digits:split_digits",
-        "scikit-learn's handwritten digits, two classes a task, class order by seed",
+        "scikit-learn's handwritten digits, two classes per task, class order by seed",
     ),
     "camouflage": Entry(
         "cl_core.streams.camouflage:camouflage",
-        "ten drawn shapes that only the direction of their stripes tells from the ground: here adapting features pays",
+        "ten drawn shapes that differ from the background only in stripe direction: adapting features pays",
     ),
     "synthetic": Entry(
         "cl_core.streams.synthetic:synthetic", "coloured bars drawn in memory; for tests and a first look"
     ),
     "micro-mtil": Entry(
         "cl_core.streams.micro_mtil:micro_mtil",
-        "six domains said in words: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
+        "six image-text domains: real digits, drawn letters, shapes, textures, colours, counts; each in a new style",
         domains=True,
     ),
     "micro-mtil-long": Entry(
@@ -253,7 +253,7 @@ STREAMS = {
     ),
     "synthetic-domains": Entry(
         "cl_core.streams.synthetic:synthetic_domains",
-        "the same bars as domains that are known at test; for tests",
+        "the same bars as domains that are known at test time; for tests",
         domains=True,
     ),
 }
@@ -261,7 +261,7 @@ STREAMS = {
 OBSERVERS: dict[str, Entry] = {}  # of plug-ins; those of the package follow from settings (`observers.chosen`)
 FIGURES: dict[str, Entry] = {}  # of plug-ins; those of the package are the dashboard's (`dashboard.figures.catalogue`)
 
-# `scheme:rest`: names without number. By what is named.
+# Schemes `scheme:rest`, by kind.
 SCHEMES: dict[str, dict[str, Scheme]] = {
     "backbone": {
         "timm": Scheme(
@@ -284,20 +284,20 @@ SCHEMES: dict[str, dict[str, Scheme]] = {
     "stream": {
         "folder": Scheme(
             "cl_core.streams.folder:folder",
-            "your own pictures, a folder a class, with or without train and test; several paths: a domain each",
+            "your own images, one folder per class, with or without train and test; several paths: one domain each",
             form="folder:PATH or folder:PATH,PATH,…",
             paths="all",
         ),
         "cifar100": Scheme(
             "cl_core.streams.cifar100:cifar100",
-            "CIFAR-100 as torchvision keeps it, below PATH (else $PLASTISCOPE_DATA, else ./data)",
+            "CIFAR-100 in torchvision's layout, below PATH (else $PLASTISCOPE_DATA, else ./data)",
             form="cifar100 or cifar100:PATH",
             bare=True,
             paths="all",
         ),
         "omniglot": Scheme(
             "cl_core.streams.omniglot:omniglot",
-            "Omniglot's drawn characters as torchvision keeps them, an alphabet a task, below PATH",
+            "Omniglot's handwritten characters in torchvision's layout, one alphabet per task, below PATH",
             form="omniglot or omniglot:PATH",
             bare=True,
             paths="all",
@@ -307,7 +307,7 @@ SCHEMES: dict[str, dict[str, Scheme]] = {
 
 
 def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
-    """The canonical name and entry; hyphens and underscores are both understood, and paths become absolute. Raises
+    """The canonical name and entry; hyphens and underscores are equivalent, and paths become absolute. Raises
     ConfigError with the nearest name."""
     if not isinstance(name, str):
         raise ConfigError(f"{what} must be a name, got {name!r}")
@@ -321,7 +321,7 @@ def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
             if not rest.strip() and not named.bare:
                 raise ConfigError(f"{what} {name!r} says nothing after the colon; write {named.form}")
             found = f"{key}:{anchored(rest.strip(), named.paths)}" if rest.strip() else key
-            return found, cast(Named, named)  # tables with schemes are tables of entries, and a scheme is one
+            return found, cast(Named, named)  # tables with schemes are tables of entries
     known = [*table, *(entry.form for entry in schemes.values())]
     sentence = nearest(name, known, what)
     if schemes and rest and "Did you mean" not in sentence:
@@ -331,8 +331,8 @@ def lookup(table: dict[str, Named], name: str, what: str) -> tuple[str, Named]:
 
 
 def anchored(rest: str, paths: str) -> str:
-    """What follows a scheme, with paths made absolute, so that a run can be resumed from anywhere. A comma separates
-    paths unless the whole is one that exists; a weights file may also follow a slash (ARCH/FILE)."""
+    """The part after a scheme, with paths made absolute, so that a run can be resumed from any folder. A comma
+    separates paths unless the whole is an existing path; a weights file may also follow a slash (ARCH/FILE)."""
     if paths == "all":
         whole = os.path.abspath(os.path.expanduser(rest))
         if os.path.exists(whole):
@@ -352,14 +352,14 @@ def _whole(file: str) -> str:
 
 
 def load(table: dict[str, Entry], name: str, what: str) -> Any:
-    """The object behind a name, imported now; behind `scheme:rest`, a function that has been given the rest."""
+    """The object of a name, imported now; for `scheme:rest`, a function with the rest bound."""
     key, entry = lookup(table, name, what)
     found = imported(entry.target)
     return functools.partial(found, key.partition(":")[2]) if isinstance(entry, Scheme) else found
 
 
 def imported(target: str) -> Any:
-    """The object that "module:object" names."""
+    """The object named by "module:object"."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 
@@ -369,8 +369,8 @@ def _same(first: str, second: str) -> bool:
 
 
 def plugins_of(method: str, stream: str, backbone: str) -> tuple[str, ...]:
-    """The plug-ins that a run with these names rests on, as their files or packages are called."""
+    """The plug-ins used by a run with these names, as file or package names."""
     chosen = ((METHODS, method), (STREAMS, stream), (BACKBONES, backbone))
     found = [table[name].origin for table, name in chosen if name in table]
-    found += [entry.origin for entry in OBSERVERS.values()]  # each of them watches every run of this process
+    found += [entry.origin for entry in OBSERVERS.values()]  # each observes every run of this process
     return tuple(dict.fromkeys(origin for origin in found if origin))

@@ -1,4 +1,4 @@
-"""A run in numbers: its accuracy matrices and the measures computed from them. No torch."""
+"""Summary of a run: its accuracy matrices and the measures computed from them. No torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MEASURES = (  # of a matrix, as `cl_core.metrics` names them
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a run. Percent; None where undefined or not measured."""
+    """Summary of a run. Percent; None if undefined or not measured."""
 
     run: str
     folder: str
@@ -37,7 +37,7 @@ class Summary:
     method: str
     backbone: str
     stream: str
-    seed: int | None  # None: not known, of a run that was trained elsewhere
+    seed: int | None  # None: unknown (a run that was trained elsewhere)
     device: str
     seconds: float
     accuracy_matrix: list[list[float | None]]  # rows = after training on, columns = evaluated on
@@ -52,31 +52,31 @@ class Summary:
     last: float | None
     readouts: dict[str, list[list[float | None]]]  # further matrices by readout: task-incremental, stored statistics, …
     reason: str = ""
-    readout: str = CLASS_INCREMENTAL  # whose accuracies `accuracy_matrix` holds
+    readout: str = CLASS_INCREMENTAL  # the readout of `accuracy_matrix`
 
     def matrix(self, readout: str = "") -> list[list[float | None]]:
-        """[T][T] percent of a readout ("" = the one that the run is judged by); empty where it was not measured."""
+        """[T][T] percent of a readout ("" = the run's default); empty if it was not measured."""
         return self.accuracy_matrix if readout in ("", self.readout) else self.readouts.get(readout, [])
 
     def to_dict(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "readout"}
 
     def reported(self) -> dict[str, Any]:
-        """What `plastiscope run --json` prints: its keys are fixed."""
+        """The output of `plastiscope run --json`; its keys are fixed."""
         return {key: value for key, value in vars(self).items() if key not in ("readouts", "reason", "readout")}
 
 
 def headline_readout(measured: Iterable[AccuracyMeasured]) -> str:
-    """Whose accuracies a run is judged by: the readout that it names (`diagnostics.headline`), else its own head's."""
+    """The run's default readout: the one named by `diagnostics.headline`, else that of the method's head."""
     measured = list(measured)
     named = next((event.readout for event in measured if event.headline), None)
     return named or own_head({event.readout for event in measured})
 
 
 def own_head(readouts: Iterable[str]) -> str:
-    """The readout of the method's own head: without naming the task where such rows exist, else with the task named.
+    """The readout of the method's own head: class-incremental if such rows exist, else task-incremental.
 
-    Runs over several domains name the task with every picture and have no class-incremental rows.
+    In runs over several domains the task is known, and there are no class-incremental rows.
     """
     found = set(readouts)
     named_only = TASK_INCREMENTAL in found and CLASS_INCREMENTAL not in found
@@ -84,8 +84,8 @@ def own_head(readouts: Iterable[str]) -> str:
 
 
 def shared_readout(summaries: Iterable[Summary]) -> str:
-    """The readout under which runs may be compared: "" (each by its own) where all name the same headline, else their
-    own heads', which every run has."""
+    """The readout for comparing runs: "" (the default) if all have the same default readout, else that of their own
+    heads, which every run has."""
     summaries = list(summaries)
     if len({summary.readout for summary in summaries}) <= 1:
         return ""
@@ -93,26 +93,26 @@ def shared_readout(summaries: Iterable[Summary]) -> str:
 
 
 def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[float | None]]:
-    """[T][T] with None where nothing was measured."""
+    """[T][T] with None for values not measured."""
     return [rows.get(i, [None] * tasks) for i in range(tasks)]
 
 
 def measures(matrix: list[list[float | None]]) -> dict[str, float | None]:
-    """All measures of one matrix; None where one is undefined: what compares rows, if only the last was measured."""
-    read = metrics.accuracy_matrix(cast(Any, matrix))  # once for all
+    """All measures of one matrix; None if undefined, such as comparisons of rows if only the last was measured."""
+    read = metrics.accuracy_matrix(cast(Any, matrix))  # once; None is NaN there
     computed = {name: float(getattr(metrics, name)(read)) for name in MEASURES}
     return {name: value if math.isfinite(value) else None for name, value in computed.items()}
 
 
 def definition(measure: str) -> str:
-    """What a measure is and its formula: its docstring in `cl_core.metrics`, without the arguments."""
+    """Definition and formula of a measure: its docstring in `cl_core.metrics`, without the arguments."""
     return re.split(r"\n\s*(?:Args|Returns|Raises):", inspect.getdoc(getattr(metrics, measure)) or "")[0].strip()
 
 
 def summarise(folder: RunFolder, *, by_own_head: bool = False) -> Summary:
-    """Everything `show` prints, from the stored events alone. Raises StoreError if the run cannot be read.
+    """The data printed by `show`, from stored events only. Raises StoreError if the run cannot be read.
 
-    `by_own_head`: the measures are those of the method's own head, whatever readout the run names as its headline.
+    `by_own_head`: measures of the method's own head, instead of the run's default readout.
     """
     config, reader = folder.config(), RunReader(folder)
     with contextlib.closing(reader), reader.snapshot() as status:

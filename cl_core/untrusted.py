@@ -1,7 +1,7 @@
-"""Reading what somebody else may have written: JSON, TOML and text that arrive in folders, archives and messages.
+"""Safe reading of untrusted JSON, TOML and text from folders, archives and messages.
 
-The parsers of the standard library raise RecursionError for deep nesting and read as much as there is. Here everything
-that cannot be used is a ValueError (or OSError) in a few words, and what is read is bounded.
+The parsers of the standard library raise RecursionError for deep nesting and read without limit. Here all invalid input
+raises a ValueError (or OSError) with a short message, and sizes are bounded.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ except ImportError:  # an installation older than the dependency: the same value
     orjson = None  # type: ignore[assignment]
 
 MOST_BYTES = 64_000_000  # of a settings file; a checkpoint's state.json is the longest
-MOST_LEVELS = 40  # lists and tables within each other
+MOST_LEVELS = 40  # nested lists and tables
 DEEP = f"it is nested more than {MOST_LEVELS} levels deep"
-MOST_TEXT = 300  # characters of a foreign text within a sentence
+MOST_TEXT = 300  # characters of untrusted text in a message
 
 
 class TooDeep(ValueError):
-    """Lists or tables within each other beyond what the parser takes."""
+    """Nesting deeper than the parser supports."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value that `text` spells. Raises ValueError, also for what is nested too deeply."""
+    """The parsed JSON value of `text`. Raises ValueError, also for deep nesting."""
     try:
         value = json.loads(text)
     except RecursionError:
@@ -52,7 +52,7 @@ def parse_row(text: str) -> Any:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The table that `text` spells. Raises tomllib.TOMLDecodeError or another ValueError."""
+    """The parsed TOML table of `text`. Raises tomllib.TOMLDecodeError or another ValueError."""
     try:
         return _shallow(tomllib.loads(text))
     except RecursionError:
@@ -60,7 +60,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def _shallow(value: Any) -> Any:
-    """`value`, if at most `MOST_LEVELS` lists and tables lie within each other: what walks it may be recursive."""
+    """`value`, if nested at most `MOST_LEVELS` deep, so that it is safe for recursive code."""
     level = [value]
     for _ in range(MOST_LEVELS):
         level = [inner for outer in level if isinstance(outer, (dict, list)) for inner in _inside(outer)]
@@ -74,9 +74,9 @@ def _inside(value: dict | list) -> Iterable[Any]:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """The text of a plain file. Raises OSError, or ValueError where it is no plain file, too large, or not UTF-8.
+    """The text of a plain file. Raises OSError, or ValueError if it is no plain file, too large, or not UTF-8.
 
-    A named pipe is not waited for: it is opened without blocking and refused.
+    Named pipes are opened without blocking and rejected.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
@@ -94,6 +94,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def printable(text: object, most: int = MOST_TEXT) -> str:
-    """A foreign text for a terminal or a sentence: one line, without control characters, at most `most` characters."""
+    """Untrusted text made safe for a terminal or a message: one line, no control characters, at most `most`
+    characters."""
     line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(text).split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -85,7 +85,7 @@ def meant(point: Mapping[str, Any], runs: Mapping[str, Sequence[str]]) -> list[s
     """The runs that a clicked point of the plane stands for: one, or all seeds of a setting.
 
     Args:
-        point: what the figure says of the click; its `custom` is [run or "", the setting's label].
+        point: what the figure says of the click; its `custom` begins with run or "", and the setting's label.
         runs: label → runs of that setting.
     """
     run, label = [*(point.get("custom") or []), "", ""][:2]

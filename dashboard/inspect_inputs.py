@@ -89,9 +89,7 @@ def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
-        raise SlowAnswer(
-            f"looking at {name} took longer than {PATIENCE:.0f} s; it may still be fine to start"
-        ) from error
+        raise SlowAnswer(f"reading {name} took longer than {PATIENCE:.0f} s; starting it may still work") from error
     except OSError as error:
         raise StoreError(f"cannot look at {name}: {error.strerror or error}") from error
     if answer.returncode:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from cl_core.config import RunConfig
-from cl_core.presets import PRESETS
 from cl_core.store import Note, RunFolder, StoreError, note_of
-from cl_core.sweeps.pareto import differing, said, settings_of
-from dashboard.runs import RunIndex, Summary, stamp_of, summary
+from cl_core.sweeps.pareto import FORK, differing, said, settings_of
+from dashboard.run_log import title_of
+from dashboard.runs import RunIndex, Summary, modified, summary
 from dashboard.theme import MISSING, percent, points
 
 NAMED = 3  # settings in a name, besides the seed
@@ -28,7 +28,7 @@ class Line:
     """A run in the library."""
 
     name: str
-    called: str  # its reader's title, or what tells it from others of its method and stream
+    called: str  # as `run_names` has it
     about: Summary
     differs: Mapping[str, str]  # setting → value, of those that are not the same in all runs of its method and stream
     note: Note
@@ -66,32 +66,64 @@ class Line:
 
 def lines(index: RunIndex) -> list[Line]:
     """Every run of the index: the newest own ones first, then recordings."""
-    folders = [*list(index.own.values())[:LISTED], *index.recordings.values()]
-    configs = {folder.name: config for folder in folders if (config := _config(str(folder.path), stamp_of(folder)))}
-    own = {name: config for name, config in configs.items() if not index.is_recording(name)}
-    told = told_apart(own)  # a recording is called by its preset
-    found = []
-    for folder in {folder.name: folder for folder in folders}.values():
-        note, differs = note_of(folder), told.get(folder.name, {})
-        about = summary(folder)
-        found.append(
-            Line(
-                folder.name,
-                note.title or called(about, differs, configs.get(folder.name)),
-                about,
-                differs,
-                note,
-                index.is_recording(folder.name),
-            )
+    folders = _listed(index)
+    configs = {name: config for name, folder in folders.items() if (config := _config_of(folder)) is not None}
+    told = told_apart({name: config for name, config in configs.items() if not index.is_recording(name)})
+    names = run_names(index)
+    return [
+        Line(name, names[name], summary(folder), told.get(name, {}), note_of(folder), index.is_recording(name))
+        for name, folder in folders.items()
+    ]
+
+
+def run_names(index: RunIndex) -> Mapping[str, str]:
+    """What every run is called, by its folder's name: its reader's title, else what it is (`run_log.title_of`) with the
+    settings that tell it from others that are the same; with the folder behind it where two would be called alike.
+
+    A run has this name wherever a reader meets it: in pickers, tables, legends and sentences. Addresses, commands and
+    files know it by its folder.
+    """
+    if index.called is None:
+        listed = _listed(index)
+        known = tuple(
+            (name, str(folder.path), modified(folder.path / "config.json"), modified(folder.path / "note.json"))
+            for name, folder in listed.items()
         )
-    names = Counter(line.called for line in found)
-    return [replace(line, called=f"{line.called} ({line.name})") if names[line.called] > 1 else line for line in found]
+        called = _called(known, frozenset(name for name in listed if index.is_recording(name)))
+        index.called = {name: called.get(name, name) for name in index.names}
+    return index.called
 
 
-@st.cache_resource(show_spinner=False, max_entries=2000)
-def _config(path: str, stamp: tuple[int, ...]) -> RunConfig | None:
-    from pathlib import Path
+def _listed(index: RunIndex) -> dict[str, RunFolder]:
+    own = list(index.own.items())[:LISTED]
+    return dict(own) | {name: folder for name, folder in index.recordings.items() if index.is_recording(name)}
 
+
+@functools.lru_cache(maxsize=8)
+def _called(known: tuple[tuple[str, str, int, int], ...], recordings: frozenset[str]) -> dict[str, str]:
+    """Names of runs, from (folder, path, when its settings were changed, when its note was) of each."""
+    titles, alike = {}, dict[str, dict[str, RunConfig]]()
+    for name, path, stamp, _ in known:
+        config = _config(path, stamp)
+        titles[name] = note_of(RunFolder(Path(path))).title
+        if not titles[name]:
+            titles[name] = title_of(name, config)
+            if config is not None and name not in recordings:
+                alike.setdefault(titles[name], {})[name] = config
+    for title, configs in alike.items():
+        for name, differs in told_apart(configs).items():
+            titles[name] = called(title, differs)
+    twice = {title for title, times in Counter(titles.values()).items() if times > 1}
+    return {name: f"{title} ({name})" if title in twice - {name} else title for name, title in titles.items()}
+
+
+def _config_of(folder: RunFolder) -> RunConfig | None:
+    return _config(str(folder.path), modified(folder.path / "config.json"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _config(path: str, stamp: int) -> RunConfig | None:
+    """A run's settings, read once for each `stamp`."""
     try:
         return RunFolder(Path(path)).config()
     except StoreError:
@@ -112,16 +144,14 @@ def told_apart(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, str]]:
     return found
 
 
-def called(about: Summary, differs: Mapping[str, str], config: RunConfig | None = None) -> str:
-    """ "nsp2 on split-digits: eta 0.5, seed 1": what a run is called that nobody has named; where nothing differs, its
-    preset's title."""
-    if about.trouble and not about.method:
-        return about.name
-    if not differs and config is not None and config.preset in PRESETS:
-        return PRESETS[config.preset].title
+def called(title: str, differs: Mapping[str, str]) -> str:
+    """ "NSP² on handwritten digits: eta 0.5, seed 1": a title with what tells a run from others of this title."""
     shown = [*[name for name in differs if name != "seed"][:NAMED], *(["seed"] if "seed" in differs else [])]
-    parts = ", ".join(f"{name.rpartition('.')[2]} {differs[name]}" for name in shown)
-    return f"{about.method} on {about.stream}" + (f": {parts}" if parts else "")
+    parts = []
+    for name in shown:
+        _, _, after = differs[name].rpartition(" after ")  # of a fork: when it left
+        parts.append(f"fork after {after}" if name == FORK else f"{name.rpartition('.')[2]} {differs[name]}")
+    return f"{title}{',' if ': ' in title else ':'} {', '.join(parts)}" if parts else title
 
 
 def search(found: Iterable[Line], words: str) -> list[Line]:

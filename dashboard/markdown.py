@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
+
 _JOINER = "\N{WORD JOINER}"
 _AUTOMATIC = re.compile(r":(?=[/\w])|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 _SIGNS = re.compile(r"[\\`*_{}\[\]()<>#+!|~$:&]")

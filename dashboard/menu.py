@@ -41,6 +41,7 @@ class Entry:
     group: str = ""  # "" stands in the bar itself, ELSEWHERE is reached from the run's own menu
     needs: tuple[type[Event], ...] = ()  # one of these must have been measured
     shares: tuple[str, ...] = ()  # shared controls that it shows
+    layers: tuple[type[Event], ...] = ()  # its Layer control offers layers that these know; () = all of the model
 
 
 PAGES = (
@@ -48,7 +49,7 @@ PAGES = (
     Entry("playground", "Playground", "toys"),
     Entry("run", "Run", "monitoring"),
     Entry("learn", "Learn", "school"),
-    Entry("forgetting", "Accuracy and forgetting", "grid_on", LOOK_AT, (AccuracyMeasured,), ("layer",)),
+    Entry("forgetting", "Forgetting", "grid_on", LOOK_AT, (AccuracyMeasured,), ("layer",)),
     Entry(
         "spectra",
         "Spectra",
@@ -56,6 +57,7 @@ PAGES = (
         LOOK_AT,
         (SpectrumMeasured, WeightSpectrumMeasured, SubspaceMeasured, ForwardTransferMeasured, ConceptorMeasured),
         ("task", "layer"),
+        (SpectrumMeasured, ConceptorMeasured),
     ),
     Entry(
         "attention",
@@ -72,10 +74,19 @@ PAGES = (
         LOOK_AT,
         (SelectionMeasured, KeysMoved, MixtureFitted),
         ("task", "layer"),
+        (SelectionMeasured,),
     ),
     Entry("gap", "Image and text", "join_inner", LOOK_AT, (ModalityGapMeasured, SimilaritiesMeasured), ("task",)),
     Entry("compare", "Runs", "compare_arrows", COMPARE),
-    Entry("whatif", "What if", "tune", COMPARE, (SpectrumMeasured, WeightSpectrumMeasured), ("task", "layer")),
+    Entry(
+        "whatif",
+        "What if",
+        "tune",
+        COMPARE,
+        (SpectrumMeasured, WeightSpectrumMeasured),
+        ("task", "layer"),
+        (SpectrumMeasured, WeightSpectrumMeasured),
+    ),
     Entry("questions", "Questions", "help_center", COMPARE),
     Entry("own", "Your own", "upload", ELSEWHERE),  # reached from Start
     Entry("export", "Export", "ios_share", ELSEWHERE),
@@ -88,3 +99,19 @@ def lacking(entry: Entry, log: Snapshot | None, *, live: bool) -> str:
     if log is None or not entry.needs or any(log.count(kind) for kind in entry.needs):
         return ""
     return "not yet" if live else "not in this run"
+
+
+def layers_of(entry: Entry, log: Snapshot) -> list[int]:
+    """Layers, from 0, that the page has something to show of: those in which its events were measured, or all of the
+    model where it draws all, and where nothing was measured yet."""
+    measured = {layer for kind in entry.layers for event in log.events(kind) for layer in _layers(event)}
+    plan = log.started()
+    return sorted(measured) or list(range(int(plan.backbone.get("depth", 0)) if plan else 0))
+
+
+def _layers(event: Event) -> tuple[int, ...]:
+    if isinstance(event, WeightSpectrumMeasured):  # "image.3.query"
+        block = event.name.split(".")[1:2]
+        return tuple(int(text) for text in block if text.isdigit())
+    layer = getattr(event, "layer", -1)
+    return (layer,) if layer >= 0 else ()  # below zero: the model as a whole

@@ -34,10 +34,10 @@ def page_of(config: PlaygroundConfig, found: Sequence[dict[str, Any]]) -> str:
     return board_page(
         record,
         title="The price of remembering",
-        about=f"A small network learns {config.tasks} tasks one after the other ({config.stream.replace('-', ' ')}: "
+        about=f"A small network learns {config.tasks} tasks one after another ({config.stream.replace('-', ' ')}: "
         f"{STREAMS[config.stream]}). Its rule: {RULES[config.rule]}. Move the slider: what does the network still "
         "learn, and what does it forget?",
-        note=f"Every mark is a network that was trained; seeds {', '.join(map(str, seeds))}, bars are sample standard "
+        note=f"Every mark is a trained network; seeds {', '.join(map(str, seeds))}, bars are sample standard "
         "deviations. Real handwritten digits (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository). "
         + (f"Settings: {said}. " if said else "")
         + "Made with Plastiscope.",

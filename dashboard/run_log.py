@@ -31,7 +31,8 @@ from cl_core.events import KINDS, AccuracyMeasured, Event, KnobTurned, RunForked
 from cl_core.playground.recording import PREFIX
 from cl_core.playground.recording import PRESET as KEPT
 from cl_core.presets import PRESETS
-from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError
+from cl_core.recordings import RECORDINGS
+from cl_core.store import RunFolder, RunReader, RunStatus, StoredEvent, StoreError, note_of
 from cl_core.store.reader import DamagedEvent
 from dashboard.playground_controls import RULE_TITLES
 
@@ -76,6 +77,31 @@ def stream_title(stream: str) -> str:
     return ", ".join(names) if scheme == "folder" else f"{scheme}, {', '.join(names)}"
 
 
+def title_of(name: str, config: RunConfig | None) -> str:
+    """What a run is called that nobody has named: as a recording that travels with the program, by its preset, or by
+    method and stream. Plain text.
+
+    Args:
+        name: of its folder.
+        config: its settings; None if they cannot be read.
+    """
+    if config is None:
+        return name
+    recorded = RECORDINGS.get(name)
+    if recorded is not None and recorded.record.get("preset", KEPT) == config.preset:
+        return recorded.title
+    named = PRESETS.get(config.preset)
+    kind = (config.method, config.stream)
+    if named is not None and (named.config["method"], named.config.get("stream", RunConfig.stream)) == kind:
+        return named.title
+    if config.preset == KEPT:
+        rule = config.method.removeprefix(PREFIX)
+        return f"{RULE_TITLES.get(rule, rule)} on {stream_title(config.stream).replace('-', ' ')}"
+    if config.stream == NOT_RECORDED:  # imported, and the file names no data
+        return config.method
+    return f"{config.method} on {stream_title(config.stream)}"
+
+
 class Log(abc.ABC):
     """What pages and figures read of a run: events by kind, state, settings."""
 
@@ -113,22 +139,9 @@ class Log(abc.ABC):
 
     @property
     def title(self) -> str:
-        """What a run is called: its preset's title, or method and stream, as plain text."""
-        config = self.config
-        if config is None:
-            return self.name
-        named = PRESETS.get(config.preset)
-        if named is not None and (named.config["method"], named.config.get("stream", RunConfig.stream)) == (
-            config.method,
-            config.stream,
-        ):
-            return named.title
-        if config.preset == KEPT:
-            rule = config.method.removeprefix(PREFIX)
-            return f"{RULE_TITLES.get(rule, rule)} on {stream_title(config.stream).replace('-', ' ')}"
-        if config.stream == NOT_RECORDED:  # imported, and the file names no data
-            return config.method
-        return f"{config.method} on {stream_title(config.stream)}"
+        """What a run is called by itself, as plain text: its reader's title, or what it is. Pages add what tells it
+        from others (`library.run_names`)."""
+        return note_of(self.folder).title or title_of(self.name, self.config)
 
     def latest(self, kind: type[Kind]) -> Kind | None:
         """The newest event of a kind, without its place in the order; None if there is none."""

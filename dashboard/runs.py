@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class RunIndex:
         self.recordings = {folder.name: folder for folder in sorted(_listed(recordings)[0], key=_place)}
         own, self.trouble = _listed(runs)
         self.own = {folder.name: folder for folder in own}
+        self.called: Mapping[str, str] | None = None  # what runs are called, when `library.run_names` has looked
 
     @property
     def names(self) -> list[str]:
@@ -100,7 +102,7 @@ def family(index: RunIndex, name: str | None) -> list[tuple[RunFolder, Fork | No
 
 def _fork(folder: RunFolder) -> Fork | None:
     """A fork says once and for all where it came from; a run that says nothing is no fork."""
-    stamp = _modified(folder.fork_file)
+    stamp = modified(folder.fork_file)
     return _read_fork(folder.path, stamp) if stamp else None
 
 
@@ -198,10 +200,11 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
 def stamp_of(folder: RunFolder, *more: str) -> tuple[int, ...]:
     """Differs whenever the run's events or settings do; `more`: files below its folder that count as well."""
     files = ("events.db", "events.db-wal", "config.json", *more)
-    return tuple(_modified(folder.database.with_name(name)) for name in files)
+    return tuple(modified(folder.database.with_name(name)) for name in files)
 
 
-def _modified(path: Path) -> int:
+def modified(path: Path) -> int:
+    """When a file was changed, nanoseconds; 0 without it."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -157,9 +157,13 @@ def _free(port: int, host: str = HOST) -> bool:
 
 def _risk(*, code: bool) -> str:
     """What it means that others reach this server."""
-    who = "whoever has the code" if code else "everybody who reaches this address; --code lets in only who has a code"
+    who = (
+        "whoever has the code"
+        if code
+        else "anyone who can reach this address; --code restricts access to visitors with a code"
+    )
     may = "look at your runs" if changes.viewing() else "start, stop and delete your runs; --view-only prevents that"
-    return f"It answers {who}. They may {may}. What is sent is not encrypted."
+    return f"It answers {who}. They may {may}. Traffic is not encrypted."
 
 
 def _load_ahead() -> None:
@@ -188,7 +192,7 @@ def _greet(url: str, host: str, port: int, browser: bool) -> None:
             break
         except OSError:
             time.sleep(0.1)
-    print(f"Plastiscope is at {url}  (Ctrl-C ends it; training goes on)", flush=True)
+    print(f"Plastiscope is at {url}  (Ctrl-C stops it; training continues)", flush=True)
     if host != HOST:
         print(_risk(code="code=" in url), flush=True)
     if browser:

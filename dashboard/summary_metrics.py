@@ -29,7 +29,7 @@ LEARNED: tuple[_Column, ...] = (
         "Forgetting",
         "forgetting",
         _fall,
-        "Mean fall of earlier tasks from their best, in percentage points (stability = little of it); defined from the "
+        "Mean fall of earlier tasks from their best, in percentage points (low = stable); defined from the "
         "second task on",
     ),
 )
@@ -45,7 +45,12 @@ FROM_THE_START: tuple[_Column, ...] = (
 )
 MORE: tuple[_Column, ...] = (
     ("Average incremental accuracy", "average_incremental_accuracy", percent, "Mean over rows of the row means"),
-    ("Backward transfer", "backward_transfer", points, "Mean of a(n, j) − a(j, j): below zero where later tasks hurt"),
+    (
+        "Backward transfer",
+        "backward_transfer",
+        points,
+        "Mean of a(n, j) − a(j, j): below zero if later tasks harm earlier ones",
+    ),
 )
 
 

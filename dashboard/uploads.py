@@ -62,7 +62,7 @@ def _unpack(source: IO[bytes], called: str, target: Path) -> None:
                     left = _extract(archive, member, room, left, called)
                 room.rename(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise StoreError(f"{called} is no ZIP that can be unpacked ({printable(error, 80)})") from error
+        raise StoreError(f"{called} is not a valid ZIP file ({printable(error, 80)})") from error
     except OSError as error:
         if target.is_dir():  # another page was faster
             return

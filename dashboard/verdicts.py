@@ -6,6 +6,8 @@ Percentages are of what is named; layers and tasks count from 1 in what is said,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -24,17 +26,19 @@ from cl_core.events import (
 from dashboard.figures.event_arrays import compared_later, mean_so_far
 from dashboard.theme import number, percent, points, task_name
 
-LEARNED = "How well is it learned, and how much is kept?"
+LEARNED = "How well are the tasks learned, and how much is retained?"
 FORGOTTEN = "What was forgotten, and why?"
 ROOM = "Is there room left to learn?"
 WEIGHTS = "How far did the weights move?"
-ATTENTION = "Do old images still get the attention they had?"
-POOLS = "Do images find the prompts that were learned for them?"
+ATTENTION = "Has the attention on old images changed?"
+POOLS = "Do images select the prompts that were learned for them?"
 JOINT = "Do images and texts stay where pre-training put them?"
 THRESHOLD = "What would another threshold change?"
-BEST_RUN = "Which run keeps most of what it learns?"
+BEST_RUN = "Which run retains most of what it learns?"
 MEASURED = "What was measured in this run?"
 
+LEAST = 3  # seeds that a verdict takes, as in Questions
+NAMED = 3  # settings that differ, in a sentence
 FELL = 0.05  # points that round to 0.1
 UNMOVED = 0.005  # total variation that rounds to 0.00
 
@@ -110,7 +114,7 @@ def learned_and_kept(matrix: np.ndarray) -> str:
     if len(matrix) == 1 < matrix.shape[1]:
         return f"All {matrix.shape[1]} tasks were learned at once; accuracy on them averages {percent(mean)}."
     if now == 0:
-        return f"{task_name(0)} has been learned: {percent(mean)} of its test images are right."
+        return f"{task_name(0)} has been learned: {percent(mean)} of its test images are correct."
     said = f"After {task_name(now)} accuracy on the {now + 1} tasks learned so far averages {percent(mean)}"
     then, here = np.diagonal(matrix)[:now], matrix[now, :now]
     known = np.isfinite(then) & np.isfinite(here)
@@ -299,32 +303,91 @@ def tried_and_measured(
     return (said[0][:1].upper() + "; ".join(said)[1:] + ".") if said else ""
 
 
-def runs_compared(runs: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Which of several runs ends highest, and which forgets least.
+@dataclass(frozen=True)
+class Contender:
+    """One setting among those compared: what it is called, and its numbers by seed (None: unknown)."""
+
+    name: str
+    final: Mapping[int | None, float]  # final average accuracy, percent
+    forgetting: Mapping[int | None, float]  # percentage points
+
+
+def runs_compared(runs: Sequence[Contender], differ: Sequence[str] = ()) -> str:
+    """Where settings end and how much they forget, from which seeds, and what differs between them.
+
+    A setting is called better only where the difference, seed by seed, has one sign beyond its spread,
+    |mean| > sample sd, over at least `LEAST` seeds that both have.
 
     Args:
-        runs: name → `final_average_accuracy` and `forgetting` in percent, None = not measured.
+        runs: one for each setting.
+        differ: settings that are not the same in all, in words.
 
     Returns:
-        "" for fewer than two runs with both.
+        "" for a single run.
     """
-    known = {
-        name: (final, lost)
-        for name, found in runs.items()
-        if (final := found.get("final_average_accuracy")) is not None and (lost := found.get("forgetting")) is not None
-    }
-    if len(known) < 2:
+    if not runs or (len(runs) == 1 and len(runs[0].final) < 2):
         return ""
-    top, least = max(known, key=lambda n: known[n][0]), min(known, key=lambda n: known[n][1])
-    second = max((name for name in known if name != top), key=lambda n: known[n][0])
-    lead = known[top][0] - known[second][0]
-    if round(lead, 1) == 0:
-        both = f"{top} and {second} end alike, at {percent(known[top][0])}"
-        return f"{both}; {least} forgets least, {_signed(known[least][1])} points."
-    said = f"{top} ends highest, at {percent(known[top][0])}, {lead:.1f} points above {second}"
-    if least == top:
-        return f"{said}; it also forgets least, {_signed(known[least][1])} points."
-    return f"{said}; {least} forgets least, {_signed(known[least][1])} points against {_signed(known[top][1])}."
+    if len(runs) == 1:
+        only = runs[0]
+        return (
+            f"The runs differ in their seed alone: they end at {_over(only.final)} % and forget "
+            f"{_over(only.forgetting)} points over seeds {_seeds([only])}."
+        )
+    high = sorted(runs, key=lambda run: -fmean(run.final.values()))
+    low = sorted(runs, key=lambda run: fmean(run.forgetting.values()))
+    leads, keeps = _beyond(high[0].final, high[1].final), _beyond(low[0].forgetting, low[1].forgetting)
+    most = "highest" if len(runs) > 2 else "higher"
+    against = f"{_over(high[1].final)} % of {high[1].name}"
+    ends = f"{high[0].name} ends {most}, at {_over(high[0].final)} % against {against}"
+    least = f"{low[0].name} forgets {'least' if len(runs) > 2 else 'less'}, {_over(low[0].forgetting)} points against "
+    least += _over(low[1].forgetting) + (f" of {low[1].name}" if len(runs) > 2 else "")
+    if not leads and len(runs) == 2:
+        ends = f"{high[0].name} ends at {_over(high[0].final)} %, {high[1].name} at {_over(high[1].final)} %"
+    elif not leads:
+        lowest, top = high[-1], high[0]
+        ends = f"{len(runs)} settings end between {_over(lowest.final)} % ({lowest.name}) and {_over(top.final)} % "
+        ends += f"({top.name})"
+    if not keeps and len(runs) == 2:
+        least = f"they forget {_over(high[0].forgetting)} and {_over(high[1].forgetting)} points"
+    elif not keeps:
+        least = f"they forget between {_over(low[0].forgetting)} points ({low[0].name}) and "
+        least += f"{_over(low[-1].forgetting)} ({low[-1].name})"
+    said = f"{ends}; {least}."
+    if not (leads and keeps):
+        open_ = "" if not (leads or keeps) else " in forgetting" if leads else " in final accuracy"
+        said += f" {_why_undecided(runs)}: which is better{open_} is undecided."
+    else:
+        said += f" Seeds {_seeds(runs)}."
+    if differ:
+        shown, rest = list(differ[:NAMED]), len(differ) - NAMED
+        said += f" They differ in {', '.join(shown)}" + (f" and {rest} more (table below)." if rest > 0 else ".")
+    return said
+
+
+def _beyond(first: Mapping[int | None, float], second: Mapping[int | None, float]) -> bool:
+    """Whether the difference over common seeds has one sign beyond its spread."""
+    gaps = [value - second[seed] for seed, value in first.items() if seed is not None and seed in second]
+    return len(gaps) >= LEAST and abs(fmean(gaps)) > stdev(gaps)
+
+
+def _why_undecided(runs: Sequence[Contender]) -> str:
+    most, common = max(len(run.final) for run in runs), set.intersection(*(set(run.final) for run in runs)) - {None}
+    if most == 1:
+        seeds = _seeds(runs)
+        return f"One seed each ({seeds})" if seeds else "One run each"
+    if len(common) < LEAST:
+        return f"{len(common)} of the {LEAST} seeds that it takes are common to all (seeds {_seeds(runs) or 'unknown'})"
+    return f"Within the spread over seeds {_seeds(runs)}"
+
+
+def _seeds(runs: Sequence[Contender]) -> str:
+    return ", ".join(map(str, sorted({seed for run in runs for seed in run.final if seed is not None})))
+
+
+def _over(values: Mapping[int | None, float]) -> str:
+    """62.4, or 62.4 ± 7.4 over several seeds."""
+    known = list(values.values())
+    return _signed(fmean(known)) + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
 def _signed(value: float) -> str:

@@ -9,7 +9,6 @@ The controls of what pages share are drawn in the entry file (`widgets.shared_co
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +20,8 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from dashboard import launch
-from dashboard.markdown import code, literal, sentence, without_links  # noqa: F401  (pages take them from here)
+from dashboard.library import run_names
+from dashboard.markdown import FIRST, code, literal, sentence, without_links  # noqa: F401  (pages take them from here)
 from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import task_name
@@ -32,7 +32,6 @@ USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # c
 SHARED = ("run", *USUAL)  # in the URL of every page
 CELL = ("from", "to")  # of Forgetting
 HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
-FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
 FEW = 11  # choices that still fit into one row of buttons
 
 
@@ -143,18 +142,82 @@ def settle_run(index: RunIndex) -> None:
 
 def choose_run(index: RunIndex) -> None:
     """The run picker. Keeps `run` in the URL."""
-    # Options are shown as they are: a control bound to the URL reads and writes the shown text, not the option.
-    st.selectbox(
+    choose_named_run(
         "Run",
+        "run",
         index.names,
         index=None,
-        key="run",
-        bind="query-params",
-        persist_state="session",
         label_visibility="collapsed",
         placeholder="No runs yet",
         on_change=_another_run,
     )
+
+
+def called(name: str) -> str:
+    """What the run in the folder `name` is called, plain text; the folder's name where it is not here."""
+    return run_names(runs_index()).get(name, name)
+
+
+def choose_named_run(label: str, key: str, options: Sequence[str], **shown: Any) -> Any:
+    """One or several runs by what they are called, in the URL under `key` by their folders' names.
+
+    Args:
+        label: what is chosen.
+        key: name in the URL.
+        options: folders' names; also what is not a run and called as it is spelled.
+        shown: further arguments as of `choose_as`.
+
+    Returns:
+        The chosen folder's name, None without one; a list of them with `max_selections`.
+    """
+    names = run_names(runs_index())
+    return choose_as(label, key, options, lambda name: names.get(name, name), **shown)
+
+
+def choose_as(
+    label: str,
+    key: str,
+    options: Sequence[str],
+    shown_as: Callable[[str], str],
+    *,
+    on_change: Callable[[], None] | None = None,
+    buttons: bool = False,
+    **shown: Any,
+) -> Any:
+    """One or several of `options`, in the URL under `key` as they are, and on the page as `shown_as` says.
+
+    A control bound to the URL writes there what it shows, and a title or a count may be another one tomorrow. So there
+    are two: one that is bound and not seen, and one that is seen and follows it.
+
+    Args:
+        label: what is chosen.
+        key: name in the URL.
+        options: texts, as the URL spells them.
+        shown_as: what the page calls each of them, plain text.
+        on_change: called after a reader has chosen.
+        buttons: a row of buttons instead of a list.
+        shown: further arguments of the control; with `max_selections` several can be chosen.
+    """
+    state, seen = st.session_state, f"{key}-named"
+    several: Any = st.multiselect if "max_selections" in shown else st.selectbox
+    plain = {name: value for name, value in shown.items() if name in ("index", "max_selections")}
+
+    def chosen_by_name() -> None:
+        state[key] = state[seen]
+        if on_change is not None:
+            on_change()
+
+    with st.container(key=f"linked-{key}"):  # never seen, see the entry file
+        chosen = several(
+            label, options, key=key, bind="query-params", persist_state="session", on_change=on_change, **plain
+        )
+    state[seen] = chosen
+    if shown.get("index") is not None:
+        del shown["index"]  # it has its value already
+    control: Any = st.segmented_control if buttons else several
+    written = (lambda option: literal(shown_as(option))) if buttons else shown_as  # buttons read Markdown, lists do not
+    control(label, options, key=seen, format_func=written, on_change=chosen_by_name, **shown)
+    return chosen
 
 
 def begin_with(key: str, value: Any) -> None:
@@ -170,8 +233,11 @@ def begin_with(key: str, value: Any) -> None:
 
 
 def _another_run() -> None:
-    for key in ("_frozen", "_unknown_run", "_refused", "_asked"):
-        st.session_state.pop(key, None)
+    state = st.session_state
+    for key in ("_frozen", "_unknown_run", "_refused", "_asked", "_images"):
+        state.pop(key, None)
+    if "image" in state:  # a number among the images of the run before
+        state["image"] = USUAL["image"] if state.get("_page") == "attention" else NO_IMAGE
 
 
 def show_run(name: str) -> None:
@@ -205,7 +271,7 @@ def say_unknown_run() -> None:
         st.warning(
             f"There is no run {code(unknown)} in {code(runs_folder())}. "
             + (
-                f"Shown instead: {code(st.session_state['run'])}."
+                f"Shown instead: {literal(called(st.session_state['run']))}."
                 if st.session_state.get("run")
                 else "Start one below."
             ),
@@ -215,7 +281,7 @@ def say_unknown_run() -> None:
 
 def run_title(log: Log) -> str:
     """What a run is called above a page; Markdown-safe."""
-    return literal(log.title)
+    return literal(run_names(runs_index()).get(log.name, log.title))
 
 
 def choose(

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
+from bench.method_defaults import current, descriptions
 from cl_core import method_defaults
 from cl_core.config import RunConfig
-from cl_core.method_defaults import DESCRIBED, FILE, as_first_written, current, descriptions
+from cl_core.method_defaults import DESCRIBED, FILE, as_first_written
 from cl_core.presets import PRESETS, resolve
 from cl_core.registry import METHODS
 from cl_core.store import RunFolder, create_run
@@ -19,7 +20,7 @@ from cl_core.sweeps.pareto import differing, settings_of
 def test_the_table_is_what_the_code_says():
     *_, newest = json.loads(FILE.read_text("utf-8")).values()
     assert newest == json.loads(json.dumps(current())), (
-        "run `python -m cl_core.method_defaults` and look at what changed"
+        "run `python -m bench.method_defaults` and look at what changed"
     )
     assert set(newest["methods"]) == {name for name, entry in METHODS.items() if not entry.origin}
     assert json.loads(DESCRIBED.read_text("utf-8")) == json.loads(json.dumps(descriptions()))

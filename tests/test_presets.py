@@ -26,7 +26,7 @@ def test_every_preset_is_a_run_whose_settings_its_method_accepts(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_run_with_another_backbone_and_stream(name, tmp_path):
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     if METHODS[PRESETS[name].config["method"]].needs not in ("", "vit"):
         pytest.skip("needs a backbone of another family")
@@ -128,7 +128,7 @@ def test_what_cannot_be_meant_is_refused_in_one_sentence(record, sentence):
 def test_a_method_refuses_a_backbone_of_another_family(monkeypatch):
     from dataclasses import replace
 
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     monkeypatch.setitem(METHODS, "nsp2", replace(METHODS["nsp2"], needs="clip"))
     with pytest.raises(ConfigError, match="method nsp2 cannot use backbone random-vit; choose one of: "):
@@ -145,7 +145,7 @@ def test_a_method_refuses_a_backbone_of_another_family(monkeypatch):
     ],
 )
 def test_settings_are_checked_before_anything_is_trained(others, sentence):
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     with pytest.raises(ConfigError, match=sentence):
         build(resolve({"method": "nsp2", "backbone": "random-vit", "stream": "synthetic", **others}))

@@ -39,7 +39,8 @@ class Backbone(Protocol):
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block on tokens [B, N, d] as `features` shows its input: (tokens leaving it, what was tapped)."""
+        """One block on tokens [B, N, d] as `features` shows its input: (tokens leaving it, what was tapped). Where its
+        attention map is tapped and nothing after it, tokens leaving it need not be computed."""
         ...
 
     def computing_in(self, dtype: torch.dtype) -> AbstractContextManager[None]:

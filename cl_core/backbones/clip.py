@@ -12,6 +12,7 @@ Shapes: B images, N image tokens (class token first), d width, H heads, L blocks
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from cl_core.backbones.autocast import MixedPrecision, autocast_method
 from cl_core.backbones.bundled_models import hint, load_weights, read_card, seeded
-from cl_core.backbones.io_types import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Tap
+from cl_core.backbones.io_types import AS_IT_IS, NO_EDIT, Adaptation, Features, ModelEdit, Prefix, Tap
 from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "mlp_input", "mlp_hidden", "output", "final")
@@ -43,11 +44,14 @@ class LinearMap:
 class ClipBackbone(MixedPrecision):
     """A frozen open_clip model with two transformer towers. Call it with prepared images."""
 
+    prefix: Prefix | None = None
+
     def __init__(self, clip: open_clip.model.CLIP, name: str, preparation: Preprocessing, tokenizer: Any) -> None:
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.name, self.preparation, self.tokenizer = name, preparation, tokenizer
         self.notes: list[str] = []  # what was made of a weights file
+        self._tokens: tuple[tuple[str, ...], Tensor] | None = None  # of the texts that were read last
         visual = clip.visual
         _refuse_unusual(clip, name)
         self.blocks = {"image": visual.transformer.resblocks, "text": clip.transformer.resblocks}
@@ -57,6 +61,13 @@ class ClipBackbone(MixedPrecision):
         self.text_depth, self.text_width = len(clip.transformer.resblocks), clip.ln_final.normalized_shape[0]
         self.patch_grid = tuple(visual.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + 1
+
+    def with_prefix(self, prefix: Prefix) -> ClipBackbone:
+        """The same model, weights shared, that looks up under the images' numbers what its untouched image tower makes
+        of them."""
+        found = copy.copy(self)
+        found.prefix = prefix
+        return found
 
     @property
     def pooled_width(self) -> int:
@@ -125,8 +136,16 @@ class ClipBackbone(MixedPrecision):
     def features(
         self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
-        """`forward` as a method's `edit` changes the model."""
-        return self(images, adaptation=edit.adaptation, prompts=_prompts_of(edit), taps=tuple(taps))
+        """`forward` as a method's `edit` changes the model; where it changes nothing, images with numbers `ids` are
+        looked up if a `prefix` keeps them."""
+        taps = tuple(taps)
+        if self.prefix is not None and ids is not None and not taps and edit == NO_EDIT:
+            return Features(self.prefix(self._untouched, images, ids))
+        return self(images, adaptation=edit.adaptation, prompts=_prompts_of(edit), taps=taps)
+
+    def _untouched(self, images: Tensor) -> Tensor:
+        with self.computing_in(torch.float32):
+            return self(images).pooled
 
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
@@ -136,7 +155,10 @@ class ClipBackbone(MixedPrecision):
 
     def read(self, texts: Sequence[str], edit: ModelEdit = NO_EDIT) -> Tensor:
         """Unit embeddings [n, e] of texts in the space of the image features, as `edit` changes the text tower."""
-        return self.encode_text(self.tokenize(texts), adaptation=edit.adaptation)
+        asked = tuple(texts)  # mostly the same ones again, and finding their tokens takes longer than the tower
+        if self._tokens is None or self._tokens[0] != asked:
+            self._tokens = asked, self.tokenize(asked)
+        return self.encode_text(self._tokens[1], adaptation=edit.adaptation)
 
     @autocast_method
     def embed(self, images: Tensor, adaptation: Adaptation = AS_IT_IS) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -90,3 +91,11 @@ class ModelEdit:
 
 
 NO_EDIT = ModelEdit()
+
+
+class Prefix(Protocol):
+    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
+
+    first: int
+
+    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...

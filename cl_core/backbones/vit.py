@@ -17,9 +17,9 @@ Shapes: B images, N image tokens (class token and joined tokens included), M pro
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -37,6 +37,7 @@ from cl_core.backbones.io_types import (
     Features,
     LowRank,
     ModelEdit,
+    Prefix,
     PrependedTokens,
     Tap,
 )
@@ -46,14 +47,6 @@ from cl_core.config import ConfigError, Preprocessing
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
 # What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
 WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
-
-
-class Prefix(Protocol):
-    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
-
-    first: int
-
-    def __call__(self, compute: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor) -> Tensor: ...
 
 
 class ViTBackbone(MixedPrecision):
@@ -137,38 +130,42 @@ class ViTBackbone(MixedPrecision):
     ) -> Features:
         """`forward` from block `start` on, of the tokens [B, N, d] that enter there."""
         found: dict[Tap, Tensor] = {}
-        first = self.vit.num_prefix_tokens
+        first, only = self.vit.num_prefix_tokens, None
         for layer in range(start, self.depth):
             wanted = {kind for kind, block in taps if block == layer}
             edit = edits.get(layer, UNEDITED)
             if joined is not None and layer == joined.block:
                 entering = joined.tokens.expand(len(tokens), -1, -1)
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
-            # Where only the class token is read, nobody reads the others that leave the last block: exact, and cheaper.
-            last = layer == self.depth - 1 and self.vit.global_pool == "token" and "final" not in wanted
-            tokens, tapped = self.block(layer, tokens, edit, wanted, only_first=last and wanted <= WITHOUT_OUTPUTS)
+            # Nobody reads the other tokens that leave the last block: exact, and cheaper.
+            only = self._read(joined) if layer == self.depth - 1 and wanted <= WITHOUT_OUTPUTS else None
+            tokens, tapped = self.block(layer, tokens, edit, wanted, only=only)
             found.update({(kind, layer): value for kind, value in tapped.items()})
         tokens = self.vit.norm(tokens)
         if ("final", self.depth - 1) in taps:
             found["final", self.depth - 1] = tokens
+        if joined is not None and joined.pooled:
+            return Features((tokens if only else tokens[:, self._read(joined)]).mean(dim=1), found)
         if joined is not None:
             tokens = torch.cat([tokens[:, :first], tokens[:, first + joined.tokens.shape[1] :]], dim=1)
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
+
+    def _read(self, joined: PrependedTokens | None) -> slice | None:
+        """The tokens whose outputs the features are made of; None: all of them."""
+        first = self.vit.num_prefix_tokens
+        if joined is not None and joined.pooled:
+            return slice(first, first + joined.tokens.shape[1])
+        return slice(0, 1) if self.vit.global_pool == "token" else None
 
     def features(
         self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
         """`forward` as a method's `edit` changes the model; tokens that joined are shown as `PrependedTokens` says.
         Images with numbers `ids` enter at the first block that is changed, if a `prefix` keeps what comes before."""
-        joined, taps = edit.joined, tuple(taps)
-        if joined is None:
-            return self._run(images, edit, taps, ids)
-        first, last = self.vit.num_prefix_tokens, ("final", self.depth - 1)
-        seen = self._run(images, edit, tuple({*taps, last}) if joined.pooled else taps, ids)
-        pooled = seen.pooled
-        if joined.pooled:
-            pooled = seen.taps[last][:, first : first + joined.tokens.shape[1]].mean(dim=1)
-        return Features(pooled, shown({tap: seen.taps[tap] for tap in taps}, joined, first))
+        seen = self._run(images, edit, tuple(taps), ids)
+        if edit.joined is None:
+            return seen
+        return Features(seen.pooled, shown(seen.taps, edit.joined, self.vit.num_prefix_tokens))
 
     def _run(self, images: Tensor, edit: ModelEdit, taps: tuple[Tap, ...], ids: Tensor | None) -> Features:
         prefix, changed = self.prefix, self.depth if edit.first_block is None else edit.first_block
@@ -178,8 +175,15 @@ class ViTBackbone(MixedPrecision):
         self._check(None, taps)
         if prefix.first == self.depth:
             return Features(prefix(lambda part: self._before(self.depth, part), images, ids))
-        tokens = prefix(lambda part: self._before(prefix.first, part), images, ids)
+        tokens = self.tokens_entering(prefix.first, images, ids)
         return self.features_from(prefix.first, tokens, edit.blocks, edit.joined, taps)
+
+    def tokens_entering(self, block: int, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, d] that enter a block of the untouched model, in float32; images with numbers `ids` are looked
+        up if a `prefix` keeps just these."""
+        if self.prefix is None or ids is None or self.prefix.first != block:
+            return self._before(block, images)
+        return self.prefix(lambda part: self._before(block, part), images, ids)
 
     def _before(self, block: int, images: Tensor) -> Tensor:
         """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""
@@ -195,8 +199,9 @@ class ViTBackbone(MixedPrecision):
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`block` as a method's `edit` changes it, on tokens as `features` shows the block's "input": (tokens leaving
-        the block, what was tapped)."""
-        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps)
+        the block, what was tapped). Asked for its attention map and nothing after it, it stops there: [B, 0, d]."""
+        only = slice(0, 0) if "attention" in taps and taps <= WITHOUT_OUTPUTS else None
+        run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps, only=only)
         if edit.joined is None:
             return run(tokens)
         return run_joined(run, layer, tokens, edit.joined, self.vit.num_prefix_tokens)
@@ -215,20 +220,20 @@ class ViTBackbone(MixedPrecision):
         edit: BlockIntervention = UNEDITED,
         taps: set[str] | frozenset[str] = frozenset(),
         *,
-        only_first: bool = False,
+        only: slice | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
 
-        Fused attention runs unless the attention map itself is tapped. `only_first` computes the first token's output
-        alone, [B, 1, d]; then nothing that follows the attention map can be tapped.
+        Fused attention runs unless the attention map itself is tapped. With `only` the outputs of these tokens alone
+        are computed, [B, n, d]; then nothing that follows the attention map can be tapped.
         """
         block = self._block(layer)
         attention = _attention(block)
         batch, count, width = tokens.shape
         heads, depth = attention.num_heads, attention.head_dim
         normed = block.norm1(tokens)
-        alone = only_first and not taps & {"q", "attention"}
-        asking = normed[:, :1] if alone else normed  # the tokens whose queries are needed
+        alone = only is not None and not taps & {"q", "attention"}
+        asking = normed[:, only] if alone else normed  # the tokens whose queries are needed
         if alone:
             q, k, v = (self._in_heads(x) for x in self._queries_apart(attention, asking, normed))
         else:
@@ -251,15 +256,17 @@ class ViTBackbone(MixedPrecision):
             for kind, value in (("input", tokens), ("normed", normed), ("q", q), ("k", k), ("v", v))
             if kind in taps
         }
-        if only_first:
-            tokens, count = tokens[:, :1], 1
+        if only is not None:
+            tokens = tokens[:, only]
+            count = tokens.shape[1]
+        answered = slice(None) if only is None or alone else only  # of the queries, those whose outputs are wanted
         q, k = attention.q_norm(q), attention.k_norm(k)
         if "attention" in taps:
             weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
             tapped["attention"] = weights
-            mixed = weights[:, :, :count] @ v
+            mixed = weights[:, :, answered] @ v
         else:
-            q = q[:, :, :count]
+            q = q[:, :, answered]
             mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scale)
         mixed = mixed.transpose(1, 2).reshape(batch, count, width)
         if edit.head_shift is not None:

@@ -1,4 +1,4 @@
-"""`plastiscope ask`: train the runs that a question needs, one after the other, and compute what they say."""
+"""`plastiscope ask`: train the runs that a question needs, one after another, and compute the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from cl_core.config import ConfigError, RunConfig
 from cl_core.questions import (
     QUESTIONS,
     Question,
-    answer_from,
     answered,
     config_of,
     finished_by_seed,
@@ -81,7 +80,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(_object(each, seeds, arguments, state)), flush=True)
         elif state == "finished":
-            print(f"{each.title}\n\n{_text(each, seeds, arguments)}" + ("\n" if arguments.all else ""), flush=True)
+            found = answered(each, *_folders(arguments), seeds=seeds, device=arguments.device)
+            print(f"{each.title}\n\n{found.text()}" + ("\n" if arguments.all else ""), flush=True)
         status = max(status, 1 if state == "failed" else 0)
         if state == "stopped":
             return status
@@ -89,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Where runs count: those of the folder, and the recordings that travel with the program."""
+    """Folders of runs that count: the given folder and the bundled recordings."""
     return arguments.runs, recordings_folder()
 
 
@@ -104,15 +104,16 @@ def _list(*, as_json: bool) -> None:
 
 
 def _train_missing(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace) -> str:
-    """Train what is not finished, seed by seed, oldest label first. Returns how it ended: "finished", "stopped" or
-    "failed"."""
+    """Train unfinished runs, seed by seed, in the order of labels. Returns "finished", "stopped" or "failed"."""
     total = len(asked.labels) * len(seeds)
     known = {seed: known_runs(asked, *_folders(arguments), seed=seed, device=arguments.device) for seed in seeds}
     for place, (seed, label) in enumerate((seed, label) for seed in seeds for label in asked.labels):
         folder, state = known[seed].get(label, (None, ""))
         if state == "finished":
             continue
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse on shared cores
+        os.environ.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # before torch: spinning threads are very slow on shared cores
         folder = folder or _new(arguments.runs, config_of(asked, label, seed=seed, device=arguments.device))
         print(f"run {place + 1} of {total}, {label} ({folder.name})", file=sys.stderr, flush=True)
         ended = drive_here(folder)
@@ -126,17 +127,17 @@ def _train_missing(asked: Question, seeds: Sequence[int], arguments: argparse.Na
 
 
 def _again(asked: Question, arguments: argparse.Namespace) -> str:
-    """The command that was given."""
+    """The command to repeat."""
     seeds = f"--seeds {','.join(map(str, arguments.seeds))}" if arguments.seeds else f"--seed {arguments.seed}"
     device = "" if arguments.device == "auto" else f" --device {arguments.device}"
     return f"plastiscope ask {'--all' if arguments.all else asked.name} {seeds} --runs {arguments.runs}{device}"
 
 
 def _new(runs: Path, config: RunConfig) -> RunFolder:
-    """A folder for a run; a number is added where a run of other settings has taken the name."""
-    from cl_core.factory import build
+    """A folder for a run; a number is added if a run with other settings has the name."""
+    from cl_core.training.factory import build
 
-    build(config)  # what cannot be built leaves no folder behind
+    build(config)  # leave no folder behind if building fails
     name, count = config.name, 1
     while (runs / config.name).exists():
         count += 1
@@ -144,35 +145,25 @@ def _new(runs: Path, config: RunConfig) -> RunFolder:
     return create_run(runs, config)
 
 
-def _text(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace) -> str:
-    """One seed in words, several as a table with a verdict."""
-    if len(seeds) == 1:
-        return answered(asked, *_folders(arguments), seed=seeds[0], device=arguments.device).text
-    measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
-    return pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()}).text()
-
-
 def _object(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace, state: str) -> dict[str, Any]:
-    """What --json prints. `runs` and `missing` are the first seed's; each further seed's stand in `by_seed`."""
+    """The output of --json. `runs` and `missing` are of the first seed; `by_seed` has the others."""
     measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
-    finished = measured[seeds[0]]
-    answer = answer_from(asked, finished)
     found = pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()})
+    by_seed = {
+        str(seed): {
+            "missing": [label for label in asked.labels if label not in runs],
+            "runs": {label: str(folder.path) for label, folder in runs.items()},
+        }
+        for seed, runs in measured.items()
+    }
     return {
         "question": asked.name,
         "title": asked.title,
         "seed": seeds[0],
         "state": state,
-        "answer": answer.text if len(seeds) == 1 else found.text(),
-        "missing": list(answer.missing),
-        "runs": {label: str(folder.path) for label, folder in finished.items()},
+        "answer": found.text(),
+        **by_seed[str(seeds[0])],
         **found.record(),
         "seeds": list(seeds),
-        "by_seed": {
-            str(seed): {
-                "runs": {label: str(folder.path) for label, folder in runs.items()},
-                "missing": [label for label in asked.labels if label not in runs],
-            }
-            for seed, runs in measured.items()
-        },
+        "by_seed": by_seed,
     }

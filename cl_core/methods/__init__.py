@@ -1,1 +1,1 @@
-"""Continual-learning methods: one paper, one file."""
+"""Continual-learning methods, one file per paper."""

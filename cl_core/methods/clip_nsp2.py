@@ -1,4 +1,4 @@
-"""CLIP-NSP²: prompts in the first blocks of CLIP's image tower, their steps kept where past tasks are not looking.
+"""CLIP-NSP²: prompts in the first blocks of CLIP's image tower, their steps projected to the null space of past tasks.
 
 Parts: `attention_covariance`, `clip_method`, `deep_prompts`, `prompt_projection`.
 
@@ -8,13 +8,13 @@ The rule is that of `cl_core.methods.nsp2`. Shapes: K blocks with prompts, M pro
     x = f(image; P)/‖·‖,  t_c the classes' texts, frozen        Z = exp(s) x · t_c,  s from ln(CLIP's scale), trained
     loss = CE(Z over the task's classes) + w L_LN                Adam; from the second task on P ← P + B̃₂ U B̃₁
 
-Trained are the prompts and s, which all tasks share and nothing holds back. K = 4 blocks from the first on, as
-released; the paper says three. Both towers stay as they are, so class texts are read once.
+Only the prompts and s are trained, both shared by all tasks; s is unconstrained. K = 4 blocks from the first on, as
+released; the paper says three. Both towers are frozen, so class texts are embedded once.
 
-Left out: the release's refinement of the image projection after each task by features drawn from a Gaussian per class.
-It is a head trained on stored statistics, apart from the rule in question; our numbers are those before it. Images of
-the current task compete among its own classes in training and among all seen in a class-incremental test, as published;
-on domains, where a test image comes with its task, among that task's.
+Omitted: the release's refinement of the image projection after each task on features drawn from a Gaussian per class,
+which is a head trained on stored statistics, separate from the projection rule. Classes of the current task compete in
+training and all classes seen in a class-incremental test, as published; on domains, where the task is known, that
+task's classes.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class ClipNsp2Config(NullSpaceConfig, ClipConfig):
     weight_decay: float = setting(5e-5, low=0.0, high=1.0, help="coupled L2 decay inside Adam")
     label_smoothing: float = setting(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
     eta_affinity: float = setting(
-        0.98, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)"
+        0.98, low=0.0, high=1.0, live=True, help="η₁, strictness on the channel side (1 strict, 0 off)"
     )
     eta_mixture: float = setting(
-        0.98, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)"
+        0.98, low=0.0, high=1.0, live=True, help="η₂, strictness on the prompt side (1 strict, 0 off)"
     )
     prompt_length: int = setting(4, low=1, high=64, fixed="sets shapes", help="prompts per block (M)")
     prompt_blocks: int = setting(
@@ -59,9 +59,9 @@ class ClipNsp2Config(NullSpaceConfig, ClipConfig):
         low=1,
         high=1000,
         fixed="sets shapes",
-        help="the first so many blocks have prompts (K), at most all; the paper says 3",
+        help="number of blocks with prompts, from the first on (K), at most all; the paper says 3",
     )
-    train_scale: bool = setting(True, help="the logit scale is trained as well (published); false: CLIP's stays")
+    train_scale: bool = setting(True, help="also train the logit scale (published); false: keep CLIP's")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,14 +70,14 @@ class ClipNsp2Config(NullSpaceConfig, ClipConfig):
 
 @final
 class ClipNSP2(ClipMethod):
-    """Prompts learn in the image tower; texts and both towers stand still."""
+    """Trains prompts in the image tower; texts and both towers are frozen."""
 
     Config = ClipNsp2Config
     text_is_trained = False
     text_stands_still: ClassVar[bool] = True
     prompt_parameter = "prompts"
-    past = 0  # finished tasks, as `refresh` found them
-    rows: Tensor | None = None  # B̃₂ [K, M, M], None while nothing is to be protected
+    past = 0  # number of finished tasks at `refresh`
+    rows: Tensor | None = None  # B̃₂ [K, M, M], None in the first task
     columns: Tensor | None = None  # B̃₁ [K, d, d]
 
     previous_prompts: Tensor
@@ -97,7 +97,7 @@ class ClipNSP2(ClipMethod):
 
     @property
     def deep_prompts(self) -> Tensor:
-        """The prompts [K, M, d] as they stand."""
+        """The current prompts [K, M, d]."""
         return self.prompts.detach()
 
     def refresh(self) -> None:
@@ -149,5 +149,5 @@ class ClipNSP2(ClipMethod):
         return []
 
     def cuts(self) -> dict[str, Cut]:
-        """What the next task is held to."""
+        """Spectra and cuts that constrain the next task."""
         return cuts(self.config, self.moments)

@@ -1,24 +1,24 @@
-"""CLIP-Refine before a stream: the modality gap is narrowed first, then all of CLIP is fine-tuned task by task.
+"""CLIP-Refine: narrows the modality gap before a stream, then fine-tunes all of CLIP task by task.
 
 Parts: `clip_method`, `clip_weights`.
 
 Yamaguchi et al. Post-pre-training for Modality Alignment in Vision-Language Foundation Models. CVPR 2025,
-arXiv:2504.12717; written from the equations, details as in the release. It is no continual method but a preparation;
-what follows it here is `finetune`, so that a run with `refine_epochs=0` is that method bit for bit.
-Shapes: b pairs of a batch, D joint width; v, t [b, D] features of the model that is refined, v*, t* of the untouched
-one, none of them normalised; Z = v tᵀ, Z* = v* t*ᵀ, no temperature.
+arXiv:2504.12717; written from the equations, details as in the release. It is not a continual method but a preparation,
+followed here by `finetune`, so that a run with `refine_epochs=0` equals that method bit for bit.
+Shapes: b pairs per batch, D joint width; v, t [b, D] features of the refined model, v*, t* of the pre-trained one, not
+normalised; Z = v tᵀ, Z* = v* t*ᵀ, no temperature.
 
     RaFA = mean (v − z)² + mean (t − z)²,   z ~ σ N(0, I) [b, D], new in every step, the same for image and caption
     q    = a I + (1 − a) softmax(Z*/T)
     HyCD = T²/2 ( KL(q ‖ softmax Z/T) + KL(q' ‖ softmax Zᵀ/T) ),   q' of Z*ᵀ
     L    = w RaFA + HyCD;   all parameters but the logit scale are trained by AdamW
 
-Averaged over z, RaFA pulls features to 0 and shares its noise within a pair: it acts through norms and that noise.
-`noise="features"` takes σ so that z is as long as a feature on average; 1, as published, suits features of length √D.
-The means are over b and D as in the release; the paper's sum over D weighs RaFA D/2 times as much.
+Averaged over z, RaFA pulls features to 0 and adds noise shared within a pair: it acts through norms and that noise.
+`noise="features"` chooses σ so that z is as long as a feature on average; 1, as published, suits features of length √D.
+The means are over b and D as in the release; the paper's sum over D weights RaFA D/2 times as much.
 
-Ours: pairs of the stream's own pre-training world in place of COCO; the seed fixes order and noise (release: its
-loaders draw a new seed); the logit scale does not decay.
+Differences: pairs from the stream's pre-training distribution instead of COCO; the seed fixes order and noise (the
+release's loaders are unseeded); no weight decay on the logit scale.
 """
 
 from __future__ import annotations
@@ -46,23 +46,25 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 
 @dataclass(frozen=True)
 class ClipRefineConfig(ClipConfig):
-    """Steps as `finetune`; the preparation's defaults are the release's for ViT-B/32 and COCO."""
+    """Settings of `finetune`; the preparation's defaults are the release's for ViT-B/32 and COCO."""
 
-    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled weight decay (AdamW)")
     refine_epochs: int = setting(1, low=0, high=1000, help="passes over the pairs before the first task (0: none)")
     refine_rate: float = setting(1e-6, low=0.0, high=10.0, help="learning rate of the preparation")
     refine_decay: float = setting(0.1, low=0.0, high=1.0, help="decoupled decay of the preparation")
     refine_pairs: int = setting(10_000, low=2, high=1_000_000, help="pairs of image and caption")
-    refine_batch: int = setting(512, low=2, high=4096, help="pairs a step; a last, shorter batch is left out")
+    refine_batch: int = setting(512, low=2, high=4096, help="pairs per step; a last, shorter batch is dropped")
     alignment: float = setting(1.0, low=0.0, high=1e6, help="w, weight of RaFA")
-    noise: str = setting("unit", choices=("unit", "features"), help="σ: 1 (published), or z as long as features are")
-    mixing: float = setting(0.5, low=0.0, high=1.0, help="a, share of the pairs themselves in what HyCD teaches")
+    noise: str = setting(
+        "unit", choices=("unit", "features"), help="σ: 1 (published), or matched to the norm of the features"
+    )
+    mixing: float = setting(0.5, low=0.0, high=1.0, help="a, weight of the hard targets in HyCD")
     refine_temperature: float = setting(1.0, low=0.01, high=100.0, help="T of HyCD")
 
 
 @final
 class ClipRefine(ClipMethod):
-    """Does a narrower gap change what is forgotten? The stream after it answers."""
+    """Refinement before the first task, then fine-tuning."""
 
     Config = ClipRefineConfig
 
@@ -89,11 +91,11 @@ class ClipRefine(ClipMethod):
     def prepare_task(
         self, backbone: ClipBackbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock
     ) -> list[Event]:
-        """Before the first task: one stage on pairs that no task holds; the untouched model teaches."""
+        """Before the first task: one stage on reference pairs; the pre-trained model is the teacher."""
         c, started = self.config, time.perf_counter()
         if self.classes.start or not c.refine_epochs:
             return []
-        assert self._stream.references is not None  # `setup` refuses such a stream
+        assert self._stream.references is not None  # `setup` rejects such a stream
         pairs, prepare = self._stream.references(0, c.refine_pairs), self._stream[0].prepare
         tokens = backbone.tokenize(pairs.captions)
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "refinement"))
@@ -155,7 +157,7 @@ def hybrid_targets(teacher: Tensor, mixing: float, temperature: float) -> Tensor
 
 
 def hybrid_distillation(student: Tensor, teacher: Tensor, mixing: float, temperature: float) -> Tensor:
-    """HyCD of Z, Z* [b, b], both ways; at a = 0 it is 0 where Z = Z*."""
+    """HyCD of Z, Z* [b, b], in both directions; for a = 0 it is 0 if Z = Z*."""
 
     def one_way(z: Tensor, wanted: Tensor) -> Tensor:
         q, said = hybrid_targets(wanted, mixing, temperature), (z / temperature).log_softmax(dim=1)

@@ -1,4 +1,4 @@
-"""CODA-Prompt: prompts mixed from components by attention, instead of picked; each task adds components.
+"""CODA-Prompt: prompts mixed from components by attention instead of selected; each task adds components.
 
 Parts: `pool_method`, `selection`.
 
@@ -11,10 +11,10 @@ Shapes: per block m components so far, p prefix tokens, d width, B images.
     prefix = Σ_m w_m P_m,  first half keys, second half values                               [B, p, d]
     loss = CE(head(z)) + μ Σ_blocks Σ_{Z ∈ P, K, A} mean((Z Zᵀ − I)²)
 
-A task gets pool / T new components; older ones still count but are never trained again. New P (as rows of p·d numbers),
-K and A are drawn at random and made orthonormal beside the older ones of their block (Gram-Schmidt), against the span
-of what those have been trained to be; the release subtracts their directions one by one, which is the same only while
-they are orthogonal. A block takes at most d components in all, the number of directions there are.
+A task adds pool / T new components; older ones are used but never trained again. New P (as rows of p·d numbers), K and
+A are drawn at random and made orthonormal to the older ones of their block (Gram-Schmidt), against the span of their
+trained values; the release subtracts their directions one by one, which is equivalent only if they are orthogonal. A
+block has at most d components, the number of orthogonal directions.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ PARTS = ("prompts", "keys", "attentions")  # P, K, A
 class CodaPromptConfig(PoolConfig):
     """Defaults are PILOT's for batches of 128."""
 
-    pool: int = setting(100, low=1, high=10_000, help="components a block, divided among the tasks; at most the width")
-    prompt_length: int = setting(8, low=2, high=64, help="prefix tokens a component (p): half keys, half values")
-    blocks: int = setting(5, low=1, high=100, help="first blocks, which take prompts; at most all")
+    pool: int = setting(
+        100, low=1, high=10_000, help="components per block, divided among the tasks; at most the width"
+    )
+    prompt_length: int = setting(8, low=2, high=64, help="prefix tokens per component (p): half keys, half values")
+    blocks: int = setting(5, low=1, high=100, help="number of blocks with prompts, from the first on; at most all")
     orthogonality: float = setting(
         0.0, low=0.0, high=1e4, live=True, help="μ, weight of the orthogonality loss; paper 0.1"
     )
@@ -56,7 +58,7 @@ class CodaPromptConfig(PoolConfig):
 
 @final
 class CodaPrompt(PoolMethod):
-    """Old components are kept; what moves under old tasks is their mixture, when new ones join it."""
+    """Old components are frozen; old tasks change only because new components join the mixture."""
 
     Config = CodaPromptConfig
 
@@ -65,8 +67,8 @@ class CodaPrompt(PoolMethod):
         self.width, self.query_width = backbone.width, backbone.pooled_width
         self.layers = range(min(config.blocks, backbone.depth))
         self.room = min(config.pool, backbone.width)
-        self.per_task = 0  # known when the stream has been met
-        self.prompts, self.keys, self.attentions = (nn.ParameterList() for _ in PARTS)  # one [blocks, n, …] a task
+        self.per_task = 0  # set in `setup`
+        self.prompts, self.keys, self.attentions = (nn.ParameterList() for _ in PARTS)  # one [blocks, n, …] per task
 
     def setup(self, stream: TaskStream, backbone: Backbone) -> None:
         self.per_task = self.room // len(stream)
@@ -77,7 +79,7 @@ class CodaPrompt(PoolMethod):
             )
 
     def begin_task(self, index: int, classes: range) -> None:
-        """New components beside the older ones."""
+        """Add new components."""
         super().begin_task(index, classes)
         shapes = {"prompts": (self.config.prompt_length * self.width,)}
         for part in PARTS:
@@ -97,7 +99,7 @@ class CodaPrompt(PoolMethod):
         return {f"{part}.{last}": getattr(self, part)[last] for part in PARTS}
 
     def mixture(self, query: Tensor) -> Tensor:
-        """w: [blocks, B, m]. With products of matrices alone: q ∘ A_m · K_m = q · (A_m ∘ K_m)."""
+        """w: [blocks, B, m]. By matrix products: q ∘ A_m · K_m = q · (A_m ∘ K_m)."""
         keys, attentions = self.all_of("keys"), self.all_of("attentions")
         attended = (query.square() @ attentions.square().mT).clamp_min(1e-24).sqrt()  # ‖q ∘ A_m‖
         return query @ (attentions * keys).mT / (attended * keys.norm(dim=-1)[:, None].clamp_min(1e-12))
@@ -116,7 +118,7 @@ class CodaPrompt(PoolMethod):
         return replace(loss, parts={**loss.parts, "orthogonality": self.config.orthogonality * apart})
 
     def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
-        """Shares |w_m| / Σ |w| of the mixture, a selection per block."""
+        """Shares |w_m| / Σ |w| of the mixture, one selection per block."""
         owners = [task for task, own in enumerate(self.keys) for _ in range(own.shape[1])]
         strength = self.mixture(self.query(backbone, images, ids)).abs()
         shares = strength / strength.sum(dim=-1, keepdim=True).clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""CODE-CL: a direction of a layer's inputs is frozen as far as earlier tasks use it.
+"""CODE-CL: each direction of a layer's inputs is damped by how much earlier tasks use it.
 
 Parts: `key_value`.
 
@@ -10,14 +10,14 @@ Shapes: L blocks of width d; ΔW [L, 2, d, d]; C, R [L, d, d]; x a block's input
     R = mean of x xᵀ over the tokens of the task,   B = R (R + a⁻² I)⁻¹,   a grows by tenths until √(Σ‖Bx‖²/Σ‖x‖²) ≥ m
     C ← C OR B at a task's end; eigenvalues below 0.2 become 0
 
-Adaptation, ours: the paper trains whole convolutional networks with known tasks; here a ViT is frozen but for the
-change of its key and value matrices, as in `split_lora`. We differ in that
+Our adaptation: the paper trains whole convolutional networks with known tasks; here a ViT is frozen except for changes
+of its key and value matrices, as in `split_lora`. Differences:
 
-    the step is mapped, not the gradient: the same for plain SGD, and with `optimiser="adam"` still exact
-    a is counted in units of 1/√(mean λ), which makes it independent of how large activations are
-    R comes from all images of the task (release: one batch of 125), and m is asked of the root mean square
-    S_t, the re-mixing of shared directions for one task alone, is left out: it is chosen by the task's number at test,
-    which class-incremental evaluation does not give. `InputsSurveyed` says where the paper would have used it
+    the step is mapped, not the gradient: equivalent for plain SGD, and still exact with `optimiser="adam"`
+    a is in units of 1/√(mean λ), which makes it independent of the scale of activations
+    R comes from all images of the task (release: one batch of 125), and m refers to the root mean square S_t, the
+    remixing of shared directions for a single task, is omitted: it needs the task at test time, which is unknown in
+    class-incremental evaluation. `InputsSurveyed` records where the paper would have used it
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ from cl_core.methods.parts.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.streams.stream import Batch
 
 NO_ENERGY = 1e-30
-SURVEYED = 125  # images of a coming task that are looked at, as many as the release takes
-SHARED = 0.5  # share of the past's capacity above which the paper re-mixes
+SURVEYED = 125  # images of a new task in the survey, as in the release
+SHARED = 0.5  # share of the past's capacity above which the paper remixes
 
 
 @dataclass(frozen=True)
 class CodeClConfig(KeyValueConfig):
     """Aperture, m, threshold and plain SGD are the release's for Split CIFAR-100; its aperture has no unit."""
 
-    rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of keys and values")
     optimiser: str = setting("sgd", choices=("sgd", "adam"), help="sgd: plain, as published")
     aperture: float = setting(
-        6.0, low=1e-3, high=1e3, help="where the aperture of a task begins, in 1/√(mean λ): larger freezes more"
+        6.0, low=1e-3, high=1e3, help="initial aperture of a task, in 1/√(mean λ): larger protects more"
     )
     held: float = setting(
-        0.95, low=0.0, high=0.999, help="m: the aperture grows until a conceptor lets this share of its inputs through"
+        0.95, low=0.0, high=0.999, help="m: the aperture grows until a conceptor passes this share of its inputs"
     )
-    threshold: float = setting(0.2, low=0.0, high=1.0, help="eigenvalues of C below this become 0: those are free")
+    threshold: float = setting(0.2, low=0.0, high=1.0, help="eigenvalues of C below this are set to 0 (free)")
     project: str = setting(
         "conceptor", choices=("conceptor", "none"), live=True, help="none: steps as they are (ablation)"
     )
-    survey: bool = setting(True, help="look at a coming task's inputs first, to say what they share with the past")
+    survey: bool = setting(True, help="measure the overlap of a new task's inputs with the past before its first step")
 
 
 @final
 class CodeCL(KeyValueMethod):
-    """C says of every direction how much of a step along it is held back."""
+    """The conceptor C damps the step along each direction."""
 
     Config = CodeClConfig
 
@@ -86,7 +86,7 @@ class CodeCL(KeyValueMethod):
         self.register_buffer("past", torch.zeros(layers, width, width, dtype=torch.float64))  # C
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
         self.latest: tuple[Tensor, Tensor] | None = None  # the last task's B [L, d, d], aperture [L]
-        self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None while nothing is to be protected
+        self._free: Tensor | None = None  # derived: I − C [L, 1, d, d], None in the first task
 
     def refresh(self) -> None:
         protects = int(self.tasks) > 0 and self.config.project == "conceptor"
@@ -106,19 +106,21 @@ class CodeCL(KeyValueMethod):
         free = self._free
         return {} if free is None else {"shift": Constraint(step=lambda step: step @ free)}
 
-    # ------------------------------------------------------------ what inputs use
+    # ------------------------------------------------------------ conceptors of inputs
 
     def fitted(self, moment: Tensor) -> tuple[Tensor, Tensor]:
         """B of inputs with second moment R [L, d, d], and its aperture [L]."""
         basis = eigenbasis(moment)
         values = basis[0]
-        unit = values.mean(dim=-1).clamp(min=NO_ENERGY).rsqrt()  # a finite aperture too where no input has any energy
+        unit = (
+            values.mean(dim=-1).clamp(min=NO_ENERGY).rsqrt()
+        )  # keeps the aperture finite if the inputs have no energy
         aperture = fitted_aperture(values, self.config.aperture * unit, self.config.held)
         return conceptor(moment, aperture, basis=basis), aperture
 
     @torch.no_grad()
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """What the coming task's inputs share with the past, under the weights as they are."""
+        """Overlap of the new task's inputs with the past, under the current weights."""
         if not int(self.tasks) or not self.config.survey:
             return []
         seen = 0
@@ -129,7 +131,7 @@ class CodeCL(KeyValueMethod):
                 break
         sums, rows = self.inputs.take()
         coming, _ = self.fitted(sums / rows)
-        used = capacity(self.past).clamp(min=NO_ENERGY)  # an empty past shares nothing
+        used = capacity(self.past).clamp(min=NO_ENERGY)  # no past, no overlap
         common = capacity(conceptor_and(self.past, coming)) / used
         return [
             InputsSurveyed(clock, layer, size, shared, SHARED)

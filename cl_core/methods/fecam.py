@@ -1,4 +1,4 @@
-"""FeCAM: frozen features, and a distance that knows how each class spreads. Nothing is trained.
+"""FeCAM: frozen features and a Mahalanobis distance with one covariance per class. Nothing is trained.
 
 Parts: `class_gaussians`.
 
@@ -11,9 +11,9 @@ Shapes: C classes, d width; f a feature of unit length.
     Σ_c ← Σ_c / √(diag Σ_c diag Σ_cᵀ)          as a correlation
     score_c = −(f − μ_c)ᵀ Σ_c⁺ (f − μ_c)
 
-A reference: what frozen features give by their second moments, and what a method that moves features has to beat.
-Scores of old classes do not change with new tasks. Ours: `covariance="shared"` where a class has fewer images than d.
-Left out is the ResNet script's Tukey transform x^½, which needs features ≥ 0, and its second shrinking.
+A baseline for frozen features with second moments, which methods that adapt features should beat. Scores of old classes
+do not change with new tasks. Ours: `covariance="shared"` for classes with fewer images than d. Omitted: the ResNet
+script's Tukey transform x^½, which needs features ≥ 0, and its second shrinking.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class FecamConfig:
 
     alpha_diagonal: float = setting(1.0, low=0.0, high=1e4, help="α₁, mean variance added to every variance")
     alpha_off_diagonal: float = setting(0.0, low=0.0, high=1e4, help="α₂, mean covariance added to every other entry")
-    correlation: bool = setting(True, help="covariances are made correlations, so that classes compare")
+    correlation: bool = setting(True, help="normalise covariances to correlations, so that classes are comparable")
     covariance: str = setting(
         "class",
         choices=KINDS,
         fixed="decides what is kept",
-        help="class: one each (published); shared: one for all, when images are few; diagonal: variances alone",
+        help="class: one each (published); shared: one for all, for few images; diagonal: variances only",
     )
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class FecamConfig:
 
 @final
 class FeCAM(Method[Backbone]):
-    """Classes are ellipsoids around their means."""
+    """Nearest class by Mahalanobis distance."""
 
     Config = FecamConfig
 
@@ -62,7 +62,7 @@ class FeCAM(Method[Backbone]):
         super().__init__(config, seed)
         self.gaussians = ClassGaussians(backbone.pooled_width, config.covariance)
         self.classes = range(0)
-        self._inverses: list[Tensor] = []  # derived: Σ_c⁺ of the classes that are learned
+        self._inverses: list[Tensor] = []  # derived: Σ_c⁺ of the learned classes
         self.register_load_state_dict_post_hook(lambda method, _: method._inverses.clear())
 
     def begin_task(self, index: int, classes: range) -> None:
@@ -131,5 +131,5 @@ def correlation(covariance: Tensor) -> Tensor:
 
 
 def mahalanobis(difference: Tensor, inverse: Tensor) -> Tensor:
-    """xᵀ Σ⁺ x of rows x [B, d]: [B]; the B × B product of the release is not formed."""
+    """xᵀ Σ⁺ x of rows x [B, d]: [B], without forming the B × B product of the release."""
     return ((difference @ inverse) * difference).sum(dim=-1)

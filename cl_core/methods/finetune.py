@@ -1,4 +1,4 @@
-"""Sequential fine-tuning of a whole CLIP, nothing protected: the forgetting reference of the CLIP side.
+"""Sequential fine-tuning of all of CLIP, nothing protected: the forgetting reference of the CLIP methods.
 
 Parts: `clip_method`, `clip_weights`.
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class FinetuneConfig(ClipConfig):
     """Defaults are those of the NuSA-CL release's baseline."""
 
-    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled weight decay (AdamW)")
     towers: str = setting("both", choices=("both", "image", "text"), help="which tower is trained")
 
 
 @final
 class Finetune(ClipMethod):
-    """Every weight goes wherever the current task's loss pulls it."""
+    """Trains all weights on the current task's loss."""
 
     Config = FinetuneConfig
 

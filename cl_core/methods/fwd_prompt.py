@@ -1,30 +1,31 @@
-"""Fwd-Prompt (vision adaptation): prompts whose steps keep to what no earlier task uses or what pre-training knew.
+"""Fwd-Prompt (vision adaptation): prompt updates outside the space of earlier tasks or inside the pre-trained space.
 
 Parts: `keyed_prompts`, `selection`, `subspace_memory`, `task_heads`.
 
 After Zheng, Ma, Liu, Wu, Feng. Beyond Anti-Forgetting: Multimodal Continual Instruction Tuning with Positive Forward
-Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model.
-Shapes: M prompts of one token each, m picked per image, d width, K directions of a core, B images, N tokens.
+Transfer. arXiv:2401.09181. No code of the authors was found, and their setting is a multimodal language model. Shapes:
+M prompts of one token each, m selected per image, d width, K directions of a core, B images, N tokens.
 
     core of a task   C_t [d, K] = leading directions of its input embeddings, the fewest with Σσ² ≥ ε of all
     pre-trained      V = core of the pre-training world; F ⊂ V conflicting, R ⊥ V occupied by finished tasks
     from task 2 on   step ← step P,   P = λ (V Vᵀ − F Fᵀ) + (I − V Vᵀ − R Rᵀ)
-    loss             CE(logits/τ) over the task's classes + w mean over picked j of (1 − cos(q, k_j))
+    loss             CE(logits/τ) over the task's classes + w mean over selected j of (1 − cos(q, k_j))
 
-Certain (abstract, quoted passages): the SVD of input embeddings, core and residual space, projecting the prompts'
-gradient to the residual space and to the pre-trained space, no projection in the first task, and that only a pool of
-prompts and its keys is trained. From reviews only: picking by keys, and that a conflicting space exists.
-Our reading, for there is no release: a task adds to F and R only what they do not hold of its energy yet, by the rule
-of gradient projection memory (Saha et al., ICLR 2021); the two halves of P are treated apart (V and its complement
-together are the whole space: projected to plainly, V would drop out); τ_c and the tolerance, uncentred embeddings and
-squared energies, key loss, optimiser, and all values. We project the *step*: Adam rescales entries, so that a projected
+From the paper (abstract, quoted passages): the SVD of input embeddings, core and residual space, projecting the
+prompts' gradient to the residual space and to the pre-trained space, no projection in the first task, and that only a
+pool of prompts and its keys is trained. From reviews only: selection by keys, and that a conflicting space exists.
+Our reading, because there is no release: a task adds to F and R only directions for the energy they do not yet hold, by
+the rule of gradient projection memory (Saha et al., ICLR 2021); the two halves of P are treated separately (V and its
+complement together are the whole space, so V would cancel); τ_c and the tolerance, uncentred embeddings and squared
+energies, key loss, optimiser, and all values. We project the *step*: Adam rescales entries, so that a projected
 gradient leaves the space again.
-Adapted to vision by us: image keys alone; prompts join after the class token at the input of a chosen block; the
-pre-trained space comes from pictures of the embedded models' world, or from that block's stacked query, key and value
-weights; a head per task; keys are kept from moving along old queries (`key_policy`). `random`, the control, projects
-to a random space of the dimension that `both` leaves.
-Not promised: that old outputs stay. Attention sees a prompt through its weights, not by its inner product with tokens.
-Only the rows picked in a step move: Adam's stale moments would carry the others along.
+Our adaptation to vision: image keys only; prompts are inserted after the class token at the input of a chosen block;
+the pre-trained space comes from images of the pre-training distribution, or from that block's stacked query, key and
+value
+weights; a head per task; keys do not move along old queries (`key_policy`). `random`, the control, projects to a random
+space of the same dimension as `both`.
+Old outputs are not guaranteed to stay: attention sees a prompt through its weights, not by its inner product with
+tokens. Only rows selected in a step move; Adam's stale moments would move the others.
 """
 
 from __future__ import annotations
@@ -60,20 +61,20 @@ class FwdPromptConfig(KeyedPromptConfig):
         low=0,
         high=100,
         fixed="past embeddings were measured there",
-        help="block (from 0) where prompts join and embeddings are measured",
+        help="block (from 0) where prompts are inserted and embeddings are measured",
     )
     projection: str = setting(
         "both",
         choices=("none", "residual-only", "pretrained-only", "both", "random"),
         live=True,
-        help="where steps may go from the second task on; random: a random space as large as `both` leaves (control)",
+        help="space of steps from the second task on; random: a random space of the same dimension (control)",
     )
     energy: float = setting(0.99, low=0.5, high=1.0, live=True, help="ε, share of Σσ² that makes a core")
     reuse: float = setting(
-        0.7, low=0.0, high=1.01, live=True, help="τ_c: cosine that makes a direction of V a used one"
+        0.7, low=0.0, high=1.01, live=True, help="τ_c: cosine above which a direction of V counts as used"
     )
     tolerance: float = setting(
-        0.1, low=0.0, high=1.0, live=True, help="shorter parts of a core outside V are left free"
+        0.1, low=0.0, high=1.0, live=True, help="smaller components of a core outside V are left free"
     )
     accumulation: str = setting(
         "energy",
@@ -82,16 +83,14 @@ class FwdPromptConfig(KeyedPromptConfig):
         help="what a task adds to used directions. energy: the fewest with which all of them hold ε of its energy, as "
         "in gradient projection memory; every direction: its whole core, however little of it is new",
     )
-    pretrained_weight: float = setting(
-        1.0, low=0.0, high=1.0, live=True, help="λ, share of a step let through inside V (both)"
-    )
+    pretrained_weight: float = setting(1.0, low=0.0, high=1.0, live=True, help="λ, factor on a step inside V (both)")
     pretrained_space: str = setting(
         "pictures",
         choices=("pictures", "weights"),
         fixed="is measured before the first task",
-        help="what the pre-trained space is taken from: the stream's pictures of that world, or the site's weights",
+        help="source of the pre-trained space: images of the pre-training distribution, or the site's weights",
     )
-    statistics: int = setting(256, low=1, high=100_000, help="images a task's embeddings are measured on, at most")
+    statistics: int = setting(256, low=1, high=100_000, help="maximum number of images per task for embeddings")
     prompt_rate: float = setting(5e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
     head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
     temperature: float = setting(
@@ -106,7 +105,7 @@ class FwdPromptConfig(KeyedPromptConfig):
 
 @final
 class FwdPrompt(Method[Backbone]):
-    """A pool of prompts in front of a frozen ViT, and what its steps may use."""
+    """A pool of prompts for a frozen ViT, with projected steps."""
 
     Config = FwdPromptConfig
 
@@ -142,17 +141,18 @@ class FwdPrompt(Method[Backbone]):
 
     @torch.no_grad()
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """One look at the task's images without prompts: queries of all, embeddings of the first in random order."""
+        """One pass over the task's images without prompts: queries of all, embeddings of the first in random order."""
         site, left = self.config.site, self.config.statistics
         if not int(self.spaces.finished) and self.config.pretrained_space == "weights":
             self.spaces.see_weights(backbone, site)
         elif not int(self.spaces.finished):
-            assert self._world is not None  # `setup` refuses such a stream
+            assert self._world is not None  # `setup` rejects such a stream
             self.spaces.see_pretraining(backbone, site, map(self._prepare, self._world(left).split(64)))
         for batch in epoch(0):
             self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
             if left > 0:
-                self.spaces.see(site_tokens(backbone, site, batch.images[:left]))
+                some = batch.first(left)
+                self.spaces.see(site_tokens(backbone, site, some.images, some.ids))
                 left -= len(batch.images)
         self.refresh()  # the pre-trained space is known only now
         return []
@@ -164,7 +164,7 @@ class FwdPrompt(Method[Backbone]):
         return self.config.site
 
     def with_prompts(self, rows: Tensor) -> ModelEdit:
-        """The prompts of rows [B, m] join the tokens at the site."""
+        """Insert the prompts of rows [B, m] at the site."""
         return ModelEdit(joined=PrependedTokens(self.pool.tokens(rows), self.config.site))
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
@@ -183,12 +183,12 @@ class FwdPrompt(Method[Backbone]):
         return {"pool.prompts": Constraint(step=self._prompt_step), "pool.keys": Constraint(step=keys)}
 
     def _prompt_step(self, step: Tensor) -> Tensor:
-        """U → U P on the picked rows, zero on the others."""
+        """U → U P on the selected rows, zero on the others."""
         step = self.pool.on_picked(step)
         return step if self.spaces.projector is None else (step.double() @ self.spaces.projector).to(step)
 
     def end_task(self, clock: Clock) -> list[Event]:
-        """The task's embeddings take their place among the spaces."""
+        """Add the task's embeddings to the spaces."""
         self.spaces.end_task()
         self.spaces.refresh(self.config.allocation())
         self.pool.end_task()

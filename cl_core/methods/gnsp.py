@@ -1,4 +1,4 @@
-"""GNSP: gradients of CLIP's image MLPs stay where past tasks' features carry little energy.
+"""GNSP: gradients of CLIP's image MLPs are projected to low-energy directions of past tasks' features.
 
 Parts: `clip_method`, `clip_weights`, `feature_covariance`, `reference_pairs`.
 
@@ -13,10 +13,10 @@ input side.
     ∇W ← ∇W P   for y = W x + b,      ∇A ← P ∇A   for y = x A                              before AdamW sees it
     L = CE_ε + w_KD L_KD + w_MAP L_MAP                                                     (see `reference_pairs`)
 
-"Null space" is a low-energy space: up to the share ρ of past features' energy stays reachable. And AdamW rescales every
-entry of a projected gradient, so the step leaves it: `UpdateMeasured.leak` says how far. `project="update"` (ours) maps
-the finished step instead, which does stay inside; `"shrink"` and `"none"` are controls. The references are drawn from
-the stream's own pre-training world in place of ImageNet.
+"Null space" is a low-energy space: up to the share ρ of past features' energy remains. AdamW rescales every entry of a
+projected gradient, so the step leaves the space by `UpdateMeasured.leak`. `project="update"` (ours) maps the final step
+instead, which stays inside; `"shrink"` and `"none"` are controls. Reference pairs come from the stream's pre-training
+distribution instead of ImageNet.
 """
 
 from __future__ import annotations
@@ -47,17 +47,19 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class GnspConfig(ClipConfig):
     """Defaults are the release's for eleven data sets and ViT-B/16."""
 
-    rho: float = setting(0.15, low=0.0, high=1.0, live=True, help="past features' energy left free is below this share")
+    rho: float = setting(
+        0.15, low=0.0, high=1.0, live=True, help="upper bound on the share of past features' energy in the free space"
+    )
     project: str = setting(
         "gradient",
         choices=("gradient", "update", "shrink", "none"),
-        help="projected is the gradient (published), or the step, which then stays inside; shrink: control, undirected",
+        help="project the gradient (published) or the step (update: no leak); shrink: undirected control",
     )
     accumulation: str = setting(
         "released",
         choices=("released", "equal", "fading"),
         fixed="decides what was collected",
-        help="released: tasks count the same in MLP layers and fade in the image projection; or one rule for all",
+        help="released: tasks have equal weight in MLP layers and decay in the image projection; or one rule for all",
     )
     first_task: str = setting(
         "everything",
@@ -65,19 +67,21 @@ class GnspConfig(ClipConfig):
         fixed="decides which weights are kept",
         help="what the unprotected first task trains: all of CLIP (published), or only what later tasks train too",
     )
-    distillation: float = setting(1.0, low=0.0, high=1e4, help="weight of what the untouched model teaches (0: none)")
+    distillation: float = setting(
+        1.0, low=0.0, high=1e4, help="weight of the distillation from the pre-trained model (0: none)"
+    )
     alignment: float = setting(0.75, low=0.0, high=1e4, help="weight of the contrastive loss on reference pairs (MAP)")
     temperature: float = setting(2.0, low=0.01, high=100.0, help="τ of the distillation")
-    reference_images: int = setting(1000, low=2, high=100_000, help="reference pairs, drawn anew for every task")
-    reference_batch: int = setting(64, low=2, high=4096, help="reference pairs a step, in a fixed order, cycled")
+    reference_images: int = setting(1000, low=2, high=100_000, help="reference pairs, drawn again for every task")
+    reference_batch: int = setting(64, low=2, high=4096, help="reference pairs per step, in a fixed order, cycled")
     collect_batch: int = setting(
-        16, low=1, high=4096, help="images a batch when moments are collected; each counts once"
+        16, low=1, high=4096, help="batch size for collecting moments; each batch has equal weight"
     )
 
 
 @final
 class GNSP(ClipMethod):
-    """After an ordinary first task, past features and the pre-trained joint space are both held on to."""
+    """Projects gradients after an unprotected first task; two losses preserve the pre-trained joint space."""
 
     Config = GnspConfig
 
@@ -92,10 +96,12 @@ class GNSP(ClipMethod):
         self.fading = fading
         if config.project != "none":
             self.moments = InputMoments(backbone, self.layers, fading)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of this task: whose turn in the cycle it is
+        self.register_buffer(
+            "steps", torch.zeros((), dtype=torch.int64)
+        )  # of this task: position in the cycle of reference pairs
         self._task = -1
-        self.projectors: dict[str, Tensor] = {}  # derived: P by parameter, while a task with a past is under way
-        self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: what they do to a step or gradient
+        self.projectors: dict[str, Tensor] = {}  # derived: P by parameter, from the second task on
+        self._maps: dict[str, Callable[[Tensor], Tensor]] = {}  # derived: the maps on a step or gradient
         self._references: ReferencePairs | None = None  # derived: the current task's
 
     def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
@@ -110,10 +116,10 @@ class GNSP(ClipMethod):
         self._task = index
         self.text_is_trained = index == 0 and self.config.first_task == "everything"
         self.steps.zero_()
-        self.zero_grad(set_to_none=True)  # the first task leaves gradients of what is frozen from now on
+        self.zero_grad(set_to_none=True)  # clears gradients of parameters that are frozen after the first task
 
     def refresh(self) -> None:
-        """P of every layer from M, while a task with a past is under way; references are drawn when first needed."""
+        """P of every layer from M, from the second task on; references are drawn when first needed."""
         super().refresh()
         self._references, self.projectors, self._maps = None, {}, {}
         if self.config.project == "none" or not 0 < int(self.moments.tasks) == self._task:
@@ -143,7 +149,7 @@ class GNSP(ClipMethod):
         return Adaptation(self.clip.weights())
 
     def loss(self, backbone: ClipBackbone, batch: Batch) -> Loss:
-        """The task's cross-entropy, and what the reference pairs ask for; parts carry their weights."""
+        """The task's cross-entropy and the losses on reference pairs, weights included."""
         loss = super().loss(backbone, batch)
         if self.config.distillation or self.config.alignment:
             loss.parts.update(self.reference_losses(backbone, self.adaptation(training=True)))
@@ -151,8 +157,7 @@ class GNSP(ClipMethod):
         return loss
 
     def reference_losses(self, backbone: ClipBackbone, adaptation: Adaptation) -> dict[str, Tensor]:
-        """w_KD (KD(V, U) − KD(V, V)) and w_MAP L_MAP on the batch whose turn it is; a weight of 0 leaves its part
-        out."""
+        """w_KD (KD(V, U) − KD(V, V)) and w_MAP L_MAP on the current reference batch; terms of weight 0 are omitted."""
         pairs, parts = self.references(backbone, adaptation), {}
         turn = int(self.steps) % pairs.batches
         now = pairs.logits(backbone, turn, adaptation)
@@ -164,7 +169,7 @@ class GNSP(ClipMethod):
         return parts
 
     def references(self, backbone: ClipBackbone, adaptation: Adaptation) -> ReferencePairs:
-        """This task's pairs: drawn, shown to the teacher and, where the text tower stands still, read once a task."""
+        """This task's pairs with the teacher's outputs and, if the text tower is frozen, their text embeddings."""
         if self._references is None:
             assert self._stream.references is not None  # `setup` refuses such a stream
             drawn = self._stream.references(self._task, self.config.reference_images)

@@ -1,4 +1,4 @@
-"""GPM on attention weights: keys and values never change along directions that past inputs use.
+"""GPM on attention weights: keys and values never change along directions used by past inputs.
 
 Parts: `gradient_memory`, `key_value`, `stored_directions`.
 
@@ -11,11 +11,11 @@ Shapes: d width of a block, k directions stored; B [d, k]; X [d, N] inputs of a 
     after task t    B ← [B, U],  U the fewest directions of (I − BBᵀ) G (I − BBᵀ) with which B holds ε_t of tr G
     ε_t = ε + t · growth
 
-Adaptation, ours: the paper trains whole convolutional networks with known tasks, here a ViT is frozen but for its key
-and value matrices, as in `split_lora`. InfLoRA puts a low-rank branch there that starts in the free directions; the
-changes here have full rank, the protection is the same. G is summed over all images of the task (release: 24 to 125 of
-them). With `shares="moment"` shares are taken of σ⁴, as InfLoRA's code does. Its complement for k > d/2 is a way to
-store B in less memory and is left out.
+Our adaptation: the paper trains whole convolutional networks with known tasks; here a ViT is frozen except for its key
+and value matrices, as in `split_lora`. InfLoRA uses a low-rank branch that starts in the free directions; the changes
+here have full rank, the protection is the same. G is summed over all images of the task (release: 24 to 125 of them).
+With `shares="moment"` shares are of σ⁴, as in InfLoRA's code. Its complement for k > d/2, which only saves memory, is
+omitted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cl_core.methods.parts.gradient_memory import GradientMemoryConfig, Gradient
 
 @final
 class GPM(GradientMemoryMethod):
-    """A direction is taken whole or not at all."""
+    """Stored directions are fully protected."""
 
     Config = GradientMemoryConfig
 

@@ -2,9 +2,9 @@
 
 Parts: `prompted`.
 
-As many passes as the sequence makes, so as many steps; one head over all classes. Only the last row of the accuracy
-matrix exists: there is no "after task 2". It has seen everything, so it is no upper bound for what is measured before a
-task is learned.
+The same number of epochs, so the same number of steps; one head over all classes. Only the last row of the accuracy
+matrix exists: there is no "after task 2". It has seen all tasks, so it is no reference for accuracies before a task is
+learned.
 """
 
 from __future__ import annotations

@@ -1,25 +1,25 @@
-"""KeepLoRA: each task is written where neither the pre-trained weights nor past features are at home.
+"""KeepLoRA: LoRA branches outside the space of the pre-trained weights and of past features.
 
 Parts: `clip_method`, `clip_weights`, `stored_directions`.
 
 Luo et al. KeepLoRA: Continual Learning with Residual Gradient Adaptation. ICLR 2026, arXiv:2601.19659. Written from the
-release's behaviour (its program for CLIP); of the paper only the abstract was at hand.
+release's behaviour (its CLIP code); only the abstract of the paper was available to us.
 Shapes: a map y = W x of q, k, v, o in both towers, W [out, in]; M [in, k] orthonormal, A [in, r], B [r, out], s = 1/r.
 
-    M      begins as the leading right singular vectors of the pre-trained W (share ε_w of its energy, one fewer)
-    G      mean over the task's batches of ∂CE/∂W, before its first step
-    G' = (I − M Mᵀ) Gᵀ = U S Vᵀ;   A = U_r, frozen;   B_0 = S_r V_rᵀ;   W ← W − s (A B_0)ᵀ: the function stays
-    steps  y = W x + s Bᵀ Aᵀ x, B alone is trained, from B_0;   at the end W ← W + s (A B)ᵀ
-    then   M grows by the leading directions of (I − M Mᵀ) x, x what the map reads of this task, until it holds ε_f
+    M      starts as the leading right singular vectors of the pre-trained W (share ε_w of its energy, one fewer) G mean
+    over the task's batches of ∂CE/∂W, before its first step G' = (I − M Mᵀ) Gᵀ = U S Vᵀ;   A = U_r, frozen;   B_0 = S_r
+    V_rᵀ;   W ← W − s (A B_0)ᵀ: same function steps  y = W x + s Bᵀ Aᵀ x, B alone is trained, from B_0;   at the end W ←
+    W + s (A B)ᵀ then   M grows by the leading directions of (I − M Mᵀ) x, x what the map reads of this task, until it
+    holds ε_f
 
-ΔW = s (A (B − B_0))ᵀ has no part along M at any step, whatever the optimiser. q, k, v read the block's input after its
-norm, o the concatenated heads; in the text tower x comes from the class texts.
+ΔW = s (A (B − B_0))ᵀ is zero along M at every step, with any optimiser. q, k, v read the block's input after its norm,
+o the concatenated heads; in the text tower x comes from the class texts.
 
-Where we differ from the release: `side="output"` is what it does: it takes the LEFT singular vectors of W, which lie
-among outputs, and projects inputs with them; that runs only because W is square, and leaves the pre-trained input
-directions open. `side="input"` is what the method says. Moments of x are summed, where the release averages the feature
-matrices of batches, so that tokens of different images cancel. Padding of texts is left out of x. Where less than r
-directions are left of the gradient, the rest of A is 0. KeepLoRA+ (a cosine classifier beside the texts) is not here.
+Differences from the release: `side="output"` reproduces it: it uses the LEFT singular vectors of W, which are
+directions of outputs, to project inputs; this works only because W is square, and leaves the pre-trained input
+directions unprotected. `side="input"` follows the paper. Moments of x are summed; the release averages the feature
+matrices of batches, so that tokens of different images cancel. Text padding is excluded from x. If the gradient has
+fewer than r directions left, the rest of A is 0. KeepLoRA+ (an additional cosine classifier) is not implemented.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from cl_core.streams.stream import Batch
 if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
     from cl_core.backbones.clip import ClipBackbone
 
-NO_ROOM = 1e-6  # of the gradient's norm: what is smaller after projection is rounding, and no direction
+NO_ROOM = 1e-6  # of the gradient's norm: smaller values after projection are rounding errors
 
 
 @dataclass(frozen=True)
 class KeepLoraConfig(ClipConfig):
     """Defaults are the release's for CLIP ViT-B/16 and eleven data sets."""
 
-    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of B at the schedule's height")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="peak learning rate of B")
     weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of B (AdamW)")
     label_smoothing: float = setting(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
     rank: int = setting(16, low=1, high=1024, help="rank r of every branch; at most the width of a tower is used")
@@ -67,7 +67,7 @@ class KeepLoraConfig(ClipConfig):
         "input",
         choices=("input", "output"),
         fixed="decides what is stored first",
-        help="singular vectors of W that are kept: of its inputs (as meant), or of its outputs (as released)",
+        help="protected singular vectors of W: of its inputs (as in the paper), or of its outputs (as released)",
     )
     towers: str = setting(
         "both", choices=("both", "image"), fixed="decides which maps are trained", help="trained towers"
@@ -76,7 +76,7 @@ class KeepLoraConfig(ClipConfig):
 
 @final
 class KeepLoRA(ClipMethod):
-    """The gradient says where to learn, two kinds of subspace where not."""
+    """Trains along the gradient, outside two protected subspaces."""
 
     Config = KeepLoraConfig
 
@@ -95,7 +95,7 @@ class KeepLoRA(ClipMethod):
             self.up[key(name)] = nn.Parameter(torch.zeros(weight.shape[0], rank))
             share = config.weights_text if name.startswith("text") else config.weights_image
             self.stored.add(name, principal(weight, share, config.side))
-        self._grams: dict[str, Tensor] = {}  # Σ x xᵀ of the task that ends, by map; a pass is never saved half done
+        self._grams: dict[str, Tensor] = {}  # Σ x xᵀ of the finished task, by map; never saved partially
 
     def groups(self) -> list[ParameterGroup]:
         trained = {f"up.{key(name)}": self.up[key(name)] for name in self.maps}
@@ -105,16 +105,16 @@ class KeepLoRA(ClipMethod):
         return Adaptation(self.clip.weights(), self.branches())
 
     def branches(self) -> dict[str, LowRank]:
-        """s A B beside every map."""
+        """s A B in parallel to every map."""
         down, scale = self.down, 1 / self.config.rank
         return {n: LowRank(cast(Tensor, getattr(down, key(n))), self.up[key(n)], scale) for n in self.maps}
 
-    # ------------------------------------------------------------ before the steps: where the gradient points
+    # ------------------------------------------------------------ before the steps: directions of the gradient
 
     def prepare_task(
         self, backbone: ClipBackbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock
     ) -> list[Event]:
-        """A and B_0 from the mean gradient, and what they add taken out of W."""
+        """A and B_0 from the mean gradient, with their contribution subtracted from W."""
         self.clip.train_only(self.clip.names, "clip")
         sums, batches = {name: torch.zeros_like(self.clip[name]) for name in self.clip.names}, 0
         for batch in epoch(0):
@@ -138,7 +138,7 @@ class KeepLoRA(ClipMethod):
         up.copy_(b.mT)
         self.clip.merge(name, -up @ down / self.config.rank)
 
-    # ------------------------------------------------------------ after them: merged, and what was read is stored
+    # ------------------------------------------------------------ after them: merge, and store input directions
 
     def collectors(self, backbone: ClipBackbone) -> list[Collector]:
         guards = self.guards()
@@ -165,7 +165,7 @@ class KeepLoRA(ClipMethod):
         return []
 
     def _see_texts(self) -> None:
-        """What the text tower's maps read of the task's class texts, up to the end of each."""
+        """Inputs of the text tower's maps for the task's class texts, without padding."""
         (backbone,), adaptation = self._model, self.adaptation()
         tokens = self._training_tokens[self.classes.start : self.classes.stop]
         ends = tokens.argmax(dim=-1)  # end-of-text has the highest id
@@ -183,7 +183,7 @@ class KeepLoRA(ClipMethod):
                 self._see(f"text.{layer}.{part}", inputs[rows])
 
     def guards(self) -> list[Guard]:
-        """What the next task is held to in the image tower, map by map."""
+        """Directions that constrain the next task in the image tower, by map."""
         rule, found = f"energy {self.config.features:g}", []
         for layer in range(self.depth):
             for part in "qkvo":
@@ -195,7 +195,7 @@ class KeepLoRA(ClipMethod):
         return found
 
     def kept_bytes(self) -> int:
-        """A and B start anew, and adapted weights take the place of the model's own."""
+        """Reset A and B; adapted weights replace the model's own."""
         state = self.state_dict().items()
         return sum(v.numel() * v.element_size() for n, v in state if n.startswith("stored."))
 
@@ -212,8 +212,8 @@ def principal(weight: Tensor, share: float, side: str) -> Tensor:
 
 
 def residual_factors(gradient: Tensor, basis: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """A [in, r] and B_0 [r, out] of the gradient [out, in] without its part along the basis [in, k]:
-    (I − M Mᵀ) Gᵀ ≈ A B_0, the best of rank r. Columns of A for which nothing is left are 0."""
+    """A [in, r] and B_0 [r, out] of the gradient [out, in] without its part along the basis [in, k]: (I − M Mᵀ) Gᵀ ≈ A
+    B_0, the best approximation of rank r. Missing columns of A are 0."""
     flipped, known = gradient.detach().double().mT, basis.double()
     rest = flipped - known @ (known.mT @ flipped)
     left, sizes, right = singular_directions(rest)

@@ -1,18 +1,18 @@
-"""L2P: a pool of prompts that belong to nobody; each image takes those whose keys are nearest to it.
+"""L2P: a shared pool of prompts; each image selects those with the nearest keys.
 
 Parts: `pool_method`, `selection`.
 
 Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654; settings as in the PILOT toolbox.
-Shapes: M prompts of p tokens in the pool, K of them taken, d width, B images, N image tokens.
+Shapes: M prompts of p tokens in the pool, K of them selected, d width, B images, N image tokens.
 
     q = f(x)                                              frozen, without prompts            [B, d]
     s_m = cos(q, k_m),  T(x) = the K largest                                                 [B, K]
     tokens = [class; P_T(x); patches] from block 0 on,  z = mean of the K·p prompt outputs   [B, d]
     loss = CE(head(z)) − λ · mean_x Σ_{m ∈ T(x)} s_m
 
-Prompts and keys start from U(−1, 1). Every image picks for itself, in training and at test: the released code can let
-the batch vote (`batchwise_prompt`), which tells a test image what its neighbours are. Two departures: the prompt tokens
-get no position embedding, and gradients are not clipped. Nothing protects prompts or keys from later tasks.
+Prompts and keys start from U(−1, 1). Every image selects independently, in training and at test time: the released code
+has a majority vote of the batch (`batchwise_prompt`), which leaks information about other test images. Two differences:
+the prompt tokens get no position embedding, and gradients are not clipped. Prompts and keys are not protected.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class L2PConfig(PoolConfig):
     prompt_length: int = setting(5, low=1, high=64, help="tokens a prompt")
     taken: int = setting(5, low=1, high=1000, help="prompts an image takes (K)")
     pull: float = setting(
-        0.1, low=0.0, high=1e3, help="λ, weight of the pull of taken keys to the queries that took them"
+        0.1, low=0.0, high=1e3, help="λ, weight of the key loss, which pulls selected keys to their queries"
     )
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class L2PConfig(PoolConfig):
 
 @final
 class L2P(PoolMethod):
-    """Any task may rewrite any prompt; whether it does is up to the keys."""
+    """A shared pool: any task may change any prompt."""
 
     Config = L2PConfig
 
@@ -68,15 +68,15 @@ class L2P(PoolMethod):
         return {"prompts": self.prompts, "keys": self.keys}
 
     def nearest(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """cos(q, k) of the K nearest keys, and which they are: [B, K] twice."""
+        """cos(q, k) of the K nearest keys, and their indices: [B, K] twice."""
         return (F.normalize(query, dim=1) @ F.normalize(self.keys, dim=1).mT).topk(self.config.taken, dim=1)
 
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return self.with_prompts(self.nearest(self.query(backbone, images, ids))[1])
 
     def with_prompts(self, taken: Tensor) -> ModelEdit:
-        """Prompts `taken` [B, K] join the tokens, and the mean of their outputs is z."""
-        # By embedding, not by index: on several threads an index's backward adds up in no fixed order.
+        """Insert the prompts `taken` [B, K]; z is the mean of their outputs."""
+        # By embedding, not by indexing, whose backward pass is not deterministic with several threads.
         tokens = F.embedding(taken, self.prompts.flatten(1)).unflatten(-1, self.prompts.shape[1:]).flatten(1, 2)
         return ModelEdit(joined=PrependedTokens(tokens, pooled=True, shown_last=False))
 

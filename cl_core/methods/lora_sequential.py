@@ -1,4 +1,4 @@
-"""LoRA, one task after the other: low-rank branches on q, k, v, o of both towers, merged after each task.
+"""Sequential LoRA: low-rank branches on q, k, v, o of both towers, merged after each task.
 
 Parts: `clip_method`, `clip_weights`.
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class LoraConfig(ClipConfig):
     """Defaults are those of the NuSA-CL release's baseline."""
 
-    rate: float = setting(3e-4, low=0.0, high=10.0, help="learning rate at the schedule's height")
+    rate: float = setting(3e-4, low=0.0, high=10.0, help="peak learning rate")
     weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of A and B (AdamW)")
     rank: int = setting(128, low=1, high=1024, help="rank r of every branch; at most the width of a tower is used")
     alpha: float = setting(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r")
-    dropout: float = setting(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
+    dropout: float = setting(0.25, low=0.0, high=0.95, help="dropout on the branches' input during training")
 
 
 @final
 class LoraSequential(ClipMethod):
-    """Nothing ties one task's branches to what an earlier task needs."""
+    """Low-rank branches without protection of earlier tasks."""
 
     Config = LoraConfig
 
@@ -90,5 +90,5 @@ class LoraSequential(ClipMethod):
         return []
 
     def kept_bytes(self) -> int:
-        """A and B start anew with every task."""
+        """Reset A and B."""
         return 0

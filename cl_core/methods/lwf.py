@@ -1,4 +1,4 @@
-"""LwF: on new images the old heads should go on saying what they said.
+"""LwF: distillation of the old heads on new images.
 
 Parts: `deep_prompts`, `prompted`, `teacher_table`.
 
@@ -7,13 +7,13 @@ learned before it, M prompts in each of L blocks.
 
     L = CE(z_new) + α KL( softmax(ẑ_old / T) ‖ softmax(z_old / T) )         from the second task on
     z    logits as the training loss sees them: divided by its temperature τ
-    ẑ    those of the model as the task found it, on the same images
+    ẑ    those of the model at the start of the task, on the same images
 
-The model is that of `sequential`: prompts are all that tasks share and go on training, so they are all that the
-distillation holds back. Departures: heads of earlier tasks stay as they are (the paper goes on training them), and the
-new head is not warmed up first, so that α = 0 is `sequential` bit for bit. All old classes stand in one softmax, as
-they will at test time; there is no factor T². The teacher is asked when a task first shows an image, and each time for
-images that augmentation has changed: those have no number to be kept under, and nothing of them is held.
+The model is that of `sequential`: only prompts are shared and trained by all tasks, so the distillation constrains only
+them. Differences: heads of earlier tasks are frozen (the paper trains them), and the new head is not warmed up, so that
+α = 0 equals `sequential` bit for bit. All old classes share one softmax, as at test time; there is no factor T². The
+teacher's outputs are computed when a task first uses an image, and each time for augmented images, which have no id to
+cache them under.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # only the type is needed, and timm takes seconds to import
 
 @dataclass(frozen=True)
 class LwfConfig(PromptConfig):
-    """α and T as class-incremental toolboxes have them; the paper's α is 1."""
+    """α and T are those of class-incremental toolboxes; the paper's α is 1."""
 
     distillation: float = setting(0.5, low=0.0, high=1e4, live=True, help="α, weight of the distillation (0: none)")
     softness: float = setting(2.0, low=0.01, high=100.0, live=True, help="T, temperature of the distillation")
@@ -48,7 +48,7 @@ class LwfConfig(PromptConfig):
 
 @final
 class LwF(PromptedMethod):
-    """The teacher is the model as the task found it: its prompts, and heads that do not change anyway."""
+    """The teacher is the model at the start of the task: its prompts; heads do not change."""
 
     Config = LwfConfig
 
@@ -61,12 +61,12 @@ class LwF(PromptedMethod):
 
     @property
     def distils(self) -> bool:
-        """Whether there is a past, and anything it could hold back."""
+        """Whether there are earlier tasks and prompts to constrain."""
         return self.config.distillation > 0 and self.config.prompt_length > 0 and len(self.tuning.heads) > 1
 
     @torch.no_grad()
     def teacher_logits(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        """ẑ of images, by the prompts the task began with and in float32: [B, o]."""
+        """ẑ of images, with the prompts at the start of the task, in float32: [B, o]."""
         with backbone.computing_in(torch.float32):
             before = self.tuning.with_prompts(self.previous_prompts)
             return self.old_logits(backbone.features(images, before, ids=ids).pooled)
@@ -77,7 +77,7 @@ class LwF(PromptedMethod):
         return logits / self.config.temperature
 
     def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
-        """The masked cross-entropy, and what the old heads ask for; parts carry their weights."""
+        """The masked cross-entropy and the weighted distillation."""
         if not self.distils:
             return super().loss(backbone, batch)
         pooled = self.features(backbone, batch.images, ids=batch.ids).pooled

@@ -1,13 +1,13 @@
-"""What every method is to the engine: a module that holds only what is learned or kept; the backbone is handed in.
+"""Base class of methods: a module with the learned and stored state; the backbone is passed in.
 
-The engine's course through one task:
+The engine's calls for one task:
 
     begin_task → refresh → prepare_task
-         → (loss → backward → optimiser step, as `constraints` say)* → collectors* → end_task → refresh
+    → (loss → backward → optimiser step under `constraints`)* → collectors* → end_task → refresh
 
-`refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and what
-it derives is never saved, so resume and fork are one path. A method does not know whether it is watched: what is only
-displayed is the business of `cl_core.observers`.
+`refresh` derives projectors and the like from state and settings. It runs after begin_task and after loading, and
+derived state is never saved, so resume and fork use the same path. Methods do not depend on observers: measurements for
+display are in `cl_core.observers`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from cl_core.streams.stream import Batch, TaskStream
 
 @dataclass(frozen=True)
 class Loss:
-    """Named parts, summed by the engine, and how many of the batch were classified correctly among the classes the loss
-    sees."""
+    """Named terms, summed by the engine, and the share of the batch classified correctly among the classes in the
+    loss."""
 
     parts: dict[str, Tensor]
     correct: Tensor  # scalar, share in 0..1
@@ -37,8 +37,8 @@ class Loss:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters by name that share a learning rate (before the schedule's factor) and a decay. All groups of a method
-    have the same optimiser: "adam" and "sgd" with coupled decay, "adamw" with decoupled decay."""
+    """Parameters by name with one learning rate (before the schedule's factor) and weight decay. All groups of a method
+    share an optimiser: "adam" and "sgd" with coupled decay, "adamw" with decoupled decay."""
 
     name: str
     parameters: dict[str, nn.Parameter]
@@ -50,13 +50,13 @@ class ParameterGroup:
 
 NO_COMPANION = "none"  # value of the setting `companion` that disables the second model
 
-B = TypeVar("B", bound=Backbone)  # the kind of backbone that a method is made for
+B = TypeVar("B", bound=Backbone)  # the backbone type of a method
 
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 def new_optimiser(groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
-    """A fresh optimiser for these groups. Raises ValueError if they name different ones."""
+    """A new optimiser for these groups. Raises ValueError if they name different ones."""
     kinds = {group.optimiser for group in groups}
     if len(kinds) != 1:
         raise ValueError(f"parameter groups must share one optimiser, got {sorted(kinds)}")
@@ -70,7 +70,7 @@ def new_optimiser(groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What is done to a parameter's gradient before the optimiser sees it, or to the step the optimiser proposes."""
+    """A map on a parameter's gradient before the optimiser, or on the optimiser's proposed step."""
 
     gradient: Callable[[Tensor], Tensor] | None = None
     step: Callable[[Tensor], Tensor] | None = None
@@ -78,25 +78,27 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Collector:
-    """What a method gathers from the finished task's training images, in full precision: each image once and as it is
-    stored; with `augmented` = k > 0, k passes over them as training shows them instead."""
+    """Statistics collected over the finished task's training images, in full precision: each unmodified image once, or
+    with `augmented` = k > 0, k passes over augmented images."""
 
     taps: tuple[Tap, ...]  # activations that `add` reads
     add: Callable[[Features, Batch], None]
-    batch_size: int = 100  # images a batch; 100 as the NSP² release collects
+    batch_size: int = 100  # images per batch; 100 as in the NSP² release
     augmented: int = 0
+    # A pass of the method's own, in place of the usual one, for what takes more than looking: gradients. No taps then.
+    looks: Callable[[Batch], Features] | None = None
 
 
 class Method(nn.Module, abc.ABC, Generic[B]):
-    """Abstract; `Method[ClipBackbone]` is one for a CLIP. A subclass is final; what several share lives in a component,
+    """Abstract base class; `Method[ClipBackbone]` is one for CLIP. Subclasses are final; shared code is in components,
     `linalg` or the backbone."""
 
     Config: ClassVar[type]
     trains_on_all: ClassVar[bool] = False  # True: trained once on the union of all tasks
-    # Family of a second frozen model that is handed to the constructor after the seed, on the run's device; which one,
-    # the setting `companion` says; with `NO_COMPANION` nothing is handed in. "": the backbone is all the method needs.
+    # Family of a second frozen model, passed to the constructor after the seed, on the run's device. The setting
+    # `companion` names it; with `NO_COMPANION` none is passed. "": the method needs only the backbone.
     companion: ClassVar[str] = ""
-    # False: a test image that comes with its task, as in multi-domain streams, is nothing the method is made for.
+    # False: the method does not support streams where the task is known at test time (multi-domain streams).
     serves_known_tasks: ClassVar[bool] = True
 
     def __init__(self, config: Any, seed: int) -> None:
@@ -105,87 +107,87 @@ class Method(nn.Module, abc.ABC, Generic[B]):
 
     @abc.abstractmethod
     def begin_task(self, index: int, classes: range) -> None:
-        """Grow what a new task needs. Called in order of tasks; drawing must depend on (seed, task) alone."""
+        """Add parameters for a new task. Called in order of tasks; random draws must depend only on (seed, task)."""
 
     def refresh(self) -> None:
-        """Recompute what follows from state and settings."""
+        """Recompute derived state from state and settings."""
 
     def prepare_task(self, backbone: B, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Work that needs the task's images before the first step: a rehearsal, a first stage, a pass over its inputs.
-        `epoch(k)` gives its training batches in their k-th order. The first task's call comes before the run's first
-        event, because it may decide how many steps follow. Not repeated on resume: what it finds is kept as state."""
+        """Work on the task's images before the first step: a trial run, a first stage, a pass over its inputs.
+        `epoch(k)` returns its training batches in their k-th order. The first task's call precedes the run's first
+        event, because it may determine the number of steps. Not repeated on resume: results are stored as state."""
         return []
 
     @abc.abstractmethod
     def groups(self) -> list[ParameterGroup]:
-        """What is trained in the current task; empty: nothing is."""
+        """The trained parameters of the current task; may be empty."""
 
     @abc.abstractmethod
     def edit(self, backbone: B, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
-        """How this method changes the frozen model for images [B, 3, S, S]. `ids` [B]: their numbers in the stream,
-        used as cache keys; None if the images have no ids."""
+        """The changes of the frozen model for images [B, 3, S, S]. `ids` [B]: their ids in the stream, used as cache
+        keys; None if the images have no ids."""
 
     @final
     def features(self, backbone: B, images: Tensor, taps: Iterable[Tap] = (), ids: Tensor | None = None) -> Features:
-        """What the model, changed by `edit`, makes of images [B, 3, S, S]."""
+        """Features of images [B, 3, S, S] by the model with `edit` applied."""
         return backbone.features(images, self.edit(backbone, images, ids), taps, ids)
 
     @abc.abstractmethod
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
-        """Scores [B, |classes|] of features [B, d], only `classes` (ids in order of arrival) competing."""
+        """Scores [B, |classes|] of features [B, d] for `classes` (ids in order of arrival)."""
 
     @abc.abstractmethod
     def loss(self, backbone: B, batch: Batch) -> Loss:
         """The training loss of one batch of the current task."""
 
     def constraints(self) -> Mapping[str, Constraint]:
-        """Parameter name → what holds its steps back. Empty: gradients and steps are taken as they are."""
+        """Parameter name → constraint on its gradients or steps. Empty: unconstrained."""
         return {}
 
     def collectors(self, backbone: B) -> Sequence[Collector]:
-        """What the method has to see of the finished task before `end_task`. Empty: nothing."""
+        """Statistics to collect over the finished task's images before `end_task`; may be empty."""
         return ()
 
     def end_task(self, clock: Clock) -> list[Event]:
-        """Fold the finished task into what is kept; what was trained on the way, in a stage of its own, is said."""
+        """Merge the finished task into the stored state; returns events of additional training stages."""
         return []
 
 
 @runtime_checkable
 class MeetsStream(Protocol):
-    """A method that needs to know something of the stream beforehand."""
+    """A method that needs information about the stream before training."""
 
     def setup(self, stream: TaskStream, backbone: Any) -> None:
-        """What may be known of the stream: how its classes are said, pairs of the pre-training world; never a task's
-        images. Raises ConfigError where the method needs what the stream has not."""
+        """Read class texts or reference pairs of the stream, never a task's images. Raises ConfigError if the stream
+        lacks something the method needs."""
         ...
 
 
 @runtime_checkable
 class ChoosesEpochs(Protocol):
-    """A method with a rule of its own for how long it trains."""
+    """A method that chooses its number of epochs."""
 
     def epochs(self, planned: int) -> int:
-        """Passes over each task, of `planned` ones."""
+        """Epochs for each task, given the `planned` number."""
         ...
 
 
 @runtime_checkable
 class EditsFrom(Protocol):
-    """A method that leaves the first blocks of a ViT as they are, whatever it learns."""
+    """A method that never changes the first blocks of a ViT, or never changes a CLIP at all."""
 
     def edits_from(self, backbone: Backbone) -> int:
-        """The first block that `edit` may ever change; the model's depth: it changes none."""
+        """The first block that `edit` may change; the model's depth if none."""
         ...
 
 
 @runtime_checkable
 class ReadsClasses(Protocol):
-    """A method whose classes are embedded in the space of the image features: it scores them before any was trained."""
+    """A method with class embeddings in the space of image features: it can score untrained classes."""
 
     @property
     def class_texts(self) -> Tensor:
-        """Unit embeddings [C, e] of all classes of the stream, as the text tower is now."""
+        """Unit embeddings [C, e] of all classes of the stream, by the current text tower."""
         ...
 
     def edit(self, backbone: Any, images: Tensor) -> ModelEdit: ...

@@ -1,4 +1,4 @@
-"""MG-CLIP: stop training before the modality gap has moved far, and classify in image space as well.
+"""MG-CLIP: stops training before the modality gap moves far, and adds a classifier in image space.
 
 Parts: `clip_method`, `clip_weights`, `visual_head`.
 
@@ -10,17 +10,17 @@ Shapes: B images, C classes, e joint width, w width of a tower; A [r, w], B [w, 
     the run; the same A and B are trained on through all tasks:
     L = CE(s x · t_c)  over the current task's classes only (local); no replay, teacher or other term
     MGP  neg = mean over batches of mean_i 1/(C−1) Σ_{c≠y_i} s x_i · t_c      on the first task's training images
-         E = max(1, epochs completed before the first with |neg_0 − neg_e| / |neg_0| > 0.1), 10 if there is none;
-         found in a rehearsal whose weights are thrown away, then every task gets E epochs
+         E = max(1, epochs completed before the first with |neg_0 − neg_e| / |neg_0| > 0.1), 10 if there is none; found
+         in a trial run whose weights are discarded, then every task gets E epochs
     MGC  q_c = x · w_c/‖w_c‖ (no temperature), w_c = mean of x over the class, tuned 3 epochs by local CE, towers frozen
          score = ( softmax(softmax(Z)) + 4 softmax(q) ) / 5        the second softmax is the release's (`fusion`)
 
-Readings, ours: the learning rate within a task is the engine's schedule (release: a cosine per epoch that ends at 1 %;
-the rehearsal has that one, over 10 epochs); neg is always measured on the same batches, so only the weights differ.
+Our choices: the learning rate within a task is the engine's schedule (release: a cosine per epoch that ends at 1 %,
+used here in the trial, over 10 epochs); neg is always measured on the same batches, so only the weights differ.
 
-The paper is class-incremental. Multi-domain streams are our adaptation, not the paper's: only the picture's own domain
-competes, in text and visual head alike; domains not yet learned have no visual head and are scored by text alone; E is
-found on the first domain.
+The paper is class-incremental. Multi-domain streams are our adaptation: only the classes of the image's domain compete,
+in text and visual head alike; domains not yet learned have no visual head and are scored by text only; E is determined
+on the first domain.
 """
 
 from __future__ import annotations
@@ -51,37 +51,37 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class MgClipConfig(ClipConfig):
     """Defaults are the release's for CIFAR-100 in ten tasks and ViT-B/16."""
 
-    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of A and B at the schedule's height")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="peak learning rate of A and B")
     label_smoothing: float = setting(0.0, low=0.0, high=0.99, help="share of the target spread over all classes")
     rank: int = setting(8, low=1, high=1024, fixed="sets shapes", help="rank r of a branch, at most a tower's width")
     alpha: float = setting(1.0, low=0.0, high=1000.0, help="branches are scaled by alpha / r")
     epoch_rule: str = setting(
         "measured",
         choices=("measured", "fixed"),
-        help="measured: a rehearsal on the first task sets the epochs of every task, training.epochs is only what is "
+        help="measured: a trial run on the first task sets the epochs of every task, training.epochs is only what is "
         "planned before; fixed: training.epochs",
     )
     gap_threshold: float = setting(
-        0.1, low=0.0, high=10.0, help="the rehearsal ends when the mean non-matching logit has moved by this share"
+        0.1, low=0.0, high=10.0, help="the trial ends when the mean non-matching logit has moved by this share"
     )
-    max_epochs: int = setting(10, low=1, high=1000, help="the rehearsal's length, and the epochs if nothing ends it")
-    head_rate: float = setting(5e-4, low=0.0, high=10.0, help="learning rate of the visual head at its start")
-    head_epochs: int = setting(
-        3, low=0, high=1000, help="epochs of the visual head per task; 0: class means as they are"
+    max_epochs: int = setting(
+        10, low=1, high=1000, help="the trial's maximum length, and the epochs if the threshold is not reached"
     )
+    head_rate: float = setting(5e-4, low=0.0, high=10.0, help="initial learning rate of the visual head")
+    head_epochs: int = setting(3, low=0, high=1000, help="epochs of the visual head per task; 0: plain class means")
     head_batch: int = setting(64, low=1, high=4096, help="images per step of the visual head")
     fusion: str = setting(
         "double",
         choices=("double", "single", "text", "visual"),
         live=True,
-        help="double: text probabilities go through softmax again (released); single: they do not; or one classifier",
+        help="double: softmax applied again to text probabilities (released); single: once; or one classifier only",
     )
     visual_weight: float = setting(4.0, low=0.0, high=1e4, live=True, help="weight of the visual head; the text's is 1")
 
 
 @final
 class MgClip(ClipMethod):
-    """How long to train is read off the gap; what training less leaves undone, a head on the images makes good."""
+    """Chooses the number of epochs from the modality gap; a visual head compensates for shorter training."""
 
     Config = MgClipConfig
 
@@ -98,7 +98,7 @@ class MgClip(ClipMethod):
             down = nn.init.xavier_uniform_(torch.empty(rank, width), generator=generator)
             self.down[key(name)], self.up[key(name)] = nn.Parameter(down), nn.Parameter(torch.zeros(width, rank))
         self.visual = VisualHead(backbone.joint_width)
-        self.register_buffer("found_epochs", torch.tensor(0))  # E; 0: the rule has not spoken
+        self.register_buffer("found_epochs", torch.tensor(0))  # E; 0: not determined yet
 
     def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         super().setup(stream, backbone)
@@ -109,7 +109,7 @@ class MgClip(ClipMethod):
             )
 
     def begin_task(self, index: int, classes: range) -> None:
-        """Room for the new classes' rows; A and B go on from where they are."""
+        """Add rows for the new classes; A and B continue from their values."""
         super().begin_task(index, classes)
         self.visual.add_classes(classes.stop)
 
@@ -124,13 +124,13 @@ class MgClip(ClipMethod):
     # ------------------------------------------------------------ MGP: how many epochs
 
     def epochs(self, planned: int) -> int:
-        """E once the rule has spoken, more or fewer than planned."""
+        """E once determined, else the planned number."""
         return planned if self.config.epoch_rule == "fixed" else int(self.found_epochs) or planned
 
     def prepare_task(
         self, backbone: ClipBackbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock
     ) -> list[Event]:
-        """MGP on the first task; of it only E stays."""
+        """MGP on the first task; only E is kept."""
         if self.config.epoch_rule == "fixed" or self.found_epochs:
             return []
         before = [p.detach().clone() for p in self.parameters()]
@@ -159,7 +159,7 @@ class MgClip(ClipMethod):
 
     @torch.no_grad()
     def pair_means(self, backbone: ClipBackbone, batches: Iterable[Batch]) -> tuple[float, float]:
-        """(pos, neg) of the current task: means of batch means, a short last batch weighing as much as a full one."""
+        """(pos, neg) of the current task: means of batch means; a short last batch has full weight."""
         adaptation, found = self.adaptation(), []
         texts = self.task_texts(backbone, adaptation)
         for batch in batches:
@@ -171,7 +171,7 @@ class MgClip(ClipMethod):
     # ------------------------------------------------------------ MGC: a head in image space
 
     def collectors(self, backbone: ClipBackbone) -> list[Collector]:
-        """No activation inside the tower, but a pass over the images: their pooled features are the head's data."""
+        """A pass over the images for their pooled features, the head's data; no inner activations."""
         return [Collector((), lambda features, batch: self.visual.see(features.pooled, batch.labels))]
 
     def end_task(self, clock: Clock) -> list[Event]:
@@ -180,7 +180,7 @@ class MgClip(ClipMethod):
         return []
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
-        """The fused score [B, |classes|]; Z = s x · t_c alone where a class has no row in the visual head yet."""
+        """The fused score [B, |classes|]; only Z = s x · t_c if a class has no row in the visual head yet."""
         text, fusion = super().classify(pooled, classes), self.config.fusion
         if fusion == "text" or not self.visual.knows(classes):
             return text
@@ -198,7 +198,8 @@ def pair_logits(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def relative_change(first: float, now: float) -> float:
-    """|first − now| / |first|; |·| below because toy towers may start with a negative mean."""
+    """|first − now| / |first|; absolute value in the denominator because small towers may start with a negative
+    mean."""
     return abs(first - now) / max(abs(first), 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""NESS: updates live in the span of input directions whose singular values are tiny.
+"""NESS: updates only along input directions with tiny singular values.
 
 Parts: `key_value`, `stored_directions`.
 
@@ -7,15 +7,14 @@ Shapes: L blocks of width d, k directions free in a block; V [d, k] frozen, U [2
 
     ΔW = Σ_s U_s V_sᵀ, merged after each task;  U from 0 in every task
     G = Σ x xᵀ over the tokens of all earlier tasks = W diag(s²) Wᵀ
-    V = the columns of W with  s_i ≤ ε Σ_j s_j;   the first task is free: V = I
+    V = the columns of W with  s_i ≤ ε Σ_j s_j;   the first task is unconstrained: V = I
 
-V is orthonormal and frozen, so a step writes nothing along the other directions, whatever the optimiser, and what leaks
-is at most ‖U‖ times the largest s that is free: weight decay on U bounds it. Unlike in `gpm`, single s are compared
-with the sum of all of them.
+V is orthonormal and frozen, so a step is zero along the other directions with any optimiser, and the leak is at most
+‖U‖ times the largest free s: weight decay on U bounds it. Unlike in `gpm`, single s are compared with the sum of all.
 
-Adaptation, ours: a ViT frozen but for keys and values, as in `split_lora` (paper: whole convolutional networks, known
-tasks). G is added up task by task under the net of its day, where the release keeps all earlier images and looks at
-them again under the current net. Eigenvalues below 0 count as 0 (release: one of them freezes the layer).
+Our adaptation: a ViT frozen except for keys and values, as in `split_lora` (paper: whole convolutional networks, known
+tasks). G is summed over tasks, each with the network at that time; the release stores all earlier images and recomputes
+with the current network. Negative eigenvalues count as 0 (in the release one of them freezes the layer).
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ class NessConfig(KeyValueConfig):
     temperature: float = setting(
         1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
     )
-    weight_decay: float = setting(1e-4, low=0.0, high=1.0, help="coupled decay; of U it bounds what leaks")
+    weight_decay: float = setting(1e-4, low=0.0, high=1.0, help="coupled weight decay; bounds the leak through U")
     optimiser: str = setting("sgd", choices=("sgd", "adam"), help="sgd: as published, with momentum")
     momentum: float = setting(0.9, low=0.0, high=0.999, help="of sgd")
     epsilon: float = setting(
-        1e-3, low=0.0, high=1.0, help="ε: free is a direction whose singular value is at most this share of their sum"
+        1e-3, low=0.0, high=1.0, help="ε: a direction is free if its singular value is at most this share of their sum"
     )
 
 
 @final
 class NESS(KeyValueMethod):
-    """The small end of the spectrum is where the next task is written."""
+    """Trains each task along the smallest singular directions of past inputs."""
 
     Config = NessConfig
 
@@ -64,12 +63,12 @@ class NESS(KeyValueMethod):
     def __init__(self, config: NessConfig, backbone: Backbone, seed: int) -> None:
         super().__init__(config, backbone, seed)
         layers, width = backbone.depth, backbone.width
-        self.update = nn.Parameter(torch.zeros(layers, 2, width, width))  # U; columns that are not free stay 0
+        self.update = nn.Parameter(torch.zeros(layers, 2, width, width))  # U; columns of protected directions stay 0
         self.register_buffer("merged", torch.zeros(layers, 2, width, width))
         self.register_buffer("gram", torch.zeros(layers, width, width, dtype=torch.float64))  # G
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
         self._vectors: Tensor | None = None  # derived: W [L, d, d], most used first
-        self._free: Tensor | None = None  # derived: V [L, d, d], 0 in columns that are not free
+        self._free: Tensor | None = None  # derived: V [L, d, d], 0 in protected columns
 
     def begin_task(self, index: int, classes: range) -> None:
         super().begin_task(index, classes)
@@ -86,7 +85,7 @@ class NESS(KeyValueMethod):
         self._vectors, self._free = vectors.to(self.merged), (vectors * free[:, None]).to(self.merged)
 
     def change(self) -> Tensor:
-        assert self._free is not None  # `refresh` has been called
+        assert self._free is not None  # set by `refresh`
         return self.merged + self.update @ self._free.mT[:, None]
 
     def changed(self) -> dict[str, nn.Parameter]:
@@ -107,7 +106,7 @@ class NESS(KeyValueMethod):
         return []
 
     def guards(self) -> list[Guard]:
-        """What the next task keeps out of, block by block."""
+        """Protected directions of the next task, by block."""
         found = []
         for layer in range(len(self.merged)):
             tap, maps = ("normed", layer), tuple(f"image.{layer}.{which}" for which in (KEYS, VALUES))
@@ -117,13 +116,13 @@ class NESS(KeyValueMethod):
         return found
 
     def _kept(self, layer: int) -> Tensor:
-        """The directions [d, d − k] that are not free."""
+        """The protected directions [d, d − k]."""
         if self._vectors is None or self._free is None:
             return self.merged.new_zeros(self.merged.shape[-1], 0)
         return self._vectors[layer][:, ~self._free[layer].any(dim=0)]
 
     def kept_bytes(self) -> int:
-        """U starts anew."""
+        """Reset U."""
         state = self.state_dict().items()
         return sum(value.numel() * value.element_size() for name, value in state if name != "update")
 

@@ -1,4 +1,4 @@
-"""VPT-NSP²: deep prompts whose updates stay where past tasks are not looking.
+"""VPT-NSP²: deep prompts with updates projected to the null space of past tasks.
 
 Parts: `attention_covariance`, `deep_prompts`, `prompt_projection`, `prompted`.
 
@@ -14,8 +14,8 @@ From the second task on
 We follow the official code where it and the paper differ (Frobenius-normalised projectors, elbow included in the free
 set, smoothing of long spectra, means of batches summed, L_LN averaged over tokens); `scale="plain"` and
 `weighting="images"` give the paper's forms. Because Π is divided by √R, free directions shrink too:
-`projection="shrink-only"` keeps only that shrinking (ρ I with the same RMS gain) and is the control every claim should
-stand beside. The paper reports no such control.
+`projection="shrink-only"` keeps only that shrinking (ρ I with the same RMS gain): the control for every claim, which
+the paper does not report.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NSP2Config(NullSpaceConfig, PromptConfig):
     fold_norm: bool = setting(
         False,
         fixed="decides what was collected",
-        help="fold LayerNorm's gain and the prompts' spread into the moments (ours, not published)",
+        help="fold LayerNorm's gain and the prompts' standard deviation into the moments (ours, not published)",
     )
 
     def __post_init__(self) -> None:
@@ -60,8 +60,8 @@ class NSP2(PromptedMethod):
     """Deep prompts with null-space projected steps."""
 
     Config = NSP2Config
-    past = 0  # finished tasks, as `refresh` found them
-    rows: Tensor | None = None  # B̃₂ [L, M, M], None while nothing is to be protected
+    past = 0  # number of finished tasks at `refresh`
+    rows: Tensor | None = None  # B̃₂ [L, M, M], None in the first task
     columns: Tensor | None = None  # B̃₁ [L, d, d]
 
     previous_prompts: Tensor
@@ -94,7 +94,7 @@ class NSP2(PromptedMethod):
         return loss
 
     def norm_drift(self) -> Tensor:
-        """L_LN against the prompts as the last task left them."""
+        """L_LN against the prompts after the previous task."""
         return norm_drift(self.tuning.prompts, self.previous_prompts)
 
     def collectors(self, backbone: ViTBackbone) -> list[Collector]:
@@ -110,5 +110,5 @@ class NSP2(PromptedMethod):
         return []
 
     def cuts(self) -> dict[str, Cut]:
-        """What the next task is held to."""
+        """Spectra and cuts that constrain the next task."""
         return cuts(self.config, self.moments)

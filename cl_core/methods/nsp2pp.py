@@ -1,28 +1,29 @@
-"""VPT-NSP²++: null-space projection of prompts, let go where a channel matters little to old tasks.
+"""VPT-NSP²++: null-space projection of prompts, relaxed on channels unimportant for old tasks.
 
 Parts: `attention_covariance`, `class_gaussians`, `deep_prompts`, `prompt_projection`, `prompted`, `replay_head`.
 
 Zhang, Lu et al. TPAMI 2026, the successor of VPT-NSP² (`nsp2`). Written from the release's behaviour; the paper's text
-was not at hand.
+was not available to us.
 Shapes: L blocks with prompts, M prompts, d width; C₁ [L, d, d], C₂ [L, M, M], Π as in `nsp2`; U [L, M, d] Adam's step.
 
-    I [L, d] = mean over prompts of |Σ_batches ∂ℓ/∂P|,   ℓ: supervised contrastive loss of the features, τ = 0.07
-    old: the channels (a block's coordinate) with the largest I on the last task's images after it was learned
-    new: the same on the coming task's images before it is learned
+    I [L, d] = mean over prompts of |Σ_batches ∂ℓ/∂P|,   ℓ: supervised contrastive loss of the features, τ = 0.07 old:
+    the channels (a block's coordinate) with the largest I on the last task's images after it was learned new: the same
+    on the next task's images before it is learned
 
-    U becomes   0                        where only old matters
-                U                        where only new matters
-                B₂(a) U B₁(a)            where both do
-                B₂(a − δ) U B₁(a − δ)    where neither does;     B(a) = a Π/‖Π‖_F + (1 − a) I
+    U becomes   0                        important only for old
+                U                        important only for new
+                B₂(a) U B₁(a)            important for both
+                B₂(a − δ) U B₁(a − δ)    important for neither;     B(a) = a Π/‖Π‖_F + (1 − a) I
 
     loss = CE(logits/τ) + w L_LN as in `nsp2`;  after each task a copy of all heads is refined on Gaussians of the
-    features of every class so far, CE(logits/τ): it answers, and the next task goes on from the heads as they were
+    features of every class so far, CE(logits/τ); it is used for prediction, and the next task continues from the
+    unrefined heads
 
-Where we differ from the release: it trains one batch an epoch (a `break` left over from debugging), which we do not;
-its command line lacks the flag without which nothing is projected. Importance is taken from images as they are, each
-seen once (release: two views by AutoAugment); `importance="cross-entropy"` takes the loss of the task's own head. The
-mask is a share of all channels: the released 50 of 12 · 768 would be a twentieth of the embedded model's. With
-`scale="frobenius"` δ acts against eigenvalues of 1/√R: at nullity 625, 0.04 I is as large as the projector.
+Differences from the release: it trains one batch per epoch (a `break` left over from debugging), and its command line
+lacks the flag that turns the projection on; neither is reproduced. Importance is computed on unmodified images, once
+each (release: two AutoAugment views); `importance="cross-entropy"` uses the loss of the task's own head. The mask is a
+share of all channels: the released 50 of 12 · 768 would be a twentieth of the bundled model's. With `scale="frobenius"`
+δ is relative to eigenvalues of 1/√R: at nullity 625, 0.04 I is as large as the projector.
 """
 
 from __future__ import annotations
@@ -61,15 +62,15 @@ class NSP2ppConfig(PromptConfig):
     """Defaults are those of the release's script for CIFAR-100; the share is its 50 channels of ViT-B/16."""
 
     temperature: float = setting(30.0, low=0.01, high=1000.0, help="logits are divided by this, in refinement as well")
-    strict: float = setting(1.0, low=0.0, high=1.0, live=True, help="a, softness of the projection (1 strict, 0 off)")
+    strict: float = setting(1.0, low=0.0, high=1.0, live=True, help="a, strictness of the projection (1 strict, 0 off)")
     relax: float = setting(
-        0.04, low=0.0, high=1.0, live=True, help="δ, taken off a where a channel matters to neither old nor new"
+        0.04, low=0.0, high=1.0, live=True, help="δ, subtracted from a on channels important for neither old nor new"
     )
     important: float = setting(
-        50 / (12 * 768), low=0.0, high=1.0, live=True, help="share of all channels that counts as mattering (0: none)"
+        50 / (12 * 768), low=0.0, high=1.0, live=True, help="share of all channels that counts as important (0: none)"
     )
     importance: str = setting(
-        "contrastive", choices=("contrastive", "cross-entropy"), help="the loss whose gradient says what matters"
+        "contrastive", choices=("contrastive", "cross-entropy"), help="the loss whose gradient defines importance"
     )
     rule: str = setting("elbow", choices=("elbow", "energy"), live=True, help="where spectra are cut")
     energy: float = setting(0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks (rule energy)")
@@ -93,11 +94,11 @@ class NSP2ppConfig(PromptConfig):
 
 @final
 class NSP2pp(PromptedMethod):
-    """Deep prompts, projected as far as what they touch is needed."""
+    """Deep prompts with projection by channel importance."""
 
     Config = NSP2ppConfig
-    past = 0  # finished tasks, as `refresh` found them
-    rows: Tensor | None = None  # B₂(a) [L, M, M], None while nothing is to be protected
+    past = 0  # number of finished tasks at `refresh`
+    rows: Tensor | None = None  # B₂(a) [L, M, M], None in the first task
     columns: Tensor | None = None  # B₁(a) [L, d, d]
 
     old: Tensor
@@ -119,7 +120,7 @@ class NSP2pp(PromptedMethod):
         self.register_buffer("bias", torch.zeros(0))
         self.register_buffer("refined", torch.zeros((), dtype=torch.int64))  # classes begun when they were refined
         self._relaxed: tuple[Tensor, Tensor] | None = None  # derived: B₂(a − δ), B₁(a − δ)
-        self._gradient: Tensor | None = None  # Σ ∂ℓ/∂P of a pass; never saved half done
+        self._gradient: Tensor | None = None  # Σ ∂ℓ/∂P of a pass; never saved partially
 
     def begin_task(self, index: int, classes: range) -> None:
         super().begin_task(index, classes)
@@ -144,10 +145,10 @@ class NSP2pp(PromptedMethod):
         """R per layer [L]."""
         return nullity_by(self.config.rule, self.config.energy, self.moments, space)
 
-    # ------------------------------------------------------------ what matters
+    # ------------------------------------------------------------ importance
 
     def prepare_task(self, backbone: ViTBackbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Importance for the coming task, before its first step; nothing is projected in the first."""
+        """Importance for the new task, before its first step; the first task is unprojected."""
         if self.past:
             for batch in epoch(0):
                 with torch.no_grad():
@@ -158,11 +159,11 @@ class NSP2pp(PromptedMethod):
 
     @property
     def _entrance(self) -> Tap:
-        """What enters the first block that has prompts."""
+        """Input of the first block with prompts."""
         return "input", self.prompted_blocks.start
 
     def add_gradient(self, backbone: ViTBackbone, tokens: Tensor, labels: Tensor) -> None:
-        """Take in ∂ℓ/∂P of one batch, tokens [B, N, d] entering the first block that has prompts."""
+        """Add ∂ℓ/∂P of one batch, tokens [B, N, d] entering the first block with prompts."""
         with torch.enable_grad():
             prompts = self.tuning.prompts.detach().clone().requires_grad_()
             for own, block in zip(prompts, self.prompted_blocks, strict=True):
@@ -181,14 +182,14 @@ class NSP2pp(PromptedMethod):
         return found
 
     def masks(self) -> dict[str, Tensor]:
-        """Which channels [L, d] matter to both, to old alone, to new alone and to neither: each to exactly one."""
+        """Masks [L, d] of channels important for both, only old, only new and neither; they partition all channels."""
         old, new = (most_important(values, self.config.important) for values in (self.old, self.new))
         return {"both": old & new, "old": old & ~new, "new": new & ~old, "neither": ~old & ~new}
 
     # ------------------------------------------------------------ steps
 
     def constraints(self) -> dict[str, Constraint]:
-        """U → by channel: nothing, all of it, or what a strict or a relaxed projection leaves."""
+        """U → by channel: zero, unchanged, or projected strictly or relaxed."""
         if self.rows is None or self.columns is None or self._relaxed is None:
             return {}
         masks = {name: mask[:, None] for name, mask in self.masks().items()}
@@ -207,7 +208,7 @@ class NSP2pp(PromptedMethod):
             loss.parts["norm_drift"] = self.config.norm_weight * drift
         return loss
 
-    # ------------------------------------------------------------ after them
+    # ------------------------------------------------------------ after the steps
 
     def collectors(self, backbone: ViTBackbone) -> list[Collector]:
         def add(features: Features, batch: Batch) -> None:
@@ -243,13 +244,13 @@ class NSP2pp(PromptedMethod):
         return [StageEnded(clock, "head refinement", {"cross_entropy": losses}, time.perf_counter() - started)]
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
-        """By the refined heads; while a task is being learned, by those that are trained."""
+        """By the refined heads; during training of a task, by the trained ones."""
         if int(self.refined) == len(self.bias):
             return F.linear(pooled, self.weight, self.bias)[:, classes.start : classes.stop]
         return super().classify(pooled, classes)
 
     def cuts(self) -> dict[str, Cut]:
-        """What the next task is held to where both matter: the cut and the gains of both kinds of direction."""
+        """Cuts and gains that constrain the next task on channels important for both."""
         found = {}
         for space in SPACES:
             nullity = self._nullity(space)
@@ -262,7 +263,7 @@ class NSP2pp(PromptedMethod):
 
 
 def most_important(values: Tensor, share: float) -> Tensor:
-    """Which of all entries are among the largest `share`, counted up; of equal ones the first: bool, same shape."""
+    """Mask of the largest `share` of entries, rounded up; ties go to the first: bool, same shape."""
     chosen = torch.zeros(values.numel(), dtype=torch.bool, device=values.device)
     count = min(-int(-share * values.numel() // 1), values.numel())
     chosen[values.flatten().argsort(descending=True, stable=True)[:count]] = True

@@ -1,4 +1,4 @@
-"""NuSA-CL: learn each task in the directions that the weights themselves use least, then merge and look again.
+"""NuSA-CL: trains each task in the directions that the weights use least, then merges and decomposes again.
 
 Parts: `clip_method`, `clip_weights`.
 
@@ -10,15 +10,15 @@ Shapes: every adapted map W [d, d]; U, V [d, q]; M [q, q].
     k = min { j : E_j ≥ ρ },   q = min(d − k, r_max)               principal rank, used null rank
     U_n, V_n = the last q singular directions, frozen
     y = W x + b + s U_n M V_nᵀ dropout(x),   s = alpha / √r_max,   M = 0 at the start of every task
-    W ← W + s U_n M V_nᵀ                                           at its end; nothing else is kept
+    W ← W + s U_n M V_nᵀ                                           at its end; nothing else is stored
 
-Adapted: q, k, v, o of every block of both towers. Adam on M cannot leave the subspace, whatever it does to M: so the
-change is orthogonal to the first d − q directions of W exactly. Not guaranteed: that old inputs lie there (`directions`
-are those of the weight, not of the data), and that the pre-trained principal space stays principal after many merges.
+Adapted: q, k, v, o of every block of both towers. No change of M leaves the subspace, so the update is exactly
+orthogonal to the first d − q directions of W. Not guaranteed: that old inputs lie there (`directions` are those of the
+weight, not of the data), and that the pre-trained principal space stays principal after many merges.
 
-Readings, ours: `persistence="initial only"` is the paper's init-only ablation, whose text we could not read: A = V_nᵀ
-and B = 0 start in the null space, both are then trained freely. `directions="after the cut"` and `"random"` are
-controls of our own.
+Our reading: `persistence="initial only"` is the paper's init-only ablation, whose text was not available to us: A =
+V_nᵀ and B = 0 start in the null space, both are then trained freely. `directions="after the cut"` and `"random"` are
+our own controls.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 class NusaConfig(ClipConfig):
     """Defaults are the release's for eleven data sets and ViT-B/16."""
 
-    rate: float = setting(3e-4, low=0.0, high=10.0, help="learning rate of M at the schedule's height")
-    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled decay of M (AdamW): pulls towards no change")
-    # not live: how large M is follows from it, so it can change between tasks only
+    rate: float = setting(3e-4, low=0.0, high=10.0, help="peak learning rate of M")
+    weight_decay: float = setting(0.01, low=0.0, high=1.0, help="decoupled weight decay of M (AdamW)")
+    # not live: the size of M depends on it, so it can change only between tasks
     rho: float = setting(0.95, low=0.0, high=1.0, help="share of a weight's energy Σσ² that counts as principal")
-    r_max: int = setting(128, low=1, high=4096, help="at most so many null directions are written to, smallest σ first")
+    r_max: int = setting(128, low=1, high=4096, help="maximum number of updated null directions, smallest σ first")
     alpha: float = setting(2.0, low=0.0, high=1000.0, help="branches are scaled by alpha / √r_max")
-    dropout: float = setting(0.25, low=0.0, high=0.95, help="on the branches' input, while training")
+    dropout: float = setting(0.25, low=0.0, high=0.95, help="dropout on the branches' input during training")
     directions: str = setting(
         "last",
         choices=("last", "after the cut", "random"),
-        help="which q directions are written to: smallest singular values (the method), the ones just below the cut, "
+        help="the q updated directions: smallest singular values (the method), the ones just below the cut, "
         "or a random subspace (controls)",
     )
     persistence: str = setting(
@@ -69,7 +69,7 @@ class NusaConfig(ClipConfig):
 
 @final
 class NusaCL(ClipMethod):
-    """What the weight does not need is where the next task is written."""
+    """Trains each task in the null space of the weights."""
 
     Config = NusaConfig
 
@@ -78,8 +78,8 @@ class NusaCL(ClipMethod):
         self.maps = backbone.attention_maps()
         self.clip = ClipWeights(backbone, attention_parameters(backbone, self.maps))
         self.middle = nn.ParameterDict()  # M of every map with q > 0; empty between tasks
-        self.left, self.right = nn.ParameterDict(), nn.ParameterDict()  # U_n, V_nᵀ where they are trained as well
-        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # U_n [d, q], V_nᵀ [q, d]: follow from the merged weights
+        self.left, self.right = nn.ParameterDict(), nn.ParameterDict()  # U_n, V_nᵀ if they are trained as well
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # U_n [d, q], V_nᵀ [q, d]: derived from the merged weights
         self._task, self._unsized = -1, False
         self.register_load_state_dict_pre_hook(_take_sizes)
 
@@ -88,7 +88,7 @@ class NusaCL(ClipMethod):
         self._task, self._bases, self._unsized = index, {}, True
 
     def refresh(self) -> None:
-        """M = 0 for a task that has just begun; in a loaded state M lies already."""
+        """M = 0 for a new task; a loaded state already has M."""
         super().refresh()
         if not self._unsized:
             return
@@ -100,7 +100,7 @@ class NusaCL(ClipMethod):
                 self.right[key(name)] = nn.Parameter(right.clone())
 
     def bases(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """U_n, V_nᵀ of every map with free directions: one SVD a map and task."""
+        """U_n, V_nᵀ of every map with free directions: one SVD per map and task."""
         if not self._bases:
             for name in self.maps:
                 weight = self.clip.map(name)
@@ -134,7 +134,7 @@ class NusaCL(ClipMethod):
         return Adaptation(self.clip.weights(), self.branches(self.config.dropout if training else 0.0))
 
     def branches(self, dropout: float = 0.0) -> dict[str, LowRank]:
-        """s U_n M V_nᵀ beside every map; none between tasks."""
+        """s U_n M V_nᵀ in parallel to every map; none between tasks."""
         found, scale = {}, self.config.alpha / math.sqrt(self.config.r_max)
         for name, (left, right) in self.bases().items() if self.middle else ():
             place = key(name)
@@ -145,7 +145,7 @@ class NusaCL(ClipMethod):
 
     @torch.no_grad()
     def end_task(self, clock: Clock) -> list[Event]:
-        """Merge; the adapter is gone and nothing else is kept."""
+        """Merge and discard the adapter."""
         for name, branch in self.branches().items():
             self.clip.merge(name, branch.update())
         for held in (self.middle, self.left, self.right):
@@ -155,8 +155,8 @@ class NusaCL(ClipMethod):
 
 
 def _take_sizes(method: NusaCL, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
-    """Before loading: as many and as large M as the state holds. Their sizes follow from weights that are being
-    loaded too."""
+    """Before loading: allocate M with the shapes in the state, since their sizes depend on weights loaded at the same
+    time."""
     for part in ("middle", "left", "right"):
         held = getattr(method, part)
         held.clear()

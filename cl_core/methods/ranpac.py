@@ -1,4 +1,4 @@
-"""RanPAC: frozen features through a frozen random layer, and ridge regression on second moments that only add up.
+"""RanPAC: ridge regression on frozen features through a frozen random layer, from accumulated second moments.
 
 Parts: `deep_prompts`.
 
@@ -9,15 +9,15 @@ Shapes: L width of the features f, M random units, N images of a task, C classes
     h = relu(f R),   R [L, M] ~ N(0, 1), drawn once;   M = 0: h = f
     G ← G + Σ h hᵀ,   Q ← Q + Σ h yᵀ              y one-hot; never normalised, no bias, no mean removed
     W = (G + λ I)⁻¹ Q,   score = hᵀ W
-    λ: the power of ten from 10⁻⁸ to 10⁸ that, fitted to 80 % of the task just seen, errs least on the other 20 %
+    λ: the power of ten from 10⁻⁸ to 10⁸ with the least error on 20 % of the current task, fitted to the other 80 %
 
-G and Q are sums: the order of tasks and batches does not matter, which makes it a joint solution reached sequentially.
-The first session may tune the features: prompts in every block with a cosine head on task 1, then frozen for good (the
-release's "vpt"; its adapters and SSF are not here). λ follows the last task alone, as released.
+G and Q are sums, independent of the order of tasks and batches, so the sequential solution equals the joint one. The
+first session may tune the features: prompts in every block with a cosine head on task 1, then frozen (the release's
+"vpt"; its adapters and SSF are not implemented). λ depends only on the last task, as released.
 
-Ours: Q grows with the classes instead of knowing their number; R is drawn anew from the seed and not stored; the split
-80 : 20 is of a shuffled order by seed; sums and solution are in float64, 8 M² bytes. In the release's float32 the
-rounding of G is larger than a λ of 10⁻⁸, and with fewer images than units accuracy falls to chance now and then.
+Ours: Q grows with the classes, so their number need not be known; R is regenerated from the seed and not stored; the 80
+: 20 split is of a seeded shuffle; sums and solution are in float64, 8 M² bytes. In the release's float32 the rounding
+of G exceeds a λ of 10⁻⁸, and with fewer images than units accuracy sometimes falls to chance.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ FITTED = 0.8  # share of a task's images that λ is fitted to
 class RanpacConfig:
     """Defaults are the release's for CIFAR-100, with its prompts in place of its adapters."""
 
-    units: int = setting(
-        10_000, low=0, high=100_000, fixed="sets shapes", help="M, random units (0: the features alone)"
-    )
+    units: int = setting(10_000, low=0, high=100_000, fixed="sets shapes", help="M, random units (0: plain features)")
     penalty: float = setting(0.0, low=0.0, high=1e12, help="λ of the ridge; 0: chosen on a fifth of each task")
     first_session: str = setting(
         "prompts",
@@ -89,12 +87,12 @@ class RanPAC(Method[Backbone]):
         drawn = torch.rand(backbone.depth, length, backbone.width, generator=generator) * 2 - 1
         self.register_buffer("prompts", drawn)  # [L, M, d] of the first session
         random = torch.randn(width, config.units, generator=generator)
-        self.register_buffer("random", random, persistent=False)  # R: follows from the seed
+        self.register_buffer("random", random, persistent=False)  # R: regenerated from the seed
         self.register_buffer("second", torch.zeros(units, units, dtype=torch.float64))  # G
         self.register_buffer("cross", torch.zeros(units, 0, dtype=torch.float64))  # Q [M, C]
         self.register_buffer("chosen", torch.zeros((), dtype=torch.float64))  # λ
         self.classes = range(0)
-        self._seen: list[tuple[Tensor, Tensor]] = []  # f [B, L] and class ids [B] of the task that ends
+        self._seen: list[tuple[Tensor, Tensor]] = []  # f [B, L] and class ids [B] of the finished task
         self._weight: Tensor | None = None  # derived: W [M, C]
         self.register_load_state_dict_post_hook(lambda method, _: setattr(method, "_weight", None))
 
@@ -113,7 +111,7 @@ class RanPAC(Method[Backbone]):
     # ------------------------------------------------------------ the first session
 
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Prompts and a cosine head on the first task; the head is not kept."""
+        """Prompts and a cosine head on the first task; the head is discarded."""
         if self.classes.start or not self.prompts.numel():
             return []
         started, c = time.perf_counter(), self.config
@@ -140,7 +138,7 @@ class RanPAC(Method[Backbone]):
         self.prompts = prompts.detach()
         return [StageEnded(clock, "first session", {"cross_entropy": losses}, time.perf_counter() - started)]
 
-    # ------------------------------------------------------------ sums, and what follows from them
+    # ------------------------------------------------------------ sums and the ridge solution
 
     def epochs(self, planned: int) -> int:
         return 0
@@ -152,7 +150,7 @@ class RanPAC(Method[Backbone]):
         return with_prompts(self.prompts)
 
     def edits_from(self, backbone: Backbone) -> int:
-        """Prompts of the first session enter every block; without one nothing is changed."""
+        """Prompts of the first session in every block; no change without it."""
         return 0 if self.prompts.numel() else backbone.depth
 
     def units(self, pooled: Tensor) -> Tensor:
@@ -160,7 +158,7 @@ class RanPAC(Method[Backbone]):
         return torch.relu(pooled @ self.random) if self.config.units else pooled
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
-        assert self._weight is not None  # `refresh` has been called
+        assert self._weight is not None  # set by `refresh`
         return self.units(pooled) @ self._weight[:, classes.start : classes.stop]
 
     def loss(self, backbone: Backbone, batch: Batch) -> Loss:
@@ -208,5 +206,5 @@ def penalty_errors(h: Tensor, y: Tensor) -> Tensor:
 
 
 def chosen_penalty(h: Tensor, y: Tensor) -> float:
-    """λ with the smallest held-out error; of equal ones the smallest."""
+    """λ with the smallest held-out error; ties go to the smallest λ."""
     return PENALTIES[int(penalty_errors(h, y).argmin())]

@@ -1,4 +1,4 @@
-"""Experience replay: a few images of the past are trained on again, beside every batch of the present.
+"""Experience replay: every step also trains on stored images of earlier tasks.
 
 Parts: `deep_prompts`, `prompted`, `reservoir`.
 
@@ -9,16 +9,16 @@ Shapes: B places in the buffer, b images a batch, C classes seen.
     er       L = CE(x, y) + β CE(x', y')                                x', x'' from the buffer
     der++    L = CE(x, y) + α mean (z(x'') − z'')² + β CE(x', y')       z'': logits of x'' when it was kept
 
-x', x'' are two draws. z is divided by the training loss's temperature τ. Classes that came after x'' was kept have no
-z'' and are left out of the mean. Every image of every batch is offered to the buffer, in all epochs, as the releases
-do: one may be kept twice, and the present task is in the buffer too. As released, images are kept as they were before
-augmentation and changed anew at every draw; `kept="changed"` keeps what was trained on, as runs did before.
+x', x'' are two draws. z is divided by the training loss's temperature τ. Classes that arrived after x'' was stored have
+no z'' and are excluded from the mean. Every image of every batch is offered to the buffer, in all epochs, as in the
+releases: one may be stored twice, and the current task is in the buffer too. As released, images are stored before
+augmentation and augmented again at every draw; `kept="changed"` stores the augmented images, as in older runs.
 
-The model is that of `sequential`, but heads of earlier tasks go on being trained, by the buffer alone. Who competes:
-`rivals="replayed"` lets all classes seen compete for images of the buffer, while the batch's cross-entropy is masked
-to the task's own classes as it is for the other methods (Caccia et al., ICLR 2022, arXiv:2104.05025, found that this
-spares the old classes a shock); `rivals="all"` is the published ER: all compete everywhere. B = 0 with the first is
-`sequential` bit for bit.
+The model is that of `sequential`, but the buffer also trains the heads of earlier tasks. Competing classes:
+`rivals="replayed"` lets all classes seen compete for images of the buffer, while the batch's cross-entropy is masked to
+the task's own classes as in the other methods (Caccia et al., ICLR 2022, arXiv:2104.05025, found that this protects old
+classes); `rivals="all"` is the published ER: all classes compete everywhere. B = 0 with the first equals `sequential`
+bit for bit.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ReplayConfig(PromptConfig):
         "plain",
         choices=("plain", "changed"),
         fixed="decides what was stored",
-        help="plain: images as the stream has them, augmented anew at every draw (released); changed: as trained on",
+        help="plain: unmodified images, augmented again at every draw (released); changed: as augmented in training",
     )
     replay_batch: int = setting(64, low=1, high=4096, help="images of each draw from the buffer")
     replay_weight: float = setting(1.0, low=0.0, high=1e4, live=True, help="β, weight of the buffer's cross-entropy")
@@ -67,13 +67,13 @@ class ReplayConfig(PromptConfig):
     rivals: str = setting(
         "replayed",
         choices=("replayed", "all"),
-        help="replayed: all classes seen compete for images of the buffer only; all: for the batch's too",
+        help="replayed: all classes seen compete only for images of the buffer; all: for the batch as well",
     )
 
 
 @final
 class Replay(PromptedMethod):
-    """Nothing is protected; the past is there to be learned again."""
+    """Trains on stored old images; nothing is protected."""
 
     Config = ReplayConfig
 
@@ -82,8 +82,8 @@ class Replay(PromptedMethod):
         self.reservoir = Reservoir(config.buffer, backbone.preparation.size, seed)
 
     def setup(self, stream: TaskStream, backbone: Backbone) -> None:
-        """Room for pictures as the stream holds them: bytes stay bytes, small ones small. Where its tasks differ in
-        that, all are kept at the backbone's size in 0..1."""
+        """Allocate the buffer in the stream's image format (bytes, own size). If its tasks differ in format, all images
+        are stored at the backbone's size in 0..1."""
         kinds = {(task.train.pictures.shape[-1], task.train.pictures.dtype) for task in stream}
         if self.config.kept == "plain" and len(kinds) == 1:
             self.reservoir.keep_as(*kinds.pop())
@@ -111,7 +111,7 @@ class Replay(PromptedMethod):
         return groups
 
     def loss(self, backbone: ViTBackbone, batch: Batch) -> Loss:
-        """One pass over the batch and both draws; then the batch is offered to the buffer. Parts carry their
+        """One pass over the batch and both samples; then the batch is offered to the buffer. Terms include their
         weights."""
         images, labels = batch.images, batch.labels
         again = self.reservoir.draw(self.config.replay_batch, "labels")
@@ -133,7 +133,7 @@ class Replay(PromptedMethod):
         return loss
 
     def _kept(self, batch: Batch) -> Tensor:
-        """What the buffer is offered of a batch, in its own shape and type."""
+        """The images of a batch in the buffer's shape and type."""
         if self.config.kept == "changed":
             return batch.images
         assert batch.pictures is not None  # of a training batch
@@ -143,7 +143,7 @@ class Replay(PromptedMethod):
         return enlarged(unit_range(batch.pictures), held.shape[-1])
 
     def _shown(self, batch: Batch, drawn: Drawn, purpose: str) -> Tensor:
-        """Drawn images prepared for the backbone, and augmented anew where this batch was."""
+        """Sampled images prepared for the backbone, and augmented if this batch was."""
         if not len(drawn):
             return batch.images[:0]
         if self.config.kept == "changed":
@@ -159,6 +159,6 @@ class Replay(PromptedMethod):
         return F.cross_entropy(self._logits(pooled), labels)
 
     def _distance(self, pooled: Tensor, former: Drawn) -> Tensor:
-        """Mean squared distance to the logits that were kept, over classes known then."""
+        """Mean squared distance to the stored logits, over classes known then."""
         kept = torch.arange(former.logits.shape[1], device=pooled.device) < former.known[:, None]
         return (self._logits(pooled) - former.logits)[kept].square().mean()

@@ -1,10 +1,10 @@
-"""VPT-Seq: deep prompts trained on one task after the other, nothing protected. The forgetting reference.
+"""VPT-Seq: deep prompts trained on one task after another, nothing protected. The forgetting reference.
 
 Parts: `prompted`.
 
 The baseline of Lu et al., NeurIPS 2024, arXiv:2406.05658: NSP² with both projections and the prompt-distribution loss
-off, everything else equal. With `prompt_length = 0` the features stay frozen and only heads are trained: a strong
-reference, always show it.
+off, everything else equal. With `prompt_length = 0` the features are frozen and only heads are trained: a strong
+reference.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ from cl_core.methods.parts.prompted import PromptedMethod
 
 @final
 class Sequential(PromptedMethod):
-    """Masked cross-entropy on the current task's classes; prompts go wherever that loss pulls them."""
+    """Masked cross-entropy on the current task's classes; prompts are unconstrained."""

@@ -1,4 +1,4 @@
-"""SGP on attention weights: a stored direction is held back as far as past tasks used it.
+"""SGP on attention weights: each stored direction is damped by its importance for past tasks.
 
 Parts: `gradient_memory`, `key_value`, `stored_directions`.
 
@@ -12,10 +12,10 @@ Shapes: d width of a block, k directions stored; B [d, k], λ [k] in [0, 1]; X [
     after task t    B ← [B, U] as `gpm`; s_i = ‖b_iᵀ X‖ along old directions, singular values of the rest along U
                     raw = f of both together;  λ_old ← min(λ_old + raw_old, 1),  λ_new = raw_new
 
-λ = 1 is `gpm`, λ = 0 nothing. A direction never gets freer: raw values of directions in modest use are large already
+λ = 1 is `gpm`, λ = 0 no protection. λ never decreases: raw values of moderately used directions are already large
 (α = 10: a twentieth of the largest gives 0.37), so that most λ reach 1 within a few tasks and SGP becomes GPM.
 
-Adaptation, ours: as `gpm`. Where all energy lies along old directions the maximum is over these alone, as released; a
+Our adaptation: as for `gpm`. If all energy lies along old directions, the maximum is over these only, as released; a
 first task whose leading direction holds everything stores it (release: crashes).
 """
 
@@ -37,13 +37,16 @@ class SgpConfig(GradientMemoryConfig):
     """Threshold and α are the release's for Split CIFAR-100."""
 
     alpha: float = setting(
-        10.0, low=0.0, high=1e6, help="α, how fast a direction's share of the largest counts as whole"
+        10.0,
+        low=0.0,
+        high=1e6,
+        help="α, how fast importance saturates with a direction's share of the largest singular value",
     )
 
 
 @final
 class SGP(GradientMemoryMethod):
-    """Between a projector and nothing, direction by direction."""
+    """A soft projector with one factor per direction."""
 
     Config = SgpConfig
 

@@ -1,4 +1,4 @@
-"""SLCA: a slow learner below a fast head, and the heads aligned afterwards on Gaussians of the features.
+"""SLCA: a slow learner with fast heads, which are aligned afterwards on Gaussians of the features.
 
 Parts: `class_gaussians`, `key_value`, `replay_head`.
 
@@ -8,19 +8,19 @@ Shapes: C classes begun in T tasks, d width; z [B, C] scores; t the current task
 
     steps    CE over the current task's classes; the rate of the backbone is a hundredth of the head's
     after    μ_c, Σ_c of the new classes' features, never updated again
-    from the second task on a copy of all heads is trained on drawn features
+    from the second task on a copy of all heads is trained on sampled features
              x ~ N(m_c μ_c, Σ_c + 1e-4 I),   m_c = 0.9 + 0.1 (t_c + 1)/(t + 1)
              loss  CE( z / (0.1 n) ),   n = mean over tasks of ‖scores of that task's classes‖ + 1e-7
-    the copy answers; the next task goes on from the heads as they were
+    the copy is used for prediction; the next task continues from the unaligned heads
 
-A reference on statistics: what a nearly still backbone and second moments give. `drift="norms"` and `reverse` are the
-sampling and the loss of SLCA++ (x / (1 + u (t − t_c)), u ~ U(0.01, 0.03); at test features are multiplied by
-1 + 0.02 (t − t_c) for the classes of task t_c; a CE + b RCE).
+A baseline with an almost frozen backbone and second moments. `drift="norms"` and `reverse` are the sampling and the
+loss of SLCA++ (x / (1 + u (t − t_c)), u ~ U(0.01, 0.03); at test features are multiplied by 1 + 0.02 (t − t_c) for the
+classes of task t_c; a CE + b RCE).
 
-Ours: the slow learner is the key and value matrices of every block, as for the other methods on weights here (release:
-the whole backbone; SLCA++: norms, biases, class token and one LoRA). t_c is the task a class came in; the release
-divides the class number by the current task's size, which is wrong where tasks differ. Covariances may be shared or
-diagonal where a class has fewer images than d.
+Ours: the slow learner is the key and value matrices of every block, as in our other weight-based methods (release: the
+whole backbone; SLCA++: norms, biases, class token and one LoRA). t_c is the task in which a class arrived; the release
+divides the class index by the current task's size, which is wrong for tasks of different size. Covariances may be
+shared or diagonal for classes with fewer images than d.
 """
 
 from __future__ import annotations
@@ -43,8 +43,12 @@ from cl_core.methods.parts.key_value import KeyValueConfig, KeyValueMethod
 from cl_core.methods.parts.replay_head import TEMPERATURE, AlignedHead
 from cl_core.streams.stream import Batch
 
-DRIFT, LOWEST, HIGHEST = 0.02, 0.01, 0.03  # a task's shrinking of norms: at test, and the bounds it is drawn between
-LOG_ZERO = 1e-4  # what stands for 0 inside the logarithm of the reverse cross-entropy
+DRIFT, LOWEST, HIGHEST = (
+    0.02,
+    0.01,
+    0.03,
+)  # shrinking of norms per task: at test time, and the bounds of its random value
+LOG_ZERO = 1e-4  # replaces 0 inside the logarithm of the reverse cross-entropy
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class SlcaConfig(KeyValueConfig):
     temperature: float = setting(
         1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
     )
-    weight_decay: float = setting(5e-4, low=0.0, high=1.0, help="coupled decay of what is trained, and of alignment")
+    weight_decay: float = setting(5e-4, low=0.0, high=1.0, help="coupled weight decay, also in alignment")
     optimiser: str = setting("sgd", choices=("sgd", "adam"), help="sgd: as published, with momentum")
     momentum: float = setting(0.9, low=0.0, high=0.999, help="of the steps (sgd) and of alignment")
     align_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of alignment")
@@ -65,7 +69,7 @@ class SlcaConfig(KeyValueConfig):
         "class",
         choices=KINDS,
         fixed="decides what is kept",
-        help="class: one each (published); shared: one for all; diagonal: variances alone",
+        help="class: one each (published); shared: one for all; diagonal: variances only",
     )
     drift: str = setting(
         "means", choices=("means", "norms", "none"), help="means: m_c of SLCA; norms: SLCA++'s scaling"
@@ -75,7 +79,7 @@ class SlcaConfig(KeyValueConfig):
 
 @final
 class SLCA(KeyValueMethod):
-    """Heads that never met are made to agree where their features were."""
+    """Slow training of keys and values, then alignment of all heads on stored Gaussians."""
 
     Config = SlcaConfig
 
@@ -158,7 +162,7 @@ def mean_scales(tasks: Sequence[range]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Features of all classes, moved as the drift of older ones is guessed."""
+    """Sampled features of all classes, with the assumed drift of older ones."""
 
     gaussians: ClassGaussians
     tasks: Sequence[range]
@@ -179,7 +183,7 @@ def shrunk_norms(share: Tensor, age: Tensor) -> Tensor:
 
 
 def task_norms(logits: Tensor, tasks: Sequence[range]) -> Tensor:
-    """n [B, 1] of scores [B, C]: the mean over tasks of the norm of that task's scores. Its gradient counts."""
+    """n [B, 1] of scores [B, C]: the mean over tasks of the norm of that task's scores, differentiable."""
     norms = [logits[:, classes.start : classes.stop].norm(dim=1, keepdim=True) + 1e-7 for classes in tasks]
     return torch.stack(norms).mean(dim=0)
 

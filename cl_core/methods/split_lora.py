@@ -1,4 +1,4 @@
-"""SplitLoRA: new tasks are written where past inputs are weak, and a trade-off says where weak begins.
+"""SplitLoRA: trains new tasks along weak directions of past inputs, with the cut chosen by a trade-off.
 
 Parts: `key_value`.
 
@@ -9,12 +9,12 @@ Shapes: L blocks of width d, rank r; A [L, 2, r, d] frozen, B [L, 2, d, r] train
     ΔW = Σ_s B_s A_s, merged after each task; only B_t and the new head are trained, B_t from 0
     C = mean of x xᵀ over the tokens of all tasks so far = U diag(λ) Uᵀ, λ descending
     J(i) = t (1 − Σ_{j≤i} λ_j / Σ λ) − α (d − i)/d,   i* = argmin J,   N = the columns of U from max(i*, 1) + 1 on
-    A_t = (N z)ᵀ / t,  z ~ N(0, 1),  N z as long as a Kaiming-uniform draw; A_1 is such a draw
+    A_t = (N z)ᵀ / t,  z ~ N(0, 1),  N z with the norm of a Kaiming-uniform draw; A_1 is such a draw
 
-The factor 1/t is the release's since May 2025 (`scaling="none"`: as before that). The size of AdamW's steps of B does
-not depend on the length of A, so changes of task t are that much smaller. A is fixed, so B_t A_t u = 0 for every
-protected direction u at every step, whatever the optimiser: nothing leaks as far as inputs stay where C saw them. Ours:
-C is taken once from the images of a task as they are (release: the augmented, repeated training batches).
+The factor 1/t is in the release since May 2025 (`scaling="none"` omits it). The size of AdamW's steps of B does not
+depend on the norm of A, so changes in task t are smaller by 1/t. A is fixed, so B_t A_t u = 0 for every protected
+direction u at every step, with any optimiser: there is no leak as long as inputs do not move. Ours: C is computed once
+from a task's unmodified images (release: the augmented, repeated training batches).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SplitLoraConfig(KeyValueConfig):
     )
     weight_decay: float = setting(5e-5, low=0.0, high=1.0, help="decoupled decay (AdamW)")
     rank: int = setting(10, low=1, high=1024, fixed="sets shapes", help="rank r of the branches, at most the width")
-    alpha: float = setting(20.0, low=0.0, high=1e6, help="α, what a granted direction is worth: larger protects less")
+    alpha: float = setting(20.0, low=0.0, high=1e6, help="α, value of a free direction: larger protects less")
     scaling: str = setting(
         "by task",
         choices=("by task", "none"),
@@ -52,7 +52,7 @@ class SplitLoraConfig(KeyValueConfig):
 
 @final
 class SplitLora(KeyValueMethod):
-    """Rows of A are mixtures of all minor directions; B learns what to write there."""
+    """Trains B; rows of A are fixed mixtures of all minor directions."""
 
     Config = SplitLoraConfig
     optimiser = "adamw"
@@ -74,7 +74,7 @@ class SplitLora(KeyValueMethod):
         self.register_buffer("down", torch.zeros(layers, 2, rank, width))  # A
         self.register_buffer("merged", torch.zeros(layers, 2, width, width))
         self.register_buffer("moment", torch.zeros(layers, width, width, dtype=torch.float64))  # C
-        self.register_buffer("rows", torch.zeros((), dtype=torch.int64))  # tokens C is the mean over
+        self.register_buffer("rows", torch.zeros((), dtype=torch.int64))  # number of tokens in the mean C
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
         self._basis: tuple[Tensor, Tensor] | None = None
         self.register_load_state_dict_post_hook(lambda method, _: setattr(method, "_basis", None))
@@ -112,7 +112,7 @@ class SplitLora(KeyValueMethod):
 
     @property
     def update(self) -> Tensor:
-        """B_t A_t of the task under way: [L, 2, d, d]."""
+        """B_t A_t of the current task: [L, 2, d, d]."""
         return (self.up @ self.down).detach()
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ class SplitLora(KeyValueMethod):
 
     @property
     def basis(self) -> tuple[Tensor, Tensor]:
-        """λ [L, d] and U [L, d, d] of C, decomposed once as long as C stays what it is."""
+        """λ [L, d] and U [L, d, d] of C, cached until C changes."""
         if self._basis is None:
             self._basis = eigenbasis(self.moment)
         return self._basis
@@ -138,6 +138,6 @@ class SplitLora(KeyValueMethod):
         return self._pretrained[layer]
 
     def kept_bytes(self) -> int:
-        """A and B start anew with every task."""
+        """Reset A and B."""
         anew = self.up.numel() * self.up.element_size() + self.down.numel() * self.down.element_size()
         return sum(value.numel() * value.element_size() for value in self.state_dict().values()) - anew

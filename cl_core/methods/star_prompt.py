@@ -1,4 +1,4 @@
-"""STAR-Prompt: a frozen CLIP says which class an image resembles; that class's vectors are added inside a frozen ViT.
+"""STAR-Prompt: a frozen CLIP selects the class of an image; that class's vectors are added inside a frozen ViT.
 
 Parts: `class_prompts`, `clip_queries`, `feature_stats`, `gaussian_mixtures`, `replay_head`,
 `selection`, `semantic_residuals`.
@@ -7,17 +7,17 @@ Menabue et al. Semantic Residual Prompts for Continual Learning. ECCV 2024, arXi
 and the release's behaviour; where the two differ we follow the release, with a setting for the other.
 Shapes: B images, n classes begun, c of the current task; L blocks of width D; d joint width of CLIP.
 
-    before a task  words u_c → keys k_c (`class_prompts`), then balanced against all classes by draws from mixtures of
-                   CLIP embeddings (`gaussian_mixtures`); then the keys stand still
+    before a task  words u_c → keys k_c (`class_prompts`), then balanced against all classes on samples from mixtures of
+                   CLIP embeddings (`gaussian_mixtures`); then the keys are fixed
     its steps      z = CLIP's embedding of the same images → ρ_l per block (`semantic_residuals`) → class token
                    L = CE over current classes + λ₂ (crowding of the new vectors)          Adam, no decay
-    after it       mixtures of the class tokens, and a balanced copy of the head (`replay_head`): it answers
+    after it       mixtures of the class tokens, and a balanced copy of the head (`replay_head`), used for prediction
 
 CLIP is the method's companion: frozen, not part of its state. Its image tower runs once per image (`clip_queries`).
 
-Readings and departures: a class's name is what the stream says of it in words, "X the digit one."; the ViT's images are
-rescaled for CLIP and, where CLIP's side differs, resized; stage 1 shuffles its own batches; 1 component is one Gaussian
-in both stages (released: in the second only); prefixes are our reading of an ablation we know by its description alone.
+Our choices: a class's name is the stream's phrase, "X the digit one."; the ViT's images are renormalised for CLIP and
+resized if CLIP's input size differs; stage 1 shuffles its own batches; 1 component is one Gaussian in both stages
+(released: in the second only); prefixes are our reading of an ablation that we know only by its description.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class StarPromptConfig(KeyConfig):
     companion: str = setting(
         "micro-clip",
         help="the CLIP whose image embeddings are queries and whose texts are keys; none: no CLIP, no keys and no "
-        "residuals, what is left is the frozen ViT with its mixtures and the balanced head (control)",
+        "residuals, only the frozen ViT with its mixtures and the balanced head (control)",
     )
     rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of filters, residuals and head")
     crowding: float = setting(2.0, low=0.0, high=1e4, help="weight of norm and orthogonality of new residuals (λ2)")
@@ -64,13 +64,13 @@ class StarPromptConfig(KeyConfig):
         help="where residuals enter: heads, before the output projection (released); stream, after attention (paper); "
         "prefix: keys and values instead of a residual (ablation)",
     )
-    modulation: bool = setting(True, help="the chosen vector is scaled by its score; false: taken as it is")
-    strict_mask: bool = setting(False, help="only the chosen class's filter gets gradient (ablation)")
+    modulation: bool = setting(True, help="scale the selected vector by its score; false: unscaled")
+    strict_mask: bool = setting(False, help="only the selected class's filter gets a gradient (ablation)")
     replay_rate: float = setting(0.001, low=0.0, high=100.0, help="learning rate of replay into the head (η2)")
     replay_epochs: int = setting(
         10, low=0, high=1000, help="epochs of replay into the head, from the second task on (E2)"
     )
-    replay_growth: int = setting(5, low=0, high=100, help="more such epochs with every task (released: 5)")
+    replay_growth: int = setting(5, low=0, high=100, help="additional epochs with every task (released: 5)")
     mixture_passes: int = setting(
         0,
         low=0,
@@ -78,16 +78,18 @@ class StarPromptConfig(KeyConfig):
         help="passes over augmented training images that the head's mixtures are fitted on, as released; 0: the images "
         "as they are, once",
     )
-    kept_queries: int = setting(16384, low=0, high=10_000_000, help="CLIP embeddings of images held in memory")
+    kept_queries: int = setting(
+        16384, low=0, high=10_000_000, help="maximum number of cached CLIP embeddings of images"
+    )
 
 
 @final
 class StarPrompt(Method[Backbone]):
-    """Two levels: keys that do not move once learned, and vectors that are frozen with their task."""
+    """Two levels: keys and residual vectors, both frozen after their task."""
 
     Config = StarPromptConfig
     companion: ClassVar[str] = "clip"
-    serves_known_tasks: ClassVar[bool] = False  # an image's class is looked for by name among all classes
+    serves_known_tasks: ClassVar[bool] = False  # selects among all classes by name, so it needs an unknown task
 
     def __init__(self, config: StarPromptConfig, backbone: Backbone, seed: int, companion: Any = None) -> None:
         super().__init__(config, seed)
@@ -106,7 +108,7 @@ class StarPrompt(Method[Backbone]):
             if config.components:
                 self.embeddings = GaussianMixtures(config.components, companion.joint_width, config.draws)
         self.classes = range(0)
-        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the task that ends
+        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, D] and class ids [B] of the finished task
 
     def setup(self, stream: TaskStream, backbone: Backbone) -> None:
         if not self.guided:
@@ -142,7 +144,7 @@ class StarPrompt(Method[Backbone]):
     # ------------------------------------------------------------ level 1: keys, before the steps
 
     def prepare_task(self, backbone: Backbone, epoch: Callable[[int], Iterable[Batch]], clock: Clock) -> list[Event]:
-        """Stage 1: the image tower once over the task's images, then the text tower alone."""
+        """Stage 1: one pass of the image tower over the task's images, then the text tower only."""
         if not self.guided:
             return []
         pairs = [(self.queries(batch.images, batch.ids), batch.labels) for batch in epoch(0)]
@@ -178,7 +180,7 @@ class StarPrompt(Method[Backbone]):
             loss.parts["crowding"] = self.config.crowding * self.semantic.penalty()
         return loss
 
-    # ------------------------------------------------------------ after the steps: mixtures and the head that answers
+    # ------------------------------------------------------------ after the steps: mixtures and the balanced head
 
     def collectors(self, backbone: Backbone) -> list[Collector]:
         if not self.config.components:
@@ -203,14 +205,14 @@ class StarPrompt(Method[Backbone]):
 
     @property
     def token_seed(self) -> int:
-        """Of the draws that mixtures of the current task's class tokens begin with, class by class."""
+        """Seeds for fitting the mixtures of the current task's class tokens, by class."""
         return mixed_seed(self.seed, "tokens", self.classes.start)
 
     def classify(self, pooled: Tensor, classes: range) -> Tensor:
         return self.head.classify(pooled)[:, classes.start : classes.stop]
 
     def selection(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
-        """The class each block takes; as layer −1 what the keys say by themselves: level 1 as a classifier."""
+        """The class selected by each block; layer −1 is the selection by keys only (level 1 as a classifier)."""
         if not self.guided:
             return []
         z, owners = self.queries(images, ids), list(range(self.classes.stop))
@@ -219,5 +221,5 @@ class StarPrompt(Method[Backbone]):
         return [Selection(layer, "class", owners, weights) for layer, weights in enumerate(taken, start=-1)]
 
     def kept_bytes(self) -> int:
-        """First keys are for comparison only."""
+        """Initial keys are only for comparison."""
         return sum(v.numel() * v.element_size() for k, v in self.state_dict().items() if k != "keys.first")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
 from cl_core.methods.method import ReadsClasses
@@ -46,6 +46,7 @@ class ModalityGap(Observer):
     def __init__(self, stream: TaskStream) -> None:
         self.stream = stream
         self._first: dict[str, Tensor] = {}  # gap [e], centre [e], axes [2, e], of the first measurement
+        self._found: tuple[object, list[Array]] | None = None  # newest embeddings, and of which weights
 
     @torch.no_grad()
     def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
@@ -53,16 +54,12 @@ class ModalityGap(Observer):
         general = self.stream.general
         if not isinstance(method, ReadsClasses):
             return []
-        read = torch.zeros(0)
-        if general is not None:
-            sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
-            read = backbone.read(sentences, method.edit(backbone, general.test.pictures[:0]))
+        assert isinstance(method, nn.Module)  # every method is
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
-        shown = [chosen.pictures for _, chosen in tasks]
-        if general is not None:
-            shown = [general.pairs.pictures, general.test.pictures, *shown]
-        found = [read, method.class_texts, *(self._look(method, backbone, pictures) for pictures in shown)]
-        captions, texts, *seen = (values.numpy() for values in copied([values.double() for values in found]))
+        stamp = [(id(value), value._version) for value in (*method.parameters(), *method.buffers())]
+        if self._found is None or self._found[0] != stamp:
+            self._found = stamp, self._embedded(method, backbone, [chosen.pictures for _, chosen in tasks])
+        captions, texts, *seen = self._found[1]
         said: list[Event] = []
         if general is not None:
             pairs, tested, *seen = seen
@@ -71,6 +68,16 @@ class ModalityGap(Observer):
             labels = (chosen.labels - task.classes.start).numpy()
             said.append(_task(task, x, texts[task.classes.start : task.classes.stop], labels, clock))
         return said
+
+    def _embedded(self, method: Any, backbone: Any, probes: list[Tensor]) -> list[Array]:
+        """Texts of the general set, class texts, and pictures: of the general set and `probes`."""
+        general, read, shown = self.stream.general, torch.zeros(0), probes
+        if general is not None:
+            sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
+            read = backbone.read(sentences, method.edit(backbone, general.test.pictures[:0]))
+            shown = [general.pairs.pictures, general.test.pictures, *probes]
+        found = [read, method.class_texts, *(self._look(method, backbone, pictures) for pictures in shown)]
+        return [values.numpy() for values in copied([values.double() for values in found])]
 
     def _general(self, general: General, x: Array, tested: Array, read: Array, clock: Clock) -> Event:
         """x [n, e] of the pairs' pictures, `tested` of the general test pictures. `read`: embeddings of the captions,

@@ -9,9 +9,6 @@ class).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,13 +21,6 @@ from cl_core.streams.stream import TaskStream, unit_range
 SIDE = 32  # pixels that stored images have at most
 LARGEST = 60_000.0  # margins are kept as float16, which ends at 65,504
 PORTION = 500  # images that are made smaller at once
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What readouts said of one task's followed images: readout → (predicted [n] int16, margins [n] float16)."""
-
-    of: Mapping[str, tuple[Tensor, Tensor]]
 
 
 def margins(scores: Tensor, labels: Tensor) -> Tensor:

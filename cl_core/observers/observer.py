@@ -10,7 +10,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,10 +22,14 @@ from cl_core.linalg.validation import asked_together
 from cl_core.methods.method import Method
 from cl_core.streams.stream import Batch, TaskStream
 
-if TYPE_CHECKING:
-    from cl_core.observers.image_answers import Answers
-
 Kind = TypeVar("Kind", bound="Observer")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers for one task's followed test images: readout → (predicted [n] int16, margins [n] float16)."""
+
+    of: Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,9 @@
-"""The questions that the papers behind the methods raise, each with the runs that decide it. No torch here."""
+"""Questions raised by the methods' papers, each with the runs that answer it. No torch."""
 
 from cl_core.questions import clip_refine, fwd_prompt, gnsp, key_value, mg_clip, nsp2, nusa_cl, star_prompt
 from cl_core.questions.question import (
-    Answer,
     Courses,
     Question,
-    answer_from,
     answered,
     config_of,
     courses_of,
@@ -36,7 +34,7 @@ QUESTIONS: dict[str, Question] = {asked.name: asked for family in FAMILIES.value
 
 
 def question(name: str) -> Question:
-    """The question called `name`. Raises ConfigError with the nearest name."""
+    """The question with this name. Raises ConfigError with the nearest name."""
     return lookup(QUESTIONS, name, "question")[1]
 
 
@@ -44,11 +42,9 @@ __all__ = [
     "FAMILIES",
     "LEAST",
     "QUESTIONS",
-    "Answer",
     "Courses",
     "Pooled",
     "Question",
-    "answer_from",
     "answered",
     "config_of",
     "courses_of",

@@ -1,5 +1,5 @@
-"""Whether narrowing the modality gap before a stream, as CLIP-Refine (arXiv:2504.12717) does, changes what the stream
-makes a CLIP forget. Ours: the paper asks about zero-shot accuracy, not about forgetting. No torch.
+"""Whether narrowing the modality gap before a stream, as in CLIP-Refine (arXiv:2504.12717), changes forgetting. This
+question is ours; the paper studies zero-shot accuracy. No torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PLAIN = "as pre-trained"
 
 
 def numbers_of(folder: RunFolder) -> dict[str, float | None]:
-    """The gap before the first task, and what the stream came to."""
+    """The gap before the first task, and the results on the stream."""
     measured = events(folder, ModalityGapMeasured)
     before = [event for event in measured if event.clock.task < 0] or measured[:1]
     zero_shot = summarise(folder).zero_shot
@@ -29,7 +29,7 @@ def numbers_of(folder: RunFolder) -> dict[str, float | None]:
 
 
 def narrowed(numbers: seeds.Numbers) -> float | None:
-    """Percent by which the refined gap is shorter."""
+    """Reduction of the gap in percent."""
     mine, plain = numbers["refined"]["gap before T1"], numbers[PLAIN]["gap before T1"]
     return None if mine is None or not plain else 100 * (1 - mine / plain)
 
@@ -37,10 +37,10 @@ def narrowed(numbers: seeds.Numbers) -> float | None:
 QUESTIONS = (
     Question(
         "clip-refine-forgetting",
-        "Does narrowing the modality gap before a stream change what is forgotten?",
-        "CLIP-Refine pulls images and their captions together before anything else is learned. The same stream is "
-        "then fine-tuned with and without it. Because the preparation also shows the model more pairs of its own "
-        "world, a run with the distillation alone, without the pull on the gap, stands beside both.",
+        "Does narrowing the modality gap before a stream change forgetting?",
+        "CLIP-Refine pulls images and their captions together before the first task. The same stream is "
+        "then fine-tuned with and without it. Because the preparation also trains on additional pairs from the "
+        "pre-training distribution, a run with distillation alone, which does not narrow the gap, is the control.",
         tuple((arm, {"preset": "clip-refine-micro", "settings": settings}) for arm, settings in ARMS.items()),
         unwatched=("spectra", "attention", "drift", "selection", "weights"),
         numbers=numbers_of,

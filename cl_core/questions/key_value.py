@@ -1,7 +1,7 @@
-"""What SplitLoRA (arXiv:2505.22370) and CODE-CL (ICCV 2025) promise of changed keys and values. No torch.
+"""Claims of SplitLoRA (arXiv:2505.22370) and CODE-CL (ICCV 2025) about trained keys and values. No torch.
 
-On camouflaged shapes adapting pays, so that there is something to keep; stored and recomputed statistics part what was
-learned from what can still be read without looking at old images.
+On camouflaged shapes adaptation pays, so there is a gain to preserve; recomputed statistics measure the features,
+stored ones the accuracy without old images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ UNWATCHED = ("attention", "drift", "spectra", "weights")
 
 
 def numbers_of(folder: RunFolder) -> dict[str, float | None]:
-    """By the heads without and with the task known, and by statistics of then and now."""
+    """By the heads without and with the task known, and by stored and recomputed statistics."""
     summary = summarise(folder, by_own_head=True)
     found = {readout: measures(matrix) for readout, matrix in summary.readouts.items()}
     return {
@@ -33,9 +33,9 @@ def numbers_of(folder: RunFolder) -> dict[str, float | None]:
 QUESTIONS = (
     Question(
         "splitlora-protection",
-        "Does keeping to weak directions keep what was learned?",
-        "SplitLoRA changes keys and values where past inputs are weak. With α so large that nearly every direction "
-        "counts as weak the same branches train unprotected.",
+        "Does training only along weak directions preserve earlier tasks?",
+        "SplitLoRA changes keys and values along weak directions of past inputs. With α so large that nearly every "
+        "direction counts as weak, the same branches train unprotected.",
         (("protected", {"preset": SPLIT}), ("nothing protected", {"preset": SPLIT, "settings": {"alpha": 1e6}})),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -51,9 +51,9 @@ QUESTIONS = (
     ),
     Question(
         "splitlora-gain",
-        "Is what adapting gains over frozen features still there at the end?",
-        "On this stream changed keys and values gain 25 points in joint training. Read anew, the features say what "
-        "they still hold; by statistics stored with each task, what is of use without old images.",
+        "Does the gain of adaptation over frozen features last to the end?",
+        "On this stream trained keys and values gain 25 points in joint training. Recomputed statistics measure "
+        "the features; statistics stored with each task measure what is usable without old images.",
         (("split_lora", {"preset": SPLIT}), ("frozen", {"preset": FROZEN})),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -65,7 +65,7 @@ QUESTIONS = (
     Question(
         "codecl-protection",
         "Do conceptors keep what was learned?",
-        "CODE-CL holds a step back along directions that earlier inputs use. The same steps as they are, beside it.",
+        "CODE-CL damps steps along directions that earlier inputs use. The control uses unmodified steps.",
         (("conceptors", {"preset": CODE}), ("as they are", {"preset": CODE, "settings": {"project": "none"}})),
         unwatched=UNWATCHED,
         numbers=numbers_of,
@@ -76,8 +76,8 @@ QUESTIONS = (
     ),
     Question(
         "codecl-held",
-        "Does holding more back trade learning for keeping?",
-        "m is the share of its inputs that a conceptor has to let through: the larger, the more is held back.",
+        "Does stronger protection trade learning for retention?",
+        "m is the share of its inputs that a conceptor must pass: the larger, the stronger the protection.",
         tuple((f"m {held:g}", {"preset": CODE, "settings": {"held": held}}) for held in HELD),
         unwatched=UNWATCHED,
         numbers=numbers_of,

@@ -1,4 +1,4 @@
-"""What MG-CLIP (arXiv:2507.09118) promises: to stop by the gap, and a second classifier among images. No torch."""
+"""Claims of MG-CLIP (arXiv:2507.09118): early stopping by the gap, and a second classifier on images. No torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ UNWATCHED = ("attention", "drift", "spectra", "weights")
 QUESTIONS = (
     Question(
         "mgclip-stop",
-        "Does stopping by the gap keep what is still to come, and what does it cost?",
-        "A rehearsal on the first task trains until the gap has moved by a tenth; every task then gets as many epochs. "
-        "With the epochs of the other methods instead, the same branches show what the rule is worth.",
+        "Does stopping by the gap preserve accuracy on future tasks, and at what cost?",
+        "A trial run on the first task trains until the gap has moved by a tenth; every task then gets as many epochs. "
+        "The same branches with the epochs of the other methods show the effect of the rule.",
         (("stopped", {"preset": PRESET}), ("all epochs", {"preset": PRESET, "settings": {"epoch_rule": "fixed"}})),
         unwatched=UNWATCHED,
         numbers=domain_results_of,
@@ -25,8 +25,8 @@ QUESTIONS = (
     ),
     Question(
         "mgclip-head",
-        "Does the classifier among images make good what is not learned?",
-        "Texts alone answer, or together with a head on image features that sees each task once.",
+        "Does the classifier on images compensate for shorter training?",
+        "Classification by texts alone, or together with a head on image features trained once per task.",
         (("both", {"preset": PRESET}), ("texts alone", {"preset": PRESET, "settings": {"fusion": "text"}})),
         unwatched=UNWATCHED,
         numbers=domain_results_of,

@@ -1,233 +1,54 @@
-"""What VPT-NSP² (arXiv:2406.05658) claims and leaves open, asked of the embedded ViT. No torch.
+"""Claims and open questions of VPT-NSP² (arXiv:2406.05658), tested on the bundled ViT. No torch.
 
 Final accuracy and forgetting are class-incremental. "Stored statistics" is linear discriminant analysis on statistics
-taken when each task was learned: it fails when old features move, whatever the heads do.
+stored when each task was learned: it fails when old features move, independently of the heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from cl_core.events import AttentionCompared, UpdateMeasured
 from cl_core.metrics import rank_correlation
 from cl_core.questions import seeds
 from cl_core.questions.question import Question
 from cl_core.questions.reporting import (
-    CLEAR,
-    ONE_SEED,
-    Runs,
-    compared,
     events,
-    in_each,
-    less,
     mean,
-    number,
-    percent,
-    points,
-    sources,
-    span,
-    told_of,
+    results,
 )
 from cl_core.readouts import STORED
 from cl_core.store import RunFolder
 from cl_core.summary import measures, summarise
 
-PRESET = "nsp2-elbow-micro"  # the released cut, for what the release leaves to be tuned
+PRESET = "nsp2-elbow-micro"  # the released cut, for settings that the release tunes
 STRICT, SEQUENTIAL, SHRINK = "nsp2-micro", "sequential-micro", "nsp2-shrink-micro"
 ETAS = (0.9, 0.93, 0.95, 0.97, 1.0)
 RELEASED_ETAS = tuple(round(0.1 * step, 1) for step in range(11))
 WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to."""
-
-    final: float | None
-    forgetting: float | None
-    learning: float | None
-    stored: float | None  # final accuracy with stored statistics
-    tasks: int
-
-    def told(self) -> str:
-        return (
-            f"final {percent(self.final)}, forgetting {points(self.forgetting)}, learning {percent(self.learning)}, "
-            f"stored statistics {percent(self.stored)}"
-        )
-
-
-def outcome_of(folder: RunFolder) -> Outcome:
+def numbers_of(folder: RunFolder) -> dict[str, float | None]:
     summary = summarise(folder, by_own_head=True)
     stored = summary.readouts.get(STORED)
-    return Outcome(
-        summary.final_average_accuracy,
-        summary.forgetting,
-        summary.learning_accuracy,
-        measures(stored)["final_average_accuracy"] if stored else None,
-        len(summary.accuracy_matrix),
-    )
-
-
-def numbers_of(folder: RunFolder) -> dict[str, float | None]:
-    found = outcome_of(folder)
-    return {
-        "final, %": found.final,
-        "forgetting, pp": found.forgetting,
-        "learning, %": found.learning,
-        "stored statistics, %": found.stored,
-    }
-
-
-def outcomes(runs: Runs) -> dict[str, Outcome]:
-    return in_each(runs, outcome_of)
-
-
-def told(runs: Runs, found: Mapping[str, Outcome]) -> str:
-    """All runs and where their numbers come from."""
-    each = told_of(found, Outcome.told)
-    tasks = max(outcome.tasks for outcome in found.values())
-    cells = f"class-incremental rows of {span(tasks)} and the stored-statistics readout"
-    return f"{each}. {sources(runs, cells)} {ONE_SEED}"
-
-
-def against(mine: Outcome, other: Outcome, label: str) -> str:
-    return (
-        f"against {label}: final {points(less(mine.final, other.final))}, forgetting "
-        f"{points(less(mine.forgetting, other.forgetting))}, stored statistics "
-        f"{points(less(mine.stored, other.stored))}"
-    )
-
-
-def clearly_less(value: float | None, than: float | None) -> bool:
-    return compared(value, than) == "lower"
-
-
-# ---------------------------------------------------------------- baseline
-
-
-def baseline(runs: Runs) -> str:
-    found = outcomes(runs)
-    mine, plain, shrunk = (found.get(label) for label in ("nsp2", "sequential", "shrink-only"))
-    if mine is None or plain is None:
-        verdict = "Not decided: nsp2 and sequential are needed."
-    else:
-        forgets = clearly_less(mine.forgetting, plain.forgetting)
-        ends = compared(mine.final, plain.final)
-        word = "Yes" if forgets and ends == "higher" else "Partly" if forgets or ends == "higher" else "No"
-        verdict = f"{word}, {against(mine, plain, 'the same prompts without protection')}."
-        if shrunk is not None:
-            direction = (
-                clearly_less(mine.forgetting, shrunk.forgetting) or compared(mine.stored, shrunk.stored) == "higher"
-            )
-            verdict += (
-                f" {'Part of it is' if direction else 'None of it is shown to be'} the direction of the projection, "
-                f"{against(mine, shrunk, 'steps shrunk by as much')}."
-            )
-    return f"{verdict} {told(runs, found)}"
-
-
-# ---------------------------------------------------------------- ablation
-
-
-def ablation(runs: Runs) -> str:
-    found = outcomes(runs)
-    none = found.get("nothing")
-    if none is None or len(found) < 2:
-        verdict = "Not decided: the run without any part, and one with a part, are needed."
-    else:
-        gains = {
-            k: (less(none.forgetting, o.forgetting), less(o.final, none.final))
-            for k, o in found.items()
-            if o is not none
-        }
-        helpful = [k for k, (kept, _) in gains.items() if kept is not None and kept >= CLEAR]
-        verdict = (
-            f"Parts that reduce forgetting by {CLEAR:g} pp or more: {', '.join(helpful) or 'none'}. Against nothing: "
-            + "; ".join(
-                f"{k} {points(kept)} less forgetting, {points(final)} final" for k, (kept, final) in gains.items()
-            )
-            + "."
-        )
-        whole, alone = found.get("B1, B2 and L_LN"), [found[k] for k in ("B1", "B2") if k in found]
-        if whole is not None and len(alone) == 2:
-            more = all(clearly_less(whole.forgetting, o.forgetting) for o in alone)
-            verdict += f" All three together forget {'less' if more else 'not clearly less'} than either side alone."
-    return f"{verdict} {told(runs, found)}"
-
-
-# ---------------------------------------------------------------- eta and the norm loss
-
-
-def trade(name: str, runs: Runs, found: Mapping[str, Outcome]) -> str:
-    """Whether the first and the last value of a setting trade learning for keeping."""
-    labels = list(runs)
-    if len(labels) < 2:
-        return f"Not decided: it takes two values of {name}."
-    low, high = found[labels[0]], found[labels[-1]]
-    learning, kept = less(high.learning, low.learning), less(low.forgetting, high.forgetting)
-    finals = {k: o.final for k, o in found.items() if o.final is not None}
-    best = max(finals, key=lambda k: finals[k]) if finals else "none"
-    if learning is None or kept is None:
-        verdict = "Not decided"
-    elif learning <= -CLEAR and kept >= CLEAR:
-        verdict = "Yes, it trades learning for keeping"
-    elif abs(learning) < CLEAR and abs(kept) < CLEAR:
-        verdict = f"No, it changes neither by {CLEAR:g} pp"
-    else:
-        verdict = "Not as a trade"
-    return (
-        f"{verdict}: from {labels[0]} to {labels[-1]} learning accuracy changes by {points(learning)} and forgetting "
-        f"by {points(None if kept is None else -kept)}. Highest final accuracy at {best}."
-    )
-
-
-def eta(runs: Runs) -> str:
-    found = outcomes(runs)
-    return f"{trade('η', runs, found)} {told(runs, found)}"
-
-
-def norm_weight(runs: Runs) -> str:
-    found = outcomes(runs)
-    return f"{trade('the weight', runs, found)} {told(runs, found)}"
-
-
-# ---------------------------------------------------------------- attention
-
-
-@dataclass(frozen=True)
-class Consistency:
-    """How far attention on old tasks' images has moved at the end; means over old tasks and layers."""
-
-    local: float | None  # only that layer's prompts act
-    whole: float | None  # upstream drift included
-    features: float | None  # 1 − cos
-    tasks: int
-
-
-def consistency_of(folder: RunFolder) -> Consistency:
-    compared_now = events(folder, AttentionCompared)
-    last = max((e.clock.task for e in compared_now), default=0)
-    old = {e.probe_task: e for e in compared_now if e.clock.task == last and e.probe_task < last}
-    return Consistency(
-        mean(float(e.total_variation_local.mean()) for e in old.values()),
-        mean(float(e.total_variation.mean()) for e in old.values()),
-        mean(e.feature_drift for e in old.values()),
-        last + 1,
-    )
+    final = measures(stored)["final_average_accuracy"] if stored else None
+    return {**results(summary), "stored statistics, %": final}
 
 
 def consistency(folder: RunFolder) -> dict[str, float | None]:
-    found = consistency_of(folder)
+    """Change of attention on old tasks' images at the end; means over old tasks and layers."""
+    compared = events(folder, AttentionCompared)
+    last = max((e.clock.task for e in compared), default=0)
+    old = {e.probe_task: e for e in compared if e.clock.task == last and e.probe_task < last}.values()
     return {
-        "layer by layer, total variation": found.local,
-        "end to end, total variation": found.whole,
-        "features, 1 − cos": found.features,
+        "layer by layer, total variation": mean(float(e.total_variation_local.mean()) for e in old),
+        "end to end, total variation": mean(float(e.total_variation.mean()) for e in old),
+        "features, 1 − cos": mean(e.feature_drift for e in old),
     }
 
 
 def _share(measure: str, mine: str, other: str) -> Callable[[seeds.Numbers], float | None]:
-    """How many times as much of a measure one run has as another."""
+    """Ratio of a measure between two runs."""
 
     def read(numbers: seeds.Numbers) -> float | None:
         first, second = numbers[mine][measure], numbers[other][measure]
@@ -236,47 +57,11 @@ def _share(measure: str, mine: str, other: str) -> Callable[[seeds.Numbers], flo
     return read
 
 
-def attention(runs: Runs) -> str:
-    found = in_each(runs, consistency_of)
-    mine, plain = found.get("nsp2"), found.get("sequential")
-    if mine is None or plain is None or mine.local is None or plain.local is None or not plain.local:
-        verdict = "Not decided: attention on old tasks' images was not measured in both nsp2 and sequential."
-    else:
-        share = mine.local / plain.local
-        verdict = (
-            f"{'Yes' if share < 0.5 else 'Partly' if share < 0.9 else 'No'}: with NSP² attention on old images moves "
-            f"{number(share)} times as much as without (layer by layer, total variation {number(mine.local)} against "
-            f"{number(plain.local)}), end to end {number(mine.whole)} against {number(plain.whole)}, features by "
-            f"{number(mine.features)} against {number(plain.features)} of 1 − cos."
-        )
-        shrunk = found.get("shrink-only")
-        if shrunk is not None and shrunk.local is not None:
-            verdict += (
-                f" Steps merely shrunk by as much: {number(shrunk.local)} layer by layer, {number(shrunk.whole)} end "
-                "to end."
-            )
-    each = "; ".join(
-        f"{label}: local {number(c.local)}, end to end {number(c.whole)}, features {number(c.features)}"
-        for label, c in found.items()
-    )
-    tasks = max(c.tasks for c in found.values())
-    return (
-        f"{verdict} Yes below half, partly below nine tenths. {each}. "
-        + sources(
-            runs, f"probe images of all tasks before T{tasks}, after T{tasks}, against when each had just been learned"
-        )
-        + f" {ONE_SEED}"
-    )
-
-
-# ---------------------------------------------------------------- the exact relation
-
-
 def predicted(folder: RunFolder) -> dict[str, float | None]:
-    """Rank correlation, over blocks and tasks, of what a task's net change should do to the task before and does.
+    """Rank correlation, over blocks and tasks, of the predicted and measured effect of a task on the previous one.
 
-    Predicted ‖ΔP‖/‖P‖ · residual(ΔP) on the affinity side; measured the total variation of attention on the images of
-    the task learned last before, where only that block's prompts act, since it had been learned.
+    Predicted: ‖ΔP‖/‖P‖ · residual(ΔP) on the affinity side. Measured: total variation of attention on the images of the
+    previous task since it was learned, where only that block's prompts act.
     """
     moved = {
         (e.clock.task, e.layer): e.movement * residual
@@ -295,7 +80,7 @@ def predicted(folder: RunFolder) -> dict[str, float | None]:
 
 
 def _trade_of(low: str, high: str) -> tuple[seeds.Criterion, ...]:
-    """Both have to fall from the first value of a setting to the last for a trade of learning for keeping."""
+    """A trade-off of learning for retention: both must fall from the first value of a setting to the last."""
     return (
         seeds.less("learns less at the high end", "learning, %", high, low),
         seeds.less("forgets less at the high end", "forgetting, pp", high, low),
@@ -304,7 +89,7 @@ def _trade_of(low: str, high: str) -> tuple[seeds.Criterion, ...]:
 
 UNWATCHED = ("attention", "drift")
 BASELINE = (("nsp2", {"preset": STRICT}), ("sequential", {"preset": SEQUENTIAL}), ("shrink-only", {"preset": SHRINK}))
-TELLS = 0.5  # rank correlation from which one is said to tell the other
+TELLS = 0.5  # rank correlation from which one predicts the other
 
 
 def _part(label: str, **settings: object) -> tuple[str, dict[str, object]]:
@@ -315,10 +100,9 @@ QUESTIONS = (
     Question(
         "nsp2-baseline",
         "Does NSP² forget less than the same prompts without protection?",
-        "The paper's main claim, against VPT-Seq. Because the released projectors also shorten every step, a control "
-        "whose steps are shortened by as much without a direction stands beside both.",
+        "The paper's main claim, against VPT-Seq. Because the released projectors also shrink every step, a control "
+        "with equally shrunk steps but no projection is included.",
         BASELINE,
-        baseline,
         numbers=numbers_of,
         criteria=(
             seeds.less("forgets less than sequential", "forgetting, pp", "nsp2", "sequential"),
@@ -334,8 +118,8 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-ablation",
-        "Which part does it: B1, B2, or the loss on the prompts' mean and spread?",
-        "B1 projects along channels, B2 along prompts, L_LN holds what LayerNorm would let slip. Each alone, both "
+        "Which part matters: B1, B2, or the loss on the prompts' mean and spread?",
+        "B1 projects along channels, B2 along prompts, L_LN controls the effect of LayerNorm. Each alone, both "
         "projections, all three, and nothing.",
         (
             _part("nothing", projection="none", norm_weight=0.0),
@@ -345,7 +129,6 @@ QUESTIONS = (
             _part("B1 and B2", norm_weight=0.0),
             ("B1, B2 and L_LN", {"preset": PRESET}),
         ),
-        ablation,
         unwatched=UNWATCHED,
         numbers=numbers_of,
         criteria=tuple(
@@ -356,20 +139,19 @@ QUESTIONS = (
     Question(
         "nsp2-eta",
         "Does η trade learning for keeping?",
-        "η is how strictly steps keep to the null space; the paper tunes it per data set between 0.9 and 1. Both sides "
+        "η is the strictness of the projection; the paper tunes it per data set between 0.9 and 1. Both sides "
         "get the same value here.",
         tuple(_part(f"η {value:g}", eta_affinity=value, eta_mixture=value) for value in ETAS),
-        eta,
         unwatched=UNWATCHED,
         numbers=numbers_of,
         criteria=_trade_of("η 0.9", "η 1"),
     ),
     Question(
         "nsp2-eta-released",
-        "Does η trade learning for keeping on the released scale?",
+        "Does η trade learning for retention on the released scale?",
         "The release divides each projector by the root of its size, so that at width 192 a step keeps about a "
-        "fourteenth of its length and prompts hardly move, whatever η is. Eleven values from nothing protected to "
-        "strict show whether η does anything there.",
+        "fourteenth of its length and prompts hardly move for any η. Eleven values from no protection to "
+        "strict show whether η has an effect there.",
         tuple(
             _part(f"η {value:g}", eta_affinity=value, eta_mixture=value, scale="frobenius") for value in RELEASED_ETAS
         ),
@@ -379,9 +161,9 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-adaptive",
-        "Does a cut that follows the data keep more than one that does not?",
-        "The released elbow leaves as many directions free in every layer, whatever the data; with a share of energy "
-        "layers differ. Both strict, and nothing else changed.",
+        "Does a cut that depends on the data preserve more than one that does not?",
+        "The released elbow leaves the same number of directions free in every layer, for any data; with a share of "
+        "energy layers differ. Both are strict, with equal settings otherwise.",
         (
             ("share of energy", {"preset": STRICT}),
             ("elbow", {"preset": STRICT, "settings": {"rule": "elbow"}}),
@@ -395,11 +177,11 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-exact",
-        "Does what a step does to old inputs say how far attention moves?",
-        "The null space is derived from Q Pᵀ: a change of the prompts that old inputs' queries do not see changes no "
-        "affinity. Predicted is ‖ΔP‖ / ‖P‖ times the residual of ΔP, measured is how far attention on the last task's "
-        "images moves, block by block where only that block's prompts act, over all blocks and tasks. LayerNorm is "
-        "outside the derivation; folding its gain into the moments takes part of it in.",
+        "Does the effect of a step on old inputs predict the change of attention?",
+        "The null space is derived from Q Pᵀ: a change of the prompts orthogonal to old inputs' queries changes no "
+        "affinity. Predicted is ‖ΔP‖ / ‖P‖ times the residual of ΔP, measured the change of attention on the last "
+        "task's images, block by block where only that block's prompts act, over all blocks and tasks. LayerNorm is "
+        "not part of the derivation; folding its gain into the moments includes some of its effect.",
         (
             ("nsp2", {"preset": STRICT}),
             ("nsp2, norm folded", {"preset": STRICT, "settings": {"fold_norm": True}}),
@@ -415,20 +197,18 @@ QUESTIONS = (
         "nsp2-norm",
         "Does the weight of the loss on prompts' mean and spread matter?",
         "L_LN is added with weight 1 in the release. Six weights over five decades, zero included, show whether it "
-        "does anything and whether it can hold the prompts too tightly.",
+        "has an effect and whether it can constrain the prompts too much.",
         tuple(_part(f"weight {value:g}", norm_weight=value) for value in WEIGHTS),
-        norm_weight,
         unwatched=UNWATCHED,
         numbers=numbers_of,
         criteria=_trade_of("weight 0", "weight 100"),
     ),
     Question(
         "nsp2-attention",
-        "Does attention on old tasks' images stay as it was?",
-        "Consistency of attention is what the projections are derived from. It is tracked on fixed images of every old "
+        "Is attention on old tasks' images preserved?",
+        "The projections are derived from consistency of attention. It is measured on fixed images of every old "
         "task: layer by layer, where only that layer's prompts act, and end to end.",
         BASELINE,
-        attention,
         numbers=consistency,
         criteria=(
             seeds.Criterion(

@@ -1,8 +1,8 @@
-"""A question: which runs decide it, and how its answer is computed from them. No torch.
+"""A question: the runs that answer it, and the criteria of its verdict. No torch.
 
-An answer comes from finished runs alone. A run counts if its settings are exactly those that the question asks for (its
-name and group apart, so two questions share a run) and it measured at least as much, so a question whose presets have
-changed asks for new runs instead of answering from old ones.
+Answers use only finished runs. A run counts if its settings, apart from name and group, are exactly those of the
+question (so questions can share runs) and it has at least the required measurements; after a preset has changed, a
+question needs new runs.
 """
 
 from __future__ import annotations
@@ -19,33 +19,27 @@ from typing import Any
 
 from cl_core.config import ConfigError, DiagnosticsConfig, RunConfig, nearest
 from cl_core.presets import PRESETS, resolve
-from cl_core.questions.reporting import ONE_SEED, number, results_of, sources
-from cl_core.questions.seeds import Criterion, Numbers, Pooled, pooled, unit_of
+from cl_core.questions.reporting import results_of
+from cl_core.questions.seeds import Criterion, Numbers, Pooled, pooled
 from cl_core.store import RunFolder, RunReader, StoreError, list_runs, turned
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, why, the runs it needs, and how they are read.
-
-    `numbers` and `criteria` make the answer of several seeds; `answer` words that of one, which is written from the
-    same numbers where a question has no words of its own.
-    """
+    """Question, motivation, required runs, measures and criteria."""
 
     name: str
     title: str  # the question itself, one sentence
-    why: str  # why it is asked and how the runs decide it
-    runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, what `presets.resolve` completes)
-    # Finished runs by label, at least one → one paragraph.
-    answer: Callable[[Mapping[str, RunFolder]], str] | None = None
-    unwatched: tuple[str, ...] = ()  # diagnostics that the answer does not read: left out of its runs
+    why: str  # motivation, and how the runs answer it
+    runs: tuple[tuple[str, Mapping[str, Any]], ...]  # (label, input of `presets.resolve`)
+    unwatched: tuple[str, ...] = ()  # diagnostics not needed for the answer, disabled in its runs
     numbers: Callable[[RunFolder], Mapping[str, float | None]] = results_of  # of a run; "forgetting, pp" → value
-    criteria: tuple[Criterion, ...] = ()  # what has to hold for a yes
+    criteria: tuple[Criterion, ...] = ()  # criteria for a yes
 
     @property
     def seconds(self) -> float | None:
-        """About how long all runs take together on two idle cores, from what their presets were measured to take for as
-        many tasks; None where one was not measured."""
+        """Estimated time of all runs on two idle cores, from measured times of their presets; None if one is
+        unknown."""
         spent = [_seconds(record) for _, record in self.runs]
         return None if None in spent else sum(s for s in spent if s is not None)
 
@@ -63,17 +57,9 @@ def _seconds(record: Mapping[str, Any]) -> float | None:
     return named.seconds * (asked / usual if same and asked and usual else 1)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the finished runs say, and the labels of the runs that are not finished."""
-
-    text: str
-    missing: tuple[str, ...]
-
-
 def config_of(question: Question, label: str, *, seed: int = 0, device: str = "auto") -> RunConfig:
-    """The settings of one of a question's runs. Its name is the label after the question's name, because two questions
-    may share a label and both have a folder in the same place."""
+    """The settings of one of a question's runs. Its name consists of the question's name and the label, because
+    questions may share labels and run folders."""
     records = dict(question.runs)
     if label not in records:
         raise ConfigError(nearest(label, records, f"run of question {question.name}"))
@@ -98,13 +84,13 @@ def runs_of(question: Question, *, seed: int = 0, device: str = "auto") -> dict[
 
 
 def _course(config: RunConfig) -> str:
-    """What decides how a run goes: neither who asked for it first nor what was measured on the way. A digest."""
+    """A digest of all settings that affect training, without name, group and diagnostics."""
     told = replace(config, group="", diagnostics=DiagnosticsConfig()).fingerprint()
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
 def _went(folder: RunFolder) -> tuple[str, DiagnosticsConfig]:
-    """The course of a run and what it measured. Settings stay as they are, so each file is read once. Raises
+    """The training digest of a run and its diagnostics. Settings never change, so each file is read once. Raises
     StoreError."""
     stamp: tuple[int, ...] = ()
     try:
@@ -122,7 +108,7 @@ def _read_course(path: Path, _stamp: tuple[int, ...]) -> tuple[str, DiagnosticsC
 
 
 def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
-    """Whether everything that is wanted was measured."""
+    """Whether all required measurements were made."""
     asked = {name: value for name, value in asdict(want).items() if value is True}
     if any(getattr(have, name) is not True for name in asked):
         return False
@@ -130,11 +116,11 @@ def _covers(have: DiagnosticsConfig, want: DiagnosticsConfig) -> bool:
     return looks and (want.readout_control != "every" or have.readout_control == "every")
 
 
-Courses = Mapping[str, Mapping[str, RunConfig]]  # course → fingerprint → wanted configuration
+Courses = Mapping[str, Mapping[str, RunConfig]]  # training digest → fingerprint → required configuration
 
 
 def courses_of(wanted: Iterable[RunConfig]) -> Courses:
-    """What `runs_with` looks for; worth keeping where it looks often."""
+    """Index for `runs_with`; keep it for repeated use."""
     courses: dict[str, dict[str, RunConfig]] = {}
     for config in wanted:
         courses.setdefault(_course(config), {})[config.fingerprint()] = config
@@ -142,11 +128,10 @@ def courses_of(wanted: Iterable[RunConfig]) -> Courses:
 
 
 def runs_with(courses: Courses, *folders: Path) -> dict[str, tuple[RunFolder, str]]:
-    """Fingerprint of a wanted configuration → (run, state) of a run below the folders that went the same course and
-    measured as much, in any state.
+    """Fingerprint of a required configuration → (run, state) of a run in the folders with the same training settings
+    and sufficient measurements, in any state.
 
-    Of several a finished one is taken, else the newest of the first folder that has one. What cannot be read is passed
-    over.
+    Finished runs are preferred, then the newest in the first folder. Unreadable runs are skipped.
     """
     found: dict[str, tuple[RunFolder, str]] = {}
     for folder in (run for runs in folders for run in list_runs(runs)):
@@ -178,49 +163,14 @@ def known_runs(
 
 
 def finished_runs(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> dict[str, RunFolder]:
-    """Label → finished run, for the runs of the question that there are."""
+    """Label → finished run, for the existing runs of the question."""
     return finished_by_seed([question], *folders, seeds=[seed], device=device)[question.name][seed]
 
 
-def answered(question: Question, *folders: Path, seed: int = 0, device: str = "auto") -> Answer:
-    """The answer as far as the finished runs give one. Raises StoreError if one of them cannot be read."""
-    return answer_from(question, finished_runs(question, *folders, seed=seed, device=device))
-
-
-def answer_from(question: Question, runs: Mapping[str, RunFolder]) -> Answer:
-    """The answer that these finished runs give; it ends with what is missing."""
-    missing = tuple(label for label in question.labels if label not in runs)
-    if not runs:
-        return Answer(
-            f"Not answered yet: none of the {len(missing)} runs is finished ({', '.join(missing)}); "
-            f"`plastiscope ask {question.name}` trains them.",
-            missing,
-        )
-    there = {label: runs[label] for label in question.labels if label in runs}
-    text = question.answer(there) if question.answer else _worded(question, there)
-    if missing:
-        text += (
-            f" This is a part of the answer: {len(missing)} of {len(question.labels)} runs are missing "
-            f"({', '.join(missing)}); `plastiscope ask {question.name}` trains them."
-        )
-    return Answer(text, missing)
-
-
-def _worded(question: Question, runs: Mapping[str, RunFolder]) -> str:
-    """One seed's criteria and numbers as a paragraph, for a question without words of its own."""
-    numbers = numbers_of(question, runs)
-    found = pooled_from(question, {0: numbers})
-    said = [f.told() for f in found.findings if f.spread is not None]
-    if len(said) < len(found.findings):
-        said.append("Not decided as a whole: runs are missing")
-    each = []
-    for label, row in numbers.items():
-        values = (
-            f"{measure.rpartition(', ')[0] or measure} {number(v)} {unit_of(measure)}" for measure, v in row.items()
-        )
-        each.append(f"{label}: {', '.join(map(str.rstrip, values))}")
-    verdict = "; ".join(said)
-    return f"{verdict[:1].upper() + verdict[1:]}. {'; '.join(each)}. {sources(runs, 'whole runs')} {ONE_SEED}"
+def answered(question: Question, *folders: Path, seeds: Iterable[int], device: str = "auto") -> Pooled:
+    """Results of the finished runs of these seeds. Raises StoreError if one of them cannot be read."""
+    found = finished_by_seed([question], *folders, seeds=seeds, device=device)[question.name]
+    return pooled_from(question, {seed: numbers_of(question, runs) for seed, runs in found.items()})
 
 
 def numbers_of(question: Question, runs: Mapping[str, RunFolder]) -> dict[str, dict[str, float | None]]:
@@ -243,5 +193,5 @@ def finished_by_seed(
 
 
 def pooled_from(question: Question, by_seed: Mapping[int, Numbers]) -> Pooled:
-    """What a question's numbers of several seeds say."""
+    """Summary of a question's numbers over several seeds."""
     return pooled(question.labels, question.criteria, by_seed)

@@ -1,11 +1,11 @@
-"""Answers over several seeds: what each run came to, mean ± sd, and verdicts that hold beyond the spread. No torch.
+"""Answers over several seeds: results of each run as mean ± sd, and verdicts beyond the spread. No torch.
 
-A question gives numbers of a run and criteria on them; nothing here knows a question by name.
+A question provides numbers of a run and criteria on them; this module is independent of specific questions.
 
-    v_s      what a criterion reads in the runs of seed s, usually a difference between two of them
-    "yes"    mean(v) − sd(v) ≥ bound,   "no"  mean(v) + sd(v) < bound,   else "undecided"   (≥ 3 seeds, sample sd)
+    v_s      value of a criterion in the runs of seed s, usually a difference between two of them "yes"    mean(v) −
+    sd(v) ≥ bound,   "no"  mean(v) + sd(v) < bound,   else "undecided"   (≥ 3 seeds, sample sd)
 
-A criterion that asks for less than its bound is read the other way round.
+For criteria with an upper bound the inequalities are reversed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from cl_core.config import RunConfig, StreamConfig, TrainingConfig
 
-LEAST = 3  # seeds that a verdict takes
+LEAST = 3  # seeds required for a verdict
 CLEAR = 1.0  # percentage points
 YES, NO, PARTLY, UNDECIDED = "yes", "no", "partly", "undecided"
 
@@ -45,7 +45,7 @@ class Spread:
         return stdev(self.values) if len(self.values) > 1 else None
 
     def told(self, unit: str = "", *, signed: bool = False) -> str:
-        """ "81.3 ± 0.4 %"; a single value stands alone."""
+        """ "81.3 ± 0.4 %"; a single value without spread."""
         decimals = unit in ("%", "pp")
         write = (lambda v: f"{round(v, 1) + 0.0:.1f}") if decimals else (lambda v: f"{v:.3g}")
         text = ("+" if signed and self.mean > 0 else "") + write(self.mean)
@@ -55,15 +55,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Criterion:
-    """What has to hold for a yes: the number that `value` reads in the runs of a seed reaches `bound`, or stays at or
-    below it."""
+    """A condition for a yes: `value` computed from the runs of a seed reaches `bound`, or stays at or below it."""
 
     says: str  # "forgets less than sequential"
     value: Callable[[Numbers], float | None]
     bound: float = CLEAR
     unit: str = "pp"
     below: bool = False
-    measure: str = ""  # that it reads, "" for more than one
+    measure: str = ""  # the measure used, "" for several
 
     def word(self, spread: Spread | None) -> str:
         """ "yes", "no" or "undecided" of these values."""
@@ -87,7 +86,7 @@ class Finding:
     """A criterion over seeds."""
 
     criterion: Criterion
-    spread: Spread | None  # None: no seed has all the runs it reads
+    spread: Spread | None  # None: no seed has all required runs
 
     @property
     def word(self) -> str:
@@ -97,13 +96,13 @@ class Finding:
         if self.spread is None:
             return f"{self.criterion.says}: not measured"
         value = self.spread.told(self.criterion.unit, signed=self.criterion.unit == "pp")
-        word = "" if len(self.spread.values) == 1 else f"{self.word}, "  # one value has no spread to go beyond
+        word = "" if len(self.spread.values) == 1 else f"{self.word}, "  # a single value has no spread
         return f"{self.criterion.says}: {word}{value} (asked for {self.criterion.rule})"
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """What a question's finished runs say over seeds."""
+    """Results of a question's finished runs over seeds."""
 
     seeds: tuple[int, ...]  # with a run
     missing: dict[int, tuple[str, ...]]  # seed → labels without a finished run
@@ -112,7 +111,8 @@ class Pooled:
 
     @property
     def verdict(self) -> str:
-        """Yes if every criterion holds, no if none does, partly if some do; undecided if one is and decides which."""
+        """Yes if every criterion holds, no if none does, partly if some do; undecided if an undecided one makes the
+        difference."""
         words = {finding.word for finding in self.findings}
         if not words or UNDECIDED in words:
             return UNDECIDED
@@ -120,7 +120,7 @@ class Pooled:
 
     @property
     def short(self) -> str:
-        """What keeps a verdict from being given, "" if nothing does."""
+        """Why there is no verdict yet; "" if there is one."""
         if len(self.seeds) < LEAST:
             return f"{len(self.seeds)} of {LEAST} seeds"
         if any(self.missing.values()):
@@ -128,29 +128,40 @@ class Pooled:
         return ""
 
     def measures(self) -> list[str]:
-        """Every measure that a run has, in the order of the runs."""
+        """All measures of the runs, in their order."""
         return list(dict.fromkeys(name for found in self.arms.values() for name in found))
 
     def leading(self) -> str:
-        """The measure that the first criterion reads, else the first there is; "" without any."""
+        """The measure of the first criterion, else the first available; "" if none."""
         names = self.measures()
         read = [f.criterion.measure for f in self.findings if f.criterion.measure in names]
         return next(iter([*read, *names]), "")
 
     def headline(self) -> str:
-        """The verdict, or that there is none yet, with what keeps it from being given."""
+        """The verdict, or the reason why there is none yet."""
         word = self.verdict.capitalize() if len(self.seeds) >= LEAST else "No verdict yet"
         return f"{word} ({self.short})" if self.short else word
 
+    def seeds_named(self) -> str:
+        """ "Seeds 0, 1, 2; mean ± sd", "Seed 0"."""
+        named = ", ".join(map(str, self.seeds))
+        return f"Seeds {named}; mean ± sd" if len(self.seeds) > 1 else f"Seed {named}"
+
     def sentence(self) -> str:
-        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."."""
-        said = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
-        return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {said}."
+        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."; below `LEAST` seeds the value of each
+        criterion, with a note that this is no verdict."""
+        if len(self.seeds) >= LEAST:
+            each = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
+            return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {each}."
+        each = "; ".join(finding.told() for finding in self.findings)
+        named = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+        return f"No verdict yet, {named}: {each}." if self.seeds else "Not answered yet: no run is finished."
 
     def text(self) -> str:
-        """Verdict, criteria and a table of the runs, as a terminal shows them."""
-        seeds = ", ".join(map(str, self.seeds)) or "none"
-        lines = [f"{self.headline()}. Seeds {seeds}; mean ± sd.", ""]
+        """Verdict, criteria and a table of the runs for a terminal."""
+        if not self.arms:
+            return self.sentence()
+        lines = [f"{self.headline()}. {self.seeds_named()}.", ""]
         lines += [f"- {finding.told()}" for finding in self.findings]
         head, rows = table(self)
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
@@ -161,7 +172,7 @@ class Pooled:
         return "\n".join(lines)
 
     def record(self) -> dict[str, Any]:
-        """As `plastiscope ask --json` prints it."""
+        """The output of `plastiscope ask --json`."""
         return {
             "seeds": list(self.seeds),
             "verdict": self.verdict,
@@ -182,7 +193,7 @@ class Pooled:
 
 
 def pooled(labels: Sequence[str], criteria: Sequence[Criterion], by_seed: BySeed) -> Pooled:
-    """What the numbers of several seeds come to. A criterion counts seeds in which every number it reads is there."""
+    """Summary of numbers over several seeds. A criterion uses the seeds that have all its numbers."""
     by_seed = {seed: by_seed[seed] for seed in sorted(by_seed) if by_seed[seed]}
     arms: dict[str, dict[str, Spread]] = {}
     for label in labels:
@@ -200,7 +211,7 @@ def _read(criterion: Criterion, numbers: Numbers) -> float | None:
     try:
         return criterion.value(numbers)
     except KeyError:
-        return None  # a run, or a measure of it, is not there
+        return None  # a run or measure is missing
 
 
 def spread_of(values: Sequence[float | None]) -> Spread | None:
@@ -209,7 +220,7 @@ def spread_of(values: Sequence[float | None]) -> Spread | None:
 
 
 def table(found: Pooled) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what the runs came to; the unit stands in the header."""
+    """Header (with units) and rows of the runs' results."""
     names = found.measures()
     rows = [
         [
@@ -225,7 +236,7 @@ def table(found: Pooled) -> tuple[list[str], list[list[str]]]:
 
 
 def criteria_table(found: Pooled) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of what was asked for and found."""
+    """Header and rows of the criteria and their results."""
     rows = [
         [
             f.criterion.says,
@@ -290,8 +301,8 @@ def _range(measure: str, labels: Sequence[str], numbers: Numbers) -> float | Non
 
 
 def settings_mark(config: RunConfig) -> str:
-    """Eight letters that change with the settings that decide how a run goes: what is not at its default. Neither its
-    seed nor its name nor what was measured on the way; a setting that is new and at its default changes nothing."""
+    """An eight-letter digest of all non-default settings that affect training, without seed, name and diagnostics. New
+    settings at their defaults do not change it."""
     parts: dict[str, Any] = {"method": config.method, "backbone": config.backbone, "stream": config.stream}
     parts["settings"] = config.own_settings()
     for name, usual in (("stream_settings", StreamConfig()), ("training", TrainingConfig())):

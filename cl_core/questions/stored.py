@@ -1,6 +1,6 @@
-"""Answers that travel with the program: numbers of runs that were trained once and are not here themselves. No torch.
+"""Bundled answers: numbers of runs whose folders are not bundled. No torch.
 
-A number counts only while its run's settings are those that the question asks for, see `seeds.settings_mark`.
+A number counts only if its run's settings are still those of the question, see `seeds.settings_mark`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def stored_numbers(question: Question, answers: Mapping[str, Any]) -> dict[int, 
 
 
 def with_stored(measured: BySeed, stored: BySeed) -> dict[int, dict[str, Mapping[str, float | None]]]:
-    """What was measured here, and what is stored of runs that are not."""
+    """Local results, completed with bundled ones."""
     seeds = sorted({*measured, *stored})
     return {seed: {**stored.get(seed, {}), **measured.get(seed, {})} for seed in seeds}
 
 
 def merged(answers: Mapping[str, Any], question: Question, measured: BySeed) -> dict[str, Any]:
-    """`answers` with what was measured of a question written over it, and what no longer fits left out."""
+    """`answers` updated with local results of a question, without outdated numbers."""
     numbers = with_stored(measured, stored_numbers(question, answers))
     marks = {label: settings_mark(config_of(question, label)) for label in question.labels}
     record = {

@@ -35,6 +35,7 @@ from cl_core.streams.scanning import (
     Files,
     Look,
     Parts,
+    archives,
     folders_in,
     half_of,
     halves_in,
@@ -88,11 +89,15 @@ def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> 
         )
     look = Look(root, config)
     found = _before(look, only) if config.reading_rules == 1 else _understood(look, only)
+    packed = archives(root)
     if not found:
         raise ConfigError(
             f"{look.here} holds no class folders; expected one folder a class (PATH/cat/1.jpg), the same below "
             "PATH/train and PATH/test, a metadata.csv (file_name, label), or shards (.tar, .parquet)"
+            + (f". It holds {packed}, which a folder: stream does not open: unpack first" if packed else "")
         )
+    if packed:
+        look.notes.append(f"not read: {packed}; unpack to use what is inside")
     order = sorted(found, key=natural if config.reading_rules > 1 else None)
     classes = [ClassFolder(key, *found[key]) for key in order]
     if only:

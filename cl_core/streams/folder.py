@@ -64,7 +64,21 @@ def _one(root: Path, config: StreamConfig, preparation: Preprocessing, seed: int
     tasks = assemble(groups, names, reader, planned, config, preparation, found.templates, where)
     notes = (*found.notes, *told_sizes(groups, config), *noted.lines(config))
     references = references_of(config, preparation.size)
-    return TaskStream("folder", "class-incremental", tasks, references=references, skipped=tuple(skipped), notes=notes)
+    return TaskStream(
+        "folder",
+        "class-incremental",
+        tasks,
+        references=references,
+        skipped=tuple(skipped),
+        notes=notes,
+        found=tuple(files_of(found, group) for group in groups),
+    )
+
+
+def files_of(found: Collection, keys: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """How many files of each of these classes lie there, for training and for testing (0: nobody divided them)."""
+    by_key = {item.key: item for item in found.classes}
+    return tuple((len(by_key[key].train), len(by_key[key].test or ())) for key in keys)
 
 
 def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
@@ -109,7 +123,13 @@ def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preproces
         notes += [f"{collection.title}: {line}" for line in (*collection.notes, *noted.lines(config))]
     references = references_of(config, preparation.size)
     return TaskStream(
-        "folder", MULTI_DOMAIN, tuple(tasks), references=references, skipped=tuple(skipped), notes=tuple(notes)
+        "folder",
+        MULTI_DOMAIN,
+        tuple(tasks),
+        references=references,
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+        found=tuple(files_of(collection, [item.key for item in collection.classes]) for collection in found),
     )
 
 

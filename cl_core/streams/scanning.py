@@ -23,6 +23,8 @@ JUNK = (
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
     "system volume information", "lost+found",
 )  # fmt: skip
+PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # .tar alone may be a shard
+PACKED = (".zip", ".rar", ".7z", *PACKED_TARS)
 PREFIXED = re.compile(r"(.+[ ._-])([A-Za-z]+)")  # seg_train: what the halves share, and the half
 SHOWN = 5  # names in a sentence
 
@@ -118,7 +120,9 @@ def images_below(folder: Path, look: Look) -> Iterator[Path]:
             if not name.lower().endswith(OLD_SUFFIXES if first_rules else SUFFIXES):
                 if first_rules:
                     continue
-                if kind := UNREAD.get(file.suffix.lower()):
+                if name.lower().endswith(PACKED):
+                    note(look.skipped, file, look.root, "an archive, which is not opened; unpack it")
+                elif kind := UNREAD.get(file.suffix.lower()):
                     note(look.skipped, file, look.root, f"{kind}, which is not read; convert it to JPEG or PNG")
                 elif not file.suffix and is_picture(file):
                     look.unnamed.append(file)
@@ -126,6 +130,12 @@ def images_below(folder: Path, look: Look) -> Iterator[Path]:
                 yield file
             else:
                 note(look.skipped, file, look.root, "a link that leads nowhere or in a circle")
+
+
+def archives(folder: Path) -> str:
+    """The archives that lie in a folder, in words: "the archive pets.zip"; "" without any."""
+    names = sorted(file.name for file in folder.iterdir() if file.name.lower().endswith(PACKED) and file.is_file())
+    return f"the {some(names, 'archive', 'archives')}" if names else ""
 
 
 def note(skipped: list[str], file: ImageFile, root: Path, reason: str) -> None:

@@ -19,11 +19,10 @@ from typing import Any
 from cl_core.config import ConfigError
 from cl_core.streams.images import SUFFIXES, ImageFile, memory_bound, shown
 from cl_core.streams.listings import LABELS, class_key, class_labels, label_column
-from cl_core.streams.scanning import Look, Parts, half_of, note
+from cl_core.streams.scanning import PACKED_TARS, Look, Parts, half_of, note
 from cl_core.untrusted import read_text
 
 SAMPLE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # webdataset's: key and suffix of a member
-PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MOST_LABEL = 1_000_000  # bytes of a label's member
 MOST_IMAGE = 512_000_000  # bytes of an image's member
 

@@ -219,6 +219,7 @@ class TaskStream(Sequence[Task]):
     world: Callable[[int], Tensor] | None = None  # count → pictures [count, 3, S, S] in 0..1 of that world, no words
     skipped: tuple[str, ...] = ()  # files that could not be used, each with its reason
     notes: tuple[str, ...] = ()  # what was understood and could surprise, a sentence each
+    found: tuple[tuple[tuple[int, int], ...], ...] = ()  # of folders: each task's classes' files, train and test half
 
     def __post_init__(self) -> None:
         """Number the images that have no number yet: tasks in order, the training images of each before its test

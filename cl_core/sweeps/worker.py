@@ -58,7 +58,7 @@ class Outcome:
 def check(configs: Sequence[dict[str, Any]]) -> str:
     """Why the first of these settings that cannot be used cannot; empty if all can."""
     with _uncollected():
-        from cl_core.factory import check as check_settings
+        from cl_core.training.factory import check as check_settings
 
     for record in configs:
         try:

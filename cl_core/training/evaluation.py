@@ -18,8 +18,9 @@ from cl_core.backbones.io_types import Features, Tap
 from cl_core.config import DiagnosticsConfig
 from cl_core.events import AccuracyMeasured, Clock, Event, RefitMeasured
 from cl_core.methods.method import Method, ReadsClasses
-from cl_core.observers.image_answers import LARGEST, Answers, followed, margins
+from cl_core.observers.image_answers import LARGEST, followed, margins
 from cl_core.observers.lda_readout import REFIT_SHRINKAGE, ClassStatistics
+from cl_core.observers.observer import Answers
 from cl_core.readouts import CLASS_INCREMENTAL, READOUTS, RECOMPUTED, REFITTED, STORED, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.streams.stream import Batch, Task, TaskStream
 from cl_core.training.data_loader import Feed
@@ -169,10 +170,11 @@ class Evaluation:
         those that are followed."""
         task, right = self.stream[index], torch.zeros(len(readouts), dtype=torch.int64, device=self.feed.device)
         rows, guesses, kept = self.followed.get(index), [], []
+        untouched = lambda batch: self.backbone.features(batch.images, ids=batch.ids)
+        look = untouched if ZERO_SHOT in readouts else self.features
         for batch in self.feed.ordered(task, "test", self.batch):
             with self.backbone.computing_in(self.precision):
-                seen_now = self.backbone.features(batch.images) if ZERO_SHOT in readouts else self.features(batch)
-                pooled = exact = seen_now.pooled
+                pooled = exact = look(batch).pooled
             if self.precision != torch.float32 and any(READOUTS[name].fitted for name in readouts):
                 exact = self.features(batch).pooled  # float32, like the features the statistics were fitted on
             for place, (name, classify) in enumerate(readouts.items()):

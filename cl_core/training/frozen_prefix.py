@@ -1,6 +1,6 @@
 """What the blocks below a method's first edit make of images: frozen, so computed once an image and kept in memory.
 
-A method says from which block on it may change a ViT (`EditsFrom`); what enters that block is then a function of the
+A method says from which block on it may change a model (`EditsFrom`); what enters that block is then a function of the
 image alone. Training images without augmentation and test images have a number in their stream, under which it is kept;
 augmented images have none and pass through all blocks each time. Where nothing of the model is changed, its features
 are kept instead of tokens.
@@ -14,12 +14,12 @@ run finds the same bits.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from cl_core.backbones.answer_cache import Kept, KeptAnswers
 from cl_core.backbones.backbone import Backbone
-from cl_core.backbones.vit import ViTBackbone
 from cl_core.methods.method import EditsFrom, Method
 
 LIMIT = 256 * 2**20  # bytes
@@ -29,10 +29,11 @@ PORTION = 32  # images a pass
 class FrozenPrefix:
     """A cache that a backbone is given. `first`: the block that what is kept enters; the depth: finished features."""
 
-    def __init__(self, backbone: ViTBackbone, first: int) -> None:
+    def __init__(self, backbone: Any, first: int) -> None:
         self.first, self.name = first, backbone.name
         self.whole = first == backbone.depth
-        self.each = 4 * backbone.width * (1 if self.whole else backbone.tokens)  # bytes an image, float32
+        each = backbone.pooled_width if self.whole else backbone.width * backbone.tokens
+        self.each = 4 * each  # bytes an image, float32
         self.images = LIMIT // self.each
         self._answers = KeptAnswers(PORTION, keep_current=True)
 
@@ -60,10 +61,12 @@ def with_frozen_prefix(backbone: Backbone, method: Method) -> tuple[Backbone, Fr
 
     The model given back shares its weights with the one that came in; the cache is its own.
     """
-    if not isinstance(method, EditsFrom) or not isinstance(backbone, ViTBackbone):
+    if not isinstance(method, EditsFrom):
         return backbone, None
     first = method.edits_from(backbone)
-    prefix = FrozenPrefix(backbone, first) if first > 0 else None
-    if prefix is None or not prefix.images:
+    if first <= 0 or not hasattr(backbone, "with_prefix"):
+        return backbone, None
+    prefix = FrozenPrefix(backbone, first)
+    if not prefix.images:
         return backbone, None
     return backbone.with_prefix(prefix), prefix

@@ -259,7 +259,8 @@ class Trainer:
         for batch in self.feed.ordered(self._task, "train", size):
             shown, features = self.observers.taps, None
             if collectors:
-                features = self.evaluation.features(batch, wanted)
+                looks = next((collector.looks for collector in collectors if collector.looks is not None), None)
+                features = self.evaluation.features(batch, wanted) if looks is None else looks(batch)
                 for collector in collectors:
                     collector.add(features, batch)
             if features is None or not set(shown) <= set(wanted):

@@ -17,7 +17,6 @@ from typing import Any
 from cl_core.commands import ChangeSetting, Command, Pause, Resume, Step, Stop
 from cl_core.config import ConfigError
 from cl_core.events import CheckpointSaved, Clock, CommandRefused, Event, RunFailed, RunForked, StateChanged
-from cl_core.factory import build
 from cl_core.store import (
     Checkpoint,
     RunFolder,
@@ -36,6 +35,7 @@ from cl_core.store import (
 )
 from cl_core.training import checkpoint as checkpoints
 from cl_core.training.device import OUT_OF_MEMORY, GpuLock, choose_device, use_granted_cores
+from cl_core.training.factory import build
 from cl_core.training.live_settings import settings_after, turn
 from cl_core.training.oom import OutOfMemory
 from cl_core.training.train_step import NonFiniteLoss

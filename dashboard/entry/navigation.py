@@ -20,7 +20,7 @@ from dashboard.view_state import USUAL, current, keep_cell, one_moment, page_fil
 from dashboard.widgets.control_bar import control_bar, run_picker
 from dashboard.widgets.inspection import opening_place
 from dashboard.widgets.pace import watch_tab
-from dashboard.widgets.shared_controls import hide, scripts, settle_image, shared_controls, view
+from dashboard.widgets.shared_controls import hide, keep_image, scripts, settle_image, shared_controls, view
 
 st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
 st.html("""<style>
@@ -32,6 +32,9 @@ st.html("""<style>
   .stMainBlockContainer h2 { padding-top: 0; }
   .st-key-answer p { font-size: 1.2rem; line-height: 1.45; max-width: 62rem; }
   .st-key-shared { min-height: 0; }
+  .stApp :is(.st-key-traced, .st-key-its-images) { scroll-margin-top: 4.2rem; }
+  .stApp :is([class*="st-key-linked-"], [data-testid="stLayoutWrapper"]:has(> [class*="st-key-linked-"])) {
+    display: none; }
   .st-key-question-shelf button { justify-content: flex-start; text-align: left; }
   [class*="st-key-menu-"] button { opacity: .75; min-height: 24px; padding-top: 0; padding-bottom: 0; }
   .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }
@@ -78,7 +81,7 @@ with one_moment():
     def around() -> None:
         control_bar(bar or run_picker(), follow=here.page != "run", shown=here.page not in ("playground", "learn"))
         with top:
-            shared_controls(current())
+            shared_controls(current(), here)
             view()
 
     if not later:
@@ -88,6 +91,6 @@ with one_moment():
     chosen.run()
     if later:
         around()
-    state["_image_before"] = state.get("image")
+    keep_image(here.page)
     keep_cell()
 watch_tab()

@@ -1,4 +1,4 @@
-"""Figures. Functions of what was measured; the page hands over events of a run, and gets a Plotly figure.
+"""Figures: functions from a run's events to Plotly figures.
 
 from dashboard.figures import figure
 figure(run, "accuracy-matrix")            a figure of the catalogue, from a script or a notebook
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def figure(run: Any, id: str, **controls: Any) -> go.Figure:
-    """A figure of a run as the dashboard's pages show it; see `dashboard.notebook.figure`."""
+    """A figure of a run as shown on the pages; see `dashboard.notebook.figure`."""
     from dashboard.notebook import figure as drawn  # the catalogue imports the modules of this package
 
     return drawn(run, id, **controls)

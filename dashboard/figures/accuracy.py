@@ -1,4 +1,4 @@
-"""Accuracies: the matrix, its columns over time, what was learned and what is left.
+"""Accuracies: the matrix, its columns over time, learning and final accuracy.
 
 Everywhere a(i, j) is the accuracy in percent on task j after training on task i; axes are 0 to 100 in every figure.
 """
@@ -32,19 +32,19 @@ from dashboard.theme import (
 )
 
 CONVENTION = "Rows: after training on; columns: evaluated on."
-NAMED = 8  # columns of the matrix that carry a task's own name; of more, rows alone do
+NAMED = 8  # columns labelled with the task's name; with more columns only rows are labelled
 PERCENT_AXIS = {"range": [0, 103], "dtick": 20, "ticksuffix": " %"}
 
 
 def header(task: int, count: int, tasks: Sequence[dict[str, Any]] = (), *, between: str = " ") -> str:
-    """A task's name behind a square of its colour, as tick labels show it, and the title it has in the stream."""
+    """A task's tick label: a square of its colour, its name, and its title in the stream."""
     title = task_title(task, tasks)
     square = f'<span style="color:{task_colour(task, max(count, len(tasks)))}">■</span> {task_name(task)}'
     return square + (f"{between}{escape(title)}" if title != task_name(task) else "")
 
 
 def classes_of(tasks: Sequence[dict[str, Any]], task: int) -> str:
-    """'three, seven': the classes of a task as far as the run said, at most six by name."""
+    """'three, seven': the classes of a task if known, at most six by name."""
     names = [str(name) for name in tasks[task].get("classes", [])] if task < len(tasks) else []
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
@@ -58,14 +58,14 @@ def accuracy_matrix(
 ) -> go.Figure:
     """The accuracy matrix as a heat map with its numbers; a cell that was not measured is empty.
 
-    Where tasks are also evaluated before they are learned, these cells are in lighter type, and the row before any
-    training (zero-shot) stands on top, at y = −1.
+    Cells evaluated before their task was learned are in lighter type, and the row before any training (zero-shot) is on
+    top, at y = −1.
 
     Args:
         measured: the run's accuracy events.
-        readout: whose predictions; None = the one the run is judged by.
-        stages: training stages the run will have (RunStarted.trained_tasks): rows not reached yet stay empty.
-        tasks: RunStarted.tasks, for titles, and class names under the pointer.
+        readout: the readout; None = the run's default.
+        stages: training stages the run will have (RunStarted.trained_tasks): rows not reached yet stay empty. tasks:
+        RunStarted.tasks, for titles, and class names on hover.
     """
     readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
@@ -124,8 +124,8 @@ def accuracy_matrix(
         what=f"Accuracy in percent, {readout} ({MEANING.get(readout, 'another readout')}). {CONVENTION} "
         f"{done} of {rows} rows measured{'' if done >= rows else ' so far'}; an empty cell was not measured."
         + (light + ("; top row: before any training." if top < 0 else ".") if light else ""),
-        look_for="Read down a column: a task that pales below its diagonal cell is being forgotten"
-        + ("; one that pales above it is being lost before it is learned." if light else "."),
+        look_for="Read down a column: a task that fades below its diagonal cell is being forgotten"
+        + ("; one that fades above it is being lost before it is learned." if light else "."),
         how="a(i, j) = share of task j's evaluation images that are classified correctly after training on task i, "
         f"in percent. Readout *{readout}*: {MEANING.get(readout, 'as the method defines it')}. The "
         "evaluation images are never trained on. Colours always run from 0 to 100 %."
@@ -185,7 +185,7 @@ def accuracy_over_time(
 ) -> go.Figure:
     """The matrix column by column: each task's accuracy after every later task, and the mean over tasks seen.
 
-    Where a task is also evaluated before it is learned, that part of its line is thin and dotted.
+    The part of a line before its task was learned is thin and dotted.
     """
     readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
@@ -243,7 +243,7 @@ def accuracy_over_time(
         what=f"Each line is one task, from the moment it was learned ({readout}); dashed grey: mean over the tasks "
         "seen by then." + (" Dotted and thin: before the task was learned." if early else ""),
         look_for="A line that falls after its first point shows forgetting; one that starts low was never learned "
-        "well." + (" A dotted part that falls: what the model could do unasked is being lost." if early else ""),
+        "well." + (" A falling dotted part: zero-shot ability is being lost." if early else ""),
         how="The columns of the accuracy matrix, a(i, j) for i ≥ j. The dashed line is A_i = mean of a(i, j) over j "
         "≤ i; its last point is the final average accuracy, the mean of its points the average incremental accuracy.",
         alt=f"Lines over {rows} training stages, last values: {shown}.",
@@ -253,7 +253,7 @@ def accuracy_over_time(
 def _before_learning(
     figure: go.Figure, column: np.ndarray, task: int, untrained: float | None, colour: str, title: str
 ) -> bool:
-    """The part of a task's line before it is learned, up to its first point after; whether there is any."""
+    """Draw the part of a task's line before it is learned; returns whether there is any."""
     x = [*range(task), *([task] if np.isfinite(column[task : task + 1]).any() else [])]
     y = [float(column[i]) for i in x]
     if untrained is not None:
@@ -276,7 +276,7 @@ def _before_learning(
 def learned_and_kept(
     measured: Sequence[AccuracyMeasured], *, readout: str | None = None, stages: int | None = None
 ) -> go.Figure:
-    """For each task: accuracy when it had just been learned (pale) and now (full), with the difference."""
+    """For each task: accuracy when it had just been learned (pale) and now (solid), with the difference."""
     readout = readout or headline_readout(measured)
     matrix = accuracies(measured, readout, rows=stages)
     rows, columns = matrix.shape
@@ -333,10 +333,10 @@ def learned_and_kept(
     return describe(
         figure,
         title="Learned, and kept",
-        what=f"Wide pale bar: accuracy on a task when it had just been learned; narrow full bar: now ({readout}).",
+        what=f"Wide pale bar: accuracy on a task when it had just been learned; narrow solid bar: now ({readout}).",
         look_for="The gap between the two is what has been lost, in percentage points; low pale bars mean too little "
         "room to learn (plasticity).",
-        how="Wide: a(j, j), the learning accuracy of task j. Narrow: a(n, j) with n the last row measured. Printed: "
+        how="Wide: a(j, j), the learning accuracy of task j. Narrow: a(n, j) with n the last row measured. Number: "
         "a(n, j) − a(j, j), the backward transfer of one task, in percentage points. Forgetting in tables takes the "
         "best earlier accuracy instead of a(j, j).",
         alt="Change since learned: "

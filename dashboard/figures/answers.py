@@ -1,4 +1,4 @@
-"""What the runs of a question came to over seeds, one measure at a time."""
+"""Results of a question's runs over seeds, one measure at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LETTER = 7  # px, about, of the labels' type
 
 
 def answer_over_seeds(found: Pooled, measure: str) -> go.Figure:
-    """One row a run: small marks are its seeds, the large one their mean, its bar ± their standard deviation.
+    """One row per run: small marks are its seeds, the large one their mean, its bar ± their standard deviation.
 
     Args:
-        found: what the runs came to.
+        found: results of the runs.
         measure: a name of `found.measures()`; runs without it have no row.
     """
     spreads = {arm: each[measure] for arm, each in found.arms.items() if measure in each}
@@ -58,10 +58,11 @@ def answer_over_seeds(found: Pooled, measure: str) -> go.Figure:
     return describe(
         figure,
         title=f"{name[:1].upper()}{name[1:]}, run by run",
-        what=f"One row a run of the question. Small marks are seeds ({seeds}), the large one their mean, the bar ± "
+        what=f"One row per run of the question. Small marks are seeds ({seeds}), the large one their mean, the bar ± "
         "their standard deviation. The axis does not start at zero.",
-        look_for="Bars that stand apart. Where they overlap a criterion may still hold: it compares seed by seed.",
-        how="Mean and sample standard deviation over the seeds that have the run. Criteria take the difference within "
+        look_for="Bars that do not overlap. Even if they overlap, a criterion may hold, because it compares seed by "
+        "seed.",
+        how="Mean and sample standard deviation over the seeds that have the run. Criteria use the difference within "
         "each seed first, because runs of a seed share the order of the classes.",
         alt="; ".join(f"{arm}: {spread.told(unit)}" for arm, spread in spreads.items()) or "Nothing was measured yet.",
         height=ABOVE + ROW * max(len(rows), 1),

@@ -17,7 +17,7 @@ from plotly.subplots import make_subplots
 from cl_core.events import AttentionCompared, FeaturesCompared
 from dashboard.figures.description import blank, describe
 from dashboard.figures.event_arrays import compared_later, last_of_tasks
-from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_layer, task_ticks
+from dashboard.figures.plot_helpers import label_ends, layer_ticks, mark_layer, shaded_layer, task_ticks
 from dashboard.theme import (
     DIVERGING,
     SEQUENTIAL,
@@ -32,7 +32,7 @@ from dashboard.theme import (
 
 
 def picture(image: np.ndarray) -> str:
-    """A PNG of `image` ([H, W, 3] uint8) as a data address."""
+    """A PNG of `image` ([H, W, 3] uint8) as a data URL."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -58,7 +58,8 @@ def attention_on_image(
     moments: tuple[str, str],
     name: str = "",
 ) -> go.Figure:
-    """Where the class token looks on one image, before and after, and the difference; prompts apart, as strips below.
+    """Attention of the class token on one image, before and after, and the difference; prompts as separate strips
+    below.
 
     Args:
         image: [H, W, 3] uint8.
@@ -66,7 +67,7 @@ def attention_on_image(
         grid: patch rows and columns; N = rows · columns + 1.
         layer, head: from 0; head None = mean over heads.
         probe_task: the task the image belongs to.
-        moments: two short texts, when `before` and `after` were measured.
+        moments: two short texts for the times of `before` and `after`.
         name: the image's class.
     """
     rows, columns = grid
@@ -197,15 +198,15 @@ def attention_on_image(
         figure,
         title=f"Where the class token looks, {layer_name(layer)}, {which}",
         what=f"One probe image of {task_name(probe_task)}: the class token's attention per patch {moments[0]} and "
-        f"{moments[1]}, and the difference; the strips below show what goes to the token itself"
-        f"{' and to each prompt' if prompts else ''}, in percent, on colour scales of their own. {facts}",
-        look_for="Orange: patches it has stopped looking at; blue: patches it looks at more. An old image whose map "
+        f"{moments[1]}, and the difference; the strips below show attention to the token itself"
+        f"{' and to each prompt' if prompts else ''}, in percent, on separate colour scales. {facts}",
+        look_for="Orange: patches with less attention; blue: patches with more attention. An old image whose map "
         "stays the same is protected in this layer.",
         how="One row of the attention matrix, that of the class token: softmax over all image tokens and prompts, "
         + which
-        + ". Patches, the token itself and prompts together make 100 %. Both maps share one colour scale; the "
+        + ". Patches, the token itself and prompts sum to 100 %. Both maps share one colour scale; the "
         "difference has its zero at the neutral middle. *Moved* is the total variation, ½ Σ |after − before|. "
-        "Attention says where a token reads, not why an answer changes.",
+        "Attention shows where a token attends, not why an answer changes.",
         alt=f"Image of {name or 'a class'} with attention maps {moments[0]} and {moments[1]}, {layer_name(layer)}. "
         f"{facts}",
         height=500,
@@ -213,7 +214,7 @@ def attention_on_image(
 
 
 def _printed(values: np.ndarray, signed: bool, top: float) -> list[str]:
-    """Numbers for the cells of the strip."""
+    """Labels for the cells of the strip."""
     if signed:
         return [f"{v:+.1f}".replace("-", "−") if abs(v) >= 0.05 else "0" for v in values]
     return [f"{v:.0f}" if top >= 10 else f"{v:.1f}" for v in values]
@@ -275,14 +276,14 @@ def consistency_by_layer(
         figure,
         title=f"Attention consistency, images of {task_name(probe_task)}",
         what=f"Share of the attention that has moved since {task_name(probe_task)} was learned, per layer (total "
-        "variation; 0 % = consistent), one line per later task; left: each layer gets the inputs it had then, right: "
-        "end to end.",
-        look_for="Left near zero and right large: the layer itself is protected, the change comes from the layers "
+        "variation; 0 % = consistent), one line per later task; left: each layer gets its earlier inputs, right: "
+        f"end to end{shaded_layer(layer, layers)}.",
+        look_for="Left near zero and right large: the layer itself is protected, the change comes from layers "
         "before it. The axis does not reach 100 %.",
         how="$\\mathrm{TV} = \\frac12 \\sum_j |S^{now}_{nj} - S^{then}_{nj}|$ for each query $n$ over all keys $j$ "
         "(image tokens and prompts), mean over probe images, heads and queries, in percent: 0 = same, 100 = "
-        "disjoint. *This layer alone* feeds the layer the inputs stored when the task had been learned, so that only "
-        "what was learned in it since makes a difference; *end to end* runs the whole model.",
+        "disjoint. *This layer alone* feeds the layer its inputs stored when the task had been learned, so that only "
+        "changes in this layer matter; *end to end* runs the whole model.",
         alt=f"Attention moved on images of {task_name(probe_task)}, end to end: "
         f"{', '.join(alt) or 'nothing measured yet'}.",
         height=340,
@@ -333,10 +334,10 @@ def consistency_over_tasks(compared: Sequence[AttentionCompared], *, layer: int,
     return describe(
         figure,
         title=f"Attention moved over time, {layer_name(layer)}",
-        what="Total variation since each task was learned (end to end), one line per task whose images are looked at.",
-        look_for="Lines that jump at one task: that task rewrote what this layer looks at. The axis does not reach "
+        what="Total variation since each task was learned (end to end), one line per task of the probe images.",
+        look_for="Lines that jump at one task: that task changed this layer's attention. The axis does not reach "
         "100 %.",
-        how="$\\mathrm{TV}$ as above, end to end, in this layer, measured at the end of every task. A line begins at "
+        how="$\\mathrm{TV}$ as above, end to end, in this layer, measured at the end of every task. A line starts at "
         "zero, when its task has just been learned.",
         alt=f"Attention moved at the end, in percent: {', '.join(alt) or 'nothing measured yet'}.",
     )
@@ -355,8 +356,8 @@ def feature_drift(compared: Sequence[AttentionCompared | FeaturesCompared], *, t
         "line per task.",
         look_for="Drift far above that of other tasks: old heads and stored statistics no longer fit these images.",
         how="$1 - \\cos(f^{now}, f^{then})$ of the feature before the head (of a transformer: the class token's), mean "
-        "over the task's probe images: 0 = same direction, 1 = orthogonal. It is what a linear head sees, whatever "
-        "happens inside.",
+        "over the task's probe images: 0 = same direction, 1 = orthogonal. These are the inputs of a linear head, "
+        "whatever happens inside.",
         alt=f"Feature drift at the end: {', '.join(alt) or 'nothing measured yet'}.",
     )
 
@@ -364,7 +365,7 @@ def feature_drift(compared: Sequence[AttentionCompared | FeaturesCompared], *, t
 def prompt_mass(
     compared: Sequence[AttentionCompared], *, tasks: int | None = None, layer: int | None = None
 ) -> go.Figure:
-    """Share of attention that goes to prompts, per layer, on the probe images of all tasks seen by then."""
+    """Share of attention paid to prompts, per layer, on the probe images of all tasks seen so far."""
     newest: dict[int, list[AttentionCompared]] = {}
     for (task, _), event in {(e.clock.task, e.probe_task): e for e in compared}.items():
         newest.setdefault(task, []).append(event)
@@ -396,8 +397,8 @@ def prompt_mass(
         figure,
         title="Attention paid to prompts",
         what="Mean share of all image tokens' attention that goes to the prompts, per layer, over all probe images "
-        "seen by then.",
-        look_for="A share near zero: prompts of this layer hardly act. A rising share: prompts take over from the "
+        f"seen by then{shaded_layer(layer, layers)}.",
+        look_for="A share near zero: prompts of this layer have little effect. A rising share: prompts dominate the "
         "image.",
         how="$\\sum_{j \\in prompts} S_{nj}$, mean over image tokens $n$, heads and probe images, then over the "
         "tasks' probe sets; in percent.",

@@ -1,12 +1,13 @@
-"""Every figure that is drawn from one run: what it asks, which events it needs, how it is drawn, where it stands.
+"""Catalogue of all figures of a run: question, required events, drawing function and section.
 
-Pages show entries (`frame.show_figure("losses", run)`), the report goes through all of them, and events that no entry
-reads appear by themselves on the page *All measurements* (`figures.generic`). A figure for a new event is a function in
-`dashboard/figures` and an entry here.
+Pages show entries (`frame.show_figure("losses", run)`), the report iterates over all of them, and events that no entry
+reads are drawn automatically on the page *All measurements* (`figures.generic`). A figure for a new event is a function
+in `dashboard/figures` and an entry here.
 
-An entry's `draw` takes the run's snapshot and the values of its controls and nothing else. It may read the kinds of
-events that the entry names and no others (`Snapshot.only` refuses), so what a drawn figure depends on is known, and a
-cached one is never older than its events.
+An entry's `draw` takes only the run's snapshot and the values of its controls. It may read only the kinds of events
+that the entry names (`Snapshot.only` raises an error otherwise), so a figure's dependencies are known, and a cached
+figure is
+never older than its events.
 """
 
 from __future__ import annotations
@@ -98,10 +99,10 @@ from dashboard.theme import task_name
 
 Controls = Mapping[str, Any]
 
-ALWAYS_READ = (RunStarted, RunForked, KnobTurned)  # the run's plan, and where curves are marked
+ALWAYS_READ = (RunStarted, RunForked, KnobTurned)  # the run's plan, and marks on curves
 
-# A curve of 100,000 steps takes up to a second to draw, and ten more steps do not move it by a pixel: while a run is in
-# training, its figures are drawn anew when one of this many parts has been added.
+# A curve of 100,000 steps takes up to a second to draw, and ten more steps do not move it by a pixel: during training,
+# a figure is redrawn when its number of events has grown by one of this many parts.
 VISIBLE = 500
 
 SECTIONS = {  # of the report, in order
@@ -128,18 +129,18 @@ class Figure:
     """One figure of a run.
 
     Attributes:
-        id: its name in code; also the key of its place on a page.
-        title: what lists call it.
-        question: what it answers.
-        section: where it stands in the report, a key of `SECTIONS`.
-        needs: kinds of events without which there is nothing to draw.
-        draw: `draw(run, **controls)` gives the figure, a function of these alone.
-        controls: names of what a reader can choose.
-        also: kinds of events that it reads as well.
-        when: whether a run that has the events has what is drawn.
-        in_report: the values of the controls that the report draws; one figure each, none: it is not in the report.
+        id: its name in code; also its key on a page.
+        title: its title in lists.
+        question: the question it answers.
+        section: its section in the report, a key of `SECTIONS`.
+        needs: required kinds of events.
+        draw: `draw(run, **controls)` returns the figure and depends only on its arguments.
+        controls: names of the controls.
+        also: optional kinds of events.
+        when: whether a run with the required events has anything to draw.
+        in_report: the values of the controls in the report, one figure each; none: not in the report.
         note: how the report chose them, one sentence.
-        origin: the plug-in that brought it. It claims no event: what others measure stays drawn by itself.
+        origin: the plug-in that registered it. It claims no event, so the events are still drawn automatically.
         choices: of a plug-in's figure: the values of each control.
     """
 
@@ -162,18 +163,18 @@ class Figure:
         return (*self.needs, *self.also, *ALWAYS_READ)
 
     def there(self, run: Snapshot) -> bool:
-        """Whether the run has what this shows."""
+        """Whether the run has the data for this figure."""
         return all(run.count(kind) for kind in self.needs) and self.when(run)
 
     def key(self, run: Snapshot, controls: Controls) -> tuple[Any, ...]:
-        """Equal only where the drawn figures are; of a long run in training, where nobody could tell them apart."""
+        """Cache key: equal only if the figures are equal, or indistinguishable for a long run in training."""
         reading, *counts = run.key(*self.reads)
         if run.status().live:
             counts = [count - count % max(1, count // VISIBLE) for count in counts]
         return self.id, reading, *counts, tuple(sorted(controls.items())), tuple(costly(run))
 
     def drawn(self, run: Snapshot, controls: Controls) -> go.Figure:
-        """The figure, with the places marked at which a setting was changed, and the steps that cost old tasks most."""
+        """The figure, with marks at changed settings and at the steps with the largest loss increase on old tasks."""
         unknown = set(controls) - set(self.controls)
         if unknown:
             raise TypeError(f"figure {self.id} has no control {', '.join(sorted(unknown))}; it has {self.controls}")
@@ -186,7 +187,7 @@ class Figure:
         return figure
 
 
-# ---------------------------------------------------------------- what entries ask of a run
+# ---------------------------------------------------------------- queries on a run
 
 
 def tasks(run: Snapshot) -> list[dict[str, Any]]:
@@ -217,14 +218,14 @@ def moment_spaces(run: Snapshot, *, prompts: bool | None = None) -> list[str]:
 
 
 def tightest(run: Snapshot, space: str) -> int:
-    """The layer with the smallest share of directions left at the newest moment."""
+    """The layer with the smallest share of free directions in the newest measurement."""
     found = [event for event in run.events(SpectrumMeasured) if event.space == space]
     newest = [event for event in found if event.clock.task == found[-1].clock.task]
     return min(newest, key=lambda e: (e.nullity / len(e.eigenvalues), e.layer)).layer
 
 
 def most_moved(run: Snapshot) -> int:
-    """The layer whose prompts are furthest from where they began."""
+    """The layer whose prompts are furthest from their initial values."""
     drifted = run.events(PromptsDrifted)
     first, last = (np.asarray(event.prompts, dtype=np.float32) for event in (drifted[0], drifted[-1]))
     return int(np.argmax(np.linalg.norm((last - first).reshape(len(last), -1), axis=1)))
@@ -244,18 +245,18 @@ def most_rewritten(run: Snapshot) -> str:
 
 
 def most_used(run: Snapshot) -> int:
-    """The layer whose conceptors are most in use at the newest moment."""
+    """The layer with the largest conceptor capacity in the newest measurement."""
     found = run.events(ConceptorMeasured)
     return max((e for e in found if e.clock.task == found[-1].clock.task), key=lambda event: event.capacity).layer
 
 
 def last_choice(run: Snapshot) -> int:
-    """The last layer that picks from a pool."""
+    """The last layer that selects from a pool."""
     return max(selection.layers(run.events(SelectionMeasured)))
 
 
 def has_prompts(run: Snapshot) -> bool:
-    """Whether what moved are prompts; else weights."""
+    """Whether prompts moved; else weights."""
     return bool(run.count(PromptsDrifted)) or run.config is None or not run.config.diagnostics.drift
 
 
@@ -306,17 +307,17 @@ def ledger_rows(run: Snapshot) -> Any:
 
 
 def cell_rows(run: Snapshot, task: int, after: int) -> Any:
-    """The same, with what was measured of one cell from checkpoints."""
+    """The same, with measurements of one cell from checkpoints."""
     return with_later(ledger_rows(run), task, after, measured_later.read(run.folder, task, after))
 
 
 def _step_sizes(run: Snapshot) -> Any:
-    """Of every step its number, and its squared size as proposed and as applied."""
+    """Number of every step, and its squared size as proposed and as applied."""
     return tuple(run.column(StepEnded, value) for value in (diagnosis.step_of, diagnosis.asked, diagnosis.taken))
 
 
 def costly(run: Snapshot) -> list[Stretch]:
-    """The steps within tasks that cost old tasks most. Every figure asks."""
+    """The steps within tasks with the largest loss increase on old tasks. Every figure uses it."""
     columns = (run.column(OldTasksMeasured, value) for value in (task_of, step_of, loss_of))
     return costliest(*columns, task=-1, after=len(tasks(run)))
 
@@ -342,7 +343,7 @@ def _compared(run: Snapshot) -> bool:
     return bool(compared_later(run.events(AttentionCompared)))
 
 
-# ---------------------------------------------------------------- which controls the report draws
+# ---------------------------------------------------------------- controls of the report's figures
 
 
 def _prompt_spaces(run: Snapshot) -> Iterator[Controls]:
@@ -360,7 +361,7 @@ def _spaces_with_several_layers(run: Snapshot) -> Iterator[Controls]:
 
 
 def _spaces_told(field: str) -> Callable[[Snapshot], list[Controls]]:
-    """Spaces of which updates say `field`."""
+    """Spaces in which updates have `field`."""
     return lambda run: [
         {"space": space}
         for space in moment_spaces(run)
@@ -390,7 +391,7 @@ _WORST = "The task that fell most is drawn."
 _TIGHTEST = "One layer is drawn in full: the one with the smallest share of directions left."
 _MOST_CHANGED = "Images are those of the oldest task, the layer is the one whose attention changed most."
 _MOST_MOVED = "Paths are those of the layer whose prompts moved furthest."
-_LAST_CHOICE = "Where several layers pick, the last of them is drawn."
+_LAST_CHOICE = "If several layers select, the last of them is drawn."
 _MOST_USED = "One layer is drawn in full: the one most in use."
 
 # ---------------------------------------------------------------- the figures, in the report's order
@@ -404,7 +405,7 @@ _ALL = (
            (AccuracyMeasured,),
            lambda run: accuracy.accuracy_over_time(run.events(AccuracyMeasured), stages=stages(run), tasks=tasks(run)),
            when=_several_stages),
-    Figure("learned-and-kept", "Learned and kept", "How much of what was learned is still there?", "accuracy",
+    Figure("learned-and-kept", "Learned and kept", "How much is still remembered?", "accuracy",
            (AccuracyMeasured,),
            lambda run: accuracy.learned_and_kept(run.events(AccuracyMeasured), stages=stages(run)),
            when=_several_stages),
@@ -461,7 +462,7 @@ _ALL = (
            lambda run: updates.kept_share(run.events(StepEnded), run.events(SpectrumMeasured),
                                           total_steps=total_steps(run)),
            when=lambda run: _projected(run) and not moment_spaces(run, prompts=True)),
-    Figure("time-and-memory", "Time and memory", "What does a task cost, and what is kept?", "training", (TaskEnded,),
+    Figure("time-and-memory", "Time and memory", "What does a task cost, and what is stored?", "training", (TaskEnded,),
            lambda run: training.time_and_memory(run.events(TaskEnded), tasks=count(run)),
            when=lambda run: any(event.seconds is not None for event in run.events(TaskEnded))),
 
@@ -494,7 +495,7 @@ _ALL = (
            lambda run, space, layer, task: conceptors.trade_off(
                run.events(TradeOffMeasured), space=space, layer=layer, task=task, tasks=count(run)),
            controls=("space", "layer", "task"), also=(SpectrumMeasured,), in_report=_weighed),
-    Figure("directions-in-use", "Directions in use", "Which directions have past tasks taken?", "room",
+    Figure("directions-in-use", "Directions in use", "Which directions do past tasks use?", "room",
            (ConceptorMeasured,),
            lambda run, layer, task=None: conceptors.directions_in_use(
                [e for e in run.events(ConceptorMeasured) if task is None or e.clock.task <= task]
@@ -529,7 +530,7 @@ _ALL = (
            lambda run, name, task=None: weights.map_spectrum(run.events(WeightSpectrumMeasured), tasks(run), name=name,
                                                              task=task),
            controls=("name", "task"), in_report=_at("name", most_rewritten),
-           note="The spectrum is that of the matrix which the newest task moved most."),
+           note="The spectrum is that of the matrix moved most by the newest task."),
     Figure("movement-of-maps", "How far each matrix moved", "Which matrices changed?", "weights",
            (WeightSpectrumMeasured,),
            lambda run, task=None: weight_directions.movement_of_maps(run.events(WeightSpectrumMeasured), tasks(run),
@@ -553,7 +554,7 @@ _ALL = (
            (WeightSpectrumMeasured,),
            lambda run: weight_history.drift_from_pretrained(run.events(WeightSpectrumMeasured), tasks(run))),
 
-    Figure("attention-on-image", "Attention on one image", "What does the model look at, before and after?",
+    Figure("attention-on-image", "Attention on one image", "What does the model attend to, before and after?",
            "attention", (AttentionCompared, ProbesChosen),
            lambda run, probe, image, layer, head, before, after: _attention_on_image(
                run, probe, image, layer, head, before, after),
@@ -597,14 +598,14 @@ _ALL = (
            lambda run, layer, task=None: selection.taken_entries(run.events(SelectionMeasured), tasks(run),
                                                                  layer=layer, task=task),
            controls=("layer", "task"), in_report=_at("layer", last_choice), note=_LAST_CHOICE),
-    Figure("own-entry", "Own entries found", "Do images find what was learned for them?", "pools", (SelectionMeasured,),
+    Figure("own-entry", "Own entries found", "Do images select their own entries?", "pools", (SelectionMeasured,),
            lambda run, layer: selection.own_entry_taken(run.events(SelectionMeasured), tasks(run), layer=layer),
            controls=("layer",), when=_owned, in_report=_at("layer", last_choice), note=_LAST_CHOICE),
     Figure("pool-use", "Use of the pool", "Are all entries used?", "pools", (SelectionMeasured,),
            lambda run, layer, task=None: selection.pool_use(run.events(SelectionMeasured), tasks(run), layer=layer,
                                                             task=task),
            controls=("layer", "task"), in_report=_at("layer", last_choice), note=_LAST_CHOICE),
-    Figure("found-by-layer", "Own entries found, by layer", "In which layer is the right entry found?", "pools",
+    Figure("found-by-layer", "Own entries found, by layer", "In which layer is the right entry selected?", "pools",
            (SelectionMeasured,),
            lambda run: mixtures.found_by_layer(run.events(SelectionMeasured), tasks(run)), when=_several_layers_pick),
 
@@ -655,7 +656,7 @@ _ALL = (
 
     Figure("key-drift", "Keys over tasks", "Do keys stay where they were?", "mixtures", (KeysMoved,),
            lambda run: mixtures.key_drift(run.events(KeysMoved), tasks(run))),
-    Figure("class-likeness", "Similarity of images of one class", "How alike do images of one class look?", "mixtures",
+    Figure("class-likeness", "Similarity of images of one class", "How similar are images of one class?", "mixtures",
            (IntraClassMeasured,),
            lambda run: mixtures.class_likeness(run.events(IntraClassMeasured), tasks(run))),
     Figure("residual-ratio", "What is added in each layer", "Which layers do prompts change?", "mixtures",
@@ -664,7 +665,7 @@ _ALL = (
     Figure("mixture-fit", "Fit of the mixtures", "Does a mixture describe a class better than one Gaussian?",
            "mixtures", (MixtureFitted,),
            lambda run: mixtures.mixture_fit(run.events(MixtureFitted), tasks(run))),
-    Figure("real-and-sampled", "Real and drawn features", "Do drawn features lie where real ones do?", "mixtures",
+    Figure("real-and-sampled", "Real and drawn features", "Do sampled features match real ones?", "mixtures",
            (MixtureFitted,),
            lambda run, label: mixtures.real_and_sampled(run.events(MixtureFitted), tasks(run), label=label),
            controls=("label",),
@@ -701,7 +702,7 @@ def _attention_on_image(
 
 
 def plugged() -> dict[str, Figure]:
-    """Figures that plug-ins of this process brought, by id. Raises ConfigError for a name of one of the above."""
+    """Figures registered by plug-ins, by id. Raises ConfigError if an id is already used above."""
     return {id: _plugged(id, entry) for id, entry in PLUGGED.items()}
 
 
@@ -731,7 +732,7 @@ def _plugged(id: str, entry: Entry) -> Figure:
     )
 
 
-# ---------------------------------------------------------------- all of them, and what they leave
+# ---------------------------------------------------------------- all figures, and events without one
 
 
 def unclaimed(run: Snapshot) -> list[type[Event]]:
@@ -741,7 +742,7 @@ def unclaimed(run: Snapshot) -> list[type[Event]]:
 
 
 def figures_of(run: Snapshot) -> dict[str, Figure]:
-    """All figures of this run, by id: those above, plug-ins', and one for each value that none of those above reads."""
+    """All figures of this run, by id: those above, plug-ins', and one for each value that none of the above reads."""
     found = {id: figure for id, figure in (FIGURES | plugged()).items() if figure.there(run)}
     for kind in unclaimed(run):
         for part in generic.parts(run.events(kind)):
@@ -756,19 +757,19 @@ def figures_of(run: Snapshot) -> dict[str, Figure]:
 
 
 def figure_of(run: Snapshot, id: str) -> Figure:
-    """The entry called `id`; one of this run's where no figure is known for an event."""
+    """The entry with this id, including automatic figures of this run."""
     return FIGURES.get(id) or plugged().get(id) or figures_of(run)[id]
 
 
 def contents(run: Snapshot) -> list[tuple[str, list[Figure]]]:
-    """What a report of this run holds: keys of `SECTIONS` with their figures, in order, without drawing them."""
+    """Contents of a report of this run: keys of `SECTIONS` with their figures, in order, without drawing them."""
     found = [figure for figure in figures_of(run).values() if any(True for _ in figure.in_report(run))]
     sections = [(key, [figure for figure in found if figure.section == key]) for key in SECTIONS]
     return [(key, figures) for key, figures in sections if figures]
 
 
 def in_report(run: Snapshot, figure: Figure) -> Iterator[go.Figure]:
-    """The figure as the report shows it: once for each of its choices; without anything to draw it is left out."""
+    """The report's versions of the figure, one for each choice; empty if there is nothing to draw."""
     for controls in figure.in_report(run):
         drawn = figure.drawn(run, controls)
         if len(drawn.data) or plugin_figures.FAILED in drawn.layout.meta:

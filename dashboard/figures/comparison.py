@@ -1,7 +1,7 @@
-"""Several runs on the same axes: accuracy and forgetting over tasks, and what one matrix has that another has not.
+"""Several runs on the same axes: accuracy and forgetting over tasks, and the difference of two matrices.
 
-Runs differ by dash, marker and a label at the line's end, never by colour: a hue means a task. What forks have in
-common is drawn once: one line carries it, the others begin on it.
+Runs differ by dash, marker and a label at the line's end, never by colour, which encodes the task. The common part of
+forks is drawn once: one line carries it, the others start on it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dashboard.figures.accuracy import header
 from dashboard.figures.description import blank, describe
 from dashboard.figures.event_arrays import mean_so_far
 from dashboard.figures.forks import mark_forks
+from dashboard.figures.labels import shortened
 from dashboard.figures.layer_map import colour_bar
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.lineage import Parting
@@ -28,11 +29,11 @@ MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 
 
 def accuracy_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Parting] | None = None) -> go.Figure:
-    """Average accuracy over the tasks seen so far, one line a run.
+    """Average accuracy over the tasks seen so far, one line per run.
 
     Args:
-        matrices: run label → [rows, T] percent, NaN = not measured (`event_arrays.accuracies`).
-        forks: label of a run that shares its beginning with another → where its line begins (`lineage.partings`).
+        matrices: run label → [rows, T] percent, NaN = not measured (`event_arrays.accuracies`). forks: label of a run
+        that shares its beginning with another → where its line starts (`lineage.partings`).
     """
     values = {label: mean_so_far(matrix) for label, matrix in matrices.items()}
     figure, ends = _lines(values, "%", forks or {}, low=0.0, high=103.0)
@@ -40,8 +41,8 @@ def accuracy_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Par
     return describe(
         figure,
         title="Average accuracy over tasks",
-        what=f"One line a run: mean accuracy over the tasks seen by then.{_parted(forks or {})}",
-        look_for="A line that falls less keeps more; lines that begin apart learned the first task differently.",
+        what=f"One line per run: mean accuracy over the tasks seen so far.{_parted(forks or {})}",
+        look_for="A line that falls less retains more; lines that start apart learned the first task differently.",
         how="A_i = mean of a(i, j) over j ≤ i. The last point is the final average accuracy, the mean of all points "
         "the average incremental accuracy. A run that learns all tasks at once has one point.",
         alt=_alt(ends, percent, forks or {}),
@@ -49,7 +50,7 @@ def accuracy_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Par
 
 
 def forgetting_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, Parting] | None = None) -> go.Figure:
-    """Forgetting after each task, one line a run: up to the last row that was measured. `forks` as above."""
+    """Forgetting after each task, one line per run, up to the last measured row. `forks` as above."""
     values = {label: forgetting_over_time(matrix) for label, matrix in matrices.items()}
     known = np.concatenate([v[np.isfinite(v)] for v in values.values()] or [np.zeros(0)])
     low, high = min(0.0, float(known.min(initial=0.0))), max(5.0, float(known.max(initial=0.0)) * 1.08)
@@ -58,9 +59,9 @@ def forgetting_overlay(matrices: Mapping[str, np.ndarray], forks: Mapping[str, P
     return describe(
         figure,
         title="Forgetting over tasks",
-        what="One line a run: how far the tasks before have fallen from their best, on average, after each task."
+        what="One line per run: mean fall of earlier tasks from their best accuracy, after each task."
         + _parted(forks or {}),
-        look_for="A line that keeps rising: every new task costs the old ones more. Below zero: old tasks got better.",
+        look_for="A line that keeps rising: every new task harms the old ones. Below zero: old tasks improved.",
         how="F_i = mean over j < i of (max of a(k, j) over j ≤ k < i, minus a(i, j)), in percentage points. Undefined "
         "after the first task and for runs that learn all tasks at once.",
         alt=_alt(ends, lambda v: points(v).lstrip("+"), forks or {}),
@@ -73,7 +74,7 @@ def _lines(
     figure, ends, shorter = blank(showlegend=False), [], shortened(list(values))
     rows = max((len(v) for v in values.values()), default=1)
     for place, (label, series) in enumerate(values.items()):
-        start = forks[label].after_task - 1 if label in forks else 0  # a fork begins on the line that it leaves
+        start = forks[label].after_task - 1 if label in forks else 0  # a fork starts on its parent's line
         known = np.flatnonzero(np.isfinite(series))
         known = known[known >= start]
         if not len(known):
@@ -105,7 +106,7 @@ def _lines(
 
 
 def _ring(figure: go.Figure, values: Mapping[str, np.ndarray], forks: Mapping[str, Parting]) -> None:
-    """A ring around every mark that a fork's line begins on, as far as there is a value."""
+    """A ring around every mark on which a fork's line starts, if it has a value."""
     leaving: dict[tuple[int, float], list[str]] = {}
     for label, fork in forks.items():
         place = fork.after_task - 1
@@ -120,7 +121,7 @@ def _ring(figure: go.Figure, values: Mapping[str, np.ndarray], forks: Mapping[st
             mode="markers",
             name="forks",
             marker={"symbol": "circle-open", "size": 16, "color": INK, "line": {"width": 2}},
-            cliponaxis=False,  # whole where nothing was forgotten yet
+            cliponaxis=False,  # whole if there is no forgetting yet
             customdata=["<br>".join(said) for said in leaving.values()],
             hovertemplate="%{customdata}<extra></extra>",
         )
@@ -130,20 +131,13 @@ def _parted(forks: Mapping[str, Parting]) -> str:
     """ " What forks share is drawn once: b leaves a after T2." """
     told = []
     for label, fork in forks.items():
-        why = "" if fork.parent == fork.carrier else f", which carries the past of {escape(fork.parent)} for both"
+        why = (
+            ""
+            if fork.parent == fork.carrier
+            else f", which carries the common part from {escape(fork.parent)} for both"
+        )
         told.append(f"{escape(label)} leaves {escape(fork.carrier)} after {task_name(fork.after_task - 1)}{why}")
-    return f" What forks have in common is drawn once: {'; '.join(told)}." if told else ""
-
-
-def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
-    """Labels without the words that all of them begin with, and at most `most` signs of their ends."""
-    start = 0
-    for place, signs in enumerate(zip(*labels) if len(labels) > 1 else ()):
-        if len(set(signs)) > 1:
-            break
-        start = place + 1 if signs[0] in "-_ " else start
-    kept = {label: label[start:] or label for label in labels}
-    return {label: text if len(text) <= most else "…" + text[1 - most :] for label, text in kept.items()}
+    return f" The common part of forks is drawn once: {'; '.join(told)}." if told else ""
 
 
 def _alt(ends: Sequence[tuple[float, float, str]], said: Any, forks: Mapping[str, Parting]) -> str:
@@ -159,8 +153,8 @@ def matrix_difference(
 
     Args:
         first, second: [rows, T] percent, NaN = not measured; rows or columns that one lacks stay empty.
-        names: what the two runs are called.
-        tasks: RunStarted.tasks, for titles; give none where the two runs' tasks hold different classes.
+        names: the names of the two runs.
+        tasks: RunStarted.tasks, for titles; none if the two runs' tasks have different classes.
     """
     rows, columns = (max(a, b) for a, b in zip(first.shape, second.shape, strict=True))
     difference = _padded(first, rows, columns) - _padded(second, rows, columns)
@@ -209,8 +203,8 @@ def matrix_difference(
         title="Difference of the two matrices",
         what=f"{escape(names[0])} minus {escape(names[1])}, percentage points. Rows: after training on; columns: "
         "evaluated on. Neutral is zero; an empty cell was not measured in both.",
-        look_for="Blue: the first run knows that task better at that moment; orange: the second does. A diagonal of "
-        "one colour is a difference in learning, a last row of one colour a difference in keeping.",
+        look_for="Blue: the first run is better on that task at that time; orange: the second. A diagonal of "
+        "one colour is a difference in learning, a last row of one colour a difference in retention.",
         how="a(i, j) of the first run − a(i, j) of the second. The scale reaches the largest absolute difference, at "
         "least 5 pp, and is the same on both sides of zero. With different seeds the classes of a task may differ.",
         alt=f"{names[0]} is higher in {more} cells and lower in {less}"

@@ -1,4 +1,4 @@
-"""Soft cuts and weighed ones: how far directions of a layer's inputs are taken, and where a trade-off puts a cut.
+"""Conceptors (soft cuts) and trade-off cuts over the directions of a layer's inputs.
 
 A conceptor has an eigenvalue s in 0..1 for every direction: a step along it is multiplied by 1 − s.
 """
@@ -19,7 +19,7 @@ from dashboard.theme import INK, PALE, layer_name, number, percent, task_colour,
 
 
 def directions_in_use(measured: Sequence[ConceptorMeasured], *, layer: int, tasks: int | None = None) -> go.Figure:
-    """Eigenvalues of one layer's conceptor, one line per task; under a line is what is taken."""
+    """Eigenvalues of one layer's conceptor, one line per task; the area under a line is the used capacity."""
     found = [e for e in measured if e.layer == layer]
     tasks = max([tasks or 1, *(e.clock.task + 1 for e in found)])
     figure, ends, width = blank(), [], 1
@@ -46,16 +46,16 @@ def directions_in_use(measured: Sequence[ConceptorMeasured], *, layer: int, task
         last = found[-1]
         told = (
             f"After {task_name(last.clock.task)} {int((last.eigenvalues > 0.5).sum())} of {width} directions are more "
-            f"than half taken, {int((last.eigenvalues == 0).sum())} not at all."
+            f"than half used, {int((last.eigenvalues == 0).sum())} not at all."
         )
     floor = f"Below {found[-1].threshold:g} they are set to 0." if found else ""
     return describe(
         figure,
         title=f"Directions in use, {layer_name(layer)}",
         what=f"Eigenvalues of the conceptor of all tasks so far, one line per task. {told}",
-        look_for="A line that moves right and up with every task: the room to learn runs out. A steep line is nearly a "
-        "hard cut, a slanting one holds many directions back a little.",
-        how="$s_i$ of $C$, joined over tasks by OR; one task has $s_i = \\lambda_i / (\\lambda_i + a^{-2})$, with "
+        look_for="A line that moves right and up with every task: free directions run out. A steep line is nearly a "
+        "hard cut, a sloping one damps many directions a little.",
+        how="$s_i$ of $C$, combined over tasks by OR; one task has $s_i = \\lambda_i / (\\lambda_i + a^{-2})$, with "
         "$\\lambda$ the eigenvalues of the second moment of the inputs of the key and value matrices and $a$ the "
         f"aperture. A step along direction $i$ is multiplied by $1 - s_i$. {floor} Source: CODE-CL, ICCV 2025.",
         alt=f"Eigenvalues of the conceptor of {layer_name(layer)}. {told}",
@@ -66,7 +66,7 @@ def directions_in_use(measured: Sequence[ConceptorMeasured], *, layer: int, task
 def capacity_over_tasks(
     measured: Sequence[ConceptorMeasured], *, layer: int | None = None, tasks: int | None = None
 ) -> go.Figure:
-    """Mean eigenvalue of every layer's conceptor over the tasks, the chosen layer in front."""
+    """Mean eigenvalue of every layer's conceptor over the tasks, the chosen layer highlighted."""
     layers, last = sizes(measured)
     tasks, figure, ends = max(tasks or 1, last), blank(), []
     for place in sorted(range(layers), key=lambda i: i == layer):
@@ -99,8 +99,8 @@ def capacity_over_tasks(
         figure,
         title="Capacity taken",
         what=f"Mean eigenvalue of each layer's conceptor, one line per layer. {told}",
-        look_for="Lines that near 100 %: every direction is taken and steps come to nothing. Lines that flatten early: "
-        "later tasks ask for what earlier ones took already.",
+        look_for="Lines near 100 %: every direction is used and steps vanish. Lines that flatten early: "
+        "later tasks use the same directions as earlier ones.",
         how="$\\mathrm{tr}\\,C / d$ in percent; $1$ minus it is what a random step keeps on average, direction by "
         "direction.",
         alt=told,
@@ -109,7 +109,7 @@ def capacity_over_tasks(
 
 
 def shared_with_the_past(surveyed: Sequence[InputsSurveyed], *, tasks: int | None = None) -> go.Figure:
-    """Layers × tasks: how much of what is taken a coming task's inputs ask for as well."""
+    """Layers × tasks: how much of the used capacity a new task's inputs use as well."""
     layers, last = sizes(surveyed)
     tasks = max(tasks or 1, last)
     table = 100 * layer_task_table(surveyed, "shared", layers=max(layers, 1), tasks=tasks)
@@ -118,7 +118,7 @@ def shared_with_the_past(surveyed: Sequence[InputsSurveyed], *, tasks: int | Non
         table,
         text,
         across="before training on",
-        hover="%{y}, before %{x}: %{z:.1f} % of what is taken<extra></extra>",
+        hover="%{y}, before %{x}: %{z:.1f} % of the used capacity<extra></extra>",
         bar="shared",
         high=100,
         suffix=" %",
@@ -131,12 +131,12 @@ def shared_with_the_past(surveyed: Sequence[InputsSurveyed], *, tasks: int | Non
     return describe(
         figure,
         title="Shared with the past",
-        what=f"Share of the past's capacity that a coming task's inputs use as well, before a step was taken. {told}",
-        look_for="Dark cells: the task needs directions that are held back. Above "
-        f"{100 * threshold:g} % the published method lets it re-mix them for itself, which takes the task's number at "
+        what=f"Share of the past's capacity that a new task's inputs use as well, before its first step. {told}",
+        look_for="Dark cells: the task needs protected directions. Above "
+        f"{100 * threshold:g} % the published method remixes them for the task, which must then be known at "
         "test time and is not done here.",
         how="$\\mathrm{tr}(C \\wedge B) / \\mathrm{tr}\\,C$ in percent, $C$ the past's conceptor, $B$ that of the "
-        "coming task's inputs under the weights as they are, $C \\wedge B = (C^{-1} + B^{-1} - I)^{-1}$ where both "
+        "new task's inputs under the current weights, $C \\wedge B = (C^{-1} + B^{-1} - I)^{-1}$ where both "
         "have a part.",
         alt=told,
         height=map_height(layers),
@@ -195,9 +195,9 @@ def trade_off(
     return describe(
         figure,
         title=f"Where the trade-off cuts, {layer_name(layer)}",
-        what=f"What protecting more directions saves (dashed) and costs (dotted), and their difference J; dots mark "
+        what=f"Benefit (dashed) and cost (dotted) of protecting more directions, and their difference J; dots mark "
         f"the cut, thin lines are J of the other tasks. {told}",
-        look_for="A J without a clear valley: the cut is arbitrary and turns with α. Dots that move right: each task "
+        look_for="J without a clear minimum: the cut is arbitrary and depends on α. Dots that move right: each task "
         "weighs the past more.",
         how="$J(i) = t\\,(1 - \\sum_{j \\le i} \\lambda_j / \\sum_j \\lambda_j) - \\alpha\\,(d - i)/d$ with $i$ from "
         "0, $t$ tasks learned; $\\max(i^*, 1) + 1$ directions are protected. Source: SplitLoRA, arXiv:2505.22370.",

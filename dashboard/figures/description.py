@@ -1,4 +1,4 @@
-"""What a figure says about itself: the page, the export and a screen reader all read it from `layout.meta`."""
+"""Texts of a figure, stored in `layout.meta` for the page, the export and screen readers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def blank(**layout: object) -> go.Figure:
 def describe(
     figure: go.Figure, *, title: str, what: str, look_for: str, how: str, alt: str, height: int = 340
 ) -> go.Figure:
-    """`figure` with its words and its height.
+    """`figure` with its texts and height.
 
     Args:
-        title: a few words, shown above; not drawn inside the figure.
-        what: first half of the caption, what it is, with cells, seeds and conventions.
-        look_for: second half, what to look for.
+        title: a few words, shown above the figure.
+        what: first half of the caption: content, cells, seeds and conventions.
+        look_for: second half: what to look for.
         how: Markdown, *How is this computed?*: formula, units, source.
-        alt: one or two sentences for who cannot see it, with the numbers that matter.
-        height: pixels it wants.
+        alt: alternative text of one or two sentences, with the important numbers.
+        height: height in pixels.
     """
     figure.update_layout(
         height=height, meta={"title": title, "caption": f"{what} {look_for}", "how": how, "alt": alt, "height": height}
@@ -39,12 +39,12 @@ def nothing(
     height: int = 340,
     figure: go.Figure | None = None,
 ) -> go.Figure:
-    """A figure of something that was not measured so far: when its first values come.
+    """A placeholder for a figure without data yet, which says when its first values will arrive.
 
     Args:
         title, how, height: as `describe`.
-        first: when the first values come, as a clause.
-        figure: whose axes are shown; None = a blank one.
+        first: when the first values arrive, as a clause.
+        figure: the figure with the axes to show; None = a blank one.
     """
     return describe(
         blank() if figure is None else figure,

@@ -1,4 +1,4 @@
-"""Why a task was forgotten: the parts of a fall, and what became of every stored test image.
+"""Why a task was forgotten: the parts of a fall, and the history of every stored test image.
 
 Percent and percentage points; tasks count from 0. The arithmetic is `cl_core.analysis.ledger`.
 """
@@ -22,10 +22,10 @@ from dashboard.figures.plot_helpers import task_ticks, thinned
 from dashboard.theme import INK, PALE, SEQUENTIAL, faded, percent, points, scale, signed, task_colour, task_name
 
 Tasks = Sequence[dict[str, Any]]
-MOST_CLASSES = 60  # rows and columns of a confusion matrix; of more, the tasks' are added up
+MOST_CLASSES = 60  # maximum rows and columns of a confusion matrix; with more classes it is summed by task
 _SYMBOLS = (
-    "C: accuracy of the method's own heads among all classes seen; K: with the task named; R: with the task named, of "
-    "a linear readout fitted anew to today's features of the task's training images; S, Q: linear discriminant "
+    "C: accuracy of the method's own heads among all classes seen; K: with the task known; R: with the task known, of "
+    "a linear readout refitted to the current features of the task's training images; S, Q: linear discriminant "
     "analysis among all classes seen, on stored and on recomputed statistics. j: just after the task was learned, i: "
     "now."
 )
@@ -36,20 +36,20 @@ def class_names(tasks: Tasks) -> list[str]:
 
 
 def shared_classes(tasks: Tasks) -> int:
-    """How many classes all tasks have in common, by name and order; 0 where tasks bring classes of their own. Class ids
-    still count on from task to task."""
+    """Number of classes shared by all tasks, by name and order; 0 if tasks have their own classes. Class ids still
+    continue from task to task."""
     first = list(tasks[0].get("classes", ())) if len(tasks) > 1 else []
     return len(first) if all(list(task.get("classes", ())) == first for task in tasks) else 0
 
 
 def _label(name: str, task: int | None, tasks: Tasks) -> str:
-    """A class or task on an axis, with the colour of its task; None: it is every task's."""
+    """A class or task on an axis, with the colour of its task; None: shared by all tasks."""
     square = "" if task is None else f'<span style="color:{task_colour(task, len(tasks))}">■</span> '
     return square + escape(name[:14])
 
 
 def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
-    """The fall of one cell as signed bars that add up to it, and below it that of the stored-statistics readout."""
+    """The fall of one cell as signed bars with exactly this sum, and below it that of the stored-statistics readout."""
     own, statistics = ledger(rows, task, after), statistics_ledger(rows, task, after)
     shown = [cell for cell in (own, statistics) if cell.drop is not None]
     title = f"Why {task_name(task)} fell"
@@ -57,7 +57,7 @@ def forgetting_ledger(rows: Rows, *, task: int, after: int) -> go.Figure:
         [
             *(f"*{name.capitalize()}*: {formula}." for name, formula in FORMULAS.items()),
             _SYMBOLS,
-            "The parts are differences of the same accuracies, so they add up to the fall exactly; a negative one is "
+            "The parts are differences of the same accuracies, so their sum is exactly the fall; a negative one is "
             "something that got better.",
         ]
     )
@@ -111,7 +111,7 @@ def _labels(stored: Sequence[ImagesStored]) -> dict[int, np.ndarray]:
 
 
 def _headline(event: ImagesClassified) -> np.ndarray | None:
-    """[n] what the readout that a run is judged by answers."""
+    """[n] predictions of the run's default readout."""
     name = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)
     return None if name is None else np.asarray(event.predicted)[event.readouts.index(name)]
 
@@ -119,14 +119,14 @@ def _headline(event: ImagesClassified) -> np.ndarray | None:
 def image_flow(
     stored: Sequence[ImagesStored], classified: Sequence[ImagesClassified], *, task: int, tasks: int
 ) -> go.Figure:
-    """What became of one task's images from boundary to boundary: kept, regained, lost."""
+    """One task's images from boundary to boundary: retained, regained, lost."""
     labels = _labels(stored)
     answers = dict(sorted({e.clock.task: e for e in classified if e.evaluated == task and e.clock.task >= 0}.items()))
     found = flow(answers, labels[task], task) if task in labels else []
     title = f"Images of {task_name(task)}: learned, lost, regained"
     how = (
-        "Each stored test image counts once at every boundary: right or wrong now, right or wrong at the boundary "
-        "before. Lost ones are drawn below zero."
+        "Each stored test image counts once at every boundary: correct or wrong now, correct or wrong at the previous "
+        "boundary. Lost ones are drawn below zero."
     )
     if not found:
         return nothing(title, how=how)
@@ -160,8 +160,7 @@ def image_flow(
     return describe(
         figure,
         title=title,
-        what=f"Of {total} test images of {task_name(task)}, how many each later task left right, made right again, or "
-        "lost.",
+        what=f"Of {total} test images of {task_name(task)}, how many each later task retained, regained, or lost.",
         look_for=f"Most were lost during {task_name(worst)}: {lost[worst]}." if lost[worst] else "None was lost.",
         how=how,
         alt="; ".join(f"{task_name(after)}: {', '.join(f'{n} {k}' for k, n in c.items())}" for after, c in found) + ".",
@@ -171,9 +170,9 @@ def image_flow(
 def confusion(
     stored: Sequence[ImagesStored], classified: Sequence[ImagesClassified], tasks: Tasks, *, after: int
 ) -> go.Figure:
-    """True class (rows) against answer (columns) over all stored test images, after one task."""
+    """True class (rows) against predicted class (columns) over all stored test images, after one task."""
     labels, names = _labels(stored), class_names(tasks)
-    how = "Counts of stored test images per true class and answer, each row divided by its sum."
+    how = "Counts of stored test images per true and predicted class, each row divided by its sum."
     pairs = [
         (labels[e.evaluated], predicted)
         for e in classified
@@ -222,11 +221,11 @@ def confusion(
     return describe(
         figure,
         title=f"Confusion after {task_name(after)}",
-        what=f"{total} stored test images of the tasks learned by then: true {'task' if whole else 'class'} against "
+        what=f"{total} stored test images of the tasks learned so far: true {'task' if whole else 'class'} against "
         "the answer.",
         look_for=f"Off the diagonal: {most}.",
         how=how
-        + (" With so many classes their tasks are shown." if whole else "")
+        + (" Because of the number of classes, tasks are shown instead." if whole else "")
         + (" All tasks have the same classes; their images are counted together." if shared else ""),
         alt=f"{right} of {total} on the diagonal; {most}.",
         height=int(min(640, 180 + 26 * len(seen))),
@@ -238,8 +237,8 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
     labels, names = _labels(stored), class_names(tasks)
     task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
     shared = shared_classes(tasks)
-    how = "Percent of each class's stored test images that are right, after every task." + (
-        " All tasks have the same classes; images of the tasks learned by then are counted together." if shared else ""
+    how = "Percent of each class's stored test images that are correct, after every task." + (
+        " All tasks have the same classes; images of the tasks learned so far are counted together." if shared else ""
     )
     last = max((e.clock.task for e in classified), default=-1)
     right, count = (np.zeros((shared or len(names), last + 1)) for _ in range(2))
@@ -285,10 +284,10 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
     return describe(
         figure,
         title="Accuracy per class",
-        what="Percent right of each class's stored test images, after every task.",
-        look_for=f"Rows that turn pale are forgotten; least is left of {ranked[0]} ({percent(newest[ranked[0]], 0)})."
+        what="Accuracy on each class's stored test images in percent, after every task.",
+        look_for=f"Rows that fade are forgotten; most of all {ranked[0]} ({percent(newest[ranked[0]], 0)} left)."
         if ranked
-        else "Rows that turn pale are forgotten.",
+        else "Rows that fade are forgotten.",
         how=how,
         alt=f"Least after {task_name(last)}: "
         + ", ".join(f"{name} {percent(newest[name], 0)}" for name in ranked)
@@ -304,14 +303,14 @@ def image_margins(
     *,
     traced: Sequence[tuple[int, int]],
 ) -> go.Figure:
-    """The margin of a few images after every task, from when their own was learned.
+    """The margin of a few images after every task, from when their own task was learned.
 
     Args:
-        traced: (task, place among its stored images) of each.
+        traced: (task, index among its stored images) of each.
     """
     labels, names = _labels(stored), class_names(tasks)
     how = (
-        "Margin: score of the true class minus the best other class that competes, of the readout that the run is "
+        "Margin: score of the true class minus the best other competing class, of the readout that the run is "
         "judged by. Right above zero."
     )
     figure, told, last = blank(), [], 1
@@ -356,7 +355,7 @@ def image_margins(
         figure,
         title="Margin of " + ("one image" if len(told) == 1 else f"{len(told)} images"),
         what="Score of the true class minus the best other, after every task; right above zero.",
-        look_for="The task at which a line crosses zero is the one during which the image was lost.",
+        look_for="A line crosses zero at the task during which the image was lost.",
         how=how,
         alt="; ".join(told) + ".",
         height=300,
@@ -364,11 +363,10 @@ def image_margins(
 
 
 def image_path(mine: Mapping[str, Any], *, true: int, names: Sequence[str], tasks: Tasks) -> go.Figure:
-    """One image's features after every task, in the plane of its class and of the one that it is nearest to being
-    taken for.
+    """One image's features after every task, in the plane of its class and the nearest wrong class.
 
     Args:
-        mine: as `measured_later.path_of` gives it. true: the image's class.
+        mine: as returned by `measured_later.path_of`. true: the image's class.
     """
     path, after = np.array(mine["path"], dtype=np.float64), [task - 1 for task in mine["after"]]
     name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
@@ -428,9 +426,9 @@ def image_path(mine: Mapping[str, Any], *, true: int, names: Sequence[str], task
         "stored; beyond the dotted line it is nearer to the wrong one.",
         look_for=(f"Nearer to {other} after {crossed[0]}." if crossed else f"It stays nearer to {own}.")
         + f" From {begun:.2f} to {ended:.2f} of the way, {path[-1, 2]:.2f} off the plane now.",
-        how="The plane goes through both class means, as they were when each class had just been learned, and through "
-        "the image as it was then. Lengths are in units of the distance between the two means. Distance off the plane: "
-        "what the features have changed in other directions. The model of each moment comes from its checkpoint.",
+        how="The plane contains both class means, as stored when each class had just been learned, and the image's "
+        "features then. Lengths are in units of the distance between the two means. Distance off the plane: "
+        "change of the features in other directions. The model after each task comes from its checkpoint.",
         alt=", ".join(
             f"{task_name(task)} {x:.2f} of the way, {off:.2f} off the plane"
             for task, (x, _, off) in zip(after, path, strict=True)
@@ -450,7 +448,7 @@ def _margin(event: ImagesClassified, image: int) -> float | None:
 
 
 def layers_recovered(found: Mapping[str, Any], *, task: int, after: int) -> go.Figure:
-    """How much accuracy comes back when parts of the model are put back as they were when the task was learned."""
+    """Accuracy recovered when parts of the model are restored to their state when the task was learned."""
     layers = found["layers"]
     x = [row["layer"] for row in layers]
     figure = blank(barmode="group", bargap=0.3)
@@ -476,21 +474,21 @@ def layers_recovered(found: Mapping[str, Any], *, task: int, after: int) -> go.F
     return describe(
         figure,
         title=f"Which layer lost {task_name(task)}",
-        what=f"Accuracy on {task_name(task)} that comes back in the model after {task_name(after)} when one block "
-        f"(bars) or everything up to it (dashed) is as it was after {task_name(task)}.",
-        look_for=f"The largest bar: block {best['layer']}, {points(best['alone'])}. The old head alone brings back "
+        what=f"Accuracy on {task_name(task)} recovered in the model after {task_name(after)} when one block "
+        f"(bars) or everything up to it (dashed) is restored to its state after {task_name(task)}.",
+        look_for=f"The largest bar: block {best['layer']}, {points(best['alone'])}. The old head alone recovers "
         f"{points(found['head'])}, everything but the head {points(found['body'])}.",
-        how="Two checkpoints of the run are loaded. *This block alone*: the present model with this block's prompts or "
-        "weights of then. *Activations leaving this block*: tokens of the model of then are put into the present one "
-        "after this block. The present head reads the result, among all classes seen. *Head*: the scores of the task's "
-        "own classes come from the head of then.",
+        how="Two checkpoints of the run are loaded. *This block alone*: the current model with this block's old "
+        "prompts or weights. *Activations leaving this block*: tokens of the old model are inserted into the current "
+        "one after this block. The current head classifies among all classes seen. *Head*: the scores of the task's "
+        "own classes come from the old head.",
         alt=", ".join(f"block {row['layer']} {points(row['alone'])}" for row in layers) + ".",
         height=300,
     )
 
 
 def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
-    """Accuracy along the line between two states of the weights, one place of it marked."""
+    """Accuracy along the line between two states of the weights, with one point marked."""
     x = np.array(found["alphas"], dtype=np.float32)
     start = "untouched" if found["from"] == 0 else f"after {task_name(found['from'] - 1)}"
     end = task_name(found["to"] - 1)
@@ -526,7 +524,7 @@ def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
         what=f"Accuracy of averaged weights, from {start} to after {end}. Marked, at {x[place]:.1f}: "
         + ", ".join(said)
         + ".",
-        look_for=f"The sum of what is learned and what is kept is largest at {x[best]:.1f}.",
+        look_for=f"The sum of new and old accuracy is largest at {x[best]:.1f}.",
         how="θ(α) = (1 − α) θ_from + α θ_to for all weights that the method changes, image and text tower (WiSE-FT, "
         "arXiv:2109.01903). At each point all test images are classified among their task's classes.",
         alt=f"{len(x)} points; at {x[place]:.1f}: {', '.join(said)}.",
@@ -534,7 +532,7 @@ def interpolation(found: Mapping[str, Any], *, alpha: float) -> go.Figure:
 
 
 def _where_it_stood(path: np.ndarray, after: Sequence[int]) -> list[str]:
-    """Labels of the points of a path, one for all that lie at the same place."""
+    """Labels of the points of a path, one per position."""
     places: dict[tuple[float, ...], list[int]] = {}
     for point, task in zip(path[:, :2].round(2).tolist(), after, strict=True):
         places.setdefault(tuple(point), []).append(task)
@@ -563,18 +561,18 @@ def old_tasks_within(
     tasks: int,
     total_steps: int | None = None,
 ) -> go.Figure:
-    """Loss on a few images of old tasks step by step; the stretches that cost most are named.
+    """Loss on a few images of old tasks by step, with the intervals of largest increase marked.
 
     Args:
-        steps: of every step its number and its squared sizes as proposed and as applied.
+        steps: number and squared sizes (proposed, applied) of every step.
     """
     title = "Old tasks within a new one"
     how = (
-        "Mean cross-entropy, among the classes that compete, of the method's own heads on a few fixed test images of "
+        "Mean cross-entropy, among the competing classes, of the method's own heads on a few fixed test images of "
         "all earlier tasks, evenly spaced; how many and how often follows from `diagnostics.within`, the share of "
-        "training's computation that it may cost. Shaded, here and on all axes of steps: the stretches between two "
-        "looks in which it rose most. *Inside the protected space*: √(1 − Σ‖applied‖² / Σ‖proposed‖²) over the steps "
-        "between two looks, the share of what the optimiser asked for that the projection took out."
+        "training's computation that it may cost. Shaded, here and on all axes of steps: the intervals between two "
+        "measurements in which it rose most. *Inside the protected space*: √(1 − Σ‖applied‖² / Σ‖proposed‖²) over "
+        "the steps between two measurements, the share of the proposed steps that the projection removed."
     )
     if not looked:
         return nothing(title, how=how, first="within the second task")
@@ -606,7 +604,7 @@ def old_tasks_within(
             mode="lines",
             line={"color": INK, "width": 1.2, "dash": "dot", "shape": "vh"},
             name="of steps, inside the protected space",
-            hovertemplate="steps up to %{x}: %{y:.0f} % of what was asked for lay inside the protected space"
+            hovertemplate="steps up to %{x}: %{y:.0f} % of the proposed step lay inside the protected space"
             "<extra></extra>",
         )
     figure.update_xaxes(title_text="optimiser step", range=None if total_steps is None else [0, total_steps])
@@ -621,11 +619,12 @@ def old_tasks_within(
         figure,
         title=title,
         what=f"Loss on {newest.images} test images of earlier tasks, every {newest.every} steps.",
-        look_for=f"Its largest rise between two looks: {signed(worst[0].rise, 2)}, in {task_name(worst[0].task)}."
+        look_for=f"Its largest rise between two measurements: {signed(worst[0].rise, 2)}, in "
+        f"{task_name(worst[0].task)}."
         if worst
-        else "It has not risen between any two looks.",
+        else "It has not risen between any two measurements.",
         how=how,
-        alt=f"{len(looked)} looks; the last has loss {newest.loss:.2f} and {newest.accuracy:.0f} % right.",
+        alt=f"{len(looked)} measurements; the last has loss {newest.loss:.2f} and accuracy {newest.accuracy:.0f} %.",
         height=300,
     )
 
@@ -633,8 +632,8 @@ def old_tasks_within(
 def _inside(
     looked: Sequence[OldTasksMeasured], steps: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 ) -> tuple[list[float | None], list[float | None]] | None:
-    """(step, percent of the proposed steps that the projection took out since the look before) of every look; None
-    where nothing is projected."""
+    """(step, percent of the proposed steps removed by the projection since the previous measurement); None without
+    projection."""
     if steps is None or not len(steps[0]) or np.allclose(steps[1], steps[2]):
         return None
     number, proposed, applied = (np.asarray(column, dtype=np.float64) for column in steps)
@@ -654,7 +653,7 @@ def _inside(
 
 
 def probe_place(labels: np.ndarray, image: int, count: int, total: int) -> int | None:
-    """Which probe image a stored test image is: probes are the first test images, classes in turn. None: it is none."""
+    """Index of a stored test image among the probe images (the first test images, classes in turn), or None."""
     if len(labels) < total:
         return None
     rows = [np.flatnonzero(labels == k) for k in sorted(set(labels.tolist()))]

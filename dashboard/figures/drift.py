@@ -1,4 +1,4 @@
-"""Drift of prompt tokens: their mean and deviation over channels, their paths in a plane, how far each layer moved."""
+"""Drift of prompt tokens: mean and deviation over channels, paths in a plane, and net change per layer."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def statistics_drift(drifted: Sequence[PromptsDrifted], *, tasks: int | None = N
         "direction of the update was harmless.",
         how="$|\\mu_m^{(t)} - \\mu_m^{(t-1)}|$ and $|\\sigma_m^{(t)} - \\sigma_m^{(t-1)}|$ per token $m$ over its "
         "channels (population standard deviation), mean over $m$; in units of the prompts. The first column compares "
-        "with the initial prompts. Their sum over layers is what a norm-drift penalty holds down.",
+        "with the initial prompts. A norm-drift penalty keeps their sum over layers small.",
         alt=f"Two heat maps of {layers} layers by {tasks} tasks.{note}",
         height=map_height(layers) + 20,
     )
@@ -93,7 +93,7 @@ def prompt_statistics(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: i
         )
         for low, high, task in _segments(events):
             tokens = range(values.shape[1])
-            gap = np.float32(np.nan)  # ends one token's line and begins the next
+            gap = np.float32(np.nan)  # separates the lines of two tokens
             figure.add_scatter(
                 x=np.concatenate([np.append(np.arange(low, high + 1, dtype=np.float32), gap) for _ in tokens]),
                 y=np.concatenate([np.append(values[low : high + 1, token], gap) for token in tokens]),
@@ -113,17 +113,17 @@ def prompt_statistics(drifted: Sequence[PromptsDrifted], *, layer: int, tasks: i
         title=f"Prompt statistics, {layer_name(layer)}",
         what="One line per prompt token, one point per epoch: mean (left) and standard deviation (right) over the "
         "token's channels; axes do not start at zero.",
-        look_for="Flat lines after the first task: the statistics that LayerNorm uses are held. Lines that fan out: "
+        look_for="Flat lines after the first task: the statistics used by LayerNorm are constant. Lines that fan out: "
         "they drift.",
         how="$\\mu_m$ and $\\sigma_m$ of the raw prompts (before LayerNorm), population standard deviation over "
         "channels, stored after every epoch. Colour: the task being learned.",
-        alt=f"Lines for the prompts of {layer_name(layer)} over {len(events)} stored moments.",
+        alt=f"Lines for the prompts of {layer_name(layer)} over {len(events)} stored epochs.",
         height=330,
     )
 
 
 def _segments(events: Sequence[PromptsDrifted]) -> list[tuple[int, int, int]]:
-    """(first point, last point, task): each task's stretch begins at the last point of the one before."""
+    """(first point, last point, task): each task's part starts at the last point of the previous one."""
     stretches: list[tuple[int, int, int]] = []
     for i, event in enumerate(events):
         task = max(event.clock.task, 0)
@@ -139,7 +139,7 @@ def _starts(events: Sequence[PromptsDrifted]) -> list[tuple[float, int]]:
 
 
 def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of `points` [k, d] in the plane of their two principal components; share of variance of each axis."""
+    """`points` [k, d] in the plane of their two principal components; share of variance of each axis."""
     centred = points - points.mean(axis=0)
     left, sizes, components = np.linalg.svd(centred, full_matrices=False)
     count = min(2, len(sizes))
@@ -147,7 +147,7 @@ def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shares = sizes[:count] ** 2 / total if total > 0 else np.zeros(count)
     if count < 2:
         placed, shares = np.pad(placed, ((0, 0), (0, 2 - count))), np.pad(shares, (0, 2 - count))
-    # A component's sign is arbitrary: a positive largest loading keeps the picture from flipping between refreshes.
+    # A component's sign is arbitrary: a positive largest loading keeps the figure from flipping between refreshes.
     for axis in range(count):
         if components[axis][np.abs(components[axis]).argmax()] < 0:
             placed[:, axis] *= -1
@@ -165,11 +165,11 @@ def prompt_paths(
     """Paths of one layer's prompt tokens in the plane of their two principal components, each task in its colour.
 
     Args:
-        drifted: the prompts at every stored moment.
-        layer: which layer's prompts.
+        drifted: the prompts at every stored time.
+        layer: the layer of the prompts.
         tasks: tasks of the run, for the colours.
-        common_start: draw every prompt's distance from its own first place, so that all paths begin in one point.
-        most: tokens drawn; of more, those that travelled furthest.
+        common_start: draw every prompt relative to its first position, so that all paths start in one point. most:
+        maximum number of tokens, those that moved furthest.
     """
     events = list(drifted)
     tasks = max([tasks or 1, *(e.clock.task + 1 for e in events)])
@@ -178,7 +178,7 @@ def prompt_paths(
         return describe(
             figure,
             title=title,
-            what="Prompts have been stored at fewer than two moments so far.",
+            what="Prompts have been stored fewer than two times so far.",
             look_for="Paths appear after the next epoch.",
             how="Principal component analysis of all stored prompts.",
             alt="Nothing to draw yet.",
@@ -233,24 +233,21 @@ def prompt_paths(
         title_text=f"second, {percent(100 * shares[1], 0)}", zeroline=common_start, scaleanchor="x", scaleratio=1
     )
     seen = 100 * float(shares.sum())
-    most_note = (
-        "" if len(shown) == count else f" Drawn are the {len(shown)} of {count} prompts that travelled furthest."
-    )
+    most_note = "" if len(shown) == count else f" The {len(shown)} of {count} prompts that moved furthest are drawn."
     begin = "all moved to a common start (the ring)" if common_start else "ring: first stored moment"
     return describe(
         figure,
         title=title,
-        what=f"Each line follows one prompt token, {begin}, number: where it is now, colour: the task being learned. "
-        f"The plane shows {percent(seen, 0)} of the variance.{most_note}",
-        look_for="Long stretches in a later task's colour: that task moved what earlier ones had learned. Short, "
+        what=f"Each line follows one prompt token, {begin}, number: its current position, colour: the task being "
+        f"learned. The plane shows {percent(seen, 0)} of the variance.{most_note}",
+        look_for="Long segments in a later task's colour: that task moved prompts learned by earlier ones. Short, "
         "tangled ends: held in place.",
-        how="Principal component analysis (scikit-learn) of all prompts of this layer at all stored moments"
+        how="Principal component analysis (scikit-learn) of all prompts of this layer at all stored times"
         + (", each minus its own first place" if common_start else "")
         + "; one plane for all of them, so that paths can be compared; both axes have the same unit. Distance "
-        "outside the plane is not seen: where the share of variance is low, trust *How far the prompts moved* "
+        "outside the plane is not visible: if the share of variance is low, trust *How far the prompts moved* "
         "instead.",
-        alt=f"Paths of {len(shown)} prompts over {moments} moments; the plane shows {percent(seen, 0)} of the "
-        "variance.",
+        alt=f"Paths of {len(shown)} prompts over {moments} epochs; the plane shows {percent(seen, 0)} of the variance.",
         height=440,
     )
 
@@ -261,7 +258,7 @@ def _short(value: float) -> str:
 
 
 def movement(updates: Sequence[UpdateMeasured], *, of: str = "prompts", tasks: int | None = None) -> go.Figure:
-    """Layers × tasks: net change of what a method trains (`of`: "prompts" or "weights") relative to its size."""
+    """Layers × tasks: net change of trained parameters (`of`: "prompts" or "weights") relative to their size."""
     layers, last = sizes(updates)
     tasks = max(tasks or 1, last)
     table = 100 * layer_task_table(updates, "movement", layers=layers, tasks=tasks)
@@ -288,7 +285,7 @@ def movement(updates: Sequence[UpdateMeasured], *, of: str = "prompts", tasks: i
         figure,
         title=f"How far the {of} moved",
         what=f"Net change of each layer's {of} over a task, relative to their size before it.{note}",
-        look_for="Pale columns after the first: updates are held small; layers that stay dark carry the new tasks.",
+        look_for="Pale columns after the first: updates are small; layers that stay dark carry the new tasks.",
         how=f"$\\|\\Delta P\\|_F / \\|P\\|_F$ in percent: Frobenius norm of the difference between the {of} after "
         "and before the task. Steps that cancel do not count.",
         alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",

@@ -1,4 +1,4 @@
-"""From events to arrays: what several figures read. Numpy only; tasks, layers and epochs count from 0."""
+"""Conversion of events to arrays for the figures. NumPy only; tasks, layers and epochs count from 0."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORDER = tuple(READOUTS)
 
 
 def readouts(measured: Iterable[AccuracyMeasured]) -> list[str]:
-    """Readouts that were measured after training: the one that the run is judged by, then the known ones."""
+    """Readouts measured after training: the run's default first, then the known ones."""
     after = [event for event in measured if event.clock.task >= 0]
     found, headline = {event.readout for event in after}, headline_readout(after)
     return sorted(found, key=lambda r: (r != headline, ORDER.index(r) if r in ORDER else len(ORDER), r))
@@ -36,9 +36,10 @@ def accuracies(
 
     Args:
         measured: the run's accuracy events, in order; a later one for the same row replaces an earlier one.
-        readout: whose predictions; None = the one the run is judged by.
-        rows: how many training stages the run has (rows not reached stay NaN); None = as many as were measured; 1 = the
-            newest row alone, whatever its task (a run that learns all tasks at once).
+        readout: the readout; None = the run's default.
+        rows: number of training stages of the run (rows not reached stay NaN); None = as many as were measured; 1 =
+        only
+            the newest row, whatever its task (a run that learns all tasks at once).
 
     Returns:
         [rows, T] float64; [0, 0] if nothing was measured.
@@ -58,7 +59,7 @@ def accuracies(
 
 
 def mean_so_far(matrix: np.ndarray) -> np.ndarray:
-    """[rows] mean of each row over the tasks seen by then (j ≤ i; a single row: over all its columns), NaN = no row."""
+    """[rows] mean of each row over the tasks seen so far (j ≤ i; a single row: over all its columns), NaN = no row."""
     means = np.full(len(matrix), np.nan)
     for i, row in enumerate(matrix):
         seen = row if len(matrix) == 1 else row[: i + 1]
@@ -68,12 +69,12 @@ def mean_so_far(matrix: np.ndarray) -> np.ndarray:
 
 
 def last_of_tasks(events: Iterable[E]) -> dict[int, E]:
-    """The last event of each task: what held when the task had been learned (or, so far, at the newest moment)."""
+    """The last event of each task: the state after the task (or the newest one so far)."""
     return {event.clock.task: event for event in events}
 
 
 def compared_later(compared: Iterable[AttentionCompared], probe_task: int | None = None) -> list[AttentionCompared]:
-    """Comparisons (with one task's images) made after the first, which is the moment they are compared with."""
+    """Comparisons (on one task's images) after the first one, which is the reference."""
     first: dict[int, int] = {}
     later = []
     for event in compared:
@@ -88,7 +89,7 @@ def compared_later(compared: Iterable[AttentionCompared], probe_task: int | None
 def layer_task_table(
     events: Iterable[Event], field: str, *, layers: int, tasks: int, key: str | None = None
 ) -> np.ndarray:
-    """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` picks from a dict."""
+    """[layers, tasks] of one field of events that have a `layer`; NaN = not measured. `key` selects from a dict."""
     table = np.full((layers, tasks), np.nan)
     for event in events:
         value = getattr(event, field)
@@ -108,12 +109,12 @@ def sizes(events: Sequence[Event]) -> tuple[int, int]:
 
 
 def task_count(events: Iterable[Event], tasks: Sequence[Any] = ()) -> int:
-    """Tasks of the run as far as is known: those it announced (`tasks`), or those that `events` reach; at least one."""
+    """Number of tasks of the run: the announced ones (`tasks`), or those in `events`; at least one."""
     return max([len(tasks), 1, *(e.clock.task + 1 for e in events)])
 
 
 def spaces(measured: Iterable[SpectrumMeasured]) -> list[str]:
-    """Spaces that were measured, the wider one (affinity) first."""
+    """Measured spaces, the wider one (affinity) first."""
     return sorted({event.space for event in measured})
 
 

@@ -1,14 +1,16 @@
-"""A run and its forks on the same axes, the past they share drawn once."""
+"""A run and its forks on the same axes, with their common part drawn once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.figures.description import blank, describe
+from dashboard.figures.labels import shortened
 from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, percent, task_name
 
@@ -20,20 +22,20 @@ class Branch:
     """One run of a family."""
 
     name: str
-    means: np.ndarray  # [T] percent, mean accuracy over the tasks seen by then; NaN = not measured
-    after_task: int = 0  # tasks trained in its parent; 0: it has none here
-    changed: str = ""  # what differs from its parent, in words
+    means: np.ndarray  # [T] percent, mean accuracy over the tasks seen so far; NaN = not measured
+    after_task: int = 0  # tasks trained in its parent; 0: no parent here
+    changed: str = ""  # description of the difference from its parent
 
 
 def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
-    """Average accuracy after every task: a run whole, each of its forks dashed from where it left.
+    """Average accuracy after every task: the run solid, each fork dashed from where it starts.
 
     Args:
         branches: the run first, then its forks.
         tasks: training stages of the run.
     """
     figure = blank()
-    ends, told, marks = [], [], set()
+    ends, told, marks, shorter = [], [], set(), shortened([branch.name for branch in branches])
     for place, branch in enumerate(branches):
         start = max(branch.after_task - 1, 0)
         known = np.flatnonzero(np.isfinite(branch.means))
@@ -51,10 +53,9 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
             showlegend=False,
             line={"color": INK, "width": 2.5, "dash": "solid" if whole else _DASHES[(place - 1) % len(_DASHES)]},
             marker={"color": INK, "size": 6, "symbol": "circle" if whole else "diamond-open"},
-            hovertemplate=f"{branch.name}: %{{y:.1f}} %<extra>{branch.changed}</extra>",
+            hovertemplate=f"{escape(branch.name)}: %{{y:.1f}} %<extra>{escape(branch.changed)}</extra>",
         )
-        label = branch.name if len(branch.name) <= 26 else f"…{branch.name[-25:]}"
-        ends.append((float(last), float(branch.means[last]), label))
+        ends.append((float(last), float(branch.means[last]), escape(shorter[branch.name])))
         told.append(f"{branch.name} {percent(float(branch.means[last]))} after {task_name(last)}")
     mark_forks(figure, marks, tasks=tasks)
     label_ends(figure, ends, span=(0, 103), gap=14)
@@ -68,11 +69,11 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
         figure,
         title="This run and its forks",
         what="Average accuracy over the tasks seen so far; solid: the run, dashed: each fork, from the task after "
-        f"which it left.{f' Changed: {differ}.' if differ else ''}",
-        look_for="Lines that part show what the changed setting was worth from there on; up to the mark they are one "
+        f"which it starts.{f' Changed: {differ}.' if differ else ''}",
+        look_for="Lines that diverge show the effect of the changed setting; up to the mark they are one "
         "and the same training.",
-        how="A_i = mean of a(i, j) over j ≤ i, of the readout each run is judged by. A fork begins with its parent's "
-        "saved state after that task; only the tasks that remain are trained, under its own settings. One seed each: "
+        how="A_i = mean of a(i, j) over j ≤ i, of each run's default readout. A fork starts with its parent's "
+        "saved state after that task; only the remaining tasks are trained, with its own settings. One seed each: "
         "a small distance may be chance.",
         alt="; ".join(told) + "." if told else "No accuracy measured yet.",
         height=320,
@@ -80,7 +81,7 @@ def average_over_forks(branches: Sequence[Branch], *, tasks: int) -> go.Figure:
 
 
 def mark_forks(figure: go.Figure, places: Iterable[int], *, tasks: int) -> None:
-    """A dotted vertical at each task after which a fork left, counted from 0; names that would touch stand higher."""
+    """A dotted vertical at each task after which a fork starts, counted from 0; overlapping names are placed higher."""
     level, before = 0, None
     for place in sorted(set(places)):
         level = level + 1 if before is not None and place - before < 0.3 * max(tasks - 1, 1) else 0

@@ -1,4 +1,4 @@
-"""Forward transfer: what learning a task did for tasks still to come, and whether it depends on what they share.
+"""Forward transfer: the effect of learning a task on future tasks, and its dependence on their overlap.
 
 A nearest-class-mean probe on the features measures it; cores are those of `figures.subspaces`.
 """
@@ -26,7 +26,7 @@ def probe_rows(probed: Probed) -> dict[int, np.ndarray]:
 
 
 def forward_transfer(probed: Probed, tasks: Tasks = ()) -> go.Figure:
-    """Probe FWD after each task: what learning did for tasks still to come."""
+    """Probe FWD after each task: the effect of learning on future tasks."""
     title, rows = "Probe forward transfer", probe_rows(probed)
     if -1 not in rows or len(rows) < 2:
         return nothing(title, how=SOURCE)
@@ -58,7 +58,7 @@ def forward_transfer(probed: Probed, tasks: Tasks = ()) -> go.Figure:
         name="FWD",
         line={"color": INK, "width": 2.6},
         marker={"size": 9, "color": INK},
-        hovertemplate="mean over tasks to come: %{y:+.1f} pp<extra></extra>",
+        hovertemplate="mean over future tasks: %{y:+.1f} pp<extra></extra>",
     )
     figure.add_hline(y=0, line={"width": 1, "color": INK})
     over_tasks(figure, count)
@@ -69,17 +69,17 @@ def forward_transfer(probed: Probed, tasks: Tasks = ()) -> go.Figure:
         title=title,
         what="Accuracy of a nearest-class-mean probe on tasks not learned yet, minus the same before training; dots: "
         f"single tasks, line: their mean FWD. {told}.",
-        look_for="Below zero: negative transfer, learning made features worse for what is to come. Above: it helped. "
+        look_for="Below zero: negative transfer, learning made features worse for future tasks. Above: it helped. "
         "Higher is better; forgetting is the other way round.",
-        how=f"Class means from {probed[-1].images_per_class} labelled images a class, features as they are then; "
-        "all classes of the stream compete. $FWD_t = \\mathrm{mean}_{i>t}(a_{t,i} - a_{0,i})$; the untouched model as "
-        "reference and the range of i are our reading. With few test images a task one image is several points.",
+        how=f"Class means from {probed[-1].images_per_class} labelled images per class, with the current features; "
+        "all classes of the stream compete. $FWD_t = \\mathrm{mean}_{i>t}(a_{t,i} - a_{0,i})$; the pre-trained model "
+        "as reference and the range of i are our reading. With few test images per task one image is several points.",
         alt=f"Probe forward transfer: {told}.",
     )
 
 
 def transfer_against_overlap(measured: Measured, probed: Probed, tasks: Tasks = ()) -> go.Figure:
-    """Does a task help or hurt those to come that resemble it?"""
+    """Does a task help or hurt similar future tasks?"""
     title, rows = "Transfer against overlap", probe_rows(probed)
     cores = {e.clock.task: e for e in learned(measured)}
     pairs = [
@@ -101,7 +101,7 @@ def transfer_against_overlap(measured: Measured, probed: Probed, tasks: Tasks = 
             name=f"while learning {task_label(task, tasks)}",
             marker={"size": 10, "color": task_colour(task, count)},
             customdata=[task_label(i, tasks) for _, i, *_ in mine],
-            hovertemplate="%{customdata}, still to come: %{y:+.1f} pp at overlap %{x:.2f}<extra></extra>",
+            hovertemplate="%{customdata}, not learned yet: %{y:+.1f} pp at overlap %{x:.2f}<extra></extra>",
         )
     figure.add_hline(y=0, line={"width": 1, "color": INK})
     figure.update_xaxes(title_text="overlap O of the two cores")
@@ -112,7 +112,7 @@ def transfer_against_overlap(measured: Measured, probed: Probed, tasks: Tasks = 
     return describe(
         figure,
         title=title,
-        what=f"Each dot: a task being learned and one still to come; the change of the probe on the second. {told}",
+        what=f"Each dot: a task being learned and a future one; the change of the probe on the second. {told}",
         look_for="Dots that fall to the right: similar tasks are hurt more; rising: they are helped. With few pairs, "
         "no pattern is the usual result.",
         how="Horizontal: $O$ of the two cores, known once both have been learned; vertical: "

@@ -1,8 +1,8 @@
-"""The stability-plasticity plane: what is learned against what is forgotten, settings as points, a sweep as a path."""
+"""The stability-plasticity plane: learning against forgetting, settings as points, a sweep as a path."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -17,29 +17,36 @@ from dashboard.theme import INK, PALE, faded, percent, points
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "star")
 _DASHES = ("solid", "dash", "dashdot", "dot", "longdash", "longdashdot")
 _FADED = 0.35
-LABELLED = 14  # spots that are named in the figure; more are named under the pointer
+LABELLED = 14  # maximum number of labelled points; more are named on hover
 
 
-def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout: str = "") -> go.Figure:
+def plane(
+    spots: Sequence[ParetoPoint],
+    *,
+    budget: float | None = None,
+    readout: str = "",
+    names: Mapping[str, str] | None = None,
+) -> go.Figure:
     """Learning accuracy against forgetting: a large mark is the mean over seeds of one setting, small ones its runs.
 
-    Spots of one line are joined in their order, the order of the swept setting. Those that another dominates are faded.
+    Points of one line are joined in the order of the swept setting. Dominated ones are faded.
 
     Args:
         spots: from `cl_core.sweeps.spots`, line by line.
-        budget: most forgetting allowed, percentage points: drawn, and the best setting within it is ringed.
-        readout: whose accuracies, for the caption; "" = the one runs are judged by.
+        budget: maximum forgetting, percentage points: drawn, and the best setting within it is ringed.
+        readout: whose accuracies, for the caption; "" = the runs' default.
+        names: run → display name; None = its folder.
     """
     spots = list(spots)
     best, chosen = frontier(spots), None if budget is None else best_within(spots, budget)
     figure = blank(showlegend=False)
     lines = list(dict.fromkeys(spot.line for spot in spots))
     for place, line in enumerate(lines):
-        _line(figure, [s for s in spots if s.line == line], best, place)
+        _line(figure, [s for s in spots if s.line == line], best, place, names or {})
     if budget is not None:
         _budget(figure, budget, chosen)
     low, high = _range([v for s in spots for v in s.learning])
-    high = min(high, 100 + 0.08 * (100 - low))  # nothing lies above 100 %; room for a mark there
+    high = min(high, 100 + 0.08 * (100 - low))  # space for a mark at 100 %
     left, right = _range([v for s in spots for v in s.forgetting] + ([budget] if budget is not None else []))
     figure.update_xaxes(title_text="forgetting, percentage points (less = more stable)", range=[left, right])
     figure.update_yaxes(title_text="learning accuracy (plasticity)", ticksuffix=" %", range=[low, high])
@@ -47,39 +54,43 @@ def plane(spots: Sequence[ParetoPoint], *, budget: float | None = None, readout:
     unnamed = _name(figure, spots, lines, (left, right), (low, high))
     seeds = sorted({seed for spot in spots for seed in spot.seeds if seed is not None})
     many = any(len(spot.seeds) > 1 for spot in spots)
+    beside = (
+        f" (beside it {escape(spots[0].setting)})" if any(spot.value and spots[0].setting for spot in spots) else ""
+    )
     return describe(
         figure,
         title="Stability and plasticity",
         what=(
             (
-                f"Large marks: one setting each, mean ± sd over seeds {', '.join(map(str, seeds))}; small marks: its "
-                "runs. "
+                f"Large marks: one setting each{beside}, mean ± sd over seeds {', '.join(map(str, seeds))}; small "
+                "marks: its runs. "
                 if many
-                else f"One mark for each setting, {'one seed' if len(seeds) < 2 else 'seeds'} "
+                else f"One mark for each setting{beside}, {'one seed' if len(seeds) < 2 else 'seeds'} "
                 f"({', '.join(map(str, seeds)) or 'unknown'}). "
             )
-            + (f"Beside them: {escape(spots[0].setting)}. " if spots[0].setting and any(s.value for s in spots) else "")
-            + ("Marks without a name have it under the pointer. " if unnamed else "")
+            + ("Marks without a label show it on hover. " if unnamed else "")
             + (f"Readout: {readout}. " if readout else "")
             + "Faded: another setting learns as much and forgets as little. Axes do not start at zero."
             if spots
-            else "No run with two tasks learned one after the other is chosen yet."
+            else "No run with two tasks learned in sequence is chosen yet."
         ),
         look_for="Up and left is better: more learned, less forgotten. Along a line, the swept setting trades one for "
-        "the other; where the line folds back, it costs both." + _best_told(budget, chosen),
+        "the other; where the line folds back, both get worse." + _best_told(budget, chosen),
         how="Learning accuracy = mean over tasks of a(j, j), the accuracy on a task right after it was learned. "
         "Forgetting = mean over tasks before the last of (best earlier a(i, j) − a(n, j)). A setting is *dominated* if "
         "another's mean learning accuracy is at least as high and its mean forgetting at most as high, and one of the "
-        "two is strict. Bars are sample standard deviations over seeds; means decide, so a lead smaller than the bars "
-        "may change with other seeds. Best within a budget: the highest mean learning accuracy among settings whose "
-        "mean forgetting is at most the budget.",
+        "two is strict. Bars are sample standard deviations over seeds; means are compared, so a lead smaller than "
+        "the bars may change with other seeds. Best within a budget: the highest mean learning accuracy among "
+        "settings whose mean forgetting is at most the budget.",
         alt=_alt(spots, best),
         height=460,
     )
 
 
-def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int) -> None:
-    """One line of spots: the path, the runs, and a mark for every mean."""
+def _line(
+    figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], place: int, names: Mapping[str, str]
+) -> None:
+    """One line of points: the path, the runs, and a mark for every mean."""
     x, y = ([getattr(s, axis).mean for s in line] for axis in ("instability", "plasticity"))
     if len(line) > 1:
         figure.add_scatter(
@@ -99,8 +110,8 @@ def _line(figure: go.Figure, line: list[ParetoPoint], best: list[ParetoPoint], p
             mode="markers",
             name="runs",
             marker={"symbol": symbol, "size": 5, "color": PALE},
-            customdata=[[run, spot.label] for run, _, _, spot in runs],
-            hovertemplate="%{customdata[1]}<br>run %{customdata[0]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
+            customdata=[[run, spot.label, escape(names.get(run, run))] for run, _, _, spot in runs],
+            hovertemplate="%{customdata[1]}<br>%{customdata[2]}<br>learning %{y:.1f} %, forgetting %{x:.1f} pp"
             "<extra></extra>",
         )
     for spot in line:
@@ -149,8 +160,8 @@ def _budget(figure: go.Figure, budget: float, chosen: ParetoPoint | None) -> Non
 def _name(
     figure: go.Figure, spots: list[ParetoPoint], lines: list[str], x: tuple[float, float], y: tuple[float, float]
 ) -> bool:
-    """Values beside their marks, and where there are several lines the name of each beside its last mark, in bold;
-    whether a mark is left without."""
+    """Label marks with their values and, if there are several lines, the last mark of each with its name in bold;
+    returns whether a mark has no label."""
     places = [(spot.instability.mean, spot.plasticity.mean) for spot in spots]
     known = [all(map(np.isfinite, place)) for place in places]
     values = [

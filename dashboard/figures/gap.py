@@ -1,8 +1,8 @@
-"""The joint space of images and texts: how far apart the two clouds lie, and the cosines of pairs and non-pairs.
+"""The joint space of images and texts: distance of the two clouds, and cosines of pairs and non-pairs.
 
-Moments are "before" (task −1) and after every task. Images are filled circles, texts open diamonds; the hue is that
-of the task just learned, grey is before training. Cosines and lengths have no unit. What the space is good for is drawn
-in `figures.zero_shot_ability`.
+Times are "before" (task −1) and after every task. Images are filled circles, texts open diamonds; hue encodes the task
+just learned, grey is before training. Cosines and lengths are dimensionless. Retrieval and accuracy are in
+`figures.zero_shot_ability`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dashboard.theme import INK, PALE, TEMPLATE, faded, number, task_colour, tas
 TIES = 12  # pairs joined by a line
 Tasks = Sequence[dict[str, Any]]
 
-FIRST = "before training begins"  # when values come
+FIRST = "before training begins"  # when values arrive
 SOURCE = "Modality gap: Liang et al., NeurIPS 2022, arXiv:2203.02053."
 DIAMOND = "diamond-open"
 
@@ -34,7 +34,7 @@ def moment(task: int, tasks: Tasks = ()) -> str:
 
 
 def at(measured: Sequence[ModalityGapMeasured], task: int | None) -> ModalityGapMeasured | None:
-    """What was measured after `task` (the newest where it is None or was not measured)."""
+    """The measurement after `task` (the newest if None or not measured)."""
     found = last_of_tasks(measured)
     return found.get(task, list(found.values())[-1]) if found else None  # type: ignore[arg-type]
 
@@ -44,7 +44,7 @@ def _colour(task: int, tasks: int) -> str:
 
 
 def moment_axis(tasks: int, most: int = 20) -> dict[str, Any]:
-    """A horizontal axis that begins before training and goes on task by task."""
+    """A horizontal axis from before training through all tasks."""
     return {
         "title_text": "after training on",
         "showgrid": False,
@@ -66,7 +66,7 @@ def moment_line(
     coloured: bool = True,
     symbol: str = "circle",
 ) -> go.Scatter:
-    """A grey line over moments whose dots have the colour of the task just learned."""
+    """A grey line over time whose dots have the colour of the task just learned."""
     count = task_count(events, tasks)
     plain = PALE if pale else INK
     return go.Scatter(
@@ -87,12 +87,12 @@ def moment_line(
 
 
 def line_end(events: Sequence[Any], values: Sequence[float], text: str) -> list[tuple[float, float, str]]:
-    """What `label_ends` writes at the end of such a line; nothing if it has no point."""
+    """The end label of such a line for `label_ends`; empty without points."""
     return [(float(events[-1].clock.task), float(values[-1]), text)] if len(events) else []
 
 
 def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """Length of the gap vector and its direction against the first, over moments."""
+    """Length of the gap vector and its direction relative to the first, over time."""
     events = list(last_of_tasks(measured).values())
     figure = make_subplots(
         rows=1, cols=2, horizontal_spacing=0.17, subplot_titles=["length ‖Δ‖", "direction cos(Δ, Δ before)"]
@@ -131,10 +131,11 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
     return describe(
         figure,
         title=title,
-        what="Left: distance between the centre of the images and the centre of their captions (thick), and how far "
-        f"either centre lies from the origin (thin). Right: cosine between the gap now and before training. {told}",
-        look_for="A length that grows, or a direction that turns away from 1: the towers move apart, and texts that no "
-        "task trained no longer point at their images. A short mean says that its cloud is spread over the sphere.",
+        what="Left: distance between the centre of the images and the centre of their captions (thick), and the "
+        f"distance of either centre from the origin (thin). Right: cosine between the gap now and before training. "
+        f"{told}",
+        look_for="A growing length, or a direction cosine below 1: the towers move apart, and texts that no "
+        "task trained no longer match their images. A short mean indicates a cloud spread over the sphere.",
         how="$\\Delta = \\frac1n \\sum_i x_i - \\frac1n \\sum_i t_i$ over unit embeddings of held-out images and "
         "their captions; length $\\|\\Delta\\|_2$ (0 to 2), direction $\\cos(\\Delta_{now}, \\Delta_{before})$. With "
         "$\\mu_+, \\mu_-$ the mean cosines of pairs and non-pairs: "
@@ -157,7 +158,7 @@ def _cloud(
 
 
 def _outwards(places: np.ndarray) -> list[str]:
-    """Where the labels of two points [2, 2] go so that they point away from each other."""
+    """Label positions of two points [2, 2], pointing away from each other."""
     across, up = places[1] - places[0]
     if abs(up) >= abs(across):
         return ["bottom center", "top center"] if up >= 0 else ["top center", "bottom center"]
@@ -167,13 +168,13 @@ def _outwards(places: np.ndarray) -> list[str]:
 def two_clouds(
     measured: Sequence[ModalityGapMeasured], tasks: Tasks = (), *, task: int | None = None, ties: int = TIES
 ) -> go.Figure:
-    """Images and captions on the two fixed axes: at the chosen moment in front, before training behind.
+    """Images and captions on the two fixed axes: at the chosen time in front, before training behind.
 
     Args:
         measured: the run's measurements.
         tasks: RunStarted.tasks, for colours and names.
         task: after which task; None = the newest.
-        ties: how many pairs are joined by a line (evenly chosen, the same at every moment).
+        ties: number of pairs joined by a line (evenly spaced, always the same).
     """
     now = at(measured, task)
     figure, title = blank(showlegend=True), "The two clouds"
@@ -227,7 +228,7 @@ def two_clouds(
         textposition=_outwards(centres),
         textfont={"size": 13},
     )
-    # One frame for all moments: only then does a cloud that moves look as if it moved.
+    # The same axis ranges at all times, so that movement is visible.
     every = np.concatenate([np.asarray(rows, dtype=np.float32) for e in measured for rows in (e.images, e.texts)])
     low, high = every.min(axis=0), every.max(axis=0)
     margin = 0.05 * float((high - low).max() or 1)
@@ -245,11 +246,11 @@ def two_clouds(
         what=f"{len(x)} held-out images (filled) and their captions (open) on two axes that stay the same for the "
         f"whole run; the bar joins the centres, thin lines {len(joined)} pairs.{behind} Of the gap's length "
         f"{number(now.length)} these two axes show {number(drawn)}.",
-        look_for="Clouds that part or shrink to a spot, thin lines that get longer: pairs lose each other.",
+        look_for="Clouds that separate or collapse, thin lines that get longer: pairs no longer match.",
         how="$((x_i - c) \\cdot u_1,\\ (x_i - c) \\cdot u_2)$ and the same of $t_i$, with $c$ the mean of "
-        "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of what is left, all "
-        "taken *before* training and kept for all later moments. "
-        "Embeddings have unit length; distance outside the plane is not seen. " + SOURCE,
+        "both clouds, $u_1$ the direction of the gap and $u_2$ the first principal component of the rest, all "
+        "computed *before* training and then fixed. "
+        "Embeddings have unit length; distance outside the plane is not visible. " + SOURCE,
         alt=f"Scatter of {len(x)} images and {len(t)} captions {moment(now.clock.task, tasks)}; the gap is "
         f"{number(now.length)} long.",
         height=480,
@@ -259,7 +260,7 @@ def two_clouds(
 def cosine_distributions(
     measured: Sequence[ModalityGapMeasured], tasks: Tasks = (), *, task: int | None = None
 ) -> go.Figure:
-    """How often each cosine occurs among pairs and among non-pairs: before training above, the chosen moment below."""
+    """Distributions of the cosines of pairs and non-pairs: before training above, the chosen time below."""
     now = at(measured, task)
     title = "Cosines of pairs and of non-pairs"
     if now is None:
@@ -323,7 +324,7 @@ def cosine_distributions(
         figure,
         title=title,
         what=f"Share of cosines per bin: images with their own caption (filled) and with others' (dotted). {told}",
-        look_for="Hills that slide over each other: a caption no longer says which image it belongs to. Both hills "
+        look_for="Distributions that overlap more: captions no longer identify their images. Both distributions "
         "moving the same way is harmless for ranking, but changes what a fixed threshold means.",
         how="$x_i \\cdot t_i$ for pairs, $x_i \\cdot t_j,\\ i \\ne j$ for non-pairs, in bins of width "
         f"{float(edges[1] - edges[0]):.2g}. Separation $(\\mu_+ - \\mu_-) / \\sqrt{{(sd_+^2 + sd_-^2)/2}}$; area under "

@@ -1,11 +1,11 @@
-"""Figures of events that no other figure knows: every number over steps or tasks, every layer × task map.
+"""Automatic figures of events without a catalogue entry: numbers over steps or tasks, layer × task maps.
 
-An event has parts: one for each of its fields that holds numbers, apart for each value of its text fields (a space, a
-matrix's name). How a part is drawn follows from what the field holds:
+An event has parts: one for each numeric field, separately for each value of its text fields (a space, a matrix's name).
+The type of the field determines the drawing:
 
-    a number, with a field `layer` beside it       a map, layer × task
-    a number, or a dictionary of numbers           lines over steps, or over tasks where there is one event a task
-    a list or array of numbers of one length       a map, place × moment
+    a number, in an event with a field `layer`     a map, layer × task
+    a number, or a dictionary of numbers           lines over steps, or over tasks if there is one event per task a list
+    or array of numbers of one length       a map, index × time
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dashboard.figures.layer_map import cells, colour_bar, layer_rows, map_heigh
 from dashboard.figures.plot_helpers import label_ends, mark_boundaries, task_ticks, thinned
 from dashboard.theme import DIVERGING, INK, number, scale
 
-# Not measurements: the course of the run, means of what steps say, and what pages show without a figure.
+# Not measurements: progress of the run, means over steps, and data that pages show without a figure.
 COURSE = {
     "RunStarted", "PicturesSkipped", "AnswersKept", "TaskStarted", "EpochEnded", "ProbesChosen", "PredictionsMade",
     "UpdateByDirection", "CheckpointSaved", "KnobTurned", "RunForked", "StateChanged", "CommandRefused", "RunFailed",
@@ -45,7 +45,7 @@ def words(name: str) -> str:
 
 
 def parts(events: Sequence[Event]) -> list[str]:
-    """Names of what can be drawn of these events: "gain", or "gain (affinity)" where they are told apart by a text."""
+    """Names of the parts of these events: "gain", or "gain (affinity)" if a text field distinguishes them."""
     groups = list(dict.fromkeys(map(_group, events)))[:MOST_GROUPS]
     names = [f.name for f in dataclasses.fields(events[0]) if f.name not in ("clock", "layer")]
     found = [name for name in names if any(_known(getattr(event, name)) for event in events)]
@@ -92,8 +92,8 @@ def draw(events: Sequence[Event], part: str, *, tasks: int | None = None) -> go.
         figure,
         title=title,
         what=f"The field {name} of {len(mine)} events {type(events[0]).__name__}, as the run stored it: {span}.",
-        look_for="No figure of its own is known for it yet.",
-        how="Drawn from the stored values, nothing is computed. The event says of itself: "
+        look_for="There is no dedicated figure for it yet.",
+        how="Stored values without further computation. Description of the event: "
         + _about(type(events[0])),
         alt=f"{title}, {span}.",
         height=height,
@@ -106,7 +106,7 @@ def _about(kind: type[Event]) -> str:
 
 
 def _group(event: Event) -> str:
-    """The event's text fields, by which its numbers are told apart."""
+    """The event's text fields, which distinguish its parts."""
     fields = (getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "clock")
     return ", ".join(value for value in fields if isinstance(value, str) and value)
 

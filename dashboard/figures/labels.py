@@ -1,6 +1,7 @@
-"""Labels beside marks in a plane: marks that nearly coincide are named together, the others where there is room.
+"""Placement of labels next to marks in a plane: nearly coincident marks share a label, others are placed without
+overlap.
 
-A figure does not know how wide it will be drawn; distances are judged as on a narrow page, and only grow on a wide one.
+The width of the figure is not known; distances are computed for a narrow page and only grow on a wide one.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-SIZE = (620.0, 340.0)  # pixels of the plot that distances are judged by
-NEAR = 14.0  # pixels between two marks that are named together
+SIZE = (620.0, 340.0)  # assumed size of the plot in pixels
+NEAR = 14.0  # maximum distance in pixels of marks that share a label
 MARK = 8.0  # half a mark's side, pixels
 LETTER, HEIGHT = 6.4, 15.0  # of the labels' type, pixels
-SPARE = 48.0  # pixels beyond the plot that a label may reach into its margin
-WORDS = 4  # named together at most; of more, how many
+SPARE = 48.0  # pixels by which a label may extend into the margin
+WORDS = 4  # maximum names in a shared label; beyond that, their number
 
 Box = tuple[float, float, float, float]  # left, right, bottom, top
 
 
 @dataclass(frozen=True)
 class Label:
-    """One label: the data point it hangs on, and where it stands beside it, in pixels, right and up."""
+    """A label: its data point, and its offset in pixels, right and up."""
 
     x: float
     y: float
@@ -39,13 +40,13 @@ def place_labels(
     taken: list[Box] | None = None,
     paths: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> tuple[list[Label], list[str]]:
-    """Labels for `marks`, as many as there is room for, and the texts that found none.
+    """Labels for `marks` that fit without overlap, and the texts that did not fit.
 
     Args:
-        marks: (x, y, text) in data units; an empty text takes room and is not named.
+        marks: (x, y, text) in data units; a mark with an empty text takes space but has no label.
         x, y: ranges of the axes.
-        taken: boxes in pixels that are occupied already; those of new labels are added.
-        paths: lines in data units, which labels cross where there is no better place.
+        taken: occupied boxes in pixels; boxes of new labels are added.
+        paths: lines in data units, which labels cross only if there is no better position.
     """
     taken = [] if taken is None else taken
 
@@ -82,7 +83,7 @@ def place_labels(
 
 
 def _near(places: Sequence[tuple[float, float]]) -> list[list[int]]:
-    """Indices in groups: whoever is near to one of a group belongs to it; in the order of the marks."""
+    """Indices grouped by single linkage, in the order of the marks."""
     group = list(range(len(places)))
     for i, j in combinations(range(len(places)), 2):
         if (places[i][0] - places[j][0]) ** 2 + (places[i][1] - places[j][1]) ** 2 <= NEAR**2:
@@ -91,7 +92,7 @@ def _near(places: Sequence[tuple[float, float]]) -> list[list[int]]:
 
 
 def _candidates(own: Sequence[tuple[float, float]], width: float) -> list[tuple[Box, str]]:
-    """Boxes around the marks `own`, the usual place first."""
+    """Candidate boxes around the marks `own`, the preferred position first."""
     left, right = min(p[0] for p in own) - MARK, max(p[0] for p in own) + MARK
     low, high = min(p[1] for p in own), max(p[1] for p in own)
     centre, middle = (left + right) / 2, (low + high) / 2
@@ -105,7 +106,7 @@ def _candidates(own: Sequence[tuple[float, float]], width: float) -> list[tuple[
 
 
 def _dotted(path: Sequence[tuple[float, float]], every: float = 6.0) -> list[Box]:
-    """A line as small boxes along it."""
+    """A line approximated by small boxes."""
     found = []
     for (a, b), (c, d) in pairwise(path):
         count = max(1, round(((c - a) ** 2 + (d - b) ** 2) ** 0.5 / every))
@@ -125,3 +126,25 @@ def _meet(one: Box, other: Box) -> bool:
 
 def _inside(box: Box) -> bool:
     return box[0] >= -SPARE and box[1] <= SIZE[0] + SPARE and box[2] >= 0 and box[3] <= SIZE[1] + HEIGHT
+
+
+def shortened(labels: Sequence[str], most: int = 26) -> dict[str, str]:
+    """Labels without what all of them begin with, up to a sign like "-" or ": ", and without the words that all of them
+    end with; of what is left the first and the last of at most `most` signs."""
+    start, kept = 0, list(labels)
+    if len(labels) > 1:
+        for place, signs in enumerate(zip(*labels)):
+            if len(set(signs)) > 1:
+                break
+            start = place + 1 if signs[0] in "-_:," else start
+        words = [label[start:].split() for label in labels]
+        while all(len(one) > 1 for one in words) and len({one[-1] for one in words}) == 1:
+            words = [one[:-1] for one in words]
+        kept = [" ".join(one) for one in words]
+        if not all(kept):
+            kept = list(labels)
+    head, tail = most // 2, most - most // 2 - 1
+    return {
+        label: text if len(text) <= most else f"{text[:head].rstrip()}…{text[-tail:].lstrip()}"
+        for label, text in zip(labels, kept, strict=True)
+    }

@@ -1,4 +1,4 @@
-"""A heat map with one row a layer and one column a task, as several figures draw it."""
+"""Heat maps with one row per layer and one column per task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.theme import SEQUENTIAL, TEMPLATE, layer_name, scale
 
 
 def map_height(layers: int) -> int:
-    """Pixels of a map with one row a layer."""
+    """Height in pixels of a map with one row per layer."""
     return int(min(680, max(220, 96 + (40 if layers <= 8 else 30) * layers)))
 
 
@@ -56,12 +56,12 @@ def layer_map(
 
     Args:
         table: [layers, tasks].
-        text: what is printed in the cells, if anything.
+        text: labels of the cells, if any.
         across: title of the task axis.
         hover: Plotly's hover template.
         custom: a text for each cell that `hover` may use.
         bar, suffix: title of the colour bar and unit of its ticks.
-        high: end of the colour scale, which begins at zero.
+        high: end of the colour scale, which starts at zero.
     """
     figure = blank()
     figure.add_trace(cells(table, text, high, hover=hover, customdata=custom, colorbar=colour_bar(bar, suffix)))

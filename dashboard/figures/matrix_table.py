@@ -1,4 +1,4 @@
-"""The accuracy matrix as a table of the page: the first picture needs no chart library, here or in the browser."""
+"""The accuracy matrix as an HTML table, so that the first figure needs no chart library."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def matrix_table(
     through: int | None = None,
     height: int = 340,
 ) -> str:
-    """HTML of the cells a(i, j) with their numbers; unmeasured ones stay empty, those before learning are light.
+    """HTML of the cells a(i, j) with their numbers; unmeasured cells are empty, cells before learning light.
 
     Args:
         matrix: [rows, T] percent, NaN = not measured (`event_arrays.accuracies`).
-        tasks: RunStarted.tasks, for titles and, under the pointer, classes.
-        untrained: [T] accuracies before any training: a row of its own on top.
+        tasks: RunStarted.tasks, for titles and, on hover, classes.
+        untrained: [T] accuracies before any training: an additional row on top.
         through: last row to fill, from 0 (playing); None = all.
-        height: pixels of the cells together.
+        height: total height of the cells in pixels.
     """
     rows, columns = matrix.shape
     joint = rows == 1 and columns > 1

@@ -1,6 +1,6 @@
-"""Frozen keys, what is added to a frozen model, and the mixtures that stand for images: do they hold what they promise?
+"""Figures of frozen class keys, additions to a frozen model, and mixtures that replace stored images.
 
-Measured once a task. Cosines and ratios have no unit; log densities are nats per dimension.
+Measured once per task. Cosines and ratios are dimensionless; log densities are in nats per dimension.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dashboard.figures.plot_helpers import label_ends, task_ticks
 from dashboard.theme import INK, PALE, layer_name, number, percent, task_colour, task_label
 
 Tasks = Sequence[dict[str, Any]]
-WHOLE = -1  # the layer of what the keys pick by themselves
+WHOLE = -1  # stands for the selection by keys only
 _SOURCE = "STAR-Prompt: Menabue et al., ECCV 2024, arXiv:2403.06870."
 
 
 def class_name(label: int, tasks: Tasks = ()) -> str:
-    """What the stream calls a class."""
+    """The stream's name of a class."""
     names = [str(name) for task in tasks for name in task.get("classes", ())]
     return names[label] if label < len(names) else f"class {label + 1}"
 
@@ -48,7 +48,7 @@ def _over_tasks(tasks: int) -> dict[str, Any]:
 
 
 def _line(figure: go.Figure, x: Sequence[int], y: Sequence[float], name: str, **look: Any) -> tuple[float, float, str]:
-    """A line with its dots; what `label_ends` writes at its end."""
+    """Add a line with its dots; returns its end label for `label_ends`."""
     figure.add_scatter(
         x=list(x),
         y=np.asarray(y, dtype=np.float32),
@@ -103,8 +103,8 @@ def mixture_fit(measured: Sequence[MixtureFitted], tasks: Tasks = ()) -> go.Figu
         title=title,
         what="Mean log density of held-out features of each class under a mixture (filled) and under a single Gaussian "
         f"(open), both fitted to the other four fifths of its images; hue: the class's task. {told}",
-        look_for="Filled above open: the class falls into groups that one Gaussian blurs. Filled below open: the "
-        "mixture has learned its few images by heart, and replay draws from narrower clouds than the class fills.",
+        look_for="Filled above open: the class has clusters that one Gaussian cannot model. Filled below open: the "
+        "mixture overfits its few images, and replay samples from clouds narrower than the class.",
         how="$\\frac{1}{D}\\, \\frac1n \\sum_i \\log \\sum_k \\pi_k N(x_i; \\mu_k, \\mathrm{diag}\\, \\sigma_k^2)$ "
         "over every fifth image. Features are the class token that the head reads, taken when the task had been "
         "learned. " + _SOURCE,
@@ -113,7 +113,7 @@ def mixture_fit(measured: Sequence[MixtureFitted], tasks: Tasks = ()) -> go.Figu
 
 
 def real_and_sampled(measured: Sequence[MixtureFitted], tasks: Tasks = (), *, label: int | None = None) -> go.Figure:
-    """Features of one class and draws from what is kept of it, on the first two principal axes of the real ones."""
+    """Features of one class and samples from its stored mixture, on the first two principal axes of the real ones."""
     found = fitted_classes(measured)
     if not found:
         return nothing("Real and drawn features", how=_SOURCE)
@@ -140,19 +140,20 @@ def real_and_sampled(measured: Sequence[MixtureFitted], tasks: Tasks = (), *, la
     return describe(
         figure,
         title=f"Real and drawn features, {name}",
-        what=f"{len(event.real)} training images of the class (filled), as many draws from the kept mixture of "
+        what=f"{len(event.real)} training images of the class (filled), as many samples from the stored mixture of "
         f"{event.components} Gaussians (crosses) and from a single one (open). {told}",
-        look_for="Crosses where there are images, and none where there are none. Open diamonds in empty places: what "
-        "one Gaussian would teach the head that no image shows.",
-        how="Axes: principal components of the real features alone; the draws are projected on them. Directions beyond "
-        "these two are not seen. " + _SOURCE,
-        alt=f"Scatter of {len(event.real)} real and as many drawn features of {name}. {told}",
+        look_for="Crosses should cover the images and nothing else. Open diamonds in empty regions: samples by "
+        "one Gaussian that resemble no image.",
+        how="Axes: principal components of the real features only; the samples are projected on them. Directions "
+        "beyond these two are not seen. " + _SOURCE,
+        alt=f"Scatter of {len(event.real)} real and as many sampled features of {name}. {told}",
         height=420,
     )
 
 
 def key_drift(measured: Sequence[KeysMoved], tasks: Tasks = ()) -> go.Figure:
-    """What became of earlier classes' keys, how far learning took them, and how near two keys come, over tasks."""
+    """Drift of earlier classes' keys, their distance from plain names, and the largest similarity of two keys, over
+    tasks."""
     title, events = "Keys over tasks", list(last_of_tasks(measured).values())
     if not events:
         return nothing(title, how=_SOURCE)
@@ -170,23 +171,23 @@ def key_drift(measured: Sequence[KeysMoved], tasks: Tasks = ()) -> go.Figure:
     figure.update_layout(margin={"r": 150})
     label_ends(figure, ends, span=(low, 1.06), pixels=250)
     least = float(np.min(events[-1].kept))
-    told = f"Least cosine of a key with what it was when its task had been learned: {least:.4f}."
+    told = f"Least cosine of a key with its value when its task had been learned: {least:.4f}."
     return describe(
         figure,
         title=title,
-        what="Thick: the least cosine of any class's key with what it was when its own task had been learned. Dashed: "
+        what="Thick: the least cosine of any class's key with its value when its own task had been learned. Dashed: "
         "mean cosine of keys with the embedding of the class's plain name. Dotted: the largest cosine of two "
         f"classes' keys. {told}",
-        look_for="A thick line at 1: keys stand still, so selection can only lose to new rivals. A dotted line that "
-        "climbs: two classes become hard to tell apart for whoever asks by key.",
-        how="$k_c$ is the unit embedding of a sentence with a learned word in it, computed anew from the word after "
+        look_for="A thick line at 1: keys do not move, so only new classes can cause selection errors. A dotted line "
+        "that rises: two classes become hard to distinguish by their keys.",
+        how="$k_c$ is the unit embedding of a sentence with a learned word in it, recomputed from the word after "
         "every task; cosines are $k_c \\cdot k_{c}'$. " + _SOURCE,
         alt=f"Three lines over {len(events)} tasks. {told}",
     )
 
 
 def residual_ratio(measured: Sequence[ResidualMeasured], tasks: Tasks = ()) -> go.Figure:
-    """What is added in each layer against what attention itself adds, layers × tasks."""
+    """Norm of the method's addition in each layer relative to the attention output, layers × tasks."""
     title, events = "Added against attention's own output", list(last_of_tasks(measured).values())
     if not events:
         return nothing(title, how=_SOURCE)
@@ -213,18 +214,18 @@ def residual_ratio(measured: Sequence[ResidualMeasured], tasks: Tasks = ()) -> g
     return describe(
         figure,
         title=title,
-        what="Mean norm of what the method adds to a token in each layer, as a multiple of the mean norm of what "
-        f"attention adds there by itself; training images of the task just learned. {told}",
-        look_for="Far above 1: what is added drowns what the image says. Below 0.01: the layer is left as it was.",
+        what="Mean norm of the method's addition to a token in each layer, as a multiple of the mean norm of the "
+        f"attention output there; training images of the task just learned. {told}",
+        look_for="Far above 1: the addition dominates the image. Below 0.01: the layer is practically unchanged.",
         how="$\\overline{\\|b - b_0\\|} / \\overline{\\|b_0\\|}$ over images and tokens, $b$ the output of the "
-        "attention branch as changed, $b_0$ the same without the change at this place. " + _SOURCE,
+        "changed attention branch, $b_0$ the same without the change in this layer. " + _SOURCE,
         alt=f"Heat map of {layers} layers and {count} tasks. {told}",
         height=map_height(layers),
     )
 
 
 def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) -> go.Figure:
-    """How alike images of a class look to the model that is asked and to the one that answers, over tasks."""
+    """Similarity of images of a class, for the query model and for the classifier's features, over tasks."""
     title, figure = "Alike within a class", blank(showlegend=False)
     said, ends, x = {"query": "asked model", "features": "after the task"}, [], [0]
     told: list[str] = []
@@ -250,10 +251,10 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
         figure,
         title=title,
         what="Mean cosine of two images of one class (solid) and of two classes of the task (dotted), for the frozen "
-        f"model whose embedding chooses (thick) and for the features the head reads. Images nearest to "
+        f"query model (thick) and for the features of the head. Images nearest to "
         f"their own class's mean: {'; '.join(told)}.",
-        look_for="A wide space between solid and dotted: one key can stand for the whole class. Lines close together: "
-        "images of other classes are as near as one's own.",
+        look_for="A wide gap between solid and dotted: one key can represent the whole class. Lines close together: "
+        "images of other classes are as near as those of the same class.",
         how="$(n R^2 - 1) / (n - 1)$ with $R = \\|\\overline{z}\\|$ over a class's $n$ unit embeddings is the mean "
         "cosine of two of its images; between classes $\\overline{z}_c \\cdot \\overline{z}_{c'}$. Training images of "
         "the task, its own classes only. " + _SOURCE,
@@ -262,7 +263,7 @@ def class_likeness(measured: Sequence[IntraClassMeasured], tasks: Tasks = ()) ->
 
 
 def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> go.Figure:
-    """Own class found by each layer's selection and by the keys alone, over tasks."""
+    """Own class selected by each layer and by the keys alone, over tasks."""
     title = "Own class found, by the keys alone and by the layers"
     by_layer: dict[int, dict[int, float]] = {}
     for event in measured:
@@ -287,10 +288,10 @@ def found_by_layer(measured: Sequence[SelectionMeasured], tasks: Tasks = ()) -> 
     return describe(
         figure,
         title=title,
-        what="Test images of all tasks learned so far whose own class was chosen: by each layer (thin), on average "
+        what="Test images of all tasks learned so far whose own class was selected: by each layer (thin), on average "
         f"over layers, and by the keys alone (dashed), which is the first level used as a classifier. {told}",
-        look_for="Layers above the dashed line: their filters look at the embedding better than it stands. What the "
-        "final accuracy adds to the dashed line is the second level's own.",
+        look_for="Layers above the dashed line: their filters improve on the plain embedding. What the "
+        "final accuracy adds to the dashed line comes from the second level.",
         how="A layer chooses $\\operatorname{argmax}_c \\cos(z \\odot f_{l,c},\\, k_c)$, the keys alone "
         "$\\operatorname{argmax}_c \\cos(z, k_c)$, over all classes learned so far. " + _SOURCE,
         alt=f"Lines over {len(x)} tasks. {told}",

@@ -1,6 +1,6 @@
-"""Room to learn: how many directions the cut leaves free, layer by layer and task by task.
+"""Free directions after the cut, by layer and task.
 
-Free is what the method's own rule calls free; spaces are named as in `figures.spectra`.
+*Free* means free by the method's own rule; spaces are named as in `figures.spectra`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dashboard.theme import INK, PALE, directions, layer_name, task_name
 
 
 def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int | None = None) -> go.Figure:
-    """Layers × tasks: share of directions left free, with the counts."""
+    """Layers × tasks: share of free directions, with the counts."""
     found = of(measured, space=space)
     layers, last = sizes(found)
     tasks = max(tasks or 1, last)
@@ -66,10 +66,10 @@ def nullity_map(measured: Sequence[SpectrumMeasured], *, space: str, tasks: int 
         title=f"Directions left free, {short(space)}",
         what=f"Nullity of every layer after every task: count and share of {width} directions "
         f"({short(space)}: {meaning(space)}).{note}",
-        look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. "
+        look_for="Cells that fade from left to right: free directions run out, first in the palest cells. "
         "Empty: not measured.",
         how="Nullity $R$ = number of directions to the right of the cut, rank $= n - R$. The rule that places the "
-        f"cut is the method's own{f' ({known.rule})' if known else ''}. Free is what the rule calls free: it is not "
+        f"cut is the method's own{f' ({known.rule})' if known else ''}. Free means free by this rule: it is not "
         "the numerical null space.",
         alt=f"Heat map of {layers} layers by {tasks} tasks.{note}",
         height=map_height(layers),
@@ -106,12 +106,11 @@ def free_directions(measured: Sequence[SpectrumMeasured], *, tasks: int | None =
     return describe(
         figure,
         title="Directions left free",
-        what="Share of directions that the cut leaves to the next task, in percent, for every layer after every task. "
-        f"{told}",
-        look_for="Cells that pale from left to right: the room to learn runs out, first where they are palest. Empty: "
+        what=f"Share of directions left free by the cut, in percent, for every layer after every task. {told}",
+        look_for="Cells that fade from left to right: free directions run out, first in the palest cells. Empty: "
         "not measured, or no such matrix in that layer.",
         how="Nullity $R$ = number of directions to the right of the cut, in percent of the width $n$. The rule that "
-        f"places the cut is the method's own{rule}. Free is what the rule calls free: it is not the numerical null "
+        f"places the cut is the method's own{rule}. Free means free by this rule: it is not the numerical null "
         "space.",
         alt=f"Heat maps of {layers} layers by {tasks} tasks. {told}",
         height=max(240, map_height(layers)),
@@ -161,7 +160,7 @@ def directions_left(
     return describe(
         figure,
         title=f"Free directions over tasks, {short(space)}",
-        what="Share of directions still free after each task; thick: the chosen layer, thin: the others; named are "
+        what="Share of directions still free after each task; thick: the chosen layer, thin: the others; labelled are "
         "the chosen, the lowest and the highest.",
         look_for="Lines that reach zero: this layer has no free direction left, so the next task can only be learned "
         "elsewhere.",

@@ -22,7 +22,8 @@ def ends(found: Sequence[Point], measure: str) -> np.ndarray:
 
 
 def threshold_profile(found: Sequence[Point], *, label: str = "ε, energy kept for old tasks") -> go.Figure:
-    """Learned, forgotten and final accuracy over the positions of the slider, with their spread over seeds."""
+    """Learning accuracy, forgetting and final accuracy over the positions of the slider, with their spread over
+    seeds."""
     figure, places = blank(), np.arange(len(found), dtype=np.float32)
     lines = (
         ("final", "final", INK, "solid", 3.0),
@@ -70,11 +71,11 @@ def threshold_profile(found: Sequence[Point], *, label: str = "ε, energy kept f
     return describe(
         figure,
         title="What the threshold trades",
-        what=f"Accuracy learned, accuracy forgotten (points) and final average accuracy over the threshold, mean of "
+        what=f"Learning accuracy, forgetting (points) and final average accuracy over the threshold, mean of "
         f"{seeds} seeds with sample standard deviations. {told}",
         look_for="The highest point of the solid line: to its left the network forgets, to its right it cannot learn.",
         how="Learned: mean over tasks of a(j, j). Forgotten: mean over tasks before the last of best earlier a(i, j) − "
-        "a(n, j). Final: mean of the last row. Every mark is networks that were trained. Positions are evenly spaced, "
+        "a(n, j). Final: mean of the last row. Every mark is a trained network. Positions are evenly spaced, "
         "not to scale.",
         alt=f"Three curves over {len(found)} thresholds. {told}",
         height=360,
@@ -82,7 +83,7 @@ def threshold_profile(found: Sequence[Point], *, label: str = "ε, energy kept f
 
 
 def room_of_similar_tasks(found: Sequence[tuple[str, Point]], *, layers: Sequence[str], layer: int = 0) -> go.Figure:
-    """Free directions of one layer after every task, one line for each stream, named by how alike its tasks are."""
+    """Free directions of one layer after every task, one line per stream, named by the similarity of its tasks."""
     figure, labels = blank(), []
     for place, (name, point) in enumerate(found):
         shares = 100 * np.array([1.0, *(row[layer] for row in point["free"])])
@@ -110,10 +111,10 @@ def room_of_similar_tasks(found: Sequence[tuple[str, Point]], *, layers: Sequenc
     return describe(
         figure,
         title=f"Room left in {layers[layer]}",
-        what=f"Share of the input directions of {layers[layer]} that no old task has taken. {told}.",
-        look_for="Lines that stay high: similar tasks use the same directions, so room lasts longer.",
-        how="A direction is taken when it belongs to the basis of gradient projection memory; free = 1 − k / d, mean "
+        what=f"Share of the input directions of {layers[layer]} not used by old tasks. {told}.",
+        look_for="Lines that stay high: similar tasks use the same directions, so free directions last longer.",
+        how="A direction is used if it belongs to the basis of gradient projection memory; free = 1 − k / d, mean "
         "over seeds.",
-        alt=f"Falling lines, one a stream. {told}.",
+        alt=f"Falling lines, one per stream. {told}.",
         height=330,
     )

@@ -1,4 +1,4 @@
-"""Parts that curves share: thinning, labels at line ends, dotted task boundaries, bands, references beside dots."""
+"""Helpers for curves: downsampling, labels at line ends, dotted task boundaries, bands, reference bars."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import plotly.graph_objects as go
 
 from cl_core.analysis.ledger import Stretch
 from cl_core.events import KnobTurned, TaskStarted
-from dashboard.theme import INK, PALE, task_name
+from dashboard.markdown import FIRST
+from dashboard.theme import INK, PALE, layer_name, task_name
 
 LIMIT = 600  # points a line keeps
+TOOLBAR = 46  # pixels above a plot that its toolbar and a line of names need
 
 
 def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +36,7 @@ def thinned(x: np.ndarray, y: np.ndarray, limit: int = LIMIT) -> tuple[np.ndarra
 
 
 def smoothed(y: np.ndarray, width: int) -> np.ndarray:
-    """Mean of the last `width` values at every place (fewer at the beginning)."""
+    """Running mean over the last `width` values (fewer at the beginning)."""
     y = np.asarray(y, dtype=np.float64)
     sums = np.concatenate([[0.0], np.cumsum(y)])
     ends = np.arange(1, len(y) + 1)
@@ -43,9 +45,9 @@ def smoothed(y: np.ndarray, width: int) -> np.ndarray:
 
 
 def spread_out(places: Sequence[float], gap: float) -> list[float]:
-    """Places moved as little as needed so that neighbours are `gap` apart, in the given order of items."""
+    """Positions moved as little as needed so that neighbours are `gap` apart, in the given order of items."""
     order = sorted(range(len(places)), key=lambda i: places[i])
-    groups: list[list[float]] = []  # [sum of wished centres, size]; a group is a touching pile
+    groups: list[list[float]] = []  # [sum of preferred centres, size]; a group is a set of touching items
     for i in order:
         groups.append([places[i], 1])
         while len(groups) > 1:
@@ -62,7 +64,7 @@ def spread_out(places: Sequence[float], gap: float) -> list[float]:
 
 
 def within(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places pushed above `low` and then, as far as there is room, below `high`, still `gap` apart."""
+    """Positions pushed above `low` and then, if there is space, below `high`, still `gap` apart."""
     order = sorted(range(len(places)), key=lambda i: places[i])
     moved = list(places)
     for rank, i in enumerate(order):
@@ -83,9 +85,9 @@ def label_ends(
     gap: float = 16,
     axes: tuple[str, str] = ("x", "y"),
 ) -> None:
-    """Write a label to the right of each line end (x, y, text); labels that would touch are moved apart.
+    """Draw a label to the right of each line end (x, y, text); overlapping labels are moved apart.
 
-    `span` is the drawn range of y (data units), `pixels` its height on the screen; a log axis takes both in decades.
+    `span` is the drawn range of y (data units), `pixels` its height on the screen; for a log axis both are in decades.
     """
     known = [(x, y, text) for x, y, text in ends if y is not None and math.isfinite(y) and (not log or y > 0)]
     if not known:
@@ -112,7 +114,7 @@ def label_ends(
 
 
 def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, axis: str = "x", most: int = 20) -> None:
-    """A dotted vertical at each (x, task) of `starts`, the task's name at its top; of many, about `most` are named."""
+    """A dotted vertical at each (x, task) of `starts`, labelled with the task's name; at most about `most` labels."""
     drawn = "y domain" if axis == "x" else f"y{axis[1:]} domain"
     figure.layout.shapes += tuple(
         go.layout.Shape(
@@ -144,11 +146,18 @@ def mark_boundaries(figure: go.Figure, starts: Sequence[tuple[float, int]], *, a
         )
         for x, task in starts[::stride]
     )
+    if starts:  # the toolbar stands above the names, not on the last of them
+        figure.update_layout(margin={"t": max(figure.layout.margin.t or 0, TOOLBAR)})
+
+
+def shaded_layer(layer: int | None, layers: int) -> str:
+    """What `mark_layer` draws, as the end of a caption's first sentence."""
+    return f"; shaded: {layer_name(layer)}, which is chosen" if layer is not None and layer < layers else ""
 
 
 def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 4) -> None:
-    """A dash-dotted vertical wherever a setting was changed, on every horizontal axis of steps or of tasks; the caption
-    names the settings. On a task axis it stands before the first task that was measured under the new value."""
+    """A dash-dotted vertical at each changed setting, on every horizontal axis of steps or tasks; the caption names the
+    settings. On a task axis it is drawn before the first task measured under the new value."""
     places = {"optimiser step": lambda e: float(e.clock.step), "after training on": lambda e: e.clock.task - 0.5}
     marked = False
     for axis in figure.select_xaxes():
@@ -169,13 +178,17 @@ def mark_turned(figure: go.Figure, turned: Sequence[KnobTurned], *, most: int = 
         _add_to_caption(figure, said)
 
 
-def _add_to_caption(figure: go.Figure, said: str) -> None:
-    figure.update_layout(meta={**figure.layout.meta, "caption": figure.layout.meta.get("caption", "") + said})
+def _add_to_caption(figure: go.Figure, said: str, *, first: bool = False) -> None:
+    """`first`: into the first sentence, which is the one that stands below the figure."""
+    caption = figure.layout.meta.get("caption", "")
+    end = FIRST.search(caption) if first else None
+    place = end.start() if end else len(caption.rstrip(".")) if first else len(caption)
+    figure.update_layout(meta={**figure.layout.meta, "caption": caption[:place] + said + caption[place:]})
 
 
 def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence[TaskStarted]) -> None:
-    """The steps that cost old tasks most, on every horizontal time axis: shaded where it counts steps; below an axis of
-    tasks a bar at their place between the task before (T3) and their own (T4). The caption names them."""
+    """Mark the steps with the largest loss increase on old tasks, on every horizontal time axis: shaded on axes of
+    steps, a bar between the previous task (T3) and their own (T4) below axes of tasks. The caption names them."""
     if not isinstance(figure.layout.meta, dict):
         return
     of_task = {event.clock.task: (event.clock.step, max(event.steps, 1)) for event in begun}
@@ -211,10 +224,10 @@ def mark_costly(figure: go.Figure, stretches: Sequence[Stretch], begun: Sequence
     if shapes:
         figure.layout.shapes += tuple(shapes)  # at once: every assignment validates all of them
     if on_steps or on_tasks:
-        how = "Shaded" if on_steps else "Bars below the axis"
+        how = "shaded" if on_steps else "bars below the axis"
         named = ", ".join(f"{part.first + 1}–{part.last + 1} in {task_name(part.task)}" for part in stretches)
-        said = f" {how}: the steps that cost old tasks most ({named})."
-        _add_to_caption(figure, said)
+        _add_to_caption(figure, f" Steps that cost most: {named}.")
+        _add_to_caption(figure, f"; {how}: the steps that cost old tasks most", first=True)
 
 
 def _short(value: object) -> str:
@@ -242,7 +255,7 @@ Curve = tuple[Sequence[float] | np.ndarray, np.ndarray]  # x, y
 
 
 def spread(figure: go.Figure, low: Curve, high: Curve, *, of: str = "", **place: Any) -> None:
-    """A pale band from `low` to `high`; `of` begins the names of its edges, `place` is a subplot's row and column."""
+    """A pale band from `low` to `high`; `of` is the prefix of its edges' names, `place` a subplot's row and column."""
     for (x, y), name, fill in ((high, "most", None), (low, "least", "tonexty")):
         figure.add_scatter(
             x=x,
@@ -261,7 +274,7 @@ def spread(figure: go.Figure, low: Curve, high: Curve, *, of: str = "", **place:
 def reference_bars(
     x: Sequence[float], values: Sequence[float | None], *, half: float, name: str, **more: Any
 ) -> go.Scatter:
-    """A short horizontal bar at every (x, value), `half` of its width to either side; None draws none."""
+    """A short horizontal bar at every (x, value), extending `half` to either side; None draws none."""
     return go.Scatter(
         x=[v for at in x for v in (float(at) - half, float(at) + half, None)],
         y=[v for value in values for v in (value, value, None)],
@@ -280,7 +293,7 @@ def mark_layer(figure: go.Figure, layer: int | None, layers: int, *, axes: Seque
 
 
 def decade_ticks(low: float, high: float) -> dict[str, object]:
-    """Range and one tick a decade for a log axis from `low` to `high` (data units), in plain digits near one."""
+    """Range and one tick per decade for a log axis from `low` to `high` (data units), in plain digits near one."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     exponents = list(range(first, last + 1, max(1, math.ceil((last - first) / 6))))
     if len(exponents) < 2:  # less than a decade: 1, 2, 5 as well
@@ -314,8 +327,8 @@ def layer_ticks(layers: int) -> dict[str, object]:
 def task_ticks(tasks: int, most: int = 20, *, before: str = "") -> dict[str, object]:
     """Ticks T1 … Tn for an axis that counts tasks from 0, thinned to about `most` when there are more.
 
-    `before` is the name of one more tick at −1, the moment before any training; none if empty. It takes the room of
-    T1 where ticks are thinned.
+    `before` is the label of an additional tick at −1, before any training; none if empty. It replaces T1 if ticks are
+    thinned.
     """
     stride = max(1, math.ceil(tasks / most))
     shown = range(stride - 1 if before else 0, tasks, stride)

@@ -1,6 +1,6 @@
-"""A figure as the browser's Plotly takes it, and the tools that every figure has: pages and report use this one place.
+"""JSON of figures for the browser's Plotly, and the tool configuration of every figure on pages and in the report.
 
-The tools send nothing anywhere. Plotly's own default offers *Share chart…*, which uploads the figure to a cloud.
+The tools send no data. Plotly's default configuration offers *Share chart…*, which uploads the figure to a cloud.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def tools() -> dict[str, Any]:
-    """Plotly's configuration, made anew for everybody it is handed to: Plotly's own export removes entries from the one
-    it is given, and a figure drawn with it afterwards would know the cloud's address again."""
+    """A new copy of Plotly's configuration for each caller, because Plotly's export removes entries from the given one,
+    which would restore the cloud upload."""
     return {
         "responsive": True,
         "displaylogo": False,
@@ -28,14 +28,14 @@ def tools() -> dict[str, Any]:
 
 
 CONFIG: dict[str, Any] = tools()  # for `figure.write_html(…, config=CONFIG)`
-_LINK = re.compile(r"(?:<|\\u003c)(?=(?:/|\\u002f)?a\b)", re.I)  # as JSON may spell it
+_LINK = re.compile(r"(?:<|\\u003c)(?=(?:/|\\u002f)?a\b)", re.I)  # as spelled in JSON
 
 
 def browser_record(figure: go.Figure) -> dict[str, Any]:
     """`data`, `layout` and `config` for `Plotly.react`.
 
-    A map of differences carries the scale for the dark page with it (`meta.dark` of its trace): its zero is the colour
-    of the page's ground, and the browser, which alone knows the ground, chooses.
+    A map of differences also has a colour scale for the dark theme (`meta.dark` of its trace): its zero is the
+    background colour, and only the browser knows the theme.
     """
     record = figure.to_plotly_json()
     signed = [list(stop) for stop in scale(DIVERGING)]
@@ -46,7 +46,7 @@ def browser_record(figure: go.Figure) -> dict[str, Any]:
 
 
 def browser_json(record: dict[str, Any]) -> str:
-    """A record as JSON. Links are text in it: Plotly would make them of names in titles, labels and hover texts."""
+    """A record as JSON, with links escaped: Plotly would render them in titles, labels and hover texts."""
     from plotly.io.json import to_json_plotly
 
     return _LINK.sub("&lt;", to_json_plotly(record))

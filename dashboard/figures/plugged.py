@@ -1,6 +1,6 @@
-"""What code of a plug-in draws: called with care, because it may raise anything, and dressed as other figures are.
+"""Drawing of plug-ins' figures, with all exceptions caught and the standard style applied.
 
-`dashboard.figures.catalogue` makes the entries; this calls the functions.
+`dashboard.figures.catalogue` makes the entries; this module calls the functions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dashboard.theme import TEMPLATE
 if TYPE_CHECKING:
     from dashboard.run_log import Snapshot
 
-FAILED = "failed"  # in the words of a figure that could not be drawn: why, one sentence
-PLACES = {"task", "layer", "head", "image", "probe", "before", "after"}  # controls that readers count from 1
+FAILED = "failed"  # in the texts of a failed figure: the reason, one sentence
+PLACES = {"task", "layer", "head", "image", "probe", "before", "after"}  # controls counted from 1 on the page
 
 
 def has_what_it_draws(said: Drawing, run: Snapshot) -> bool:
-    """Whether the plug-in says so and every control has a value; true where asking fails, so that the failure shows."""
+    """Whether the figure has data and every control a value; true on errors, so that they are shown."""
     found, trouble = attempt(said, lambda: said.when(run) and all(map(len, choices(said, run).values())))
     return bool(found or trouble)
 
@@ -37,13 +37,13 @@ def choices(said: Drawing, run: Snapshot) -> dict[str, list[Any]]:
 
 
 def shown(control: str, value: Any) -> str:
-    """A value as a reader is offered it."""
+    """A value as shown to the user."""
     return str(value + 1 if control in PLACES and type(value) is int else value)
 
 
 def draw(said: Drawing, entry: Entry, run: Snapshot, **controls: Any) -> go.Figure:
-    """The plug-in's figure, with words where it gave none; a blank one that says why where it fails. A control that is
-    left out takes its first value."""
+    """The plug-in's figure with missing texts added; if it fails, a blank figure with the reason. Missing controls take
+    their first value."""
     figure, trouble = attempt(said, lambda: _asked(said, run, controls))
     if trouble:
         sentence = f"The plug-in {entry.origin} could not draw this: {trouble}."
@@ -78,12 +78,12 @@ def _asked(said: Drawing, run: Snapshot, controls: dict[str, Any]) -> go.Figure:
 
 
 def attempt(said: Drawing, ask: Callable[[], Any]) -> tuple[Any, str]:
-    """What code of a plug-in gives, or None and why it failed, with its line that did, without a full stop."""
+    """The result of a plug-in's code, or None and the error with its line, without a full stop."""
     try:
         return ask(), ""
     except ConfigError as error:
         return None, str(error)
-    except Exception as error:  # anybody's code
+    except Exception as error:  # arbitrary code
         file = said.draw.__code__.co_filename
         places = traceback.extract_tb(error.__traceback__)
         place = next((place for place in reversed(places) if place.filename == file), places[-1])

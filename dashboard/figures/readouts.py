@@ -1,6 +1,6 @@
-"""Readouts: who reads the features out, the method's head or a classifier beside it, and what each gets right.
+"""Accuracy by readout: the method's head and additional classifiers on the same features.
 
-Accuracies are in percent as in `figures.accuracy`; readouts are told apart by dash, marker and pattern.
+Accuracies are in percent as in `figures.accuracy`; readouts differ by dash, marker and pattern.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MARKERS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
 def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | None = None) -> go.Figure:
-    """Mean accuracy over the tasks seen, one line per readout: how much is the features' fault, how much the head's."""
+    """Mean accuracy over the tasks seen, one line per readout: separates losses of features and of the head."""
     found = readouts(measured)
     figure, ends, rows = blank(), [], 1
     for k, readout in enumerate(found):
@@ -53,12 +53,12 @@ def readout_comparison(measured: Sequence[AccuracyMeasured], *, stages: int | No
     return describe(
         figure,
         title="Readouts of the same features",
-        what="Mean accuracy over the tasks seen so far, by readout; all look at the same features.",
-        look_for="Distance between class- and task-incremental: heads that compete. Distance between stored and "
-        "recomputed statistics: features that moved away from what was stored.",
+        what="Mean accuracy over the tasks seen so far, by readout; all use the same features.",
+        look_for="Distance between class- and task-incremental: competing heads. Distance between stored and "
+        "recomputed statistics: features that moved away from the stored ones.",
         how="A_i = mean of a(i, j) over j ≤ i, for each readout. "
         + " ".join(f"*{r.capitalize()}*: {MEANING[r]}." for r in found if r in MEANING)
-        + " Recomputed statistics use old tasks' training images, which the method itself may not: it is a "
+        + " Recomputed statistics use old tasks' training images, which the method may not: it is a "
         "diagnosis, not a result.",
         alt="; ".join(f"{text} %" for _, _, text in ends) + "." if ends else "No accuracy measured yet.",
     )

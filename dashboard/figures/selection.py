@@ -1,8 +1,8 @@
-"""What images take from a pool of prompts: whose entries, how much of their own, and which entries carry whom.
+"""Selections from a pool of prompts: entries by owner, share of own entries, and use of each entry.
 
-A run may measure one selection for the whole network (layer −1) or one a layer. Entries stand for a task, a class, or
-nobody; entries of one owner are drawn as one column. Shares are percent of the images of a class, or of the mixture
-where all entries are mixed.
+A run may measure one selection for the whole network (layer −1) or one per layer. Entries belong to a task, a class, or
+no owner; entries of one owner are drawn as one column. Shares are percent of the images of a class, or of the mixture
+if entries are mixed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from dashboard.theme import (
     task_name,
 )
 
-WHOLE = -1  # the layer of a selection that serves the whole network
+WHOLE = -1  # the layer of a selection for the whole network
 Tasks = Sequence[dict[str, Any]]
 _MEASURED = "Measured on test images after every task."
-_MOST_ROWS = 24  # classes drawn one a row; of more, their tasks are
-_NUMBERED = 14  # columns beyond which cells hold no numbers
-_LETTERS = 52  # across all columns, if their names are to stand side by side
+_MOST_ROWS = 24  # maximum rows by class; with more classes, rows are tasks
+_NUMBERED = 14  # columns beyond which cells have no numbers
+_LETTERS = 52  # total over all columns for horizontal labels
 
 
 def layers(measured: Sequence[SelectionMeasured]) -> list[int]:
-    """Layers with a selection of their own; [−1] where one serves all."""
+    """Layers with their own selection; [−1] if there is one for all."""
     return sorted({e.layer for e in measured})
 
 
@@ -49,19 +49,19 @@ def of_layer(measured: Sequence[SelectionMeasured], layer: int) -> list[Selectio
 
 
 def at(measured: Sequence[SelectionMeasured], layer: int, task: int | None) -> SelectionMeasured | None:
-    """What was measured after `task`; the newest where it is None or was not measured."""
+    """The measurement after `task`; the newest if None or not measured."""
     found = {e.clock.task: e for e in of_layer(measured, layer)}
     return found.get(task, list(found.values())[-1]) if found else None  # type: ignore[arg-type]
 
 
 def tasks_of_classes(tasks: Tasks, classes: int) -> list[int]:
-    """[C] the task each class came with."""
+    """[C] the task of each class."""
     owners = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
     return (owners + [max(owners, default=0)] * classes)[:classes]
 
 
 def by_owner(event: SelectionMeasured) -> tuple[np.ndarray, list[int]]:
-    """Percent [C, n] that went to the entries of each owner, and the owners [n]; entries of nobody stay apart (−1)."""
+    """Percent [C, n] of the entries of each owner, and the owners [n]; entries without owner stay separate (−1)."""
     counts = 100 * np.asarray(event.counts, dtype=float)
     if not event.of:
         return counts, [-1] * counts.shape[1]
@@ -71,7 +71,7 @@ def by_owner(event: SelectionMeasured) -> tuple[np.ndarray, list[int]]:
 
 
 def own_shares(event: SelectionMeasured, tasks: Tasks) -> dict[int, float]:
-    """Task → percent of what its images took that was their own (mean over its classes)."""
+    """Task → percent of own entries in the selections of its images (mean over its classes)."""
     shares, owners = by_owner(event)
     task_of = tasks_of_classes(tasks, len(shares))
     found: dict[int, list[float]] = {}
@@ -83,12 +83,12 @@ def own_shares(event: SelectionMeasured, tasks: Tasks) -> dict[int, float]:
 
 
 def entries_in_use(event: SelectionMeasured) -> float:
-    """Of all entries, how many are in use (`cl_core.analysis.alerts.entries_in_use`)."""
+    """Effective number of entries in use (`cl_core.analysis.alerts.entries_in_use`)."""
     return alerts.entries_in_use(event.counts)
 
 
 def mixed(event: SelectionMeasured) -> bool:
-    """Whether images take a mixture of all entries rather than some of them whole."""
+    """Whether images use a mixture of all entries rather than select some."""
     rows = np.asarray(event.counts, dtype=float)
     rows = rows[np.isfinite(rows).all(axis=1)]
     return len(set(event.owners)) < len(event.owners) and bool(len(rows)) and bool(np.allclose(rows.sum(axis=1), 1))
@@ -114,7 +114,7 @@ def _square(task: int, tasks: int, text: str, between: str = " ") -> str:
 def taken_entries(
     measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE, task: int | None = None
 ) -> go.Figure:
-    """True class of an image (rows) against whose entries it took (columns)."""
+    """True class of an image (rows) against the owner of the selected entries (columns)."""
     now = at(measured, layer, task)
     if now is None:
         return nothing("Prompts selected per class", how=_MEASURED)
@@ -178,30 +178,32 @@ def taken_entries(
         range=[n - 0.5, -0.5],
     )
     figure.update_layout(margin={"l": 90, "r": 20, "t": 64, "b": 16})
-    whole = "share of the mixture, by absolute weight" if mixed(now) else "percent of the images that took the entry"
+    whole = (
+        "share of the mixture, by absolute weight" if mixed(now) else "percent of the images that selected the entry"
+    )
     each = float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))
-    taken = "" if mixed(now) else f" Each image takes {number(each)} of {len(now.owners)}."
+    taken = "" if mixed(now) else f" Each image selects {number(each)} of {len(now.owners)}."
     told = f"{percent(now.accuracy)} took their own." if now.accuracy is not None else "Entries belong to nobody here."
     return describe(
         figure,
         title=f"Prompts selected per class, {_moment(now.clock.task, tasks)}{_where(layer)}",
         what=f"Rows: true class of test images of all tasks learned so far; columns: entries; cells: {whole}."
         f"{taken} {told}",
-        look_for="A dark diagonal: images find what was learned for them. A dark column: one owner's entries answer "
+        look_for="A dark diagonal: images select their own entries. A dark column: one owner's entries are selected "
         "for others as well."
         if now.of
-        else "Rows of one task that look alike and differ from other tasks': the pool has been divided among tasks. "
-        "Columns that are dark throughout serve everybody, and every task rewrites them.",
+        else "Rows of one task that are similar and differ from other tasks': the pool is divided among tasks. "
+        "Columns that are dark throughout are shared, and every task changes them.",
         how="counts$[c, e]$ = mean over the test images of class $c$ of $w[e]$, where $w[e] = 1$ for an entry that "
-        "was taken and 0 else, or $|w_e| / \\sum |w|$ where entries are mixed; entries of one owner are added up. A "
-        "image took its own if its owner's sum is larger than every other's.",
+        "was selected and 0 else, or $|w_e| / \\sum |w|$ for mixtures; entries of one owner are summed. An "
+        "image selected its own if its owner's sum is larger than every other's.",
         alt=f"Heat map of {n} rows and {width} columns. {told}",
         height=int(min(700, max(260, 120 + 28 * n))),
     )
 
 
 def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE) -> go.Figure:
-    """How much of what images take is their own, task after task: a line a task, and all of them together."""
+    """Share of own entries in the selections, one line per task, and over all tasks."""
     events = [e for e in of_layer(measured, layer) if e.accuracy is not None]
     title = f"Own entries found{_where(layer)}"
     if not events:
@@ -233,7 +235,7 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
         name="all images",
         line={"color": INK, "width": 3},
         marker={"size": 8, "symbol": "square"},
-        hovertemplate="%{y:.1f} % of all images took their own<extra></extra>",
+        hovertemplate="%{y:.1f} % of all images selected their own<extra></extra>",
     )
     chance = [100 / max(len({o for o in e.owners if o >= 0}), 1) for e in events]
     figure.add_scatter(
@@ -259,10 +261,10 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
     return describe(
         figure,
         title=title,
-        what=f"Coloured, one line a task: {lines} (large dot: just learned). Grey: images that took most of what is "
-        f"their own, over all tasks learned so far; dotted: chance. {told}",
-        look_for="Lines that fall while other tasks are learned: their images are drawn to newer entries, and are "
-        "then seen with prompts that never saw them.",
+        what=f"Coloured, one line per task: {lines} (large dot: just learned). Grey: images that selected mostly "
+        f"their own entries, over all tasks learned so far; dotted: chance. {told}",
+        look_for="Lines that fall while other tasks are learned: their images select newer entries, and are "
+        "then processed with prompts that were never trained on them.",
         how="Line of task $j$: mean over its classes of $\\sum_{e\\ \\mathrm{own}} w[e] / \\sum_e w[e]$. Grey: percent "
         "of images with $\\sum_{e\\ \\mathrm{own}} w[e]$ larger than the sum of every other owner; a tie counts "
         "against the image. Chance: 100 divided by the number of owners.",
@@ -274,7 +276,7 @@ def own_entry_taken(measured: Sequence[SelectionMeasured], tasks: Tasks = (), *,
 def pool_use(
     measured: Sequence[SelectionMeasured], tasks: Tasks = (), *, layer: int = WHOLE, task: int | None = None
 ) -> go.Figure:
-    """How much every entry is taken, and by whose images: stacked bars in the colours of the tasks."""
+    """Use of every entry by the images of each task: stacked bars in the colours of the tasks."""
     now = at(measured, layer, task)
     if now is None:
         return nothing("Use of the pool", how=_MEASURED)
@@ -303,17 +305,17 @@ def pool_use(
     )
     figure.update_yaxes(title_text="taken by", ticksuffix=" %", rangemode="tozero")
     in_use, unused = entries_in_use(now), int((np.nan_to_num(counts[seen].sum(axis=0)) == 0).sum()) if seen else 0
-    told = f"Effectively {number(in_use)} of {entries} entries are in use; {unused} were never taken."
-    unit = "of the mixture, mean over classes" if mixed(now) else "of the images, classes counting alike"
+    told = f"Effectively {number(in_use)} of {entries} entries are in use; {unused} were never selected."
+    unit = "of the mixture, mean over classes" if mixed(now) else "of the images, classes weighted equally"
     return describe(
         figure,
         title=f"Use of the pool, {_moment(now.clock.task, tasks)}{_where(layer)}",
         what=f"Bars: entries, in the order in which they were added; height: percent {unit}; colours: whose images "
         f"they are. {told}",
-        look_for="Bars of one colour belong to one task in effect; bars of many colours are shared, so that learning "
-        "with them reaches all those tasks. Missing bars: entries that nobody takes.",
+        look_for="Bars of one colour belong to one task in effect; bars of many colours are shared, so that training "
+        "them affects all those tasks. Missing bars: entries that are never selected.",
         how="Height: counts$[c, e]$ summed over the classes $c$ of a task and divided by the number of classes seen. "
-        "In use: $\\exp(-\\sum_e p_e \\ln p_e)$ with $p_e$ the share of everything taken that entry $e$ has.",
+        "In use: $\\exp(-\\sum_e p_e \\ln p_e)$ with $p_e$ the share of entry $e$ in all selections.",
         alt=f"Stacked bars of {entries} entries. {told}",
         height=320,
     )

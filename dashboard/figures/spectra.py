@@ -1,8 +1,8 @@
-"""Spectra: singular values of what past tasks read, largest first, and where the used directions end.
+"""Spectra: singular values of past tasks' inputs in descending order, and the cut.
 
 A stored spectrum holds eigenvalues λ of a second moment, which are squared singular values σ of the activations (up to
 their number). Figures draw σ = √λ on a log axis and energy, which is λ itself, on a linear one; nothing is squared
-twice. How many directions are left is drawn in `figures.room`, what became of updates in `figures.updates`.
+twice. Free directions are in `figures.nullity_plots`, updates in `figures.updates`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dashboard.theme import (
 )
 
 SPACES = {
-    "affinity": "what image tokens ask of a prompt (queries pulled back through the key weights)",
-    "mixture": "how much attention image tokens pay to each prompt",
+    "affinity": "image queries pulled back through the key weights",
+    "mixture": "attention of image tokens to each prompt",
     "c_fc": "inputs of the first MLP matrix of a layer",
     "c_proj": "inputs of the second MLP matrix of a layer",
     "proj": "class token before the image projection, after the last layer",
@@ -51,24 +51,24 @@ _SHORT = {
     "kv": "inputs of keys and values",
     **{part: f"inputs of {said}" for part, said in PARTS.items()},
 }
-SMOOTHED_FROM = 128  # directions from which the elbow rule smooths a spectrum first (`cl_core.linalg.spectra`)
-_FLOOR = 1e-6  # relative singular values below this are drawn here
+SMOOTHED_FROM = 128  # width from which the elbow rule smooths a spectrum (`cl_core.linalg.spectra`)
+_FLOOR = 1e-6  # lower limit for drawing relative singular values
 
 
 def meaning(space: str) -> str:
-    """One clause for a space's name."""
+    """A clause that describes a space."""
     if space.startswith(WATCHED):
         return f"inputs of the watched modules that are {space.removeprefix(WATCHED)} wide (named in the settings)"
     return SPACES.get(space, "a space this page has no words for")
 
 
 def short(space: str) -> str:
-    """A space as titles name it: a name that only the code uses is spelled out."""
+    """A space's name in titles."""
     return _SHORT.get(space, space)
 
 
 def button(space: str) -> str:
-    """A space as a control and a URL spell it: two or three words."""
+    """A space's name in controls and URLs: two or three words."""
     names = {
         "c_fc": "first MLP matrix",
         "c_proj": "second MLP matrix",
@@ -80,7 +80,7 @@ def button(space: str) -> str:
 
 
 def _moment(space: str) -> str:
-    """How the second moment of a space comes about, for *How is this computed?*."""
+    """Definition of the second moment of a space, for *How is this computed?*."""
     if space in PROMPT_SPACES:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, summed over the tasks so far"
     if space == "inputs":
@@ -90,7 +90,7 @@ def _moment(space: str) -> str:
     if space == "kv" or space in PARTS:
         return "$C = \\mathrm{mean}(a\\,a^\\top)$ over the rows $a$ of this space, all tokens of all tasks so far"
     return (
-        "$M$ of the rows $a$ of this space: $\\sum a\\,a^\\top$ of every batch, batches and tasks each brought to the "
+        "$M$ of the rows $a$ of this space: $\\sum a\\,a^\\top$ of every batch, batches and tasks each scaled to the "
         "same Frobenius norm and added up"
     )
 
@@ -121,7 +121,7 @@ def _singular(event: SpectrumMeasured) -> np.ndarray:
 
 
 def _decay(figure: go.Figure, event: SpectrumMeasured, tasks: int, *, chosen: bool) -> tuple[float, float]:
-    """One spectrum as a line with its cut; gives the line's end."""
+    """Draw one spectrum as a line with its cut; returns the line's end."""
     values, colour = _singular(event), task_colour(event.clock.task, tasks)
     n, cut = len(values), len(values) - event.nullity
     index = np.arange(1, n + 1, dtype=np.float32)
@@ -164,7 +164,7 @@ def spectrum_decay(
 
     Args:
         measured: all spectra of the run.
-        layer, space: which of them.
+        layer, space: the spectrum to draw.
         task: the task whose cut is shaded; None = the last measured.
         tasks: tasks of the run, for the colours.
     """
@@ -218,25 +218,26 @@ def spectrum_decay(
         if chosen.rule == "elbow" and n >= SMOOTHED_FROM:
             caption += (
                 f" At {n} directions the released elbow hardly depends on the data: the spectrum is smoothed first, "
-                "and the smoothing decides where its knee falls."
+                "and the smoothing determines the position of the knee."
             )
     figure.update_xaxes(title_text="direction, most used first", range=[0.5, n + 0.5], showgrid=False)
     figure.update_yaxes(title_text="singular value ÷ largest", **decade_ticks(*span))
     figure.update_layout(margin={"r": 48})
+    free = f"; shaded: what the cut of {task_name(chosen.clock.task)} leaves free" if chosen else ""
     unused = (
-        "" if not chosen or chosen.used else " Measured for comparison only: this run's training does not obey the cut."
+        "" if not chosen or chosen.used else " Measured for comparison only: this run's training does not use the cut."
     )
     return describe(
         figure,
         title=f"Singular values, {layer_name(layer)}, {short(space)}",
         what=f"One line per task: singular values of {meaning(space)}, accumulated over the tasks so far, relative "
-        f"to the largest, log axis; circles mark the cut. {caption}{unused}",
-        look_for="A cut that moves right with every task: the room to learn is running out. A line without an elbow: "
+        f"to the largest, log axis; circles mark the cut{free}. {caption}{unused}",
+        look_for="A cut that moves right with every task: free directions are running out. A line without an elbow: "
         "any cut is arbitrary.",
         how="$\\sigma_j = \\sqrt{\\lambda_j}$, with $\\lambda$ the eigenvalues of the uncentred second moment "
         f"{_moment(space)}. Drawn is "
         "$\\sigma_j / \\sigma_0$; values below 10⁻⁶ of the largest are drawn there. The cut is where the method's "
-        "own rule places it: directions to its right count as unused by past tasks, updates may go there. Energy is "
+        "own rule places it: directions to its right count as unused by past tasks and are free for updates. Energy is "
         "$\\lambda$, the squared singular value: it is not squared again.",
         alt=f"Spectrum of {layer_name(layer)}, {short(space)}. {caption or 'Nothing measured yet.'}",
         height=400,
@@ -244,7 +245,7 @@ def spectrum_decay(
 
 
 def _some(tasks: list[int], chosen: int, most: int = 5) -> list[int]:
-    """At most `most` of these tasks: the first, the last, the chosen and some between."""
+    """At most `most` of these tasks: the first, the last, the chosen and some in between."""
     if len(tasks) <= most:
         return tasks
     picked = {tasks[round(i * (len(tasks) - 1) / (most - 2))] for i in range(most - 1)}
@@ -317,7 +318,7 @@ def spectrum_facets(
         title=f"All layers, {short(space)}",
         what="Singular values relative to each layer's largest, one colour per task, dots mark the cut; axes are "
         "common to all layers." + ("" if len(shown) == last else f" Drawn: {', '.join(map(task_name, shown))}."),
-        look_for="Layers whose dots lie far right have little room left; they are where the next task will be "
+        look_for="Layers with dots far to the right have few free directions; there the next task will be "
         "hard to learn.",
         how="As the large figure, for every layer. Thick: the chosen task.",
         alt=f"{layers} small spectra, {short(space)}, up to {task_name(last - 1) if last else 'no task'}.",

@@ -1,7 +1,7 @@
-"""Subspaces of tasks: which directions their inputs use, how the space is divided, and what is left for others.
+"""Subspaces of tasks: directions used by their inputs, partition of the space, and free directions.
 
-The core of a task is spanned by the fewest directions that hold a share of its input embeddings' energy; pre-training
-has one as well, the reference of all. Hue is the task, grey and dotted is pre-training.
+The core of a task is spanned by the fewest directions that hold a share of its input embeddings' energy; the core of
+pre-training is the reference. Hue encodes the task, grey and dotted is pre-training.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ PARTS = {  # part → (words, colour, pattern)
     "occupied": ("occupied outside", "#c2651a", "/"),
     "free residual": ("free outside", "rgba(194,101,26,0.35)", ""),
 }
-_FLOOR = 1e-5  # relative singular values below this are drawn here
-SOURCE = "Rule: Fwd-Prompt (vision adaptation), after arXiv:2401.09181; how spaces combine is our reading."
+_FLOOR = 1e-5  # lower limit for drawing relative singular values
+SOURCE = "Rule: Fwd-Prompt (vision adaptation), after arXiv:2401.09181; the combination of spaces is our reading."
 
 
 def learned(measured: Measured) -> list[SubspaceMeasured]:
-    """Of the tasks, in order; of a task measured twice, the newest."""
+    """Events of the tasks in order, the newest of each."""
     found = {e.clock.task: e for e in measured if e.clock.task >= 0}
     return [found[task] for task in sorted(found)]
 
@@ -55,13 +55,13 @@ def reference(measured: Measured) -> SubspaceMeasured | None:
 
 
 def over_tasks(figure: go.Figure, tasks: int, *, before: bool = False) -> None:
-    """A horizontal axis of tasks, which begins before training if `before`."""
+    """A horizontal axis of tasks, from before training if `before`."""
     low, ticks = (-1.5, task_ticks(tasks, before="before")) if before else (-0.5, task_ticks(tasks))
     figure.update_xaxes(title_text="after training on", showgrid=False, range=[low, tasks - 0.5], **ticks)
 
 
 def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """Singular values of every task's input embeddings, and where the core ends; pre-training as reference."""
+    """Singular values of every task's input embeddings, and the end of the core; pre-training as reference."""
     title, found, known = "Input embeddings of the tasks", learned(measured), reference(measured)
     if not found:
         return nothing(title, how=SOURCE)
@@ -105,7 +105,7 @@ def embedding_spectra(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         title=title,
         what=f"Tokens entering {layer_name(found[0].layer)} without prompts, relative singular values, log axis; "
         f"circles: the core ends, {100 * found[0].energy:g} % of Σσ². {told}",
-        look_for="Lines apart: tasks use the space differently. Lines that lie on each other: the input hardly depends "
+        look_for="Separate lines: tasks use the space differently. Overlapping lines: the input hardly depends "
         "on the task, as with patch tokens of similar images; then every task protects the same few directions.",
         how="Eigenvalues $\\sigma_i^2$ of $E^\\top E$, not centred, in float64; "
         "$K = \\min\\{k : \\sum_{i \\le k} \\sigma_i^2 \\ge \\epsilon \\sum_i \\sigma_i^2\\}$; effective rank "
@@ -169,8 +169,8 @@ def overlap_map(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         figure,
         title=title,
         what=f"Share of the smaller core that lies in the other, 0 to 1. {told}",
-        look_for="Values near 1 everywhere: tasks look alike from here, and what protects one protects all. Values at "
-        "the chance level: cores have nothing in common. A pale first column: the task's input is unlike pre-training.",
+        look_for="Values near 1 everywhere: tasks use the same directions, so protecting one protects all. Values at "
+        "chance level: cores have nothing in common. A pale first column: the task's input differs from pre-training.",
         how="$O = \\|C_s^\\top C_t\\|_F^2 / \\min(K_s, K_t) = $ mean of $\\cos^2\\theta_i$ over the principal angles "
         f"$\\theta_i$; chance $\\max(K_s, K_t)/d$. {SOURCE}",
         alt=f"Overlap of {len(found)} tasks' cores and pre-training. {told}",
@@ -179,7 +179,7 @@ def overlap_map(measured: Measured, tasks: Tasks = ()) -> go.Figure:
 
 
 def hatched(pattern: str) -> dict[str, str]:
-    """Pale strokes over the bar's own colour."""
+    """Pale hatching over the bar's colour."""
     return {"shape": pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.6)"}
 
 
@@ -210,7 +210,7 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         ""
         if last.projection in ("both", "residual-only", "pretrained-only")
         else (
-            f" Training in this run does not keep to these parts (projection {last.projection}); they are shown for "
+            f" Training in this run does not use these parts (projection {last.projection}); they are shown for "
             "comparison."
         )
     )
@@ -219,16 +219,16 @@ def space_budget(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         title=title,
         what=f"Directions of the width {width}, hatched: used by tasks. {told}{unused}",
         look_for="Hatched parts that grow until nothing is free: later tasks cannot move their prompts. Parts that "
-        "stop growing: new tasks use what is taken already.",
+        "stop growing: new tasks use the same directions.",
         how="Inside the pre-trained space a direction counts as used (conflicting) from a cosine τ_c with a task's "
-        f"core on, outside it if a core reaches that far (occupied). {SOURCE}",
+        f"core on, outside it if a core extends there (occupied). {SOURCE}",
         alt=f"Stacked bars of four parts. {told}",
         height=380,
     )
 
 
 def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """Where the gradients of each task lay, and how much of them was let through."""
+    """Distribution of each task's gradients over the parts, and the share that passed the projection."""
     title = "Where the gradients lie"
     found = [e for e in learned(measured) if e.gradient]
     if not found:
@@ -260,18 +260,18 @@ def gradient_parts(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         figure,
         title=title,
         what="Energy of the prompts' gradients over a task's steps, divided among the parts as they were while it was "
-        f"learned; diamonds: what the projection lets through: {told}.",
-        look_for="Large hatched parts: the task asks for directions that earlier tasks use, and most of what it wants "
+        f"learned; diamonds: share that passes the projection: {told}.",
+        look_for="Large hatched parts: the task needs directions that earlier tasks use, and most of its gradient "
         "is removed.",
         how="$\\sum \\|g\\,B\\|^2 / \\sum \\|g\\|^2$ for a basis B of each part, summed over steps; let through: "
-        f"$\\sum\\|g P\\|^2/\\sum\\|g\\|^2$. Steps are projected, gradients only looked at. {SOURCE}",
+        f"$\\sum\\|g P\\|^2/\\sum\\|g\\|^2$. Steps are projected; gradients are only measured. {SOURCE}",
         alt=f"Stacked bars of gradient shares. Let through: {told}.",
         height=380,
     )
 
 
 def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """How much of each task's net change of the prompts lies in the cores of the tasks before it."""
+    """Share of each task's net change of the prompts that lies in the cores of earlier tasks."""
     title = "Change along earlier tasks' cores"
     found = [e for e in learned(measured) if len(e.leak)]
     if not found:
@@ -294,7 +294,7 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     figure.add_scatter(
         x=np.array([e.clock.task for e in found], dtype=np.float32),
         y=np.array(chance, dtype=np.float32),
-        mode="lines+markers",  # the mark shows where there is one point alone
+        mode="lines+markers",  # the mark is needed for a single point
         name="a random change",
         line={"color": PALE, "width": 2, "dash": "dash"},
         marker={"symbol": "line-ew", "size": 22, "line": {"width": 2, "color": INK}},
@@ -309,10 +309,10 @@ def leak_into_cores(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         figure,
         title=title,
         what=f"Share of the prompts' net change in a task that lies in the core of an earlier one. {told}",
-        look_for="Points far below the dashed line: the projection keeps prompts out of what earlier inputs use. Above "
-        "it: prompts move along them more than by chance.",
+        look_for="Points far below the dashed line: the projection keeps prompts out of directions of earlier "
+        "inputs. Above it: prompts move along them more than by chance.",
         how="$\\|\\Delta C_s\\|_F/\\|\\Delta\\|_F$ with Δ the change of all prompts over the task; chance "
-        f"$\\sqrt{{K_s/d}}$. Small leaks do not promise that old outputs stay: attention is not an inner "
+        f"$\\sqrt{{K_s/d}}$. Small leaks do not guarantee unchanged old outputs: attention is not an inner "
         f"product with x. {SOURCE}",
         alt=f"Leak into earlier cores. {told}",
     )

@@ -1,4 +1,4 @@
-"""The course of training: losses, batch accuracy, how much of each step gets through, time and memory per task."""
+"""Training curves: losses, batch accuracy, step sizes before and after projection, time and memory per task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DASHES = ("dot", "dash", "dashdot", "longdash", "longdashdot")
 
 
 def first_steps(steps: Sequence[StepEnded]) -> list[tuple[float, int]]:
-    """(step, task) at which each task's training began, as far as it has come."""
+    """(step, task) at which each task's training started so far."""
     starts: dict[int, float] = {}
     for event in steps:
         starts.setdefault(event.clock.task, float(event.clock.step))
@@ -45,7 +45,7 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
 
     Args:
         steps: the run's steps so far.
-        tasks: tasks of the run, for the colours; None = as many as have begun.
+        tasks: tasks of the run, for the colours; None = as many as have started.
         total_steps: steps the run will have: the axis does not move while it runs.
     """
     figure = blank(hovermode="x")
@@ -53,7 +53,7 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
     tasks = max([tasks or 1, *(t + 1 for t in groups)])
     names = list(dict.fromkeys(name for event in steps for name in event.losses))
     parts = [name for name in names if name != "total"]
-    alone = len(parts) < 2  # one part: the sum is that part
+    alone = len(parts) < 2  # with one term the sum equals it
     highest, ends = 0.0, {}
     for task, events in groups.items():
         places, colour = _places(events), task_colour(task, tasks)
@@ -97,7 +97,7 @@ def losses(steps: Sequence[StepEnded], *, tasks: int | None = None, total_steps:
         what="Training loss at every optimiser step, one colour per task"
         + ("" if alone else "; solid: the sum, dashed: its parts")
         + "; long runs are thinned, peaks kept.",
-        look_for="Each task should start high and fall; a curve that stays high has no room to learn.",
+        look_for="Each task should start high and fall; a curve that stays high has no free directions for learning.",
         how="Loss of the training batch at each step, before the step is taken. Cross-entropy is in nats; other "
         "parts as the method defines them. *Total* is the sum that is differentiated. The axis starts at zero; the "
         "highest 0.5 % of values may lie above it.",
@@ -150,9 +150,8 @@ def batch_accuracy(
     return describe(
         figure,
         title="Accuracy on training batches",
-        what="Pale: every batch; full: mean of the last few batches of the same task; among the classes the loss sees.",
-        look_for="It tells how well the current task is being fitted, nothing about older tasks: for these see the "
-        "matrix.",
+        what="Pale: every batch; solid: mean of the last few batches of the same task; among the classes in the loss.",
+        look_for="It shows how well the current task is fitted, nothing about older tasks: for these see the matrix.",
         how="Share of a training batch that is classified correctly before the step, in percent, among the classes "
         "in the loss (with a loss over the current task's classes only, chance is high: 50 % for two classes).",
         alt=f"Batch accuracy over {len(steps)} steps; newest {newest}.",
@@ -161,7 +160,7 @@ def batch_accuracy(
 
 
 def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) -> go.Figure:
-    """Size of the optimiser's own step and of what was applied after projection, over the run, on a log axis."""
+    """Size of the optimiser's step and of the applied step after projection, over the run, on a log axis."""
     figure = blank()
     names = sorted({name for event in steps for name in event.proposed_norm})
     places = _places(steps)
@@ -219,7 +218,7 @@ def update_norms(steps: Sequence[StepEnded], *, total_steps: int | None = None) 
         look_for="A gap that opens at a task boundary is the price of protection; at the same size nothing is "
         "projected.",
         how="Frobenius norm of the optimiser's own step ΔP and of the step after projection B₂ ΔP B₁ (or whatever "
-        f"map the method uses), over {', '.join(names) or 'no parameter'}; several parameters are joined as the root "
+        f"map the method uses), over {', '.join(names) or 'no parameter'}; several parameters are combined as the root "
         "of the sum of squares. A smaller step is not a safer one: compare with the direction of the update, below.",
         alt=f"Median share of the proposed step that is applied: {passed or 'not measured'}.",
         height=320,
@@ -243,7 +242,7 @@ def _shares(drawn: list[tuple[str, np.ndarray]], task_of: np.ndarray) -> dict[in
 
 
 def time_and_memory(ended: Sequence[TaskEnded], *, tasks: int | None = None) -> go.Figure:
-    """Seconds of training per task, and how much the method keeps between tasks."""
+    """Seconds of training per task, and bytes of the method's state between tasks."""
     n = max([tasks or 1, *(e.clock.task + 1 for e in ended)])
     figure = blank(bargap=0.4, showlegend=False)
     figure.add_bar(
@@ -271,10 +270,9 @@ def time_and_memory(ended: Sequence[TaskEnded], *, tasks: int | None = None) -> 
     return describe(
         figure,
         title="Time and memory",
-        what="Bars: wall time of training on a task; printed above: everything the method keeps for later tasks, in "
-        "MB.",
+        what="Bars: wall time of training on a task; numbers above: the method's state for later tasks, in MB.",
         look_for="Memory that grows with every task, or time that does.",
-        how="Wall time from the task's first step to the end of what is stored for it. Kept: bytes of the method's "
+        how="Wall time from the task's first step until its state is stored. Kept: bytes of the method's "
         "own state between tasks (parameters, moments, statistics), without the frozen backbone.",
         alt=(
             "; ".join(f"{task_name(e.clock.task)} {seconds(e.seconds)}, keeps {megabytes(e.kept_bytes)}" for e in ended)

@@ -1,6 +1,6 @@
-"""Updates: what the projection makes of a step, and how much of a task's net change lies where past tasks look.
+"""Updates: effect of the projection on steps, and share of a task's net change in directions used by past tasks.
 
-Every share stands beside that of a random direction or change. The first task has no past, so it has no dot.
+Every share is compared with that of a random direction or change. The first task has no past, so it has no dot.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dashboard.theme import INK, PALE, number, percent, task_colour, task_name
 
 
 def protecting(measured: Sequence[SpectrumMeasured], space: str, layer: int, task: int) -> SpectrumMeasured | None:
-    """The spectrum that `task` was held to: the last one measured before it."""
+    """The spectrum that constrained `task`: the last one measured before it."""
     found = [e for e in measured if e.space == space and e.layer == layer and e.clock.task < task]
     return max(found, key=lambda e: e.clock.task) if found else None
 
@@ -37,19 +37,19 @@ class Dot(NamedTuple):
 
     layer: int
     share: float
-    random: float | None  # the share of a random direction or change, where it is known
-    said: str  # of the reference, under the pointer
+    random: float | None  # the share of a random direction or change, if known
+    said: str  # of the reference, on hover
 
 
 def _dots_beside_bars(told: Mapping[int, Sequence[Dot]], *, layers: int, tasks: int, bar: str, hover: str) -> go.Figure:
-    """Shares over layers, the tasks side by side within a layer, each beside a short bar at its reference.
+    """Shares over layers, the tasks side by side within a layer, each with a short bar at its reference.
 
     Args:
         told: task → its dots.
         layers: of the axis.
         tasks: of the run, for the colours.
-        bar: what a reference is called.
-        hover: Plotly's template of a dot, after the task's name; %{customdata} is what is `said`.
+        bar: name of a reference.
+        hover: Plotly's template of a dot, after the task's name; %{customdata} is `said`.
     """
     figure, width = blank(), 0.62 / max(len(told), 1)
     for k, (task, dots) in enumerate(told.items()):
@@ -74,7 +74,7 @@ def _dots_beside_bars(told: Mapping[int, Sequence[Dot]], *, layers: int, tasks: 
 
 
 def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int | None = None) -> go.Figure:
-    """How much of each task's net update lies where past tasks look, against a random direction."""
+    """Share of each task's net update in directions used by past tasks, against a random direction."""
     layers, last = sizes(updates)
     told: dict[int, list[Dot]] = {}
     pairs: list[tuple[float, float | None]] = []
@@ -109,7 +109,7 @@ def update_residual(updates: Sequence[UpdateMeasured], *, space: str, tasks: int
         + f"$\\Delta$ is the net change of the {whose} over "
         "the task, $C$ the moment of the tasks before it, $\\lambda_0$ its largest eigenvalue. 0 = entirely in unused "
         "directions, 1 = entirely along the most used one. Reference: $\\sqrt{\\mathrm{tr}\\,C / (n \\lambda_0)}$. "
-        "It measures direction only: a smaller step does not flatter it. The first task has no past, so it has no "
+        "It measures direction only: a smaller step does not lower it. The first task has no past, so it has no "
         "dot.",
         alt=f"Residuals in {layers} layers, {short(space)}: {summary}.",
         height=340,
@@ -127,7 +127,7 @@ def leak_of_updates(
 
     Args:
         updates, measured: the run's events.
-        space: whose matrices.
+        space: space of the matrices.
         tasks: tasks of the run, for the colours.
     """
     layers, last = sizes(updates)
@@ -164,11 +164,11 @@ def leak_of_updates(
         title=f"Leak of the actual update, {short(space)}",
         what="Dots: share of a task's net change that lies in the directions protected for past tasks; grey bars: a "
         f"random change. {summary}",
-        look_for="Zero: the update stayed out. A dot near its bar: protection was lost on the way. AdamW rescales "
+        look_for="Zero: no leak. A dot near its bar: protection had no effect. AdamW rescales "
         "every entry of a gradient, so the step leaves the free space although the gradient does not; projecting the "
         "update itself would not leave it.",
         how="$\\|\\Delta W (I - P)\\|_F / \\|\\Delta W\\|_F$ of the net change over the task, with the projector $P$ "
-        "on the free directions that this task was held to, so of the spectrum measured after the task before. A "
+        "onto the free directions during this task, from the spectrum measured after the previous task. A "
         "random change has $\\sqrt{k/n}$, with $k$ of $n$ directions protected. A share of norm; the first task "
         "has no past, so it has no dot.",
         alt=summary,
@@ -215,7 +215,7 @@ def gains(measured: Sequence[SpectrumMeasured], *, space: str, task: int | None 
         what=f"Factor by which an update is multiplied after {task_name(task)}, along free and along protected "
         f"directions; {summary}."
         + ("" if obeyed else " This run's training projects nothing in this space: both factors are 1."),
-        look_for="Both bars far below 1: updates are mainly made smaller; a run with steps shrunk alike is the fair "
+        look_for="Both bars far below 1: updates are mainly made smaller; a run with equally shrunk steps is the fair "
         "comparison. Protected at zero: strict protection.",
         how="The projector acts as a symmetric matrix with two eigenvalues; the method stores both. For projectors "
         "$\\eta\\,\\Pi/\\sqrt{R} + (1-\\eta) I$: free $= \\eta/\\sqrt{R} + 1 - \\eta$, protected $= 1 - \\eta$, so "
@@ -233,7 +233,7 @@ def kept_share(
 
     Args:
         steps: the run's steps.
-        measured: its spectra, for what a random direction would keep.
+        measured: its spectra, for the share kept of a random direction.
         total_steps: of the whole run, for the axis.
     """
     figure = blank()
@@ -297,12 +297,12 @@ def kept_share(
     return describe(
         figure,
         title="What the projection keeps of each step",
-        what="Size after the projection over size before it: mean over the projected matrices (line) and least to most "
-        f"(band); dashed: what a random direction would keep. {summary}",
-        look_for="A line far below the dashed one: the new task asks for what past tasks use, and little of it gets "
-        "through. Falling from task to task: the room to learn runs out.",
-        how="$\\|g P\\|_F / \\|g\\|_F$ per matrix and step, in percent; $g$ is the gradient where the gradient is "
-        "projected, and the optimiser's own step where that is. A random direction keeps $\\sqrt{R/n}$ with $R$ of $n$ "
+        what="Size after the projection over size before it: mean over the projected matrices (line) and minimum to "
+        f"maximum (band); dashed: share kept of a random direction. {summary}",
+        look_for="A line far below the dashed one: the new task needs directions that past tasks use, and little of "
+        "it passes the projection. Falling from task to task: free directions run out.",
+        how="$\\|g P\\|_F / \\|g\\|_F$ per matrix and step, in percent; $g$ is the gradient if the gradient is "
+        "projected, otherwise the optimiser's step. A random direction keeps $\\sqrt{R/n}$ with $R$ of $n$ "
         "directions free; drawn is the mean over the matrices.",
         alt=summary,
         height=340,

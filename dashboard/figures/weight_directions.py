@@ -1,6 +1,6 @@
-"""Directions of all maps in one task: how they are divided, where the change lies among them, how far each map moved.
+"""Directions of all maps in one task: their partition, the position of the change, and the size of each change.
 
-Maps are those of `figures.weights`; hue is the chosen task.
+Maps are those of `figures.weights`; hue encodes the chosen task.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def direction_split(measured: Measured, tasks: Tasks = (), *, task: int | None =
                     marker={
                         "color": fill,
                         "line": {"width": 0},
-                        # Both colours given: left to itself, a pattern is drawn on the ground of a light page.
+                        # Both colours set explicitly: the default draws a pattern on a light background.
                         "pattern": {
                             "shape": shape,
                             "size": 7,
@@ -149,8 +149,8 @@ def direction_split(measured: Measured, tasks: Tasks = (), *, task: int | None =
         f"{bounds.count(bound)} of {len(bounds)} maps {text}"
         for bound, text in (
             ("rho", "write to every null direction"),
-            ("r_max", "write to as many as r_max allows and leave the rest idle"),
-            ("none", "are only measured: training in this run does not obey the split"),
+            ("r_max", "update as many as r_max allows and leave the rest idle"),
+            ("none", "are only measured: training in this run does not use this partition"),
         )
         if bound in bounds
     ]
@@ -165,13 +165,13 @@ def direction_split(measured: Measured, tasks: Tasks = (), *, task: int | None =
             else ", null ones on top. "
         )
         + told,
-        look_for="Bars that are nearly all principal: this map has little room to learn."
+        look_for="Bars that are nearly all principal: this map has few free directions."
         + (
-            " Hatched tops: r_max decides, and moving ρ changes nothing as long as a pale part is in reserve."
+            " Hatched tops: r_max is the active bound, and moving ρ changes nothing as long as there is a pale part."
             if "r_max" in bounds
             else ""
         ),
-        how=f"{SPLIT}. Written: $q = \\min(d - k, r_{{max}})$; the active bound is ρ where $d - k \\le r_{{max}}$. "
+        how=f"{SPLIT}. Written: $q = \\min(d - k, r_{{max}})$; the active bound is ρ if $d - k \\le r_{{max}}$. "
         + SOURCE,
         alt=f"{len(found)} maps, {label}: {told}",
         height=270 if len(towers) == 1 else 480,
@@ -243,11 +243,11 @@ def change_against_principal(measured: Measured, tasks: Tasks = (), *, task: int
         title=f"{title}, {label}",
         what=f"Share of the change in {label} inside the principal space of the weight before it, log axis; bars: a "
         f"random change. {told}",
-        look_for="Dots below 10⁻⁵: rounding, the change stays out by construction. On the bar: no better than "
+        look_for="Dots below 10⁻⁵: rounding, the change avoids the space by construction. On the bar: no better than "
         "chance. Above it: the task was learned where the weight is strongest.",
         how="Left $\\|U_k^\\top \\Delta W\\|_F / \\|\\Delta W\\|_F$, right $\\|\\Delta W V_k\\|_F / \\|\\Delta W\\|_F$ "
         "with the first $k$ singular directions of the weight before the task; a share of norm, not of energy. A "
-        "random change has $\\sqrt{k/d}$ on average. It says where the *weight* is strong: whether old inputs lie "
+        "random change has $\\sqrt{k/d}$ on average. It shows where the *weight* is strong: whether old inputs lie "
         f"there is another question. Shares below 10⁻⁸ are drawn there. {SOURCE}",
         alt=f"{len(found)} maps, {label}. {told}",
         height=290 if len(towers) == 1 else 480,
@@ -255,7 +255,7 @@ def change_against_principal(measured: Measured, tasks: Tasks = (), *, task: int
 
 
 def movement_of_maps(measured: Measured, tasks: Tasks = (), *, task: int | None = None) -> go.Figure:
-    """How far every map moved in one task, layers by parts, one map a tower."""
+    """How far every map moved in one task, layers by parts, one heat map per tower."""
     found = after(measured, task)
     towers, parts = towers_of(found) or ["image"], parts_of(found) or ["q"]
     figure = make_subplots(
@@ -315,7 +315,7 @@ def movement_of_maps(measured: Measured, tasks: Tasks = (), *, task: int | None 
         figure,
         title=f"{title}, {label}",
         what=f"Size of the change in {label} relative to the weight before it, in percent. {told}",
-        look_for="One dark column or row: learning is done in one kind of matrix, or at one depth. Pale everywhere: "
+        look_for="One dark column or row: learning happens in one kind of matrix, or at one depth. Pale everywhere: "
         "the task was learned with small changes, or not at all; see the accuracy matrix.",
         how="$\\|\\Delta W\\|_F / \\|W\\|_F$ of the net change over the task. A step may be small and still matter: "
         "size says nothing about direction.",

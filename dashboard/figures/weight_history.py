@@ -1,7 +1,7 @@
-"""Weights from task to task: the directions their maps use, the room left to write in, what is left of pre-training.
+"""Weights over tasks: effective rank, free directions, and overlap with the pre-trained principal space.
 
-Maps are those of `figures.weights`: a line is the mean over the maps of a tower, the two towers are told apart by dash
-and label; dots have the hue of the task.
+Maps are those of `figures.weights`: a line is the mean over the maps of a tower, the two towers differ by dash and
+label; dots have the hue of the task.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def _mean_line(
     count: int,
     found: bool = False,
 ) -> tuple[float, float] | None:
-    """A line of means with a band from the smallest to the largest map; its end, if there is any.
+    """A line of means with a band from the smallest to the largest map; returns its end, if any.
 
-    `found`: values are what the task found when it began, not what it left behind.
+    `found`: values are those at the start of the task, not at its end.
     """
     known = {task: v for task, v in values.items() if v}
     if not known:
@@ -94,7 +94,7 @@ def _axes_of(col: int) -> tuple[str, str]:
 
 
 def effective_rank_over_tasks(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """Effective rank of the maps, one small plot a tower, from before training on."""
+    """Effective rank of the maps, one small plot per tower, from before training on."""
     towers, count = towers_of(e.name for e in measured) or ["image"], task_count(measured, tasks)
     figure, title, told = _columns([tower_name(t) for t in towers]), "Effective rank", []
     for col, tower in enumerate(towers, start=1):
@@ -121,10 +121,10 @@ def effective_rank_over_tasks(measured: Measured, tasks: Tasks = ()) -> go.Figur
     return describe(
         figure,
         title=title,
-        what="How many directions the maps use, whatever the cut: mean (line) and smallest to largest map (band) of "
-        f"each tower, before training and after every task; axes do not start at zero. {summary}",
-        look_for="A line that rises: knowledge is added in directions that were empty. A flat or falling one: tasks "
-        "overwrite directions that were in use.",
+        what="Number of directions used by the maps, independent of the cut: mean (line) and smallest to largest map "
+        f"(band) of each tower, before training and after every task; axes do not start at zero. {summary}",
+        look_for="A rising line: tasks add directions that were empty. A flat or falling one: tasks "
+        "change directions that were in use.",
         how="$\\exp(-\\sum_i p_i \\ln p_i)$ with $p_i = \\sigma_i / \\sum_j \\sigma_j$ (σ, not σ²); Roy and Vetterli, "
         "EUSIPCO 2007. Between 1 and $d$.",
         alt=summary,
@@ -133,7 +133,7 @@ def effective_rank_over_tasks(measured: Measured, tasks: Tasks = ()) -> go.Figur
 
 
 def room_left(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """How fast room runs out: share of null directions, and how many of them a task may write to."""
+    """How fast free directions run out: share of null directions, and how many of them a task may update."""
     towers, count = towers_of(e.name for e in measured) or ["image"], task_count(measured, tasks)
     ruled = any(e.bound != "none" for e in measured)
     most = max((e.written for e in measured if e.bound == "r_max"), default=0)
@@ -160,19 +160,19 @@ def room_left(measured: Measured, tasks: Tasks = ()) -> go.Figure:
         return nothing(title, how=SOURCE, figure=figure)
     summary = "Mean at the first task and now: " + "; ".join(told) + "."
     side = (
-        f"; right: those a task may write to{f' (r_max: {most} directions)' if most else ''}. "
+        f"; right: those a task may update{f' (r_max: {most} directions)' if most else ''}. "
         if ruled
-        else (". Nothing in this run keeps to them. ")
+        else (". Training in this run does not use them. ")
     )
     return describe(
         figure,
         title=title,
-        what=f"{'Left: null' if ruled else 'Null'} directions, as each task found them: mean over maps, band from the "
+        what=f"{'Left: null' if ruled else 'Null'} directions at the start of each task: mean over maps, band from the "
         "scarcest to the richest" + side + summary,
-        look_for="Lines that fall: each merge makes directions principal that were free, and the next task finds less "
-        "room. Right line below 100 %: in some maps ρ, no longer r_max, is what limits."
+        look_for="Falling lines: each merge makes free directions principal, and the next task has fewer "
+        "free ones. Right line below 100 %: in some maps ρ instead of r_max is the active bound."
         if most
-        else "Lines that fall: directions become principal that were free, and the next task finds less room.",
+        else "Falling lines: free directions become principal, and the next task has fewer free ones.",
         how=f"{SPLIT}. Left $(d - k)/d$"
         + (f", right $q / {'r_{max}' if most else 'd'}$ with $q = \\min(d - k, r_{{max}})$. " if ruled else ". ")
         + SOURCE,
@@ -182,7 +182,8 @@ def room_left(measured: Measured, tasks: Tasks = ()) -> go.Figure:
 
 
 def drift_from_pretrained(measured: Measured, tasks: Tasks = ()) -> go.Figure:
-    """Share of the change since pre-training that lies in the pre-trained principal space, and what is left of it."""
+    """Share of the change since pre-training that lies in the pre-trained principal space, and its remaining
+    overlap."""
     towers, count = towers_of(e.name for e in measured) or ["image"], task_count(measured, tasks)
     figure = _columns(["change inside it, log axis", "overlap with the one that the task found"])
     title, told, every = "The pre-trained principal space", [], []
@@ -227,13 +228,13 @@ def drift_from_pretrained(measured: Measured, tasks: Tasks = ()) -> go.Figure:
     return describe(
         figure,
         title=title,
-        what="Left: share of everything learned so far that lies in the principal space of the untouched model; thin "
-        "line: a random change. Right: how much of that space is principal still (1 = all). Mean over maps, band from "
-        f"least to most. {summary}",
-        look_for="A left line that climbs towards the thin one although each task kept out of the principal space it "
-        "found: the cut is placed anew for every task, and what was principal once is given free.",
+        what="Share of everything learned so far that lies in the principal space of the untouched model (left; thin "
+        "line: a random change) and how much of that space is principal still (right; 1 = all): mean over maps, band "
+        f"from least to most. {summary}",
+        look_for="A left line that rises towards the thin one although each task avoided the principal space at its "
+        "start: the cut is recomputed for every task, and formerly principal directions become free.",
         how="$\\|U_{k,0}^\\top (W_t - W_0)\\|_F / \\|W_t - W_0\\|_F$ with the pre-trained weight $W_0$; chance "
-        "$\\sqrt{k_0/d}$. Overlap $\\|U_{k,0}^\\top U_k\\|_F^2 / \\min(k_0, k)$, with $U_k$ as the task found it. "
+        "$\\sqrt{k_0/d}$. Overlap $\\|U_{k,0}^\\top U_k\\|_F^2 / \\min(k_0, k)$, with $U_k$ at the start of the task. "
         + SOURCE,
         alt=summary,
         height=320,

@@ -1,8 +1,8 @@
-"""Weights: what an attention matrix is called, and the singular values of one of them before and after a task.
+"""Weights: names of attention matrices, and the singular values of one of them before and after a task.
 
-A map is one matrix W of a tower's attention: "image.3.q" is the query matrix of the image tower's fourth layer. Its
-singular values σ are drawn as they are; shares of energy are shares of σ². Hue is the chosen task. How all maps divide
-their directions in one task is in `figures.weight_directions`, what becomes of that in `figures.weight_history`.
+A map is one matrix W of a tower's attention: "image.3.q" is the query matrix of the image tower's fourth layer. Figures
+draw singular values σ; shares of energy are shares of σ². Hue encodes the chosen task. Partitions of all maps in one
+task are in `figures.weight_directions`, their history in `figures.weight_history`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ Measured = Sequence[WeightSpectrumMeasured]
 
 TOWERS = {"image": "image tower", "text": "text tower"}
 PARTS = {"q": "queries", "k": "keys", "v": "values", "o": "output"}
-LEAK_FLOOR = 1e-8  # leaks below this are rounding and drawn here
+LEAK_FLOOR = 1e-8  # lower limit for drawing leaks; smaller ones are rounding errors
 SOURCE = "Rule: NuSA-CL, arXiv:2510.21175."
-SPLIT = (  # how k is found, for *How is this computed?*
+SPLIT = (  # definition of k, for *How is this computed?*
     "$k = \\min\\{j : \\sum_{i \\le j} \\sigma_i^2 \\ge \\rho \\sum_i \\sigma_i^2\\}$ of the weight *before* the task; "
     "null: the other $d - k$"
 )
-_SIGMA_FLOOR = 1e-5  # relative singular values below this are drawn here
+_SIGMA_FLOOR = 1e-5  # lower limit for drawing relative singular values
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Place(NamedTuple):
-    """Where a map lies."""
+    """Position of a map."""
 
     tower: str
     block: int  # from 0
@@ -50,7 +50,7 @@ def place(name: str) -> Place:
 
 
 def option(name: str) -> str:
-    """'image 4 q' for "image.3.q": short, and counted as the screen counts."""
+    """'image 4 q' for "image.3.q": short, with layers counted from 1."""
     tower, block, part = place(name)
     return f"{tower} {block + 1} {part}"
 
@@ -67,24 +67,24 @@ def maps(measured: Iterable[WeightSpectrumMeasured]) -> list[str]:
 
 
 def newest_task(measured: Measured, task: int | None) -> int:
-    """`task`, or the newest that was measured where it is None or was not."""
+    """`task`, or the newest measured one if None or not measured."""
     found = {e.clock.task for e in measured}
     return task if task in found else max(found, default=0)  # type: ignore[return-value]
 
 
 def after(measured: Measured, task: int | None) -> dict[str, WeightSpectrumMeasured]:
-    """Map → what was measured after `task` (or the newest), in order of the maps."""
+    """Map → measurement after `task` (or the newest), in order of the maps."""
     chosen = newest_task(measured, task)
     found = {e.name: e for e in measured if e.clock.task == chosen}
     return {name: found[name] for name in sorted(found, key=_order)}
 
 
 def limit(event: WeightSpectrumMeasured) -> str:
-    """Which bound decides how many directions are written to, as a clause."""
+    """The bound on the number of updated directions, as a clause."""
     return {
-        "rho": f"all null directions are written to, limited by ρ = {event.rho:g}",
+        "rho": f"all null directions may change, limited by ρ = {event.rho:g}",
         "r_max": f"limited by r_max = {event.written}, so moving ρ a little changes nothing",
-    }.get(event.bound, f"only measured at ρ = {event.rho:g}: training in this run does not obey the split")
+    }.get(event.bound, f"only measured at ρ = {event.rho:g}: training in this run does not use this partition")
 
 
 def tiny(value: float | None) -> str:
@@ -133,7 +133,7 @@ def _more(count: int) -> str:
 
 
 def map_spectrum(measured: Measured, tasks: Tasks = (), *, name: str, task: int | None = None) -> go.Figure:
-    """Singular values of one map before and after a task, with the cut and the directions the task may write to.
+    """Singular values of one map before and after a task, with the cut and the directions the task may update.
 
     Args:
         measured: all measurements of the run.
@@ -206,19 +206,16 @@ def map_spectrum(measured: Measured, tasks: Tasks = (), *, name: str, task: int 
         if event.movement
         else f" The map did not move in {label}."
     )
-    told = (
-        f"{event.principal} of {d} directions ({100 * event.principal / d:.0f} %) are principal; shaded: the last "
-        f"{event.written}, {limit(event)}."
-    )
+    told = f"{event.principal} of {d} directions ({100 * event.principal / d:.0f} %) are principal."
     return describe(
         figure,
         title=title,
-        what=f"Dotted: before {label}; solid: after it, log axis; dashed: the cut between principal and null. {told}"
-        + moved,
-        look_for="A tail that lifts while the left part stays: the task was written into directions that the weight "
-        "hardly used. Lines that part left of the cut: the old principal directions themselves were changed.",
-        how=f"{SPLIT}. Written are the last min(d − k, r_max) directions. A change confined to them leaves every "
-        "other singular value exactly where it was; a rewritten one may rise past $\\sigma_k$ and count as principal "
+        what=f"Dotted: before {label}; solid: after it, log axis; dashed: the cut between principal and null; shaded: "
+        f"the last {event.written}, {limit(event)}. {told}" + moved,
+        look_for="A tail that rises while the left part stays: the task changed only directions that the weight "
+        "hardly used. Lines that differ left of the cut: the old principal directions were changed.",
+        how=f"{SPLIT}. The last min(d − k, r_max) directions are updated. A change confined to them leaves every "
+        "other singular value unchanged; an updated one may rise above $\\sigma_k$ and count as principal "
         f"next time. Values below 10⁻⁵ of the largest are drawn there. {SOURCE}",
         alt=f"Spectrum of {words(name)} before and after {label}. {told}",
         height=400,

@@ -1,6 +1,6 @@
-"""What if: what another threshold would have left free, let through and touched, from stored spectra and updates.
+"""What if: predicted free directions, share passed and interference of another threshold, from stored data.
 
-Numbers are those of `cl_core.whatif.predict`, on the page, in the browser and on the command line alike.
+Numbers are those of `cl_core.whatif.predict`, the same on the page, in the browser and on the command line.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FIELDS = (
     ("interference", "predicted interference"),
 )
 SOURCES = {
-    "steps": "sum of the steps that the optimiser proposed, before they were projected",
-    "gradients": "sum of the gradients before they were projected; the optimiser rescales each entry afterwards, so "
-    "its steps reach further than these numbers say",
+    "steps": "sum of the optimiser's proposed steps, before projection",
+    "gradients": "sum of the gradients before projection; the optimiser rescales each entry afterwards, so "
+    "its steps leak more than these numbers show",
     "net change": "net change of the parameters over the task",
 }
 HOW = (
@@ -33,8 +33,8 @@ HOW = (
     "threshold leaves the last $R$ of $n$ directions free; of a protected direction the share $r$ remains "
     "(0 when strict, $1-\\eta$ otherwise, relative to a free one), $r_i=1$ on free ones. Passed: "
     "$\\sum r_i^2 u_i / \\sum u_i$. Interference: $\\sum r_i^2 \\lambda_i u_i / \\sum \\lambda_i u_i$, 100 % = nothing "
-    "protected. Assumed: the task would have wanted the same update. It would not quite, because every step moves the "
-    "point at which the next gradient is taken."
+    "protected. Assumption: the updates would have been the same. This is approximate, because every step moves the "
+    "point at which the next gradient is computed."
 )
 
 
@@ -44,17 +44,19 @@ def when(boundary: Boundary) -> str:
 
 
 def said_of(boundary: Boundary) -> str:
-    """What the update is, one sentence; or why there is none."""
+    """Description of the update in one sentence, or why there is none."""
     if boundary.energies is None:
         return "No update is stored for this boundary: shares and interference are unknown."
     said = f"Update: {SOURCES.get(boundary.source, boundary.source)}, in {task_name(boundary.task + 1)}."
     if boundary.confined:
-        said += " It was confined to the directions left free then: what lies beyond was never tried, counts as none."
+        said += (
+            " It was confined to the free directions at that time: other directions were never used and count as zero."
+        )
     return said
 
 
 def tick(value: float) -> str:
-    """A threshold as a control, the URL and an axis spell it."""
+    """A threshold in controls, URLs and axes."""
     return f"{value:.4f}".rstrip("0").rstrip(".") if math.isfinite(value) else ""
 
 
@@ -65,12 +67,13 @@ def in_percent(predicted: Prediction, boundary: Boundary, field: str) -> np.ndar
 
 
 def against_threshold(boundary: Boundary, threshold: Threshold, *, layer: int | None = None) -> go.Figure:
-    """Room, share passed and interference at every position of the slider; the chosen one and the run's own marked.
+    """Free directions, share passed and interference at every position of the slider; the chosen and the run's own
+    marked.
 
     Args:
-        boundary: spectra and the update that came next.
-        threshold: the chosen one; its rule is what the axis moves.
-        layer: drawn in front.
+        boundary: spectra and the following update.
+        threshold: the chosen one; its rule is varied along the axis.
+        layer: the highlighted layer.
     """
     rule, own = RULES[threshold.rule], own_threshold(boundary)
     mine = own.value if own is not None and own.rule == threshold.rule else None
@@ -128,11 +131,11 @@ def against_threshold(boundary: Boundary, threshold: Threshold, *, layer: int | 
     return describe(
         figure,
         title="Against the threshold",
-        what=f"{LABEL} Every position of the slider, layer by layer {when(boundary)} (axis spaced like the slider, "
-        "finer where little remains); diamond and line: the chosen value, mean of layers; dotted: the run's own where "
-        f"its rule is this one. {said_of(boundary)}",
-        look_for="Where the last curve falls and the middle one does not, protection is cheap; where only the middle "
-        "one falls, it costs the new task and buys the old ones little.",
+        what=f"{LABEL[:-1]}: every position of the slider; diamond and line: the chosen value, mean of layers; dotted: "
+        f"the run's own where its rule is this one. A line a layer, {when(boundary)}; the axis is spaced like the "
+        f"slider, finer where little remains. {said_of(boundary)}",
+        look_for="Where the last curve falls and the middle one does not, protection costs little; where only the "
+        "middle one falls, it harms the new task with little benefit for old ones.",
         how=HOW,
         alt=f"At {threshold.text()}: {summary}.",
         height=330,
@@ -148,12 +151,12 @@ def numbers(boundary: Boundary, predicted: Prediction) -> str:
 def at_equal_freedom(
     boundary: Boundary, threshold: Threshold, beside: Sequence[tuple[str, Boundary]] = ()
 ) -> go.Figure:
-    """Share passed and interference against the fraction of directions left free, whatever the rule: mean of layers.
+    """Share passed and interference against the fraction of free directions, for any rule: mean of layers.
 
     Args:
         boundary: the run's.
-        threshold: the chosen one: its softness is used, and its mean freedom is marked.
-        beside: (name, boundary) of other runs, drawn dashed with their own softness.
+        threshold: the chosen one: its strictness is used, and its mean share of free directions is marked. beside:
+        (name, boundary) of other runs, drawn dashed with their own strictness.
     """
     shares = np.arange(101) / 100
     traces: list[dict[str, object]] = []
@@ -206,11 +209,12 @@ def at_equal_freedom(
     return describe(
         figure,
         title="At equal freedom",
-        what=f"{LABEL} The same two numbers against the fraction of directions left free, alike in every layer, mean "
-        "of layers: the axis on which methods with different rules can be compared. Diamond: the chosen threshold"
-        + ("; dashed: other runs, circle: where they stood." if beside else ".")
-        + " The diamond need not lie on the line, because a rule leaves each layer another share.",
-        look_for="A share passed above the diagonal: the update lies mostly where past tasks do not look, protection "
+        what=f"{LABEL[:-1]}: the same two numbers against the fraction of directions left free; diamond: the chosen "
+        "threshold"
+        + ("; dashed: other runs, circle: their own thresholds." if beside else ".")
+        + " Alike in every layer, mean of layers: on this axis methods with different rules can be compared."
+        + " The diamond need not lie on the line, because a rule leaves each layer a different share.",
+        look_for="A share passed above the diagonal: the update lies mostly in unused directions, and protection "
         "costs it little. Interference that stays low until most is free: old tasks use few directions.",
         how=HOW,
         alt=("; ".join(told) + ".") if told else "No update is stored for this boundary.",
@@ -219,7 +223,7 @@ def at_equal_freedom(
 
 
 def predicted_and_measured(rows: Sequence[tuple[str, float, float, float]]) -> go.Figure:
-    """How far off the prediction was: before, predicted and measured of each quantity.
+    """Error of the prediction: before, predicted and measured value of each quantity.
 
     Args:
         rows: (name, recorded in the parent, predicted, measured in the fork), in percent; NaN = unknown.
@@ -249,10 +253,10 @@ def predicted_and_measured(rows: Sequence[tuple[str, float, float, float]]) -> g
     return describe(
         figure,
         title="Predicted and measured",
-        what="Means over layers: as it was in the parent, as computed from the parent's stored spectra, and as the "
+        what="Means over layers: in the parent, as predicted from the parent's stored spectra, and as the "
         f"fork was measured. {worst}",
-        look_for="Where prediction and measurement part: the new threshold changed not only what got through but what "
-        "the task asked for, or what later tasks left behind.",
+        look_for="Differences between prediction and measurement: the new threshold changed not only the share "
+        "passed but what the task's updates, or the effect of later tasks.",
         how="Predictions use the parent's spectra and updates at the fork's setting, measurements the fork's own. "
         "Directions left free right after the boundary are the same by construction; later ones are not.",
         alt=f"{worst} {told}.",
@@ -261,15 +265,15 @@ def predicted_and_measured(rows: Sequence[tuple[str, float, float, float]]) -> g
 
 
 def _axes(place: int) -> dict[str, object]:
-    """Which small plot a trace belongs to, from 0."""
+    """Index of a trace's small plot, from 0."""
     return {"type": "scatter", "showlegend": False} | (
         {"xaxis": f"x{place + 1}", "yaxis": f"y{place + 1}"} if place else {}
     )
 
 
 def _lines(x: np.ndarray, values: np.ndarray, place: int, name: str) -> dict[str, object]:
-    """All columns of `values` [P, L] in one pale trace, with gaps between them: a trace a layer would take ten times
-    as long to build."""
+    """All columns of `values` [P, L] in one pale trace, with gaps between them; one trace per layer would take ten
+    times as long to build."""
     gap = np.full((1, values.shape[1]), np.nan)
     return {
         "x": np.tile(np.append(x, np.float32(np.nan)), values.shape[1]),
@@ -332,8 +336,8 @@ def _side_by_side(
 
 
 def round_ticks(steps: Sequence[float], most: int = 6) -> list[int]:
-    """Positions of the slider to print below an axis: both ends, and between them the shortest numbers that lie
-    furthest from those printed already."""
+    """Positions of the slider to label below an axis: both ends, and between them the shortest numbers that are
+    furthest from existing labels."""
     shown = [0, len(steps) - 1] if len(steps) > 1 else list(range(len(steps)))
     apart = max(1, (len(steps) - 1) // most)
     for _, place in sorted((len(tick(value)), place) for place, value in enumerate(steps)):
@@ -343,7 +347,7 @@ def round_ticks(steps: Sequence[float], most: int = 6) -> list[int]:
 
 
 def _untitled(axis: dict[str, object]) -> dict[str, object]:
-    """Of three small plots the middle one alone names their axis: on a narrow page the names would run together."""
+    """Label only the middle of three small plots, because labels would overlap on a narrow page."""
     return {key: value for key, value in axis.items() if key != "title"}
 
 
@@ -357,8 +361,8 @@ def _mean(values: np.ndarray) -> float:
 
 
 def slider_table(boundary: Boundary, threshold: Threshold, steps: Sequence[float]) -> dict[str, list]:
-    """What the browser needs to let bars follow the pointer: at each of P steps, counts left free [P][L], and shares
-    in percent [P][L] with one decimal (None = unknown); `means`: of each field over the layers, [P]."""
+    """Data for dragging bars in the browser: at each of P steps, counts left free [P][L], and shares in percent [P][L]
+    with one decimal (None = unknown); `means`: of each field over the layers, [P]."""
     many = predict(boundary, threshold, values=list(steps))
     values = {field: in_percent(many, boundary, field) for field, _ in FIELDS}
     return {
@@ -369,7 +373,7 @@ def slider_table(boundary: Boundary, threshold: Threshold, steps: Sequence[float
 
 
 def now(boundary: Boundary, threshold: Threshold) -> list[dict[str, object]]:
-    """The chosen threshold as a table, a row a layer: for the plain view and for who reads numbers."""
+    """The chosen threshold as a table, one row per layer, also for screen readers."""
     predicted, free = predict(boundary, threshold), nullities(boundary, threshold)
     return [
         {

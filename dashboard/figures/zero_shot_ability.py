@@ -1,6 +1,6 @@
-"""What a joint space of images and texts is good for: retrieval, zero-shot accuracy, and tasks not learned yet.
+"""Zero-shot ability of a joint space of images and texts: retrieval, accuracy, and tasks not learned yet.
 
-Moments, axes and marks are those of `figures.gap`; accuracies and recalls are percent.
+Times, axes and marks are those of `figures.gap`; accuracies and recalls are in percent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dashboard.theme import (
 
 
 def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """R@1 and R@5 over moments, images asking for captions and captions asking for images."""
+    """R@1 and R@5 over time, image-to-text and text-to-image."""
     events = list(last_of_tasks(measured).values())
     figure, ends = blank(showlegend=False), []
     for rank in ("5", "1"):
@@ -74,10 +74,10 @@ def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.
     return describe(
         figure,
         title="Retrieval",
-        what=f"How often the right one of {now.pairs} captions is the nearest (R@1, thick) or among the five nearest "
-        f"(R@5, thin) to an image (solid), and the other way round (dashed). {told}.",
-        look_for="Lines that fall: the joint space of the pre-training world is being used up by the tasks. One way "
-        "falling alone: only one tower lost its order.",
+        what=f"How often the correct one of {now.pairs} captions is the nearest (R@1, thick) or among the five nearest "
+        f"(R@5, thin) to an image (solid), and vice versa (dashed). {told}.",
+        look_for="Falling lines: training on the tasks damages the pre-trained joint space. One direction "
+        "falling alone: only one tower lost its ordering.",
         how="$R@k = \\frac{100}{n}\\,\\#\\{i : x_i \\cdot t_i$ among the $k$ largest of $x_i \\cdot t_j\\}$ over the "
         f"{now.pairs} held-out pairs, none with the same caption; ties count against the pair. Chance: "
         f"{percent(100 / max(now.pairs, 1), 2)} for R@1.",
@@ -86,7 +86,7 @@ def retrieval(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.
 
 
 def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
-    """Zero-shot accuracy on the pre-training world's own classes, over moments."""
+    """Zero-shot accuracy on the classes of pre-training, over time."""
     events = list(last_of_tasks(measured).values())
     values = [e.general_accuracy for e in events]
     figure = blank(showlegend=False)
@@ -105,10 +105,9 @@ def general_accuracy(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ())
     return describe(
         figure,
         title="General zero-shot accuracy",
-        what=f"Held-out images of the world the model was pre-trained on, told apart by words alone; dotted: where "
+        what=f"Zero-shot classification of held-out images from the pre-training distribution; dotted: where "
         f"it began. {told}.",
-        look_for="A line that falls below the dotted one: what the tasks cost the model's general ability. No task "
-        "trains on these images.",
+        look_for="A line below the dotted one: loss of general zero-shot ability. No task trains on these images.",
         how="$\\operatorname{argmax}_c\\ x \\cdot t_c$, with $t_c$ the normalised mean of the class's embedded "
         "sentences (one per template); percent of the general set's test images. Accuracy axes always run from 0 to "
         "100 %.",
@@ -126,7 +125,7 @@ def lost_before_learning(measured: Sequence[AccuracyMeasured]) -> np.ndarray:
 
 
 def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> go.Figure:
-    """What training did to tasks before they were learned: a heat map of differences to the zero-shot row."""
+    """Effect of training on tasks before they were learned: a heat map of differences to the zero-shot row."""
     table = lost_before_learning(measured)
     table = table[np.isfinite(table).any(axis=1)] if table.size else table  # the last row has no later task
     columns = max(table.shape[1], len(tasks), 1)
@@ -157,7 +156,7 @@ def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> g
         tickvals=list(range(columns)),
         ticktext=[header(j, columns) for j in range(columns)],
         tickangle=0,
-        range=[0.5, max(columns, 2) - 0.5],  # the first task is never waited for
+        range=[0.5, max(columns, 2) - 0.5],  # the first task is learned immediately
     )
     figure.update_yaxes(
         title_text="after training on",
@@ -175,14 +174,14 @@ def zero_shot_lost(measured: Sequence[AccuracyMeasured], tasks: Tasks = ()) -> g
             f"worst: {worst}." if table[i, j] <= -0.05 else "nothing lost."
         )
     else:
-        told = "Nothing measured yet: a task has to be learned while another one waits."
+        told = "Nothing measured yet: a task must be learned before another one."
     return describe(
         figure,
         title="Zero-shot lost before learning",
         what="Rows: after training on; columns: evaluated on; percentage points against the model before any training, "
         f"tasks not learned yet only. {told}",
-        look_for="Orange cells: training on other tasks damages what the model could do unasked; they grow stronger "
-        "down a column where damage adds up. Blue: an earlier task helped.",
+        look_for="Orange cells: training on other tasks damages zero-shot ability; they get darker "
+        "down a column if damage accumulates. Blue: an earlier task helped.",
         how="$a(i, j) - a_0(j)$ for $j > i$, with $a(i, j)$ the task-incremental accuracy on task $j$ after training "
         "on task $i$ and $a_0(j)$ the same before any training (zero-shot). Zero is always the neutral middle.",
         alt=f"Heat map of changes in zero-shot accuracy. {told}",
@@ -200,12 +199,12 @@ _PARTS = (
 def domain_similarities(
     similar: Sequence[SimilaritiesMeasured], tasks: Tasks = (), *, task: int | None = None
 ) -> go.Figure:
-    """Each task's images against its class texts over moments, one line per task in its colour.
+    """Each task's images against its class texts over time, one line per task in its colour.
 
     Args:
         similar: the run's measurements.
         tasks: RunStarted.tasks, for colours and names.
-        task: drawn in front; None = all alike.
+        task: the highlighted task; None = none.
     """
     figure = make_subplots(rows=1, cols=3, horizontal_spacing=0.085, subplot_titles=[title for _, title, _ in _PARTS])
     figure.update_layout(template=TEMPLATE, uirevision="keep", showlegend=False)
@@ -258,8 +257,8 @@ def domain_similarities(
         what="One line per task: mean cosine of its test images with their own class's text (left), with the other "
         "classes' texts (middle), and the distance of the two centres (right); large dot: the task has just been "
         f"learned. {told}",
-        look_for="After its large dot a line that falls on the left, or rises in the middle: the margin of that task "
-        "shrinks. Before its large dot: other tasks move it.",
+        look_for="After its large dot, a falling line on the left or a rising one in the middle: the margin of that "
+        "task shrinks. Before its large dot: the effect of other tasks.",
         how="$\\frac1n \\sum_i x_i \\cdot t_{y_i}$, the mean of $x_i \\cdot t_c$ over $c \\ne y_i$, and "
         "$\\|\\bar x - \\bar t\\|_2$, over up to 60 test images of the task (classes in turn) and the class texts "
         "that evaluation uses.",

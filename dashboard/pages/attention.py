@@ -20,12 +20,12 @@ from dashboard.verdicts import ATTENTION, WEIGHTS, attention_kept, weights_moved
 from dashboard.view_state import (
     ViewState,
     choose,
-    code,
     current,
     empty,
     learned_at_once,
     literal,
     not_measured,
+    run_title,
     show_figure,
 )
 from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page
@@ -60,7 +60,7 @@ def images_part(frame: ViewState, log: Snapshot) -> None:
     known = sorted({e.probe_task for e in compared if e.probe_task in probes})
     if not known:
         not_measured(
-            "No probe images were stored in this run, so there is nothing to lay attention over.",
+            "No probe images were stored in this run, so there is nothing to draw attention on.",
             "Start one with `--set diagnostics.attention=true`.",
         )
         return
@@ -103,7 +103,7 @@ def images_part(frame: ViewState, log: Snapshot) -> None:
     grid = tuple(plan.backbone.get("patch_grid", ())) if plan else ()
     if len(grid) != 2 or grid[0] * grid[1] + 1 > mine[after_task].class_attention.shape[-1]:
         not_measured(
-            "This backbone's tokens do not form a grid of patches, so they cannot be laid over the image.",
+            "This backbone's tokens do not form a grid of patches, so attention cannot be drawn on the image.",
             "The figures below do not need one.",
         )
         return
@@ -121,7 +121,7 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
     compared = log.events(AttentionCompared)
     st.markdown("### Attention on old images")
     if not compared and log.count(FeaturesCompared):
-        st.markdown("Attention was not recorded in this run; how far the features of probe images moved was.")
+        st.markdown("Attention was not recorded in this run, only the drift of the features of probe images.")
         show_figure("recorded-feature-drift", log)
         return
     if not compared:
@@ -131,7 +131,7 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
                 "Start one with `--set diagnostics.attention=true` to see it here.",
             )
         elif frame.live:
-            st.markdown(f"Maps of what old images' tokens look at appear here when {task_name(0)} has been learned.")
+            st.markdown(f"Attention maps of old images appear here when {task_name(0)} has been learned.")
         else:
             not_measured(
                 "This run holds no attention: its network has none."
@@ -146,12 +146,10 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
     later = compared_later(compared)
     if not later:
         if plan is not None and plan.trained_tasks == 1:
-            st.markdown(
-                "This run has a single stage of training: there is no earlier moment to compare attention with."
-            )
+            st.markdown("This run has a single stage of training: there is no earlier attention to compare with.")
         else:
             st.markdown(
-                "How consistent attention stays is drawn here when a second task has been learned: until then there "
+                "The consistency of attention is drawn here when a second task has been learned: until then there "
                 "is nothing to compare with."
             )
         return
@@ -200,7 +198,7 @@ def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
             value=True,
             key="common-start",
             bind="query-params",
-            help="On: how far and where each prompt went. Off: where each prompt is.",
+            help="On: direction and distance of each prompt's movement. Off: position of each prompt.",
         )
         left, right = st.columns([3, 2])
         with left, st.container(key="attention-paths"):
@@ -232,7 +230,7 @@ def show() -> None:
     frame, log = opened
     if log.started() is None:
         empty(
-            f"Nothing has been measured in {code(log.name)} yet; attention and prompts appear here while it trains.",
+            f"Nothing has been measured in {run_title(log)} yet; attention and prompts appear here while it trains.",
             "Follow the run",
             page="pages/run.py",
             key="attention-empty",

@@ -3,6 +3,8 @@ what was set differently."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,28 @@ from streamlit.errors import StreamlitAPIException
 from cl_core.config import ConfigError, RunConfig
 from cl_core.readouts import AFTER_TASKS
 from cl_core.store import RunFolder, StoreError
-from cl_core.summary import measures, shared_readout
+from cl_core.summary import shared_readout
 from cl_core.sweeps import ParetoPoint, Sweep, known_sweeps, load, spots, sweep_status
 from cl_core.sweeps.pareto import FORK, OWN, differing, said, settings_of
 from dashboard import launch
 from dashboard.comparison import Compared, meant, named, read, stream_of_run
 from dashboard.lineage import Lineage, Parting, lineage, partings
 from dashboard.runs import RunIndex, runs_folder, runs_index, summary
-from dashboard.verdicts import BEST_RUN, runs_compared
-from dashboard.view_state import begin_with, choose, code, current, empty, go_to, literal, sentence, show_plot, show_run
+from dashboard.verdicts import BEST_RUN, Contender, runs_compared
+from dashboard.view_state import (
+    begin_with,
+    called,
+    choose,
+    choose_named_run,
+    code,
+    current,
+    empty,
+    go_to,
+    literal,
+    sentence,
+    show_plot,
+    show_run,
+)
 from dashboard.widgets.inspection import answer, ask, more
 from dashboard.widgets.pace import every
 from dashboard.widgets.run_library import run_library
@@ -31,6 +46,8 @@ CURVES = 6  # runs over each other: more dashes than that cannot be told apart
 BEAT = 2.0  # seconds between looks at a sweep in training
 SMALL = 280  # pixels of the figures below the plane
 NO_SWEEP = "none"
+FIRST = ("method", "backbone", "stream", "prompt_blocks", FORK)  # said first among settings that differ
+SPELLED, WIDE = 4, 60  # values of a setting in a sentence, and their letters
 JUDGED = "run default"
 
 
@@ -54,14 +71,8 @@ def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
         state["runs"] = [name for name in state["runs"] if index.find(name)][:MOST]
     elif not linked:
         begin_with("runs", _usual(index, shown))
-    chosen = st.multiselect(
-        "Compared",
-        index.names,
-        key="runs",
-        max_selections=MOST,
-        bind="query-params",
-        persist_state="session",
-        placeholder=f"Choose up to {MOST} runs",
+    chosen = choose_named_run(
+        "Compared", "runs", index.names, max_selections=MOST, placeholder=f"Choose up to {MOST} runs"
     )
     if unknown:
         st.warning(
@@ -107,14 +118,15 @@ def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) ->
         elif runs:
             state["runs"] = runs[:MOST]
 
-    show_plot(plane, found, key="compare-plane", budget=budget, readout=readout, on_pick=picked)
+    names = {run: called(run) for spot in found for run in spot.runs}
+    show_plot(plane, found, key="compare-plane", budget=budget, readout=readout, names=names, on_pick=picked)
     st.caption("A click on a run opens it; on the mean of several seeds, compares these runs below.")
     if state.pop("_open_run", False):
         go_to("pages/run.py")
 
 
 def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
-    """The first `CURVES` of them over each other."""
+    """The first `CURVES` of them over each other, by what runs are called."""
     from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay
 
     if len(matrices) > CURVES:
@@ -136,17 +148,16 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
     if len(names) > 2:
         left, right = st.columns(2)
         with left:
-            first = choose("Difference of", "difference", names, names[0])
-        others = [name for name in names if name != first]
+            first = _one_of("Difference of", "difference", names)
         with right:
-            second = choose("minus", "minus", others, others[0])
+            second = _one_of("minus", "minus", [name for name in names if name != first])
     else:
         first, second = names
     plans = [[task.get("classes") for task in known[name].tasks] for name in (first, second)]
     if plans[0] != plans[1]:
         st.info(
-            "These runs learned their classes in another order (another seed): a cell compares places in the stream, "
-            "not classes.",
+            "These runs learned their classes in different orders (different seeds): a cell compares positions in "
+            "the stream, not classes.",
             icon=":material/info:",
         )
     show_plot(
@@ -154,9 +165,15 @@ def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> N
         matrices[first],
         matrices[second],
         key="compare-difference",
-        names=(first, second),
+        names=(called(first), called(second)),
         tasks=known[first].tasks if plans[0] == plans[1] else (),
     )
+
+
+def _one_of(label: str, key: str, names: list[str]) -> str:
+    if key in st.session_state and st.session_state[key] not in names:  # no longer compared
+        st.session_state[key] = names[0]
+    return choose_named_run(label, key, names, index=0, width=320)
 
 
 def settings_table(configs: dict[str, RunConfig]) -> None:
@@ -169,7 +186,7 @@ def settings_table(configs: dict[str, RunConfig]) -> None:
             st.markdown("None: these runs have the same settings.")
             return
         st.dataframe(
-            {"setting": names, **{run: [_said(one, n) for n in names] for run, one in flat.items()}},
+            {"setting": names, **{called(run): [_said(one, n) for n in names] for run, one in flat.items()}},
             key="compare-settings",
             hide_index=True,
             width="stretch",
@@ -179,7 +196,22 @@ def settings_table(configs: dict[str, RunConfig]) -> None:
 
 
 def _said(settings: dict[str, Any], name: str) -> str:
-    return said(settings.get(name, "no run" if name == FORK else OWN))
+    if name == FORK:
+        parent, after, task = str(settings.get(name, "no run")).rpartition(" after ")
+        return called(parent) + after + task if after else task
+    return said(settings.get(name, OWN))
+
+
+def _in_words(name: str, flat: list[dict[str, Any]]) -> str:
+    """A setting that differs and its values: "blocks with prompts (all | the last one)"."""
+    values = list(dict.fromkeys(_said(one, name) for one in flat))
+    if name == "prompt_blocks":
+        name = "blocks with prompts"
+        spelled = {"0": "all", "1": "the last one", OWN: OWN}
+        values = [spelled.get(value, f"the last {value}") for value in values]
+    if len(values) > SPELLED or sum(map(len, values)) > WIDE or OWN in values:
+        return name
+    return f"{name} ({' | '.join(values)})"
 
 
 # ---------------------------------------------------------------- a sweep
@@ -272,7 +304,7 @@ def show() -> None:
     ask(BEST_RUN)
     if not index.names:
         empty(
-            "Runs are drawn over each other here as soon as there are two.",
+            "Runs are overlaid here as soon as there are two.",
             "Start one",
             page="pages/start.py",
             key="compare-empty",
@@ -311,17 +343,17 @@ def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float
     """All panels for the chosen runs and the finished runs of a sweep."""
     known = {name: found for name, folder in folders.items() if (found := read(folder)) is not None}
     for name in folders.keys() - known.keys():
-        st.error(f"{code(name)} cannot be read.", icon=":material/broken_image:")
+        st.error(f"{literal(called(name))} cannot be read.", icon=":material/broken_image:")
     beside = [found for folder in swept if folder.name not in folders and (found := read(folder)) is not None]
     everything = [*known.values(), *beside]
     if not everything:
-        st.info("Choose runs above; two or more are drawn over each other.", icon=":material/info:")
+        st.info("Choose runs above; two or more are overlaid.", icon=":material/info:")
         return
     if len({found.stream for found in everything}) > 1:
-        told = [f"{code(found.summary.run)}: {literal(found.stream_told)}" for found in known.values()]
+        told = [f"{literal(called(name))}: {literal(found.stream_told)}" for name, found in known.items()]
         told += [f"the sweep: {literal(beside[0].stream_told)}"] if beside else []
         st.warning(
-            "These runs learned different streams, so their numbers cannot be drawn over each other. Choose runs of "
+            "These runs learned different streams, so their numbers cannot be compared. Choose runs of "
             f"one stream{'; until then the sweep is drawn alone' if beside else ''}. {'; '.join(told)}.",
             icon=":material/difference:",
         )
@@ -332,6 +364,36 @@ def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float
         draw(known, beside, origins, budget, readout)
     if len(known) > 1:
         settings_table({name: found.config for name, found in known.items()})
+
+
+def points_of(runs: Iterable[Compared], readout: str) -> list[ParetoPoint]:
+    """Their places in the plane, forks told apart by what their parents are called."""
+    runs = list(runs)
+    found = spots([(run.config, run.summary) for run in runs], readout)
+    for parent in sorted({run.config.parent for run in runs} - {""}, key=len, reverse=True):
+        name = called(parent)
+        found = [
+            replace(spot, label=spot.label.replace(parent, name), line=spot.line.replace(parent, name))
+            for spot in found
+        ]
+    return found
+
+
+def judged_runs(known: dict[str, Compared], readout: str) -> tuple[list[Contender], list[str]]:
+    """What is compared in the sentence: each setting with its seeds; and the settings that differ between them."""
+    points = points_of(known.values(), readout)
+    found = [
+        Contender(
+            called(spot.runs[0]) if len(spot.runs) == 1 else spot.label,
+            dict(zip(spot.seeds, spot.final, strict=True)),
+            dict(zip(spot.seeds, spot.forgetting, strict=True)),
+        )
+        for spot in points
+    ]
+    flat = [settings_of(known[spot.runs[0]].config) for spot in points]
+    names = sorted(differing(flat), key=lambda name: name not in FIRST)
+    own = [name for name in names if name != FORK and not all(name in one for one in flat)]  # of their methods
+    return found, [*(_in_words(name, flat) for name in names if name not in own), *own]
 
 
 def draw(
@@ -346,23 +408,30 @@ def draw(
     if shared != readout:
         st.caption(f"These runs name different headline readouts; they are compared by {literal(shared)} accuracy.")
     readout = shared
-    found = spots([(r.config, r.summary) for r in (*beside, *known.values())], readout)
+    found = points_of((*beside, *known.values()), readout)
     if found:
         plane_panel(found, budget, readout)
     else:
         st.info(
             "No learning accuracy and forgetting to draw"
             + (f" under the readout {literal(readout)}" if readout else "")
-            + ": they need a second task that was learned after the first.",
+            + ": they need a second task learned after the first.",
             icon=":material/visibility_off:",
         )
     matrices = {name: r.matrix(readout) for name, r in known.items()}
     matrices = {name: matrix for name, matrix in matrices.items() if np.isfinite(matrix).any()}
     if len(known) == 1:
-        st.info("One run is chosen. Add another above to see both over each other.", icon=":material/add:")
+        st.info("One run is chosen. Add another above to overlay both.", icon=":material/add:")
     if matrices:
-        curves(matrices, partings({name: origins[name] for name in matrices}, matrices))
-    answer(runs_compared({name: measures(matrix.tolist()) for name, matrix in matrices.items()}))
+        left = partings({name: origins[name] for name in matrices}, matrices)
+        curves(
+            {called(name): matrix for name, matrix in matrices.items()},
+            {
+                called(name): Parting(called(parting.carrier), parting.after_task, called(parting.parent))
+                for name, parting in left.items()
+            },
+        )
+    answer(runs_compared(*judged_runs(known, readout)))
     if len(matrices) > 1:
         with more("Cell by cell", key="compare-cells") as opened:
             if opened:

@@ -15,7 +15,7 @@ from dashboard.changes import unpack, viewing
 from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import megabytes
-from dashboard.view_state import ViewState, code, current, empty, go_to, literal, sentence, show_run
+from dashboard.view_state import ViewState, called, code, current, empty, go_to, literal, run_title, sentence, show_run
 from dashboard.widgets.inspection import ask
 
 LIBRARY = 4.9e6  # bytes of the plotting library in a report
@@ -59,9 +59,9 @@ def offers(frame: ViewState, log: Snapshot) -> None:
     with report:
         offer(
             "Report (HTML)",
-            "One file with every figure below, the numbers, what they mean, and all settings. It opens in any browser, "
-            "in light and dark, prints on A4, and asks no network for anything. Folders are named, never where they "
-            f"lie. About {megabytes(LIBRARY + 0.5 * stored)}.",
+            "One file with every figure below, the numbers with their definitions, and all settings. It opens in any "
+            "browser, in light and dark, prints on A4, and needs no network. Folders appear by name only, without "
+            f"their path. About {megabytes(LIBRARY + 0.5 * stored)}.",
             so_far,
             data=lambda: report_file(log),
             file_name=f"{log.name}.html",
@@ -73,7 +73,7 @@ def offers(frame: ViewState, log: Snapshot) -> None:
     with data:
         offer(
             "Data (ZIP)",
-            "Accuracies, every step, spectra, drift and whatever else was measured as CSV and `.npz`, settings and "
+            "Accuracies, every step, spectra, drift and all other measurements as CSV and `.npz`, settings and "
             "summary as JSON, and a README with formulas, conventions and the seed. At most about "
             f"{megabytes(max(stored, 2e4))}.",
             so_far,
@@ -86,8 +86,8 @@ def offers(frame: ViewState, log: Snapshot) -> None:
     with recording:
         offer(
             "Recording (ZIP)",
-            "The run itself without its checkpoints: another Plastiscope shows everything of it, but cannot train it "
-            "further. It keeps settings and messages as they are, folders of this machine included. At most about "
+            "The run without its checkpoints: another Plastiscope can show all of it, but cannot train it "
+            "further. Settings and messages are unchanged, including folder names of this machine. At most about "
             f"{megabytes(max(stored, 2e4))}.",
             data=lambda: recording_file(log),
             file_name=f"{log.name}.zip",
@@ -95,7 +95,7 @@ def offers(frame: ViewState, log: Snapshot) -> None:
             key="export-recording",
             icon=":material/movie:",
             disabled=held,
-            help="A recording is made of a run that no process holds: stop it, or let it finish" if held else None,
+            help="A run in use by a process cannot be recorded: stop it, or let it finish" if held else None,
         )
 
 
@@ -114,13 +114,15 @@ def preview(frame: ViewState, log: Snapshot) -> None:
 
     st.markdown("### What the report holds" + (" so far" if frame.live else ""))
     found = contents(log)
-    head = "- **In numbers**: what the run is judged by, the accuracy matrix, readouts, tasks and their classes"
+    head = "- **In numbers**: the default readout, the accuracy matrix, readouts, tasks and their classes"
     lines = [f"- **{SECTIONS[key]}**: " + "; ".join(literal(part.title) for part in parts) for key, parts in found]
-    st.markdown("\n".join([head, *lines, "- **Settings**: all, with what differs from the preset or the default"]))
+    st.markdown(
+        "\n".join([head, *lines, "- **Settings**: all, with differences from the preset or the default marked"])
+    )
     if st.button("All measurements of this run", key="export-measurements", icon=":material/dataset:"):
         go_to("pages/measurements.py")
     if not found:
-        st.caption("No figure yet: the first ones come with the first step.")
+        st.caption("No figure yet: the first ones appear with the first step.")
     for said in facts.warnings(log):
         st.caption(f":material/info: {literal(said)}")
 
@@ -130,7 +132,7 @@ def elsewhere(log: Snapshot) -> None:
     st.caption(
         f"In a terminal: `plastiscope report {_word(log.name)}` and `plastiscope export {_word(log.name)}`, with "
         "`--figures svg` also every figure as a file (needs the extra `export` and Chrome or Chromium). On every page "
-        "each figure saves itself as SVG, PNG or CSV."
+        "each figure can be saved as SVG, PNG or CSV."
     )
 
 
@@ -164,7 +166,7 @@ def take(given: io.BytesIO) -> None:
         st.session_state["_imported"] = (False, str(error))
         return
     runs_index(fresh=True)
-    st.session_state["_imported"] = (True, f"{folder.name} is here now, and is the run shown")
+    st.session_state["_imported"] = (True, f"{called(folder.name)} has been imported and is now shown")
     show_run(folder.name)
 
 
@@ -173,17 +175,19 @@ def show() -> None:
     log = frame.whole_log
     ask("Export")
     if log is None:
-        empty("A run's report, data and recording are made here. It needs a run.", "Start one", page="pages/start.py")
+        empty(
+            "This page creates a run's report, data and recording. It needs a run.", "Start one", page="pages/start.py"
+        )
         bring_in()
         return
-    st.caption(f"This exports {code(log.name)}, {literal(log.title)}.")
+    st.caption(f"This exports {run_title(log)}, the folder {code(log.name)}.")
     if log.trouble:
         st.error(sentence(log.trouble), icon=":material/broken_image:")
     if log.config is None:
-        st.markdown("A run whose settings cannot be read is not exported; the file to look at is named above.")
+        st.markdown("A run whose settings cannot be read cannot be exported; the file to check is named above.")
     elif log.started() is None:
         empty(
-            f"Nothing has been measured in {code(log.name)} yet; its report, data and recording are made here as soon "
+            f"Nothing has been measured in {run_title(log)} yet; its report, data and recording are made here as soon "
             "as it trains.",
             "Follow the run",
             page="pages/run.py",

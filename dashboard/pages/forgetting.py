@@ -27,7 +27,16 @@ from cl_core.analysis.ledger import (
     worst_cell,
 )
 from cl_core.analysis.ledger import LOST as FEATURES
-from cl_core.analysis.verdict import HOW_TO_REFIT, by_statistics, near_means, verdict, where, why_image
+from cl_core.analysis.verdict import (
+    HOW_TO_REFIT,
+    block_found,
+    by_headline,
+    near_means,
+    verdict,
+    where,
+    why_image,
+    why_two,
+)
 from cl_core.events import (
     AccuracyMeasured,
     AttentionCompared,
@@ -40,13 +49,14 @@ from cl_core.events import (
     SpectrumMeasured,
     WeightSpectrumMeasured,
 )
-from cl_core.readouts import STORED, TASK_INCREMENTAL, ZERO_SHOT
+from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.store import StoreError, boundaries
 from cl_core.summary import headline_readout, measures
 from dashboard import launch
 from dashboard.figures.catalogue import ledger_rows
 from dashboard.figures.diagnosis import image_path, interpolation, layers_recovered, probe_place, shared_classes
 from dashboard.figures.event_arrays import accuracies, readouts, zero_shot
+from dashboard.menu import PAGES, layers_of
 from dashboard.run_log import Snapshot
 from dashboard.theme import percent, points, task_label, task_name
 from dashboard.verdicts import FORGOTTEN
@@ -54,6 +64,7 @@ from dashboard.view_state import (
     NO_IMAGE,
     begin_with,
     choose,
+    choose_as,
     current,
     empty,
     go_to,
@@ -67,6 +78,7 @@ from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.inspection import answer, open_run_page
 from dashboard.widgets.pace import every
 
+SPECTRA = next(entry for entry in PAGES if entry.page == "spectra")
 SIDE = 96  # screen pixels of an image
 SHOWN = 24  # images drawn at most
 LOST, WON, NEVER, ALL = "lost", "became right", "wrong from the start", "all"
@@ -189,15 +201,16 @@ def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndar
                 help="a(i, j) − a(j, j), in percentage points",
             )
     if early:
-        st.markdown(f"{title} had not been learned yet: this is what the model could do unasked.")
+        st.markdown(f"{title} had not been learned yet: this is the zero-shot accuracy.")
         return
     rows = with_later(ledger_rows(log), on, after, opened.later)
     fallen, headline = ledger(rows, on, after), headline_readout(log.events(AccuracyMeasured))
     said = [verdict(fallen, rows, opened.images, class_names(plan))]
     if headline != fallen.readout:  # the matrix and the numbers beside it are another readout's
-        st.caption(f"By {headline}, which this run is judged by.")
-        said.insert(0, f"By its own heads ({fallen.readout}):")
-        said.append(by_statistics(rows, on, after) if headline == STORED else "")
+        st.caption(f"By {headline}, this run's default readout.")
+        by_heads = f"By its own trained heads ({fallen.readout}): {said[0]}"
+        said = [by_headline(headline, rows, on, after, float(learned), float(value)), by_heads]
+        said.append(why_two(headline, fallen.readout) if on < after else "")
     answer(" ".join(filter(None, said)))
 
 
@@ -235,7 +248,7 @@ def _wait(at_work: Callable[[], bool], *, key: str) -> None:
 
     def body() -> None:
         if at_work():
-            st.markdown("Measuring from checkpoints, in a process of its own …")
+            st.markdown("Measuring from checkpoints, in a separate process …")
         else:
             st.rerun()
 
@@ -250,10 +263,11 @@ def layers(log: Snapshot, opened: Opened) -> None:
     if found is not None:
         show_plot(layers_recovered, found, on_pick=_open_layer, task=on, after=after, key="layers-recovered")
         st.markdown(f"**{literal(where(found))}**")
+        block = block_found(found)
         measured = log.count(SpectrumMeasured) + log.count(WeightSpectrumMeasured)
-        chosen = str(current().layer + 1)
-        if measured and st.button(f"Layer {chosen} on Spectra", key="to-spectra", icon=":material/arrow_outward:"):
-            go_to("pages/spectra.py", task=task_name(after), layer=chosen)
+        there = measured and block is not None and block - 1 in layers_of(SPECTRA, log)
+        if there and st.button(f"Layer {block} on Spectra", key="to-spectra", icon=":material/arrow_outward:"):
+            go_to("pages/spectra.py", task=task_name(after), layer=str(block))
         if current().recording or found["answers"] is not None:
             return
     with st.container(border=True, key="panel-layers"):
@@ -268,16 +282,16 @@ def layers(log: Snapshot, opened: Opened) -> None:
             why = (
                 "a recording has no checkpoints" if frame.recording else f"there is none after {' and '.join(missing)}"
             )
-            st.markdown(f"Not measured, and not to be measured here: it takes checkpoints of both moments, and {why}.")
+            st.markdown(f"Not measured, and not possible here: it needs the checkpoints after both tasks, and {why}.")
             return
         if words := launch.locating_failed(log.folder, on, after):
             st.error(sentence(words), icon=":material/error:")
         then, now = task_name(on), task_name(after)
         st.markdown(
-            f"Loads the checkpoints after {then} and after {now} in a process of its own, puts blocks of the model of "
-            "then into that of now, one at a time, and counts how much accuracy comes back. With it come what the "
-            f"ledger lacks (heads and statistics fitted anew to the features of both moments) and the path of every "
-            f"test image of {then} among the classes. Some seconds on a small model."
+            f"Loads the checkpoints after {then} and after {now} in a separate process, inserts blocks of the old "
+            "model into the current one, one at a time, and measures the recovered accuracy. It also computes the "
+            f"missing parts (heads and statistics refitted to the features at both times) and the path of every "
+            f"test image of {then} among the classes. Takes some seconds on a small model."
         )
         ask = partial(launch.locate, log.folder, on, after)
         st.button("Measure from checkpoints", key="find-layer", on_click=_started, args=(ask,))
@@ -298,7 +312,9 @@ def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
         start = measured_later.UNTOUCHED if chosen == UNTOUCHED else int(chosen[1:]) - 1
         found = measured_later.read_line(log.folder, start, after)
         if found is not None:
-            alpha = st.slider(f"Share of the way to {task_name(after)}", 0.0, 1.0, 1.0, 0.1, key="line-alpha")
+            alpha = st.slider(
+                f"Share of the way to {task_name(after)}", 0.0, 1.0, 1.0, 0.1, key="line-alpha", bind="query-params"
+            )
             show_plot(interpolation, found, alpha=alpha, key="interpolation", border=False)
             return
         st.markdown("**Between two states of the weights**")
@@ -310,13 +326,13 @@ def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
         known = () if current().recording else boundaries(log.folder)
         if missing := [task_name(task) for task in needed if task + 1 not in known]:
             where_not = " and ".join(missing)
-            st.markdown(f"Not measured, and not to be measured here: there is no checkpoint after {where_not}.")
+            st.markdown(f"Not measured, and not possible here: there is no checkpoint after {where_not}.")
             return
         if words := launch.interpolating_failed(log.folder, start, after):
             st.error(sentence(words), icon=":material/error:")
         st.markdown(
-            "What is learned against the zero-shot that is kept, at 11 averages of the two (WiSE-FT). Loads the "
-            "checkpoints in a process of its own and classifies all test images at each point."
+            "New accuracy against retained zero-shot accuracy, at 11 interpolations of the weights (WiSE-FT). Loads "
+            "the checkpoints in a separate process and classifies all test images at each point."
         )
         ask = partial(launch.interpolate, log.folder, start, after)
         st.button("Measure the line", key="measure-line", on_click=_started, args=(ask,))
@@ -335,10 +351,20 @@ def _open_layer(point: dict[str, object]) -> None:
 
 def _open_part(point: dict[str, object]) -> None:
     name = str((point.get("custom") or [""])[0])  # type: ignore[index]
-    st.session_state["images-shown"] = name or LOST
+    st.session_state["images-shown"] = st.session_state["_to_images"] = name or LOST
 
 
 # ---------------------------------------------------------------- its images
+
+
+TAKEN_FOR = " taken for "
+
+
+def confused_pair(shown: str, names: list[str]) -> tuple[int, int] | None:
+    """(class, class that its images are taken for) of the group of images called `shown`, if it is such a group."""
+    known = {_class(names, k): k for k in range(len(names))}
+    true, _, said = shown.partition(TAKEN_FOR)
+    return (known[true], known[said]) if true in known and said in known else None
 
 
 def groups_of(
@@ -354,7 +380,7 @@ def groups_of(
             chosen[part] = share > 0
     if confused is not None:
         a, b = confused
-        chosen[f"{_class(names, a)} taken for {_class(names, b)}"] = (labels == a) & (found.predicted == b)
+        chosen[f"{_class(names, a)}{TAKEN_FOR}{_class(names, b)}"] = (labels == a) & (found.predicted == b)
     chosen[ALL] = np.ones(len(now), dtype=bool)
     return {name: order[mask[order]] for name, mask in chosen.items() if mask.any()}
 
@@ -365,22 +391,26 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
         not_measured(
-            f"What became of every test image of {task_name(on)} was not stored in this run.",
+            f"Predictions for each test image of {task_name(on)} were not stored in this run.",
             "Runs started with `diagnostics.images` above 0 (10,000 unless changed) have it. Probe images follow.",
         )
         lost_images(log, plan, after, on)
         return
     labels = np.asarray(stored.labels)
-    groups = groups_of(found, st.session_state.get("_confused"), labels, names)
     state = st.session_state
-    if state.get("images-shown") not in groups:
+    wanted = state.get("images-shown") or st.query_params.get("images-shown") or ""
+    groups = groups_of(found, confused_pair(wanted, names), labels, names)
+    if "images-shown" in state and wanted not in groups:  # of another cell
         state["images-shown"] = next(iter(groups))
-    st.markdown("### Its images")
-    shown = st.segmented_control(
+    st.container(key="its-images").markdown("### Its images")
+    if (clicked := state.pop("_to_images", None)) is not None:
+        bring_into_view("its-images", clicked)
+    shown = choose_as(
         "Images",
+        "images-shown",
         list(groups),
-        format_func=lambda name: f"{name} ({len(groups[name])})",
-        key="images-shown",
+        lambda name: f"{name} ({len(groups[name])})",
+        buttons=True,
         label_visibility="collapsed",
         required=True,
     )
@@ -397,8 +427,8 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
                     on_click=_trace,
                     args=(i,),
                 )
-    words = f"{min(len(places), SHOWN)} of {len(places)}, those that lost most margin first; below each what it is "
-    words += f"taken for after {task_name(after)}. Choose one to trace it."
+    words = f"{min(len(places), SHOWN)} of {len(places)}, largest loss of margin first; below each its "
+    words += f"predicted class after {task_name(after)}. Choose one to trace it."
     if len(labels) < stored.total:
         words += f" Stored are {len(labels)} of {stored.total} test images, evenly spaced."
     st.caption(words)
@@ -411,6 +441,15 @@ def _path(found: Images, image: int) -> str:
 
 def _trace(image: int) -> None:
     st.session_state["image"] = str(image + 1)
+    st.session_state["_to_traced"] = image
+
+
+def bring_into_view(key: str, clicked: object) -> None:
+    """Scroll to the part `key` when a click elsewhere on the page has changed it; `clicked`: what differs from click to
+    click, for a browser runs a script only when it is another one."""
+    mark = "".join(character for character in str(clicked) if character.isalnum())
+    move = f"document.querySelector('.st-key-{key}')?.scrollIntoView({{block: 'start'}})"
+    st.html(f"<script>/* {mark} */ requestAnimationFrame(() => {move})</script>", unsafe_allow_javascript=True)
 
 
 def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
@@ -423,8 +462,8 @@ def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
     names, whole = class_names(plan), str(custom[0]) == task_name(true)  # with many classes rows are tasks
     st.session_state["to"] = task_name(true if whole else task_of[true])
     if not whole:
-        st.session_state["_confused"] = (true, said)
-        st.session_state["images-shown"] = f"{_class(names, true)} taken for {_class(names, said)}"
+        shown = f"{_class(names, true)}{TAKEN_FOR}{_class(names, said)}"
+        st.session_state["images-shown"] = st.session_state["_to_images"] = shown
 
 
 # ---------------------------------------------------------------- one of them
@@ -447,7 +486,9 @@ def trace_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     traced = list(dict.fromkeys([*([here] if here else []), *pinned]))
     if not traced:
         return
-    st.markdown("### Traced")
+    st.container(key="traced").markdown("### Traced")
+    if (clicked := state.pop("_to_traced", None)) is not None:
+        bring_into_view("traced", clicked)
     left, right = st.columns([2, 5], gap="medium")
     with left:
         if here is not None:
@@ -480,9 +521,9 @@ def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
     later, names = opened.later, class_names(plan)
     if (mine := measured_later.path_of(later, row)) is None:
         why = (
-            "*Measure from checkpoints* above takes it for all images of this cell"
+            "*Measure from checkpoints* above computes it for all images of this cell"
             if later is None or later["answers"] is None
-            else "no class means are stored where images come with their task"
+            else "no class means are stored in streams where the task is known"
             if later["paths"] is None
             else f"of this task's images {len(later['paths']['rows'])} evenly spaced ones were followed"
         )
@@ -553,7 +594,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
     if probes is None or after not in said or on not in said:
         not_measured(
-            "Which images were lost was not recorded.",
+            "Predictions for single images were not recorded.",
             "Predictions on probe images come with *attention* or *readout* "
             "switched on under *Measured besides accuracy*.",
         )
@@ -562,15 +603,15 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     then, now = (np.asarray(said[task].predicted) == labels for task in (on, after))
     names = [str(name) for task in plan.tasks for name in task.get("classes", [])]
     if after == on:
-        st.markdown(f"{int(now.sum())} of {len(labels)} probe images right, just learned.")
+        st.markdown(f"{int(now.sum())} of {len(labels)} probe images correct, just learned.")
         chosen, word = np.flatnonzero(~now), "Wrong from the start"
     else:
         chosen, word = np.flatnonzero(then & ~now), "Lost since"
         won = int((~then & now).sum())
         st.markdown(
-            f"Of {len(labels)} probe images {int(then.sum())} were right when {task_name(on)} had just been learned; "
+            f"Of {len(labels)} probe images {int(then.sum())} were correct when {task_name(on)} had just been learned; "
             f"{len(chosen)} of these {'is' if len(chosen) == 1 else 'are'} wrong now"
-            + (f", {won} other{'s' if won > 1 else ''} became right." if won else ".")
+            + (f", {won} other{'s' if won > 1 else ''} became correct." if won else ".")
         )
     if not len(chosen):
         return
@@ -588,7 +629,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
                 )
     st.caption(
         "Below each image its margin when just learned and now: score of the true class minus the best other. "
-        "Below zero the image is lost; a margin that shrinks warns earlier than the accuracy."
+        "Below zero the image is lost; a shrinking margin warns earlier than the accuracy."
     )
 
 
@@ -634,7 +675,7 @@ def _older_link() -> None:
 def show() -> None:
     opened = open_run_page(
         FORGOTTEN,
-        "Here one opens a cell of the accuracy matrix and sees which images were lost. It needs a run.",
+        "Open a cell of the accuracy matrix to see which images were lost. This page needs a run.",
         key="forgetting",
     )
     if opened is None:

@@ -51,7 +51,8 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         offer_runs(ModalityGapMeasured, key="gap")
     elif frame.live:
         empty(
-            "The two clouds, their gap and retrieval appear here before the first step; they follow task by task.",
+            "The two clouds, their gap and retrieval appear here before the first step and are updated after every "
+            "task.",
             "Follow the run",
             page="pages/run.py",
             key="gap-empty",
@@ -100,15 +101,16 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
             "General accuracy lost",
             points(first.general_accuracy - shown.general_accuracy).lstrip("+"),
             width="content",
-            help="Zero-shot accuracy on the pre-training world's own classes: "
+            help="Zero-shot accuracy on the classes of pre-training: "
             f"{percent(first.general_accuracy)} before, {percent(shown.general_accuracy)} at this moment",
         )
         st.metric(
             "Linear separability of images and texts",
             percent(shown.linear_probe),
             width="content",
-            help="How often a logistic regression tells held-out images from texts (5-fold cross-validation): 100 % "
-            f"= two separate cones, 50 % = one cloud; {percent(first.linear_probe)} before training",
+            help="Accuracy of a logistic regression that separates held-out images from texts (5-fold "
+            f"cross-validation): 100 % = two separate cones, 50 % = one cloud; {percent(first.linear_probe)} before "
+            "training",
         )
 
 
@@ -119,7 +121,7 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     shown = gap.at(log.events(ModalityGapMeasured), task)
     if shown is None:
         st.info(
-            "This run's stream has no images and captions of the pre-training world; a stream that has them is "
+            "This run's stream has no images and captions from the pre-training distribution; a stream with them is "
             "`micro-mtil`. Its own tasks are measured below.",
             icon=":material/visibility_off:",
         )
@@ -154,8 +156,8 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
     st.markdown("### The tasks of this run")
     if zero_shot(accuracies) is None:
         not_measured(
-            "Accuracy before learning is measured where a test image comes with its task, which is not so in this "
-            "run's stream.",
+            "Accuracy before learning is measured only if the task is known at test time, which is not the case in "
+            "this run's stream.",
             "`micro-mtil` is such a stream.",
         )
     elif np.isfinite(zero_shot_ability.lost_before_learning(accuracies)).any():

@@ -14,7 +14,7 @@ from dashboard.lessons.glossary import PAGE as GLOSSARY
 from dashboard.lessons.glossary import TERMS, Term, matching
 from dashboard.lessons.lesson import Lesson, LessonError, RunMissing, Runs, Step, Told
 from dashboard.theme import percent, seconds
-from dashboard.view_state import code, describe_panel, go_to, literal, sentence, without_links
+from dashboard.view_state import called, code, describe_panel, go_to, literal, sentence, without_links
 from dashboard.widgets.inspection import ask as open_with
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
@@ -53,7 +53,7 @@ def place() -> tuple[str | None, int]:
 def shelf() -> None:
     st.markdown(
         "Short lessons on recorded runs; nothing has to be trained first. Every number in them is read from these runs "
-        "when the page is drawn. The address of a step opens that step: send it around."
+        "when the page is drawn. The URL of a step opens that step and can be shared."
     )
     first = next(iter(lessons()), None)
     with st.container(horizontal=True, key="learn-shelf"):
@@ -66,7 +66,7 @@ def shelf() -> None:
                 st.caption(f"about {lesson.minutes} min · {len(lesson.steps)} steps{read_so_far(lesson)}")
                 begin(lesson.name, "Begin", primary=lesson.name == first)
         with card(GLOSSARY, "Glossary"):
-            st.markdown("Every word that these pages use, and what it means here.")
+            st.markdown("All terms used on these pages, with their definitions.")
             st.caption(f"{len(TERMS)} words")
             begin(GLOSSARY, "Look up")
     for mistake in mistakes():
@@ -281,7 +281,7 @@ def lesson_page(lesson: Lesson, number: int) -> None:
         st.markdown(said.text)
         if said.broken:
             st.warning(
-                f"Not all that this step says holds for these runs: {', '.join(map(code, said.broken))} does not.",
+                f"A claim of this step does not hold for these runs: {', '.join(map(code, said.broken))}.",
                 icon=":material/rule:",
             )
         ask(lesson, number, said)
@@ -293,7 +293,7 @@ def lesson_page(lesson: Lesson, number: int) -> None:
             with st.container(border=True, key=f"panel-{key}", gap="xsmall"):
                 st.markdown(f"**{literal(f'{drawing.label}: ' if drawing.label else '')}{literal(words['title'])}**")
                 if drawing.names:
-                    shown = " and ".join(code(named[name]) for name in drawing.names)
+                    shown = " and ".join(literal(called(named[name])) for name in drawing.names)
                     st.caption(f"{'Runs' if len(drawing.names) > 1 else 'Run'} {shown}")
                 liveplot(figure, key=key, height=words["height"])
                 describe_panel(words, key=key)
@@ -315,17 +315,20 @@ def glossary() -> None:
     asked = st.query_params.get("term")
     st.button("All lessons", key="learn-shelf-again", icon=":material/apps:", on_click=go, args=(None,))
     if asked is not None and asked not in TERMS:
-        st.warning(
-            f"There is no word {code(asked)} in the glossary. All of them are below.", icon=":material/search_off:"
-        )
+        st.warning(f"The glossary has no entry {code(asked)}. All entries are below.", icon=":material/search_off:")
     wanted = st.text_input(
-        "Search", key="glossary-search", placeholder="a word, or a part of one", icon=":material/search:", width=360
+        "Search",
+        key="glossary-search",
+        bind="query-params",
+        placeholder="a word, or a part of one",
+        icon=":material/search:",
+        width=360,
     )
     found = matching(wanted)
     if asked in TERMS and not wanted:
         found = [TERMS[asked], *(term for term in found if term.key != asked)]
     if not found:
-        st.markdown(f"No word here says {code(wanted)}. Try a shorter part of it.")
+        st.markdown(f"No entry contains {code(wanted)}. Try a shorter part of it.")
     for term in found:
         with st.container(border=term.key == asked, key=f"term-{term.key}", gap="xsmall"):
             st.markdown(f"### {term.word}", width=760)
@@ -347,7 +350,7 @@ def glossary() -> None:
                         key=f"term-link-{term.key}",
                         type="tertiary",
                         icon=":material/link:",
-                        help="Puts this word into the page's address",
+                        help="Adds this term to the page's URL",
                         on_click=go,
                         args=(GLOSSARY, 1, term.key),
                     )

@@ -54,7 +54,9 @@ def of_plugins(log: Snapshot) -> None:
     for id, entry in entries.items():
         if id not in there:
             needed = ", ".join(kind.__name__ for kind in entry.needs)
-            st.caption(f"{literal(entry.title)}, from {code(entry.origin)}: this run has not what it draws ({needed}).")
+            st.caption(
+                f"{literal(entry.title)}, from {code(entry.origin)}: this run lacks the required events ({needed})."
+            )
 
 
 def show() -> None:
@@ -80,13 +82,13 @@ def show() -> None:
     answer(
         f"{len(found)} kinds of events, {sum(log.count(kind) for kind in found):,} in all. "
         + (
-            f"{len(names)} of the kinds have no figure of their own."
+            f"{len(names)} of the kinds have no dedicated figure."
             if names
             else "Every measurement of this run has a figure on one of the other pages."
         )
     )
     if names:
-        st.markdown("Drawn straight from the stored events, because no figure of its own is known for them:")
+        st.markdown("Drawn directly from the stored events, because there is no dedicated figure for them:")
         chosen = names[choose("Measurement", "measurement", list(names), next(iter(names)))]
         mine = [figure for figure in figures_of(log).values() if figure.needs == (chosen,) and not figure.origin]
         columns = st.columns(2)
@@ -94,7 +96,7 @@ def show() -> None:
             with columns[place % 2]:
                 show_figure(figure.id, log)
         if not mine:
-            st.markdown("It holds no numbers that could be drawn.")
+            st.markdown("It has no numbers to draw.")
     of_plugins(log)
     st.markdown("### Events of this run")
     table(log)

@@ -15,10 +15,16 @@ PICTURES, RESULTS, LOOP = PARTS = ("Pictures", "Results of another program", "Yo
 def show() -> None:
     ask("Your own pictures or run")
     if viewing():
-        st.info("This dashboard is for viewing: nothing can be brought in here.", icon=":material/visibility:")
+        st.info("This dashboard is for viewing: nothing can be imported here.", icon=":material/visibility:")
         return
     part = st.segmented_control(
-        "What do you bring?", PARTS, default=PICTURES, key="own-part", required=True, label_visibility="collapsed"
+        "What do you bring?",
+        PARTS,
+        default=PICTURES,
+        key="own-part",
+        bind="query-params",
+        required=True,
+        label_visibility="collapsed",
     )
     if part == RESULTS:
         import_section()
@@ -32,7 +38,7 @@ def own_loop() -> None:
     """How a training loop is recorded."""
     st.markdown(
         "### Your own training loop\n\nThree lines record any PyTorch loop as a run that every page opens; "
-        "`docs/own-loop.md` has the rest, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
+        "`docs/own-loop.md` has the details, and wrappers for Avalanche, Lightning and Hugging Face Trainer."
     )
     st.code(
         "from cl_core.recorder import Recorder\n\n"

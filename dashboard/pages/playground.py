@@ -23,7 +23,7 @@ from dashboard.playground_jobs import Busy, Job, laboratory
 from dashboard.playground_page import page_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.verdicts import remembered
-from dashboard.view_state import describe_panel, go_to, literal, sentence
+from dashboard.view_state import called, describe_panel, go_to, literal, sentence
 from dashboard.widgets.inspection import answer, ask
 from dashboard.widgets.playground_board import (
     SHORT,
@@ -58,7 +58,8 @@ def controls() -> tuple[PlaygroundConfig, bool]:
                 "Similarity of tasks",
                 "similarity",
                 [f"{i / 10:g}" for i in range(11)],
-                "Permuted: share of pixels that stay in place. Rotated: 1 = all upright. Similar tasks need less room",
+                "Permuted: share of pixels that stay in place. Rotated: 1 = all upright. Similar tasks need fewer "
+                "directions",
             )
         seed = _number("Seed", "seed", 0, 999, "Permutations, initial weights, batches")
         projects = rule in ("gpm", "sgp", "adam-nscl")
@@ -66,7 +67,7 @@ def controls() -> tuple[PlaygroundConfig, bool]:
         predict = st.toggle(
             "Predict first",
             key="predict",
-            help="Place a mark where you expect the network, then see how far off it was",
+            help="Place a mark where you expect the network, then see the error of your prediction",
             **BOUND,
         )
     st.caption(f"{RULE_TITLES[rule]}, {RULES[rule]}. {STREAM_TITLES[stream]} digits: {STREAMS[stream]}.")
@@ -273,7 +274,7 @@ def actions(config: PlaygroundConfig) -> list[Job]:
             "Keep this run",
             key="playground-keep",
             icon=":material/bookmark_add:",
-            help="Writes it into the runs folder: Spectra, Forgetting, Compare, What if and Export show it",
+            help="Writes it to the runs folder, for Spectra, Forgetting, Compare, What if and Export",
         )
         found = frontier_points(config)
         st.download_button(
@@ -309,7 +310,7 @@ def frontier_help(config: PlaygroundConfig, recorded: bool) -> str:
     if isinstance(config.energy, tuple):
         return "One threshold for all layers has a frontier; switch the thresholds for each layer off"
     if slider_of(config) is None:
-        return "This rule has no strength to set: there is no row to draw"
+        return "This rule has no strength to vary: there is no frontier to draw"
     return f"Trains {len(row_of(config))} networks, a row of strengths with three seeds each: mean and spread"
 
 
@@ -323,12 +324,12 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
         return
     runs_index(fresh=True)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f":material/check: Kept as {literal(job.run)}.", width="content")
+        st.markdown(f":material/check: Kept as {literal(called(job.run))}.", width="content")
         for label, page in (
             ("Open it in Spectra", "spectra"),
             ("Forgetting", "forgetting"),
             ("What if", "whatif"),
-            ("Compare", "compare"),
+            ("Runs", "compare"),
             ("Export", "export"),
         ):
             pressed = st.button(
@@ -365,7 +366,7 @@ def spectra(config: PlaygroundConfig, job: Job) -> None:
     events = [event for t in outcome.tasks for event in spectrum_events(config, t, Clock(t.task, 0, 0))]
     names = layer_names(config)
     with st.container(border=True, key="panel-playground-spectra", gap="xsmall"):
-        st.markdown("**What old tasks use of a layer's inputs, and where the rule cuts**")
+        st.markdown("**Spectra of old tasks' inputs of a layer, and the rule's cut**")
         chosen = st.segmented_control("Layer", names, key="inputs", default=names[0], required=True, **BOUND)
         layer = names.index(chosen) if chosen in names else 0
         figure = spectrum_decay(events, layer=layer, space="inputs", task=config.tasks - 1, tasks=config.tasks)
@@ -398,7 +399,7 @@ def show() -> None:
     elif known := [found for found in frontier_points(config) if found["text"] == text_of(config)]:
         answer(remembered(known[0], best(frontier_points(config)), strength_named(config)))
     else:
-        answer("Move the slider: when you let go, the whole stream of tasks is trained for real.")
+        answer("Move the slider: on release, the network is trained on the whole stream of tasks.")
     board(config, job, ended and not trouble, busy, predict)
     if trouble:
         st.error(sentence(trouble))
@@ -414,8 +415,8 @@ def show() -> None:
         st.markdown("**What one projection does**")
         projection_plane(key="playground-plane")
         st.caption(
-            "Two inputs of a layer instead of many, an invented cloud. Drag the arrow, move ε: what the old inputs use "
-            "is taken out of the new task's gradient."
+            "Two inputs of a layer instead of many, with synthetic points. Drag the arrow, move ε: the component "
+            "used by old inputs is removed from the new task's gradient."
         )
 
 

@@ -14,11 +14,12 @@ from cl_core.events import (
     SelectionMeasured,
 )
 from dashboard.run_log import Snapshot
-from dashboard.theme import layer_name, number, percent, task_label, task_name
+from dashboard.theme import number, percent, task_label, task_name
 from dashboard.verdicts import POOLS, own_entries_found
 from dashboard.view_state import (
     USUAL,
     ViewState,
+    choose_as,
     empty,
     learned_at_once,
     literal,
@@ -34,19 +35,19 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     config = log.config
     if config is not None and not config.diagnostics.selection:
         not_measured(
-            "What images take was not measured in this run.",
+            "Selections were not measured in this run.",
             "Start one with `--set diagnostics.selection=true` to see it here.",
         )
     elif any(event.clock.task >= 0 for event in log.events(AccuracyMeasured)):
         not_measured(
-            "This method has no pool of prompts to pick from.",
-            "`plastiscope methods` says in a line what each method does.",
+            "This method has no pool of prompts.",
+            "`plastiscope methods` describes each method in one line.",
         )
         offer_runs(SelectionMeasured, key="pools", start="l2p-micro")
     elif frame.live:
         empty(
-            "If this method picks from a pool, what test images take appears here when the first task has been "
-            "learned.",
+            "If this method selects from a pool, the selections of test images appear here when the first task has "
+            "been learned.",
             "Follow the run",
             page="pages/run.py",
             key="pools-empty",
@@ -80,7 +81,7 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                 "Own entries found",
                 percent(now.accuracy),
                 width="content",
-                help="Images whose own task's (class's) entries together got more than those of any other; "
+                help="Images whose own task's (class's) entries together have more weight than those of any other; "
                 f"chance {percent(100 / max(len({o for o in now.owners if o >= 0}), 1))}",
             )
             shares = own_shares(now, tasks)
@@ -90,14 +91,14 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                     "Least found",
                     f"{task_name(worst)}, {percent(shares[worst])}",
                     width="content",
-                    help="The task whose images take least of what is their own",
+                    help="The task with the smallest share of own entries",
                 )
         st.metric(
             "Entries in use",
             f"{number(entries_in_use(now))} of {len(now.owners)}",
             width="content",
-            help="exp of the entropy of what is taken: all entries if they are used alike, 1 if everybody takes the "
-            "same one",
+            help="exp of the entropy of all selections: all entries if they are used equally, 1 if all images select "
+            "the same one",
         )
         if not mixed(now):
             st.metric(
@@ -127,14 +128,8 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
             show_figure("residual-ratio", log)
     if fits:
         known = mixtures.fitted_classes(fits)
-        label = st.selectbox(
-            "Class",
-            list(known),
-            index=len(known) - 1,
-            format_func=lambda c: mixtures.class_name(c, tasks),
-            key="pools-class",
-            width=220,
-        )
+        named = {mixtures.class_name(label, tasks): label for label in known}
+        label = named[choose_as("Class", "pools-class", list(named), str, index=len(named) - 1, width=220)]
         left, right = st.columns(2)
         with left:
             show_figure("mixture-fit", log)
@@ -144,7 +139,7 @@ def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
 
 def show() -> None:
     opened = open_run_page(
-        POOLS, "What images take from a pool of prompts appears here as soon as there is a run.", key="pools"
+        POOLS, "Selections from a pool of prompts appear here as soon as there is a run.", key="pools"
     )
     if opened is None:
         return
@@ -167,15 +162,13 @@ def show() -> None:
         return
     if task is not None and now.clock.task != task:
         shown_instead(task, f"after {literal(task_label(now.clock.task, tasks))}")
-    if layer != selection.WHOLE and frame.layer != layer:
-        st.info(f"Images take nothing in {layer_name(frame.layer)}; shown instead: {layer_name(layer)}.")
     answer(own_entries_found(now, selection.own_shares(now, tasks) if now.accuracy is not None else {}))
     show_figure("selected-entries", log, layer=layer, task=now.clock.task)
     headline(now, measured, tasks)
     if not now.of:
         not_measured(
-            "Entries of this pool belong to nobody, so no choice is right or wrong.",
-            "Where entries stand for tasks or classes, own entries found are drawn here.",
+            "Entries of this pool have no owner, so no selection is right or wrong.",
+            "If entries belong to tasks or classes, own entries found are drawn here.",
         )
     label = "Own entries over tasks, and use of the pool" if now.of else "Use of the pool"
     with more(label, key="pools-more") as opened_more:

@@ -14,11 +14,9 @@ from cl_core.questions import (
     FAMILIES,
     LEAST,
     QUESTIONS,
-    Answer,
     Courses,
     Pooled,
     Question,
-    answer_from,
     courses_of,
     criteria_table,
     finished_by_seed,
@@ -39,7 +37,7 @@ from dashboard.progress import progress
 from dashboard.run_log import log_of
 from dashboard.runs import run_folders, runs_folder, runs_index
 from dashboard.theme import seconds, task_name
-from dashboard.view_state import choose, code, go_to, literal, sentence, show_plot, show_run
+from dashboard.view_state import called, choose, code, go_to, literal, sentence, show_plot, show_run
 from dashboard.widgets.control_bar import STATES
 from dashboard.widgets.inspection import answer as answered
 from dashboard.widgets.inspection import ask
@@ -74,7 +72,7 @@ def run_rows(asked: Question, known: Known) -> None:
                 key=f"question-open-{asked.name}-{label}",
                 type="tertiary",
                 icon=":material/monitoring:",
-                help=f"Open {literal(folder.name)} on the Run page",
+                help=f"Open {literal(called(folder.name))} on the Run page",
                 on_click=_show,
                 args=(folder.name,),
             )
@@ -108,7 +106,7 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
             "Training goes on if this page is closed. *Stop* in the bar below stops the run it shows, and the rest."
         )
     elif missing and importlib.util.find_spec("torch") is None:
-        st.info("Only the viewer is installed: runs open and are read, training needs `pip install .`.")
+        st.info("Only the viewer is installed: runs can be viewed; training needs `pip install .`.")
     elif missing:
         about = f", about {seconds(asked.seconds)} for all on two idle cores" if asked.seconds else ""
         with st.container(horizontal=True):
@@ -128,7 +126,7 @@ def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
                 args=(asked.name, SEEDS),
             )
         st.caption(
-            f"One after the other, on this computer{about}; finished runs are kept. In a terminal: "
+            f"One after another, on this computer{about}; finished runs are kept. In a terminal: "
             f"{code(f'plastiscope ask {asked.name} --seed {seed}')} or "
             f"{code(f'plastiscope ask {asked.name} --seeds ' + ','.join(map(str, SEEDS)))}"
         )
@@ -188,50 +186,13 @@ def seeds_panel(asked: Question, seed: int) -> None:
         return
     with st.container(border=True, key="panel-question-seeds"):
         st.markdown(f"### {ICONS[found.verdict]} {found.headline()}")
-        st.caption(
-            f"Seeds {', '.join(map(str, found.seeds))}, mean ± sd. A verdict takes {LEAST} seeds and holds beyond "
-            "their spread."
-        )
+        st.caption(f"{found.seeds_named()}. A verdict takes {LEAST} seeds and holds beyond their spread.")
         for head, rows in (criteria_table(found), table(found)):
             cells = [[literal(row[0]), *(literal(cell).replace(" ", WHOLE) for cell in row[1:])] for row in rows]
             st.markdown(markdown_table([*map(literal, head)], cells))
     names = found.measures()
     measure = choose("Measure", "measure", names, found.leading())
     show_plot(answer_over_seeds, found, measure, key="question-figure")
-
-
-def answer_panel(asked: Question, known: Known) -> None:
-    """What the finished runs of one seed say, in words; its first sentence stands above, as the page's answer."""
-    finished = _finished(known)
-    with st.container(border=True, key="panel-question-answer"):
-        try:
-            answer = _answer(asked.name, finished)
-        except StoreError as error:
-            st.error(sentence(error), icon=":material/broken_image:")
-            return
-        if not finished:
-            return
-        st.markdown("**What it is computed from**" if not answer.missing else "**A part of what is needed**")
-        _, numbers, source = parted(answer.text)
-        if numbers:
-            st.markdown(literal(numbers))
-        if source:
-            st.caption(with_code(source))
-        if answer.missing:
-            st.caption(f"Missing: {', '.join(map(literal, answer.missing))}.")
-
-
-def with_code(text: str) -> str:
-    """A sentence of the engine, its commands between backticks shown as code."""
-    parts = text.split("`")
-    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(parts))
-
-
-def parted(text: str) -> tuple[str, str, str]:
-    """An answer's first sentence, what follows, and the last part that says where all this is from."""
-    rest, mark, source = text.rpartition(" From ")
-    verdict, _, numbers = (rest or source).partition(". ")
-    return verdict.removesuffix(".") + ".", numbers, f"From {source}" if mark else ""
 
 
 def _finished(known: Known) -> tuple[tuple[str, str, int], ...]:
@@ -244,12 +205,6 @@ def _changed(folder: RunFolder) -> int:
         return folder.database.stat().st_mtime_ns
     except OSError:
         return 0
-
-
-@st.cache_data(show_spinner="Reading the runs…", max_entries=64)
-def _answer(name: str, runs: tuple[tuple[str, str, int], ...]) -> Answer:
-    """Computed once for a set of finished runs, for all viewers."""
-    return answer_from(QUESTIONS[name], {label: RunFolder(Path(path)) for label, path, _ in runs})
 
 
 def _busy(asked: Question, known: Known) -> bool:
@@ -274,9 +229,6 @@ def body(asked: Question, seed: int) -> None:
     st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
     controls(asked, known, seed, busy)
-    if any(state == "finished" for _, state in known.values()):
-        with st.expander(f"Seed {seed} in words"):
-            answer_panel(asked, known)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -288,22 +240,39 @@ def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
     return keys, courses_of(config for each in runs.values() for config in each.values())
 
 
+@st.cache_data(show_spinner=False, max_entries=2)
+def _stored_seeds(file: str, changed: int) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Question → seeds whose numbers `file` holds since `changed`, and whether these alone give its verdict."""
+    answers, found = read_answers(Path(file)), {}
+    for name in answers.keys() & QUESTIONS.keys():
+        by_seed = pooled_from(QUESTIONS[name], stored_numbers(QUESTIONS[name], answers))
+        found[name] = (by_seed.seeds, not by_seed.short)
+    return found
+
+
 def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[str]) -> None:
     """All questions, a part for each method, open where the chosen one is; each with how many of its runs are
-    `finished` (by their settings). A press opens one."""
+    `finished` (by their settings), and whether a verdict is stored. A press opens one."""
+    file = stored.answers_file()
+    kept = _stored_seeds(str(file), file.stat().st_mtime_ns if file.is_file() else 0)
     with st.container(gap="xxsmall", key="question-shelf"):
         for family, questions in FAMILIES.items():
             done = {q.name: sum(settings in finished for settings in keys[q.name].values()) for q in questions}
-            whole = sum(done[q.name] == len(keys[q.name]) for q in questions)
-            with st.expander(f"{family} · {whole} of {len(questions)} answered", expanded=asked in questions):
+            whole = {q.name for q in questions if done[q.name] == len(keys[q.name]) or kept.get(q.name, ((), False))[1]}
+            with st.expander(f"{family} · {len(whole)} of {len(questions)} answered", expanded=asked in questions):
                 for each in questions:
-                    needed = len(keys[each.name])
+                    seeds, _ = kept.get(each.name, ((), False))
+                    begun = done[each.name] or seeds
                     st.button(
                         literal(each.title),
                         key=f"question-pick-{each.name}",
                         type="secondary" if each.name == asked.name else "tertiary",
-                        icon=ANSWERED if done[each.name] == needed else PARTLY if done[each.name] else OPEN,
-                        help=f"{each.name}: {done[each.name]} of {needed} runs finished",
+                        icon=ANSWERED if each.name in whole else PARTLY if begun else OPEN,
+                        help=f"{each.name}: {done[each.name]} of {len(keys[each.name])} runs finished"
+                        + (
+                            f"; numbers stored of seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+                            * bool(seeds)
+                        ),
                         on_click=st.session_state.update,
                         kwargs={"question": each.name},
                     )
@@ -332,18 +301,13 @@ def show() -> None:
         except (StoreError, ConfigError):
             there = {}  # said beside
         shelf(asked, keys, {settings for settings, (_, state) in there.items() if state == "finished"})
-        st.caption(
-            f"{ANSWERED} answered here, {PARTLY} in part, {OPEN} no run yet. "
-            "Recordings that came with Plastiscope count."
-        )
+        st.caption(f"{ANSWERED} answered, {PARTLY} in part, {OPEN} no run yet. Bundled recordings and answers count.")
     ask(literal(asked.title))
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
     with suppress(StoreError):  # said beside
         found = over_seeds(asked, seed)
-        if len(found.seeds) >= LEAST:
+        if found.arms:
             answered(found.sentence())
-        elif _finished(mine):
-            answered(f"Seed {seed}: {parted(_answer(asked.name, _finished(mine)).text)[0]}")
     with right:
         st.markdown(literal(asked.why))
         busy = _busy(asked, mine)

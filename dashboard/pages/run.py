@@ -24,7 +24,18 @@ from dashboard.run_log import Log, Snapshot, log_of
 from dashboard.runs import family, runs_index
 from dashboard.theme import MISSING, megabytes, seconds, task_colour, task_label, task_name
 from dashboard.verdicts import LEARNED, learned_and_kept
-from dashboard.view_state import ViewState, code, current, go_to, literal, run_title, sentence, show_figure, show_plot
+from dashboard.view_state import (
+    ViewState,
+    called,
+    code,
+    current,
+    go_to,
+    literal,
+    run_title,
+    sentence,
+    show_figure,
+    show_plot,
+)
 from dashboard.widgets.alerts import show_alerts
 from dashboard.widgets.control_bar import resume_here, state_of
 from dashboard.widgets.fork_form import fork_form
@@ -91,7 +102,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
         case "queued":
             st.info(
-                f"In line: this run {literal(status.reason)}. It begins by itself, also if you close this page.",
+                f"In line: this run {literal(status.reason)}. It starts automatically, even if you close this page.",
                 icon=":material/hourglass_top:",
             )
         case "paused":
@@ -104,7 +115,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             resume_here(frame)
         case "gone":
             st.error(
-                "The training process died (it was killed, or the machine stopped). What was measured is kept.",
+                "The training process died (it was killed, or the machine stopped). All measurements are kept.",
                 icon=":material/person_off:",
             )
             _kept(log)
@@ -116,10 +127,10 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
         case "waiting":
             lines = launch.log_tail(log.folder)
             if lines:
-                st.error("The training process ended before the run began. Its last output:", icon=":material/error:")
+                st.error("The training process ended before the run started. Its last output:", icon=":material/error:")
                 st.code("\n".join(lines), language=None, wrap_lines=True)
             else:
-                st.info("This run has been prepared, no worker has begun it.", icon=":material/hourglass_empty:")
+                st.info("This run has been prepared, but no worker has started it.", icon=":material/hourglass_empty:")
             resume_here(frame)
         case "unreadable":
             st.error(sentence(status.reason), icon=":material/broken_image:")
@@ -177,7 +188,7 @@ def _kept(log: Log) -> None:
 def results(log: Log, state: str) -> None:
     """The headline numbers of what has been measured."""
     ended = log.events(TaskEnded)
-    kept = "All of the method's own state after the newest task"
+    kept = "The method's whole state after the newest task"
     headline_numbers(
         accuracies(log.events(AccuracyMeasured)),
         so_far=state != "finished",
@@ -218,7 +229,7 @@ def _figures(frame: ViewState, log: Snapshot) -> None:
         show_alerts(log)
     if plan is None:
         if not log.trouble:
-            st.markdown("Losses, the accuracy matrix and update sizes appear here when training begins.")
+            st.markdown("Losses, the accuracy matrix and update sizes appear here when training starts.")
         return
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
     first = task_name(0)
@@ -270,7 +281,9 @@ def relatives(frame: ViewState, stages: int) -> None:
         log = log_of(folder).snapshot()
         means = mean_so_far(accuracies(log.events(AccuracyMeasured)))
         branches.append(
-            Branch(folder.name, means, fork.after_task, _changes(fork)) if fork else Branch(folder.name, means)
+            Branch(called(folder.name), means, fork.after_task, _changes(fork))
+            if fork
+            else Branch(called(folder.name), means)
         )
     if len(branches) > 1:
         show_plot(average_over_forks, tuple(branches), tasks=stages, key="run-forks")
@@ -296,8 +309,8 @@ def say_parent(log: Log) -> None:
         return
     if fork is not None:
         st.caption(
-            f"Forked from {code(fork.parent)} after {task_name(fork.after_task - 1)}: {literal(_changes(fork))}. "
-            "What was measured up to there is its parent's."
+            f"Forked from {literal(called(fork.parent))} after {task_name(fork.after_task - 1)}: "
+            f"{literal(_changes(fork))}. Earlier measurements are its parent's."
         )
 
 

@@ -65,12 +65,12 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
     if not asked:
         not_measured(
             "Spectra were not recorded in this run.",
-            "Start one with `--set diagnostics.spectra=true` (what past tasks ask) or "
+            "Start one with `--set diagnostics.spectra=true` (moments of past tasks) or "
             "`--set diagnostics.weights=true` (the weights themselves) to see them here.",
         )
     elif frame.live:
         empty(
-            f"Singular values, the cut and the room left appear here when {task_name(0)} has been learned.",
+            f"Singular values, the cut and free directions appear here when {task_name(0)} has been learned.",
             "Follow the run",
             page="pages/run.py",
             key="spectra-empty",
@@ -104,7 +104,7 @@ def subspaces(log: Snapshot) -> None:
     st.markdown("### Tasks still to come")
     if not probed:
         not_measured(
-            "What learning did for tasks to come was not measured in this run.",
+            "The effect of learning on future tasks was not measured in this run.",
             "Start one with `--set diagnostics.forward=true`.",
         )
         return

@@ -18,6 +18,7 @@ from dashboard.runs import runs_folder, runs_index, summary
 from dashboard.theme import MISSING, percent, points, seconds
 from dashboard.view_state import (
     ViewState,
+    called,
     code,
     current,
     describe_panel,
@@ -32,7 +33,7 @@ from dashboard.widgets.control_bar import STATES, state_of
 from dashboard.widgets.inspection import opening
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 from dashboard.widgets.summary_numbers import headline_numbers
-from dashboard.widgets.trade_off import trade_off
+from dashboard.widgets.trade_off import playground_choice, trade_off
 
 LISTED = 30  # runs in the list, newest first
 BEAT = 0.9  # seconds between rows while playing
@@ -90,7 +91,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                 "caption": "Accuracy in percent. Rows: after training on; columns: evaluated on; an empty cell was not "
                 "measured"
                 + ("; light type: not learned yet" if named else "")
-                + ". Look down a column: where it pales, that task is being forgotten.",
+                + ". Look down a column: where it fades, that task is being forgotten.",
                 "how": "a(i, j) = share of task j's test images that are classified correctly after training on "
                 f"task i. Readout {readout}: {MEANING.get(readout, 'as the run measured it')}."
                 + (" *zero-shot*: the same before any training." if untrained is not None else "")
@@ -106,8 +107,8 @@ def about_run(frame: ViewState, log: Log) -> None:
     matrix = accuracies(log.events(AccuracyMeasured))
     about = PRESETS[config.preset].about if config and config.preset in PRESETS else ""
     if frame.recording and log.name in RECORDINGS:
-        about = f"{RECORDINGS[log.name].title}. {RECORDINGS[log.name].shows}"
-    kind = "a recording that came with Plastiscope" if frame.recording else "a run of yours"
+        about = RECORDINGS[log.name].shows
+    kind = "a bundled recording" if frame.recording else "a run of yours"
     st.markdown(f"### {run_title(log)}")
     st.markdown(
         f"{literal(about) + ' ' if about else ''}This is {kind}: {code(log.name)}"
@@ -155,13 +156,13 @@ def doors() -> None:
         opening(),
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="doors"),
     ):
-        st.markdown("## Watch a model learn, task after task", width="content")
+        st.markdown("## Watch a model learn one task after another", width="content")
         with st.container(horizontal=True, gap="small", width="content"):
             threshold = st.button(
                 "Try the threshold",
                 key="start-threshold",
                 icon=":material/toys:",
-                help="The Playground: small networks trained for real, in about a second",
+                help="The Playground: small networks trained in about a second",
             )
             lesson = st.button(
                 "Begin with a lesson",
@@ -174,9 +175,11 @@ def doors() -> None:
                 "Your own pictures or run",
                 key="start-own",
                 icon=":material/upload:",
-                help="Train on a folder or a ZIP of yours, or open results that another program wrote",
+                help="Train on your own folder or ZIP, or open results of another program",
             )
-    for pressed, page in ((threshold, "playground"), (lesson, "learn"), (own, "own")):
+    if threshold:
+        go_to("pages/playground.py", **playground_choice())
+    for pressed, page in ((lesson, "learn"), (own, "own")):
         if pressed:
             go_to(f"pages/{page}.py")
 
@@ -192,7 +195,7 @@ def run_list() -> None:
     if not lines:
         st.markdown(f"No runs in {code(runs_folder())} yet. The first one appears here when you start it above.")
         return
-    names = [line.name for line in lines]
+    names = [line.name for line in lines]  # of their folders
 
     def chosen() -> None:
         rows = st.session_state["start-runs"]["selection"]["rows"]
@@ -200,7 +203,7 @@ def run_list() -> None:
             show_run(names[rows[0]])
 
     columns = {
-        "run": names,
+        "run": [called(name) for name in names],
         "method": [line.method or MISSING for line in lines],
         "seed": [MISSING if line.seed is None else str(line.seed) for line in lines],
         "state": [
@@ -219,6 +222,7 @@ def run_list() -> None:
             RECORDINGS[line.name].shows if index.is_recording(line.name) and line.name in RECORDINGS else ""
             for line in lines
         ]
+    columns["folder"] = names
     if any(line.trouble for line in lines):
         columns["cannot be opened because"] = [line.trouble for line in lines]
     st.dataframe(
@@ -231,7 +235,7 @@ def run_list() -> None:
         alt=f"List of {len(lines)} runs",
     )
     if len(index.own) > LISTED:
-        st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below knows all.")
+        st.caption(f"The newest {LISTED} of {len(index.own)} runs; the picker below lists all.")
 
 
 def show() -> None:
@@ -248,7 +252,7 @@ def show() -> None:
             with st.container(border=True, key="panel-start-matrix"):
                 word = STATES.get(state_of(frame), ("", ""))[1]
                 st.markdown(
-                    f"The accuracy matrix of {code(frame.run)} appears here when its first task has been learned "
+                    f"The accuracy matrix of {run_title(frame.log)} appears here when its first task has been learned "
                     f"(now: {word})."
                 )
                 if st.button("Follow it on the Run page", key="start-follow"):

@@ -23,7 +23,18 @@ from dashboard.run_log import log_of
 from dashboard.runs import runs_index
 from dashboard.theme import change, layer_name, percent, task_name
 from dashboard.verdicts import THRESHOLD, threshold_moved
-from dashboard.view_state import USUAL, ViewState, choose, code, empty, learned_at_once, not_measured, show_plot
+from dashboard.view_state import (
+    USUAL,
+    ViewState,
+    called,
+    choose,
+    choose_named_run,
+    empty,
+    learned_at_once,
+    literal,
+    not_measured,
+    show_plot,
+)
 from dashboard.widgets.inspection import answer, more, offer_runs, open_run_page, shown_instead
 from dashboard.widgets.shared_controls import hide
 from dashboard.widgets.threshold_fork import stored, try_it
@@ -43,7 +54,7 @@ def nothing_yet(frame: ViewState) -> None:
         )
     else:
         not_measured(
-            "This run holds no spectra, so there is no threshold to move.",
+            "This run has no spectra, so there is no threshold to move.",
             "Methods that protect directions have them with `--set diagnostics.spectra=true` (moments) or "
             "`--set diagnostics.weights=true` (weights), both on by default.",
         )
@@ -139,11 +150,11 @@ def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
         thresholdbars(record, key=f"bars-{threshold.rule}", on_choose=chosen)
         with st.container(horizontal=True, vertical_alignment="top", gap="small"):
             with st.container(width="stretch"):
-                st.caption("Bar: directions left free, the rest is protected; dotted: as the run had it.")
+                st.caption("Bar: directions left free, the rest is protected; dotted: the run's own threshold.")
             with st.popover("More", type="tertiary", icon=":material/more_horiz:", key="menu-whatif-bars"):
                 st.markdown(
                     f"{LABEL} {said_of(boundary)}"
-                    + (" The bars follow the pointer; the rest of the page follows when you let go." if steps else "")
+                    + (" The bars update as you drag; the rest of the page updates on release." if steps else "")
                 )
 
 
@@ -166,14 +177,15 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
     answer(threshold_moved(chosen, run, task=boundary.task, at=at))
     if run is not None and own == threshold and abs(chosen["nullity"] - run["nullity"]) >= 1:
         st.caption(
-            "The run cut by the same value, but not this spectrum at once: its rule adds up a cut in every task."
+            "The run used the same value, but its rule accumulates a cut in every task instead of cutting this "
+            "spectrum at once."
         )
     notes = {
         "nullity": ("Left free", "Directions left free, share of all, mean over layers (nullity)"),
         "passed": ("Share passed", "Share of the recorded update's energy that would have passed, mean over layers"),
         "interference": (
             "Interference",
-            "What old tasks would feel of it, as a share of what they would feel unprotected, mean over layers",
+            "Interference with old tasks, as a share of the unprotected interference, mean over layers",
         ),
     }
     with st.container(horizontal=True, gap="large", key="whatif-numbers"):
@@ -189,7 +201,7 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
                 f"{gain:.3f}" if math.isfinite(gain) else "–",
                 width="content",
                 help="This rule shortens every step, more so the more directions are free: η/√R + 1 − η. The shares "
-                "beside are relative to a free direction.",
+                "shown are relative to a free direction.",
             )
 
 
@@ -199,8 +211,8 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     options = [NOBODY, *(n for n in index.names if n != name)][:200]
     if len(options) < 2:
         return []
-    chosen = st.selectbox(
-        "Compare with run", options, key="beside", help="Another run on the same axis", width=320, bind="query-params"
+    chosen = choose_named_run(
+        "Compare with run", "beside", options, index=0, help="Another run on the same axis", width=320
     )
     folder = index.find(chosen)
     if chosen == NOBODY or folder is None:
@@ -209,9 +221,9 @@ def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
     found = stored(log)
     there = best(found, boundary.space) or best(found)
     if there is None or there.energies is None:
-        st.caption(f"{code(chosen)} has no stored update to compare; run it again to record one.")
+        st.caption(f"{literal(called(chosen))} has no stored update to compare; run it again to record one.")
         return []
-    return [(chosen, there)]
+    return [(called(chosen), there)]
 
 
 def show() -> None:
@@ -233,21 +245,21 @@ def show() -> None:
     boundary = chosen or best(found, space) or found[-1]
     if chosen is None and task is not None:
         shown_instead(task, when(boundary))
-    learning = f", {task_name(boundary.task + 1)} comes next" if boundary.energies is not None else ""
+    learning = f", {task_name(boundary.task + 1)} is next" if boundary.energies is not None else ""
     st.markdown(f":material/calculate: **{LABEL}** The spectrum {when(boundary)}{learning}.")
     if boundary.energies is None:
         known = any(b.energies is not None for b in found)
         st.info(
-            "What a later task wanted is not stored here: none has been learned after this one. Directions left free "
-            "are exact all the same; for shares and interference choose an earlier task."
+            "No later update is stored here: no task has been learned after this one. Directions left free "
+            "are still exact; for shares and interference choose an earlier task."
             if known
-            else "What a later task wanted is not stored in this run: either none has been learned yet, or it was "
+            else "No later update is stored in this run: either no later task has been learned yet, or it was "
             "recorded before updates were stored by direction; run it again to record them. Directions left free are "
             "exact all the same.",
             icon=":material/visibility_off:",
         )
     if not boundary.used:
-        st.caption("Training in this run obeyed no threshold: the spectra were measured for comparison.")
+        st.caption("Training in this run used no threshold: the spectra were measured for comparison.")
     threshold, steps = choose_threshold(boundary)
     headline(boundary, threshold)
     bars(boundary, threshold, steps)

@@ -101,7 +101,7 @@ def _parent(log: Snapshot) -> str:
     else:
         return ""
     told = ", ".join(f"{name} {old} → {new}" for name, (old, new) in private(log, changed).items())
-    return f"fork of {parent} after T{after}: {told or 'nothing changed'}. Up to there it is its parent's."
+    return f"fork of {parent} after T{after}: {told or 'nothing changed'}. Earlier events are its parent's."
 
 
 def _sizes(plan: RunStarted | None) -> str:
@@ -339,7 +339,7 @@ def _cells(log: Snapshot) -> Iterable[str]:
     missing = sum(int(np.isnan(row[:n]).sum()) for row, n in zip(matrix, seen, strict=True))
     if missing:
         yield (
-            f"{missing} of {sum(seen)} cells of the accuracy matrix (tasks learned by then) were not measured; they "
+            f"{missing} of {sum(seen)} cells of the accuracy matrix (tasks learned so far) were not measured; they "
             "are empty, and no number counts them as zero."
         )
 
@@ -347,7 +347,7 @@ def _cells(log: Snapshot) -> Iterable[str]:
 def _at_once(log: Snapshot) -> Iterable[str]:
     plan = log.started()
     if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
-        yield "All tasks were learned at once: nothing was learned earlier that could be forgotten."
+        yield "All tasks were learned at once, so forgetting is undefined."
 
 
 def _turned(log: Snapshot) -> Iterable[str]:
@@ -366,7 +366,7 @@ def _skipped(log: Snapshot) -> Iterable[str]:
     named = [str(private(log, file)) for file in skipped.files[:LISTED]]
     more = f" and {skipped.count - len(named)} more" if skipped.count > len(named) else ""
     count = _counted(skipped.count, "file")
-    yield f"{count} of the stream could not be used and were left out: {'; '.join(named)}{more}."
+    yield f"{count} of the stream could not be used and were skipped: {'; '.join(named)}{more}."
 
 
 def _unreadable(log: Snapshot) -> Iterable[str]:

@@ -40,7 +40,7 @@ def run_picker() -> DeltaGenerator:
     """Draw the choice of a run at the foot of the page; returns the place of the bar's rest."""
     with st.bottom:
         bar = st.container(key="control-bar", horizontal=True, vertical_alignment="center", gap="small")
-    with bar, st.container(width=290):
+    with bar, st.container(width=360):
         choose_run(runs_index())
     return bar
 
@@ -119,7 +119,7 @@ def class_room_link() -> None:
     st.code(address, language=None, wrap_lines=True)
     st.caption(
         "Who opens it "
-        + ("looks at this view and changes nothing here." if viewing() else "may start, stop and delete runs here.")
+        + ("sees this view and cannot change anything here." if viewing() else "may start, stop and delete runs here.")
     )
 
 
@@ -227,11 +227,11 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
             shortcut="S",
             on_click=give_order,
             args=(log, Step(1), STEPPING),
-            help="One moment of training (a step or a measurement), then pause again",
+            help="One training step or measurement, then pause again",
         )
     if state in HELD:
         with st.popover("Stop", icon=":material/stop:", key="bar-stop-ask"):
-            st.markdown("Stop saves everything first; *Resume* goes on from exactly there.")
+            st.markdown("Stop saves everything first; *Resume* continues from exactly there.")
             st.button(
                 "Save and stop", key="bar-stop", on_click=give_order, args=(log, Stop(), "stopping…"), disabled=waiting
             )
@@ -255,7 +255,7 @@ def _freezing(frame: ViewState, log: Snapshot) -> None:
             key="bar-freeze",
             icon=":material/mode_heat:",
             shortcut="F",
-            help="Let the figures follow the training again",  # as *Freeze* has one: without, the focus is lost
+            help="Update the figures during training again",  # as *Freeze* has one: without, the focus is lost
             on_click=_freeze,
             args=(frame.run, None),
         )
@@ -267,7 +267,7 @@ def _freezing(frame: ViewState, log: Snapshot) -> None:
             shortcut="F",
             on_click=_freeze,
             args=(frame.run, log.seq),
-            help="Hold the figures still while training goes on",
+            help="Freeze the figures while training continues",
         )
 
 

@@ -25,10 +25,10 @@ def fork_form(frame: ViewState) -> None:
     if log is None or plan is None or plan.trained_tasks < 2:
         return
     if log.config is not None and log.config.trained_elsewhere:
-        st.caption("This run was trained by another program: there is no checkpoint here that a fork could start from.")
+        st.caption("This run was trained by another program: there is no checkpoint to fork from.")
         return
     if frame.recording:
-        st.caption("A recording keeps no checkpoints; a run of your own can be forked from between two tasks.")
+        st.caption("A recording has no checkpoints; your own runs can be forked at task boundaries.")
         return
     try:
         places = {task: c for task, c in boundaries(log.folder).items() if task < plan.trained_tasks}
@@ -52,7 +52,7 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     called = name.text_input("Name", key="fork-name", placeholder="time and method", help="Name of the fork's folder")
     after = int(after or max(places))
     left = ", ".join(task_name(task) for task in range(after, tasks))
-    st.markdown(f"Everything up to {task_name(after - 1)} stays as it was trained; {left} will be trained anew.")
+    st.markdown(f"Everything up to {task_name(after - 1)} is kept; {left} will be trained again.")
     try:
         config = effective_config(log.folder, places[after].seq)
         described, training = changeable(settings_of(config.method))
@@ -69,7 +69,7 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     st.caption(  # always a line: the button below must not move while it is pressed
         f"Changed: {literal(said)}."
         if settings
-        else "With nothing changed the fork repeats its parent exactly, on the same CPU."
+        else "Without changes the fork repeats its parent exactly, on the same CPU."
     )
     if st.button(
         f"Fork from after {task_name(after - 1)}", key="fork-now", type="primary", icon=":material/fork_right:"

@@ -43,7 +43,7 @@ def import_section() -> None:
     if path is None:
         return
     if path.suffix.lower() == ".zip" or (path / "events.db").is_file():
-        st.info(f"{code(path.name)} looks like a recording of Plastiscope: bring it in on the page Export.")
+        st.info(f"{code(path.name)} looks like a recording of Plastiscope: import it on the page Export.")
         return
     options = _options()
     try:
@@ -120,7 +120,7 @@ def _options() -> list[str]:
     """What files leave open, as options of the command."""
     first = st.columns(4)
     scenario = first[0].selectbox(
-        "Scenario", SCENARIOS, key="import-scenario", help="Whether the task was named when the model was tested"
+        "Scenario", SCENARIOS, key="import-scenario", help="Whether the task was known at test time"
     )
     scale = first[1].selectbox("Accuracies", list(SCALES), key="import-scale", help="How they are written")
     transposed = first[2].selectbox(

@@ -17,6 +17,7 @@ from dashboard.runs import holding, runs_index
 from dashboard.theme import seconds, task_name
 from dashboard.view_state import (
     ViewState,
+    called,
     current,
     empty,
     go_to,
@@ -115,7 +116,7 @@ def offer_runs(kind: type[Event], *, key: str, start: str = "") -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"{key}-others"):
             st.markdown("Runs that have it:", width="content")
             for name in names:
-                st.button(literal(name), key=f"{key}-show-{name}", on_click=show_run, args=(name,))
+                st.button(literal(called(name)), key=f"{key}-show-{name}", on_click=show_run, args=(name,))
 
 
 def shown_instead(task: int, instead: str) -> None:

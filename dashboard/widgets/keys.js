@@ -7,7 +7,7 @@
     ['Space', 'pause the run in training, or resume it'],
     ['S', 'one step of a paused run'],
     ['F', 'freeze the figures while training goes on, or let them follow again'],
-    ['\u2190 \u2192 \u2191 \u2193', 'the next cell (Accuracy and forgetting), the next step (a lesson)'],
+    ['\u2190 \u2192 \u2191 \u2193', 'the next cell (Forgetting), the next step (a lesson)'],
     ['Tab, then \u2190 \u2192', 'the tools of a figure, one after the other'],
     ['\u2190 \u2192 or Page up, Page down', 'the next figure in presenter mode; Esc leaves it'],
   ];

@@ -30,9 +30,7 @@ def launch_form() -> None:
         record = _choices()
         settings, training, diagnostics, stream = (
             _all_settings(record)
-            if st.toggle(
-                "All settings", key="launch-all", help="Every hyperparameter of the method, and what is measured"
-            )
+            if st.toggle("All settings", key="launch-all", help="Every hyperparameter of the method, and diagnostics")
             else ({}, {}, {}, {})
         )
         record = {
@@ -56,9 +54,7 @@ def launch_form() -> None:
                 * record["stream_settings"]["tasks"]
                 / usual.stream_settings.tasks
             )
-            st.caption(
-                f"About {seconds(took * share)} on two idle cores, beside which a run needs 1 to 2 GB of memory."
-            )
+            st.caption(f"About {seconds(took * share)} on two idle cores; a run needs 1 to 2 GB of memory.")
         if st.button("Start", key="launch-start", type="primary", icon=":material/play_arrow:", disabled=not fine):
             made = start_run(record, "launch")
             if made:
@@ -85,7 +81,7 @@ def _choices() -> dict[str, Any]:
         preset = PRESETS[chosen]
         needs = f" Needs {preset.needs}." if preset.needs else ""
         expect = f" To expect: {preset.expect}." if preset.expect else ""
-        unknown = " How long it takes was not measured here." if preset.needs and preset.seconds is None else ""
+        unknown = " Its run time has not been measured." if preset.needs and preset.seconds is None else ""
         st.caption(preset.about + needs + expect + unknown)
         record = {"preset": chosen}
     else:

@@ -22,7 +22,7 @@ def live_settings_panel(frame: ViewState) -> None:
     """A switch, and below it the live settings of the running method. Draw it only while a worker listens."""
     log = frame.whole_log
     if log is not None and log.config is not None and log.config.trained_elsewhere:
-        st.caption("This run is recorded from a custom training loop: its settings are changed there.")
+        st.caption("This run is recorded from a custom training loop: change its settings there.")
         return
     if frame.recording or not st.toggle(
         "Change settings while training",
@@ -46,18 +46,16 @@ def _panel() -> None:
         return
     with st.container(border=True, key="turn-panel"):
         if not rows:
-            st.markdown(
-                f"{literal(config.method)} has no setting that can be changed while it trains; a fork can change more."
-            )
+            st.markdown(f"{literal(config.method)} has no live settings; a fork can change more.")
             return
-        st.markdown("A new value acts from the next step on. The run is saved first; every curve marks the place.")
+        st.markdown("A new value applies from the next step on. The run is saved first; every curve marks the change.")
         changed = setting_inputs(rows, settings, f"turn-{log.name}", sliders=True)
         busy = not changed or pending(log) is not None
         if st.button("Turn", key="turn-now", type="primary", icon=":material/tune:", disabled=busy):
             _turn(log, changed)  # no callback: it would send what the panel said before the field typed last
         for event in done[-5:]:
             st.caption(
-                f"Turned in {task_name(event.clock.task)}, before step {event.clock.step + 1}: "
+                f"Changed in {task_name(event.clock.task)}, before step {event.clock.step + 1}: "
                 f"{literal(event.name)} {literal(event.old)} → {literal(event.new)}"
             )
 

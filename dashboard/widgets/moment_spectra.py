@@ -37,7 +37,7 @@ def headline(shown: SpectrumMeasured) -> None:
             "Left free",
             directions(shown.nullity, n),
             width="content",
-            help="Nullity: directions the cut leaves to the next task",
+            help="Nullity: directions left free by the cut",
         )
         st.metric(
             "Protected rank", directions(n - shown.nullity, n), width="content", help="Directions kept for past tasks"
@@ -52,7 +52,7 @@ def headline(shown: SpectrumMeasured) -> None:
             "Effective rank",
             number(shown.effective_rank),
             width="content",
-            help="exp of the entropy of the normalised spectrum: how many directions are in use, whatever the cut",
+            help="exp of the entropy of the normalised spectrum: number of directions in use, independent of the cut",
         )
 
 
@@ -69,10 +69,10 @@ def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
             with st.container(border=True, key="panel-residual-empty"):
                 st.markdown("**Updates inside the protected space**")
                 st.markdown(
-                    "This run has a single stage of training: there is no past task that an update could touch."
+                    "This run has a single stage of training: there is no past task to interfere with."
                     if plan is not None and plan.trained_tasks == 1
                     else f"The first task has no past to avoid: dots appear when {task_name(1)} has been learned, in "
-                    "runs whose method keeps a moment of past tasks."
+                    "runs whose method stores a moment of past tasks."
                 )
     with right:
         if not any(event.proposed_norm for event in log.events(StepEnded)):

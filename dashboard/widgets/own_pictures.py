@@ -20,7 +20,7 @@ from dashboard.folder_state import folder_state
 from dashboard.inspect_inputs import or_refusal, samples_of, settled
 from dashboard.runs import runs_folder
 from dashboard.uploads import unpack_images
-from dashboard.view_state import code, go_to, sentence
+from dashboard.view_state import code, go_to, literal, sentence
 from dashboard.widgets.preview import data_notes, skipped_files, task_rows
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
@@ -37,8 +37,8 @@ def own_pictures() -> None:
     if not can_train():
         return
     st.caption(
-        "A folder a class, with or without train and test; a `metadata.csv` with `file_name` and `label`; Parquet or "
-        "webdataset shards. What was found, and what is left out, is shown before anything is trained."
+        "One folder per class, with or without train and test; a `metadata.csv` with `file_name` and `label`; "
+        "Parquet or webdataset shards. The contents and skipped files are shown before training."
     )
     _zip()
     path = _folder()
@@ -114,7 +114,7 @@ def _folder() -> Path | None:
         "Folder on this computer",
         key="own-path",
         placeholder=str(Path.home()),
-        help="A folder a class; docs/data.md lists what else is understood",
+        help="One folder per class; docs/data.md lists other layouts",
     ).strip()
     path = Path(os.path.abspath(os.path.expanduser(typed or "~")))
     offered = completions(path)
@@ -122,6 +122,7 @@ def _folder() -> Path | None:
         st.pills(
             "Folders there" if path.is_dir() else "Did you mean",
             offered,
+            format_func=literal,  # names on the disk, which buttons would read as Markdown
             key="own-inner",
             on_change=_enter,
             args=(str(path if path.is_dir() else path.parent),),

@@ -148,7 +148,8 @@ function drawMatrix(root, d, point, shown, hidden) {
     svg('title', {}, node, `What ${task.name} shows: ${task.about}`); });
   d.tasks.forEach((task, i) => {
     const every = tasks > 12 && i % 2 ? '' : task.name;
-    svg('text', { x: left + (i + 0.5) * cell, y: 14, class: 'pg-tick', 'text-anchor': 'middle', fill: task.colour }, root, every);
+    svg('text', { x: left + (i + 0.5) * cell, y: 12, class: 'pg-tick', 'text-anchor': 'middle' }, root, every);
+    svg('rect', { x: left + i * cell + 2, y: 15, width: cell - 4, height: 3, fill: task.colour }, root);  // not the name: some hues are faint on a dark ground
     svg('text', { x: left - 5, y: top + (i + 0.5) * cell + 4, class: 'pg-tick', 'text-anchor': 'end' }, root, every);
   });
   for (let i = 0; i < tasks; i++) for (let j = 0; j <= i; j++) {

@@ -27,7 +27,7 @@ def preview(config: RunConfig) -> bool:
     if not st.toggle(
         "Preview model and data",
         key="launch-look",
-        help="Size and memory of the backbone, and a few images of each task; nothing is fetched",
+        help="Size and memory of the backbone, and a few images of each task; nothing is downloaded",
     ):
         return True
     told, failed, texts, fine = None, "", None, True
@@ -73,22 +73,32 @@ def backbone_lines(told: dict[str, Any]) -> None:
 def task_rows(told: dict[str, Any]) -> None:
     """A row of pictures a task, each above its class; with augmentation, below them how training may show them."""
     tasks = told["tasks"]
+    if counts := [pair for task in tasks for pair in task.get("found", ())]:
+        halves = ", for training + for testing" if any(test for _, test in counts) else ""
+        st.caption(f"After each class: its number of images{halves}.")
     for index, task in enumerate(tasks):
         if "pictures" not in task:
             st.caption(f"{len(tasks) - index} more tasks are not shown.")
             break
-        names = ", ".join(task["classes"][:NAMED]) + (", …" if len(task["classes"]) > NAMED else "")
+        names = ", ".join(_with_counts(task)[:NAMED]) + (", …" if len(task["classes"]) > NAMED else "")
         st.caption(f"{literal(task_label(index, tasks))}: {literal(names)}")
         with st.container(horizontal=True, key=f"preview-{index}"):
             for picture in task["pictures"]:
                 png, name = base64.b64decode(picture["png"]), picture["class"]
                 st.image(png, caption=literal(name), width=80, alt=f"Image of class {name}")
         if any("changed" in picture for picture in task["pictures"]):
-            st.caption("The same, as training may show them: each time another way.")
+            st.caption("The same images with random augmentation, as in training.")
             with st.container(horizontal=True, key=f"preview-changed-{index}"):
                 for picture in task["pictures"]:
                     png, name = base64.b64decode(picture["changed"]), picture["class"]
-                    st.image(png, width=80, alt=f"Image of class {name}, changed for training")
+                    st.image(png, width=80, alt=f"Image of class {name}, augmented")
+
+
+def _with_counts(task: dict[str, Any]) -> list[str]:
+    """Classes with how many pictures of each lie there: "cat 120"; where they are divided "cat 120 + 30"."""
+    counts = task.get("found") or [(0, 0)] * len(task["classes"])
+    shown = [f" {train}{f' + {test}' if test else ''}" if train else "" for train, test in counts]
+    return [f"{name}{count}" for name, count in zip(task["classes"], shown, strict=True)]
 
 
 def data_notes(notes: list[str]) -> None:
@@ -106,9 +116,7 @@ def skipped_files(count: int, files: list[str]) -> None:
     if not count:
         return
     with st.expander(
-        f"{count} file could not be used and is left out"
-        if count == 1
-        else f"{count} files could not be used and are left out",
+        f"{count} unusable file skipped" if count == 1 else f"{count} unusable files skipped",
         icon=":material/hide_image:",
     ):
         st.code("\n".join(files[:100]) + (f"\n… and {count - 100} more" if count > 100 else ""), language=None)

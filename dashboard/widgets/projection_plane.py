@@ -72,7 +72,7 @@ def projection_picture(
     if x.ndim != 2 or x.shape[1] != 2 or not len(x):
         raise ValueError(f"points must be [n, 2], got {list(x.shape)}; of wider inputs choose two directions")
     if not np.isfinite(x).all() or not x.any():
-        raise ValueError("points must be finite and not all zero: axes need some energy")
+        raise ValueError("points must be finite and not all zero")
     if g.shape != (2,) or not np.isfinite(g).all() or not g.any():
         raise ValueError(f"gradient must be two finite numbers, not both zero, got {g.tolist()}")
     if not 0 <= energy <= 1:
@@ -118,7 +118,7 @@ def says(picture: Projection, energy: float) -> str:
         what = f"The first axis holds {share} of the energy, less than the {_percent(energy, 0)} to keep"
         if picture.left_share < 1e-6:
             return (
-                f"{what}, so both are protected: nothing of the gradient is left, and the new task cannot be learned "
+                f"{what}, so both are protected: the projected gradient is zero, and the new task cannot be learned "
                 f"here. Old outputs do not change (unprotected: by {before})."
             )
         what += f", so both are protected, the second by {_percent(picture.strength[1])}"

@@ -10,7 +10,7 @@ import streamlit as st
 
 from cl_core.store import Note, RunFolder, StoreError, aside
 from dashboard.changes import annotate, bring_back, delete_for_good, put_aside, viewing
-from dashboard.library import COLUMNS, LISTED, USUAL, Line, lines, search, table
+from dashboard.library import COLUMNS, LISTED, USUAL, Line, lines, run_names, search, table
 from dashboard.runs import RunIndex, runs_folder, runs_index
 from dashboard.theme import megabytes
 from dashboard.view_state import code, go_to, literal, sentence, show_run
@@ -102,7 +102,7 @@ def _actions(selected: list[Line], most: int) -> None:
             key="library-delete",
             icon=":material/delete:",
             disabled=not own,
-            help="Takes them out of the list; it can be undone" if own else "Recordings travel with the program",
+            help="Removes them from the list; can be undone" if own else "Recordings travel with the program",
             on_click=_changed,
             args=(_delete, [line.name for line in own]),
         )
@@ -134,11 +134,11 @@ def _changed(change: Callable[..., None], *args: Any) -> None:
 
 def _delete(names: list[str]) -> None:
     index = runs_index(fresh=True)
-    gone = []
+    gone, called = [], run_names(index)
     try:
         for name in names:
             if (folder := index.own.get(name)) is not None:
-                gone.append((put_aside(folder), name))
+                gone.append((put_aside(folder), name, called[name]))
     finally:
         if gone:
             st.session_state["_library_deleted"] = gone
@@ -146,13 +146,13 @@ def _delete(names: list[str]) -> None:
 
 def _undo() -> None:
     """The way back for what was deleted last, and the room that deleted runs take."""
-    gone = [(path, name) for path, name in st.session_state.get("_library_deleted", ()) if path.exists()]
+    gone = [entry for entry in st.session_state.get("_library_deleted", ()) if entry[0].exists()]
     waiting = aside(runs_folder())
     if not waiting or viewing():
         return
     with st.container(horizontal=True, vertical_alignment="center", key="library-undo"):
         if gone:
-            st.markdown(f"Deleted: {', '.join(code(name) for _, name in gone)}.", width="content")
+            st.markdown(f"Deleted: {', '.join(literal(name) for _, _, name in gone)}.", width="content")
             st.button("Undo", key="library-bring-back", icon=":material/undo:", on_click=_changed, args=(_back, gone))
         with st.popover(f"{len(waiting)} deleted", type="tertiary", icon=":material/delete:", key="library-deleted"):
             st.markdown(
@@ -164,6 +164,6 @@ def _undo() -> None:
             )
 
 
-def _back(gone: list[tuple[Path, str]]) -> None:
-    for path, name in gone:
+def _back(gone: list[tuple[Path, str, str]]) -> None:
+    for path, name, _ in gone:
         bring_back(path, name)

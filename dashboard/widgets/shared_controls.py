@@ -13,10 +13,11 @@ from pathlib import Path
 import streamlit as st
 
 from cl_core.events import ProbesChosen
+from dashboard.menu import Entry, layers_of
 from dashboard.theme import task_name
-from dashboard.view_state import NEWEST, NO_IMAGE, USUAL, ViewState, choose, depth_of
+from dashboard.view_state import NEWEST, NO_IMAGE, USUAL, ViewState, choose
 
-PROBES = "attention"  # the page on which `image` counts probe images; on all others it is the test image that is traced
+PROBES, TRACED = "attention", "forgetting"  # `image` counts probe images on the one, traced test images on the other
 LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
 VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
 _HERE = Path(__file__).parent
@@ -33,13 +34,14 @@ _PRESENTING = """
 """
 
 
-def shared_controls(frame: ViewState) -> None:
-    """Draw them for the chosen run; `frame.task`, `.layer`, `.probe` and `.image` say what is chosen."""
+def shared_controls(frame: ViewState, entry: Entry) -> None:
+    """Draw them for the chosen run and the page `entry`; `frame.task`, `.layer`, `.probe` and `.image` say what is
+    chosen."""
     log = frame.log
     probes = {event.clock.task: len(event.labels) for event in log.events(ProbesChosen)} if log else {}
     offered = {
         "task": [NEWEST, *(task_name(t) for t in range(log.tasks() if log else 0))],
-        "layer": [str(layer + 1) for layer in range(depth_of(log) if log else 0)],
+        "layer": [str(layer + 1) for layer in (layers_of(entry, log) if log else ())],
         "probe": [task_name(t) for t in sorted(probes)],
         "image": _images(probes.get(frame.probe, next(iter(probes.values()), 0))),
     }
@@ -51,35 +53,47 @@ def shared_controls(frame: ViewState) -> None:
 
 
 def _images(probes: int) -> list[str]:
-    """What `image` may be: on the page of probe images their numbers; elsewhere whatever it is, so that it stays. Where
-    images are traced the page itself offers them."""
+    """What `image` may be: on the page of probe images their numbers. Where images are traced the page itself offers
+    them; elsewhere it is in the address only where what was diagnosed came along."""
     state = st.session_state
     if state.get("_page") == PROBES:
         return [str(i + 1) for i in range(probes)]
-    traced = state.get("image") or st.query_params.get("image") or NO_IMAGE
-    return [] if state.get("_page") == "forgetting" else list(dict.fromkeys([NO_IMAGE, traced]))
+    if state.get("_page") == TRACED or not state.get("_image_along"):
+        return []
+    return list(dict.fromkeys([NO_IMAGE, state.get("image") or st.query_params.get("image") or NO_IMAGE]))
 
 
 def settle_image(before: str | None, here: str) -> None:
-    """On the way to another page. `image` counts probe images on one page and traced ones elsewhere, so each side finds
-    its own again; what a jump or an address asks for wins."""
+    """On the way to another page. `image` counts probe images on one page and traced ones on another: each finds its
+    own again, what a jump or an address asks for wins, and pages without images leave it out of their address."""
+    state, asked = st.session_state, st.query_params.get("image")
+    if before is None:
+        state["_image_along"] = asked is not None
     if before in (None, here):
         return
-    state, seen = st.session_state, st.session_state.get("_image_before")
-    image, asked = state.get("image"), st.query_params.get("image")
+    seen, image, kept = state.get("_image_before"), state.get("image"), state.get("_images", {})
+    state["_image_along"] = "_cell" in state and here not in (PROBES, TRACED)  # by a button of Forgetting
     if image == seen and asked not in (None, seen):
         image = asked
-    elif image == seen and (before == PROBES) != (here == PROBES):
-        image = state.get("_image_aside") or (USUAL["image"] if here == PROBES else NO_IMAGE)
-        state["_image_aside"] = seen
+    elif image == seen and not state["_image_along"]:
+        image = kept.get(here, USUAL["image"] if here == PROBES else NO_IMAGE)
     if image is not None:
         state["image"] = image  # also where it stays: on each page the control is another one, which would begin anew
+
+
+def keep_image(here: str) -> None:
+    """When the page has been drawn: what it showed is found there again."""
+    state = st.session_state
+    state["_image_before"] = state.get("image")
+    if here in (PROBES, TRACED):
+        state.setdefault("_images", {})[here] = state.get("image")
 
 
 def hide(keys: Iterable[str]) -> None:
     """Leave the controls with these keys out of sight: the page being drawn has no use for them."""
     if rows := ", ".join(f".st-key-shared-{key}" for key in keys):
-        st.html(f"<style>.stApp :is({rows}) {{ display: none; }}</style>")
+        wrapper = f"[data-testid='stLayoutWrapper']:has(> :is({rows}))"  # it would keep a gap beside what is shown
+        st.html(f"<style>.stApp :is({rows}, {wrapper}) {{ display: none; }}</style>")
 
 
 def scripts() -> None:

@@ -118,13 +118,13 @@ def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
             icon=":material/stop:",
             on_click=_stop,
             args=(sweep.name,),
-            help="Saves what is in training; it goes on later from exactly there",
+            help="Saves runs in training; they can continue later from exactly there",
         )
     elif now.finished < count:
         st.markdown(f"{now.finished} of {count} runs are finished; the rest are not running.")
         if can_train():
             st.button(
-                f"Train the {count - now.finished} that are left",
+                f"Train the remaining {count - now.finished}",
                 key="sweep-resume",
                 icon=":material/play_arrow:",
                 on_click=_start,

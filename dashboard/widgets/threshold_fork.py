@@ -36,7 +36,7 @@ from dashboard.run_log import Snapshot, log_of
 from dashboard.runs import runs_folder, runs_index
 from dashboard.theme import change, percent, points, seconds, task_name
 from dashboard.verdicts import tried_and_measured
-from dashboard.view_state import ViewState, code, go_to, literal, show_plot, show_run
+from dashboard.view_state import ViewState, called, code, go_to, literal, show_plot, show_run
 from dashboard.widgets.control_bar import STATES, state_of_run
 from dashboard.widgets.pace import every
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
@@ -72,9 +72,9 @@ def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: 
     if plan is not None and after >= plan.trained_tasks:
         return f"no task is left to train after {task_name(boundary.task)}: choose an earlier one", settings
     if frame.recording:
-        return "a recording has no checkpoints to go on from: start the same run live on the Run page", settings
+        return "a recording has no checkpoints: start the same run live on the Run page", settings
     if not after:
-        return "before the first task there is nothing to go on from: start a new run with this setting", settings
+        return "before the first task there is nothing to fork: start a new run with this setting", settings
     if after not in _checkpoints(folder):
         return f"there is no checkpoint after {task_name(boundary.task)}", settings
     return "", settings
@@ -122,7 +122,8 @@ def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: 
         st.caption(
             f"Not here: {literal(reason)}."
             if reason
-            else f"Forks {code(folder.name)} after {task_name(boundary.task)} with {code(said)} and trains the rest."
+            else f"Forks {literal(called(folder.name))} after {task_name(boundary.task)} with {code(said)} and trains "
+            "the rest."
         )
     pair = quick_pair(folder, boundary, threshold)
     if pair is not None:
@@ -133,11 +134,11 @@ def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: 
                 icon=":material/bolt:",
                 on_click=_quick,
                 args=(folder.name, pair, said),
-                help="Trains the whole stream anew with prompts in the last block alone: once with this run's "
+                help="Trains the whole stream again with prompts only in the last block: once with this run's "
                 "threshold, once with the one chosen here",
             )
             st.caption(
-                f"Two new runs with {code('prompt_blocks=1')}: all below the last block is computed once an image, so "
+                f"Two new runs with {code('prompt_blocks=1')}: lower blocks are computed once per image, so "
                 "they take seconds. They show the effect of the threshold in one block, not in all of them."
             )
 
@@ -188,7 +189,7 @@ def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> 
         st.caption(
             f"Opens the Playground with {slider.label.lower()} = {slider.text(value)}, its nearest position."
             if movable and slider is not None
-            else "Opens the Playground with this run's settings: its rule has no energy threshold to take along."
+            else "Opens the Playground with this run's settings: its rule has no energy threshold to carry over."
         )
     if pressed:
         go_to("pages/playground.py", **sent)
@@ -247,7 +248,7 @@ def tried(frame: ViewState, boundary: Boundary) -> None:
         if len(shown) > 1:
             made = st.session_state.get("_whatif_made")
             first = shown.index(made) if made in shown else 0
-            name = st.selectbox("Tried", shown, index=first, key="whatif-fork-shown", width=320)
+            name = st.selectbox("Tried", shown, index=first, key="whatif-fork-shown", width=320, format_func=called)
         live = any(is_live(log_of(folder).snapshot()) for folder in _runs_of(frame.run, name))
         st.session_state["_whatif_live"] = live
         st.fragment(_tried, run_every=every(1.0) if live else None, key="whatif-tried")(
@@ -292,7 +293,7 @@ def _tried(run: str, name: str, space: str, task: int) -> None:
         word = STATES.get(state_of_run(log), ("", "training"))[1]
         left = f", {seconds(stand.seconds_left)} left" if stand.seconds_left is not None else ""
         where = f"task {stand.task + 1} of {stand.tasks}, step {stand.step} of {stand.steps}{left}"
-        st.progress(stand.share, text=f"{code(log.name)}: {word}" + (f" · {where}" if stand.steps else ""))
+        st.progress(stand.share, text=f"{literal(called(log.name))}: {word}" + (f" · {where}" if stand.steps else ""))
     boundary = best(stored(parent), space, task)
     if boundary is None:
         return
@@ -301,10 +302,11 @@ def _tried(run: str, name: str, space: str, task: int) -> None:
 
 def _told(made: Snapshot, name: str, task: int) -> str:
     """What is tried, in one line."""
+    title = literal(called(made.name))
     if name == QUICK:
-        return f"{code(made.name)}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
+        return f"{title}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
     said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in _changes(made).items()) or "nothing changed"
-    return f"{code(made.name)}, forked after {task_name(task)}: {literal(said)}; {STATES[state_of_run(made)][1]}"
+    return f"{title}, forked after {task_name(task)}: {literal(said)}; {STATES[state_of_run(made)][1]}"
 
 
 def _changes(made: Snapshot) -> dict[str, list[Any]]:
@@ -385,13 +387,15 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
         ):
             value, before = now[name], then[name]
             if value is not None and before is not None:
+                same = round(abs(value - before), 1) == 0
                 st.metric(
                     label,
                     percent(value) if name != "forgetting" else points(value).lstrip("+"),
-                    change(value - before) + " against the other",
+                    "the same as the other" if same else change(value - before) + " against the other",
                     delta_color="off",
+                    delta_arrow="off" if same else "auto",
                     width="content",
-                    help="Measured; no prediction is made of it",
+                    help="Measured; not predicted",
                 )
 
 

@@ -14,6 +14,19 @@ PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
 KEY = "threshold"  # the same in the address
 
 
+def playground_choice() -> dict[str, str]:
+    """What the Playground is opened with, by names in its address: where the slider stands."""
+    found = recorded_points(PlaygroundConfig())
+    top = best(found)
+    stands = _stands([str(point["text"]) for point in found], str(top["text"]) if top else "")
+    return {"epsilon": stands} if top is not None and stands != top["text"] else {}
+
+
+def _stands(texts: list[str], usual: str) -> str:
+    asked = st.query_params.get(KEY) or ""
+    return asked if asked in texts else str(st.session_state.get(PLACE, usual))
+
+
 def trade_off() -> bool:
     """Draw it; False where the recording is missing."""
     base = PlaygroundConfig()
@@ -21,15 +34,12 @@ def trade_off() -> bool:
     top = best(found)
     if top is None:
         return False
-    state = st.session_state
-    texts = [str(point["text"]) for point in found]
-    asked = st.query_params.get(KEY) or ""
-    stands: str = asked if asked in texts else state.get(PLACE, top["text"])
+    stands = _stands([str(point["text"]) for point in found], str(top["text"]))
     config = at_strength(base, float(stands))
     lowest, highest = found[0], found[-1]
     with st.container(border=True, key="panel-trade-off"):
         st.markdown(
-            f"**A small network learns ten tasks, one after the other.** Protect nothing, and it forgets: it ends at "
+            f"**A small network learns ten tasks, one after another.** Protect nothing, and it forgets: it ends at "
             f"{percent(lowest['after'][-1]['final'])}. Protect everything, and it cannot learn: "
             f"{percent(highest['after'][-1]['final'])}. In between it reaches {percent(top['after'][-1]['final'])}. "
             "Move the slider and watch what it costs."
@@ -54,7 +64,7 @@ def trade_off() -> bool:
                 f"{len(top['seeds'])} networks, bars are their standard deviation."
             )
     if pressed:
-        go_to("pages/playground.py", **({"epsilon": stands} if stands != top["text"] else {}))
+        go_to("pages/playground.py", **playground_choice())
     return True
 
 

@@ -43,7 +43,7 @@ def headline(shown: WeightSpectrumMeasured) -> None:
             "Effective rank",
             f"{number(shown.effective_rank)}, was {number(shown.effective_rank_before)}",
             width="content",
-            help="exp of the entropy of σ/Σσ after the task, and before it: how many directions are in use",
+            help="exp of the entropy of σ/Σσ after the task, and before it: number of directions in use",
         )
         st.metric(
             "Moved by",
@@ -55,8 +55,8 @@ def headline(shown: WeightSpectrumMeasured) -> None:
             "Inside the principal space",
             tiny(shown.leak_left),
             width="content",
-            help="Share of the task's change inside the principal space it found, ‖UₖᵀΔW‖/‖ΔW‖; a random change has "
-            f"{number(shown.chance)}. A dash: the map did not move",
+            help="Share of the task's change inside the principal space at its start, ‖UₖᵀΔW‖/‖ΔW‖; a random change "
+            f"has {number(shown.chance)}. A dash: the map did not move",
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from cl_core.assets import assets_folder
 from cl_core.backbones import bundled_models as embedded
 from cl_core.backbones import vit as vit_module
-from cl_core.backbones.io_types import BlockIntervention, LowRank, PrependedTokens
+from cl_core.backbones.io_types import NO_EDIT, BlockIntervention, LowRank, ModelEdit, PrependedTokens
 from cl_core.backbones.vit import ViTBackbone, micro_vit, random_vit
 from cl_core.config import ConfigError, Preprocessing
 
@@ -346,6 +346,21 @@ def test_joined_tokens_go_through_timms_blocks_and_are_left_out_of_the_pooling(b
     torch.testing.assert_close(found.taps["final", backbone.depth - 1], tokens, atol=1e-5, rtol=1e-5)
     kept = torch.cat([tokens[:, :first], tokens[:, first + 4 :]], dim=1)
     torch.testing.assert_close(found.pooled, model.forward_head(kept, pre_logits=True), atol=1e-5, rtol=1e-5)
+    read = PrependedTokens(entering, start, pooled=True)
+    for taps in ([], [("final", backbone.depth - 1)], [("attention", backbone.depth - 1)]):
+        pooled = backbone.features(images, ModelEdit(joined=read), taps).pooled
+        torch.testing.assert_close(pooled, tokens[:, first : first + 4].mean(dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_where_joined_tokens_are_read_the_last_block_computes_their_outputs_alone():
+    backbone = random_vit()
+    images, seen = images_for(backbone), []
+    backbone.vit.blocks[-1].mlp.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    edit = ModelEdit(joined=PrependedTokens(drawn(3, 4, backbone.width), 0, pooled=True))
+    alone = backbone.features(images, edit).pooled
+    whole = backbone.features(images, edit, [("output", backbone.depth - 1)]).pooled
+    assert seen == [4, backbone.tokens + 4]
+    torch.testing.assert_close(alone, whole, atol=1e-5, rtol=1e-5)
 
 
 def test_edits_may_differ_from_image_to_image_and_do_not_leak_between_them():
@@ -371,11 +386,27 @@ def test_the_first_tokens_output_alone_is_the_first_of_all_outputs_whatever_the_
         BlockIntervention(prefix=prefix, head_shift=torch.ones(3, width), stream_shift=torch.ones(3, width)),
     ):
         whole, entering = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"})
-        first, tapped = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"}, only_first=True)
+        first, tapped = backbone.block(1, tokens, edit, {"input", "normed", "k", "v"}, only=slice(0, 1))
         torch.testing.assert_close(first, whole[:, :1], rtol=1e-5, atol=1e-5)
         assert tapped.keys() == entering.keys() and tapped["k"].shape[1] == heads
         for kind, value in tapped.items():
             torch.testing.assert_close(value, entering[kind], rtol=1e-5, atol=1e-5)
+
+
+def test_a_block_that_is_asked_for_its_attention_map_stops_there():
+    backbone, passed = random_vit(), []
+    backbone.vit.blocks[1].mlp.register_forward_hook(lambda module, given, out: passed.append(out.shape[1]))
+    tokens, shift = drawn(3, backbone.tokens, backbone.width), drawn(3, backbone.width)
+    for edit in (
+        NO_EDIT,
+        ModelEdit({1: BlockIntervention(prompts=drawn(2, backbone.width), head_shift=shift, stream_shift=shift)}),
+        ModelEdit(joined=PrependedTokens(drawn(3, 2, backbone.width), 1, shown_last=False)),
+    ):
+        _, whole = backbone.edited_block(1, tokens, edit, frozenset({"attention", "output"}))
+        left, alone = backbone.edited_block(1, tokens, edit, frozenset({"attention"}))
+        assert left.shape == (3, 0, backbone.width) and passed.pop() == 0 and passed.pop() == backbone.tokens
+        assert torch.equal(alone["attention"], whole["attention"])
+    assert backbone.edited_block(1, tokens)[0].shape == tokens.shape
 
 
 @pytest.mark.parametrize("taps", [{"q"}, {"attention"}, {"q", "attention", "input"}])
@@ -385,7 +416,7 @@ def test_queries_and_the_map_of_the_last_block_are_those_of_all_tokens_without_t
     tokens = torch.randn(3, backbone.tokens, 48, generator=torch.Generator().manual_seed(0))
     edit = BlockIntervention(prompts=torch.randn(2, 48, generator=torch.Generator().manual_seed(1)))
     whole, expected = backbone.block(1, tokens, edit, {*taps, "output"})
-    first, found = backbone.block(1, tokens, edit, taps, only_first=True)
+    first, found = backbone.block(1, tokens, edit, taps, only=slice(0, 1))
     assert first.shape == (3, 1, 48)
     torch.testing.assert_close(first, whole[:, :1], atol=1e-5, rtol=1e-5)
     for kind in taps:

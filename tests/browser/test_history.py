@@ -69,3 +69,25 @@ def test_what_an_address_leaves_out_is_the_default_again_on_the_way_back(server,
     agrees(page, "/spectra", {}, {"Task": "newest", "Layer": "1"})
     page.go_forward()
     agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
+    page.reload()
+    agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
+
+
+def test_a_run_is_chosen_by_its_name_and_linked_by_its_folder(server, page):
+    for seed in (0, 1):
+        recorded_runs.finished(server.runs, f"seed{seed}", recorded_runs.Plan(seed=seed))
+    picker = page.locator(".st-key-run-named").get_by_role("combobox", name="Run")
+    shows = "[...document.querySelectorAll('.st-key-run-named input')].some(field => field.value.endsWith('seed %d'))"
+    page.goto(f"{server.url}/spectra?run=seed0&image=2")
+    page.wait_for_function(shows % 0)
+    page.wait_for_function(SETTLED)
+    picker.click()
+    page.get_by_role("option", name="NSP² on handwritten digits: seed 1").click()
+    page.wait_for_url("**run=seed1**")
+    page.wait_for_function(shows % 1)
+    assert "image=" not in page.url, "a number of an image of the run before"
+    visit(page, "Run")
+    page.wait_for_url("**/run?**run=seed1**")
+    page.go_back()
+    page.wait_for_url("**/spectra?**run=seed1**")
+    page.wait_for_function(shows % 1)

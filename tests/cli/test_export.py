@@ -107,6 +107,17 @@ def test_a_recording_goes_to_another_machine(runs, say, tmp_path, monkeypatch):
         assert [s.seq for s in copy.since()] == [s.seq for s in original.since()]
 
 
+def test_a_folder_that_is_not_there_yet_is_opened(say, tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr("dashboard.serve.serve", lambda runs, **rest: served.append(runs) or 0)
+    status, _, told = say("open", tmp_path / "new")
+    assert status == 0 and served == [tmp_path / "new"] and not served[0].exists()
+    assert "There is no folder" in told and "the first run creates it" in told
+    status, _, told = say("open", tmp_path / "no" / "such" / "place")
+    assert status and len(served) == 1 and "name a folder of runs, or a recording" in told
+    assert say("open", tmp_path / "lost.zip")[0] and len(served) == 1
+
+
 def test_a_file_that_is_no_recording_is_refused(runs, say, tmp_path):
     (tmp_path / "x.zip").write_bytes(b"hello")
     status, _, said = say("open", tmp_path / "x.zip")

@@ -11,17 +11,24 @@ pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from streamlit.testing.v1 import AppTest
 
+from cl_core.assets import recordings_folder
 from cl_core.questions import stored
 from dashboard import launch, run_log, runs, view_state
 
+RECORDINGS = recordings_folder().resolve()
 ENTRY = Path(view_state.__file__).parent / "entry" / "navigation.py"
 
 
 @pytest.fixture(autouse=True)
 def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of an earlier test is remembered, no recording travels along, and no test starts a real worker."""
-    for kept in (run_log._LOGS, runs._INDEX, launch._CHILDREN):
+    """Nothing of an earlier test is remembered, no recording travels along, and no test starts a real worker.
+
+    What was read of the bundled recordings stays, and with it what was drawn of them: nobody writes into them, and
+    reading and drawing them took half of the time of tests that show them."""
+    for kept in (runs._INDEX, launch._CHILDREN):
         kept.clear()
+    for path in [path for path in run_log._LOGS if not path.is_relative_to(RECORDINGS)]:
+        del run_log._LOGS[path]
     monkeypatch.setattr(view_state, "HEAD_START", 0.0)
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")
     monkeypatch.setattr(stored, "answers_file", lambda: tmp_path / "no-answers.json")

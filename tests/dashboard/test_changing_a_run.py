@@ -84,7 +84,7 @@ def test_a_method_without_live_settings_says_so(runs_folder, open_page, monkeypa
     with recorded_runs.held(recorded_runs.paused(runs_folder)):
         app = open_page("run", run="paused")
         app.toggle(key="turn-open").set_value(True).run()
-        assert "no setting that can be changed while it trains" in words(app)
+        assert "has no live settings" in words(app)
 
 
 def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(whole, open_page, monkeypatch):
@@ -92,8 +92,8 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
     app = open_page("run", run="whole")
     assert not [t for t in app.toggle if t.key == "turn-open"]
     app.toggle(key="fork-open").set_value(True).run()
-    assert "Everything up to T2 stays as it was trained; T3 will be trained anew" in words(app)
-    assert "With nothing changed the fork repeats its parent exactly" in words(app)
+    assert "Everything up to T2 is kept; T3 will be trained again" in words(app)
+    assert "Without changes the fork repeats its parent exactly" in words(app)
     assert "prompt length" not in {w.label for w in app.number_input}
     app.number_input(key="fork-whole-2-eta_affinity").set_value(0.5).run()
     app.number_input(key="fork-training-whole-2-epochs").set_value(4).run()

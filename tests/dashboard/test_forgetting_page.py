@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import pytest
 pytest.importorskip("streamlit", reason="streamlit is not installed")
 
 from cl_core.analysis import measured_later
-from cl_core.events import Clock, SpectrumMeasured
+from cl_core.events import AccuracyMeasured, Clock, SpectrumMeasured
+from cl_core.readouts import STORED
 from dashboard.figures.diagnosis import probe_place
 from dashboard.view_state import page_file
-from tests import recorded_clip_runs, recorded_runs
-from tests.dashboard.reading import figures, words
-from tests.recording import append
+from tests import invented_run, recorded_clip_runs, recorded_runs
+from tests.dashboard.reading import figures, shown, words
+from tests.recording import append, recorded
 
 
 @pytest.fixture
@@ -39,8 +41,7 @@ def test_a_cell_says_its_verdict_its_parts_and_its_images(opened):
     packed = drawn["Why T1 fell"]["data"][0]["x"]
     fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
     assert len(parts) == 3 and abs(fall - sum(parts)) < 0.05
-    shown = opened.get("image")
-    assert shown or "that lost most margin first" in words(opened)
+    assert opened.get("image") or "that lost most margin first" in words(opened)
 
 
 def test_an_image_is_traced_and_pinned_across_runs(opened):
@@ -73,7 +74,7 @@ def test_a_run_without_answers_for_all_images_says_so_and_shows_its_probe_images
         database.execute("DELETE FROM events WHERE kind IN ('ImagesStored', 'ImagesClassified', 'RefitMeasured')")
     app = open_page("forgetting", run="older")
     assert not app.exception
-    assert "was not stored in this run" in words(app) and "probe images" in words(app)
+    assert "were not stored in this run" in words(app) and "probe images" in words(app)
     assert "A refitted head was not measured in this cell" in words(app)
 
 
@@ -100,7 +101,7 @@ def test_where_images_name_their_task_the_walk_begins_before_training(runs_folde
     recorded_clip_runs.finished(runs_folder)
     app = open_page("forgetting", run="clip")
     assert figures(app)["Accuracy matrix"]["layout"]["yaxis"]["ticktext"][0] == "zero-shot"
-    assert "Not measured" in words(app) or "was not stored in this run" in words(app)
+    assert "Not measured" in words(app) or "were not stored in this run" in words(app)
     assert "had not been learned yet" in words(open_page("forgetting", run="clip", **{"from": "zero-shot", "to": "T2"}))
     begun = recorded_clip_runs.begun(runs_folder)
     assert "before training" in words(open_page("forgetting", run=begun.name))
@@ -131,13 +132,13 @@ def test_the_page_names_the_reason_within_four_clicks(
     packed = figures(app)["Why T1 fell"]["data"][0]["x"]
     fall, *parts = np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
     assert len(parts) == 3 and fall > 20 and abs(fall - sum(parts)) < 0.05
-    assert "heads and statistics fitted anew" in words(app), "the button says what it will do"
+    assert "heads and statistics refitted" in words(app), "the button says what it will do"
     button(app, "find-layer").click().run()  # the third
     assert not app.exception and "Which layer lost T1" in figures(app)
-    said = {"heads": "No part of the model", "features": "Everything but the head", "layer": "it is this block"}
+    said = {"heads": "Restoring no part of the model", "features": "All but the head", "layer": "it is this block"}
     assert said[reason] in words(app)
-    shown = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
-    shown.click().run()  # the fourth
+    image = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
+    image.click().run()  # the fourth
     assert "Path between" in " ".join(figures(app)) and "nearest class means after T2" in words(app)
 
 
@@ -145,18 +146,70 @@ def test_the_traced_image_stays_while_other_pages_count_their_own(opened, open_p
     next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
     image = opened.session_state["image"]
     to = lambda page: opened.switch_page(str(page_file(f"pages/{page}.py"))).run()
-    for page, shown in (("spectra", image), ("attention", "1"), ("forgetting", image)):
+    for page, kept in (("spectra", "none"), ("attention", "1"), ("whatif", "none"), ("forgetting", image)):
         to(page)
-        assert not opened.exception and opened.session_state["image"] == shown, page
+        assert not opened.exception and opened.session_state["image"] == kept, page
     button(opened, "forgetting-right").click().run()
     assert opened.session_state["image"] == "none", "the number was that of an image of T1"
 
 
+def test_an_image_is_left_behind_with_its_run(opened):
+    next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
+    assert opened.session_state["image"] != "none"
+    opened.selectbox(key="run").set_value("other").run()
+    assert opened.session_state["image"] == "none"
+    opened.switch_page(str(page_file("pages/attention.py"))).run()
+    opened.switch_page(str(page_file("pages/forgetting.py"))).run()
+    assert opened.session_state["image"] == "none", "the page keeps no image of the run before"
+
+
+def test_a_clicked_image_is_scrolled_to(opened):
+    scrolled = lambda: [part.proto.body for part in opened.get("html") if "scrollIntoView" in part.proto.body]
+    assert not scrolled()
+    next(b for b in opened.button if b.key and b.key.startswith("trace-0-")).click().run()
+    (script,) = scrolled()
+    assert ".st-key-traced" in script
+    opened.run()
+    assert not scrolled(), "once, not at every drawing"
+
+
+def test_a_link_opens_the_same_images(opened, open_page):
+    groups = opened.selectbox(key="images-shown").options
+    assert shown(opened.button_group(key="images-shown-named").options[0]).startswith(f"{groups[0]} (")
+    app = open_page("forgetting", run="plain", **{"images-shown": "all"})
+    assert app.selectbox(key="images-shown").value == app.button_group(key="images-shown-named").value == "all"
+    for said in invented_run.DIGITS[4:6]:  # the newest task's: a group that the confusion matrix opens
+        pair = f"three taken for {said}"
+        app = open_page("forgetting", run="plain", **{"images-shown": pair})
+        if pair in app.selectbox(key="images-shown").options:
+            assert app.session_state["images-shown"] == pair
+            break
+    else:
+        pytest.fail("no image of three is taken for another digit")
+
+
+def test_two_readouts_are_told_apart_in_plain_words(runs_folder, open_page):
+    plan = recorded_runs.Plan(method="sequential")
+    judged = [
+        tuple(
+            replace(event, headline=True) if isinstance(event, AccuracyMeasured) and event.readout == STORED else event
+            for event in moment
+        )
+        for moment in invented_run.moments(plan)
+    ]
+    recorded(runs_folder, replace(plan.config, name="judged"), judged)
+    said = words(open_page("forgetting", run="judged", **{"from": "T3", "to": "T1"}))
+    assert "By stored statistics, this run's default readout, T1 " in said
+    assert "By its own trained heads (class-incremental): T1 " in said
+    assert "Why two answers: stored statistics fail only when the features move, the heads also when" in said
+
+
 def test_a_jump_takes_cell_image_and_layer_along(opened, runs_folder):
     recorded_runs.located(runs_folder / "plain")
-    opened.session_state["image"], opened.session_state["layer"] = "3", "2"
+    opened.session_state["image"], opened.session_state["layer"] = "3", "1"
     opened.run()
     assert "block 2 alone" in words(opened)
+    assert button(opened, "to-spectra").label == "Layer 2 on Spectra", "the block of the finding, not the chosen layer"
     button(opened, "to-spectra").click().run()
     state = opened.session_state
     assert not opened.exception and state["_page"] == "spectra"

@@ -68,7 +68,7 @@ def test_controls_that_do_not_fit_another_run_fall_back(runs_folder, open_page):
 
 def test_a_run_of_one_task_has_nothing_to_compare_and_says_so(runs_folder, open_page):
     recorded_runs.finished(runs_folder, plan=Plan(tasks=1))
-    assert "there is no earlier moment to compare attention with" in words(open_page("attention", run="finished"))
+    assert "there is no earlier attention to compare with" in words(open_page("attention", run="finished"))
     assert "ended before its first task was measured" in words(open_page("spectra", run="finished"))
 
 

@@ -45,7 +45,7 @@ def test_keys_residuals_and_mixtures_stand_below_the_selection(runs_folder, open
     recorded(runs_folder, PoolPlan(of="class", layers=(-1, 0, 1)))
     app = opened(open_page("pools", run="star"), "pools-more")
     assert set(figures(app)) > {*OWN, "Prompts selected per class, after T3, layer 1", "Real and drawn features, seven"}
-    next(box for box in app.selectbox if box.label == "Class").select("three").run()
+    app.selectbox(key="pools-class").select("three").run()
     assert "Real and drawn features, three" in figures(app)
 
 

@@ -165,6 +165,15 @@ def test_what_was_looked_at_is_what_is_started(monkeypatch, open_page, pets):
     assert "no worker in a test" in words(app).lower()
 
 
+def test_how_many_pictures_each_class_has_is_said(monkeypatch, open_page, pets):
+    tasks = [{"name": "", "classes": ["cat", "dog"], "found": [[12, 3], [5, 0]], "train": 2, "test": 2, "pictures": []}]
+    looked(monkeypatch, {"tasks": tasks, "notes": [], "skipped": []})
+    app = open_page("own")
+    app.text_input(key="own-path").set_value(str(pets)).run()
+    said = words(app)
+    assert "cat 12 + 3, dog 5" in said and "its number of images, for training + for testing" in said
+
+
 def test_what_is_refused_cannot_be_started(monkeypatch, open_page, pets):
     asked = looked(monkeypatch, StoreError("class void holds no pictures"))
     app = open_page("own")

@@ -11,7 +11,7 @@ import pytest
 from cl_core import assets
 from cl_core.events import Clock, StateChanged
 from cl_core.store import RunFolder, RunWriter
-from dashboard import launch, runs
+from dashboard import launch, runs, view_state
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
 from tests.dashboard.reading import PAGES, drawn, figures, foot, opened, when_it_says, words
@@ -68,7 +68,7 @@ def test_a_path_in_the_url_opens_nothing(runs_folder, tmp_path, open_page):
         ("failed", "Failed at T2"),
         ("gone", "The training process died"),
         ("stopped", "Everything was saved"),
-        ("waiting", "no worker has begun it"),
+        ("waiting", "no worker has started it"),
         ("newer", "newer Plastiscope"),
         ("damaged-config", "config.json is damaged"),
         ("damaged-events", "events.db is damaged"),
@@ -143,6 +143,14 @@ def test_a_link_to_start_says_where_the_threshold_stands(open_page):
         assert board["texts"][board["at"]] == stands, asked
 
 
+def test_the_door_to_the_playground_takes_the_threshold_along(open_page, monkeypatch):
+    went = []
+    monkeypatch.setattr(view_state, "go_to", lambda page, **choices: went.append((page, choices)))
+    for asked in ("0.8", "0.94"):
+        open_page("start", threshold=asked).button(key="start-threshold").click().run()
+    assert went == [("pages/playground.py", {"epsilon": "0.8"}), ("pages/playground.py", {})]
+
+
 def test_start_says_when_the_matrix_of_a_new_run_appears(runs_folder, open_page):
     recorded_runs.waiting(runs_folder)
     assert "appears here when its first task has been learned" in words(open_page("start", run="waiting"))
@@ -154,7 +162,7 @@ def test_start_opens_on_the_recording(monkeypatch, tmp_path, runs_folder, open_p
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "recordings")
     app = open_page("start")
     assert foot(app).selectbox(key="run").value == "digits"
-    assert "a recording that came with Plastiscope" in words(app)
+    assert "a bundled recording" in words(app)
     assert sum("accuracy-matrix" in drawn.proto.body for drawn in app.get("html")) == 1
 
 

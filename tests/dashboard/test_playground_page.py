@@ -12,6 +12,7 @@ from cl_core.store import RunFolder
 from cl_core.summary import summarise
 from dashboard import playground_jobs
 from dashboard.playground_controls import controls_of
+from dashboard.view_state import called
 from tests.dashboard.reading import words
 
 QUICK = {"tasks": "2", "epochs": "1"}
@@ -46,7 +47,7 @@ def test_the_page_shows_a_network_that_was_really_trained(open_page):
     assert record["texts"][record["at"]] == "0.9" and shown["text"] == "0.9" and shown["seeds"] == [0]
     assert shown["matrix"][1] == pytest.approx(list(real.matrix()[1]), abs=0.01)
     assert shown["free"] == [pytest.approx(task.free, abs=1e-4) for task in real.tasks]
-    assert "What old tasks use of a layer" in words(app)
+    assert "Spectra of old tasks' inputs of a layer" in words(app)
 
 
 def test_the_slider_trains_and_the_trail_stays(open_page):
@@ -104,7 +105,7 @@ def test_a_run_is_kept_and_every_page_that_has_its_events_opens_it(open_page, ru
     job = app.session_state["_playground_kept"]
     assert job.wait(60) and not job.trouble
     app.run()
-    assert f"Kept as {job.run}".replace("-", "\\-") in words(app).replace("-", "\\-")
+    assert f"Kept as {called(job.run)}." in words(app) and "GPM on" in called(job.run)
     assert summarise(RunFolder(runs_folder / job.run)).state == "finished"
     for page in ("start", "run", "spectra", "forgetting", "whatif", "compare", "export"):
         said = words(open_page(page, run=job.run))

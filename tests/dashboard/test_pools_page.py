@@ -29,12 +29,12 @@ def test_the_chosen_task_is_what_is_shown(runs_folder, open_page):
     assert numbers(app)["Own entries found"] == "95.0 %"
 
 
-def test_a_layer_without_a_choice_gives_way_to_the_nearest_one_that_has(runs_folder, open_page):
+def test_only_layers_with_a_choice_are_offered(runs_folder, open_page):
     recorded_pool_runs.record(runs_folder, "pool", PoolPlan(of="class", layers=(0, 2)))
     assert "Prompts selected per class, after T3, layer 3" in figures(open_page("pools", run="pool", layer="3"))
     app = open_page("pools", run="pool", layer="2")
+    assert app.button_group(key="layer").options == ["1", "3"]
     assert "Prompts selected per class, after T3, layer 1" in figures(app)
-    assert "take nothing in layer 2; shown instead: layer 1" in words(app)
 
 
 def test_entries_of_nobody_are_never_called_right_or_wrong(runs_folder, open_page):

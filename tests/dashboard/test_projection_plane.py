@@ -74,7 +74,7 @@ def test_the_sentence_says_what_the_numbers_say():
         "One axis holds 90.0 % of the energy and is protected: 80.0 % of the gradient’s length is left. "
         "Old outputs change by 2.8 instead of 7."
     )
-    assert "less than the 95 % to keep, so both are protected: nothing of the gradient is left" in at(0.95)
+    assert "less than the 95 % to keep, so both are protected: the projected gradient is zero" in at(0.95)
     assert "the second by 91.7 %" not in at(0.95, 10) and "the second by 84.6 %" in at(0.95, 10)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dashboard.library import COLUMNS, lines, search, table
+from dashboard.library import COLUMNS, lines, run_names, search, table
 from dashboard.runs import runs_index
 from tests import recorded_runs
+from tests.dashboard.reading import figures, foot, opened, words
 from tests.recorded_runs import Plan
 
 
@@ -24,9 +25,40 @@ def test_runs_are_called_by_what_differs(runs_folder):
         "seed0": {"seed": "0"},
         "seed1": {"seed": "1"},
     }
-    assert found["seed1"].called.endswith(": seed 1") and found["seed1"].about.method in found["seed1"].called
+    assert found["seed1"].called == "NSP² on handwritten digits: seed 1"
     recorded_runs.unmeasured(runs_folder)
     assert any(line.name == "unmeasured" for line in library().values())
+
+
+def test_two_runs_that_are_the_same_keep_their_folders_in_their_names(runs_folder):
+    for name in ("one", "again"):
+        recorded_runs.finished(runs_folder, name)
+    recorded_runs.finished(runs_folder, "plain", Plan(method="sequential"))
+    assert dict(run_names(runs_index(fresh=True))) == {
+        "one": "NSP² on handwritten digits (one)",
+        "again": "NSP² on handwritten digits (again)",
+        "plain": "Plain prompt tuning on handwritten digits",
+    }
+
+
+def test_a_run_has_one_name_on_every_page(runs_folder, open_page):
+    """In the picker, the lists, the legends, the controls and the sentences; the address has the folder."""
+    two_seeds(runs_folder)
+    names = [line.called for line in library().values()]
+    app = open_page("start", run="seed0")
+    (listed,) = [frame.value for frame in app.dataframe if "what it shows" in frame.value or "run" in frame.value]
+    assert list(listed["run"]) == names and set(listed["folder"]) == {"seed0", "seed1"}
+    assert foot(app).selectbox(key="run-named").options == names
+    foot(app).selectbox(key="run-named").select(names[0]).run()
+    assert foot(app).selectbox(key="run").value == app.session_state["run"] == next(iter(library()))
+    app = open_page("compare", run="seed0")
+    assert sorted(app.multiselect(key="runs-named").options) == sorted(names)
+    curves = figures(app)["Average accuracy over tasks"]["data"]
+    assert sorted(trace["name"] for trace in curves) == sorted(names)
+    assert set(app.dataframe[-1].value) == {"setting", *names}
+    app = opened(open_page("whatif", run="seed0"), "whatif-more")
+    assert app.selectbox(key="beside-named").options == ["none", library()["seed1"].called]
+    assert f"This exports {library()['seed0'].called}" in words(open_page("export", run="seed0"))
 
 
 def test_a_search_finds_by_every_word(runs_folder):

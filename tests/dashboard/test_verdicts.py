@@ -17,6 +17,7 @@ from cl_core.events import (
     WeightSpectrumMeasured,
 )
 from dashboard.verdicts import (
+    Contender,
     attention_kept,
     capacity_left,
     joint_space_kept,
@@ -118,7 +119,7 @@ NAN = np.nan
     [
         ([], ""),
         ([[NAN, NAN]] * 2, ""),
-        ([[90, NAN], [NAN, NAN]], "T1 has been learned: 90.0 % of its test images are right."),
+        ([[90, NAN], [NAN, NAN]], "T1 has been learned: 90.0 % of its test images are correct."),
         (
             [[90, NAN, NAN], [70, 80, NAN], [60, 76, 95]],
             "After T3 accuracy on the 3 tasks learned so far averages 77.0 %; T1 fell most, from 90.0 % to 60.0 %.",
@@ -163,18 +164,39 @@ def test_threshold_moved():
     assert "pass" not in threshold_moved({**now, "interference": NAN}, None, task=0, at="it")
 
 
-def test_runs_compared():
-    first, second = (
-        {"final_average_accuracy": 80.0, "forgetting": 2.0},
-        {"final_average_accuracy": 60.0, "forgetting": -0.5},
+def contender(name: str, final: list[float], forgetting: list[float], first: int = 0) -> Contender:
+    seeds = range(first, first + len(final))
+    return Contender(name, dict(zip(seeds, final, strict=True)), dict(zip(seeds, forgetting, strict=True)))
+
+
+def test_one_seed_calls_nothing_better():
+    one, other = contender("a", [80.0], [2.0]), contender("b", [60.0], [-0.5])
+    assert runs_compared([]) == runs_compared([one]) == ""
+    assert plain(runs_compared([one, other], ["method (x | y)", "prompts", "rate", "epochs"])) == (
+        "a ends at 80.0 %, b at 60.0 %; they forget 2.0 and −0.5 points. One seed each (0): which is better is "
+        "undecided. They differ in method (x | y), prompts, rate and 1 more (table below)."
     )
-    assert runs_compared({"a": first}) == runs_compared({"a": first, "b": {"final_average_accuracy": 3.0}}) == ""
-    assert plain(runs_compared({"a": first, "b": second})) == (
-        "a ends highest, at 80.0 %, 20.0 points above b; b forgets least, −0.5 points against 2.0."
+    assert "One seed each (0, 3)" in runs_compared([one, contender("b", [60.0], [1.0], 3)])
+    many = runs_compared([one, other, contender("c", [70.0], [5.0])])
+    assert plain(many) == (
+        "3 settings end between 60.0 % (b) and 80.0 % (a); they forget between −0.5 points (b) and 5.0 (c). "
+        "One seed each (0): which is better is undecided."
     )
-    assert plain(runs_compared({"a": first, "b": {**first, "forgetting": 9.0}})) == (
-        "a and b end alike, at 80.0 %; a forgets least, 2.0 points."
+
+
+def test_runs_are_called_better_beyond_the_spread_of_three_common_seeds():
+    high, low = contender("a", [80, 82, 81], [2, 2, 3]), contender("b", [60, 61, 63], [9, 8, 9])
+    assert plain(runs_compared([low, high])) == (
+        "a ends higher, at 81.0 ± 1.0 % against 61.3 ± 1.5 % of b; a forgets less, 2.3 ± 0.6 points against 8.7 ± 0.6. "
+        "Seeds 0, 1, 2."
     )
+    assert "higher" not in runs_compared([high, contender("b", [60, 61, 63], [9, 8, 9], first=2)]), "one seed in common"
+    near = runs_compared([high, contender("b", [81, 79, 82], [9, 8, 9])])
+    assert (
+        "higher" not in near and "a forgets less" in near and "which is better in final accuracy is undecided" in near
+    )
+    assert "Within the spread over seeds 0, 1, 2" in near
+    assert plain(runs_compared([high])).startswith("The runs differ in their seed alone: they end at 81.0 ± 1.0 %")
 
 
 def test_remembered():

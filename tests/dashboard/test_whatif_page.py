@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from cl_core.config import ConfigError
 from cl_core.events import Clock, SpectrumMeasured, UpdateByDirection
@@ -69,6 +70,19 @@ def test_a_moved_threshold_changes_the_numbers_to_those_of_the_prediction(runs_f
         assert all(len(shown[name]) == len(shown["steps"]) for name in ("nullity", "passed", "interference"))
 
 
+def test_a_number_that_did_not_move_has_no_arrow():
+    def page():
+        from dashboard.widgets.threshold_fork import accuracies
+
+        then = {"final_average_accuracy": 80.0, "learning_accuracy": 90.0, "forgetting": 2.0}
+        accuracies("stored statistics", then, {**then, "learning_accuracy": 90.04, "forgetting": 1.0})
+
+    app = AppTest.from_function(page).run()
+    assert [metric.delta for metric in app.metric] == ["the same as the other"] * 2 + ["-1.0 pp against the other"]
+    directions = [metric.proto.direction for metric in app.metric]
+    assert directions[0] == directions[1] != directions[2]
+
+
 def test_what_is_dragged_in_the_browser_reaches_the_plain_slider(runs_folder, monkeypatch, open_page):
     """The browser's half is tried in a browser; here its answer is played."""
     from dashboard.widgets import thresholdbars
@@ -102,7 +116,7 @@ def test_the_last_boundary_has_directions_and_no_update(runs_folder, open_page):
     )
     writer.close()
     app = open_page("whatif", run="finished", task="T3")
-    assert "none has been learned after this one" in words(app)
+    assert "no task has been learned after this one" in words(app)
     assert numbers(app)["Share passed"] == "–" and numbers(app)["Left free"] != "–"
 
 
@@ -199,7 +213,7 @@ def test_the_quick_form_starts_a_pair_with_prompts_in_the_last_block_and_stays_o
     assert config.settings == {**before.settings, "rule": "energy", "energy_affinity": 0.8, "prompt_blocks": 1}
     assert (config.method, config.stream, config.seed, config.name) == (before.method, before.stream, before.seed, "")
     assert foot(app).selectbox(key="run").value == "finished"
-    assert "`quick2`: rule=energy, energy_affinity=0.8, prompts in the last block alone" in words(app)
+    assert ": rule=energy, energy_affinity=0.8, prompts in the last block alone" in words(app)
     app.button(key="whatif-quick").click().run()
     assert len(asked) == 4, "runs that nobody has trained are no answer"
 

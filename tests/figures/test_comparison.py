@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cl_core.sweeps import ParetoPoint
-from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference, shortened
+from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay, matrix_difference
 from dashboard.figures.frontier import plane
+from dashboard.figures.labels import shortened
 from dashboard.lineage import Parting
 from dashboard.theme import INK, faded
 from tests.figures.conftest import spots_along
@@ -81,10 +82,10 @@ def test_marks_that_coincide_are_named_together_and_far_ones_apart():
         [single("a", 80.0, 10.0), single("b", 80.0, 10.0), single("c", 80.02, 10.1), single("d", 60.0, 40.0)]
     )
     assert {a.text for a in figure.layout.annotations} == {"a, b, c", "d"}
-    assert "under the pointer" not in figure.layout.meta["caption"]
+    assert "on hover" not in figure.layout.meta["caption"]
     crowd = plane([single(f"method {i}", 80.0, 10.0) for i in range(7)] + [single("d", 60.0, 40.0)])
     assert {"method 0, method 1, method 2, method 3, 3 more", "d"} == {a.text for a in crowd.layout.annotations}
-    assert "under the pointer" in crowd.layout.meta["caption"]
+    assert "on hover" in crowd.layout.meta["caption"]
 
 
 def test_overlays_hold_the_average_and_what_was_forgotten_by_then():
@@ -105,16 +106,19 @@ def test_the_difference_is_signed_and_its_scale_is_neutral_at_zero():
     assert again.data[0].z.shape == (3, 3) and again.data[0].zmax == 5
 
 
-def test_labels_lose_what_all_begin_with_and_keep_their_ends():
+def test_labels_lose_what_all_begin_or_end_with_and_keep_both_ends():
     labels = ["softness-eta-0-seed-0", "softness-eta-1-seed-0"]
     assert list(shortened(labels).values()) == ["0-seed-0", "1-seed-0"]
     assert shortened(["alone-run"]) == {"alone-run": "alone-run"}
-    assert shortened(["x" * 40])["x" * 40] == "…" + "x" * 25
+    assert shortened(["x" * 40])["x" * 40] == "x" * 13 + "…" + "x" * 12
+    assert list(shortened(["NSP² on digits: seed 0", "NSP² on digits: seed 1"]).values()) == ["seed 0", "seed 1"]
+    assert list(shortened(["NSP² on digits", "Plain prompts on digits"]).values()) == ["NSP²", "Plain prompts"]
+    assert list(shortened(["a", "a: b"]).values()) == ["a", "a: b"], "nothing is left without a name"
 
 
 def test_the_caption_names_the_swept_setting():
     spots = [replace(spot, setting="eta_affinity+eta_mixture") for spot in spots_along(3)]
-    assert "Beside them: eta_affinity+eta_mixture." in plane(spots).layout.meta["caption"]
+    assert "one setting each (beside it eta_affinity+eta_mixture), mean" in plane(spots).layout.meta["caption"]
 
 
 def test_names_of_runs_are_text_and_nothing_else():
@@ -160,7 +164,8 @@ def test_what_forks_share_is_drawn_once_and_their_lines_begin_on_their_parents(o
 def test_a_sibling_that_carries_the_past_of_both_is_named():
     figure = accuracy_overlay({"other": OTHER, "child": CHILD}, {"child": Parting("other", 2, "parent")})
     assert drawn(figure)["other"][0] == [0, 1, 2, 3] and drawn(figure)["child"][0] == [1, 2, 3]
-    assert "child leaves other after T2, which carries the past of parent for both." in figure.layout.meta["caption"]
+    told = figure.layout.meta["caption"]
+    assert "child leaves other after T2, which carries the common part from parent for both." in told
 
 
 def test_a_fork_after_the_first_task_has_no_forgetting_to_begin_on():

@@ -72,7 +72,7 @@ def test_directions_in_use_are_the_conceptors_eigenvalues(measured):
     for trace, event in zip(figure.data, mine, strict=True):
         np.testing.assert_array_equal(trace.y, event.eigenvalues)
     over = int((mine[-1].eigenvalues > 0.5).sum())
-    assert f"After T{TASKS} {over} of {WIDTH} directions are more than half taken" in figure.layout.meta["caption"]
+    assert f"After T{TASKS} {over} of {WIDTH} directions are more than half used" in figure.layout.meta["caption"]
 
 
 def test_capacity_is_in_percent_and_the_chosen_layer_lies_in_front(measured):

@@ -24,7 +24,7 @@ def with_axis(title: str) -> go.Figure:
     figure = blank()
     figure.add_scatter(x=[0, 1], y=[0, 1])
     figure.update_xaxes(title_text=title)
-    return describe(figure, title="t", what="w.", look_for="l.", how="h", alt="a", height=300)
+    return describe(figure, title="t", what="W.", look_for="L.", how="h", alt="a", height=300)
 
 
 def test_costly_steps_are_shaded_where_steps_are_counted():
@@ -32,7 +32,8 @@ def test_costly_steps_are_shaded_where_steps_are_counted():
     mark_costly(figure, WORST, BEGUN)
     (shape,) = figure.layout.shapes
     assert (shape.x0, shape.x1, shape.y0, shape.y1) == (12, 16, 0, 1)
-    assert figure.layout.meta["caption"].endswith("Shaded: the steps that cost old tasks most (13–17 in T2).")
+    caption = figure.layout.meta["caption"]
+    assert caption == "W; shaded: the steps that cost old tasks most. L. Steps that cost most: 13–17 in T2.", caption
 
 
 def test_below_an_axis_of_tasks_they_stand_between_the_task_before_and_their_own():

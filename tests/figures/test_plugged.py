@@ -131,7 +131,7 @@ def test_a_figure_that_fails_is_a_sentence_and_the_rest_is_drawn(load, folder, m
 def test_a_run_that_has_not_what_it_draws(load, folder):
     load(FIGURE.replace('"parameter norms"', '"something else"'))
     assert "parameter-norms" not in figures(folder)
-    assert "Parameter norms, from `norms_figure.py" in page() and "this run has not what it draws" in page()
+    assert "Parameter norms, from `norms_figure.py" in page() and "this run lacks the required events" in page()
 
 
 def test_names_and_kinds_that_do_not_do_are_refused(load, folder):

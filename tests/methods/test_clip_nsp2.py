@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from cl_core.backbones.clip import random_clip
-from cl_core.factory import build
 from cl_core.linalg import blended_projector
+from cl_core.training.factory import build
 from tests.stopped import events_until
 
 DOMAINS = {"backbone": "random-clip", "stream": "synthetic-domains", "tasks": 5, "training": {"batch_size": 50}}

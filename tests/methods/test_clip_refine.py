@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cl_core.config import ConfigError
-from cl_core.factory import build
 from cl_core.methods.clip_refine import feature_alignment, hybrid_distillation, hybrid_targets, noise_scale
+from cl_core.training.factory import build
 
 
 def double(rows):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cl_core.config import ConfigError
-from cl_core.factory import build, check, new_stream
 from cl_core.registry import METHODS, load
 from cl_core.streams.stream import Split
+from cl_core.training.factory import build, check, new_stream
 
 PROMPTS = [name for name, entry in METHODS.items() if entry.needs == "vit"]
 STREAMS = ["synthetic-domains", "micro-mtil"]

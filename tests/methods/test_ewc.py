@@ -36,6 +36,19 @@ def test_the_fisher_is_the_mean_square_of_each_images_gradient(ewc):
     torch.testing.assert_close(trainer.method.fisher, expected, rtol=1e-3, atol=1e-5 * float(expected.max()))
 
 
+def test_the_pass_that_gives_gradients_gives_the_stored_features_too(ewc):
+    trainer, looked = until(ewc(), 0, "survey"), []
+    trainer.backbone.vit.patch_embed.register_forward_hook(lambda module, given, out: looked.append(len(out)))
+    task, shown = trainer.stream[0], bool(trainer.observers.taps)
+    until(trainer, 0, "measure")
+    assert sum(looked) == len(task.train) * (2 if shown else 1)
+    batch = next(task.ordered("train", 10_000))
+    means = [trainer.evaluation.features(batch).pooled[batch.labels == c].double().mean(dim=0) for c in task.classes]
+    stored = trainer.evaluation.statistics
+    rows = slice(task.classes.start, task.classes.stop)
+    torch.testing.assert_close(stored.means[rows].double(), torch.stack(means), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("memory", ["separate", "online"])
 def test_the_penalty_is_the_sum_of_the_springs(ewc, memory):
     trainer, places, fishers = ewc(tasks=5, memory=memory, fading=0.5, stiffness=7.0), [], []

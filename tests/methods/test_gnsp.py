@@ -11,7 +11,6 @@ import torch
 
 from cl_core.backbones.clip import random_clip
 from cl_core.config import ConfigError
-from cl_core.factory import build
 from cl_core.linalg import eigenbasis, gram, tail_energy_cut, tail_projector
 from cl_core.methods.gnsp import GNSP, GnspConfig
 from cl_core.methods.parts.feature_covariance import InputMoments, projected_layers
@@ -21,6 +20,7 @@ from cl_core.observers.kept import kept_bytes
 from cl_core.store import create_run
 from cl_core.streams.stream import Pairs
 from cl_core.training import checkpoint
+from cl_core.training.factory import build
 
 SMALL = {"rate": 1e-3, "reference_images": 20, "reference_batch": 8, "rho": 0.3}
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cl_core.factory import build
 from cl_core.methods.keeplora import principal, residual_factors
 from cl_core.methods.parts.clip_weights import key
+from cl_core.training.factory import build
 from tests.stopped import until
 
 W = torch.tensor([[0, 3, 0], [2, 0, 0], [0, 0, 1]], dtype=torch.float64)

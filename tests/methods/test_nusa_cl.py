@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cl_core.factory import build
 from cl_core.linalg import singular_directions, weight_split
 from cl_core.methods.parts.clip_weights import key
 from cl_core.observers.kept import kept_bytes
+from cl_core.training.factory import build
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from cl_core.config import ConfigError, RunConfig, StreamConfig, TrainingConfig
 from cl_core.events import AccuracyMeasured, MeasurementStopped, StepEnded
-from cl_core.factory import build
 from cl_core.registry import METHODS
+from cl_core.training.factory import build
 
 SETTINGS = {
     "gnsp": {"distillation": 0.0, "alignment": 0.0},  # their pairs of the pre-training world are not in this stream

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cl_core.factory import build, new_stream
 from cl_core.method_defaults import as_first_written, method_defaults
 from cl_core.methods.parts.reservoir import Reservoir
 from cl_core.observers.kept import kept_bytes
+from cl_core.training.factory import build, new_stream
 from tests.stopped import until
 
 EAGER = {"prompt_rate": 0.05, "temperature": 2.0}

@@ -146,6 +146,14 @@ def test_words_that_may_move_take_their_keys_with_them(star):
     assert moved.kept[:5].min() < 1 - 1e-2 and moved.kept[5:].min() > 1 - 1e-6
 
 
+def test_drifting_keys_are_trained_by_every_task_on_its_own_images_without_replay(star):
+    trainer = star(tasks=2, keys="drifting", key_rate=0.5)
+    events = events_until(trainer, 1, "train")
+    moved = [e for e in events if e.kind == "KeysMoved"][-1]
+    assert moved.kept[:5].min() < 1 - 1e-3 and moved.kept[5:].min() > 1 - 1e-6
+    assert [e.stage for e in events if e.kind == "StageEnded"] == ["class keys"] * 2
+
+
 def test_templates_are_what_the_stream_says_of_its_classes(star):
     trainer = star(tasks=2, keys="templates")
     events = events_until(trainer, 0, "begin")
@@ -563,7 +571,7 @@ def test_without_a_companion_features_are_the_frozen_ones_and_only_the_head_is_t
 def test_the_control_needs_no_words_of_the_stream(tiny_config):
     from dataclasses import replace
 
-    from cl_core.factory import build, new_stream
+    from cl_core.training.factory import build, new_stream
 
     def wordless(name, settings, preparation, seed):
         stream = new_stream(name, settings, preparation, seed)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from cl_core.events import Clock
-from cl_core.factory import build
 from cl_core.observers import gap, joint_space
 from cl_core.observers.gap import ModalityGap
 from cl_core.presets import resolve
 from cl_core.store import create_run
 from cl_core.training import checkpoint
+from cl_core.training.factory import build
 
 
 def unit(rng, *shape):
@@ -181,6 +181,30 @@ def test_the_same_model_measures_the_same_and_draws_no_random_number(clip_traine
     assert np.random.get_state()[1].tobytes() == before[1]
     assert said(measured.measure(trainer.method, trainer.backbone, Clock())) == said(first)
     assert all(p.grad is None for p in trainer.method.parameters())
+
+
+def test_towers_are_asked_again_only_after_weights_have_moved(clip_trainer):
+    trainer, passed = clip_trainer(), []
+    measured = trainer.observers.find(ModalityGap)
+    trainer.backbone.tokenizer = _counted(trainer.backbone.tokenizer, passed, "tokens")
+    measured._look = _counted(measured._look, passed, "pictures")
+    count = lambda: (passed.count("tokens"), passed.count("pictures"))
+    measured.measure(trainer.method, trainer.backbone, Clock())
+    once = count()
+    assert once == (1, 2 + len(trainer.stream))
+    measured.measure(trainer.method, trainer.backbone, Clock())
+    assert count() == once
+    shifted(trainer)
+    measured.measure(trainer.method, trainer.backbone, Clock(0))
+    assert count() == (1, 2 * once[1]), "sentences stay the same, pictures are embedded anew"
+
+
+def _counted(work, calls, name):
+    def counted(*given, **named):
+        calls.append(name)
+        return work(*given, **named)
+
+    return counted
 
 
 def test_every_field_says_what_its_name_says(clip_trainer):

@@ -94,7 +94,7 @@ def test_a_run_that_goes_on_between_survey_and_measurement_refits_the_same(tiny_
 
 
 def test_before_training_images_are_classified_where_classes_are_read(tiny_config):
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     config = tiny_config("zero_shot", backbone="micro-clip", stream="micro-mtil", tasks=6)
     trainer = build(config)

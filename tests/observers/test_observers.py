@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from cl_core.config import DiagnosticsConfig
-from cl_core.factory import build
 from cl_core.methods.parts.clip_weights import key
 from cl_core.observers.observer import Observer
 from cl_core.observers.probe import Probe
@@ -17,6 +16,7 @@ from cl_core.observers.prompt_spectra import PromptSpectra
 from cl_core.observers.weights import WeightWatch
 from cl_core.store import create_run
 from cl_core.training import checkpoint
+from cl_core.training.factory import build
 
 EAGER = {"prompt_rate": 0.05, "temperature": 1.0}
 

@@ -129,23 +129,34 @@ def test_what_cannot_be_read_is_passed_over(tmp_path):
     assert list(finished_runs(question(PAIR), tmp_path)) == ["every step"]
 
 
-def test_without_runs_the_answer_says_how_to_get_them(tmp_path):
-    answer = answered(question(PAIR), tmp_path / "nowhere")
-    assert answer.missing == ("every step", "initial only")
-    assert answer.text.startswith("Not answered yet: none of the 2 runs") and f"plastiscope ask {PAIR}" in answer.text
+def test_without_runs_nothing_is_answered(tmp_path):
+    found = answered(question(PAIR), tmp_path / "nowhere", seeds=range(3))
+    assert found.text() == "Not answered yet: no run is finished." and found.verdict == "undecided"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_an_answer_from_any_single_run_is_a_sentence_that_names_what_is_missing(name, tmp_path):
-    asked = question(name)
-    for place, label in enumerate(asked.labels):
-        seed = 10 * place  # far enough apart for questions that compare seeds
-        folder = write(tmp_path, name, label, rows=[[90, 40], [80, 85]], zero_shot=[30, 50], seed=seed)
-        answer = answered(asked, tmp_path, seed=seed)
-        assert answer.missing == tuple(other for other in asked.labels if other != label)
-        assert "Not decided" in answer.text and folder.name in answer.text
-        assert ("This is a part of the answer" in answer.text) == bool(answer.missing)
-        assert all(other in answer.text for other in answer.missing) and "None" not in answer.text
+def test_part_of_the_runs_give_numbers_and_no_verdict(tmp_path):
+    for seed in range(3):
+        write(tmp_path, PAIR, "every step", weight(), rows=[[90, 40], [80, 85]], seed=seed)
+    found = answered(question(PAIR), tmp_path, seeds=range(3))
+    assert found.text().startswith("Undecided (3 runs missing). Seeds 0, 1, 2; mean ± sd.")
+    assert "- raises Transfer: not measured" in found.text() and "every step  40.0 ± 0.0" in found.text()
+
+
+def test_one_seed_has_numbers_and_no_verdict(tmp_path):
+    for label, last in (("every step", 85), ("initial only", 80)):
+        write(tmp_path, PAIR, label, weight(), rows=[[90, 40], [80, last]])
+    found = answered(question(PAIR), tmp_path, seeds=[0])
+    assert found.sentence() == (
+        "No verdict yet, seed 0: raises Transfer: 0.0 pp (asked for at least 1 pp); raises Last: +2.5 pp (asked for at "
+        "least 1 pp)."
+    )
+    assert found.text().startswith("No verdict yet (1 of 3 seeds). Seed 0.\n")
+
+
+@pytest.mark.parametrize("name", ["star-mixture", "star-components", "star-clip"])
+def test_questions_about_features_have_their_observer_switched_on(name):
+    """Mixtures and likeness within classes come from the observer that `spectra` switches on."""
+    assert all(config_of(question(name), label).diagnostics.spectra for label in question(name).labels)
 
 
 def test_asking_costs_no_torch():

@@ -263,7 +263,7 @@ def test_reference_pictures_that_cannot_be_read_are_said(root, capsys):
 
 def test_what_was_left_out_is_said_by_the_run(root):
     from cl_core.events import PicturesSkipped
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     (root / "dog" / "notes.png").write_text("not a picture")
     config = RunConfig("nsp2", backbone="random-vit", stream=f"folder:{root}", device="cpu", stream_settings=TWO)
@@ -345,16 +345,16 @@ def test_links_are_followed_to_a_class_and_never_in_circles(root, tmp_path):
     assert "are the same folder" in refused(root)
 
 
-def test_five_thousand_classes_are_dealt(tmp_path):
+def test_two_thousand_classes_are_dealt(tmp_path):
     root = tmp_path / "many"
     data = paint(tmp_path / "one.png", size=(4, 4)).read_bytes()
-    for i in range(5000):
+    for i in range(2000):
         (root / f"c{i:04}").mkdir(parents=True)
         for j in range(2):
             (root / f"c{i:04}" / f"{j}.png").write_bytes(data)
     found = stream(root, StreamConfig(tasks=10))
-    assert [len(task.names) for task in found] == [500] * 10 and len(found[3].train) == len(found[3].test) == 500
-    assert found[9].train.labels.max() == 4999
+    assert [len(task.names) for task in found] == [200] * 10 and len(found[3].train) == len(found[3].test) == 200
+    assert found[9].train.labels.max() == 1999
 
 
 def test_pictures_that_would_not_fit_are_refused_with_a_limit_that_fits(root, monkeypatch):
@@ -422,3 +422,36 @@ def test_small_pictures_are_kept_small_and_enlarged_for_the_backbone(root):
 def test_scanning_opens_no_picture(root, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
     assert [item.key for item in scan(root).classes] == sorted(COLOURS)
+
+
+def test_archives_in_a_folder_are_named(root):
+    (root / "more.zip").write_bytes(b"PK")
+    (root / "cat" / "old.7z").write_bytes(b"7z")
+    found = stream(root)
+    assert any(note.startswith("not read: the archive more.zip; unpack") for note in found.notes)
+    assert "cat/old.7z: an archive, which is not opened; unpack it" in found.skipped
+
+
+def test_a_folder_of_nothing_but_archives_says_what_to_do(tmp_path):
+    for name in ("cats.zip", "dogs.zip"):
+        (tmp_path / name).write_bytes(b"PK")
+    assert "It holds the archives cats.zip, dogs.zip, which" in (said := refused(tmp_path)) and said.endswith(
+        "unpack first"
+    )
+
+
+def test_the_files_of_each_class_are_counted_before_any_are_left_out(root):
+    (root / "cat" / "4.png").unlink()
+    found = stream(root, StreamConfig(tasks=1, per_class=2))
+    assert dict(zip(found[0].names, found.found[0], strict=True)) == {
+        "cat": (4, 0),
+        "dog": (5, 0),
+        "owl": (5, 0),
+        "yak": (5, 0),
+    }
+    divided = root.parent / "divided"
+    for half in ("train", "test"):
+        for name in ("cat", "dog"):
+            paint(divided / half / name / "0.png")
+    paint(divided / "train" / "dog" / "1.png")
+    assert stream(divided, StreamConfig(tasks=1)).found == (((1, 1), (2, 1)),)

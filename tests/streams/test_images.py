@@ -189,7 +189,7 @@ def test_a_run_says_what_was_understood(tmp_path):
 
     from cl_core.config import RunConfig
     from cl_core.events import PicturesSkipped
-    from cl_core.factory import build
+    from cl_core.training.factory import build
 
     for key in ("cat", "dog"):
         for i in range(2):

@@ -64,7 +64,7 @@ def test_the_digits_are_scikit_learns_in_its_stratified_split_and_need_no_import
         assert set(test.nonzero()[:, 0].tolist()) == set(rows)
     # Nor does anything else that every run starts with: it takes as long to import as torch.
     code = (
-        "import sys, cl_core.factory; from cl_core.streams import digits; digits.real_digits(8);"
+        "import sys, cl_core.training.factory; from cl_core.streams import digits; digits.real_digits(8);"
         "sys.exit(', '.join({'sklearn', 'scipy', 'pandas'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], timeout=120, stderr=subprocess.PIPE, text=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cl_core.backbones.answer_cache import KeptAnswers
 from cl_core.backbones.io_types import NO_EDIT, BlockIntervention, ModelEdit, PrependedTokens
 from cl_core.backbones.vit import random_vit
-from cl_core.config import ConfigError
-from cl_core.factory import build
+from cl_core.config import ConfigError, DiagnosticsConfig
 from cl_core.methods.method import EditsFrom
 from cl_core.registry import METHODS
 from cl_core.training import frozen_prefix
+from cl_core.training.factory import build
 from cl_core.training.frozen_prefix import FrozenPrefix
 
 LAST = {"prompt_length": 3, "prompt_blocks": 1}
@@ -101,6 +103,18 @@ def test_answers_of_this_turn_stay_and_older_ones_make_room():
     before = answers.asked
     ask(4, 5)
     assert answers.asked == before, "what is needed now took the room of what was not asked for again"
+
+
+def test_an_untouched_clip_looks_at_each_test_image_once_and_answers_the_same(tiny_config, monkeypatch):
+    config = tiny_config("zero_shot", backbone="random-clip", stream="micro-mtil", tasks=2)
+    config = replace(config, diagnostics=DiagnosticsConfig.off())
+    trainer = build(config)
+    kept = events_of(trainer)
+    assert trainer.prefix.asked == sum(len(task.test) for task in trainer.stream)
+    assert [e.model for e in kept if e.kind == "AnswersKept"] == ["random-clip, all blocks"]
+    monkeypatch.setattr(frozen_prefix, "LIMIT", 0)
+    for one, other in zip(numbers_of(kept), numbers_of(events_of(build(config))), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("method", [name for name, entry in METHODS.items() if entry.needs == "vit"])
