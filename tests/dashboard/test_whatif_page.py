@@ -127,7 +127,7 @@ def test_a_recording_from_before_updates_were_stored_says_so(runs_folder, open_p
 
 
 @pytest.mark.parametrize(
-    ("state", "words_of_it"), [("unmeasured", "holds no spectra"), ("waiting", "holds no spectra")]
+    ("state", "words_of_it"), [("unmeasured", "has no spectra"), ("waiting", "has no spectra")]
 )
 def test_without_spectra_the_page_says_how_to_have_them(state, words_of_it, runs_folder, open_page):
     recorded_runs.STATES[state](runs_folder)

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import torch
 
-from cl_core import factory as build_module
+from cl_core.training import factory as build_module
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError, RunConfig
 from cl_core.events import Clock
