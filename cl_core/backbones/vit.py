@@ -175,8 +175,15 @@ class ViTBackbone(MixedPrecision):
         self._check(None, taps)
         if prefix.first == self.depth:
             return Features(prefix(lambda part: self._before(self.depth, part), images, ids))
-        tokens = prefix(lambda part: self._before(prefix.first, part), images, ids)
+        tokens = self.tokens_entering(prefix.first, images, ids)
         return self.features_from(prefix.first, tokens, edit.blocks, edit.joined, taps)
+
+    def tokens_entering(self, block: int, images: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, d] that enter a block of the untouched model, in float32; images with numbers `ids` are looked
+        up if a `prefix` keeps just these."""
+        if self.prefix is None or ids is None or self.prefix.first != block:
+            return self._before(block, images)
+        return self.prefix(lambda part: self._before(block, part), images, ids)
 
     def _before(self, block: int, images: Tensor) -> Tensor:
         """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""

@@ -151,7 +151,8 @@ class FwdPrompt(Method[Backbone]):
         for batch in epoch(0):
             self.pool.survey(self.pool.query(backbone, batch.images, batch.ids))
             if left > 0:
-                self.spaces.see(site_tokens(backbone, site, batch.images[:left]))
+                some = batch.first(left)
+                self.spaces.see(site_tokens(backbone, site, some.images, some.ids))
                 left -= len(batch.images)
         self.refresh()  # the pre-trained space is known only now
         return []

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cl_core.events import Clock, Event, ModalityGapMeasured, SimilaritiesMeasured
 from cl_core.methods.method import ReadsClasses
@@ -53,6 +53,7 @@ class ModalityGap(Observer):
         general = self.stream.general
         if not isinstance(method, ReadsClasses):
             return []
+        assert isinstance(method, nn.Module)  # every method is
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
         stamp = [(id(value), value._version) for value in (*method.parameters(), *method.buffers())]
         if self._found is None or self._found[0] != stamp:

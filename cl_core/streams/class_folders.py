@@ -97,7 +97,7 @@ def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> 
             + (f". It holds {packed}, which a folder: stream does not open: unpack first" if packed else "")
         )
     if packed:
-        look.notes.append(f"not read: {packed}; unpack what belongs to this stream")
+        look.notes.append(f"not read: {packed}; unpack to use what is inside")
     order = sorted(found, key=natural if config.reading_rules > 1 else None)
     classes = [ClassFolder(key, *found[key]) for key in order]
     if only:

@@ -14,6 +14,7 @@ from cl_core.linalg import core_space, gram, space_shares
 from cl_core.methods.fwd_prompt import FwdPrompt, FwdPromptConfig
 from cl_core.observers.subspaces import Subspaces
 from cl_core.training.factory import build
+from tests.stopped import until
 
 SMALL = {"pool_size": 6, "prompt_length": 2, "prompt_rate": 0.05, "energy": 0.9}
 
@@ -330,3 +331,11 @@ def test_tasks_that_look_alike_take_little_more_than_one_of_them(trainer_of):
         moment, held = spaces.moments[1], torch.linalg.qr(torch.cat([spaces.conflicting, spaces.occupied], dim=1)).Q
         assert float((held.mT @ moment @ held).trace() / moment.trace()) >= 0.9 - 1e-9
     assert taken["energy"] < taken["every direction"]
+
+
+def test_embeddings_at_the_site_are_measured_on_what_the_steps_look_up_anyway(tiny_config):
+    settings = {"prompt_length": 2, "site": 1, "pretrained_space": "weights", "statistics": 30}
+    trainer = until(build(tiny_config("fwd_prompt", tasks=2, settings=settings, training={"batch_size": 20})), 0)
+    assert trainer.prefix.asked == 30
+    until(trainer, 0, "survey")
+    assert trainer.prefix.asked == len(trainer.stream[0].train)

@@ -44,9 +44,9 @@ class Allocation:
     accumulation: str = "energy"  # what a task adds to taken directions: "energy" or "every direction"
 
 
-def site_tokens(backbone: Any, block: int, images: Tensor) -> Tensor:
-    """Tokens entering a block without prompts, of all images [B, 3, S, S]: [B · N, d]."""
-    return backbone(images, taps=(("input", block),)).taps["input", block].flatten(0, 1)
+def site_tokens(backbone: Any, block: int, images: Tensor, ids: Tensor | None = None) -> Tensor:
+    """Tokens entering a block without prompts, of all images [B, 3, S, S], whose numbers are `ids`: [B · N, d]."""
+    return backbone.tokens_entering(block, images, ids).flatten(0, 1)
 
 
 class EmbeddingSpaces(nn.Module):
