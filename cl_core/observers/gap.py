@@ -10,7 +10,7 @@ spread across it. They are saved with the run, so a resumed run has the same ref
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class ModalityGap(Observer):
     def __init__(self, stream: TaskStream) -> None:
         self.stream = stream
         self._first: dict[str, Tensor] = {}  # gap [e], centre [e], axes [2, e], of the first measurement
-        self._found: tuple[object, list[Array]] | None = None  # newest embeddings, and their weights
+        self._found: tuple[list[float], list[Array]] | None = None  # newest embeddings, and their weights
 
     @torch.no_grad()
     def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
@@ -53,11 +53,10 @@ class ModalityGap(Observer):
         general = self.stream.general
         if not isinstance(method, ReadsClasses):
             return []
-        assert isinstance(method, nn.Module)  # every method is
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
-        stamp = [(id(value), value._version) for value in (*method.parameters(), *method.buffers())]
-        if self._found is None or self._found[0] != stamp:
-            self._found = stamp, self._embedded(method, backbone, [chosen.pictures for _, chosen in tasks])
+        weights = _fingerprint(cast(nn.Module, method), backbone)
+        if self._found is None or self._found[0] != weights:
+            self._found = weights, self._embedded(method, backbone, [chosen.pictures for _, chosen in tasks])
         captions, texts, *seen = self._found[1]
         said: list[Event] = []
         if general is not None:
@@ -134,6 +133,15 @@ def _ensemble(sentences: Array, classes: int) -> Array:
     """Unit class texts [C, e]: the mean over templates of sentences [C · templates, e], normalised."""
     means = sentences.reshape(classes, -1, sentences.shape[1]).mean(axis=1)
     return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def _fingerprint(*modules: nn.Module) -> list[float]:
+    """Sum and norm of every parameter and buffer, in float64. Not their version counters: fused optimisers and writes
+    to `.data` leave these as they are."""
+    values = [value for module in modules for value in (*module.parameters(), *module.buffers())]
+    sums = [value.sum(dtype=torch.float64) for value in values]
+    norms = [torch.linalg.vector_norm(value.double()) for value in values]
+    return torch.stack([*sums, *norms]).tolist() if values else []
 
 
 def _task(task: Task, x: Array, texts: Array, labels: NDArray[np.int64], clock: Clock) -> Event:
