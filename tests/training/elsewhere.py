@@ -7,12 +7,14 @@ everything else a GPU would have to be waited for are counted.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
-from torch.utils._pytree import tree_flatten, tree_map
 
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
@@ -64,6 +66,35 @@ def _autocast(real):
     return lambda kind, *args, **kwargs: nullcontext() if kind == DEVICE.type else real(kind, *args, **kwargs)
 
 
+# torch has the same for any tree, several times slower; a run makes some hundred thousand operations.
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in arguments of an operation."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(part)
+
+
+def _changed(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Arguments or results of an operation with each tensor changed."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)([_changed(part, change) for part in value])
+    return {name: _changed(part, change) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def _here(value: torch.Tensor) -> torch.Tensor:
+    return value.here if isinstance(value, There) else value
+
+
+@functools.cache
+def _aliases(func: Any) -> bool:
+    """Whether any result of an operation shares memory with an argument, or is one."""
+    return any(part.alias_info is not None for part in (*func._schema.arguments, *func._schema.returns))
+
+
 class Elsewhere(TorchDispatchMode):
     """Within it "meta" is a device that computes. `waits`: operations that a GPU would have been waited for."""
 
@@ -84,8 +115,7 @@ class Elsewhere(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        flat, _ = tree_flatten((args, kwargs))
-        tensors = [x for x in flat if isinstance(x, torch.Tensor)]
+        tensors = list(_tensors((args, kwargs)))
         there = [x for x in tensors if isinstance(x, There)]
         alien = [x for x in tensors if not isinstance(x, There) and x.dim() > 0]
         if there and alien and func not in CROSSING:
@@ -103,9 +133,8 @@ class Elsewhere(TorchDispatchMode):
             self.waits.append("index by a mask")
         if target is not None and lands_there:
             kwargs["device"] = torch.device("cpu")
-        inner = lambda x: x.here if isinstance(x, There) else x
-        out = func(*tree_map(inner, args), **tree_map(inner, kwargs))
+        out = func(*_changed(args, _here), **_changed(kwargs, _here))
         if func is aten._local_scalar_dense.default or not lands_there:
             return out
-        wrapped = tree_map(lambda x: There(x) if isinstance(x, torch.Tensor) else x, out)
-        return return_and_correct_aliasing(func, args, kwargs, wrapped)
+        wrapped = _changed(out, There)
+        return return_and_correct_aliasing(func, args, kwargs, wrapped) if _aliases(func) else wrapped
