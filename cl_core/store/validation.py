@@ -19,7 +19,8 @@ from cl_core.events import Event, RunStarted, StateChanged
 from cl_core.untrusted import printable
 
 MOST_DIMENSIONS = 8
-MOST_CLOCK = 2**53  # tasks, epochs and steps
+MOST_TASK = 10_000  # figures have a column a task
+MOST_CLOCK = 2**53  # epochs and steps
 FEW = 8  # numbers that are sooner looked at one by one
 Check = Callable[[Any], bool]
 
@@ -51,11 +52,13 @@ def _check_plan(fields: Mapping[str, Any]) -> None:
                     raise ValueError(f"{name} has another type than in a run's plan")
 
 
-def check_clock(*values: Any) -> None:
-    """Raises ValueError where task, epoch or step is no whole number ≥ −1."""
-    for value in values:
+def check_clock(task: Any, epoch: Any, step: Any) -> None:
+    """Raises ValueError where task, epoch or step is no whole number ≥ −1, or larger than a run's can be."""
+    for value in (task, epoch, step):
         if type(value) is not int or not -1 <= value <= MOST_CLOCK:
             raise ValueError("its task, epoch or step is not a whole number ≥ −1")
+    if task > MOST_TASK:
+        raise ValueError(f"its task, {task}, is beyond the {MOST_TASK:,} that a run can have")
 
 
 @functools.cache

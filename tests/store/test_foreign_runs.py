@@ -298,3 +298,9 @@ def test_a_row_is_read_as_json_is(text):
 def test_a_row_that_is_none_is_refused_in_words(text):
     with pytest.raises(ValueError):
         parse_row(text)
+
+
+def test_a_task_that_no_run_can_have_is_damage(folder):
+    change(folder, "UPDATE events SET task = 1099511627776 WHERE kind = 'PromptsDrifted'")
+    with closing(RunReader(folder)) as reader, pytest.raises(DamagedEvent, match="beyond the 10,000"):
+        list(reader.since(kinds=("PromptsDrifted",)))
