@@ -97,7 +97,7 @@ def test_what_a_resume_would_lose_is_found(put, capsys):
 
 def test_a_stream_of_ones_own_is_listed_and_checked(put, capsys):
     assert main(["check-plugin", put(STREAM), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["did"] == ["2 tasks, 200 training pictures"]
+    assert json.loads(capsys.readouterr().out)[0]["did"] == ["2 tasks, 200 training images"]
     assert main(["streams", "--plugin", put(STREAM)]) == 0
     assert "my-bars" in capsys.readouterr().out
 

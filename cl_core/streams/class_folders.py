@@ -1,4 +1,4 @@
-"""Labelled images on disk: which classes there are, which files, and what cannot be used. Pillow and numpy alone.
+"""Labelled images on disk: classes, files, and unusable files. Only Pillow and numpy.
 
     PATH/cat/1.jpg                      a folder a class; a fixed share is kept for testing
     PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation;

@@ -126,9 +126,7 @@ def test_a_recording_from_before_updates_were_stored_says_so(runs_folder, open_p
     assert "recorded before updates were stored by direction" in words(open_page("whatif", run="finished"))
 
 
-@pytest.mark.parametrize(
-    ("state", "words_of_it"), [("unmeasured", "holds no spectra"), ("waiting", "holds no spectra")]
-)
+@pytest.mark.parametrize(("state", "words_of_it"), [("unmeasured", "has no spectra"), ("waiting", "has no spectra")])
 def test_without_spectra_the_page_says_how_to_have_them(state, words_of_it, runs_folder, open_page):
     recorded_runs.STATES[state](runs_folder)
     assert words_of_it in words(open_page("whatif", run=state))
