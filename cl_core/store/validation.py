@@ -19,16 +19,22 @@ from cl_core.events import Event, RunStarted, StateChanged
 from cl_core.untrusted import printable
 
 MOST_DIMENSIONS = 8
-MOST_CLOCK = 2**53  # tasks, epochs and steps
+MOST_TASK = 10_000  # figures have a column a task, and a row a layer
+PLACES = ("layer", "probe_task", "evaluated")  # fields of events that are places on an axis of tasks or layers
+MOST_CLOCK = 2**53  # epochs and steps
 FEW = 8  # numbers that are sooner looked at one by one
 Check = Callable[[Any], bool]
 
 
 def check(kind: type[Event], fields: Mapping[str, Any]) -> None:
-    """Raises ValueError that names the first field of `kind` whose value has another type than declared."""
+    """Raises ValueError that names the first field of `kind` whose value has another type than declared, or is a place
+    that no run has."""
     for name, (wanted, fits) in _checks(kind).items():  # type: ignore[arg-type]  # a class is hashable; the stub asks its instances
         if name in fields and not fits(fields[name]):
             raise ValueError(f"{name} is not {wanted}")
+    for name in PLACES:
+        if type(fields.get(name)) is int and not -1 <= fields[name] <= MOST_TASK:
+            raise ValueError(f"{name} is not a whole number from -1 to {MOST_TASK}")
     if kind is StateChanged and fields.get("state") not in StateChanged.STATES:
         raise ValueError(f"unknown state {printable(fields.get('state'), 40)!r}")
     if kind is RunStarted:
@@ -51,11 +57,13 @@ def _check_plan(fields: Mapping[str, Any]) -> None:
                     raise ValueError(f"{name} has another type than in a run's plan")
 
 
-def check_clock(*values: Any) -> None:
-    """Raises ValueError where task, epoch or step is no whole number ≥ −1."""
-    for value in values:
+def check_clock(task: Any, epoch: Any, step: Any) -> None:
+    """Raises ValueError where task, epoch or step is no whole number ≥ −1, or larger than a run's can be."""
+    for value in (task, epoch, step):
         if type(value) is not int or not -1 <= value <= MOST_CLOCK:
             raise ValueError("its task, epoch or step is not a whole number ≥ −1")
+    if task > MOST_TASK:
+        raise ValueError(f"its task, {task}, is beyond the {MOST_TASK:,} that a run can have")
 
 
 @functools.cache

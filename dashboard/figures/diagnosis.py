@@ -113,7 +113,14 @@ def _labels(stored: Sequence[ImagesStored]) -> dict[int, np.ndarray]:
 def _headline(event: ImagesClassified) -> np.ndarray | None:
     """[n] predictions of the run's default readout."""
     name = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)
-    return None if name is None else np.asarray(event.predicted)[event.readouts.index(name)]
+    place = len(event.predicted) if name is None else event.readouts.index(name)
+    return np.asarray(event.predicted)[place] if place < len(event.predicted) else None
+
+
+def _answered(labels: Mapping[int, np.ndarray], event: ImagesClassified) -> tuple[np.ndarray, np.ndarray] | None:
+    """([n] true classes, [n] predictions) of an event; None where no images are stored to which they belong."""
+    true, predicted = labels.get(event.evaluated), _headline(event)
+    return None if true is None or predicted is None or len(true) != len(predicted) else (true, predicted)
 
 
 def image_flow(
@@ -173,15 +180,15 @@ def confusion(
     """True class (rows) against predicted class (columns) over all stored test images, after one task."""
     labels, names = _labels(stored), class_names(tasks)
     how = "Counts of stored test images per true and predicted class, each row divided by its sum."
-    pairs = [
-        (labels[e.evaluated], predicted)
-        for e in classified
-        if e.clock.task == after and e.evaluated in labels and (predicted := _headline(e)) is not None
-    ]
+    pairs = [pair for e in classified if e.clock.task == after and (pair := _answered(labels, e)) is not None]
     if not pairs:
         return nothing("Confusion", how=how)
     true, said = (np.concatenate(part).astype(int) for part in zip(*pairs, strict=True))
     task_of = [index for index, task in enumerate(tasks) for _ in task.get("classes", ())]
+    planned = (np.minimum(true, said) >= 0) & (np.maximum(true, said) < len(names))
+    if not planned.any():  # events of another plan, or of none
+        return nothing("Confusion", how=how)
+    true, said = true[planned], said[planned]
     shared = shared_classes(tasks)
     if shared:
         true, said, names = true % shared, said % shared, names[:shared]
@@ -243,10 +250,10 @@ def class_accuracy(stored: Sequence[ImagesStored], classified: Sequence[ImagesCl
     last = max((e.clock.task for e in classified), default=-1)
     right, count = (np.zeros((shared or len(names), last + 1)) for _ in range(2))
     for event in classified:
-        predicted = _headline(event)
-        if event.clock.task < 0 or event.evaluated not in labels or predicted is None:
+        pair = _answered(labels, event)
+        if event.clock.task < 0 or pair is None:
             continue
-        true = labels[event.evaluated]
+        true, predicted = pair
         for k in np.unique(true).tolist():
             if k < len(names):
                 place = (k % shared if shared else k), event.clock.task

@@ -140,6 +140,12 @@ def _starts(events: Sequence[PromptsDrifted]) -> list[tuple[float, int]]:
 
 def plane(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`points` [k, d] in the plane of their two principal components; share of variance of each axis."""
+    known = np.isfinite(points).all(axis=1)
+    if not known.all():  # training diverged: the points before still have their places
+        placed, shares = np.full((len(points), 2), np.nan), np.zeros(2)
+        if known.any():
+            placed[known], shares = plane(points[known])
+        return placed, shares
     centred = points - points.mean(axis=0)
     left, sizes, components = np.linalg.svd(centred, full_matrices=False)
     count = min(2, len(sizes))

@@ -8,11 +8,11 @@ import pytest
 
 from cl_core.analysis.ledger import Stretch
 from cl_core.assets import recordings_folder
-from cl_core.events import AccuracyMeasured, Clock, OldTasksMeasured, TaskStarted
+from cl_core.events import AccuracyMeasured, Clock, ImagesClassified, ImagesStored, OldTasksMeasured, TaskStarted
 from cl_core.store import RunFolder
 from dashboard.figures.catalogue import FIGURES, costly
 from dashboard.figures.description import blank, describe
-from dashboard.figures.diagnosis import image_path, old_tasks_within
+from dashboard.figures.diagnosis import class_accuracy, confusion, image_path, old_tasks_within
 from dashboard.figures.plot_helpers import mark_costly
 from dashboard.run_log import RunLog
 
@@ -98,3 +98,18 @@ def test_classes_that_all_tasks_share_are_counted_together():
     by_class = FIGURES["class-accuracy"].drawn(log, {}).data[0].z
     assert by_class.shape == (10, 10)
     assert by_class[:, -1] @ table.sum(axis=1) / table.sum() == pytest.approx(np.mean(row), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "images, answers, classes",
+    [(3, 4, 2), (4, 4, 0), (4, 4, 1)],
+    ids=["fewer images than answers", "no classes planned", "classes beyond the plan"],
+)
+def test_answers_that_belong_to_no_stored_image_are_left_out(images, answers, classes):
+    labels = np.array([0, 1, 0, 1], np.int16)
+    stored = [ImagesStored(Clock(0), np.zeros((4, 2, 2, 3), np.uint8), np.arange(4), labels[:images], 4)]
+    said = np.stack([labels[:answers]])
+    classified = [ImagesClassified(Clock(0), 0, ["class-incremental"], said, said.astype(np.float16))]
+    tasks = [{"name": "T1", "classes": ["three", "seven"][:classes]}] if classes else []
+    assert len(confusion(stored, classified, tasks, after=0).data) == (images == answers and classes > 0)
+    class_accuracy(stored, classified, tasks)

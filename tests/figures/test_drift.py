@@ -93,3 +93,10 @@ def test_the_prompts_that_travelled_furthest_are_drawn():
     figure = drift.prompt_paths([drifted(start, 0, -1), drifted(moved, 0, 0)], layer=0, most=3)
     assert "8" in next(t for t in figure.data if t.name == "newest").text
     assert "3 of 30 prompts" in figure.layout.meta["caption"]
+
+
+def test_points_after_training_diverged_have_no_place():
+    points = np.array([[0.0, 0, 0], [3, 4, 0], [np.nan, 1, 1], [6, 8, 0]])
+    placed, shares = drift.plane(points)
+    assert np.isnan(placed[2]).all() and np.isfinite(placed[[0, 1, 3]]).all() and shares[0] == pytest.approx(1)
+    assert np.isnan(drift.plane(np.full((2, 3), np.nan))[0]).all()

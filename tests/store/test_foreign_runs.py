@@ -298,3 +298,16 @@ def test_a_row_is_read_as_json_is(text):
 def test_a_row_that_is_none_is_refused_in_words(text):
     with pytest.raises(ValueError):
         parse_row(text)
+
+
+def test_a_task_that_no_run_can_have_is_damage(folder):
+    change(folder, "UPDATE events SET task = 1099511627776 WHERE kind = 'PromptsDrifted'")
+    with closing(RunReader(folder)) as reader, pytest.raises(DamagedEvent, match="beyond the 10,000"):
+        list(reader.since(kinds=("PromptsDrifted",)))
+
+
+@pytest.mark.parametrize("layer", [10**15, -2])
+def test_a_layer_that_no_network_has_is_damage(folder, layer):
+    change(folder, "UPDATE events SET body = json_set(body, '$.layer', ?) WHERE kind = 'UpdateMeasured'", layer)
+    with closing(RunReader(folder)) as reader, pytest.raises(DamagedEvent, match="layer is not a whole number from"):
+        list(reader.since(kinds=("UpdateMeasured",)))
