@@ -116,7 +116,7 @@ _REFINED = {
     "alignment": 30.0,
     "refine_temperature": 16.0,
 }
-_CLIP_PROMPTS = {"rate": 0.01, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
+_CLIP_PROMPTS = {"rate": 0.03, "weight_decay": 0.0, "scale": "plain", "eta_affinity": 0.5, "eta_mixture": 0.5}
 _GNSP = {"rate": 5e-4, "reference_images": 256}
 
 # The authors' settings on their models and data. Difference: a fixed number of steps becomes whole epochs.

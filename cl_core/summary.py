@@ -99,7 +99,7 @@ def matrix_of(rows: dict[int, list[float | None]], tasks: int) -> list[list[floa
 
 def measures(matrix: list[list[float | None]]) -> dict[str, float | None]:
     """All measures of one matrix; None if undefined, such as comparisons of rows if only the last was measured."""
-    read = metrics.accuracy_matrix(matrix)  # checked once
+    read = metrics.accuracy_matrix(cast(Any, matrix))  # once; None is NaN there
     computed = {name: float(getattr(metrics, name)(read)) for name in MEASURES}
     return {name: value if math.isfinite(value) else None for name, value in computed.items()}
 

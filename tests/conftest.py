@@ -52,6 +52,15 @@ def one_scan_for_components() -> None:
     scanner.scan_component_manifests = functools.cache(scanner.scan_component_manifests)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_waits_for_the_disk() -> Iterator[None]:
+    """Checkpoints are flushed to the disk so that they outlive a loss of power, which no test brings about. The waits
+    were a twentieth of the methods' contract."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def quick_collections() -> None:
     """What was imported and recorded so far stays, so collections pass over it. In a process with torch, Streamlit and

@@ -1,2 +1,1 @@
-"""Why a task was forgotten: computed from a run's events, or from its checkpoints on request. Pages read it without
-torch; only `patching` needs it."""
+"""Analysis of forgetting from a run's events, or on request from its checkpoints. Only `patching` needs torch."""

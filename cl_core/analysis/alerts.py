@@ -1,7 +1,7 @@
-"""What deserves a look in a run, in words: few, each with its number, its threshold, its figure and a remedy.
+"""Alerts about a run: each with its value, threshold, figure and a remedy.
 
-Computed from the events as they stand, so the same is said while a run trains, after it, and of older recordings. A
-threshold is a convention, said with each alert; none of them changes anything.
+Computed from the stored events, so alerts are the same during training, afterwards, and for older recordings. The
+thresholds are conventions, shown with each alert; alerts never change a run.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from cl_core.events import (
 )
 from cl_core.readouts import TASK_INCREMENTAL, ZERO_SHOT
 
-ROOM = 0.10  # share of directions left free, below which room is nearly gone
-CHANCE = 0.9  # as a fraction of the leak that a random update would have
+ROOM = 0.10  # share of free directions below which they are nearly exhausted
+CHANCE = 0.9  # as a fraction of the leak of a random update
 FALL = 10.0  # points
-KEPT = 2.0  # points that accuracy with the task named may fall while features count as fine
+KEPT = 2.0  # points that accuracy with the task known may fall while features count as intact
 MASS = 0.01  # attention paid to prompts, in every layer
 USED = 0.2  # share of a pool's entries in use, exp(entropy) / entries
-GROWTH = 10.0  # factor on the size of a step within a task
-WINDOW = 10  # steps that are compared at both ends of a task so far
+GROWTH = 10.0  # growth factor of the step size within a task
+WINDOW = 10  # steps compared at the start and the end of a task
 
 Events = Callable[[type[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Alert:
-    """`task` from 0: after, or during which; `figure`: its id in the catalogue; `value` crossed `threshold`. `layer`,
-    `fallen`: the layer, or the task whose fall it is about, from 0, where it is about one."""
+    """`task` from 0: after or during which; `figure`: its id in the catalogue; `value` crossed `threshold`. `layer`,
+    `fallen`: the layer or the fallen task, from 0, if there is one."""
 
     name: str
     task: int
@@ -84,7 +84,7 @@ def _room(events: Events) -> Iterator[Alert]:
             share,
             ROOM,
             "directions-left",
-            "Protect less: a smaller energy share or a softer projection; What if shows what it would let through.",
+            "Protect less: a smaller energy share or a softer projection; What if shows the effect.",
             layer=event.layer,
         )
 
@@ -134,7 +134,7 @@ def _heads(events: Events) -> Iterator[Alert]:
             "heads compete, features are fine",
             cell.after,
             f"By its own heads T{cell.task + 1} fell {cell.drop:.0f} points, {part:.0f} of them because other "
-            f"tasks' classes score higher; with the task named {now:.0f} % are still right.",
+            f"tasks' classes score higher; with the task known {now:.0f} % are still correct.",
             cell.drop,
             FALL,
             "forgetting-ledger",
@@ -165,8 +165,8 @@ def _zero_shot(events: Events) -> Iterator[Alert]:
             lost,
             FALL,
             "zero-shot-lost",
-            "Average the adapted weights with the untouched ones (WiSE-FT): much zero-shot comes back for little of "
-            "what was learned.",
+            "Average the adapted weights with the pre-trained ones (WiSE-FT): recovers much zero-shot ability for "
+            "little of what was learned.",
         )
 
 
@@ -209,7 +209,8 @@ def _pool(events: Events) -> Iterator[Alert]:
             used / entries,
             USED,
             "pool-use",
-            "Every image takes the same few prompts: start keys apart, weaken the pull on them, or use a smaller pool.",
+            "All images select the same few prompts: initialise keys apart, reduce the key loss, or use a smaller "
+            "pool.",
         )
 
 

@@ -1,8 +1,8 @@
-"""Where images went among the classes, task after task: distances to stored class means, and a path in one plane.
+"""Paths of images among the classes over tasks: distances to stored class means, and a path in one plane.
 
-f_t: features of an image with the model after task t; μ_c: class means as they were stored when class c had just been
-learned, never refreshed. Image and rival: a its true class, b what it is taken for now, or the best other class where
-it is still right. L = |μ_b − μ_a|, e₁ = (μ_b − μ_a) / L, j the image's own task:
+f_t: features of an image with the model after task t; μ_c: class means stored when class c had just been learned, never
+updated. a: the image's true class, b: its predicted class now, or the best other class if it is still correct. L = |μ_b
+− μ_a|, e₁ = (μ_b − μ_a) / L, j the image's own task:
 
     e₂ ∝ (f_j − μ_a) − e₁e₁ᵀ(f_j − μ_a)      so both means and the image just after learning lie in the plane
     x_t = e₁ᵀ(f_t − μ_a) / L      0 beside μ_a, 1 beside μ_b, ½ as far from one as from the other
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NEAREST = 3  # class means that are told
-MOMENTS = 24  # boundaries that are looked at; of more, evenly spaced ones
+NEAREST = 3  # number of nearest class means reported
+MOMENTS = 24  # maximum number of boundaries, evenly spaced
 
 
 def evenly(first: int, last: int, most: int = MOMENTS) -> list[int]:
@@ -27,8 +27,8 @@ def evenly(first: int, last: int, most: int = MOMENTS) -> list[int]:
 
 
 def plane_paths(features: Tensor, means: Tensor, true: Tensor, rival: Tensor) -> Tensor:
-    """[T, n, 3] (x, y, h) of features [T, n, d] with class means [C, d], classes `true` and `rival` [n]. The first
-    moment lies in the plane (h = 0). Where both means are the same point, NaN."""
+    """[T, n, 3] (x, y, h) of features [T, n, d] with class means [C, d], classes `true` and `rival` [n]. The first time
+    lies in the plane (h = 0). NaN if both means are the same point."""
     origin, across = means[true], means[rival] - means[true]
     length = across.norm(dim=1, keepdim=True)
     first = across / length
@@ -52,10 +52,10 @@ def nearest_means(features: Tensor, means: Tensor, seen: int) -> tuple[Tensor, T
 def table(
     rows: Tensor, rival: Tensor, moments: list[int], paths: Tensor, near: list[tuple[Tensor, Tensor]]
 ) -> dict[str, Any]:
-    """As it is kept with the run, numbers rounded to four digits.
+    """The table stored with the run, numbers rounded to four digits.
 
     Returns:
-        "rows" [n]: places among the task's test images; "rival" [n]: classes; "after" [T]: tasks from 1; "path"
+        "rows" [n]: indices among the task's test images; "rival" [n]: classes; "after" [T]: tasks from 1; "path"
         [n][T][3], null where both class means are the same point; "nearest" [n][T][k]: (class, distance).
     """
     known = torch.isfinite(paths).all(dim=2).all(dim=0).tolist()

@@ -1,11 +1,11 @@
-"""Between two states of the same weights: what is learned against what is kept, along the straight line.
+"""Interpolation between two states of the weights: new accuracy against retained accuracy along the line.
 
 Wortsman et al. Robust fine-tuning of zero-shot models (WiSE-FT). CVPR 2022, arXiv:2109.01903.
 
     θ(α) = (1 − α) θ_from + α θ_to,    α in 0 … 1
 
 for methods that change a CLIP's own weights. θ_from is the model before training or after an earlier task. At each α
-all test images of the stream are classified among their task's classes, and the general set where there is one.
+all test images of the stream are classified among their task's classes, and the general set if there is one.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class KeepsWeights(Protocol):
 def interpolate(
     folder: RunFolder, start: int, end: int, say: Callable[[str], None] = lambda text: None, points: int = POINTS
 ) -> dict[str, Any]:
-    """Measure a line between two moments and store it with the run.
+    """Measure a line between two states and store it with the run.
 
     Args:
-        start: task after which the line begins, from 0; −1: the model before training.
+        start: task after which the line starts, from 0; −1: the model before training.
         end: task after which it ends.
 
     Returns:
@@ -120,7 +120,7 @@ def _blend(weights: Weights, origin: Mapping[str, Tensor], target: Mapping[str, 
 
 
 def _row(trainer: Trainer, end: int) -> list[float]:
-    """Percent right on every task, its own classes competing."""
+    """Accuracy in percent on every task among its own classes."""
     evaluation = trainer.evaluation
     learned = list(range(end + 1))
     seen = range(trainer.stream[end].classes.stop)

@@ -1,16 +1,17 @@
-"""The forgetting ledger: how far the accuracy on one task fell since it was learned, split into parts that add up.
+"""The forgetting ledger: the fall of the accuracy on one task since it was learned, split into parts that add up.
 
-j the task, i the task after which it is looked at; C accuracy among all classes seen, K with the task named, both of
-the method's own heads; R with the task named, of a readout fitted anew to today's features of task j's training images;
-S and Q among all classes seen, of linear discriminant analysis on stored and on recomputed statistics. Then
+j the task, i the task after which it is evaluated; C accuracy among all classes seen, K with the task known, both of
+the method's own heads; R with the task known, of a readout refitted to the current features of task j's training
+images; S and Q among all classes seen, of linear discriminant analysis on stored and on recomputed statistics. Then
 
     C_j − C_i = [(K_i − C_i) − (K_j − C_j)] + [(R_i − K_i) − (R_j − K_j)] + [R_j − R_i]
                  classes compete               head out of date              features lost
     S_j − S_i = [(Q_i − S_i) − (Q_j − S_j)] + [Q_j − Q_i]
                  statistics out of date        features lost
 
-An identity, so nothing is left over; a part may be negative (something got better). Where images come with their task,
-C is K and no classes compete. What was not measured is None, and so are the parts that need it. Points and percent.
+This is an identity without remainder; a part may be negative (an improvement). If the task is known at test time, C is
+K and classes of other tasks do not compete. Values not measured are None, and so are parts that need them. Points and
+percent.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ FORMULAS = {
     LOST: "R_j − R_i",
     STALE: "(Q_i − S_i) − (Q_j − S_j)",
 }
-MATTERS = 1.0  # points below which a fall has no cause to look for
+MATTERS = 1.0  # points below which a fall needs no explanation
 
 Rows = Mapping[str, Mapping[int, Sequence[float | None]]]  # readout → after which task → percent on each task
 
 
 def rows_of(measured: Iterable[AccuracyMeasured], refitted: Iterable[RefitMeasured] = ()) -> Rows:
-    """All accuracies by readout and task; a later event of the same place replaces an earlier one. After the first task
-    stored and recomputed statistics are of the same images and features, so one stands for the other."""
+    """All accuracies by readout and task; later events replace earlier ones. After the first task stored and recomputed
+    statistics have the same images and features, so they are interchangeable."""
     found: dict[str, dict[int, Sequence[float | None]]] = {}
     for event in measured:
         found.setdefault(event.readout, {})[event.clock.task] = event.row
@@ -55,8 +56,8 @@ def rows_of(measured: Iterable[AccuracyMeasured], refitted: Iterable[RefitMeasur
 
 
 def with_later(rows: Rows, task: int, after: int, later: Mapping[str, Any] | None) -> Rows:
-    """Rows with R and Q of one cell as they were measured later (`measured_later.read`: "refit" and "recomputed", each
-    just after learning and now), unless the run itself has both moments."""
+    """Rows with R and Q of one cell from later measurements (`measured_later.read`: "refit" and "recomputed", each just
+    after learning and now), unless the run itself has both."""
     found = dict(rows)
     for readout, key in ((REFITTED, "refit"), (RECOMPUTED, "recomputed")):
         pair = (later or {}).get(key)
@@ -72,7 +73,7 @@ class Ledger:
 
     task: int
     after: int
-    readout: str  # whose fall it is
+    readout: str  # the fallen task
     levels: Mapping[str, tuple[float | None, float | None]]
     parts: Mapping[str, float | None]
 
@@ -86,7 +87,7 @@ class Ledger:
 
     @property
     def drop(self) -> float | None:
-        """Points lost since the task was learned; negative: it is known better now."""
+        """Points lost since the task was learned; negative: improved."""
         return None if self.then is None or self.now is None else self.then - self.now
 
     @property
@@ -98,7 +99,7 @@ class Ledger:
 
     @property
     def cause(self) -> str | None:
-        """The largest part; None where nothing fell, or what was not measured may be larger."""
+        """The largest part; None if nothing fell, or if an unmeasured part may be larger."""
         if self.drop is None or self.drop < MATTERS:
             return None
         known = {name: value for name, value in self.parts.items() if value is not None}
@@ -109,7 +110,7 @@ class Ledger:
 
 
 def ledger(rows: Rows, task: int, after: int) -> Ledger:
-    """The fall of the method's own heads on `task`, after `after` (both from 0). Raises ValueError where the task is
+    """The fall of the method's own heads on `task`, after `after` (both from 0). Raises ValueError if the task is
     learned later."""
     _check(task, after)
     readout = own_head(rows)
@@ -153,13 +154,13 @@ def _fallen(level: Pair) -> float | None:
 
 
 def _widened(upper: Pair, lower: Pair) -> float | None:
-    """How much further `lower` is behind `upper` now than then."""
+    """Growth of the distance between `upper` and `lower` since then."""
     above, below = _fallen(upper), _fallen(lower)
     return None if above is None or below is None else below - above
 
 
 def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
-    """(task while which it happened, points) of every fall of the own heads' accuracy between two boundaries."""
+    """(task during which it happened, points) of every fall of the heads' accuracy between two boundaries."""
     row = rows.get(own_head(rows), {})
     known = [(i, row[i][task]) for i in sorted(row) if task <= i <= after and task < len(row[i])]
     steps = pairwise([(i, value) for i, value in known if value is not None])
@@ -167,7 +168,7 @@ def falls(rows: Rows, task: int, after: int) -> list[tuple[int, float]]:
 
 
 def worst_cell(rows: Rows, after: int | None = None) -> tuple[int, int] | None:
-    """(task, after) of the largest fall after `after`, by default the newest task; None where nothing was measured
+    """(task, after) of the largest fall after `after`, by default the newest task; None if nothing was measured
     twice."""
     measured = sorted(task for task in rows.get(own_head(rows), {}) if task >= 0)
     if not measured:
@@ -179,16 +180,16 @@ def worst_cell(rows: Rows, after: int | None = None) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Steps between two looks at old tasks: how far their loss rose. Steps count from 0 over the run."""
+    """Steps between two measurements of old tasks, and the rise of their loss. Steps count from 0 over the run."""
 
     task: int
-    first: int  # the step after which was looked before
+    first: int  # the step of the previous measurement
     last: int
     rise: float  # nats
 
 
 def costly_steps(looked: Sequence[OldTasksMeasured], task: int, after: int, most: int = 3) -> list[Stretch]:
-    """The stretches within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
+    """The intervals within tasks `task` + 1 … `after` in which the loss on old tasks rose most, largest first."""
     columns = (np.array([value(event) for event in looked]) for value in (task_of, step_of, loss_of))
     return costliest(*columns, task=task, after=after, most=most)
 
@@ -208,7 +209,7 @@ def loss_of(event: OldTasksMeasured) -> float:
 def costliest(
     tasks: np.ndarray, steps: np.ndarray, losses: np.ndarray, *, task: int, after: int, most: int = 3
 ) -> list[Stretch]:
-    """As `costly_steps`, of looks whose tasks, steps and losses [n] are at hand as columns (NaN: no number)."""
+    """Like `costly_steps`, for measurements given as columns of tasks, steps and losses [n] (NaN: missing)."""
     rises = np.diff(losses)
     here = (tasks[1:] == tasks[:-1]) & (tasks[1:] > task) & (tasks[1:] <= after)
     found = np.flatnonzero(here & (rises > 0))
@@ -221,10 +222,11 @@ def costliest(
 
 @dataclass(frozen=True)
 class Images:
-    """One task's stored test images in one cell. `right`: symbol → ([n] bool just after learning, [n] bool now)."""
+    """One task's stored test images in one cell. `right`: symbol → ([n] correct just after learning, [n] correct
+    now)."""
 
     right: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    predicted: np.ndarray  # [n] classes that the own heads answer now
+    predicted: np.ndarray  # [n] classes predicted by the own heads now
     margins: tuple[np.ndarray, np.ndarray]  # [n] of the own heads, then and now
 
     @property
@@ -233,13 +235,13 @@ class Images:
 
     @property
     def lost(self) -> np.ndarray:
-        """[n] right when just learned, wrong now."""
+        """[n] correct when just learned, wrong now."""
         then, now = self.right[self.own]
         return then & ~now
 
     def of_part(self, part: str) -> np.ndarray:
-        """[n] an image's share of a part, −2 to 2: 100 × their mean is the part where all test images are stored.
-        Features lost are those of the refitted head. Empty where the part needs what was not measured."""
+        """[n] an image's share of a part, −2 to 2: 100 × their mean is the part if all test images are stored.
+        "Features lost" uses the refitted head. Empty if a required value was not measured."""
         upper, lower = {COMPETE: ("K", "C"), OUTDATED: ("R", "K"), STALE: ("Q", "S")}.get(part, (None, None))
         fallen = {symbol: then.astype(int) - now.astype(int) for symbol, (then, now) in self.right.items()}
         if upper is None:
@@ -251,8 +253,8 @@ class Images:
         return fallen[lower] - fallen[upper]
 
     def why(self, image: int) -> str | None:
-        """The part that an image was lost by: the innermost readout that has lost it too. None where it was not lost
-        or that was not measured."""
+        """The part that explains the loss of an image: the innermost readout that has lost it too. None if it was not
+        lost or that was not measured."""
         if not self.lost[image]:
             return None
         held = lambda symbol: self.right[symbol][1][image] if symbol in self.right else None
@@ -277,8 +279,8 @@ def images(
     """The images of a cell; None where its answers were not stored.
 
     Args:
-        answers: as `answers_of` gives them. labels: [n] classes of the images. later: as `measured_later.read` gives
-            it, for readouts that were fitted anew after the run.
+        answers: from `answers_of`. labels: [n] classes of the images. later: from `measured_later.read`, for readouts
+            refitted after the run.
     """
     if task not in answers or after not in answers:
         return None
@@ -304,8 +306,8 @@ def images(
 
 
 def flow(answers: Mapping[int, ImagesClassified], labels: np.ndarray, task: int) -> list[tuple[int, dict[str, int]]]:
-    """(after which task, images kept, lost, regained and still wrong since the boundary before), from when the task was
-    learned on; the first entry says what was learned and what was not."""
+    """(after which task, images retained, lost, regained and still wrong since the previous boundary), from when the
+    task was learned; the first entry has the images learned and not learned."""
     found, before = [], None
     for after, event in answers.items():
         readout = next((name for name in (CLASS_INCREMENTAL, TASK_INCREMENTAL) if name in event.readouts), None)

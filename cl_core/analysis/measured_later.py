@@ -1,4 +1,4 @@
-"""What was measured of a run on request, from its checkpoints, after it had been trained: a file a cell. No torch."""
+"""Stored results of measurements made on request from a run's checkpoints: one file per cell. No torch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from cl_core.store import RunFolder, write_atomically
 from cl_core.untrusted import read_json
 
-UNTOUCHED = -1  # the moment before training, where a line begins
+UNTOUCHED = -1  # before training, as the start of a line
 _NUMBERS = ("then", "now", "head", "body", "seconds")
 
 
 def file_of(folder: RunFolder, task: int, after: int) -> Path:
-    """Where a cell's result lies; tasks from 0 here, from 1 in names and contents."""
+    """Path of a cell's result; tasks from 0 here, from 1 in names and contents."""
     return folder.analysis / f"T{task + 1}-after-T{after + 1}.json"
 
 
 def interpolation_file(folder: RunFolder, start: int, end: int) -> Path:
-    """Where the line between two moments lies; `start` −1: before training, said as T0."""
+    """Path of the line between two states; `start` −1: before training, named T0."""
     return folder.analysis / f"line-T{start + 1}-T{end + 1}.json"
 
 
@@ -35,7 +35,7 @@ def save_at(file: Path, result: Mapping[str, Any]) -> None:
 
 
 def read_line(folder: RunFolder, start: int, end: int) -> dict[str, Any] | None:
-    """The line between two moments; None where it was not measured, or the file is not what was written."""
+    """The line between two states; None if it was not measured or the file is invalid."""
     try:
         found = read_json(interpolation_file(folder, start, end))
     except (OSError, ValueError):
@@ -55,8 +55,8 @@ def read_line(folder: RunFolder, start: int, end: int) -> dict[str, Any] | None:
 
 
 def path_of(found: Mapping[str, Any] | None, row: int) -> dict[str, Any] | None:
-    """What became of one test image among the classes: "after", "rival", "path" and "nearest" of it alone; `row`: its
-    place among the task's, from 0. None where it was not followed."""
+    """The path of one test image among the classes: its "after", "rival", "path" and "nearest"; `row`: its index among
+    the task's images, from 0. None if it was not followed."""
     paths = (found or {}).get("paths")
     if paths is None or row not in paths["rows"]:
         return None
@@ -65,8 +65,8 @@ def path_of(found: Mapping[str, Any] | None, row: int) -> dict[str, Any] | None:
 
 
 def read(folder: RunFolder, task: int, after: int) -> dict[str, Any] | None:
-    """The result of a cell; None where it was not measured, or the file is not what was written. "recomputed",
-    "answers" and "paths" are None where an earlier version measured it, or there is nothing to measure."""
+    """The result of a cell; None if it was not measured or the file is invalid. "recomputed", "answers" and "paths" are
+    None if an earlier version measured it or there is nothing to measure."""
     try:
         found = read_json(file_of(folder, task, after))
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def _are_answers(found: Any) -> bool:
 
 
 def _are_paths(found: Any) -> bool:
-    """Whether it is what `image_paths.table` gives."""
+    """Whether it is a valid result of `image_paths.table`."""
     if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):
         return False
     if set(found) != {"rows", "rival", "after", "path", "nearest"}:

@@ -1,15 +1,15 @@
-"""Which layer a task was lost in: parts of the model as it was after the task, put into the model as it is now.
+"""Localises the loss of a task by layer: inserts parts of the model just after the task into the current model.
 
-A method changes a frozen model by an edit, block by block (`ModelEdit`), so models of two moments can be mixed exactly.
-With E_j the edit just after task j and E_i the present one, all read by the present heads among all classes seen:
+A method changes a frozen model by an edit, block by block (`ModelEdit`), so models of two times can be mixed exactly.
+With E_j the edit just after task j and E_i the current one, all classified by the current heads among all classes seen:
 
     block l alone            E_j in block l, E_i elsewhere: only its prompts or weights
-    up to block l            E_j in blocks 1 … l: the activations of then, put in after block l
+    up to block l            E_j in blocks 1 … l: the old activations, inserted after block l
     body                     E_j everywhere
-    head                     E_i everywhere; scores of task j's own classes from the heads of then
+    head                     E_i everywhere; scores of task j's own classes from the old heads
 
-Recovered is the accuracy on task j's test images minus that of the present model, in points. Needs both boundary
-checkpoints; runs in whatever process it is called from and writes one file into the run's folder.
+Recovered is the accuracy on task j's test images minus that of the current model, in points. Needs both boundary
+checkpoints; writes one file into the run's folder.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from cl_core.training.factory import build, new_backbone, new_stream
 from cl_core.training.trainer import Trainer
 from cl_core.training.worker import restored
 
-MOST = 1000  # test images that are passed through each mixture
+MOST = 1000  # maximum number of test images per mixture
 _BLOCK = re.compile(r"(?:visual\.transformer\.resblocks|image)\.(\d+)\.")
 _LATE = ("visual.ln_post", "visual.proj")  # behind the last block
 
 
 def block_of(name: str, depth: int) -> int | None:
-    """The block of the image tower that a parameter or map belongs to by its name; what lies before the first counts to
-    it, what lies behind the last to that. None: not part of the image tower."""
+    """The image tower's block of a parameter or map, by name; parameters before the first or after the last block count
+    to these. None: not part of the image tower."""
     found = _BLOCK.match(name)
     if found:
         return int(found[1])
@@ -54,7 +54,7 @@ def block_of(name: str, depth: int) -> int | None:
 
 
 def mixed(then: ModelEdit, now: ModelEdit, old: Collection[int], depth: int) -> ModelEdit:
-    """The present edit with the blocks `old` as they were then."""
+    """The current edit with the blocks `old` restored."""
     source = lambda block: then if block in old else now
     blocks = {layer: edit for layer in range(depth) if (edit := source(layer).blocks.get(layer)) is not None}
     joined = now.joined or then.joined
@@ -76,12 +76,12 @@ def mixed(then: ModelEdit, now: ModelEdit, old: Collection[int], depth: int) -> 
 
 
 def shared() -> tuple[Callable[[str], Any], Callable[..., TaskStream]]:
-    """What gives models by name, and the stream, to several trainers of one run: each is made once."""
+    """Shared models (by name) and stream for several trainers of one run, each built once."""
     return functools.cache(new_backbone), functools.lru_cache(1)(lambda *settings: new_stream(*settings))
 
 
 def at(folder: RunFolder, task: int, backbone: Callable[[str], Any], stream: Callable[..., TaskStream]) -> Trainer:
-    """A trainer as it stood just after `task` (from 0). Raises StoreError where there is no checkpoint."""
+    """A trainer restored just after `task` (from 0). Raises StoreError without a checkpoint."""
     known = boundaries(folder)
     if task + 1 not in known:
         there = ", ".join(f"T{number}" for number in sorted(known)) or "none"
@@ -102,8 +102,8 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
     Returns:
         "now", "then": percent of the images used; "layers": per block, from 1, "alone" and "up_to" in points; "head",
         "body"; "refit", "recomputed": R and Q just after task j and now, percent of all test images (Q null where
-        images come with their task); "answers": what both say of the stored images; "paths": as `image_paths.table`
-        (null where no class statistics are stored); "images", "lost", "seconds".
+        images come with their task); "answers": predictions of both for the stored images; "paths": as
+        `image_paths.table` (null where no class statistics are stored); "images", "lost", "seconds".
 
     Raises:
         StoreError: a checkpoint is missing or damaged.
@@ -149,7 +149,7 @@ def locate(folder: RunFolder, task: int, after: int, say: Callable[[str], None] 
     whole = {name: torch.cat(parts) for name, parts in right.items()}
     percent = {name: 100 * float(part.float().mean()) for name, part in whole.items()}
     gain = lambda name: percent[name] - percent["now"]
-    say("fitting readouts to the features of then and of now")
+    say("fitting readouts to the old and current features")
     kept = effective_config(folder).diagnostics.images
     then.evaluation.followed = now.evaluation.followed = followed(now.stream, kept)
     (fitted_then, said_then), (fitted_now, said_now) = _anew(then, task, task), _anew(now, task, after)
@@ -201,14 +201,15 @@ def _evenly(total: int, most: int) -> Tensor:
 
 
 def _anew(trainer: Trainer, task: int, moment: int) -> tuple[dict[str, float], dict[str, list[int]]]:
-    """Percent right and answers for the followed test images of `task`, by readouts fitted to the features of then."""
+    """Accuracy in percent and predictions for the followed test images of `task`, by readouts fitted to the old
+    features."""
     evaluation, seen = trainer.evaluation, range(trainer.stream[moment].classes.stop)
     percent, answers = evaluation.fitted_anew(task, list(range(moment + 1)), seen)
     return percent, {} if answers is None else {name: told.tolist() for name, (told, _) in answers.of.items()}
 
 
 def _paths(use: Tensor, trainers: Mapping[int, Callable[[], Trainer]], rival: Tensor, task: int) -> dict[str, Any]:
-    """What `image_paths.table` keeps of the images in `use`; `trainers`: moment → what gives the model of then."""
+    """`image_paths.table` for the images in `use`; `trainers`: time → factory of the model."""
     seen_at, features, means = [], [], torch.empty(0)
     for trainer in (give() for give in trainers.values()):
         index = trainer.stream[task]
@@ -224,5 +225,5 @@ def _paths(use: Tensor, trainers: Mapping[int, Callable[[], Trainer]], rival: Te
 
 
 def _rivals_of(scores: Tensor, labels: Tensor) -> Tensor:
-    """[B] the best other class than the true one, both as columns of scores [B, C]."""
+    """[B] the best wrong class, as columns of scores [B, C]."""
     return scores.scatter(1, labels[:, None], -torch.inf).argmax(dim=1)

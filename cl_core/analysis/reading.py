@@ -1,4 +1,4 @@
-"""What the ledger needs of a run, read from its folder at once. No torch."""
+"""Reads the events needed for the ledger from a run's folder in one pass. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("RunStarted", "AccuracyMeasured", "RefitMeasured", "OldTasksMeasured", 
 
 @dataclass
 class Measured:
-    """Events by kind and what follows from them."""
+    """Events by kind and derived data."""
 
     events: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Measured:
         return rows_of(self.events.get("AccuracyMeasured", ()), self.events.get("RefitMeasured", ()))
 
     def steps(self, task: int, after: int) -> list[Stretch] | None:
-        """The steps that cost old tasks most; None where nothing was looked at within tasks."""
+        """The steps with the largest loss increase on old tasks; None if not measured within tasks."""
         looked = self.events.get("OldTasksMeasured", [])
         return costly_steps(looked, task, after) if looked else None
 

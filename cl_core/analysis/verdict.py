@@ -1,4 +1,4 @@
-"""What a cell's ledger says, in sentences: the same on the page and in a terminal. Plain text; tasks count from 1."""
+"""Sentences about a cell's ledger, the same on the page and in a terminal. Plain text; tasks count from 1."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ HOW_TO_REFIT = (
     "from checkpoints, together with which layer it was"
 )
 MEANING = {
-    COMPETE: "other tasks' classes score higher; with the task named its images are still told apart",
-    OUTDATED: "a head fitted anew to today's features still tells them apart, the task's own head does not",
-    LOST: "not even a head fitted anew to today's features tells them apart",
+    COMPETE: "other tasks' classes score higher; with the task known its images are still separated",
+    OUTDATED: "a head refitted to the current features still separates them, the task's own head does not",
+    LOST: "not even a head refitted to the current features separates them",
 }
 
 
 def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequence[str] = ()) -> str:
-    """One sentence: how far, when, what the features still hold, the cause, and what images are taken for."""
+    """One sentence: size and time of the fall, state of the features, cause, and confusions."""
     task = f"T{cell.task + 1}"
     if cell.then is None or cell.now is None or cell.drop is None:
         missing = f"T{cell.task + 1}" if cell.then is None else f"T{cell.after + 1}"
         return f"Accuracy on {task} was not measured after {missing}."
     if cell.after == cell.task:
-        return f"{task} has just been learned: {cell.now:.0f} % of its test images are right."
+        return f"{task} has just been learned: {cell.now:.0f} % of its test images are correct."
     if cell.drop < MATTERS:
         change = "stands where it stood" if cell.drop > -MATTERS else f"rose by {-cell.drop:.0f} points"
         return f"{task} {change}: {cell.then:.0f} % when learned, {cell.now:.0f} % after T{cell.after + 1}."
@@ -41,42 +41,42 @@ def verdict(cell: Ledger, rows: Rows, found: Images | None = None, names: Sequen
     if cell.cause is not None:
         said.append(f"mainly {cell.cause} ({cell.parts[cell.cause]:+.0f} points)".replace("-", "−"))
     elif cell.unsplit is not None:
-        said.append(f"head or features: {cell.unsplit:.0f} points, not told apart because no head was refitted here")
+        said.append(f"head or features: {cell.unsplit:.0f} points, not separated because no head was refitted here")
     if (taken := taken_for(found, names)) is not None:
         said.append(taken)
     return "; ".join(said) + "."
 
 
 def by_headline(readout: str, rows: Rows, task: int, after: int, then: float, now: float) -> str:
-    """The same of the readout that a run is judged by, where that is not its heads, in one sentence.
+    """The same for the run's default readout, if that is not its heads, in one sentence.
 
     Args:
         then, now: its accuracy on the task when learned and after `after`, percent.
     """
-    name, said = f"T{task + 1}", f"By {readout}, which this run is judged by,"
+    name, said = f"T{task + 1}", f"By {readout}, this run's default readout,"
     if after == task:
-        return f"{said} {now:.0f} % of {name} are right."
+        return f"{said} {now:.0f} % of {name} are correct."
     if then - now < MATTERS:
-        return f"{said} {name} is kept: {now:.0f} % now, {then:.0f} % when learned."
+        return f"{said} {name} is retained: {now:.0f} % now, {then:.0f} % when learned."
     cell = statistics_ledger(rows, task, after)
     cause = f", mainly {cell.cause}" if readout == STORED and cell.cause is not None else ""
     return f"{said} {name} fell {then - now:.0f} points, from {then:.0f} to {now:.0f} %{cause}."
 
 
 def why_two(headline: str, heads: str) -> str:
-    """Why two readouts of the same features may tell two stories, in one sentence."""
+    """Why two readouts of the same features may differ, in one sentence."""
     if headline == STORED:
         return (
             "Why two answers: stored statistics fail only when the features move, the heads also when a head trained "
             "later scores higher on old images."
         )
     if TASK_INCREMENTAL in (headline, heads) and headline != heads:
-        return "Why two answers: with the task named only its own classes compete, without it those of all tasks."
+        return "Why two answers: with the task known only its own classes compete, without it those of all tasks."
     return f"Why two answers: {headline} and the heads read the same features, each in its own way."
 
 
 def _features(cell: Ledger, rows: Rows) -> str | None:
-    """What today's features still hold, by the refitted head, else by recomputed statistics, whose classes compete."""
+    """State of the current features, by the refitted head, else by recomputed statistics, among all classes."""
     then, now = cell.levels["R"]
     if then is not None and now is not None:
         state = "features intact" if then - now < INTACT else "features changed"
@@ -89,7 +89,7 @@ def _features(cell: Ledger, rows: Rows) -> str | None:
 
 
 def _when(cell: Ledger, rows: Rows) -> str:
-    """The task during which most of it was lost, if one stands out."""
+    """The task during which most was lost, if one dominates."""
     steps = falls(rows, cell.task, cell.after)
     if not steps or cell.drop is None:
         return ""
@@ -100,17 +100,15 @@ def _when(cell: Ledger, rows: Rows) -> str:
 
 
 def where(found: Mapping[str, Any]) -> str:
-    """One sentence about what patching has found (`cl_core.analysis.patching`)."""
+    """One sentence about the result of patching (`cl_core.analysis.patching`)."""
     best = _best(found)
     body, head = found["body"], found["head"]
     signed = lambda value: f"{value:+.0f} points".replace("-", "−")
     if max(body, head, best["alone"]) < MATTERS:
-        return "No part of the model that is put back as it was brings accuracy back."
+        return "Restoring no part of the model recovers accuracy."
     if head >= body:
-        return f"The old head alone brings back {signed(head)}, everything but the head {signed(body)}."
-    said = (
-        f"Everything but the head put back brings {signed(body)}; block {best['layer']} alone {signed(best['alone'])}"
-    )
+        return f"The old head alone recovers {signed(head)}, everything but the head {signed(body)}."
+    said = f"All but the head recovers {signed(body)}; block {best['layer']} alone {signed(best['alone'])}"
     return said + (": it is this block." if best["alone"] >= 0.8 * body else ": it is spread over several blocks.")
 
 
@@ -125,7 +123,7 @@ def _best(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def taken_for(found: Images | None, names: Sequence[str]) -> str | None:
-    """Which class most of the lost images are taken for: "21 of 46 lost images are taken for nine"."""
+    """Most frequent confusion: "21 of 46 lost images are taken for nine"."""
     if found is None or not found.lost.any():
         return None
     wrong = Counter(int(k) for k in found.predicted[found.lost])
@@ -135,7 +133,7 @@ def taken_for(found: Images | None, names: Sequence[str]) -> str | None:
 
 
 def near_means(found: Mapping[str, Any] | None, row: int, names: Sequence[str]) -> list[str]:
-    """The stored class means nearest to an image after every task, a line each; none where it was not followed."""
+    """The stored class means nearest to an image after every task, one line each; empty if it was not followed."""
     mine = path_of(found, row)
     name = lambda k: names[k] if 0 <= k < len(names) else f"class {k + 1}"
     if mine is None:
@@ -155,10 +153,10 @@ def why_image(found: Images, image: int, names: Sequence[str], label: int) -> st
     if then and now:
         return f"Still right, a {name(label)} ({kept})."
     if now:
-        return f"Wrong when just learned, right now ({kept})."
+        return f"Wrong when just learned, correct now ({kept})."
     answer = f"taken for {name(int(found.predicted[image]))} ({kept})"
     if not then:
         return f"Wrong when just learned and now {answer}."
     cause = found.why(image)
-    reason = f"{cause}: {MEANING[cause]}" if cause else "head or features, not told apart: no head was refitted here"
+    reason = f"{cause}: {MEANING[cause]}" if cause else "head or features, not separated: no head was refitted here"
     return f"Lost, {answer}. {reason[0].upper()}{reason[1:]}."

@@ -1,1 +1,1 @@
-"""Frozen networks with doors: prompts go in, named activations come out."""
+"""Frozen networks that accept prompts and other edits and return named activations."""

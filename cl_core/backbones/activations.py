@@ -1,4 +1,4 @@
-"""Whether CLIP weights from a file were trained with the activation of the architecture they are put in.
+"""Detection of whether CLIP weights from a file were trained with the architecture's activation function.
 
 OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU; nothing fails with the other one: accuracies are a few
 points lower in silence. Marks of OpenAI's own files and a description beside the weights tell which (`told_by_name`).

@@ -1,4 +1,4 @@
-"""What a frozen model says of images, computed once an image and kept under the image's number in its stream.
+"""Cache of a frozen model's outputs, computed once per image and keyed by the image's id in its stream.
 
 A stream without augmentation shows the same images in every epoch, and test images after every task. Augmented images
 have no number and are computed each time. What is kept is no state of a run: a resumed run computes what it needs anew.

@@ -1,4 +1,4 @@
-"""Where a backbone multiplies in fewer bits: inside its own doors, and nowhere else.
+"""Reduced precision inside a backbone's own methods, and nowhere else.
 
     with backbone.computing_in(torch.bfloat16):
         loss = method.loss(backbone, images, labels)

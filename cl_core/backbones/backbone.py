@@ -1,4 +1,4 @@
-"""What a frozen model is to methods, observers and the engine."""
+"""Protocol of frozen models, as used by methods, observers and the engine."""
 
 from __future__ import annotations
 

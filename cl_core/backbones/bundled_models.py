@@ -1,4 +1,4 @@
-"""The models that travel with the program: reading their description, checking and loading their weights."""
+"""The bundled models: descriptions, and checking and loading of weights."""
 
 from __future__ import annotations
 

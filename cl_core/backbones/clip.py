@@ -1,4 +1,4 @@
-"""An open_clip model, frozen, with adaptations going in and named activations coming out.
+"""A frozen open_clip model that accepts adaptations and returns named activations.
 
 Radford et al. Learning Transferable Visual Models From Natural Language Supervision. ICML 2021, arXiv:2103.00020.
 

@@ -1,4 +1,4 @@
-"""What goes into a backbone besides images, and what it returns."""
+"""Types of a backbone's inputs (besides images) and outputs."""
 
 from __future__ import annotations
 

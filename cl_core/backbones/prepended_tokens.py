@@ -1,4 +1,4 @@
-"""Tokens that joined the sequence, shown as prompts are: last, and absent before they enter.
+"""Prepended tokens in the format of prompts: last in the sequence, and absent before their block.
 
 A backbone puts joined tokens right after the class token, from one block on. Whoever compares attention over blocks and
 methods wants N image tokens and then M prompts, in every block alike. Attention does not mind the order of its tokens,

@@ -1,4 +1,4 @@
-"""A timm Vision Transformer, frozen, with prompts and other edits going in and named activations coming out.
+"""A frozen timm Vision Transformer that accepts prompts and other edits and returns named activations.
 
 Nothing of timm is forked or hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1,
 norm2, mlp, ls2). Without prompts the result equals timm's own forward.

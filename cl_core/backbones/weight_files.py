@@ -1,4 +1,4 @@
-"""Weights from files: what lies in them, under which names, and what of it a model takes. And finding them on the hub.
+"""Weight files: contents, mapping of names to a model, and lookup in the hub's cache.
 
 A file is safetensors, or what `torch.load(weights_only=True)` reads; training scripts wrap the tensors in tables, put
 prefixes before their names and classifiers beside them. What was taken, stripped and left out is said in

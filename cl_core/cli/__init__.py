@@ -1,4 +1,4 @@
-"""The command line: arguments in, one clear sentence out. Exit status 0, 1 (failed) or 2 (bad usage)."""
+"""The command line interface. Exit status 0, 1 (failed, with a one-sentence message) or 2 (bad usage)."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ COMMANDS = {
     "open": ("cl_core.cli.pages", "open the dashboard on a folder of runs"),
     "playground": ("cl_core.cli.playground", "train small networks on whole task streams in seconds"),
     "run": ("cl_core.cli.run", "train in this process, with a progress bar"),
-    "ask": ("cl_core.cli.ask", "answer a question: train the runs it needs, then compute what they say"),
+    "ask": ("cl_core.cli.ask", "answer a question: train the required runs, then compute the answer"),
     "sweep": ("cl_core.cli.sweep", "train a grid of settings × methods × seeds with several workers"),
     "list": ("cl_core.cli.runs", "list runs"),
     "show": ("cl_core.cli.runs", "show one run: settings, state, accuracy matrix, measures"),
-    "resume": ("cl_core.cli.runs", "go on with a stopped, failed or killed run"),
-    "stop": ("cl_core.cli.runs", "ask a running run to save itself and end"),
+    "resume": ("cl_core.cli.runs", "continue a stopped, failed or killed run"),
+    "stop": ("cl_core.cli.runs", "save a running run and end it"),
     "pause": ("cl_core.cli.runs", "ask a running run to hold"),
     "turn": ("cl_core.cli.changes", "change a live setting of a running run, from its next step on"),
-    "fork": ("cl_core.cli.changes", "go on from between two tasks of a run with other settings, as a new run"),
-    "whatif": ("cl_core.cli.whatif", "what another threshold would have left free and let through, without training"),
+    "fork": ("cl_core.cli.changes", "continue a run from a task boundary with other settings, as a new run"),
+    "whatif": ("cl_core.cli.whatif", "predict the effect of another threshold, without training"),
     "why": ("cl_core.cli.why", "why a task was forgotten: its fall split into parts that add up"),
-    "import": ("cl_core.cli.import_", "results of another program as an ordinary run"),
+    "import": ("cl_core.cli.import_", "import results of another program as an ordinary run"),
     "report": ("cl_core.cli.export", "a run as one HTML file: figures, numbers, settings"),
     "export": ("cl_core.cli.export", "a run's numbers as CSV and arrays, its report, its figures; or as a recording"),
     "methods": ("cl_core.cli.names", "list methods and their settings"),
     "backbones": ("cl_core.cli.names", "list backbones"),
     "streams": ("cl_core.cli.names", "list task streams"),
     "presets": ("cl_core.cli.names", "list named settings"),
-    "check-plugin": ("cl_core.cli.check_plugin", "load a plug-in and hold what it brings to the contract"),
+    "check-plugin": ("cl_core.cli.check_plugin", "load a plug-in and check it against the contract"),
     "pretrain": ("cl_core.cli.pretrain", "rebuild the embedded weights"),
-    "work": ("cl_core.cli.runs", ""),  # what the dashboard starts; not for people
+    "work": ("cl_core.cli.runs", ""),  # started by the dashboard; not for direct use
 }
 
-TRAINING_PACKAGES = ("torch", "torchvision", "timm", "open_clip", "safetensors", "sklearn")  # the viewer does without
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "open_clip", "safetensors", "sklearn")  # not needed by the viewer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(
         prog="plastiscope",
-        description="Watch a model learn task after task, and see why it forgets.",
+        description="Watch a model learn one task after another, and see why it forgets.",
         epilog="example: plastiscope run --method nsp2 --stream split-digits --seed 0\n"
         "every command takes --plugin FILE.py (or PLASTISCOPE_PLUGINS): methods, streams, backbones, observers and\n"
         "figures of your own",
@@ -91,24 +91,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"plastiscope: training needs the package {error.name}, which is not installed; "
-            "`pip install .` in Plastiscope's folder brings everything",
+            "`pip install .` in Plastiscope's folder installs everything",
             file=sys.stderr,
         )
         return 1
     except KeyboardInterrupt:
         print("plastiscope: interrupted", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # broken pipe, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that went away
+    except OSError as error:  # a full disk, a deleted folder
         where = f": {error.filename}" if error.filename else ""
         print(f"plastiscope: {printable(f'{error.strerror or error}{where}')}", file=sys.stderr)
         return 1
 
 
 def _plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments without --plugin, which every command takes, and what it names."""
+    """The arguments without --plugin, which every command accepts, and the named plug-ins."""
     rest, found, taken = [], [], iter(arguments)
     for argument in taken:
         if argument == "--plugin":
@@ -121,7 +121,7 @@ def _plugins(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _load_plugins(names: list[str], command: str) -> None:
-    """Load plug-ins that this process was told of; a server is only told what they bring. Raises ConfigError."""
+    """Load the named plug-ins; a server only registers their names. Raises ConfigError."""
     if not names and not os.environ.get("PLASTISCOPE_PLUGINS"):
         return
     from cl_core import plugins

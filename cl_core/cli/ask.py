@@ -1,4 +1,4 @@
-"""`plastiscope ask`: train the runs that a question needs, one after the other, and compute what they say."""
+"""`plastiscope ask`: train the runs that a question needs, one after another, and compute the answer."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _folders(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Where runs count: those of the folder, and the recordings that travel with the program."""
+    """Folders of runs that count: the given folder and the bundled recordings."""
     return arguments.runs, recordings_folder()
 
 
@@ -104,15 +104,16 @@ def _list(*, as_json: bool) -> None:
 
 
 def _train_missing(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace) -> str:
-    """Train what is not finished, seed by seed, oldest label first. Returns how it ended: "finished", "stopped" or
-    "failed"."""
+    """Train unfinished runs, seed by seed, in the order of labels. Returns "finished", "stopped" or "failed"."""
     total = len(asked.labels) * len(seeds)
     known = {seed: known_runs(asked, *_folders(arguments), seed=seed, device=arguments.device) for seed in seeds}
     for place, (seed, label) in enumerate((seed, label) for seed in seeds for label in asked.labels):
         folder, state = known[seed].get(label, (None, ""))
         if state == "finished":
             continue
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse on shared cores
+        os.environ.setdefault(
+            "OMP_WAIT_POLICY", "PASSIVE"
+        )  # before torch: spinning threads are very slow on shared cores
         folder = folder or _new(arguments.runs, config_of(asked, label, seed=seed, device=arguments.device))
         print(f"run {place + 1} of {total}, {label} ({folder.name})", file=sys.stderr, flush=True)
         ended = drive_here(folder)
@@ -126,17 +127,17 @@ def _train_missing(asked: Question, seeds: Sequence[int], arguments: argparse.Na
 
 
 def _again(asked: Question, arguments: argparse.Namespace) -> str:
-    """The command that was given."""
+    """The command to repeat."""
     seeds = f"--seeds {','.join(map(str, arguments.seeds))}" if arguments.seeds else f"--seed {arguments.seed}"
     device = "" if arguments.device == "auto" else f" --device {arguments.device}"
     return f"plastiscope ask {'--all' if arguments.all else asked.name} {seeds} --runs {arguments.runs}{device}"
 
 
 def _new(runs: Path, config: RunConfig) -> RunFolder:
-    """A folder for a run; a number is added where a run of other settings has taken the name."""
+    """A folder for a run; a number is added if a run with other settings has the name."""
     from cl_core.training.factory import build
 
-    build(config)  # what cannot be built leaves no folder behind
+    build(config)  # leave no folder behind if building fails
     name, count = config.name, 1
     while (runs / config.name).exists():
         count += 1
@@ -145,7 +146,7 @@ def _new(runs: Path, config: RunConfig) -> RunFolder:
 
 
 def _object(asked: Question, seeds: Sequence[int], arguments: argparse.Namespace, state: str) -> dict[str, Any]:
-    """What --json prints. `runs` and `missing` are the first seed's; each further seed's stand in `by_seed`."""
+    """The output of --json. `runs` and `missing` are of the first seed; `by_seed` has the others."""
     measured = finished_by_seed([asked], *_folders(arguments), seeds=seeds, device=arguments.device)[asked.name]
     found = pooled_from(asked, {seed: numbers_of(asked, runs) for seed, runs in measured.items()})
     by_seed = {

@@ -1,4 +1,4 @@
-"""`plastiscope turn` and `fork`: change a setting of a run that is going, or of what is left of one."""
+"""`plastiscope turn` and `fork`: change a setting of a running run, or of the remaining tasks of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cl_core.events import CommandRefused, Event, KnobTurned
 from cl_core.registry import METHODS, load
 from cl_core.store import RunFolder, RunReader, StoreError, boundaries, find_run, fork_run, forked_settings, send
 
-PATIENCE = 30.0  # seconds until a run's answer is no longer waited for
+PATIENCE = 30.0  # timeout in seconds for a run's answer
 EXAMPLES = {
     "turn": "plastiscope turn 20260102-nsp2-1a2b eta_affinity=0.9",
     "fork": "plastiscope fork 20260102-nsp2-1a2b --after-task 3 --set eta_affinity=0.9",
@@ -29,15 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     if command == "turn":
         parser.add_argument("setting", metavar="SETTING=VALUE", help="a live setting of the method, and its new value")
     else:
-        parser.add_argument(
-            "--after-task", type=int, required=True, metavar="K", help="what was learned up to T1 … TK stays as it is"
-        )
+        parser.add_argument("--after-task", type=int, required=True, metavar="K", help="keep T1 … TK as learned")
         parser.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
-            help="a setting that sets no sizes, or training.KEY; may be repeated; none: the same run again",
+            help="a setting that does not change shapes, or training.KEY; may be repeated; none: the same run again",
         )
         parser.add_argument("--name", default="", help="name of the fork's folder")
     add_runs(parser)
@@ -49,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _turn(arguments: argparse.Namespace) -> int:
-    """Send the order and wait for the answer. 0 when it was turned, 1 when it was refused."""
+    """Send the command and wait for the answer. 0 if the setting was changed, 1 if rejected."""
     name, value = parse_pair(arguments.setting, "turn")
     try:
         command = ChangeSetting(name, value)
@@ -116,8 +114,8 @@ def _fork(arguments: argparse.Namespace) -> int:
 
 
 def try_settings(folder: RunFolder, after_task: int, values: list, described: list) -> None:
-    """Build the fork's trainer and lay the checkpoint into it, so that what does not fit leaves no folder behind.
-    Raises ConfigError or StoreError."""
+    """Build the fork's trainer and load the checkpoint, so that no folder is left behind if it does not fit. Raises
+    ConfigError or StoreError."""
     config, changed = forked_settings(folder, after_task, values, described)
     if not changed:
         return

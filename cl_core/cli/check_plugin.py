@@ -1,8 +1,8 @@
-"""`plastiscope check-plugin`: load a plug-in and hold what it brings to what the engine expects.
+"""`plastiscope check-plugin`: load a plug-in and check it against the engine's contract.
 
-A method is trained on two tasks of drawn bars with an untrained backbone, and a second time with a stop in the middle:
-both must end with the same state. A stream must hand out tasks, a backbone must say its sizes. A figure is drawn twice
-from a recording that has its events, or from a tiny run that the plug-in's observers watch.
+A method is trained on two tasks of drawn bars with an untrained backbone, and again with a stop in the middle: both
+must end in the same state. A stream must have tasks, a backbone must describe its sizes. A figure is drawn twice from a
+recording that has its events, or from a tiny run with the plug-in's observers.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _checked(thing: Brought) -> dict[str, Any]:
         did.extend(CHECKS[thing.kind](thing))
     except ConfigError as error:
         trouble = str(error)
-    except Exception as error:  # a plug-in may raise anything; its author needs the place
+    except Exception as error:  # a plug-in may raise anything; its author needs the traceback
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
@@ -116,20 +116,20 @@ def _stream(thing: Brought) -> Iterator[str]:
     made = load(STREAMS, thing.name, "stream")(StreamConfig(tasks=2), Preprocessing(SIDE, (0.5,) * 3, (0.5,) * 3), 0)
     tasks = list(made)
     if not tasks or any(not len(task.train) or not len(task.test) for task in tasks):
-        raise ConfigError("it hands out no task, or one without training or test pictures")
-    yield f"{len(tasks)} tasks, {sum(len(task.train) for task in tasks)} training pictures"
+        raise ConfigError("it has no task, or one without training or test images")
+    yield f"{len(tasks)} tasks, {sum(len(task.train) for task in tasks)} training images"
 
 
 def _backbone(thing: Brought) -> Iterator[str]:
     sizes = load(BACKBONES, thing.name, "backbone")().describe()
     missing = {"depth", "width", "tokens", "parameters"} - set(sizes)
     if missing:
-        raise ConfigError(f"describe() does not say {', '.join(sorted(missing))}")
+        raise ConfigError(f"describe() lacks {', '.join(sorted(missing))}")
     yield f"{sizes['depth']} blocks of width {sizes['width']}"
 
 
 def _observer(thing: Brought) -> Iterator[str]:
-    """It watches two tiny tasks: nothing may fail, and training may not differ from one that is not watched."""
+    """Observe two tiny tasks: it must not fail, and training must be the same as without it."""
     import torch
 
     from cl_core.events import MeasurementStopped, PluginMeasured
@@ -140,10 +140,12 @@ def _observer(thing: Brought) -> Iterator[str]:
     name = f"plug-in {thing.name}"
     for event in events:
         if isinstance(event, MeasurementStopped) and event.measurement == name:
-            raise ConfigError(f"it failed and was left out: {event.reason}")
+            raise ConfigError(f"it failed and was disabled: {event.reason}")
     said = sum(isinstance(event, PluginMeasured) for event in events)
     if not said:
-        raise ConfigError("it said nothing in two tasks; return [PluginMeasured(view.clock, name, values)] somewhere")
+        raise ConfigError(
+            "it returned no event in two tasks; return [PluginMeasured(view.clock, name, values)] somewhere"
+        )
     yield f"two tasks watched, {said} measurements"
     entry = OBSERVERS.pop(thing.name)
     try:
@@ -154,7 +156,7 @@ def _observer(thing: Brought) -> Iterator[str]:
         OBSERVERS[thing.name] = entry
     wanted, found = alone.method.state_dict(), watched.method.state_dict()
     if any(not torch.equal(wanted[key], found[key]) for key in wanted):
-        raise ConfigError("training ends elsewhere when it watches: read only, and draw no random numbers of torch's")
+        raise ConfigError("it changes training: observers must only read, and draw no random numbers from torch")
     yield "training is the same with and without it"
     state = watched.observers.state()
     build(TINY).observers.restore(state, {})
@@ -171,10 +173,10 @@ def _figure(thing: Brought) -> Iterator[str]:
             if thing.name in notebook.figures(folder):
                 first, second = (notebook.figure(folder, thing.name).to_json() for _ in range(2))
                 if first != second:
-                    raise ConfigError(f"drawn twice from {folder.name} it differs; it may depend on the run alone")
+                    raise ConfigError(f"drawn twice from {folder.name} it differs; it must depend only on the run")
                 yield f"drawn from {folder.name}, twice the same"
                 return
-    raise ConfigError(f"neither a bundled recording nor a tiny run has what it draws ({thing.needs})")
+    raise ConfigError(f"neither a bundled recording nor a tiny run has the required events ({thing.needs})")
 
 
 def _runs_at_hand(place: Path) -> Iterator[RunFolder]:

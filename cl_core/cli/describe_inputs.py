@@ -1,8 +1,8 @@
-"""`plastiscope backbones NAME` and `streams NAME`: what one of them is, before a run is started.
+"""`plastiscope backbones NAME` and `streams NAME`: describe one of them before starting a run.
 
-A backbone: its sizes, an estimate of the memory that a step would need (with `--method`, of that method), and where its
-weights are or what is missing. Nothing is loaded. A stream: its tasks, and what could not be used; with `--samples`,
-only so many pictures a task are read.
+A backbone: its sizes, an estimate of the memory of a step (with `--method`, of that method), and the location of its
+weights or what is missing, without loading it. A stream: its tasks and skipped files; with `--samples`, only that many
+images per task are read.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SAMPLED_TASKS = 24  # more are not shown
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.add_argument("name", nargs="?", help="say what this one is, and whether it is at hand")
+    parser.add_argument("name", nargs="?", help="describe this one, and whether it is available locally")
     add_download(parser)
     if command == "backbones":
         parser.add_argument("--batch-size", type=int, default=64, help="for the estimate of memory (default: 64)")
-        parser.add_argument("--method", help="for the estimate: what this one holds besides")
+        parser.add_argument("--method", help="for the estimate: include this method's own memory")
         parser.add_argument("--texts", type=int, default=USUAL_TEXTS, help="for the estimate: classes a task")
         parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the method")
         return
@@ -38,11 +38,11 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="stream.KEY, or training.KEY for samples as training shows them; may be repeated",
+        help="stream.KEY, or training.KEY for augmented samples; may be repeated",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--samples", type=int, default=0, metavar="N", help="with --json: N pictures of each task, reading no more"
+        "--samples", type=int, default=0, metavar="N", help="with --json: N images of each task, without reading others"
     )
 
 
@@ -64,7 +64,7 @@ def _backbone(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--set changes settings of a method here: name it with --method")
     told = _of_method(name, arguments) if arguments.method else {}
     sizes = _sizes(name, arguments.download)
-    if "@" in name and sizes["missing"]:  # a file that was named, not one that could be fetched
+    if "@" in name and sizes["missing"]:  # a named file, which cannot be downloaded
         raise ConfigError(sizes["missing"])
     parts = memory_needed(sizes, max(1, arguments.batch_size), texts=max(1, arguments.texts), **told)
     known = told.get("facts") is not None
@@ -72,7 +72,7 @@ def _backbone(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sizes(name: str, download: bool = False) -> dict[str, Any]:
-    """What a backbone says of itself, where its weights are, and what is missing; fetched if that is allowed."""
+    """A backbone's description, the location of its weights, and what is missing; downloaded if allowed."""
     name, entry = lookup(BACKBONES, name, "backbone")
     if not isinstance(entry, Scheme):
         return {**load(BACKBONES, name, "backbone")().describe(), "missing": ""}
@@ -84,7 +84,7 @@ def _sizes(name: str, download: bool = False) -> dict[str, Any]:
 
 
 def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the estimate needs to know of a method. Raises ConfigError where it does not go with the backbone."""
+    """A method's input to the estimate. Raises ConfigError if it does not support the backbone."""
     from cl_core.training.factory import check, companion_of  # brings torch, which listings do without
 
     method, entry = lookup(METHODS, arguments.method, "method")
@@ -100,7 +100,7 @@ def _of_method(backbone: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def _backbone_lines(record: dict[str, Any]) -> list[str]:
     return [
         f"{record['name']}: {record['parameters'] / 1e6:.1f} M parameters, {record['depth']} blocks of width "
-        f"{record['width']}, {record['tokens']} tokens, pictures of {record['image_size']}×{record['image_size']}",
+        f"{record['width']}, {record['tokens']} tokens, images of {record['image_size']}×{record['image_size']}",
         in_words(record["parts"], record["method_counted"], _size),
         record["missing"]
         or (
@@ -140,14 +140,14 @@ def _stream(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sampled(config: StreamConfig, samples: int) -> StreamConfig:
-    """Few pictures a class: enough to show, whatever lies on the disk."""
+    """Limit the images per class to the number shown."""
     few = min(samples, config.per_class or samples)
     return replace(config, per_class=few, per_class_test=1, evaluate_on="test")
 
 
 def _samples(task: Any, count: int, training: TrainingConfig) -> list[dict[str, str]]:
-    """The first training pictures, classes in turn, as PNG in base64 with the names of their classes; with augmentation
-    also "changed", one way in which training may show it."""
+    """The first training images, classes in turn, as base64 PNG with their class names; with augmentation also
+    "changed", a random augmentation."""
     import numpy as np
 
     from cl_core.streams.augmentation import Augmentation

@@ -1,4 +1,4 @@
-"""`plastiscope export` and `plastiscope report`: a run to take away, as tables and as one page."""
+"""`plastiscope export` and `plastiscope report`: export a run as tables or as one HTML page."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     folder = find_run(arguments.runs, arguments.run, recordings_folder())
-    folder.config()  # what is damaged or newer is refused before anything is written
+    folder.config()  # damaged or newer runs are rejected before anything is written
     gc.set_threshold(200_000, 20, 100)  # events are kept to the end: looking for garbage among them takes a fifth
     if arguments.command == "report":
         return _report(folder, arguments)
@@ -115,7 +115,7 @@ def _export(folder: RunFolder, arguments: argparse.Namespace) -> int:
     manifest(target, run, contents)
     drawn, missing = ([], "") if arguments.figures == "none" else _figures(log, target, run, arguments.figures)
     written = [*contents, *drawn]
-    sentence = f"wrote {len(written)} files to {target}; README.txt says what they hold"
+    sentence = f"wrote {len(written)} files to {target}; README.txt describes them"
     _told(arguments, run, {"folder": str(target), "files": sorted(written), "missing": missing or None}, sentence)
     if missing:
         print(f"plastiscope: {missing}; the report and the tables were written", file=sys.stderr)
@@ -143,7 +143,7 @@ def _figures(log: Any, target: Path, run: str, form: str) -> tuple[list[str], st
 
 
 def _reports() -> Any:
-    """The room that makes reports, by name: cl_core itself never depends on the dashboard."""
+    """The report module, imported by name because cl_core never depends on the dashboard."""
     if importlib.util.find_spec("dashboard") is None or importlib.util.find_spec("plotly") is None:
         raise ConfigError("the dashboard is not installed; install Plastiscope with `pip install .` from its folder")
     return import_module("dashboard.report")

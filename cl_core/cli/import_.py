@@ -29,20 +29,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenario", default="", metavar="NAME", help=", ".join(SCENARIOS) + "; where the log does not say"
     )
-    parser.add_argument(
-        "--format", default="", metavar="NAME", help=f"one of {', '.join(FORMATS)}; default: recognised"
-    )
+    parser.add_argument("--format", default="", metavar="NAME", help=f"one of {', '.join(FORMATS)}; default: detected")
     parser.add_argument("--scale", default="", help="percent or share (0 to 1), where it is not clear")
     parser.add_argument("--transposed", action="store_true", help="rows of a matrix are evaluated on, not trained on")
-    parser.add_argument("--zeros", default="", help="measured or not-measured: what cells mean that are exactly 0")
+    parser.add_argument("--zeros", default="", help="measured or not-measured: meaning of cells that are exactly 0")
     parser.add_argument("--keep-future", action="store_true", help="keep accuracies on classes not learned yet")
     parser.add_argument("--tasks", default="", metavar="A,B,…", help="names of the tasks in order")
     parser.add_argument("--accuracy", default="", metavar="NAME", help="metric of a task, {task} for its number")
     parser.add_argument("--loss", default="", metavar="NAME", help="metric that is the training loss")
     parser.add_argument("--ends", default="", metavar="N,N,…", help="steps at which tasks ended")
     parser.add_argument("--name", default="", help="of the run; default: time and method")
-    parser.add_argument("--method", default="", help="what the method is called; default: as the log says")
-    parser.add_argument("--stream", default="", help="what the data is called; default: as the log says")
+    parser.add_argument("--method", default="", help="name of the method; default: as in the log")
+    parser.add_argument("--stream", default="", help="name of the data; default: as in the log")
     parser.add_argument("--seed", type=int, help="of the training, where it is known")
     parser.add_argument("--dry-run", action="store_true", help="show what would be written, write nothing")
     add_runs(parser)
@@ -55,7 +53,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _recording(arguments)
     result = read(arguments.path, _asked(arguments))
     named = {key: getattr(arguments, key) for key in ("name", "method", "stream", "seed")}
-    config_of(result, **named)  # names that do not do are refused before anything is shown
+    config_of(result, **named)  # invalid names are rejected before anything is shown
     if not arguments.json:
         print("\n".join(_preview(result)))
     folder = None if arguments.dry_run else write(result, arguments.runs, **named)
@@ -88,7 +86,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
 
 
 def _preview(result: Result) -> list[str]:
-    """What was understood: the matrix, the numbers that follow from it, and how it was read."""
+    """The result: the matrix, derived measures, and notes on how it was read."""
     lines = [f"{result.program}: {result.source}", ""]
     for readout, rows in result.matrices.items():
         names = [name[:9] for name in result.tasks]

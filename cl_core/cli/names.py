@@ -1,4 +1,4 @@
-"""`plastiscope methods`, `backbones`, `streams`, `presets`: what can be named, one line each."""
+"""`plastiscope methods`, `backbones`, `streams`, `presets`: available names, one line each."""
 
 from __future__ import annotations
 

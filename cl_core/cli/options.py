@@ -29,12 +29,12 @@ def add_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download",
         action="store_true",
-        help=f"fetch weights or data that are named and missing (or {DOWNLOAD}=1); otherwise no network is used",
+        help=f"download named weights or data that are missing (or {DOWNLOAD}=1); otherwise no network is used",
     )
 
 
 def let_download(arguments: argparse.Namespace) -> None:
-    """Pass --download on to whatever this process builds."""
+    """Apply --download to this process."""
     if arguments.download:
         os.environ[DOWNLOAD] = "1"
 
@@ -44,7 +44,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def accuracy_table(summary: Summary) -> str:
-    """The matrix that the run is judged by as text, with a line that says how to read it."""
+    """The matrix of the run's default readout as text, with a line that explains it."""
     tasks = len(summary.accuracy_matrix)
     lines = ["after \\ on " + "".join(f"{f'T{j + 1}':>7}" for j in range(tasks))]
     for i, row in enumerate(summary.accuracy_matrix):

@@ -25,18 +25,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="WORD",
-        help="answer only who opens the address that is printed, which carries a code; for machines that others use as "
-        "well. Without WORD one is drawn, which no list of processes shows",
+        help="answer only visitors of the printed address, which contains a code; for machines that others use as "
+        "well. Without WORD a random code is used, which process lists do not show",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="this machine's address to listen at, for a classroom or a second machine; without it nobody else "
-        "reaches the dashboard. 0.0.0.0: all its addresses",
+        help="this machine's address to listen on, for a classroom or a second machine; without it nobody else "
+        "can reach the dashboard. 0.0.0.0: all its addresses",
     )
     parser.add_argument(
-        "--view-only", action="store_true", help="refuse whatever would start, change or delete something here"
+        "--view-only", action="store_true", help="reject everything that would start, change or delete something here"
     )
     add_runs(parser)
     file = "recording.zip " if command == "open" else ""
@@ -52,13 +52,13 @@ def execute(arguments: argparse.Namespace) -> int:
     runs, start = arguments.runs, None
     if arguments.command == "open" and arguments.folder is not None:
         runs = arguments.folder
-        if runs.is_file():  # a recording somebody handed over: it becomes a run beside one's own
+        if runs.is_file():  # a recording: it is imported as a run
             runs, start = arguments.runs, unpack(runs, arguments.runs).name
         elif not runs.exists() and runs.suffix.lower() != ".zip" and runs.absolute().parent.is_dir():
-            print(f"There is no folder {runs} yet: the first run that is started makes it.", file=sys.stderr)
+            print(f"There is no folder {runs} yet: the first run creates it.", file=sys.stderr)
         elif not runs.is_dir():
             raise ConfigError(f"there is no {runs}; name a folder of runs, or a recording made by `export`")
-        elif (runs / "config.json").is_file():  # one run: open its neighbours, look at it
+        elif (runs / "config.json").is_file():  # one run: open its parent folder and show the run
             runs, start = runs.resolve().parent, runs.resolve().name
     code = arguments.code
     if code == "":

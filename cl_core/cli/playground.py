@@ -1,4 +1,4 @@
-"""`plastiscope playground`: small networks trained for real on a whole task stream, one a threshold and seed."""
+"""`plastiscope playground`: train small networks on a whole task stream, one per threshold and seed."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ MEASURES = ("final_average_accuracy", "learning_accuracy", "forgetting")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rule", default="gpm", help=f"what protects old tasks: {', '.join(RULES)} (default: gpm)")
-    parser.add_argument("--energy", metavar="ε", help="share of old inputs' energy that is protected; or one per layer")
+    parser.add_argument("--energy", metavar="ε", help="protected share of old inputs' energy; or one per layer")
     parser.add_argument("--stream", default="permuted-digits", help=f"{', '.join(STREAMS)} (default: permuted-digits)")
     parser.add_argument("--tasks", type=int, help="number of tasks (default: 10; split-digits: 5)")
     parser.add_argument("--seeds", default="0", metavar="0,1,2", help="one network each (default: 0)")
-    parser.add_argument("--frontier", metavar="a,b,c", help="all these values of the rule's strength (ε, λ or images)")
+    parser.add_argument("--frontier", metavar="a,b,c", help="values of the rule's strength (ε, λ or images)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     parser.add_argument("--keep", metavar="NAME", help="write each network as a run below --runs")
     parser.add_argument(
@@ -79,7 +79,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def asked(arguments: argparse.Namespace) -> list[PlaygroundConfig]:
-    """One config a strength and seed, strengths outermost. Raises ConfigError."""
+    """One config per strength and seed, strengths outermost. Raises ConfigError."""
     rule, stream = (text.replace("_", "-") for text in (arguments.rule, arguments.stream))
     for name, known, what in ((rule, RULES, "rule"), (stream, STREAMS, "stream of the playground")):
         if name not in known:
@@ -116,7 +116,7 @@ def _numbers(text: str, option: str, kind: type) -> list[Any]:
 
 
 def check_targets(configs: Sequence[PlaygroundConfig], arguments: argparse.Namespace) -> None:
-    """Refuse what could not be written before anything is trained. Raises ConfigError."""
+    """Check output paths before training. Raises ConfigError."""
     if arguments.html and not arguments.html.absolute().parent.is_dir():
         raise ConfigError(f"--html {arguments.html}: there is no folder {arguments.html.absolute().parent}")
     if arguments.keep:
@@ -128,7 +128,7 @@ def check_targets(configs: Sequence[PlaygroundConfig], arguments: argparse.Names
 
 
 def trained(configs: Sequence[PlaygroundConfig], *, quiet: bool) -> list[Outcome]:
-    """All networks, with a line on a terminal that says how far they are."""
+    """Train all networks, with a progress line on a terminal."""
     outcomes = [Outcome(config) for config in configs]
     total = sum(config.tasks for config in configs)
     shown = not quiet and sys.stderr.isatty()
@@ -144,7 +144,7 @@ def _progress(outcome: TaskOutcome, done: int, total: int) -> str:
 
 
 def print_table(outcomes: Sequence[Outcome], seconds: float) -> None:
-    """Mean over seeds, and with several seeds the sample standard deviation; a matrix where there is one network."""
+    """Mean over seeds, with several seeds also the sample standard deviation; a matrix for a single network."""
     config = outcomes[0].config
     slider, seeds = slider_of(config), list(dict.fromkeys(o.config.seed for o in outcomes))
     said = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean ± sd over {len(seeds)} seeds"
@@ -174,7 +174,7 @@ def print_table(outcomes: Sequence[Outcome], seconds: float) -> None:
 
 
 def grouped(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
-    """Outcomes that differ in the seed alone, in order."""
+    """Outcomes that differ only in the seed, in order."""
     found: dict[PlaygroundConfig, list[Outcome]] = {}
     for outcome in outcomes:
         found.setdefault(dataclasses.replace(outcome.config, seed=0), []).append(outcome)
@@ -182,7 +182,7 @@ def grouped(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
 
 
 def told(values: Sequence[float | None]) -> str:
-    """mean ± sample standard deviation over seeds; – where nothing was measured."""
+    """mean ± sample standard deviation over seeds; – if not measured."""
     known = [v for v in values if v is not None]
     return str(spread(known)) if known else "–"
 
@@ -191,14 +191,16 @@ def write_html(outcomes: Sequence[Outcome], file: Path, *, quiet: bool) -> None:
     """The frontier as one page whose slider works without a server."""
     from importlib import import_module
 
-    page = import_module("dashboard.playground_page").frontier_page(outcomes)  # by name: the engine knows no pages
+    page = import_module("dashboard.playground_page").frontier_page(
+        outcomes
+    )  # imported by name because cl_core never depends on the dashboard
     write_atomically(file, page.encode())
     if not quiet:
         print(f"\nwrote {file} ({len(page) / 1e6:.2f} MB)")
 
 
 def kept(configs: Sequence[PlaygroundConfig], runs: Path, name: str, *, quiet: bool) -> None:
-    """Write every network as a run; its name says what differs."""
+    """Write every network as a run, named by what differs."""
     from cl_core.playground.recording import keep
 
     for config, called in zip(configs, names_of(configs, name)):
@@ -208,7 +210,7 @@ def kept(configs: Sequence[PlaygroundConfig], runs: Path, name: str, *, quiet: b
 
 
 def names_of(configs: Sequence[PlaygroundConfig], name: str) -> list[str]:
-    """One name a network, saying what differs."""
+    """One name per network, with what differs."""
     found = []
     for config in configs:
         parts = [name]

@@ -1,4 +1,4 @@
-"""`plastiscope pretrain micro-vit | micro-clip`: remake the embedded weights from nothing but a seed."""
+"""`plastiscope pretrain micro-vit | micro-clip`: train the bundled weights from a seed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from the micro-vit that comes with Plastiscope.
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to a parser."""
-    parser.description = "Rebuild the embedded weights on procedural images; no network, no data set."
+    parser.description = "Train the bundled weights on procedural images; no network, no data set."
     parser.epilog = EXAMPLE
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", choices=["micro-vit", "micro-clip"], help="which weights to remake")
@@ -57,7 +57,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _pretrain(arguments)
     except ModuleNotFoundError as error:
         told = "reinstall Plastiscope" in str(error)
-        advice = "" if told else "; reinstall Plastiscope, which brings it"
+        advice = "" if told else "; reinstall Plastiscope, which includes it"
         print(f"cannot pre-train: {error}{advice}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nstopped; go on with --resume", file=sys.stderr)
@@ -94,7 +94,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         export_to=export_to,
         resume=arguments.resume,
     )
-    assert card is not None  # it was not told to stop early
+    assert card is not None  # not stopped early
     where = export_to / card["weights_file"]
     print(f"\nwrote {where} ({card['weights_bytes'] / 1e6:.1f} MB): {told(card['accuracy_percent'])}")
     return 0

@@ -1,4 +1,4 @@
-"""`plastiscope run`: train in this process, with a progress bar and time left."""
+"""`plastiscope run`: train in this process, with a progress bar and remaining time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=named_path,
         metavar="CONFIG.toml",
-        help="settings in a file; options below win over it",
+        help="settings in a file; options below override it",
     )
     parser.add_argument("--method", help="see `plastiscope methods`")
     parser.add_argument("--backbone", help="default: micro-vit")
@@ -84,17 +84,17 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads collapse when cores are shared
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads are very slow on shared cores
     let_download(arguments)
     config = configuration(arguments)
     first = not arguments.runs.exists()
-    folder = create_run(arguments.runs, config)  # first: killed from here on, the run can be resumed
+    folder = create_run(arguments.runs, config)  # first, so that a run killed from here on can be resumed
     with contextlib.ExitStack() as opened:
         with _kept_if_it_can_be_built(folder, first):
             from cl_core.training.device import GpuLock, choose_device
             from cl_core.training.factory import build, check  # torch from here on
 
-            check(config)  # on a busy GPU, what can be told without its memory
+            check(config)  # on a busy GPU, checks that do not need its memory
             turn = opened.enter_context(GpuLock(choose_device(config.device)))
             built = build(config) if turn.take("a run that begins") else None
         return train(folder, as_json=arguments.json, built=built, turn=turn)
@@ -102,8 +102,8 @@ def execute(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _kept_if_it_can_be_built(folder: RunFolder, first: bool) -> Iterator[None]:
-    """What cannot be built leaves no folder behind, nor that of the runs if this is the first; what was interrupted
-    meanwhile can be resumed."""
+    """If building fails, remove the run's folder, and the runs folder if it is new; an interrupted run can be
+    resumed."""
     try:
         yield
     except KeyboardInterrupt:
@@ -112,7 +112,7 @@ def _kept_if_it_can_be_built(folder: RunFolder, first: bool) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         if first:
-            with contextlib.suppress(OSError):  # somebody else's run is there by now
+            with contextlib.suppress(OSError):  # another run has been created meanwhile
                 folder.path.parent.rmdir()
         raise
 
@@ -124,8 +124,8 @@ def _resume(folder: RunFolder) -> str:
 def drive_here(
     folder: RunFolder, built: Trainer | None = None, turn: GpuLock | None = None, after_task: int | None = None
 ) -> Ended:
-    """Train a run in this process; `built`: its trainer, and `turn` that of its device, where there is one already.
-    Ctrl-C saves and stops; a second one ends at once."""
+    """Train a run in this process; `built`: its trainer and `turn` its device lock, if they exist already. Ctrl-C saves
+    and stops; a second one exits immediately."""
     from cl_core.training.worker import drive
 
     asked: list[bool] = []
@@ -161,9 +161,9 @@ def train(
     turn: GpuLock | None = None,
     after_task: int | None = None,
 ) -> int:
-    """Drive a run here and say how it ended. `after_task`: as in `drive`."""
+    """Run the training and print how it ended. `after_task`: as in `drive`."""
     ended = drive_here(folder, built, turn, after_task)
-    if not folder.config_file.is_file():  # deleted meanwhile: there is nothing to summarise
+    if not folder.config_file.is_file():  # deleted meanwhile: nothing to summarise
         raise StoreError(f"run {folder.name} failed: {ended.reason}")
     summary = replace(summarise(folder), state=ended.state, reason=ended.reason)
     if as_json:
@@ -182,7 +182,7 @@ def train(
 
 
 class Progress:
-    """A bar with time left on a terminal; one line a task elsewhere."""
+    """A bar with remaining time on a terminal; one line per task elsewhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream, self.terminal = stream, stream.isatty()

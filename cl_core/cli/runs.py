@@ -42,8 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "--after-task",
             type=int,
             metavar="N",
-            help="go on from the checkpoint after task N instead of the newest, 0: from the beginning; what the run "
-            "stored later is forgotten (for a run whose newest checkpoint or events are damaged)",
+            help="continue from the checkpoint after task N instead of the newest, 0: from the beginning; later data "
+            "of the run is discarded (for a run whose newest checkpoint or events are damaged)",
         )
     add_runs(parser)
     add_json(parser)
@@ -122,7 +122,7 @@ def _pause(arguments: argparse.Namespace) -> int:
 
 
 def _order(arguments: argparse.Namespace, command: Command, until: tuple[str, ...], doing: str) -> int:
-    """Send a command and wait up to 30 s for the state it leads to."""
+    """Send a command and wait up to 30 s for the resulting state."""
     folder = find_run(arguments.runs, arguments.run)
     with contextlib.closing(RunReader(folder)) as reader:
         status = reader.status()

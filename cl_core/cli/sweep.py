@@ -1,4 +1,4 @@
-"""`plastiscope sweep`: many runs from one grid, shared out to workers; one table, one frontier."""
+"""`plastiscope sweep`: train a grid of runs with several workers; prints one table and one frontier."""
 
 from __future__ import annotations
 
@@ -58,22 +58,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=A,B",
-        help="values of a setting; several are combined; first+second=A,B turns two together",
+        help="values of a setting; several are combined; first+second=A,B changes two together",
     )
     parser.add_argument("--seeds", default=None, metavar="0,1,2", help="default: 0")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run; repeatable")
     parser.add_argument("--backbone", help="default: the method's starting point")
     parser.add_argument("--stream", help="default: the method's starting point")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--name", help="name of the sweep; its runs begin with it")
+    parser.add_argument("--name", help="name of the sweep, the prefix of its runs")
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
-    parser.add_argument("--workers", type=int, help="runs at once (default: one a core; ray: what the cluster has)")
-    parser.add_argument("--threads", type=int, help="threads a run (default: cores shared by the workers; ray: 1)")
+    parser.add_argument(
+        "--workers", type=int, help="runs in parallel (default: one per core; ray: as many as the cluster allows)"
+    )
+    parser.add_argument("--threads", type=int, help="threads per run (default: cores divided by workers; ray: 1)")
     parser.add_argument("--address", help="ray: a running cluster, e.g. auto or ray://head:10001; else one node here")
     parser.add_argument("--gpus-per-run", type=float, default=0.0, metavar="N", help="ray: GPUs a run, 0.5 = shared")
     parser.add_argument("--stop", action="store_true", help="stop the sweep called --name, wherever it runs")
     parser.add_argument("--budget", type=float, metavar="PP", help="most forgetting allowed, percentage points")
-    parser.add_argument("--readout", default="", help="whose accuracies the table reads, e.g. 'stored statistics'")
+    parser.add_argument("--readout", default="", help="readout of the table, e.g. 'stored statistics'")
     add_runs(parser)
     add_json(parser)
     parser.epilog = EXAMPLE
@@ -92,15 +94,15 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def requested(arguments: argparse.Namespace) -> Sweep:
-    """The sweep that the options describe; a name alone means the sweep of that name. Raises ConfigError."""
+    """The sweep described by the options; a name alone means the existing sweep. Raises ConfigError."""
     if arguments.method and arguments.preset:
-        raise ConfigError("--method and --preset both say what to start from; give one of them")
+        raise ConfigError("--method and --preset both name a starting point; give one of them")
     if not (arguments.method or arguments.preset):
         known = load(arguments.runs, arguments.name)
         if known is None:
-            raise ConfigError(f"there is no sweep {arguments.name} in {arguments.runs}; --method begins one")
+            raise ConfigError(f"there is no sweep {arguments.name} in {arguments.runs}; --method starts one")
         if arguments.grid or arguments.seeds or arguments.set:
-            raise ConfigError(f"to change sweep {arguments.name}, repeat its --method and settings beside the new ones")
+            raise ConfigError(f"to change sweep {arguments.name}, repeat its --method and settings with the new ones")
         return known
     everywhere = {
         key: value for key in ("backbone", "stream", "device") if (value := getattr(arguments, key)) is not None
@@ -143,14 +145,14 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _conduct(sweep: Sweep, arguments: argparse.Namespace, engine: Engine) -> Conducted:
-    """Conduct it with a progress line. Ctrl-C saves what is in training; a second one ends at once."""
+    """Run the sweep with a progress line. Ctrl-C saves runs in training; a second one exits immediately."""
     asked: list[bool] = []
 
     def ask(_signal: int, _frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(True)
-        print("\nsaving what is in training, and stopping …", file=sys.stderr)
+        print("\nsaving runs in training, then stopping …", file=sys.stderr)
         if conducted_by(arguments.runs, sweep.name) is not None:
             ask_to_stop(arguments.runs, sweep.name)
         else:  # nothing is in training yet
@@ -166,7 +168,7 @@ def _conduct(sweep: Sweep, arguments: argparse.Namespace, engine: Engine) -> Con
 
 
 class Progress:
-    """A line a run that has ended; on a terminal a bar with time left below them."""
+    """One line per finished run; on a terminal a bar with remaining time below them."""
 
     def __init__(self, sweep: Sweep, runs: Path, workers: int, stream: TextIO) -> None:
         self.sweep, self.runs, self.workers = sweep, runs, workers
@@ -208,7 +210,7 @@ def told(now: SweepStatus, workers: int) -> str:
     return ", ".join(parts)
 
 
-# ---------------------------------------------------------------- what came out
+# ---------------------------------------------------------------- results
 
 
 def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> None:
@@ -237,7 +239,7 @@ def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> No
         print(
             "no learning accuracy and forgetting to compare"
             + (f" under the readout {arguments.readout!r}" if arguments.readout else "")
-            + ": a run needs at least two tasks learned one after the other"
+            + ": a run needs at least two tasks learned in sequence"
         )
     if ended.failed:
         print(f"\n{len(ended.failed)} of {len(now.runs)} runs failed:", file=sys.stderr)
@@ -252,7 +254,7 @@ def _report(sweep: Sweep, arguments: argparse.Namespace, ended: Conducted) -> No
 
 
 def table(found: list[ParetoPoint]) -> str:
-    """Spots as text, line by line; * marks the frontier."""
+    """Points as text, line by line; * marks the frontier."""
     best, width = frontier(found), max(len(spot.label) for spot in found)
     lines = [f"  {'setting':<{width}}  {'seeds':>5}  {'learning, %':>13}  {'forgetting, pp':>14}  {'final, %':>13}"]
     for spot in found:
@@ -320,7 +322,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     if load(arguments.runs, arguments.name) is None:
         raise ConfigError(f"there is no sweep {arguments.name} in {arguments.runs}; `plastiscope sweep` lists them")
     if conducted_by(arguments.runs, arguments.name) is None:
-        raise StoreError(f"sweep {arguments.name} is not being worked on; nothing to stop")
+        raise StoreError(f"sweep {arguments.name} is not running; nothing to stop")
     ask_to_stop(arguments.runs, arguments.name)
-    print(f"{arguments.name}: saving what is in training, and stopping")
+    print(f"{arguments.name}: saving runs in training, then stopping")
     return 0

@@ -1,4 +1,4 @@
-"""`plastiscope whatif`: another threshold on what a run has stored, without training."""
+"""`plastiscope whatif`: apply another threshold to a run's stored spectra, without training."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
     add_runs(parser)
     parser.add_argument("--task", type=int, metavar="K", help="after task K (from 1; 0: before the first)")
-    parser.add_argument("--space", help="one space only, such as affinity; default: all that were measured")
+    parser.add_argument("--space", help="one space only, such as affinity; default: all measured spaces")
     parser.add_argument("--layer", type=int, metavar="N", help="one layer only (from 1)")
     rule = parser.add_mutually_exclusive_group()
     rule.add_argument("--energy", type=float, metavar="SHARE", help="energy kept for old tasks, 0 to 1")
     rule.add_argument("--tail", type=float, metavar="SHARE", help="less than this share of the energy is left free")
     rule.add_argument("--free", type=float, metavar="SHARE", help="fraction of directions left free, 0 to 1")
     rule.add_argument("--knee", action="store_true", help="cut at the knee of the spectrum")
-    parser.add_argument("--eta", type=float, help="softness: a protected direction keeps 1 - eta (1 strict, 0 off)")
-    parser.add_argument("--r-max", type=int, metavar="N", help="weights: at most so many directions are written to")
+    parser.add_argument("--eta", type=float, help="strictness: a protected direction keeps 1 - eta (1 strict, 0 off)")
+    parser.add_argument("--r-max", type=int, metavar="N", help="weights: maximum number of updated directions")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="the run's own threshold settings, changed"
     )
@@ -63,7 +63,7 @@ def execute(arguments: argparse.Namespace) -> int:
     found = stored(folder)
     if not found:
         raise ConfigError(
-            f"run {folder.name} holds no spectra; they are measured at the end of every task with "
+            f"run {folder.name} has no spectra; they are measured at the end of every task with "
             "--set diagnostics.spectra=true (moments) or --set diagnostics.weights=true (weights)"
         )
     spaces = list(dict.fromkeys(boundary.space for boundary in found))
@@ -101,13 +101,13 @@ def _boundary(found: list[Boundary], space: str, task: int | None) -> Boundary |
 
 
 def _threshold(boundary: Boundary, arguments: argparse.Namespace, known: set[str]) -> Threshold:
-    """What is asked for: options first, then --set, else the run's own."""
+    """The threshold: from options, then --set, else the run's own."""
     given = [(rule, getattr(arguments, rule)) for rule in ("energy", "tail", "free")]
     rule, value = next(((r, v) for r, v in given if v is not None), ("", math.nan))
     if arguments.knee:
         rule = "elbow"
     if arguments.set and (rule or arguments.eta is not None or arguments.r_max is not None):
-        raise ConfigError("--set and the options for a threshold say the same thing; give one of them")
+        raise ConfigError("--set and the threshold options both set the threshold; give one of them")
     if arguments.set:
         pairs = [text.partition("=") for text in arguments.set]
         if any(not sign for _, sign, _ in pairs):
@@ -163,7 +163,7 @@ def _table(boundary: Boundary, threshold: Threshold, layer: int | None) -> dict[
 
 
 def _settings(boundary: Boundary, threshold: Threshold) -> dict[str, Any] | None:
-    """What `plastiscope fork --set` would have to say; None where the method cannot be set so."""
+    """The arguments for `plastiscope fork --set`; None if the method has no such setting."""
     try:
         return settings_of(boundary, threshold)
     except ConfigError:

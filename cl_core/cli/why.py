@@ -29,11 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="name of the run, or an unambiguous beginning or end of it")
     add_runs(parser)
     parser.add_argument("--task", type=int, metavar="J", help="the task that was forgotten (from 1)")
-    parser.add_argument("--after", type=int, metavar="I", help="after which task it is looked at (from 1)")
+    parser.add_argument("--after", type=int, metavar="I", help="task after which accuracy is compared (from 1)")
     parser.add_argument(
         "--layers",
         action="store_true",
-        help="also which layer it was lost in, and what a refitted head gets right: measured from checkpoints, once",
+        help="also the layer of the loss, and accuracy of a refitted head: measured once, from checkpoints",
     )
     parser.add_argument(
         "--line",
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "measured from checkpoints, once",
     )
     parser.add_argument(
-        "--line-from", type=int, metavar="J", help="with --line: begin with the weights after this task (from 1)"
+        "--line-from", type=int, metavar="J", help="with --line: start with the weights after this task (from 1)"
     )
     parser.add_argument("--image", type=int, metavar="K", help="one of its stored test images (from 1)")
     add_json(parser)
@@ -87,7 +87,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _line_start(arguments: argparse.Namespace, after: int) -> int:
-    """The task whose weights the line begins with, from 0; −1: before training."""
+    """The task whose weights the line starts with, from 0; −1: before training."""
     if arguments.line_from is None:
         return later.UNTOUCHED
     if not 1 <= arguments.line_from <= after:
@@ -115,7 +115,7 @@ def _line(folder: RunFolder, start: int, end: int, as_json: bool) -> int:
 
 
 def _cell(arguments: argparse.Namespace, rows: Rows, tasks: int) -> tuple[int, int]:
-    """(task, after), from 0. Raises ConfigError that names what was measured."""
+    """(task, after), from 0. Raises ConfigError that lists the measured ones."""
     known = sorted(task for task in rows.get(own_head(rows), {}) if task >= 0)
     after = known[-1] if arguments.after is None else arguments.after - 1
     if after not in known:
@@ -146,7 +146,7 @@ def _image(asked: int | None, measured: Measured, found: Images | None, task: in
 
 
 def _record(cell: Ledger, found: dict[str, Any] | None, steps: list[Stretch] | None) -> dict[str, Any]:
-    """What programs read; keys are fixed."""
+    """Output for programs; keys are fixed."""
     return {
         "task": cell.task + 1,
         "after": cell.after + 1,
@@ -180,7 +180,7 @@ def _lines(cell: Ledger, statistics: Ledger, found: Images | None) -> list[str]:
 
 
 def _layers(found: dict[str, Any] | None) -> list[str]:
-    """What comes back when a part is put back as it was."""
+    """Accuracy recovered when a part is restored."""
     if found is None:
         return ["which layer: not measured; --layers does, from the run's checkpoints"]
     rows = ", ".join(f"{row['layer']} {_points(row['alone'])}" for row in found["layers"])
@@ -189,7 +189,7 @@ def _layers(found: dict[str, Any] | None) -> list[str]:
 
 
 def _steps(measured: Measured, cell: Ledger) -> list[str]:
-    """The steps after which old tasks' loss had risen most."""
+    """The steps with the largest loss increase on old tasks."""
     steps = measured.steps(cell.task, cell.after)
     if steps is None:
         return ["which step: not measured; runs with diagnostics.within above 0 look at old tasks within new ones"]

@@ -1,4 +1,4 @@
-"""A run to take away: its measurements as tables and arrays, with what they mean. From the store alone, no torch."""
+"""Export of a run's measurements as tables and arrays, with descriptions. From the store only, no torch."""
 
 from cl_core.export.files import data_files, guard, leaf, manifest, zipped
 from cl_core.export.redact_paths import known_paths, redact_paths

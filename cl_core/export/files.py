@@ -1,4 +1,4 @@
-"""The files of an export, one after the other: tables, arrays, settings, and a README that explains them."""
+"""The files of an export: tables, arrays, settings, and a README that explains them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is handed on names folders, never where they lie on somebody's machine."""
+"""Redaction of absolute paths in exported texts: only the last component is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's events as tables: one row a measurement, or one row a place on an axis (layer, class, …) of it.
+"""A run's events as tables: one row per measurement, or one row per index of one of its axes (layer, class, …).
 
 Counted from 1, as on the screen: tasks, epochs, steps, layers, classes, images. 0 in `task` is before training, in
 `layer` the network as a whole. A value that was not measured is empty.

@@ -1,4 +1,4 @@
-"""Other programs: their results as runs, our runs for their tools, and a run in a notebook. No torch here.
+"""Interoperability: import of other programs' results, export to their tools, and runs in notebooks. No torch.
 
 read(path, asked)      what a log of another program says (`Result`), without writing anything
 write(result, runs)    the same as an ordinary run

@@ -1,4 +1,4 @@
-"""Which importer reads a path: recognised by content and file name, or named by --format."""
+"""Selection of the importer for a path: by content and file name, or by --format."""
 
 from __future__ import annotations
 

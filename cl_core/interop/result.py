@@ -1,4 +1,4 @@
-"""What an importer hands over: accuracies and curves as they were read, and sentences about how.
+"""The result of an importer: accuracies, curves, and notes on how they were read.
 
 Every importer is a function `read(path, asked) -> Result`; what it cannot read it refuses in one sentence that names
 the way out. Nothing is guessed in silence: what a format leaves open is in `Asked`, or said in the notes.

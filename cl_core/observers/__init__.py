@@ -1,1 +1,1 @@
-"""Measure, never train."""
+"""Observers: measurements that never change training."""

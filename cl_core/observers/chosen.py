@@ -1,4 +1,4 @@
-"""Which observers a run has: what its settings ask for and its method has anything to show for."""
+"""Selection of a run's observers, by its settings and the capabilities of its method."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def chosen_observers(
     plan: Callable[[], tuple[int, int, int]],
     others: Iterable[Observer] = (),
 ) -> Observers:
-    """Observers, in the order in which they emit events. `probes`: task → its probe images; `followed`: task → places
-    of the test images whose answers are stored; `plan()`: tasks trained before the current one, its steps, images a
-    step; `others`: those of plug-ins."""
+    """Observers, in the order in which they emit events. `probes`: task → its probe images; `followed`: task → indices
+    of the test images whose predictions are stored; `plan()`: tasks trained before the current one, its steps, images
+    per step; `others`: those of plug-ins."""
     found: list[Observer] = []
     if followed:
         found.append(ImageAnswers(followed))
@@ -54,7 +54,7 @@ def chosen_observers(
     if settings.attention:
         images = {task.index: task.prepare(probes[task.index].pictures).to(device) for task in stream}
         labels = {j: p.labels.to(device) for j, p in probes.items()}
-        ids = {j: cast(Tensor, p.ids) for j, p in probes.items()}  # a stream has numbered its images
+        ids = {j: cast(Tensor, p.ids) for j, p in probes.items()}  # streams assign ids to their images
         found.append(Probe(backbone, images, labels, ids))
     if settings.gap:
         found.append(ModalityGap(stream))
@@ -70,7 +70,7 @@ def chosen_observers(
 
 
 def _spectra(method: Method, backbone: Backbone) -> list[Observer]:
-    """How what earlier tasks use is shown, for the kind of space the method has."""
+    """The observer of the directions used by earlier tasks, for the method's kind of space."""
     if isinstance(method, HasDeepPrompts) and method.deep_prompts.numel():
         return [PromptSpectra(method)]
     if isinstance(method, ProjectsInputs):

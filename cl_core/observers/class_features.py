@@ -1,4 +1,4 @@
-"""A task's training images as a method with class vectors sees them after it: likeness, added norms, fit of mixtures.
+"""Class features after a task, for methods with class vectors: similarity, norms of additions, fit of mixtures.
 
 Shapes: n images, B of a batch, D width of the features, L blocks, N tokens, c classes of the task.
 
@@ -23,13 +23,13 @@ from cl_core.methods.parts.semantic_residuals import SemanticResiduals
 from cl_core.observers.observer import Observer, View
 from cl_core.streams.stream import Batch
 
-SHOWN = 200  # points of a class that are stored for display
+SHOWN = 200  # maximum number of points per class stored for display
 HELD_OUT = 5  # every fifth image, for densities
 
 
 @runtime_checkable
 class AddsResiduals(Protocol):
-    """A method that adds vectors in the attention branch of every block and keeps mixtures of its `classes`."""
+    """A method that adds vectors in the attention branch of every block and stores mixtures of its `classes`."""
 
     classes: range
     tokens: GaussianMixtures | None
@@ -72,7 +72,7 @@ class ClassFeatures(Observer):
         return torch.cat(self._pooled)[torch.cat(self._labels) == label]
 
     def task_learned(self, view: View) -> list[Event]:
-        """Intra-class likeness, what the method adds in each block, and how well mixtures fit."""
+        """Within-class similarity, norms of additions in each block, and the fit of mixtures."""
         method, clock = cast(AddsResiduals, view.method), view.clock
         pooled, labels = torch.cat(self._pooled), torch.cat(self._labels)
         said: list[Event] = [intra_class(clock, "features", pooled, labels, method.classes)]
@@ -88,9 +88,9 @@ class ClassFeatures(Observer):
 
 
 def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures, seed: int) -> MixtureFitted:
-    """The mixture kept of class `label` beside its features x [n, D] and beside a single Gaussian."""
+    """The stored mixture of class `label` compared with its features x [n, D] and with a single Gaussian."""
     held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
-    if not held.any():  # too few images to hold any out: densities of what was fitted
+    if not held.any():  # too few images for a held-out part: densities of the fitted images
         held[:] = True
     learned = x[~held] if (~held).any() else x
     mixture, gaussian = (
@@ -100,7 +100,7 @@ def mixture_fit(clock: Clock, label: int, x: Tensor, mixtures: GaussianMixtures,
     generator, count = torch.Generator().manual_seed(seed), min(len(x), SHOWN)
     centre = x.double().mean(dim=0)
     _, sizes, axes = torch.linalg.svd(x.double() - centre, full_matrices=False)
-    axes = axes[:2] * torch.where(axes[:2].sum(dim=1) < 0, -1.0, 1.0)[:, None]  # a sign that does not depend on luck
+    axes = axes[:2] * torch.where(axes[:2].sum(dim=1) < 0, -1.0, 1.0)[:, None]  # a deterministic sign
 
     def seen(rows: Tensor) -> np.ndarray:
         flat = (rows.double() - centre) @ axes.mT

@@ -1,13 +1,13 @@
-"""Probe FWD: do features get better or worse for tasks that are still to come?
+"""Probe FWD: do features get better or worse for future tasks?
 
-Tasks without a classifier yet have no accuracy. A nearest-class-mean probe needs no training and can be asked of any
-task at any time, before the first one as well:
+Future tasks have no classifier and thus no accuracy. A nearest-class-mean probe needs no training and can be evaluated
+on any task at any time, including before the first one:
 
-    guess(x) = argmax_c cos(x, μ_c),   μ_c = mean of unit features of the first n training images of class c, as they
-               are now;   all classes of the stream compete
+    guess(x) = argmax_c cos(x, μ_c),   μ_c = mean of current unit features of the first n training images of class c;
+    all classes of the stream compete
 
-Its accuracies a_t,i take the place of the accuracy matrix in FWD_t (`metrics.forward_transfer_over_time`); what
-comes of them is called probe FWD. Nothing of this reaches the training: the labels of tasks to come are used here only.
+Its accuracies a_t,i replace the accuracy matrix in FWD_t (`metrics.forward_transfer_over_time`), which gives probe FWD.
+Training is not affected: the labels of future tasks are used only here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cl_core.observers.landing import copied
 from cl_core.observers.observer import Observer, View
 from cl_core.streams.stream import Split, TaskStream
 
-IMAGES_PER_CLASS = {"train": 10, "test": 20}  # to take a mean from, and to ask
+IMAGES_PER_CLASS = {"train": 10, "test": 20}  # for the means, and for evaluation
 BATCH = 250
 
 
 class ForwardProbe(Observer):
-    """The first few training and test images of every class; holds no state of the run."""
+    """The first few training and test images of every class; no state."""
 
     name = "forward probe"
 
@@ -76,5 +76,5 @@ def _first_of_each(splits: list[Split], classes: int, count: int) -> Split:
         split.pictures[rows[(rows >= low) & (rows < high)] - low]
         for split, low, high in zip(splits, starts[:-1].tolist(), starts[1:].tolist(), strict=True)
     ]
-    ids = torch.cat([cast(Tensor, split.ids) for split in splits])  # a stream has numbered its images
+    ids = torch.cat([cast(Tensor, split.ids) for split in splits])  # streams assign ids to their images
     return Split(torch.cat(pictures), labels[rows], ids[rows])

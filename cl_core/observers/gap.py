@@ -1,17 +1,16 @@
-"""What adapting does to the joint space of pictures and texts: the two clouds, their pairs, and each task's classes.
+"""Effect of adaptation on the joint space of images and texts: the two clouds, their pairs, and each task's classes.
 
-The general set of a stream (pairs and classes of the world the model was pre-trained on, which no task trains on) is
-embedded before training and after every task, by the towers as they are then. Formulas are in
-`cl_core.observers.joint_space`.
+The general set of a stream (pairs and classes from the pre-training distribution, which no task trains on) is embedded
+before training and after every task, by the current towers. Formulas are in `cl_core.observers.joint_space`.
 
-The first measurement fixes what later ones are drawn against: the gap vector then, and two axes, along it
-and along the largest spread across it. They are saved with the run, so a resumed run compares with the same past.
+The first measurement fixes the reference of later ones: its gap vector, and two axes, along it and along the largest
+spread across it. They are saved with the run, so a resumed run has the same reference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,12 +27,12 @@ from cl_core.observers.observer import Observer, View
 from cl_core.streams.stream import General, Task, TaskStream
 
 BATCH = 250
-PICTURES = 60  # test pictures of a task whose similarities are measured, classes in turn
+PICTURES = 60  # test images per task for similarities, classes in turn
 EDGES = np.linspace(-1.0, 1.0, 101)  # bins of the cosines
 
 
 class ModalityGap(Observer):
-    """Measures a method's joint space; nothing for methods without a text tower."""
+    """Measures a method's joint space; only for methods with a text tower."""
 
     name = "modality gap"
 
@@ -46,19 +45,18 @@ class ModalityGap(Observer):
     def __init__(self, stream: TaskStream) -> None:
         self.stream = stream
         self._first: dict[str, Tensor] = {}  # gap [e], centre [e], axes [2, e], of the first measurement
-        self._found: tuple[object, list[Array]] | None = None  # newest embeddings, and of which weights
+        self._found: tuple[list[float], list[Array]] | None = None  # newest embeddings, and their weights
 
     @torch.no_grad()
     def measure(self, method: Any, backbone: Any, clock: Clock) -> list[Event]:
-        """The joint space as it stands: the general set, where the stream has one, then every task in turn."""
+        """The current joint space: the general set, if the stream has one, then every task in turn."""
         general = self.stream.general
         if not isinstance(method, ReadsClasses):
             return []
-        assert isinstance(method, nn.Module)  # every method is
         tasks = [(task, task.probes(PICTURES)) for task in self.stream if task.words is not None]
-        stamp = [(id(value), value._version) for value in (*method.parameters(), *method.buffers())]
-        if self._found is None or self._found[0] != stamp:
-            self._found = stamp, self._embedded(method, backbone, [chosen.pictures for _, chosen in tasks])
+        weights = _fingerprint(cast(nn.Module, method), backbone)
+        if self._found is None or self._found[0] != weights:
+            self._found = weights, self._embedded(method, backbone, [chosen.pictures for _, chosen in tasks])
         captions, texts, *seen = self._found[1]
         said: list[Event] = []
         if general is not None:
@@ -70,7 +68,7 @@ class ModalityGap(Observer):
         return said
 
     def _embedded(self, method: Any, backbone: Any, probes: list[Tensor]) -> list[Array]:
-        """Texts of the general set, class texts, and pictures: of the general set and `probes`."""
+        """Texts of the general set, class texts, and images: of the general set and `probes`."""
         general, read, shown = self.stream.general, torch.zeros(0), probes
         if general is not None:
             sentences = [*general.pairs.captions, *(said for texts in general.words.texts() for said in texts)]
@@ -80,8 +78,8 @@ class ModalityGap(Observer):
         return [values.numpy() for values in copied([values.double() for values in found])]
 
     def _general(self, general: General, x: Array, tested: Array, read: Array, clock: Clock) -> Event:
-        """x [n, e] of the pairs' pictures, `tested` of the general test pictures. `read`: embeddings of the captions,
-        then of all sentences of all general classes."""
+        """x [n, e] of the pairs' images, `tested` of the general test images. `read`: embeddings of the captions, then
+        of all sentences of all general classes."""
         t, classes = read[: len(general.pairs)], _ensemble(read[len(general.pairs) :], len(general.words.phrases))
         gap = joint_space.gap_vector(x, t)
         if not self._first:
@@ -114,7 +112,7 @@ class ModalityGap(Observer):
         )
 
     def _look(self, method: Any, backbone: Any, pictures: Tensor) -> Tensor:
-        """Unit embeddings [n, e] of pictures [n, 3, S, S] in 0..1."""
+        """Unit embeddings [n, e] of images [n, 3, S, S] in 0..1."""
         device = next(backbone.parameters()).device
         seen = [
             method.features(backbone, self.stream[0].prepare(part).to(device)).pooled for part in pictures.split(BATCH)
@@ -124,7 +122,7 @@ class ModalityGap(Observer):
     # ------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the first measurement fixed; empty before it."""
+        """The reference fixed by the first measurement; empty before it."""
         return dict(self._first)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -137,7 +135,16 @@ def _ensemble(sentences: Array, classes: int) -> Array:
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
+def _fingerprint(*modules: nn.Module) -> list[float]:
+    """Sum and norm of every parameter and buffer, in float64. Not their version counters: fused optimisers and writes
+    to `.data` leave these as they are."""
+    values = [value for module in modules for value in (*module.parameters(), *module.buffers())]
+    sums = [value.sum(dtype=torch.float64) for value in values]
+    norms = [torch.linalg.vector_norm(value.double()) for value in values]
+    return torch.stack([*sums, *norms]).tolist() if values else []
+
+
 def _task(task: Task, x: Array, texts: Array, labels: NDArray[np.int64], clock: Clock) -> Event:
-    """`texts` [c, e]: the task's classes as evaluation reads them; `labels` [n] of the pictures x, from 0 on."""
+    """`texts` [c, e]: the task's class embeddings as in evaluation; `labels` [n] of the images x, from 0."""
     positive, negative = joint_space.class_similarities(x, texts, labels)
     return SimilaritiesMeasured(clock, task.index, positive, negative, joint_space.modality_gap(x, texts))

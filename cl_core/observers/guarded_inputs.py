@@ -1,6 +1,6 @@
-"""What past tasks feed into watched-over weights, how many of its directions are held back, and where changes went.
+"""Inputs of protected weights on past tasks, the number of protected directions, and directions of changes.
 
-M is the mean of x xᵀ over the tokens of all tasks so far, gathered here: methods that store directions keep no moment.
+M is the mean of x xᵀ over the tokens of all tasks so far, collected here: methods that store directions have no moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cl_core.streams.stream import Batch
 
 @runtime_checkable
 class GuardsInputs(Protocol):
-    """A method that holds changes of its `adapted_weights` back along stored directions of their inputs."""
+    """A method that damps changes of its `adapted_weights` along stored directions of their inputs."""
 
     def guards(self) -> Sequence[Guard]: ...
 
@@ -34,9 +34,9 @@ class GuardedInputs(Observer):
     def __init__(self, method: GuardsInputs) -> None:
         self.taps = taps_of(method.guards())
         self.before: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}  # Σ x xᵀ by place, over finished tasks
+        self.sums: dict[str, Tensor] = {}  # Σ x xᵀ by position, over finished tasks
         self.rows: dict[str, Tensor] = {}
-        self._task: dict[str, Tensor] = {}  # of the task that ends; a pass is never saved half done
+        self._task: dict[str, Tensor] = {}  # of the current task; never saved partially
         self._seen: dict[str, int] = {}
 
     def task_begun(self, view: View) -> list[Event]:
@@ -53,7 +53,7 @@ class GuardedInputs(Observer):
         return []
 
     def task_trained(self, view: View) -> list[Event]:
-        """Against what was stored, and seen, until now; one event a block."""
+        """Compare with the directions and inputs so far; one event per block."""
         said: list[Event] = []
         weights = cast(ChangesWeights, view.method).adapted_weights(view.backbone)
         blocks: dict[int, list[Guard]] = {}
@@ -61,7 +61,9 @@ class GuardedInputs(Observer):
         for guard in cast(GuardsInputs, view.method).guards():
             blocks.setdefault(guard.layer, []).append(guard)
             changes[_place(guard)] = torch.cat([(weights[n] - self.before[n]).double() for n in guard.maps])
-        flags = torch.stack([change.any() for change in changes.values()]).tolist()  # read together: it is waited for
+        flags = torch.stack(
+            [change.any() for change in changes.values()]
+        ).tolist()  # read together, in one synchronisation
         moved_at = dict(zip(changes, flags, strict=True))
         for layer, guards in blocks.items():
             moved: Tensor | float = 0.0
@@ -84,7 +86,7 @@ class GuardedInputs(Observer):
         return said
 
     def task_learned(self, view: View) -> list[Event]:
-        """What the next task will be held to."""
+        """The protected directions of the next task."""
         said: list[Event] = []
         for guard in cast(GuardsInputs, view.method).guards():
             place = _place(guard)

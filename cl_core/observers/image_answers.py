@@ -1,8 +1,8 @@
-"""What every readout answers for every test image, task after task: taken from the pass that counts accuracies.
+"""Predictions of every readout for every test image after each task, from the evaluation pass.
 
-    margin(x) = score of the true class − best score of another class that competes        right while > 0
+margin(x) = score of the true class − best score of another competing class        correct while > 0
 
-Shapes: n stored images of a task, r readouts, C classes that compete. At most `images` of the stream's test images are
+Shapes: n stored images of a task, r readouts, C competing classes. At most `images` of the stream's test images are
 followed: each task's share of them, evenly spaced, so that classes keep their shares (a split is stored class by
 class).
 """
@@ -18,9 +18,9 @@ from cl_core.methods.parts.event_values import array
 from cl_core.observers.observer import Observer, View
 from cl_core.streams.stream import TaskStream, unit_range
 
-SIDE = 32  # pixels that stored images have at most
-LARGEST = 60_000.0  # margins are kept as float16, which ends at 65,504
-PORTION = 500  # images that are made smaller at once
+SIDE = 32  # maximum side of stored images in pixels
+LARGEST = 60_000.0  # margins are stored as float16, at most 65,504
+PORTION = 500  # images resized per batch
 
 
 def margins(scores: Tensor, labels: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def margins(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def followed(stream: TaskStream, most: int) -> dict[int, Tensor]:
-    """Task → places [n] of the test images that are followed; all where there are no more than `most`."""
+    """Task → indices [n] of the followed test images; all if there are at most `most`."""
     total = sum(len(task.test) for task in stream)
     found = {}
     for task in stream:
@@ -42,7 +42,7 @@ def followed(stream: TaskStream, most: int) -> dict[int, Tensor]:
 
 
 class ImageAnswers(Observer):
-    """Stores the images before training, and the answers that each evaluation pass has left in the view."""
+    """Stores the images before training, and the predictions of each evaluation pass."""
 
     name = "image answers"
 
@@ -76,7 +76,7 @@ class ImageAnswers(Observer):
 
 
 def _small(pictures: Tensor, rows: Tensor) -> Tensor:
-    """[n, s, s, 3] uint8 of the pictures [·, 3, S, S] at `rows`, s = min(S, SIDE)."""
+    """[n, s, s, 3] uint8 of the images [·, 3, S, S] at `rows`, s = min(S, SIDE)."""
     parts = []
     for portion in rows.split(PORTION):
         shown = unit_range(pictures[portion])

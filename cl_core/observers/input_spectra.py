@@ -1,6 +1,6 @@
-"""What past tasks feed into the matrices of CLIP's image MLPs, and where GNSP's updates of these went.
+"""Spectra of past tasks' inputs to CLIP's image MLPs, and directions of GNSP's updates.
 
-Formulas are those of `feature_covariance`. With projection the method has the moments already; without, they are
+Formulas are those of `feature_covariance`. With projection the method already has the moments; otherwise they are
 collected here.
 """
 
@@ -23,8 +23,8 @@ from cl_core.streams.stream import Batch
 
 @runtime_checkable
 class ProjectsInputs(Protocol):
-    """A method with matrices whose inputs are, or could be, protected. `projectors`: P by parameter, none where nothing
-    is; its settings have `rho`, `project` and `collect_batch`."""
+    """A method with matrices whose inputs are, or could be, protected. `projectors`: P by parameter, none if nothing is
+    protected; its settings have `rho`, `project` and `collect_batch`."""
 
     config: Any
     layers: list[Layer]
@@ -34,7 +34,7 @@ class ProjectsInputs(Protocol):
 
 
 class ProjectsByMoments(ProjectsInputs, Protocol):
-    """One with projection: it keeps the moments itself."""
+    """A method with projection, which stores the moments itself."""
 
     moments: InputMoments
 
@@ -59,14 +59,14 @@ class InputSpectra(Asked):
         return []
 
     def protecting(self, method: ProjectsInputs) -> Mapping[str, Tensor]:
-        """P by parameter: what is projected on, or would be; none in the first task."""
+        """Actual or hypothetical P by parameter; none in the first task."""
         if self.own is None or not int(self.own.tasks):
             return method.projectors
         own, rho = self.own, method.config.rho
         return {name: tail_projector(own[name], rho, basis=own.basis(name)) for name in own.names}
 
     def task_trained(self, view: View) -> list[Event]:
-        """Against what was protected until now."""
+        """Compare with the directions protected so far."""
         method, moments, clock = cast(ProjectsInputs, view.method), self._moments(view), view.clock
         now = {name: value.detach() for name, value in self.watched(view).items()}
         source = "gradients" if method.config.project == "gradient" else "steps"

@@ -1,7 +1,7 @@
-"""Pictures and texts on one sphere: how far apart the two clouds lie, and whether pairs still find each other.
+"""Measures of images and texts on one sphere: distance of the two clouds, and retrieval of pairs.
 
 The modality gap is that of Liang et al., NeurIPS 2022, arXiv:2203.02053: in a contrastively trained model the
-embeddings of pictures and of texts fill two separate cones. All functions are pure and take numpy arrays.
+embeddings of images and of texts lie in two separate cones. All functions are pure and take numpy arrays.
 
 Shapes: x [n, e] and t [n, e] unit rows, row i of both one pair; S = x tᵀ [n, n] their cosines.
 """
@@ -20,12 +20,12 @@ def gap_vector(images: Array, texts: Array) -> Array:
 
 
 def modality_gap(images: Array, texts: Array) -> float:
-    """‖Δ‖₂: 0 where both clouds have the same centre, 2 where each is one point and they are opposite."""
+    """‖Δ‖₂: 0 if both clouds have the same centre, 2 if each is one point and they are opposite."""
     return float(np.linalg.norm(gap_vector(images, texts)))
 
 
 def cosine(first: Array, second: Array) -> float:
-    """a · b / (‖a‖ ‖b‖); NaN where one of them is zero and so has no direction."""
+    """a · b / (‖a‖ ‖b‖); NaN if one of them is zero."""
     lengths = np.linalg.norm(first) * np.linalg.norm(second)
     return float((first @ second / lengths).clip(-1, 1)) if lengths else float("nan")
 
@@ -41,20 +41,20 @@ def pair_cosines(cosines: Array) -> tuple[Array, Array]:
 
 
 def shares(values: Array, edges: Array) -> Array:
-    """Share of `values` in each of the bins between `edges` [b + 1]; what rounding put outside counts in the last bin:
+    """Share of `values` in each of the bins between `edges` [b + 1]; values outside by rounding count in the last bin:
     [b], sum 1."""
     counts, _ = np.histogram(values.clip(edges[0], edges[-1]), bins=edges)
     return counts / max(len(values), 1)
 
 
 def separation(positive: Array, negative: Array) -> float:
-    """(μ₊ − μ₋) / sqrt((sd₊² + sd₋²) / 2), population deviations; NaN where nothing varies."""
+    """(μ₊ − μ₋) / sqrt((sd₊² + sd₋²) / 2), population deviations; NaN if both are constant."""
     spread = np.sqrt((positive.var() + negative.var()) / 2)
     return float((positive.mean() - negative.mean()) / spread) if spread else float("nan")
 
 
 def area_under_roc(positive: Array, negative: Array) -> float:
-    """P(s₊ > s₋) + ½ P(s₊ = s₋), counted over all pairs of values (Mann and Whitney): 1 = always told apart, ½ =
+    """P(s₊ > s₋) + ½ P(s₊ = s₋), counted over all pairs of values (Mann and Whitney): 1 = perfectly separated, ½ =
     chance."""
     ordered = np.sort(negative)
     below, up_to = np.searchsorted(ordered, positive, "left"), np.searchsorted(ordered, positive, "right")
@@ -64,7 +64,7 @@ def area_under_roc(positive: Array, negative: Array) -> float:
 def retrieval_recall(cosines: Array, ranks: tuple[int, ...] = (1, 5)) -> dict[str, float]:
     """R@k = (100 / n) #{i : S_ii among the k largest of row i}, ties counted against the pair: {"1": …, "5": …}.
 
-    Rows ask, columns answer; the other way round takes Sᵀ.
+    Rows are queries, columns candidates; pass Sᵀ for the other direction.
     """
     # The pair itself is one of those at least as near.
     rivals = (cosines >= np.diagonal(cosines)[:, None]).sum(axis=1) - 1
@@ -72,10 +72,10 @@ def retrieval_recall(cosines: Array, ranks: tuple[int, ...] = (1, 5)) -> dict[st
 
 
 def linear_probe(images: Array, texts: Array, folds: int = 5) -> float:
-    """Percent of held-out rows that a logistic regression assigns to the right modality, mean over `folds`.
+    """Percent of held-out rows that a logistic regression assigns to the correct modality, mean over `folds`.
 
-    100 = a hyperplane parts pictures from texts, 50 = chance. A picture and its text are held out together.
-    NaN with fewer pairs than folds.
+    100 = a hyperplane separates images from texts, 50 = chance. An image and its text are held out together. NaN with
+    fewer pairs than folds.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -95,7 +95,7 @@ def linear_probe(images: Array, texts: Array, folds: int = 5) -> float:
 def principal_axes(rows: Array, count: int = 2) -> tuple[Array, Array]:
     """Centre [e] and the first `count` principal directions [count, e] of `rows` [n, e].
 
-    A direction's sign is arbitrary: its largest loading is made positive, so that the same rows always look the same.
+    The sign is chosen so that the largest loading is positive, which makes the result deterministic.
     """
     centre = rows.mean(axis=0)
     axes = np.linalg.svd(rows - centre, full_matrices=False)[2][:count]
@@ -104,11 +104,11 @@ def principal_axes(rows: Array, count: int = 2) -> tuple[Array, Array]:
 
 
 def gap_axes(images: Array, texts: Array) -> tuple[Array, Array]:
-    """Centre [e] and two orthonormal axes [2, e] to draw both clouds on: along the gap vector, and the first principal
-    direction of what is left.
+    """Centre [e] and two orthonormal axes [2, e] for drawing both clouds: along the gap vector, and the first principal
+    direction of the rest.
 
-    The two largest principal components of the clouds would hide the gap: it is a shift of the means, small beside the
-    spread of what pictures show. Without a gap: those components.
+    The two largest principal components of the clouds would hide the gap: it is a shift of the means, small compared
+    with the variation among images. Without a gap: those components.
     """
     rows, gap = np.concatenate([images, texts]), gap_vector(images, texts)
     length = np.linalg.norm(gap)
@@ -120,7 +120,7 @@ def gap_axes(images: Array, texts: Array) -> tuple[Array, Array]:
 
 
 def class_similarities(images: Array, texts: Array, labels: NDArray[np.int64]) -> tuple[float, float]:
-    """(mean x_i · t_{y_i}, mean x_i · t_c over c ≠ y_i) of pictures [n, e], class texts [C, e], labels [n] 0 … C−1.
+    """(mean x_i · t_{y_i}, mean x_i · t_c over c ≠ y_i) of images [n, e], class texts [C, e], labels [n] 0 … C−1.
 
     The second is NaN with a single class.
     """
@@ -131,5 +131,5 @@ def class_similarities(images: Array, texts: Array, labels: NDArray[np.int64]) -
 
 
 def nearest_text_accuracy(images: Array, texts: Array, labels: NDArray[np.int64]) -> float:
-    """Percent of pictures whose nearest class text is their own: (100 / n) #{i : argmax_c x_i · t_c = y_i}."""
+    """Percent of images whose nearest class text is their own: (100 / n) #{i : argmax_c x_i · t_c = y_i}."""
     return float(100 * ((images @ texts.T).argmax(axis=1) == labels).mean())

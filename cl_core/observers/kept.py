@@ -1,4 +1,4 @@
-"""What a method keeps between tasks, in bytes, and what it holds of frozen models' answers."""
+"""Bytes of a method's state between tasks, and its caches of frozen models' outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cl_core.backbones.answer_cache import Kept
 
 @runtime_checkable
 class CountsWhatItKeeps(Protocol):
-    """A method of whose state not all counts: what begins anew with every task, or takes the place of the model's."""
+    """A method with state that does not count: reset with every task, or replacing the model's own."""
 
     def kept_bytes(self) -> int: ...
 
@@ -19,12 +19,12 @@ class CountsWhatItKeeps(Protocol):
 @runtime_checkable
 class KeepsAnswers(Protocol):
     def answers_kept(self, backbone: Any) -> list[Kept]:
-        """Frozen models that are asked once an image, and how much of their answers is held in memory."""
+        """Frozen models evaluated once per image, and the size of their caches."""
         ...
 
 
 def kept_bytes(method: nn.Module) -> int:
-    """Bytes kept between tasks: all state, unless the method counts for itself."""
+    """Bytes of state between tasks: all of it, unless the method counts itself."""
     if isinstance(method, CountsWhatItKeeps):
         return method.kept_bytes()
     return sum(value.numel() * value.element_size() for value in method.state_dict().values())

@@ -1,4 +1,4 @@
-"""What past inputs leave free of key and value matrices: SplitLoRA's cut with its trade-off, CODE-CL's conceptors."""
+"""Free directions of key and value matrices: SplitLoRA's cut with its trade-off, CODE-CL's conceptors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPACE = "kv"
 @runtime_checkable
 class SplitsInputs(Protocol):
     """C [L, d, d] is the mean of x xᵀ over past tokens; `basis` its eigenvalues and -vectors, `cuts` the directions
-    protected in every block, `update` [L, 2, d, d] the change of the task under way."""
+    protected in every block, `update` [L, 2, d, d] the change of the current task."""
 
     config: Any
     moment: Tensor
@@ -56,7 +56,7 @@ class SplitSpectra(Observer):
     name = "split spectra"
 
     def task_trained(self, view: View) -> list[Event]:
-        """Against what was protected until now; nothing was before the second task."""
+        """Compare with the directions protected so far; none before the second task."""
         method = cast(SplitsInputs, view.method)
         said: list[Event] = []
         began = bool(int(method.tasks))
@@ -78,7 +78,7 @@ class SplitSpectra(Observer):
         return said
 
     def task_learned(self, view: View) -> list[Event]:
-        """What the next task will be held to."""
+        """The protected directions of the next task."""
         method = cast(SplitsInputs, view.method)
         said: list[Event] = []
         values, alpha = method.basis[0], method.config.alpha

@@ -1,8 +1,8 @@
-"""Tensors on their way to the CPU: all that is wanted together in one copy.
+"""Transfer of events' tensors to the CPU, packed into one copy.
 
-A GPU works through a queue. Reading one number makes the CPU wait until the queue is empty, and the GPU idle
-until it has been filled again. So whoever measures builds events of tensors that still lie on the device, and `landed`
-fetches those of a whole moment at once; on the CPU it hands the same memory on.
+A GPU works through a queue. Reading a single number makes the CPU wait until the queue is empty, and then the GPU idles
+until it is filled again. Observers therefore build events from tensors on the device, and `landed` fetches those of a
+group of events at once; on the CPU no copy is made.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from cl_core.events import Event
 
 
 def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same values on the CPU. What lies elsewhere comes packed, byte by byte, in one copy, whatever the
-    types; what lies there already is handed back."""
+    """The same values on the CPU. Tensors on a device are packed as bytes into one copy, for any types; CPU tensors are
+    returned unchanged."""
     far = [place for place, value in enumerate(tensors) if value.device.type != "cpu"]
-    far.sort(key=lambda place: -tensors[place].element_size())  # so that every type begins where it may begin
+    far.sort(key=lambda place: -tensors[place].element_size())  # alignment of every type
     found = [value.detach() for value in tensors]
     if far:
         packed = [found[place].contiguous().view(-1).view(torch.uint8) for place in far]
@@ -32,8 +32,7 @@ def copied(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def landed(moment: Iterable[Event]) -> tuple[Event, ...]:
-    """The events of a moment with a numpy array in the place of every tensor, of its type, and a plain number in the
-    place of every tensor without axes."""
+    """The events with every tensor replaced by a numpy array of the same type, and every scalar tensor by a number."""
     events = tuple(moment)
     tensors: list[Tensor] = []
     for event in events:

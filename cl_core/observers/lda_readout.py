@@ -1,14 +1,13 @@
-"""Stored-statistics readout: is it the features that drifted, or only the head that is badly calibrated?
+"""Stored-statistics readout: did the features drift, or is only the head badly calibrated?
 
 Linear discriminant analysis needs no training: class means μ_c and one covariance Σ shared by all classes decide by
 
     score_c(x) = μ_cᵀ Σ⁻¹ x − ½ μ_cᵀ Σ⁻¹ μ_c
     Σ = (1 − s) W/n + s · tr(W/n)/d · I,    W = Σ_c Σ_{x∈c} (x − μ_c)(x − μ_c)ᵀ
 
-*Stored*: means and scatter as they were when each task had just been learned, never refreshed; if it fails, old
-features moved. *Recomputed*: the same from all training images with the features as they are now (the control): if it
-succeeds, the classes are still separable and only the stored statistics went stale. The shrinkage s is small and fixed,
-so both readouts share it.
+*Stored*: means and scatter from when each task had just been learned, never updated; if it fails, old features moved.
+*Recomputed*: the same from all training images with the current features (the control): if it succeeds, the classes are
+still separable and only the stored statistics are outdated. The shrinkage s is small and fixed, the same for both.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 SHRINKAGE = 1e-2  # share of the mean variance added on the diagonal; d = 192 from ~260 images a task
-REFIT_SHRINKAGE = 0.1  # of a readout fitted to one task alone, which has little more images than dimensions
+REFIT_SHRINKAGE = 0.1  # of a readout fitted to a single task, which has few more images than dimensions
 
 
 class ClassStatistics(nn.Module):
@@ -37,9 +36,9 @@ class ClassStatistics(nn.Module):
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Take in features [B, d] with class ids [B] (Chan's update of mean and scatter, exact for any order of
+        """Add features [B, d] with class ids [B] (Chan's update of mean and scatter, exact for any order of
         batches)."""
-        found = labels.cpu()  # a GPU is waited for once a batch, not at every class
+        found = labels.cpu()  # one GPU synchronisation per batch, not per class
         classes, sizes = found.unique(return_counts=True)
         ordered = features.to(self.means)[found.argsort(stable=True).to(features.device)]
         for label, rows in zip(classes.tolist(), ordered.split(sizes.tolist()), strict=True):
@@ -53,14 +52,14 @@ class ClassStatistics(nn.Module):
 
     @torch.no_grad()
     def include(self, part: ClassStatistics, start: int) -> None:
-        """Take in the statistics of classes that are new here: those of `part`, whose first one is class `start`."""
+        """Add the statistics of new classes: those of `part`, whose first class is `start`."""
         stop = start + len(part.counts)
         self.counts[start:stop], self.means[start:stop] = part.counts, part.means
         self.scatter += part.scatter
 
     def classifier(self, shrinkage: float = SHRINKAGE) -> Callable[..., Tensor]:
-        """Of features [B, d], and of `classes` or all, the scores [B, C]; classes without images score −∞. Solved once,
-        for the statistics as they are. Raises ValueError before anything was added."""
+        """A classifier from features [B, d] to scores [B, C] of `classes` or all; classes without images score −∞.
+        Solved once, for the current statistics. Raises ValueError without statistics."""
         if not self.counts.any():
             raise ValueError("no class statistics yet; add features of at least one class first")
         width = self.means.shape[1]

@@ -1,8 +1,8 @@
-"""What watches a run: observers, told at each point of a task what has just happened, reading and never changing it.
+"""Observers: called at each stage of a task, they read the run's state and never change it.
 
-Whether there is anything to see is asked of what a method has (the small protocols beside each observer), never of its
-name. What an observer remembers is its own, saved with the run. One that fails says so in an event and is left out from
-then on; training goes on.
+Whether an observer applies depends on a method's capabilities (small protocols defined next to each observer), never on
+its name. Observers have their own state, saved with the run. One that fails emits an event and is disabled; training
+continues.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ Kind = TypeVar("Kind", bound="Observer")
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers for one task's followed test images: readout → (predicted [n] int16, margins [n] float16)."""
+    """Predictions for one task's followed test images: readout → (predicted [n] int16, margins [n] float16)."""
 
     of: Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class View:
-    """What an observer may look at. `learned`: tasks of the stream trained so far; `rivals(task)`: the classes that
-    compete for its images; `due`: whether a look at probe images falls on this epoch's end; `answers`: task → what the
-    evaluation pass just before has heard of its followed test images."""
+    """Read-only state for observers. `learned`: tasks of the stream trained so far; `rivals(task)`: the classes
+    competing for its images; `due`: whether probe images are measured at the end of this epoch; `answers`: task →
+    predictions of the preceding evaluation pass for its followed test images."""
 
     method: Method
     backbone: Backbone
@@ -49,10 +49,10 @@ class View:
 
 
 class Observer:
-    """Abstract: subclasses override the points they need."""
+    """Abstract: subclasses override the hooks they need."""
 
     name: ClassVar[str]
-    taps: tuple[Tap, ...] = ()  # activations it wants of the finished task's training images
+    taps: tuple[Tap, ...] = ()  # required activations of the finished task's training images
     batch_size: int | None = None  # preferred batch size of `collect`, or None
 
     def started(self, view: View) -> list[Event]:
@@ -64,7 +64,7 @@ class Observer:
         return []
 
     def step_taken(self, view: View, given: Mapping[str, Tensor]) -> list[Event]:
-        """After each step; `given`: parameter → what its constraint was given, a gradient or a step."""
+        """After each step; `given`: parameter → the input of its constraint, a gradient or a step."""
         return []
 
     def epoch_ended(self, view: View) -> list[Event]:
@@ -75,38 +75,38 @@ class Observer:
         return []
 
     def task_trained(self, view: View) -> list[Event]:
-        """After the last step of a task, before the method folds it into what it keeps."""
+        """After the last step of a task, before the method's `end_task`."""
         return []
 
     def task_learned(self, view: View) -> list[Event]:
-        """After the method has folded the task."""
+        """After the method's `end_task`."""
         return []
 
     def task_measured(self, view: View) -> list[Event]:
-        """After the accuracies of the task's end."""
+        """After the accuracies at the end of the task."""
         return []
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What it remembers, apart from `references`."""
+        """Its state, without `references`."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Undo `state_dict`; tensors lie on the CPU."""
+        """Restore from `state_dict`; tensors are on the CPU."""
 
     def references(self) -> dict[str, dict[str, Tensor]]:
-        """Large tables that never change once they are there, by name: saved once, not with every checkpoint."""
+        """Large constant tables by name: saved once, not with every checkpoint."""
         return {}
 
     def load_references(self, references: Mapping[str, dict[str, Tensor]]) -> None:
-        """Undo `references`."""
+        """Restore `references`."""
 
 
 class Observers:
-    """The observers of a run, in the order in which their events are said."""
+    """The observers of a run, in the order of their events."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.all = tuple(observers)
-        self.stopped: dict[str, str] = {}  # name → why it was left out
+        self.stopped: dict[str, str] = {}  # name → why it was disabled
 
     def __iter__(self) -> Iterator[Observer]:
         return (observer for observer in self.all if observer.name not in self.stopped)
@@ -116,13 +116,13 @@ class Observers:
 
     @torch.no_grad()
     def tell(self, point: str, view: View, *others: Any, only: Callable[[Observer], bool] | None = None) -> list[Event]:
-        """Let every observer look (`point`: the name of one of its methods); their events in order."""
+        """Call the hook `point` of every observer; returns their events in order."""
         said: list[Event] = []
         for observer in self:
             if only is not None and not only(observer):
                 continue
             try:
-                with asked_together():  # what fails is this observer's
+                with asked_together():  # the failure is this observer's
                     said += getattr(observer, point)(view, *others)
             except Exception as error:
                 first = (str(error).splitlines() or [""])[0]
@@ -130,11 +130,11 @@ class Observers:
                 said.append(MeasurementStopped(view.clock, observer.name, reason, traceback.format_exc()))
         return said
 
-    # ------------------------------------------------------------ the pass at a task's end
+    # ------------------------------------------------------------ the pass at the end of a task
 
     @property
     def taps(self) -> tuple[Tap, ...]:
-        """Activations wanted of the finished task's training images, each once."""
+        """Required activations of the finished task's training images, each once."""
         return tuple(dict.fromkeys(tap for observer in self for tap in observer.taps))
 
     @property

@@ -1,11 +1,11 @@
-"""Old tasks within a new one: which steps cost them most? A few fixed images, looked at as often as the budget allows.
+"""Loss on old tasks during a new one, on a few fixed images, measured as often as the budget allows.
 
-    budget  = share × 3 × steps × images a step     in forward passes of one image; a step costs about three a piece
-    n       = budget / LOOKS, 4 to 64 images: evenly spaced test images of all earlier tasks
-    cadence = every ⌈steps × n / budget⌉ steps
+    budget  = share × 3 × steps × images per step   in forward passes of one image; a step costs about three per image n
+    = budget / LOOKS, 4 to 64 images: evenly spaced test images of all earlier tasks cadence = every ⌈steps × n /
+    budget⌉ steps
 
-So the cost follows from the settings alone and results are reproducible. Loss is cross-entropy among the classes
-that compete; both are of the method's own heads.
+The cost depends only on the settings, so results are reproducible. Loss is cross-entropy among the competing classes;
+loss and accuracy are of the method's own heads.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FEWEST, MOST = 4, 64  # images
 
 @dataclass(frozen=True)
 class Cadence:
-    """images looked at together, and after how many steps again; 0 images: never."""
+    """Number of images, and interval in steps; 0 images: never."""
 
     images: int
     every: int
 
 
 def cadence(share: float, steps: int, size: int) -> Cadence:
-    """What a task of `steps` steps of `size` images leaves room for."""
+    """The budget for a task of `steps` steps of `size` images."""
     budget = int(share * 3 * steps * size)
     if budget < FEWEST or not steps:
         return Cadence(0, 1)
@@ -43,14 +43,14 @@ def cadence(share: float, steps: int, size: int) -> Cadence:
 
 
 class OldTasks(Observer):
-    """Looks after the first step and then at its cadence; from the second task on."""
+    """Measures after the first step and then at its interval; from the second task on."""
 
     name = "old tasks"
 
     def __init__(self, share: float, plan: Callable[[], tuple[int, int, int]]) -> None:
         """`plan()`: tasks trained before the current one, its steps, and images a step."""
         self.share, self.plan = share, plan
-        self.begun = -1  # step at which the task began; kept, so that a resumed run looks at the same steps
+        self.begun = -1  # first step of the task; saved, so that a resumed run measures at the same steps
 
     def task_begun(self, view: View) -> list[Event]:
         self.begun = view.clock.step
@@ -67,7 +67,7 @@ class OldTasks(Observer):
         return [OldTasksMeasured(view.clock, len(labels), number(100 * right), number(loss), chosen.every)]
 
     def _look(self, view: View, old: int, count: int) -> tuple[Tensor, Tensor]:
-        """Scores [n, C] of the subset and its labels among the classes that compete; unused columns are −∞."""
+        """Scores [n, C] of the subset and its labels among the competing classes; unused columns are −∞."""
         device = next(view.backbone.parameters()).device
         parts = [(view.stream[index], rows) for index, rows in _spread(view, old, count)]
         images = torch.cat([task.prepare(task.test.pictures[rows]) for task, rows in parts]).to(device)
@@ -91,7 +91,7 @@ class OldTasks(Observer):
 
 
 def _spread(view: View, old: int, count: int) -> list[tuple[int, Tensor]]:
-    """(task, places among its test images) of `count` images dealt to `old` tasks, the newest first to be served."""
+    """(task, indices among its test images) of `count` images distributed over `old` tasks, the newest first."""
     found = []
     for index in range(old):
         mine = count * (index + 1) // old - count * index // old

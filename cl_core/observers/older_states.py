@@ -1,4 +1,4 @@
-"""Checkpoints written before observers kept their own state, read as if they had."""
+"""Conversion of checkpoints from before observers had their own state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cl_core.observers.input_spectra import ProjectsInputs
 
 
 def with_observers(state: dict[str, Any], method: Method) -> dict[str, Any]:
-    """`state` as a trainer writes it now. Older ones had the probe's references, and what methods kept for display
-    alone, among the rest."""
+    """`state` in the current format. Older ones also contained the probe's references and methods' display-only
+    state."""
     if "observers" in state:
         return state
     known = set(method.state_dict())

@@ -1,19 +1,19 @@
-"""A few fixed images per task, looked at again and again: has attention on them moved, and by whose doing?
+"""Probe images: a few fixed images per task, measured repeatedly for changes of attention and features.
 
-When a task has just been learned its probe images' block inputs, attention maps, block outputs and features are kept as
-references. Later the same images are measured twice:
+When a task has just been learned, its probe images' block inputs, attention maps, block outputs and features are stored
+as references. Later the same images are measured twice:
 
-    end to end   through the whole network with the prompts as they are now (upstream drift included)
-    local        each block alone, fed the inputs it had then: only what was learned in that block makes a difference
+    end to end   through the whole network with the current prompts (upstream drift included) local        each block
+    alone with its inputs from then: shows only changes within that block
 
     total variation = ½ mean_{image, head, query} Σ_keys |S_now − S_then|      0 same, 1 disjoint
     output drift    = ‖F_now − F_then‖_F / ‖F_then‖_F  per block,  feature drift = mean(1 − cos)
 
 Shapes: n probe images, L blocks, H heads, N image tokens, M prompts.
 
-What is kept of a task is bounded. Above `LEAN` bytes (ViT-B/16: 224 MB) references are rounded to 16 bits and attention
-is kept of `QUERIES` evenly spaced queries, the class token first; what is compared with them is rounded and chosen
-likewise, so that nothing moved still means zero.
+The size of references is bounded. Above `LEAN` bytes (ViT-B/16: 224 MB) they are rounded to 16 bits and attention is
+stored for `QUERIES` evenly spaced queries, the class token first; later measurements are rounded and selected in the
+same way, so that no change gives exactly zero.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ from cl_core.observers.image_answers import margins
 from cl_core.observers.observer import Observer, View
 
 _KINDS = ("input", "attention", "output")
-LEAN = 48 * 2**20  # bytes of a task's references up to which they are kept whole
+LEAN = 48 * 2**20  # maximum bytes of a task's references in full precision
 QUERIES = 48
-AT_ONCE = 2**30  # bytes of activations looked at together: as much for fifty tasks as for five
+AT_ONCE = 2**30  # bytes of activations per batch, independent of the number of tasks
 
 
 class Probe(Observer):
-    """References of every task learned so far: they lie on the CPU and are saved once, so a resumed run compares with
-    the same past."""
+    """References of every learned task, on the CPU and saved once, so that a resumed run has the same references."""
 
     name = "probe"
 
@@ -50,18 +49,18 @@ class Probe(Observer):
         """`images[j]` [n, 3, S, S] prepared, `labels[j]` and `ids[j]` [n]: task j's probe set."""
         self.images, self.labels, self.ids = images, labels, ids
         self.taps_of_blocks = tuple((kind, layer) for layer in range(backbone.depth) for kind in _KINDS)
-        self._then: dict[int, dict[str, Tensor]] = {}  # task → kind → activations when it had been learned
+        self._then: dict[int, dict[str, Tensor]] = {}  # task → kind → activations when it had just been learned
         sizes = backbone.describe()
         channels = 2 * sizes["width"] + sizes["heads"] * sizes["tokens"]
-        self._bytes = 4 * sizes["depth"] * sizes["tokens"] * channels  # of one image's activations, about
+        self._bytes = 4 * sizes["depth"] * sizes["tokens"] * channels  # approximate bytes of one image's activations
 
     def measured(self) -> list[int]:
         """Tasks with a reference."""
         return sorted(self._then)
 
     def reference(self, task: int) -> dict[str, Tensor]:
-        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned; of
-        "attention" as many queries as are kept."""
+        """ "input", "attention", "output" [L, n, …] and "pooled" [n, d] of a task's images when it had been learned;
+        "attention" only for the stored queries."""
         then = dict(self._then[task])
         if "last" in then:
             then["output"] = torch.cat([then["input"][1:], then.pop("last")])
@@ -85,8 +84,8 @@ class Probe(Observer):
     def compare(
         self, method: Any, backbone: Any, tasks: Sequence[int], clock: Clock, rivals: Callable[[int], range]
     ) -> list[Event]:
-        """Look at the probe images of `tasks` now, as many together as fit `AT_ONCE`; a task's first look becomes its
-        reference. `rivals(task)`: the classes that compete for its images."""
+        """Measure the probe images of `tasks`, in batches that fit `AT_ONCE`; a task's first measurement becomes its
+        reference. `rivals(task)`: the classes competing for its images."""
         said: list[Event] = []
         together: list[int] = []
         for task in tasks:
@@ -119,8 +118,8 @@ class Probe(Observer):
         return said
 
     def _local_attention(self, backbone: Any, edit: ModelEdit, tasks: Sequence[int], now: Tensor) -> Tensor:
-        """Attention of each block alone, fed what it was fed then: [L, n, H, N, N + M]. `now`: end to end, which is the
-        same up to the first block whose inputs an edit changes."""
+        """Attention of each block alone with its inputs from then: [L, n, H, N, N + M]. `now`: end to end, which is
+        equal up to the first block whose inputs an edit changes."""
         same = blocks_with_frozen_inputs(edit, backbone.depth)
         maps, device = list(now[:same]), self.images[tasks[0]].device
         for layer in range(same, backbone.depth):
@@ -153,23 +152,23 @@ class Probe(Observer):
 
 
 def blocks_with_frozen_inputs(edit: ModelEdit, depth: int) -> int:
-    """How many of the first blocks are fed what the untouched model feeds them."""
+    """Number of first blocks with the same inputs as in the pre-trained model."""
     if edit.adaptation is not AS_IT_IS:
         return 0
     if edit.first_block is None:
         return depth
-    return edit.first_block + (edit.joined is None)  # joined tokens change the input of the block that they enter
+    return edit.first_block + (edit.joined is None)  # prepended tokens change the input of their block
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:
-    """[n, …, K_l] of every layer → [L, n, …, max K_l]: where layers have different numbers of prompts, the missing ones
-    get no attention."""
+    """[n, …, K_l] of every layer → [L, n, …, max K_l]: if layers have different numbers of prompts, missing ones get
+    zero attention."""
     widest = max(part.shape[-1] for part in parts)
     return torch.stack([F.pad(part, (0, widest - part.shape[-1])) for part in parts])
 
 
 def _kept(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is kept of a task's activations, on the CPU: `Probe.reference` gives it back."""
+    """The stored form of a task's activations, on the CPU; `Probe.reference` restores it."""
     kept = dict(found)
     if torch.equal(kept["output"][:-1], kept["input"][1:]):  # a block's output is the next one's input
         kept["last"] = kept.pop("output")[-1:]
@@ -181,7 +180,7 @@ def _kept(found: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _queries(count: int) -> Tensor:
-    """At most `QUERIES` of so many queries, the first among them."""
+    """At most `QUERIES` of that many queries, including the first."""
     return torch.linspace(0, count - 1, min(count, QUERIES)).round().long()
 
 

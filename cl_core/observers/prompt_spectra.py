@@ -1,7 +1,7 @@
-"""Deep prompts as they drift, what earlier tasks ask of them, and where their updates went.
+"""Drift of deep prompts, spectra of earlier tasks, and directions of updates.
 
-Formulas are those of `attention_covariance`. A method that protects its prompts by these moments (NSP²) has them
-already; for any other they are collected here, to be looked at, with the cut the elbow rule would make.
+Formulas are those of `attention_covariance`. Methods that protect prompts by these moments (NSP²) already have them;
+for others they are collected here for display, with the cut of the elbow rule.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from cl_core.streams.stream import Batch
 class HasDeepPrompts(Protocol):
     @property
     def deep_prompts(self) -> Tensor:
-        """The prompts [K, M, d] as they stand; M may be 0."""
+        """The current prompts [K, M, d]; M may be 0."""
         ...
 
 
 def prompted_blocks(method: HasDeepPrompts) -> range:
-    """The K blocks that a method's prompts enter: from the first on, unless it says others as `prompted_blocks`."""
+    """The K blocks with prompts: from the first on, unless the method defines `prompted_blocks`."""
     return getattr(method, "prompted_blocks", range(len(method.deep_prompts)))
 
 
 @runtime_checkable
 class ProtectsPrompts(HasDeepPrompts, Protocol):
-    """B̃₂ [L, M, M] and B̃₁ [L, d, d] map a step from both sides; None: it is taken as it is."""
+    """B̃₂ [L, M, M] and B̃₁ [L, d, d] map a step from both sides; None: unprojected."""
 
     moments: PromptMoments
     rows: Tensor | None
     columns: Tensor | None
 
     def cuts(self) -> Mapping[str, Cut]:
-        """What the next task is held to, in each space."""
+        """Cuts that constrain the next task, in each space."""
         ...
 
 
@@ -83,12 +83,12 @@ class PromptSpectra(Asked):
 
     def collect(self, view: View, features: Features, batch: Batch) -> list[Event]:
         assert self.own is not None
-        backbone = cast(ReadsKeys, view.backbone)  # deep prompts go into the blocks of a ViT
+        backbone = cast(ReadsKeys, view.backbone)  # deep prompts exist only in a ViT
         self.own.add(backbone, features, cast(HasDeepPrompts, view.method).deep_prompts)
         return []
 
     def task_trained(self, view: View) -> list[Event]:
-        """Against what was asked, and protected, until now."""
+        """Compare with the spectra and cuts so far."""
         before, now = self.before["deep_prompts"], cast(HasDeepPrompts, view.method).deep_prompts
         moments, rows, columns = self.own, None, None
         if moments is None:

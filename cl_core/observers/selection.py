@@ -1,10 +1,10 @@
-"""What test images take from a pool of prompts: counted over classes, and how often it is what was kept for them.
+"""Selections from a pool of prompts by test images: counts by class, and share of own entries.
 
     counts[c, e] = mean over the images of class c of w[e]
     accuracy     = percent of images with  Σ_{e of own} w[e] > Σ_{e of o} w[e]  for every other owner o
 
-w [E] ≥ 0 is what one image takes: 1 for an entry taken whole, a share where all are mixed. "Own" is the entry's class
-or the task its class came with. A tie counts against the image.
+w [E] ≥ 0 are one image's weights: 1 for a selected entry, shares for mixtures. "Own" refers to the image's class or the
+task of its class. A tie counts against the image.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cl_core.streams.stream import Batch
 
 
 def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
-    """Which images took most of what is their own.
+    """Mask of images that selected mostly their own entries.
 
     Args:
-        weights: [B, E]. owners: [E] integers, -1 = nobody's. own: [B] the owner each image belongs to.
+        weights: [B, E]. owners: [E] integers, -1 = none. own: [B] the owner of each image.
 
     Returns:
-        [B] bool; False where nothing is an image's own.
+        [B] bool; False for images without own entries.
     """
     groups = sorted({owner for owner in owners if owner >= 0})
     if not groups:
@@ -44,19 +44,19 @@ def own_share(weights: Tensor, owners: Sequence[int], own: Tensor) -> Tensor:
 @runtime_checkable
 class HasPool(Protocol):
     def selection(self, backbone: Any, images: Tensor, ids: Tensor | None = None) -> list[Selection]:
-        """What images [B, 3, S, S] take from the method's pools as they stand, one entry a layer (or one for all)."""
+        """Selections of images [B, 3, S, S] from the method's current pools, one item per layer (or one for all)."""
         ...
 
 
 class PoolSelection(Observer):
-    """What the test images of all tasks learned so far take."""
+    """Measures the selections of the test images of all tasks learned so far."""
 
     name = "selection"
 
     def __init__(
         self, portioned: Callable[[Callable[[], Any]], Any], batches: Callable[[int], Iterable[Batch]]
     ) -> None:
-        """`portioned` runs a pass so that it copes with little memory; `batches(task)`: a task's test images."""
+        """`portioned` runs a pass with smaller batches if memory is short; `batches(task)`: a task's test images."""
         self.portioned, self.batches = portioned, batches
 
     def task_measured(self, view: View) -> list[Event]:
@@ -74,19 +74,19 @@ class PoolSelection(Observer):
 
 
 class SelectionTally:
-    """Sums over the test images of one round, kept where the images are; nothing of it outlives the round."""
+    """Sums over the test images of one evaluation, on the device of the images; temporary."""
 
     def __init__(self, task_of: Sequence[int]) -> None:
-        """`task_of[c]`: the task that class c came with."""
+        """`task_of[c]`: the task of class c."""
         self.task_of = torch.as_tensor(task_of)
         self._sums: dict[int, Tensor] = {}  # layer → [C, E]
-        self._own: dict[int, Tensor] = {}  # layer → how many images took their own
-        self._said: dict[int, Any] = {}  # layer → a selection, for what its entries stand for
+        self._own: dict[int, Tensor] = {}  # layer → number of images that selected their own
+        self._said: dict[int, Any] = {}  # layer → a selection, for the owners of its entries
         self._images = torch.zeros(len(self.task_of), dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, selections: Iterable[Any], labels: Tensor) -> None:
-        """Take in what images with class ids `labels` [B] took (`Selection`, one a layer)."""
+        """Add selections of images with class ids `labels` [B] (one `Selection` per layer)."""
         self.task_of, self._images = self.task_of.to(labels.device), self._images.to(labels.device)
         self._images.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         for chosen in selections:
@@ -100,7 +100,7 @@ class SelectionTally:
             self._said[chosen.layer] = chosen
 
     def events(self, clock: Clock) -> list[Event]:
-        """One event a layer; classes without images have NaN in their row."""
+        """One event per layer; classes without images have NaN in their row."""
         images = self._images.sum()
         return [
             SelectionMeasured(

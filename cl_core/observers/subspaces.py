@@ -1,4 +1,4 @@
-"""What each task takes of the space of input embeddings, beside all before it, and where its gradients lay.
+"""Subspace of each task's input embeddings relative to earlier tasks, and the distribution of its gradients.
 
 Shapes: d width, M prompts; V, F, R and P as in `subspace_memory`.
 
@@ -68,7 +68,7 @@ class Subspaces(Observer):
         return said
 
     def _pretraining(self, method: AllocatesSpaces) -> SubspaceMeasured:
-        """The pre-trained space, as the reference of all tasks."""
+        """The pre-trained space, the reference of all tasks."""
         spaces = method.spaces
         said = self._measured(Clock(), method, spaces.pretrained_moment, spaces.pretrained, [], None)
         known = spaces.pretrained.shape[1]
@@ -83,7 +83,7 @@ class Subspaces(Observer):
         others: list[Tensor],
         change: Tensor | None,
     ) -> SubspaceMeasured:
-        """`core` of `moment` beside `others`; `change` [M, d]: of the prompts."""
+        """`core` of `moment` compared with `others`; `change` [M, d]: of the prompts."""
         rule, spaces = method.config.allocation(), method.spaces
         values = spectrum(moment / moment.trace().clamp(min=torch.finfo(moment.dtype).tiny))
         angles = core.new_full((len(others), core.shape[1]), torch.nan, dtype=torch.float32)

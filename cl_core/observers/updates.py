@@ -1,6 +1,6 @@
-"""What a task asked for before anything was held back: sums of the gradients or steps that constraints were given.
+"""Unconstrained updates of a task: sums of the gradients or steps passed to constraints.
 
-Δ[parameter] = Σ over the task's steps of what its constraint was given
+Δ[parameter] = Σ over the task's steps of its constraint's input
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from cl_core.events import Event
 from cl_core.methods.method import Method
 from cl_core.observers.observer import Observer, View
 
-SHOWN = ("prompts", "keys and values", "residuals")  # groups whose steps are shown although nothing holds them back
+SHOWN = ("prompts", "keys and values", "residuals")  # groups whose steps are shown although unconstrained
 
 
 def measured_parameters(method: Method) -> set[str]:
-    """Parameters whose steps are measured: what is constrained, and what tasks share."""
+    """Parameters with measured steps: constrained ones and those shared by tasks."""
     shared = (group.parameters for group in method.groups() if group.name in SHOWN)
     return {*method.constraints(), *(name for parameters in shared for name in parameters)}
 
 
 class Asked(Observer):
-    """Abstract: an observer that needs the sums, and the parameters as the task found them."""
+    """Abstract: an observer that needs the sums and the parameters at the start of the task."""
 
     def __init__(self) -> None:
         self.asked: dict[str, Tensor] = {}
         self.before: dict[str, Tensor] = {}
 
     def watched(self, view: View) -> Mapping[str, Tensor]:
-        """Parameters of which `before` keeps a copy."""
+        """Parameters copied in `before`."""
         return {}
 
     def task_begun(self, view: View) -> list[Event]:

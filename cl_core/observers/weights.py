@@ -1,4 +1,4 @@
-"""Where a task's change of the weights lies, seen from the weights themselves.
+"""Position of a task's weight change relative to the singular directions of the weights.
 
 For each adapted attention projection with weight W before the task and W + ΔW after it, W = U diag(σ) Vᵀ:
 
@@ -6,7 +6,7 @@ For each adapted attention projection with weight W before the task and W + ΔW 
     leak = ‖U_kᵀ ΔW‖ / ‖ΔW‖  and  ‖ΔW V_k‖ / ‖ΔW‖                  chance sqrt(k / d)
     effective rank = exp(−Σ p ln p),  p = σ / Σσ                    Roy and Vetterli, EUSIPCO 2007
 
-The same is measured for every method that changes such weights, whether it has a rule about them or not.
+Measured for every method that changes such weights, with or without a rule on them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cl_core.observers.observer import Observer, View
 @dataclass(frozen=True)
 class WeightRule:
     """principal: the first k singular directions of a weight, the fewest with Σσ² ≥ rho of all; written to: the last
-    min(d − k, r_max) ones where `used`."""
+    min(d − k, r_max) ones if `used`."""
 
     rho: float = 0.95
     r_max: int | None = None
@@ -38,13 +38,13 @@ class WeightRule:
 @runtime_checkable
 class ChangesWeights(Protocol):
     def adapted_weights(self, backbone: Any) -> Mapping[str, Tensor]:
-        """Name → weight [out, in] of the attention projections as adapted so far; empty if none is."""
+        """Name → current weight [out, in] of adapted attention projections; empty if none is adapted."""
         ...
 
 
 @runtime_checkable
 class SplitsWeights(Protocol):
-    """A method that writes to the directions its weights use least, as its settings `rho` and `r_max` say."""
+    """A method that updates the directions its weights use least, with settings `rho` and `r_max`."""
 
     config: Any
 
@@ -53,12 +53,12 @@ class SplitsWeights(Protocol):
 
 class MapsWeights(Protocol):
     def map_weight(self, name: str) -> Tensor:
-        """The weight [out, in] of an attention projection as pre-trained."""
+        """The pre-trained weight [out, in] of an attention projection."""
         ...
 
 
 class WeightWatch(Observer):
-    """Remembers every watched weight as it was after the task before (state) and as it was pre-trained."""
+    """Stores every watched weight after the previous task (state), and its pre-trained value."""
 
     name = "weights"
 
@@ -71,7 +71,7 @@ class WeightWatch(Observer):
         return self.measure(view.method, view.backbone, view.clock)
 
     def measure(self, method: object, backbone: MapsWeights, clock: Clock) -> list[Event]:
-        """The same of any two that answer for a method and for the weights it began with."""
+        """The same for any objects that provide a method's weights and its pre-trained weights."""
         weights = method.adapted_weights(backbone) if isinstance(method, ChangesWeights) else {}
         if not weights:
             return []
@@ -83,7 +83,9 @@ class WeightWatch(Observer):
         pretrained = {name: backbone.map_weight(name) for name in weights}
         before = {name: self._before.get(name, weight) for name, weight in pretrained.items()}
         unequal = [[(now != then[name]).any() for then in (before, pretrained)] for name, now in weights.items()]
-        differs = torch.stack([torch.stack(found) for found in unequal]).tolist()  # read together: it is waited for
+        differs = torch.stack(
+            [torch.stack(found) for found in unequal]
+        ).tolist()  # read together, in one synchronisation
         for (name, now), (moved, strayed) in zip(weights.items(), differs, strict=True):
             first = self._principal(name, pretrained[name], rule.rho)
             old, then, new = (weight.double() for weight in (pretrained[name], before[name], now))
@@ -151,7 +153,7 @@ def _compare(
         number((u_first.mT @ total).norm() / total.norm()) if strayed else None,
         number((u_first.mT @ u[:, :k]).square().sum() / min(k_first, k)),
         number(size / before.norm()),
-        # Only what lay in the tail can rise past σ_k: the first k values of an untouched spectrum do not.
+        # Only values of the tail can rise above σ_k; the first k values of an unchanged spectrum do not.
         (after > sigma[k - 1] * (1 + 1e-6)).sum() - (sigma > sigma[k - 1] * (1 + 1e-6)).sum(),
         seconds,
     )

@@ -1,4 +1,4 @@
-"""Small networks trained for real on a whole task stream in half a second, in NumPy: the threshold under the finger.
+"""The Playground: small NumPy networks trained on a whole task stream in half a second.
 
 settings.py   what can be chosen, checked
 streams.py    permuted, rotated and split digits

@@ -1,4 +1,4 @@
-"""The process that trains for the page: requests as JSON lines in, outcomes as JSON lines out, one request at a time.
+"""The page's training process: requests as JSON lines in, results as JSON lines out, one request at a time.
 
 In   {"id": 1, "configs": [{…}, …]}
      {"id": 2, "config": {…}, "keep": {"runs": "DIR", "name": ""}}

@@ -1,4 +1,4 @@
-"""Formulas the projection rules share. NumPy, float64 decompositions, no state.
+"""Formulas shared by the projection rules. NumPy, float64 decompositions, no state.
 
 Shapes: X [n, d] inputs of one layer as rows; B [d, k] an orthonormal basis; M [d, d] a second moment; s [k] singular
 values, descending. Energy is squared singular values = eigenvalues of XᵀX.

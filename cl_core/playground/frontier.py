@@ -1,4 +1,4 @@
-"""Networks that differ in strength and seed, summed up: what the slider moves over, and what a recording of it holds.
+"""Frontiers: summaries of networks over strengths and seeds, for the slider and for recordings.
 
 A point is plain values, so that it can be stored, sent to a browser and drawn there:
 

@@ -1,4 +1,4 @@
-"""A playground network as an ordinary run: trained once more, to the same bits, with everything said on the way.
+"""A Playground network as an ordinary run: trained again with identical bits, and all events recorded.
 
 The run's method is `playground-` and the rule, its backbone `mlp`, its stream the playground's. It is finished when it
 appears and has no checkpoints, so it cannot be resumed or forked. All pages that have its events show it.

@@ -1,4 +1,4 @@
-"""What can be chosen in the playground, each setting described once: command line, page and URL read it here."""
+"""Settings of the Playground, described once for command line, page and URL."""
 
 from __future__ import annotations
 

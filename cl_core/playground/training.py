@@ -1,4 +1,4 @@
-"""The loop: task after task, epoch after epoch, N networks at a time.
+"""The training loop over tasks and epochs, for N networks at a time.
 
 Networks that differ in strength alone are trained side by side, on the same batches: one product of stacked matrices a
 layer instead of N small ones. Each network comes out as if it had been trained alone, to the bit.

@@ -1,4 +1,4 @@
-"""Record a training loop of your own as a run that every page opens: `Recorder(folder, model, tasks=[…])`.
+"""Records the user's own training loop as a run that every page can open: `Recorder(folder, model, tasks=[…])`.
 
 recorder.py    the loop's side: step, end_task, project; what is said as events
 modules.py     chosen modules: second moments of their inputs, what a task changed, the projection of steps

@@ -1,4 +1,4 @@
-"""Attention of a model that somebody else trains: timm's, open_clip's and `nn.MultiheadAttention`, on probe images.
+"""Attention of a user's model: timm's, open_clip's and `nn.MultiheadAttention`, on probe images.
 
 A module's attention is computed again from what it was fed (fused kernels keep none): per head softmax(q kᵀ / √d), with
 the mask it was called with. Nothing of the model is replaced, and no pass but those over probes is looked at.

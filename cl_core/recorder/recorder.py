@@ -1,4 +1,4 @@
-"""A training loop of anybody's, recorded as an ordinary run.
+"""The Recorder: records any training loop as an ordinary run.
 
     recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"])
     recorder.step(loss=loss)                                # after every optimizer.step()

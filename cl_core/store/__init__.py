@@ -1,4 +1,4 @@
-"""What stays of a run: events, arrays, commands, and who is working on it. No torch here."""
+"""Storage of runs: events, arrays, commands and locks. No torch."""
 
 from cl_core.store.archive import pack, unpack
 from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_after, starting_point

@@ -1,4 +1,4 @@
-"""A recording as one ZIP, and back: what somebody else hands over is unpacked with care.
+"""Packing a recording into one ZIP, and safe unpacking of untrusted ones.
 
 Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy and analysis/*.json below one
 folder), never a link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of

@@ -1,4 +1,4 @@
-"""Commands on their way to a worker: one file each, renamed into place, taken in the order they were sent."""
+"""Queue of commands to a worker: one file each, renamed into place, processed in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fork: a new run that begins where another stood between two tasks, and goes on with other settings.
+"""Forks: a new run that starts from another run's task boundary and continues with other settings.
 
 Its folder holds the parent's events and boundary checkpoints up to there, so readers see one whole run, and it stays
 whole when the parent is removed. Rows are copied; arrays and checkpoints are hard links where the file system has them

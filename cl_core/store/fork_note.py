@@ -1,4 +1,4 @@
-"""The note in a fork's folder: which run it left, and where."""
+"""The note in a fork's folder: its parent run and the task boundary."""
 
 from __future__ import annotations
 

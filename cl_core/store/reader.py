@@ -1,4 +1,4 @@
-"""Everybody else's side of the store: read-only, never in the writer's way, no torch."""
+"""Read-only access to a run, without blocking its writer. No torch."""
 
 from __future__ import annotations
 

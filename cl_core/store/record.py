@@ -1,4 +1,4 @@
-"""A finished run made small enough to hand on: settings and events, without checkpoints, log or lock."""
+"""Recordings: a finished run reduced to settings and events, without checkpoints, log or lock."""
 
 from __future__ import annotations
 

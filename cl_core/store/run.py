@@ -1,4 +1,4 @@
-"""A run's folder: where things lie, who holds it, how to list, open and name runs.
+"""A run's folder: paths, locking, and listing, opening and naming runs.
 
 config.json               what the run is, written once
 events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here

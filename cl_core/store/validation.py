@@ -1,4 +1,4 @@
-"""Whether a stored row is an event: each field has the type that `cl_core.events` declares. Pages rely on it.
+"""Validation of stored rows: each field must have the type declared in `cl_core.events`. Pages rely on it.
 
 `plain` stores NaN and infinities as null, so a number may be None wherever a float is declared. Relations between
 events (a row of accuracies is as long as the run has tasks) are for whoever reads both.

@@ -1,4 +1,4 @@
-"""The worker's side of the store: one connection for life, one transaction a moment.
+"""Writing of a run by its worker: one connection, one transaction per group of events.
 
 Bodies are JSON; arrays go beside them. Up to `INLINE` bytes a row's arrays are packed into its blob, larger ones become
 `arrays/<seq>-<field>.npy`, written before the row that names them. A row is readable the moment it is committed; a

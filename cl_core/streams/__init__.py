@@ -1,1 +1,1 @@
-"""Tasks in order. Class ids are renumbered in order of arrival, once, here."""
+"""Task streams. Class ids are renumbered in order of arrival here, once."""

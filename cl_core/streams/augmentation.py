@@ -1,4 +1,4 @@
-"""Training pictures shown each time a little differently, on the device they lie on.
+"""Augmentation of training images on their device.
 
 Every random number comes from the CPU and from one seed a batch, so a batch is a pure function of (seed, task,
 epoch, number): a resumed epoch sees the same pixels, and a GPU draws what the CPU draws.

@@ -1,4 +1,4 @@
-"""Camouflage: shapes that only the direction of their stripes tells from the ground, two of ten a task.
+"""Camouflage: ten shapes that differ from the background only in stripe direction, two per task.
 
 A stream where adapting pays. The embedded models learned shapes whose colour differs from the ground's; here both
 sides carry the same stripes in the same two colours, those of the shape at right angles to those of the ground, so that

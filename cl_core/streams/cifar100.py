@@ -1,4 +1,4 @@
-"""CIFAR-100 as torchvision keeps it: 50,000 training and 10,000 test pictures of 32×32, 100 classes.
+"""CIFAR-100 in torchvision's layout: 50,000 training and 10,000 test images of 32×32, 100 classes.
 
 A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, University of Toronto, 2009.
 

@@ -1,4 +1,4 @@
-"""Labelled images on disk: which classes there are, which files, and what cannot be used. Pillow and numpy alone.
+"""Labelled images on disk: classes, files, and unusable files. Only Pillow and numpy.
 
     PATH/cat/1.jpg                      a folder a class; a fixed share is kept for testing
     PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation;
@@ -97,7 +97,7 @@ def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> 
             + (f". It holds {packed}, which a folder: stream does not open: unpack first" if packed else "")
         )
     if packed:
-        look.notes.append(f"not read: {packed}; unpack what belongs to this stream")
+        look.notes.append(f"not read: {packed}; unpack to use what is inside")
     order = sorted(found, key=natural if config.reading_rules > 1 else None)
     classes = [ClassFolder(key, *found[key]) for key in order]
     if only:

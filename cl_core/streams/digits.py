@@ -1,4 +1,5 @@
-"""Split-Digits: scikit-learn's real handwritten digits (1,797 grey images of 8×8 from the UCI set), two classes a task.
+"""Split-Digits: scikit-learn's real handwritten digits (1,797 grey images of 8×8 from the UCI set), two classes per
+task.
 
 E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. The package
 carries the images, so nothing is fetched. They are resized bilinearly to the backbone's side and repeated over three

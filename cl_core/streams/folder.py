@@ -1,4 +1,4 @@
-"""A stream of your own pictures: a folder a class, read into memory once.
+"""A stream of the user's images: one folder per class, read into memory once.
 
 One path is a class-incremental stream. Several are a multi-domain stream, a task each, whose test pictures come with
 their domain. `class_folders` says what may lie there and what is refused; here classes are dealt to tasks.

@@ -1,4 +1,4 @@
-"""One image file as RGB bytes: which formats are read, what their numbers mean, what is cut away. Pillow, numpy.
+"""Decoding of an image file to RGB bytes: formats, value ranges, cropping. Pillow, numpy.
 
 Nothing becomes black or white in silence. More than 8 bits are scaled by the range that the file declares, by
 `stream.white`, or by all bits; where none of these can be meant the file is refused by name. What a reader may not

@@ -1,4 +1,4 @@
-"""Tables that say which image is of which class, instead of folders or beside them.
+"""Tables that assign images to classes, instead of or in addition to folders.
 
 metadata.csv | .jsonl | .parquet   file_name (or *_file_name), relative to the table, and a label: Hugging Face's
                                    imagefolder; a column `split`, or a first folder train/…, test/…, divides it

@@ -1,4 +1,4 @@
-"""Micro-MTIL: six small domains one after the other, in the manner of MTIL, for a CLIP taught on the micro world.
+"""Micro-MTIL: a sequence of six small domains, modelled on MTIL, for a CLIP pre-trained on the micro world.
 
 The pictures are drawn in memory (scikit-learn's handwritten digits apart), each domain in a style that pre-training
 never showed: real scans, pencil outlines, twisted negatives, coarse pixels, dim lamp light, salt and pepper. A test

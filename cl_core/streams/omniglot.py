@@ -1,4 +1,4 @@
-"""Omniglot as torchvision keeps it: drawings of characters, an alphabet a task, 20 drawings a character.
+"""Omniglot in torchvision's layout: handwritten characters, one alphabet per task, 20 drawings per character.
 
 B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum. Human-level concept learning through probabilistic program induction.
 Science 350, 2015. https://github.com/brendenlake/omniglot

@@ -1,4 +1,4 @@
-"""What every layout of a folder of images is read with: names of halves, folders and images below a place, notes.
+"""Helpers for reading folders of images: names of splits, folders and images below a path, notes.
 
 `class_folders` says which layouts there are; `listings` and `shards` read those that are more than folders.
 """

@@ -1,4 +1,4 @@
-"""What the embedded backbones were shown before any stream: pictures of the micro world, without words.
+"""Pre-training images of the bundled backbones: images of the micro world, without captions.
 
 They stand in for pre-training data where a method asks what the pre-trained model is used to. Shapes and letters only,
 as the embedded ViT saw them: no digit is among them.

@@ -1,4 +1,4 @@
-"""Many runs from one grid: settings × methods × seeds, shared out to workers, and the frontier they draw.
+"""Sweeps: a grid of settings × methods × seeds, distributed to workers, and its frontier.
 
 `spec` says what is swept, `status` how far it is, `pareto` what came out: all that a page needs, without torch.
 `scheduler` hands runs to an executor (`local`, `on_ray`), whose workers train them.

@@ -1,4 +1,4 @@
-"""How a sweep's runs are shared out: an engine takes work and gives back outcomes as they come. No torch."""
+"""Interface of sweep engines: they accept jobs and yield results as they finish. No torch."""
 
 from __future__ import annotations
 

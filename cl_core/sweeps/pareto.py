@@ -1,4 +1,4 @@
-"""The stability-plasticity plane: learning accuracy against forgetting, one spot a setting, its seeds around it.
+"""The stability-plasticity plane: learning accuracy against forgetting, one point per setting, averaged over seeds.
 
     plasticity = learning accuracy, mean_j R[j, j]            percent, more is better
     instability = forgetting, mean_{j<n} (best R[·, j] − R[n, j])   percentage points, less is better

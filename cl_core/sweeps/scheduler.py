@@ -1,4 +1,4 @@
-"""Take a sweep to its end: hand out what is missing, collect what comes back, stop when told to. No torch."""
+"""Scheduler of a sweep: dispatches missing runs, collects results, and stops on request. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one worker of a sweep does: check settings, and train one run after the other in the same process.
+"""A worker of a sweep: validates settings and trains one run after another in the same process.
 
 A worker process imports torch once for many runs; that, and no start of a process per run, is why short runs gain.
 Importing this module needs no torch: a process that only hands out work stays small.

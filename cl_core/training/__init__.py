@@ -1,1 +1,1 @@
-"""Time: the loop as a generator of moments, checkpoints, and the process that obeys commands."""
+"""Training: the loop as a generator of event groups, checkpoints, and the worker that handles commands."""

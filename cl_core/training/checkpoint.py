@@ -2,15 +2,14 @@
 
     checkpoints/<seq>/state.safetensors  state.json  reference-*.safetensors  done
 
-Of symmetric matrices (moments, scatters, conceptors) the upper triangle is written: half the bytes, to the bit the same
-matrix when it is read.
+For symmetric matrices (moments, scatters, conceptors) only the upper triangle is written: half the bytes, and
+bit-identical when read.
 
-What never changes once it is there (`state["references"]`, tables by name) is written once: later checkpoints hold hard
-links to the same file where the file system has them, and copies elsewhere.
+Constant tables (`state["references"]`, by name) are written once: later checkpoints contain hard links to the same file
+if the file system supports them, and copies otherwise.
 
-`done` holds the SHA-256 of state.json, which holds that of the tensors. A folder without `done` was cut off in writing
-and is never read. `seq` is the last event that belongs to the
-checkpoint: resuming takes later rows back.
+`done` contains the SHA-256 of state.json, which contains that of the tensors. A folder without `done` is incomplete and
+is never read. `seq` is the last event covered by the checkpoint: resuming removes later rows.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def save(folder: RunFolder, state: dict[str, Any], seq: int, *, boundary: bool, 
 
 
 def load(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The state that `save` was given. Raises StoreError if a file is damaged."""
+    """The saved state. Raises StoreError if a file is damaged."""
     try:
         weights = checkpoint.path / "state.safetensors"
         if checkpoint.tensors and checkpoint.tensors != _sum(weights):
@@ -112,13 +111,13 @@ def _save_references(
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The state of the device's own random numbers (dropout draws from them); empty for the CPU, whose state the
-    trainer keeps."""
+    """The state of the device's random number generator (used by dropout); empty for the CPU, whose state the trainer
+    saves."""
     return {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
 
 
 def restore_random_state(device: torch.device, state: dict[str, Tensor]) -> None:
-    """Put the device's random numbers where `random_state` found them. A run that goes on elsewhere draws others."""
+    """Restore the device's random state. A run resumed on another device draws different numbers."""
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
 
@@ -144,7 +143,7 @@ def _triangle(value: Tensor) -> Tensor:
 
 
 def _whole(triangle: Tensor, width: int) -> Tensor:
-    """Undo `_triangle`."""
+    """Inverse of `_triangle`."""
     rows, columns = torch.triu_indices(width, width)
     value = triangle.new_empty(*triangle.shape[:-1], width, width)
     value[..., rows, columns] = triangle
@@ -153,7 +152,7 @@ def _whole(triangle: Tensor, width: int) -> Tensor:
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Plain JSON in place of `value`; tensors go into `tensors` under their place."""
+    """`value` as plain JSON; tensors are moved to `tensors`, named by their path."""
     if isinstance(value, Tensor):
         kept = value.detach().cpu()
         if _is_symmetric(kept):

@@ -1,9 +1,8 @@
 """Batches of a stream on the run's device.
 
-A small stream is moved there once, as it is stored (uint8 stays uint8), and batches are cut out of it without the
-processor. Of a larger one each batch is gathered by a thread into pinned memory while the device works on the one
-before, and copied without waiting. On the CPU nothing is moved. Which images make up a batch, and in which
-order, is the same in all three.
+A small stream is copied there once in its stored format (uint8 stays uint8), and batches are indexed on the device. For
+a larger one a thread gathers each batch into pinned memory while the device works on the previous one, and copies it
+asynchronously. On the CPU nothing is moved. The images and their order are the same in all three cases.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from cl_core.streams.augmentation import Augmentation
 from cl_core.streams.stream import Batch, Split, Task, TaskStream
 from cl_core.training.device import memory
 
-SHARE = 0.25  # of what is free on the device once the models are there; activations need the rest
-AHEAD = 2  # batches that are gathered before they are asked for
+SHARE = 0.25  # share of the memory left by the models; activations need the rest
+AHEAD = 2  # batches gathered in advance
 
 
 class Feed:
-    """`way`: "in place" (pictures lie where they are computed on), "resident" or "loaded"."""
+    """`way`: "in place" (images are already on the device), "resident" or "loaded"."""
 
     def __init__(self, streams: Iterable[TaskStream], device: torch.device, free: int | None = None) -> None:
         """`streams` are all that batches will be asked of; `free` bytes on the device, asked of it if None."""

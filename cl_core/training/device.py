@@ -1,6 +1,6 @@
-"""The device a run computes on: which one, in what precision, how much memory is free there, and whose turn it is.
+"""The device of a run: selection, precision, free memory, and locking.
 
-What knows CUDA by name is here (and in `data_loader`, which pins memory); elsewhere a device is where tensors go.
+All CUDA-specific code is here and in `data_loader`, which pins memory; other code is device-independent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: the first GPU if there is one, else the CPU. Raises ConfigError where the device is not at hand."""
+    """auto: the first GPU if there is one, else the CPU. Raises ConfigError if the device is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):
@@ -38,8 +38,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """What a backbone multiplies in while steps are trained and test images classified: float32 or bfloat16. auto:
-    bfloat16 on a GPU that has it, else float32. Raises ConfigError where bfloat16 is asked of a GPU without it."""
+    """Precision of the backbone in training and evaluation: float32 or bfloat16. auto: bfloat16 on a GPU that supports
+    it, else float32. Raises ConfigError if bfloat16 is requested on a GPU without it."""
     has_it = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if name == "bf16" and not has_it:
         raise ConfigError(
@@ -69,7 +69,7 @@ class Memory:
 
 
 def memory(device: torch.device) -> Memory | None:
-    """What is free on a device now, whoever holds the rest; None where it cannot be asked."""
+    """Memory currently free on a device; None if unknown."""
     if device.type == "cuda":
         return Memory(*torch.cuda.mem_get_info(device))
     try:
@@ -80,15 +80,15 @@ def memory(device: torch.device) -> Memory | None:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what nobody refers to any more, torch's own reserve included."""
+    """Free unreferenced memory, including torch's cache."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def use_granted_cores(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """As many processor threads as the container was given cores, where torch would take the whole machine's; what
-    OMP_NUM_THREADS or a caller has set to fewer stays. Returns the number."""
+    """Limit CPU threads to the cores of the container, because torch would use those of the whole machine; a smaller
+    number set by OMP_NUM_THREADS or a caller is kept. Returns the number."""
     threads = torch.get_num_threads()
     if "OMP_NUM_THREADS" in os.environ:
         return threads
@@ -102,7 +102,7 @@ def use_granted_cores(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     return min(granted, threads)
 
 
-# ------------------------------------------------------------ whose turn it is
+# ------------------------------------------------------------ locking
 
 
 class GpuLock:
@@ -128,7 +128,7 @@ class GpuLock:
             self._lock = None
 
     def take(self, run: str) -> bool:
-        """Whether it is this run's turn now; it stays so until the block ends. Does not wait."""
+        """Try to take the lock, without waiting; it is held until the block ends."""
         if self.device.type != "cuda" or fcntl is None:
             return True
         for index, file in [] if self._lock is not None else self._places():

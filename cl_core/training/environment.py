@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its settings."""
+"""The environment that affects a run's numbers, besides its settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cl_core import __version__
 
 
 def environment(device: torch.device, precision: torch.dtype = torch.float32) -> dict[str, Any]:
-    """Device, threads and versions, as a run's first event tells them."""
+    """Device, threads and versions, as stored in a run's first event."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or platform.machine())
     return {
         "device": device.type,

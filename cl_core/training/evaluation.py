@@ -1,6 +1,6 @@
-"""What a model as it stands makes of test images: rows of the accuracy matrices, and what images take from pools.
+"""Evaluation of the current model on test images: rows of the accuracy matrices, and selections from pools.
 
-Counts and sums stay on the device until a round is over: one copy a round, not one a batch.
+Counts and sums stay on the device during an evaluation: one copy per evaluation, not per batch.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Evaluation:
         return ClassStatistics(len(self.stream.class_names), self.backbone.pooled_width).to(self.feed.device)
 
     def begin_refit(self, task: Task) -> ClassStatistics | None:
-        """Empty statistics of the finished task's classes, which its survey fills; None where no readout is wanted."""
+        """Empty statistics for the finished task's classes, filled by its survey; None if no readout needs them."""
         self._own = self._statistics_of(task) if self.refits_always else None
         return self._own
 
@@ -154,8 +154,8 @@ class Evaluation:
         return rows
 
     def portioned(self, work: Callable[[], Any]) -> Any:
-        """What `work` makes of images in batches of `self.batch`. Where memory does not do, once more in batches half
-        as large, and so from here on: what is counted and added up does not depend on how images are portioned."""
+        """Run `work` on images in batches of `self.batch`. On out-of-memory, halve the batch and retry; the smaller
+        size is kept. Counts and sums do not depend on the batch size."""
         while True:
             try:
                 return work()
@@ -221,6 +221,6 @@ class Evaluation:
 
 
 def _for_one_task(own: ClassStatistics) -> Classifier:
-    """The readout of a task's own classes by their statistics."""
+    """The readout of a task's own classes from their statistics."""
     scores = own.classifier(REFIT_SHRINKAGE)
     return lambda features, classes: scores(features)

@@ -1,4 +1,4 @@
-"""RunConfig → stream, backbone, method, trainer: the one place where the rooms meet."""
+"""Builds stream, backbone, method and trainer from a RunConfig."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cl_core.training.trainer import Trainer
 
 
 def check(config: RunConfig) -> tuple[type[Any], Any]:
-    """The method's class and its checked settings: what can be refused without loading a backbone or a stream.
+    """The method's class and its validated settings, checked without loading a backbone or a stream.
 
-    Raises ConfigError in one sentence.
+    Raises ConfigError.
     """
     if config.trained_elsewhere:
         raise ConfigError(config.why_it_ends_here(config.name or "of this folder"))
@@ -51,7 +51,7 @@ def check(config: RunConfig) -> tuple[type[Any], Any]:
 
 
 def companion_of(kind: type[Any], settings: Any) -> str:
-    """The name of the second frozen model that a method with these settings is given; "" if it takes none."""
+    """The name of the method's second frozen model with these settings; "" if none."""
     return settings.companion if kind.companion and settings.companion != NO_COMPANION else ""
 
 
@@ -61,7 +61,7 @@ def _names_tasks(name: str, entry: Entry) -> bool:
 
 
 def _not_loaded(config: RunConfig) -> str:
-    """What the run needs and nobody has brought, in words; "" if all is there."""
+    """Description of missing plug-ins or names; "" if nothing is missing."""
     for what, table, name in (
         ("method", METHODS, config.method),
         ("stream", STREAMS, config.stream),
@@ -73,7 +73,7 @@ def _not_loaded(config: RunConfig) -> str:
 
 
 def _fitting(family: str) -> str:
-    """What can be named of a backbone family."""
+    """Available names of a backbone family."""
     named = [name for name, entry in BACKBONES.items() if entry.needs == family]
     return ", ".join(named + [scheme.form for scheme in SCHEMES["backbone"].values() if scheme.needs == family])
 

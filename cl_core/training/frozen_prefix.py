@@ -1,14 +1,12 @@
-"""What the blocks below a method's first edit make of images: frozen, so computed once an image and kept in memory.
+"""Cache of the blocks below a method's first edit: they are frozen, so their outputs are computed once per image.
 
-A method says from which block on it may change a model (`EditsFrom`); what enters that block is then a function of the
-image alone. Training images without augmentation and test images have a number in their stream, under which it is kept;
-augmented images have none and pass through all blocks each time. Where nothing of the model is changed, its features
-are kept instead of tokens.
+A method declares the first block it may change (`EditsFrom`); the input of that block is then a function of the image
+only. Unaugmented training images and test images have an id in their stream, the cache key; augmented images have none
+and pass through all blocks each time. If the model is never changed, features are cached instead of tokens.
 
-Memory is bounded by `LIMIT` bytes. When they are used up, what was not asked for since the present task began makes
-room for what is needed now; if all was, what is new is computed each time, so that a task larger than the limit still
-gains on the share that is kept. How images are portioned does not depend on what is kept (`answer_cache`), so a resumed
-run finds the same bits.
+Memory is bounded by `LIMIT` bytes. When it is full, entries not used in the current task are evicted; if all were used,
+new ones are computed each time, so that a task larger than the limit still benefits from the cached share. Batching
+does not depend on the cache (`answer_cache`), so a resumed run gets the same bits.
 """
 
 from __future__ import annotations
@@ -43,15 +41,15 @@ class FrozenPrefix:
 
     @property
     def asked(self) -> int:
-        """Images that were computed so far."""
+        """Number of images computed so far."""
         return self._answers.asked
 
     def new_task(self) -> None:
-        """From now on, what is not asked for again may make room."""
+        """Start of a task: entries not used from now on may be evicted."""
         self._answers.new_turn()
 
     def kept(self) -> Kept:
-        """What is held in memory at most."""
+        """Maximum size of the cache."""
         blocks = "all blocks" if self.whole else f"block 1 to {self.first}" if self.first > 1 else "block 1"
         return Kept(f"{self.name}, {blocks}", self.images, self.images * self.each)
 

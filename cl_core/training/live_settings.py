@@ -1,4 +1,4 @@
-"""Changing a live setting of a trainer's method between two moments."""
+"""Changes of live settings of a trainer's method between two steps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def settings_after(trainer: Trainer, name: str, value: Any) -> Any:
 
 
 def turn(trainer: Trainer, name: str, value: Any) -> KnobTurned:
-    """Change a live setting and derive anew what follows from it, so that the next step is the first under it.
-    What was trained so far stays as it is. Raises ConfigError as `settings_after`."""
+    """Change a live setting and recompute derived state, so that it applies from the next step on. Trained parameters
+    are unchanged. Raises ConfigError as `settings_after`."""
     cursor, method, name = trainer.cursor, trainer.method, name.replace("-", "_")
     changed = settings_after(trainer, name, value)
     old, method.config = getattr(method.config, name), changed

@@ -1,4 +1,4 @@
-"""Running out of memory, turned into a sentence with a batch size that fits."""
+"""Handling of out-of-memory errors: an error message with a batch size that fits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class OutOfMemory(RuntimeError):
 
 
 def fitting(attempt: Callable[[int], None], size: int, device: torch.device) -> int:
-    """The largest of `size` / 2, `size` / 4 … 1 that `attempt` goes through with; 0 if none."""
+    """The largest of `size` / 2, `size` / 4 … 1 for which `attempt` succeeds; 0 if none."""
     while size > 1:
         size //= 2
         free_memory(device)

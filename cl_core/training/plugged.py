@@ -1,4 +1,4 @@
-"""Observers that plug-ins brought: each watches every run that this process trains."""
+"""Observers from plug-ins, which observe every run trained by this process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cl_core.registry import OBSERVERS, load
 
 
 def plugged_observers() -> list[Observer]:
-    """One of each, under the name it was registered with. Raises ConfigError for what is none, or cannot be made."""
+    """One instance of each by registered name. Raises ConfigError for invalid ones."""
     found: list[Observer] = []
     for name, entry in OBSERVERS.items():
         try:

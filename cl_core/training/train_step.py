@@ -1,6 +1,6 @@
-"""One optimiser step: loss, gradients and what maps them, the step and what maps that, and the numbers to say of it.
+"""One optimiser step: loss, gradients and their constraints, the step and its constraints, and the reported numbers.
 
-The backbone may multiply in bfloat16 within the loss; everything after it is as wide as the parameters are.
+The backbone may use bfloat16 within the loss; everything else has the precision of the parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cl_core.methods.method import Loss, Method
 from cl_core.observers.updates import measured_parameters
 from cl_core.streams.stream import Batch
 
-MOST_NORMS = 8  # parameters whose norms are told one by one
+MOST_NORMS = 8  # maximum number of parameters with individual norms
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -36,7 +36,7 @@ class StepResult:
 
 
 class Stepper:
-    """Takes steps with a method; holds no state of the run."""
+    """Takes steps with a method; stateless."""
 
     def __init__(self, method: Method, backbone: Backbone, precision: torch.dtype) -> None:
         self.method, self.backbone, self.precision = method, backbone, precision
@@ -112,10 +112,9 @@ class Stepper:
 
 
 def by_kind(norms: dict[str, float]) -> dict[str, float]:
-    """Norms of many parameters as one a kind, the root of the sum of their squares, so that a step's event stays small.
+    """Norms of many parameters combined by kind, the root of the sum of squares, so that a step's event stays small.
 
-    Names that differ in the number of a block alone are one kind, written with * in its place. A few norms are left as
-    they are.
+    Names that differ only in the block number are one kind, with * in its place. A few norms are left unchanged.
     """
     if len(norms) <= MOST_NORMS:
         return norms

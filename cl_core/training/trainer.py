@@ -1,9 +1,9 @@
-"""The loop, as a generator of moments.
+"""The training loop as a generator of event groups (moments).
 
-A moment is the tuple of events that one indivisible piece of work produced: a step with its probes, a survey, one row
-of accuracies. A `yield` is when nothing is half done. The cursor names the *next* thing to do and moves before each
-yield, so a trainer stopped after any moment, saved with `state()` and restored into fresh objects goes on exactly where
-it was.
+A moment is the tuple of events of one indivisible piece of work: a step with its probes, a survey, one row of
+accuracies. The state is consistent at each `yield`. The cursor names the *next* piece of work and moves before each
+yield, so a trainer stopped after any moment, saved with `state()` and restored into new objects continues exactly where
+it stopped.
 
 One task:  begin → train (steps, epochs) → survey → measure
 """
@@ -63,7 +63,7 @@ _DOING = {  # stage → what is being done, before a task's name
 
 @dataclass(frozen=True)
 class Cursor:
-    """What comes next: `stage` of training task number `task`; in "train", batch `item` of `epoch`; `step` counts all
+    """The next piece of work: `stage` of training task `task`; in "train", batch `item` of `epoch`; `step` counts all
     steps."""
 
     task: int = 0
@@ -74,7 +74,7 @@ class Cursor:
 
 
 class Trainer:
-    """Trains one method on one stream and says what happened. Knows no method by name."""
+    """Trains one method on one stream and yields events. Independent of specific methods."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Trainer:
         self._epoch_losses: dict[str, float] = {}  # sums over the epoch's steps so far, saved with the rest
         self._task_seconds = 0.0
 
-    # ------------------------------------------------------------ the course of a run
+    # ------------------------------------------------------------ stages of a run
 
     def run(self) -> Iterator[Moment]:
         """Moments from the cursor on, until the last task has been measured."""
@@ -274,7 +274,7 @@ class Trainer:
         return said
 
     def _collect_augmented(self, collectors: Sequence[Collector]) -> None:
-        """Further passes over the training images, changed as in training but by draws of their own."""
+        """Further passes over the training images, augmented as in training but with independent random numbers."""
         for collector in collectors:
             for number in range(collector.augmented):
                 batches = self.feed.batches(
@@ -360,7 +360,7 @@ class Trainer:
 
         return self.method.prepare_task(self.backbone, epoch, Clock(task.index, 0, self.cursor.step))
 
-    # ------------------------------------------------------------ where we are
+    # ------------------------------------------------------------ progress
 
     @property
     def _task(self) -> Task:
@@ -387,7 +387,7 @@ class Trainer:
     # ------------------------------------------------------------ state
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on from here, as nested dicts of plain values and tensors."""
+        """The complete state for resuming, as nested dicts of plain values and tensors."""
         return {
             "cursor": asdict(self.cursor),
             "epoch_losses": dict(self._epoch_losses),
@@ -402,7 +402,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put a freshly built trainer where another's `state()` was taken."""
+        """Restore a newly built trainer from `state()`."""
         self.cursor = Cursor(**state["cursor"])
         begun = self.cursor.task + (self.cursor.stage not in ("start", "begin", "end"))
         begun = max(begun, int(self.cursor.stage != "start"))  # the first task is begun with the run

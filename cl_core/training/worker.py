@@ -1,7 +1,7 @@
-"""Train a run folder to its end: store each moment, obey each command.
+"""Worker: trains a run folder to its end, stores each group of events and handles commands.
 
-The same `drive` serves the worker process that the dashboard starts and `plastiscope run` in a terminal. Not asking the
-trainer for the next moment *is* the pause.
+`drive` is used both by the worker process of the dashboard and by `plastiscope run`. A paused worker simply does not
+request the next moment from the trainer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from cl_core.training.train_step import NonFiniteLoss
 from cl_core.training.trainer import Moment, Trainer
 
 STOPPED = "stopped on request; resume goes on from exactly here"
-LISTEN = 0.1  # seconds between looks into the inbox while paused
+LISTEN = 0.1  # seconds between checks for commands while paused
 # Seconds within a task after which everything is saved; the one before is removed then. A tenth of it is enough where a
 # task has been trained and its survey, which needs more memory, comes next.
 SAVE_EVERY = 600.0
@@ -50,7 +50,7 @@ SAVE_EVERY = 600.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How driving a run ended: "finished", "stopped" or "failed", and why; `details` is the traceback of a failure."""
+    """How a run ended: "finished", "stopped" or "failed", and why; `details` is the traceback of a failure."""
 
     state: str
     reason: str = ""
@@ -173,7 +173,7 @@ class RunController:
         return stage != "start" and passed >= (SAVE_EVERY / 10 if stage == "survey" else SAVE_EVERY)
 
     def _tell(self, say: Callable[[], None]) -> None:
-        """Call who watches. What goes wrong there (a closed terminal) is no reason to end the training."""
+        """Call the progress callback. Its errors (such as a closed terminal) must not end the training."""
         try:
             say()
         except Exception as error:
@@ -191,7 +191,7 @@ class RunController:
         self._emit(CheckpointSaved(self.clock, saved.path.name, boundary))
 
     def _handle_commands(self, trainer: Trainer) -> bool:
-        """Take commands, and wait while paused. True: stop now."""
+        """Process commands, and wait while paused. True: stop now."""
         if self.paused and self.allowance:
             self.allowance -= 1
         while True:
@@ -303,7 +303,7 @@ def drive(
 
 
 def restored(trainer: Trainer, state: dict[str, Any]) -> None:
-    """Put a fresh trainer where `state` was taken. Raises ConfigError if its settings make it another shape."""
+    """Restore a new trainer from `state`. Raises ConfigError if its settings give other shapes."""
     try:
         trainer.restore(state)
         checkpoints.restore_random_state(trainer.device, state.get("device_random", {}))
@@ -316,7 +316,7 @@ def restored(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def in_one_sentence(error: Exception) -> str:
-    """What went wrong, for a person."""
+    """The error message for the user."""
     if isinstance(error, (ConfigError, StoreError, NonFiniteLoss, OutOfMemory)):
         return str(error)
     if isinstance(error, OUT_OF_MEMORY):  # before the run itself, or after it

@@ -33,7 +33,8 @@ st.html("""<style>
   .st-key-answer p { font-size: 1.2rem; line-height: 1.45; max-width: 62rem; }
   .st-key-shared { min-height: 0; }
   .stApp :is(.st-key-traced, .st-key-its-images) { scroll-margin-top: 4.2rem; }
-  .stApp [class*="st-key-linked-"] { display: none; }
+  .stApp :is([class*="st-key-linked-"], [data-testid="stLayoutWrapper"]:has(> [class*="st-key-linked-"])) {
+    display: none; }
   .st-key-question-shelf button { justify-content: flex-start; text-align: left; }
   [class*="st-key-menu-"] button { opacity: .75; min-height: 24px; padding-top: 0; padding-bottom: 0; }
   .stMainBlockContainer h3 { font-size: 1.5rem; line-height: 1.2; letter-spacing: normal; padding: .5rem 0 1rem; }

@@ -92,7 +92,8 @@ def keep_image(here: str) -> None:
 def hide(keys: Iterable[str]) -> None:
     """Leave the controls with these keys out of sight: the page being drawn has no use for them."""
     if rows := ", ".join(f".st-key-shared-{key}" for key in keys):
-        st.html(f"<style>.stApp :is({rows}) {{ display: none; }}</style>")
+        wrapper = f"[data-testid='stLayoutWrapper']:has(> :is({rows}))"  # it would keep a gap beside what is shown
+        st.html(f"<style>.stApp :is({rows}, {wrapper}) {{ display: none; }}</style>")
 
 
 def scripts() -> None:

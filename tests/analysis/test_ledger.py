@@ -145,7 +145,7 @@ def test_images_of_a_part_make_up_the_part():
     assert [found.why(i) for i in range(4)] == [COMPETE, OUTDATED, LOST, None]
     names = ["three", "seven", "nine"]
     assert "taken for nine" in why_image(found, 0, names, 0) and "Classes compete" in why_image(found, 0, names, 0)
-    assert "right now" in why_image(found, 3, names, 1)
+    assert "correct now" in why_image(found, 3, names, 1)
     assert taken_for(found, names).startswith("1 of 3 lost images are taken for")
 
 
@@ -153,7 +153,7 @@ def test_without_a_refitted_head_the_reason_stays_open():
     parts = [classified(0, C=[0], K=[0]), classified(1, C=[1], K=[1])]
     found = images(answers_of(parts, 0), LABELS[:1], 0, 1)
     assert found.lost[0] and found.why(0) is None and not len(found.of_part(LOST))
-    assert "not told apart" in why_image(found, 0, ["three", "seven"], 0)
+    assert "not separated" in why_image(found, 0, ["three", "seven"], 0)
 
 
 def test_the_flow_counts_every_image_once():

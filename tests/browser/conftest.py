@@ -184,6 +184,26 @@ def visit(page, *way: str) -> None:
     page.get_by_role("menuitem" if way[:-1] else "link", name=way[-1]).first.click()
 
 
+_TURN = """url => { const app = document.querySelector('[data-testid=stApp]');
+    window.left = document.querySelector('.stMain h2')?.innerText;
+    window.ran = false;
+    new MutationObserver(() => { if (app.dataset.testScriptState === 'running') window.ran = true; })
+      .observe(app, { attributes: true, attributeFilter: ['data-test-script-state'] });
+    History.prototype.pushState.call(history, null, '', url);
+    window.dispatchEvent(new PopStateEvent('popstate')); }"""
+
+
+def turn_to(page, url: str) -> None:
+    """Another address in the tab where the app is open, as Back and Forward do it: nothing is loaded again, which is
+    most of the time of a visit. Waits until the page was drawn anew."""
+    from playwright.sync_api import TimeoutError
+
+    page.evaluate(_TURN, url)
+    with suppress(TimeoutError):  # a page drawn within one frame was never seen running, and may have the same heading
+        page.wait_for_function("window.ran || document.querySelector('.stMain h2')?.innerText !== left", timeout=10_000)
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+
+
 # The inside of a drawn figure is hidden from assistive technology and would take axe most of its time.
 _FOUND = """async only => (await axe.run({ exclude: [['.main-svg']] }, {
     resultTypes: ['violations'],

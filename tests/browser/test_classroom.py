@@ -49,7 +49,7 @@ def test_a_viewer_needs_the_code_and_changes_nothing(tmp_path, browser):
         assert not page.get_by_role("button", name="Resume").count()
         page.get_by_role("button", name="This run").click()
         page.get_by_role("button", name="Classroom link").click()
-        page.get_by_text("changes nothing here").wait_for()
+        page.get_by_text("cannot change anything here").wait_for()
         dialog = page.get_by_role("dialog", name="Classroom link")  # the menu closes behind it
         dialog.get_by_text("code=word", exact=False).first.wait_for()  # the address is drawn last
         assert f"{server.url}/run?" in dialog.inner_text()

@@ -1,13 +1,11 @@
-"""The tools of a figure, in pages and in the report: none of them would send the figure to another host."""
+"""The tools of a figure: none of them would send the figure to another host. Those of a report: test_report."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-pytest.importorskip("plotly", reason="plotly is not installed")
-
-from dashboard.report import report
-from dashboard.run_log import RunLog
 from tests import recorded_runs
 
 pytestmark = pytest.mark.browser
@@ -32,11 +30,22 @@ def assert_nothing_leaves(page, selector: str) -> None:
     assert page.evaluate(ADDRESSES) == []
 
 
-def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page, tmp_path):
-    folder = recorded_runs.finished(server.runs)
+def test_figures_of_a_page_follow_the_theme_save_here_and_offer_no_upload(server, page, tmp_path):
+    recorded_runs.finished(server.runs)
+    page.emulate_media(color_scheme="dark")
     page.goto(f"{server.url}/run?run=finished&run-more=true")
-    page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
+    page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 4")
+    assert page.evaluate("document.querySelector('.liveplot')._fullLayout.font.color").lower() == "#e6eef0"
     assert_nothing_leaves(page, ".liveplot")
+    page.get_by_role("button", name="More").first.click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the drawn numbers as CSV").first.click()
+    assert Path(download.value.path()).read_text("utf-8").startswith("trace,x,y,z\n")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as SVG").first.click()
+    assert "<svg" in Path(download.value.path()).read_text("utf-8")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Save as SVG").wait_for(state="hidden")
     page.locator(".st-key-run-matrix-place").get_by_role("button", name="More").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the drawn numbers as CSV").click()  # the menu is not inside the card
@@ -45,9 +54,3 @@ def test_figures_of_pages_and_report_save_here_and_offer_no_upload(server, page,
     cells = {(x, y): z for _, x, y, z in rows[1:] if z}
     assert ("T1", "T1") in cells and ("T1", "T3") in cells and not any(x.isdigit() for x, _ in cells)
     assert "NaN" not in (tmp_path / "matrix.csv").read_text("utf-8"), "a value that was not measured is empty"
-    log = RunLog(folder).snapshot(force=True)
-    file = tmp_path / "report.html"
-    file.write_text(report(log, described=[]), "utf-8")
-    page.goto(file.as_uri())
-    page.locator("html[data-drawn]").wait_for(state="attached", timeout=120_000)
-    assert_nothing_leaves(page, ".plot")

@@ -9,6 +9,7 @@ import pytest
 
 from cl_core.store import RunReader, create_run, find_run, fork_of
 from cl_core.sweeps import load, sweep_status
+from tests import recorded_forks
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.browser
@@ -51,15 +52,24 @@ def wait_for(page, what, seconds=60):
     raise AssertionError("it did not come about")
 
 
-def test_a_fork_made_on_the_page_is_trained_and_its_past_is_drawn_once(page, server, tiny_config):
-    trained(server.runs, tiny_config("nsp2", name="parent", diagnostics={"attention": False, "drift": False}))
+def test_a_fork_made_on_the_page_is_trained(page, server, tiny_config):
+    trained(
+        server.runs,
+        tiny_config(
+            "nsp2",
+            tasks=3,
+            stream_settings={"first_task": 4},
+            name="parent",
+            diagnostics={"attention": False, "drift": False},
+        ),
+    )
     look_at(page, f"{server.url}/run?run=parent")
     page.get_by_text("Fork this run", exact=True).click()
     form = page.locator(".st-key-fork-form")
     form.get_by_role("radio", name="T2", exact=True).click()
-    form.get_by_text("T3, T4, T5 will be trained anew", exact=False).wait_for()
+    form.get_by_text("T3 will be trained again", exact=False).wait_for()
     form.get_by_label("Name", exact=True).fill("child")
-    form.get_by_text("With nothing changed", exact=False).wait_for()
+    form.get_by_text("Without changes the fork", exact=False).wait_for()
     form.get_by_label("prompt rate", exact=True).fill("0.5")
     form.get_by_role("button", name="Fork from after T2").click()  # at once: the page hears of the number only now
     page.wait_for_url("**/run?*run=child*")
@@ -67,13 +77,16 @@ def test_a_fork_made_on_the_page_is_trained_and_its_past_is_drawn_once(page, ser
     child = find_run(server.runs, "child")
     wait_for(page, lambda: state_of(child) in ("finished", "failed"))
     assert state_of(child) == "finished", child.log.read_text("utf-8")[-2000:]
-    page.locator("[data-testid=stAppViewContainer]").get_by_text("task 5 of 5", exact=False).first.wait_for()
+    page.locator("[data-testid=stAppViewContainer]").get_by_text("task 3 of 3", exact=False).first.wait_for()
     fork = fork_of(child)
     assert (fork.parent, fork.after_task, list(fork.changed)) == ("parent", 2, ["prompt_rate"])
 
+
+def test_the_past_of_a_fork_is_drawn_once_and_the_address_names_what_is_compared(page, server):
+    recorded_forks.forked(recorded_forks.forkable(server.runs, "parent"), 2, "child", 30.0)
     look_at(page, f"{server.url}/compare?runs=child,parent")
     found = drawn(page, "compare-accuracy", "parent", "child", "forks")
-    assert found["parent"][0] == [0, 1, 2, 3, 4] and found["child"][0] == [1, 2, 3, 4], "the past once"
+    assert found["parent"][0] == [0, 1, 2] and found["child"][0] == [1, 2], "the past once"
     (place,), (value,) = found["forks"]
     assert place == 1 and value == found["parent"][1][1] == found["child"][1][0]
     page.locator(".st-key-menu-compare-accuracy button").first.click()

@@ -69,6 +69,8 @@ def test_what_an_address_leaves_out_is_the_default_again_on_the_way_back(server,
     agrees(page, "/spectra", {}, {"Task": "newest", "Layer": "1"})
     page.go_forward()
     agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
+    page.reload()
+    agrees(page, "/attention", {"task": "T2"}, {"Task": "T2"})
 
 
 def test_a_run_is_chosen_by_its_name_and_linked_by_its_folder(server, page):

@@ -14,8 +14,8 @@ import pytest
 from cl_core.store import RunFolder, create_run, lock_owner
 from dashboard.theme import GROUNDS, contrast
 from tests import recorded_runs
-from tests.browser.conftest import visit
 from tests.recorded_runs import ROOT, Plan
+from tests.stand_in_worker import HURRY
 
 pytestmark = pytest.mark.browser
 
@@ -24,6 +24,7 @@ MATRIX = ".accuracy-matrix td[data-measured]"
 DRAWN = "[...document.querySelectorAll('.liveplot')].filter(e => e.dataset.drawn).length"
 LOSSES = "document.querySelector('.st-key-run-losses-place .liveplot')"
 RANGE = f"{LOSSES}.layout.xaxis.range"
+GROUND = "getComputedStyle(document.querySelector('.stApp')).backgroundColor"
 CELLS = """(() => {
   const map = [...document.querySelectorAll('.liveplot')].find(e => e.data && e.data.some(t => t.type === 'heatmap'));
   return map ? map._fullData[0].z.flatMap(r => Array.from(r)).filter(v => v != null && !Number.isNaN(v)).length : 0;
@@ -83,10 +84,11 @@ def test_start_shows_a_matrix_and_plays_it(page, server):
 
 
 def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
-    with training(server.runs, delay=0.6):
+    with training(server.runs, delay=0.6) as folder:
         look_at(page, f"{server.url}/run?run=live")
         page.wait_for_function(f"{DRAWN} >= 1")
         zoom_into_the_middle(page)
+        (folder.path / HURRY).touch()
         zoomed = page.evaluate(RANGE)
         page.evaluate(f"{LOSSES}.__mine = true")
         before = page.evaluate(f"+{LOSSES}.dataset.drawn")
@@ -98,9 +100,11 @@ def test_a_live_run_fills_the_matrix_while_zoom_and_node_stay(page, server):
         page.get_by_text("finished", exact=True).first.wait_for()
 
 
-def test_pause_step_and_stop_are_obeyed_from_the_page(page, server):
-    with training(server.runs, delay=0.4) as folder:
-        look_at(page, f"{server.url}/run?run=live")
+def test_a_page_opened_before_the_worker_finds_it_and_has_pause_step_and_stop_obeyed(page, server):
+    folder = create_run(server.runs, replace(Plan().config, name="live"))
+    look_at(page, f"{server.url}/run?run=live")
+    page.get_by_text("not begun").first.wait_for()
+    with working(folder, delay=0.4):
         page.get_by_role("button", name="Pause").click()
         page.get_by_text("Paused.", exact=False).first.wait_for()
         page.keyboard.press("s")
@@ -122,21 +126,6 @@ def test_a_killed_worker_is_said_and_what_was_measured_stays(page, server):
         page.wait_for_function(f"{DRAWN} >= 2")
 
 
-def test_a_link_opens_its_page_task_and_layer_and_a_refresh_keeps_them(page, server):
-    recorded_runs.finished(server.runs)
-    look_at(page, f"{server.url}/spectra?run=finished&task=T2&layer=3")
-    chosen = (
-        "[...document.querySelectorAll('[role=radio][aria-checked=true]')].map(e => e.innerText).slice(0, 2).join()"
-    )
-    page.wait_for_function(f"{chosen} === 'T2,3'")
-    visit(page, "Look at", "Attention and prompts")
-    page.wait_for_url("**/attention?*task=T2*")
-    page.wait_for_function(f"{chosen} === 'T2,3'")
-    page.reload()
-    page.wait_for_function(f"{chosen} === 'T2,3'")
-    page.get_by_role("button", name="finished").or_(page.get_by_text("finished")).first.wait_for()
-
-
 def test_a_click_on_a_cell_opens_it_and_the_link_names_it(page, server):
     recorded_runs.finished(server.runs)
     look_at(page, f"{server.url}/forgetting?run=finished")
@@ -150,34 +139,30 @@ def test_a_click_on_a_cell_opens_it_and_the_link_names_it(page, server):
     assert "from=T2" in page.url
 
 
-def test_figures_can_be_saved_and_follow_the_theme(page, server):
+def test_a_chosen_segment_is_legible(page, server):
     recorded_runs.finished(server.runs)
-    page.emulate_media(color_scheme="dark")
-    look_at(page, f"{server.url}/run?run=finished&run-more=true")
-    page.wait_for_function(f"{DRAWN} >= 4")
-    assert page.evaluate("document.querySelector('.liveplot')._fullLayout.font.color").lower() == "#e6eef0"
-    page.get_by_role("button", name="More").first.click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save the drawn numbers as CSV").first.click()
-    assert Path(download.value.path()).read_text("utf-8").startswith("trace,x,y,z\n")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save as SVG").first.click()
-    assert "<svg" in Path(download.value.path()).read_text("utf-8")
+    for dark in (False, True):
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        if not dark:
+            look_at(page, f"{server.url}/forgetting?run=finished")
+            page.locator("[role=radio][aria-checked=true]:visible").first.wait_for()
+        page.wait_for_function(f"{GROUND} === '{ground(dark)}'")
+        ink, tint = page.evaluate("""() => { const s = getComputedStyle(
+            [...document.querySelectorAll('[role=radio][aria-checked=true]')].find(e => e.checkVisibility()));
+            return [s.color, s.backgroundColor].map(c => c.match(/[0-9.]+/g).map(Number)); }""")
+        share = tint[3] if len(tint) > 3 else 1.0
+        mixed = [round(share * a + (1 - share) * b) for a, b in zip(tint, channels(dark), strict=False)]
+        assert contrast(*("#" + "".join(f"{round(v):02x}" for v in c[:3]) for c in (ink, mixed))) >= 4.5
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_chosen_segment_is_legible(page, server, scheme):
-    recorded_runs.finished(server.runs)
-    page.emulate_media(color_scheme=scheme)
-    look_at(page, f"{server.url}/forgetting?run=finished")
-    page.locator("[role=radio][aria-checked=true]:visible").first.wait_for()
-    ink, tint = page.evaluate("""() => { const s = getComputedStyle(
-        [...document.querySelectorAll('[role=radio][aria-checked=true]')].find(e => e.checkVisibility()));
-        return [s.color, s.backgroundColor].map(c => c.match(/[0-9.]+/g).map(Number)); }""")
-    ground = [int(GROUNDS[scheme == "dark"][i : i + 2], 16) for i in (1, 3, 5)]
-    share = tint[3] if len(tint) > 3 else 1.0
-    mixed = [round(share * a + (1 - share) * b) for a, b in zip(tint, ground, strict=False)]
-    assert contrast(*("#" + "".join(f"{round(v):02x}" for v in c[:3]) for c in (ink, mixed))) >= 4.5
+def channels(dark: bool) -> list[int]:
+    """Red, green and blue of the page's ground."""
+    return [int(GROUNDS[dark][i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def ground(dark: bool) -> str:
+    """The same as a browser says it."""
+    return "rgb({}, {}, {})".format(*channels(dark))
 
 
 def test_the_server_ends_and_the_run_goes_on(page, own_server):
@@ -187,14 +172,6 @@ def test_the_server_ends_and_the_run_goes_on(page, own_server):
         own_server.process.terminate()
         own_server.process.wait(20)
         assert lock_owner(folder) is not None
-
-
-def test_a_page_opened_before_the_worker_has_begun_finds_it(page, server):
-    folder = create_run(server.runs, replace(Plan().config, name="live"))
-    look_at(page, f"{server.url}/run?run=live")
-    page.get_by_text("not begun").first.wait_for()
-    with working(folder, delay=0.4):
-        page.get_by_role("button", name="Pause").wait_for()
 
 
 SEEN = """seen => { Object.defineProperty(document, 'hidden', { configurable: true, get: () => !seen });

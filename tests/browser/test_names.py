@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import recorded_clip_runs, recorded_pool_runs, recorded_rare_runs
+from tests.browser.conftest import turn_to
 from tests.browser.test_figure_tools import ADDRESSES
 
 pytestmark = pytest.mark.browser
@@ -35,7 +36,7 @@ def test_names_of_a_run_are_text_on_every_page(server, page, monkeypatch):
         ("forgetting?run=clip", NAMES[0][:17]),
         ("gap?run=clip", ""),  # they stand in figures and behind menus alone
     ):
-        page.goto(f"{server.url}/{place}")
+        turn_to(page, f"{server.url}/{place}") if page.url != "about:blank" else page.goto(f"{server.url}/{place}")
         page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 3")
         for part in page.locator(".stMain summary").all():  # what opens on demand
             part.click()

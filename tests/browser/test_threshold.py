@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import recorded_runs
+from tests.browser.conftest import turn_to
 from tests.invented_run import LIFELIKE
 
 pytestmark = pytest.mark.browser
@@ -15,15 +16,15 @@ DRAWS = f"+document.querySelector('{SHOWN}').dataset.draws"
 
 def test_bars_follow_the_pointer_without_the_server(server, page):
     recorded_runs.finished(server.runs, plan=LIFELIKE)
+    sent = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(1)))
     page.goto(f"{server.url}/whatif?run=finished&rule=knee")
     page.locator(SHOWN).wait_for()
     assert page.locator(".threshold-input").is_hidden(), "a knee cannot be moved"
-    sent = []
-    page.on("websocket", lambda socket: socket.on("framesent", lambda _: sent.append(1)))
-    page.goto(f"{server.url}/whatif?run=finished&rule=energy+share&whatif-more=true")
+    turn_to(page, f"{server.url}/whatif?run=finished&rule=energy+share&whatif-more=true")
     page.locator(SHOWN).wait_for()
     page.wait_for_function("document.querySelectorAll('.liveplot[data-drawn]').length >= 2")
-    assert page.locator(".threshold-input").is_visible()
+    page.locator(".threshold-input").wait_for()
     assert page.locator(".st-key-tau").is_hidden(), "one slider is enough"
     page.wait_for_timeout(1500)  # what a fresh page still has to say
     handle = page.locator(".threshold-input").bounding_box()

@@ -148,7 +148,7 @@ def test_a_run_deleted_while_it_trains_is_said_in_one_sentence(say, runs, monkey
 
 
 def test_a_run_killed_while_it_is_built_can_be_resumed(say, runs, monkeypatch):
-    from cl_core import factory as building
+    from cl_core.training import factory as building
 
     intact = building.build
 

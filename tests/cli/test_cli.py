@@ -216,7 +216,7 @@ def test_run_trains_and_its_last_line_is_one_object_with_the_fixed_keys(say, run
 
 
 def test_model_and_stream_are_built_once_and_what_cannot_be_built_still_leaves_no_folder(say, runs, monkeypatch):
-    from cl_core import factory as building
+    from cl_core.training import factory as building
 
     built, intact = [], building.Trainer
     monkeypatch.setattr(building, "Trainer", lambda *arguments: built.append(arguments) or intact(*arguments))

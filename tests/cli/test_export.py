@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_there_yet_is_opened(say, tmp_path, monkeypatch):
     monkeypatch.setattr("dashboard.serve.serve", lambda runs, **rest: served.append(runs) or 0)
     status, _, told = say("open", tmp_path / "new")
     assert status == 0 and served == [tmp_path / "new"] and not served[0].exists()
-    assert "There is no folder" in told and "the first run that is started makes it" in told
+    assert "There is no folder" in told and "the first run creates it" in told
     status, _, told = say("open", tmp_path / "no" / "such" / "place")
     assert status and len(served) == 1 and "name a folder of runs, or a recording" in told
     assert say("open", tmp_path / "lost.zip")[0] and len(served) == 1

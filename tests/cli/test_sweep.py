@@ -166,7 +166,7 @@ def test_ctrl_c_saves_what_is_in_training(tmp_path):
     finally:
         if child.poll() is None:
             child.kill()
-    assert child.returncode == 0 and "saving what is in training" in err and "goes on with the 2 runs" in err
+    assert child.returncode == 0 and "saving runs in training" in err and "goes on with the 2 runs" in err
     assert [f.state for f in sweep_status(load(tmp_path, "held"), tmp_path).runs] == ["stopped", "queued"]
 
 

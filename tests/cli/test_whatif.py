@@ -81,7 +81,7 @@ def test_the_common_axis_needs_no_rule(say):
         (["finished", "--set", "energy_afinity=0.9"], "Did you mean energy_affinity?"),
         (["finished", "--set", "rule=energy", "--energy", "0.9"], "give one of them"),
         (["finished", "--set", "energy_affinity"], "takes key=value"),
-        (["unmeasured", "--energy", "0.9"], "holds no spectra"),
+        (["unmeasured", "--energy", "0.9"], "has no spectra"),
     ],
 )
 def test_bad_usage_is_one_sentence(say, arguments, words):

@@ -85,7 +85,7 @@ def test_different_streams_are_refused_in_a_sentence_and_settings_shown(runs_fol
     recorded_runs.finished(runs_folder, "three")
     app = open_page("compare", run="two")
     app.multiselect(key="runs").set_value(["two", "three"]).run()
-    assert not app.exception and "cannot be drawn over each other" in said(app) and not titles(app)
+    assert not app.exception and "so their numbers cannot be compared" in said(app) and not titles(app)
     names = called()
     assert f"{names['two']}: split-digits, 2 tasks" in said(app)
     table = app.dataframe[-1].value

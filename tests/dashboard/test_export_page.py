@@ -72,7 +72,7 @@ def test_a_recording_is_brought_in_and_shown(runs_folder, tmp_path, open_page, m
     app.file_uploader(key="export-file").upload("theirs.zip", packed.getvalue(), "application/zip").run()
     app.button(key="export-take").click().run()
     assert not app.exception
-    assert "(theirs) is here now" in words(app)
+    assert "(theirs) has been imported" in words(app)
     assert (runs_folder / "theirs" / "events.db").is_file() and app.session_state["run"] == "theirs"
 
 

@@ -135,7 +135,7 @@ def test_the_page_names_the_reason_within_four_clicks(
     assert "heads and statistics refitted" in words(app), "the button says what it will do"
     button(app, "find-layer").click().run()  # the third
     assert not app.exception and "Which layer lost T1" in figures(app)
-    said = {"heads": "No part of the model", "features": "Everything but the head", "layer": "it is this block"}
+    said = {"heads": "Restoring no part of the model", "features": "All but the head", "layer": "it is this block"}
     assert said[reason] in words(app)
     image = next(b for b in app.button if b.key and b.key.startswith("trace-0-"))
     image.click().run()  # the fourth
@@ -199,7 +199,7 @@ def test_two_readouts_are_told_apart_in_plain_words(runs_folder, open_page):
     ]
     recorded(runs_folder, replace(plan.config, name="judged"), judged)
     said = words(open_page("forgetting", run="judged", **{"from": "T3", "to": "T1"}))
-    assert "By stored statistics, which this run is judged by, T1 " in said
+    assert "By stored statistics, this run's default readout, T1 " in said
     assert "By its own trained heads (class-incremental): T1 " in said
     assert "Why two answers: stored statistics fail only when the features move, the heads also when" in said
 

@@ -91,7 +91,7 @@ def test_a_clip_run_that_has_only_been_created_says_what_will_appear(runs_folder
 def test_without_a_general_set_the_runs_own_tasks_are_shown(runs_folder, open_page):
     recorded_clip_runs.unsaid(runs_folder)
     app = open_page("gap", run="clip-unsaid")
-    assert "no images and captions of the pre-training world" in words(app)
+    assert "no images and captions from the pre-training distribution" in words(app)
     assert set(figures(app)) == {"Zero-shot lost before learning", "Images against class texts, task by task"}
 
 

@@ -60,7 +60,7 @@ def test_features_come_first_and_weights_are_one_press_away(runs_folder, open_pa
     assert "prompt" not in words(app).lower().replace("attention and prompts", "")
     app.segmented_control(key="family").set_value("weights").run()
     assert not app.exception and "Singular values, image tower, layer 1, queries" in figures(app)
-    assert "Nothing in this run keeps to them" in words(app) and "Written to" not in {m.label for m in app.metric}
+    assert "Training in this run does not use them" in words(app) and "Written to" not in {m.label for m in app.metric}
     app.segmented_control(key="family").set_value("features").run()
     assert app.segmented_control(key="layer").value == "2", "the layer waits while the weights are looked at"
 

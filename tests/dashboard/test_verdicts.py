@@ -119,7 +119,7 @@ NAN = np.nan
     [
         ([], ""),
         ([[NAN, NAN]] * 2, ""),
-        ([[90, NAN], [NAN, NAN]], "T1 has been learned: 90.0 % of its test images are right."),
+        ([[90, NAN], [NAN, NAN]], "T1 has been learned: 90.0 % of its test images are correct."),
         (
             [[90, NAN, NAN], [70, 80, NAN], [60, 76, 95]],
             "After T3 accuracy on the 3 tasks learned so far averages 77.0 %; T1 fell most, from 90.0 % to 60.0 %.",

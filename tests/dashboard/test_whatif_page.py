@@ -116,7 +116,7 @@ def test_the_last_boundary_has_directions_and_no_update(runs_folder, open_page):
     )
     writer.close()
     app = open_page("whatif", run="finished", task="T3")
-    assert "none has been learned after this one" in words(app)
+    assert "no task has been learned after this one" in words(app)
     assert numbers(app)["Share passed"] == "–" and numbers(app)["Left free"] != "–"
 
 
@@ -126,9 +126,7 @@ def test_a_recording_from_before_updates_were_stored_says_so(runs_folder, open_p
     assert "recorded before updates were stored by direction" in words(open_page("whatif", run="finished"))
 
 
-@pytest.mark.parametrize(
-    ("state", "words_of_it"), [("unmeasured", "holds no spectra"), ("waiting", "holds no spectra")]
-)
+@pytest.mark.parametrize(("state", "words_of_it"), [("unmeasured", "has no spectra"), ("waiting", "has no spectra")])
 def test_without_spectra_the_page_says_how_to_have_them(state, words_of_it, runs_folder, open_page):
     recorded_runs.STATES[state](runs_folder)
     assert words_of_it in words(open_page("whatif", run=state))

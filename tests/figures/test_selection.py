@@ -68,7 +68,7 @@ def test_entries_of_nobody_stand_for_themselves():
     figure = selection.taken_entries(*told(PLANS["nobody"]))
     assert list(figure.layout.xaxis.ticktext) == ["P1", "P2", "P3", "P4"]
     np.testing.assert_allclose(figure.data[0].z[0], [100, 100, 0, 0])
-    assert "Each image takes 2 of 4" in figure.layout.meta["caption"]
+    assert "Each image selects 2 of 4" in figure.layout.meta["caption"]
 
 
 def test_many_classes_are_drawn_by_task():
@@ -105,9 +105,9 @@ def test_bars_of_the_pool_are_stacked_by_whose_pictures_took_them():
     figure = selection.pool_use(*told(PLANS["nobody"]))
     assert [t.marker.color for t in figure.data] == [task_colour(t, 3) for t in range(3)]
     np.testing.assert_allclose(np.sum([t.y for t in figure.data], axis=0), [100, 100 / 3, 100 / 3, 100 / 3], rtol=1e-5)
-    assert "0 were never taken" in figure.layout.meta["caption"]
+    assert "0 were never selected" in figure.layout.meta["caption"]
     one = selection.pool_use(*told(PLANS["nobody"]), task=0)
-    assert "2 were never taken" in one.layout.meta["caption"] and "Effectively 2 of 4" in one.layout.meta["caption"]
+    assert "2 were never selected" in one.layout.meta["caption"] and "Effectively 2 of 4" in one.layout.meta["caption"]
 
 
 def test_entries_in_use_are_all_when_used_alike_and_one_when_alone():

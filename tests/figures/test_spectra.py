@@ -69,8 +69,8 @@ def test_only_the_space_asked_for_is_drawn():
 
 def test_a_spectrum_that_training_ignores_says_so():
     caption = spectra.spectrum_decay([spectrum(used=False)], layer=0, space="affinity").layout.meta["caption"]
-    assert "does not obey the cut" in caption
-    assert "does not obey" not in spectra.spectrum_decay([spectrum()], layer=0, space="affinity").layout.meta["caption"]
+    assert "does not use the cut" in caption
+    assert "does not use" not in spectra.spectrum_decay([spectrum()], layer=0, space="affinity").layout.meta["caption"]
 
 
 @pytest.mark.parametrize(("width", "said"), [(127, False), (128, True), (192, True)])

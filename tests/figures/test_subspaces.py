@@ -70,7 +70,7 @@ def test_the_budget_adds_up_to_the_width_and_an_exhausted_space_is_said():
     full = subspaces.space_budget([subspace(0), subspace(1, exhausted=True)])
     assert "exhausted: projected steps are zero" in full.layout.meta["caption"]
     control = subspaces.space_budget([subspace(0, projection="random")])
-    assert "does not keep to these parts (projection random)" in control.layout.meta["caption"]
+    assert "does not use these parts (projection random)" in control.layout.meta["caption"]
 
 
 def test_gradient_parts_are_percent_with_what_was_let_through():

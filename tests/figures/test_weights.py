@@ -106,7 +106,7 @@ def test_the_bars_add_up_to_the_width_and_are_hatched_by_the_active_bound(measur
     hatched = {t.name: t.marker.pattern.shape for t in queries if t.name.startswith("written")}
     assert list(hatched.values()) == [None, "/"] and queries[-1].marker.color == task_colour(1, 3)
     assert len([t for t in figure.data if t.showlegend]) == 4, "each name once"
-    assert "19 of 20 maps write to as many as r_max allows" in figure.layout.meta["caption"]
+    assert "19 of 20 maps update as many as r_max allows" in figure.layout.meta["caption"]
 
 
 def test_leaks_stand_on_a_log_axis_beside_chance(measured):
@@ -161,7 +161,7 @@ def test_room_left_and_what_of_it_is_written_to(measured):
 
 def test_without_a_rule_only_null_directions_are_counted():
     figure = weight_history.room_left(told(weights="none")[WeightSpectrumMeasured])
-    assert {t.xaxis for t in figure.data} == {"x"} and "Nothing in this run keeps to them" in figure.layout.meta[
+    assert {t.xaxis for t in figure.data} == {"x"} and "Training in this run does not use them" in figure.layout.meta[
         "caption"
     ]
 

@@ -79,6 +79,7 @@ VARIANTS += [
 ]
 MERGE = {"split_lora", "ness"}  # branches are merged into the weights at a task's end, and new ones begin
 # Heads of earlier tasks go on being trained, or are balanced anew.
+# Where all classes share one covariance, each task changes it.
 REWRITE_HEADS = {"replay", "star_prompt", "ranpac", "slca", "nsp2pp"}
 # What a method does outside its steps, made short; the rest of its settings stay its own.
 SHORTENED = {
@@ -109,6 +110,11 @@ def trains(case):
     return case[0] not in ("zero_shot", "fecam", "ranpac")
 
 
+def keeps(case):
+    """Anything between one step and the next."""
+    return case[0] != "zero_shot"
+
+
 def smallest_backbone(method):
     """The one for tests if it serves, else the first that does."""
     fitting = [n for n, b in BACKBONES.items() if METHODS[method].needs in ("", b.needs)]
@@ -117,15 +123,17 @@ def smallest_backbone(method):
 
 @pytest.fixture(scope="module")
 def config_of(tiny_config):
-    """Two steps an epoch, two epochs a task; five tasks for a method's own settings, two for a variant of them, whose
-    pictures are shown each time a little differently."""
+    """Two steps an epoch, two epochs a task; three tasks for a method's own settings, two for a variant of them, whose
+    pictures are shown each time a little differently, most of them in one epoch."""
 
     def make(case, **others):
         method, settings = case
-        changed = {"random_crop": 0.5, "flip": True} if settings else {}
-        sizes = {"tasks": 2, "training": {"batch_size": 50, **changed}} if settings else {"tasks": 5}
+        changed = {"random_crop": 0.5, "flip": True, "epochs": 2 if case in SHORT else 1} if settings else {}
+        sizes = {"tasks": 2, "training": {"batch_size": 50, **changed}}
         if needs_clip(case):
-            sizes |= {"stream": "synthetic-domains", "tasks": 2, "training": {"batch_size": 50, **changed}}
+            sizes |= {"stream": "synthetic-domains"}
+        elif not settings and "tasks" not in others:
+            sizes |= {"tasks": 3, "stream_settings": {"first_task": 4}}  # of four, three and three classes
         return tiny_config(
             method,
             settings={**SHORTENED.get(method, {}), **settings},
@@ -161,12 +169,17 @@ def flat(state, place=""):
 
 @dataclass
 class Recording:
-    """An uninterrupted run, with a checkpoint on disk after every moment."""
+    """An uninterrupted run, with a checkpoint on disk after every moment, and what was seen of it from outside."""
 
+    case: tuple
     config: object
     moments: list = field(default_factory=list)
     states: list = field(default_factory=list)
     checkpoints: list = field(default_factory=list)
+    changed: list = field(default_factory=list)  # (kinds of the moment, parameters that changed, those in groups())
+    widths: list = field(default_factory=list)  # (classes seen, columns of classify) after every task
+    answers: dict = field(default_factory=dict)  # task → its columns on fixed features, whenever a task ended
+    backbone_moved: bool = False
 
     @property
     def events(self):
@@ -177,17 +190,46 @@ class Recording:
 
 
 @pytest.fixture(scope="module", params=CASES, ids=map(named, CASES))
-def recorded(request, config_of, tmp_path_factory):
-    if request.param[0] == "zero_shot":
-        pytest.skip("keeps nothing")
-    recording = Recording(config_of(request.param, diagnostics={"readout_control": "every", "probe_epochs": 1}))
+def watched(request, config_of, tmp_path_factory):
+    case = request.param
+    recording = Recording(case, config_of(case, diagnostics={"readout_control": "every", "probe_epochs": 1}))
     trainer = build(recording.config)
+    backbone = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
+    pooled = torch.randn(4, trainer.backbone.pooled_width, generator=torch.Generator().manual_seed(2))
+    parameters = {}
     for number, moment in enumerate(trainer.run()):
-        folder = create_run(tmp_path_factory.mktemp("moment"), recording.config)
         recording.moments.append(moment)
-        recording.states.append(flat(trainer.state()))
-        recording.checkpoints.append(checkpoint.save(folder, trainer.state(), number, boundary=False))
+        if keeps(case):
+            folder = create_run(tmp_path_factory.mktemp("moment"), recording.config)
+            recording.states.append(flat(trainer.state()))
+            recording.checkpoints.append(checkpoint.save(folder, trainer.state(), number, boundary=False))
+        now = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
+        allowed = {name for group in trainer.method.groups() for name in group.parameters}
+        moved = {n for n in parameters if n not in now or not torch.equal(parameters[n], now[n])}
+        kinds = {event.kind for event in moment}
+        if (needs_clip(case) or case[0] in MERGE) and kinds & {"TaskStarted", "TaskEnded"}:
+            moved = set()
+        recording.changed.append((kinds, moved, allowed))
+        assert allowed <= set(now), "a group names a parameter that the method does not have"
+        parameters = now
+        if moment[-1].kind == "TaskEnded":
+            learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
+            with torch.no_grad():
+                logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
+            recording.widths.append((learned[-1].classes.stop, logits.shape[1]))
+            rewrites = needs_clip(case) or case[0] in REWRITE_HEADS or case[1].get("covariance") == "shared"
+            for task in learned if not rewrites else ():  # class texts move with the text tower
+                recording.answers.setdefault(task.index, []).append(logits[:, task.classes].clone())
+    state = trainer.backbone.state_dict()
+    recording.backbone_moved = any(not torch.equal(value, state[name]) for name, value in backbone.items())
     return recording
+
+
+@pytest.fixture
+def recorded(watched):
+    if not keeps(watched.case):
+        pytest.skip("keeps nothing")
+    return watched
 
 
 def resumed(recording, number):
@@ -323,63 +365,10 @@ def test_knowing_the_task_never_makes_the_same_head_worse(recorded):
             assert all(mine >= all_ for mine, all_ in zip(own[: task + 1], row[: task + 1], strict=True))
 
 
-@pytest.mark.parametrize("case", SHORT, ids=map(named, SHORT))
-def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_others(case, config_of):
-    def events(config):
-        return [comparable(event) for moment in build(config).run() for event in moment]
-
-    first = events(config_of(case, tasks=2, training={"batch_size": 50}))
-    torch.manual_seed(99)  # what was drawn before must not matter
-    torch.rand(7)
-    assert events(config_of(case, tasks=2, training={"batch_size": 50})) == first
-    if trains(case):
-        assert events(config_of(case, tasks=2, training={"batch_size": 50}, seed=1)) != first
-
-
-@dataclass
-class Watched:
-    """What was seen from outside while a run went on, step by step."""
-
-    changed: list = field(default_factory=list)  # (kinds of the moment, parameters that changed, those in groups())
-    widths: list = field(default_factory=list)  # (classes seen, columns of classify) after every task
-    answers: dict = field(default_factory=dict)  # task → its columns on fixed features, whenever a task ended
-    backbone_moved: bool = False
-    trains: bool = True
-
-
-@pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
-def watched(request, config_of):
-    trainer, seen = build(config_of(request.param)), Watched(trains=trains(request.param))
-    backbone = {name: value.clone() for name, value in trainer.backbone.state_dict().items()}
-    pooled = torch.randn(4, trainer.backbone.pooled_width, generator=torch.Generator().manual_seed(2))
-    parameters = {}
-    for moment in trainer.run():
-        now = {name: p.detach().clone() for name, p in trainer.method.named_parameters()}
-        allowed = {name for group in trainer.method.groups() for name in group.parameters}
-        moved = {n for n in parameters if n not in now or not torch.equal(parameters[n], now[n])}
-        kinds = {event.kind for event in moment}
-        if (needs_clip(request.param) or request.param[0] in MERGE) and kinds & {"TaskStarted", "TaskEnded"}:
-            moved = set()
-        seen.changed.append((kinds, moved, allowed))
-        assert allowed <= set(now), "a group names a parameter that the method does not have"
-        parameters = now
-        if moment[-1].kind == "TaskEnded":
-            learned = [task for task in trainer.curriculum][: trainer.cursor.task + 1]
-            with torch.no_grad():
-                logits = trainer.method.classify(pooled, range(learned[-1].classes.stop))
-            seen.widths.append((learned[-1].classes.stop, logits.shape[1]))
-            rewrites = needs_clip(request.param) or request.param[0] in REWRITE_HEADS
-            for task in learned if not rewrites else ():  # class texts move with the text tower
-                seen.answers.setdefault(task.index, []).append(logits[:, task.classes].clone())
-    state = trainer.backbone.state_dict()
-    seen.backbone_moved = any(not torch.equal(value, state[name]) for name, value in backbone.items())
-    return seen
-
-
 def test_a_step_changes_only_the_parameters_in_groups_and_nothing_else_changes_any(watched):
     for kinds, moved, allowed in watched.changed:
         assert moved <= (allowed if "StepEnded" in kinds else set()), f"changed in {sorted(kinds)}"
-    assert any(moved for _, moved, _ in watched.changed) == watched.trains
+    assert any(moved for _, moved, _ in watched.changed) == trains(watched.case)
 
 
 def test_the_backbone_never_changes(watched):
@@ -396,14 +385,36 @@ def test_earlier_heads_answer_as_they_did_when_their_task_ended(watched):
         assert all(torch.equal(answer, answers[0]) for answer in answers[1:])
 
 
+def briefly(config_of, case, **others):
+    """The run of a case over two tasks, all its diagnostics on."""
+    config = config_of(case, tasks=2, training={"batch_size": 50}, **others)
+    return replace(config, diagnostics=replace(config.diagnostics, forward=True))
+
+
 @pytest.fixture(scope="module", params=SHORT, ids=map(named, SHORT))
 def with_and_without(request, config_of):
     """Events of the same run with all diagnostics and with none, and the state that its method ends with."""
-    config, found = config_of(request.param, tasks=2, training={"batch_size": 50}), []
-    for chosen in (replace(config.diagnostics, forward=True), DiagnosticsConfig.off()):
+    config, found = briefly(config_of, request.param), []
+    for chosen in (config.diagnostics, DiagnosticsConfig.off()):
         trainer = build(replace(config, diagnostics=chosen))
         found.append(([event for moment in trainer.run() for event in moment], flat(trainer.method.state_dict())))
     return found
+
+
+def test_the_same_configuration_gives_the_same_events_twice_and_another_seed_others(
+    with_and_without, config_of, request
+):
+    def events(config):
+        return [comparable(event) for moment in build(config).run() for event in moment]
+
+    case = request.node.callspec.params["with_and_without"]
+    first = [comparable(event) for event in with_and_without[0][0]]
+    torch.manual_seed(99)  # what was drawn before must not matter
+    torch.rand(7)
+    assert events(briefly(config_of, case)) == first
+    if trains(case):
+        unlike = replace(briefly(config_of, case, seed=1), diagnostics=DiagnosticsConfig.off())
+        assert events(unlike) != [comparable(event) for event in with_and_without[1][0]]
 
 
 def test_diagnostics_on_or_off_the_trained_bits_are_equal(with_and_without):

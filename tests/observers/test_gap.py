@@ -197,6 +197,9 @@ def test_towers_are_asked_again_only_after_weights_have_moved(clip_trainer):
     shifted(trainer)
     measured.measure(trainer.method, trainer.backbone, Clock(0))
     assert count() == (1, 2 * once[1]), "sentences stay the same, pictures are embedded anew"
+    next(trainer.method.parameters()).data.add_(0.1)  # as fused optimisers do: the version counter stays
+    measured.measure(trainer.method, trainer.backbone, Clock(1))
+    assert count() == (1, 3 * once[1])
 
 
 def _counted(work, calls, name):

@@ -10,7 +10,6 @@ from collections import Counter
 import pytest
 import torch
 
-from cl_core import factory as build_module
 from cl_core.backbones.vit import random_vit
 from cl_core.config import ConfigError, RunConfig
 from cl_core.events import Clock
@@ -18,6 +17,7 @@ from cl_core.observers.gap import ModalityGap
 from cl_core.observers.landing import landed
 from cl_core.observers.probe import Probe
 from cl_core.registry import METHODS
+from cl_core.training import factory as build_module
 from cl_core.training.device import choose_precision, use_granted_cores
 from cl_core.training.factory import build
 from cl_core.training.train_step import numbers

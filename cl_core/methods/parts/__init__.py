@@ -1,1 +1,1 @@
-"""What methods are built from: prompts, heads, pools, moments, buffers, teachers."""
+"""Building blocks of methods: prompts, heads, pools, moments, buffers, teachers."""

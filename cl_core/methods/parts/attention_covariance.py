@@ -1,4 +1,4 @@
-"""What past tasks ask of prompts: two second moments per block, accumulated over tasks in constant memory.
+"""Second moments of past tasks' attention to prompts, two per block, accumulated over tasks in constant memory.
 
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658, sections 4-5 of the
 method.
@@ -7,7 +7,7 @@ Shapes: L blocks with prompts, M prompts, d width, H heads, N image tokens, B im
     affinity  C₁ = Σ_batches  J₁ᵀJ₁ / (B·H·N),   J₁ rows  q_h[n] W_kʰ          [L, d, d]   what queries see of a prompt
     mixture   C₂ = Σ_batches  J₂ᵀJ₂ / (B·H·N),   J₂ rows  S_Pʰ[n, :]           [L, M, M]   attention paid to prompts
 
-Queries carry their bias and no 1/√(d/H); heads are stacked as rows; prompt queries do not exist. C₁ is formed from
+Queries include their bias but not 1/√(d/H); heads are stacked as rows; there are no prompt queries. C₁ is formed from
 per-head Gram matrices, Σ_h W_kʰᵀ G_h W_kʰ, without the rows. As in the official release each batch's *mean* is summed,
 so a short last batch counts as much as a full one; weighting "images" counts images (the paper's sum of raw Gram
 matrices, up to a factor).
@@ -41,7 +41,7 @@ SPACES = ("affinity", "mixture")
 
 
 class ReadsKeys(Protocol):
-    """A ViT whose blocks say how tokens become keys."""
+    """A ViT that exposes the key weights of its blocks."""
 
     def key_weight(self, layer: int) -> Tensor:
         """W_k of a block, per head: [H, d/H, d]."""
@@ -54,10 +54,10 @@ class ReadsKeys(Protocol):
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the spectra of a space are cut, layer by layer, and what is done about it."""
+    """Cuts of the spectra of a space by layer, and the gains of the projection."""
 
     nullity: Tensor  # [L] directions left free
-    rule: str  # how they are found: "elbow", "energy 0.95"
+    rule: str  # rule: "elbow", "energy 0.95"
     used: bool  # whether steps are projected
     free: Tensor  # [L] gain of a free direction
     protected: Tensor  # [L] of a protected one
@@ -71,7 +71,7 @@ def elbows(values: Tensor) -> Tensor:
 
 
 class PromptMoments(nn.Module):
-    """The two moments over all finished tasks, and those of the task that ends."""
+    """The two moments over all finished tasks, and those of the current one."""
 
     affinity: Tensor
     mixture: Tensor
@@ -87,8 +87,8 @@ class PromptMoments(nn.Module):
         for space, side in zip(SPACES, (width, prompts), strict=True):
             self.register_buffer(space, torch.zeros(len(blocks), side, side, dtype=torch.float64))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
-        self._task: dict[str, Tensor] = {}  # sums of the task under way; a pass is never saved half done
-        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: decomposed once as long as a moment stays
+        self._task: dict[str, Tensor] = {}  # sums of the current task; never saved partially
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: cached decompositions of the moments
         self.register_load_state_dict_post_hook(lambda *_: self._bases.clear())
 
     @property
@@ -100,7 +100,7 @@ class PromptMoments(nn.Module):
 
     @torch.no_grad()
     def add(self, backbone: ReadsKeys, features: Features, prompts: Tensor) -> None:
-        """Take in one batch of the finished task's images, looked at with the prompts as they stand."""
+        """Add one batch of the finished task's images, processed with the current prompts."""
         for layer, block in enumerate(self.blocks):
             q, attention = features.taps["q", block], features.taps["attention", block]  # [B,H,N,d/H], [B,H,N,N+M]
             images, heads, tokens = q.shape[:3]
@@ -127,13 +127,13 @@ class PromptMoments(nn.Module):
         self.tasks += 1
 
     def basis(self, space: str) -> tuple[Tensor, Tensor]:
-        """λ [L, n] and V [L, n, n] of a moment, decomposed once as long as the moment stays what it is."""
+        """λ [L, n] and V [L, n, n] of a moment, cached until the moment changes."""
         if space not in self._bases:
             self._bases[space] = eigenbasis(getattr(self, space))
         return self._bases[space]
 
     def spectra(self, clock: Clock, cuts: Mapping[str, Cut]) -> Iterator[SpectrumMeasured]:
-        """One event a layer and space."""
+        """One event per layer and space."""
         for space in SPACES:
             values, cut = self.basis(space)[0], cuts[space]  # values [L, n]
             for layer, nullity in enumerate(cut.nullity.tolist()):
@@ -152,9 +152,9 @@ class PromptMoments(nn.Module):
                 )
 
     def updates(self, clock: Clock, before: Tensor, after: Tensor) -> Iterator[UpdateMeasured]:
-        """How far prompts moved from `before` to `after` [L, M, d], and how much of it earlier tasks can see.
+        """How far prompts moved from `before` to `after` [L, M, d], and the share visible to earlier tasks.
 
-        Called before `fold_task`, so that the moments are those of the earlier tasks alone.
+        Called before `fold_task`, so that the moments are only those of earlier tasks.
         """
         change = (after - before).double()
         movement = change.flatten(1).norm(dim=1) / before.double().flatten(1).norm(dim=1)
@@ -178,8 +178,8 @@ class PromptMoments(nn.Module):
     def directions(
         self, clock: Clock, wanted: Tensor, source: str, rows: Tensor | None, columns: Tensor | None
     ) -> Iterator[UpdateByDirection]:
-        """How what a task wanted to change, `wanted` [L, M, d], is spread over what earlier tasks ask: ‖B̃₂ Δ v_i‖² on
-        the affinity side and ‖B̃₁ Δᵀ w_j‖² on the mixture side. `rows` B̃₂, `columns` B̃₁: maps that held in the task.
+        """A task's proposed change `wanted` [L, M, d] by directions of earlier tasks: ‖B̃₂ Δ v_i‖² on the affinity side
+        and ‖B̃₁ Δᵀ w_j‖² on the mixture side. `rows` B̃₂, `columns` B̃₁: the projectors of the task.
 
         Called before `fold_task`, like `updates`. Nothing in the first task.
         """

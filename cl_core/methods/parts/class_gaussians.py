@@ -1,4 +1,4 @@
-"""A Gaussian per class of features, taken once when the class is learned and never updated.
+"""One Gaussian per class of features, estimated when the class is learned and never updated.
 
 Replay and distances of SLCA (arXiv:2303.05118), FeCAM (arXiv:2309.14062) and VPT-NSP²++.
 Shapes: n features of a class, w width, C classes begun.
@@ -7,7 +7,8 @@ Shapes: n features of a class, w width, C classes begun.
     Σ   = Σ_c scatter_c / Σ_c (n_c − 1)                              "shared": one for all, when n < w
     diag Σ_c                                                         "diagonal"
 
-Drawn are x = m_c μ_c + L z, L Lᵀ = Σ_c + ridge I, z ~ N(0, I), on the processor, so that every device gets the same.
+Samples are x = m_c μ_c + L z, L Lᵀ = Σ_c + ridge I, z ~ N(0, I), drawn on the CPU, so that they are equal on every
+device.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ class ClassGaussians(nn.Module):
     counts: Tensor
 
     def __init__(self, width: int, kind: str = "class", *, draws: int = 256, ridge: float = RIDGE) -> None:
-        """`draws`: features per class in one epoch of replay; `ridge`: added to every variance that is drawn from."""
+        """`draws`: features per class in one epoch of replay; `ridge`: added to every variance before sampling."""
         super().__init__()
         self.width, self.kind, self.draws, self.ridge = width, kind, draws, ridge
         shape = {"class": (0, width, width), "shared": (width, width), "diagonal": (0, width)}[kind]
         self.register_buffer("means", torch.zeros(0, width, dtype=torch.float64))
         self.register_buffer("scatter", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(0, dtype=torch.int64))
-        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, w] and ids [B] of the task that ends
-        self._factors: dict[int, tuple[Tensor, Tensor]] = {}  # derived: μ_c and L of classes that were drawn from
+        self._seen: list[tuple[Tensor, Tensor]] = []  # features [B, w] and ids [B] of the finished task
+        self._factors: dict[int, tuple[Tensor, Tensor]] = {}  # derived: μ_c and L of sampled classes
         self.register_load_state_dict_post_hook(lambda gaussians, _: gaussians._factors.clear())
 
     def add_classes(self, classes: range) -> None:
-        """Room for a new task's classes."""
+        """Allocate a new task's classes."""
         new = len(classes)
         self.means = torch.cat([self.means, self.means.new_zeros(new, self.width)])
         self.counts = torch.cat([self.counts, self.counts.new_zeros(new)])
@@ -47,11 +48,11 @@ class ClassGaussians(nn.Module):
             self.scatter = torch.cat([self.scatter, self.scatter.new_zeros(new, *self.scatter.shape[1:])])
 
     def see(self, pooled: Tensor, labels: Tensor) -> None:
-        """Features [B, w] and class ids [B]; held until `learn`."""
+        """Add features [B, w] and class ids [B]; kept until `learn`."""
         self._seen.append((pooled.detach().double(), labels))
 
     def learn(self, classes: range) -> None:
-        """Mean and covariance of `classes` from what was seen."""
+        """Mean and covariance of `classes` from the added features."""
         x, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
         self._seen = []
         if self.kind == "shared":
@@ -83,7 +84,7 @@ class ClassGaussians(nn.Module):
         return (scale * centre + noise @ spread.mT).to(self.means.device)
 
     def epoch(self, classes: range, generator: torch.Generator, scales: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Fresh features of `classes`, shuffled: ([n, w] float32, class ids [n]). `scales` [C]: m_c."""
+        """Sampled features of `classes`, shuffled: ([n, w] float32, class ids [n]). `scales` [C]: m_c."""
         of = lambda label: 1.0 if scales is None else float(scales[label])
         drawn = torch.cat([self.draw(label, self.draws, generator, of(label)) for label in classes]).float()
         labels = torch.arange(classes.start, classes.stop).repeat_interleave(self.draws)

@@ -1,4 +1,4 @@
-"""One learned word per class before its name; what a text tower makes of it is the class's key.
+"""One learned word per class before its name; the text embedding is the class's key.
 
 First level of STAR-Prompt (arXiv:2403.06870).
 Shapes: C classes begun, o old and c current ones, B images; d joint width, m width of the text tower, T tokens.
@@ -7,7 +7,7 @@ Shapes: C classes begun, o old and c current ones, B images; d joint width, m wi
     L   = CE(τ ẑ · k over current classes) + λ / (c o) Σ_current Σ_old (u · stop u')²      SGD, no momentum, no decay
     replay: CE(τ z̃ · k over all classes), z̃ drawn from a mixture per class, scaled to unit length; no λ term
 
-The tower is causal, so columns after the end of the longest text change nothing and are not computed.
+The tower is causal, so columns after the end of the longest text have no effect and are not computed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KeyConfig:
     key_overlap: float = setting(10.0, low=0.0, high=1e4, help="weight of the overlap of new words with old ones (λ1)")
     key_replay_rate: float = setting(0.05, low=0.0, high=100.0, help="learning rate of the words in replay (η1)")
     key_replay_epochs: int = setting(10, low=0, high=1000, help="epochs of replay into the words (E1)")
-    components: int = setting(5, low=0, high=64, help="Gaussians per class in both mixtures; 0: no replay at all")
+    components: int = setting(5, low=0, high=64, help="Gaussians per class in both mixtures; 0: no replay")
     draws: int = setting(256, low=1, high=10_000, help="features drawn per class and epoch of replay")
     stage_batch: int = setting(128, low=1, high=4096, help="rows per step of stage 1 and of both replays")
 
@@ -54,19 +54,19 @@ class KeyConfig:
 
 
 class ClassKeys(nn.Module):
-    """Grows with the tasks. Words and keys are buffers: they are learned between the engine's steps. Those of earlier
-    classes stay as they are, except with keys=moving (replay trains them) or keys=drifting (later tasks do)."""
+    """Grows with the tasks. Words and keys are buffers, trained outside the engine's steps. Those of earlier classes
+    are fixed, except with keys=moving (trained by replay) or keys=drifting (trained by later tasks)."""
 
     words: Tensor
     keys: Tensor
     first: Tensor
 
     def __init__(self, config: KeyConfig, sentences: list[str], plain: list[list[str]], model: Any, seed: int) -> None:
-        """`sentences`: "X <name>." of every class to come; `plain`: what is said of it with nothing learned."""
+        """`sentences`: "X <name>." of every future class; `plain`: its sentences without a learned word."""
         super().__init__()
         self.config, self.seed = config, seed
         self.drifting, self.moving = config.keys == "drifting", config.keys in ("moving", "drifting")
-        self.texts = model.tokenize(sentences)  # [C in all, T]
+        self.texts = model.tokenize(sentences)  # [all C, T]
         ensembles = [model.encode_text(model.tokenize(texts)) for texts in plain]
         self.templates = F.normalize(torch.stack([rows.mean(dim=0) for rows in ensembles]), dim=1)
         self.register_buffer("words", torch.zeros(0, model.text_width))  # u
@@ -74,7 +74,7 @@ class ClassKeys(nn.Module):
         self.register_buffer("first", torch.zeros(0, model.joint_width))  # k when its task had been learned
 
     def add_classes(self, index: int, classes: range) -> None:
-        """Words of a new task's classes from N(0, 0.02²); until they are learned their keys are the templates'."""
+        """Words of a new task's classes from N(0, 0.02²); before training their keys are those of the templates."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, "words", index))
         drawn = 0.02 * torch.randn(len(classes), self.words.shape[1], generator=generator)
         self.words = torch.cat([self.words, drawn.to(self.words)])
@@ -84,8 +84,8 @@ class ClassKeys(nn.Module):
     def begin(
         self, model: Any, mixtures: GaussianMixtures | None, z: Tensor, labels: Tensor, classes: range, clock: Clock
     ) -> list[Event]:
-        """All that happens to keys when a task begins, from embeddings z [n, d] of its images, not normalised, and
-        their class ids [n]. `mixtures`: those of earlier classes, which are joined by the current ones."""
+        """Train the keys of a new task from embeddings z [n, d] of its images, not normalised, and their class ids [n].
+        `mixtures`: those of earlier classes, to which the current ones are added."""
         said: list[Event] = []
         if self.config.keys != "templates":
             started = time.perf_counter()
@@ -162,8 +162,8 @@ class ClassKeys(nn.Module):
 
     @torch.no_grad()
     def moved(self, model: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Per class: cosine of its key, computed anew from its word, with its first one; with the templates'; and the
-        largest with another class's key. Each [C]."""
+        """Per class: cosine of its key, recomputed from its word, with its initial key; with the templates' key; and
+        the largest with another class's key. Each [C]."""
         seen = range(len(self.keys))
         now = self.keys if self.config.keys == "templates" else self.embed(model, self.words, seen)
         among = (now @ now.mT).fill_diagonal_(-torch.inf)
@@ -172,5 +172,5 @@ class ClassKeys(nn.Module):
 
 
 def overlap_of_words(words: Tensor, old: Tensor) -> Tensor:
-    """Mean over pairs of (u · u')², u of words [c, m], u' of old [o, m], which gets no gradient; 0 where o = 0."""
+    """Mean over pairs of (u · u')², u of words [c, m], u' of old [o, m], without gradient; 0 if o = 0."""
     return (words @ old.detach().mT).square().mean() if len(old) else words.new_zeros(())

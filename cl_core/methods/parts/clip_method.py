@@ -1,4 +1,4 @@
-"""A method on CLIP: classes are sentences, a picture belongs to the class whose sentence it is nearest to.
+"""Base class of CLIP methods: classes are sentences, an image is assigned to the class with the nearest sentence.
 
 Radford et al., ICML 2021, arXiv:2103.00020; the multi-domain protocol is that of ZSCL (Zheng et al., ICCV 2023).
 
@@ -27,15 +27,15 @@ from cl_core.streams.stream import Batch, TaskStream
 if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to import
     from cl_core.backbones.clip import ClipBackbone
 
-TEXTS = 512  # sentences a pass where nothing is trained
+TEXTS = 512  # sentences per pass without gradients
 
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """What all methods that train a CLIP share."""
+    """Settings shared by all methods that train CLIP."""
 
-    rate: float = setting(1e-5, low=0.0, high=10.0, help="learning rate at the schedule's height")
-    weight_decay: float = setting(0.0, low=0.0, high=1.0, help="decoupled decay of what is trained (AdamW)")
+    rate: float = setting(1e-5, low=0.0, high=10.0, help="peak learning rate")
+    weight_decay: float = setting(0.0, low=0.0, high=1.0, help="decoupled weight decay (AdamW)")
     label_smoothing: float = setting(0.2, low=0.0, high=0.99, help="share of the target spread over all classes")
 
     def __post_init__(self) -> None:
@@ -43,16 +43,18 @@ class ClipConfig:
 
 
 class ClipMethod(Method["ClipBackbone"], abc.ABC):
-    """Abstract: what reads and classifies. A subclass says how the model is adapted."""
+    """Abstract: features and classification. Subclasses define the adaptation."""
 
-    text_is_trained: bool = True  # False: class texts are embedded once a task
-    text_stands_still: ClassVar[bool] = False  # True: whatever is learned, class texts are those of the untouched model
+    text_is_trained: bool = True  # False: class texts are embedded once per task
+    text_stands_still: ClassVar[bool] = False  # True: class texts are always those of the pre-trained model
 
     def __init__(self, config: Any, backbone: ClipBackbone, seed: int) -> None:
         super().__init__(config, seed)
         self.classes = range(0)
-        self._class_texts: tuple[object, Tensor] | None = None  # derived: of all classes, and of which weights
-        self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, where the text tower stands still
+        self._class_texts: tuple[object, Tensor] | None = (
+            None  # derived: of all classes, and the weights they were computed with
+        )
+        self._task_texts: Tensor | None = None  # derived: [c, e] of the current task, if the text tower is frozen
 
     def setup(self, stream: TaskStream, backbone: ClipBackbone) -> None:
         unsaid = [task.title for task in stream if task.words is None]
@@ -75,7 +77,7 @@ class ClipMethod(Method["ClipBackbone"], abc.ABC):
 
     @abc.abstractmethod
     def adaptation(self, *, training: bool = False) -> Adaptation:
-        """How the model differs from the pre-trained one now; `training`: with what acts in the loss only."""
+        """The current changes of the pre-trained model; `training`: including those used only in the loss."""
 
     def edit(self, backbone: ClipBackbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:
         return ModelEdit(adaptation=self.adaptation())
@@ -86,8 +88,8 @@ class ClipMethod(Method["ClipBackbone"], abc.ABC):
 
     @property
     def class_texts(self) -> Tensor:
-        """t_c of every class of the stream as evaluation reads them, with the weights as they are: [C, e]. Read once as
-        long as these stay as they are."""
+        """t_c of every class of the stream for evaluation, with the current weights: [C, e]. Cached until they
+        change."""
         weights = [] if self.text_stands_still else [*self.parameters(), *self.buffers()]
         stamp = [(id(value), value._version) for value in weights]
         if self._class_texts is None or self._class_texts[0] != stamp:
@@ -96,8 +98,8 @@ class ClipMethod(Method["ClipBackbone"], abc.ABC):
 
     @torch.no_grad()
     def _read_classes(self) -> Tensor:
-        """The text tower once over all sentences of all classes, `TEXTS` at a time (MTIL has some ten thousand), in
-        float32 whatever images are classified in."""
+        """Embed all sentences of all classes, `TEXTS` at a time (MTIL has about ten thousand), in float32 regardless of
+        the precision for images."""
         (backbone,), adaptation, portions = self._model, self.adaptation(), torch.cat(self._ensembles).split(TEXTS)
         with backbone.computing_in(torch.float32):
             sentences = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in portions])
@@ -105,8 +107,7 @@ class ClipMethod(Method["ClipBackbone"], abc.ABC):
         return F.normalize(torch.stack(means), dim=1)
 
     def task_texts(self, backbone: ClipBackbone, adaptation: Adaptation) -> Tensor:
-        """t_c of the current task's classes in the first template: [c, e]; computed once where the text tower stands
-        still."""
+        """t_c of the current task's classes in the first template: [c, e]; cached if the text tower is frozen."""
         if self._task_texts is not None:
             return self._task_texts
         tokens = self._training_tokens[self.classes.start : self.classes.stop]
@@ -130,12 +131,12 @@ class ClipMethod(Method["ClipBackbone"], abc.ABC):
         return Loss({"cross_entropy": loss}, correct)
 
     def kept_bytes(self) -> int:
-        """Bytes kept beside the model: adapted weights (`clip.…`) take the place of its own and are not counted."""
+        """Bytes of state besides the model: adapted weights (`clip.…`) replace its own and are not counted."""
         state = self.state_dict().items()
         return sum(v.numel() * v.element_size() for k, v in state if not k.startswith("clip."))
 
     def adapted_weights(self, backbone: ClipBackbone) -> dict[str, Tensor]:
-        """Name → W [out, in] of every attention projection as adapted; none if the model is as it was."""
+        """Name → W [out, in] of every adapted attention projection; empty if unchanged."""
         adaptation = self.adaptation()
         if adaptation is AS_IT_IS:
             return {}

@@ -1,7 +1,7 @@
-"""Image embeddings of a second frozen model, for images that were prepared for the first; its tower runs once an image
+"""Image embeddings of a second frozen model, for images prepared for the first; computed once per image
 (`answer_cache`).
 
-Shapes: B images; S, S' side lengths the two models read; d width of the embeddings.
+Shapes: B images; S, S' input sizes of the two models; d width of the embeddings.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 from cl_core.backbones.answer_cache import Kept, KeptAnswers
 from cl_core.config import Preprocessing
 
-PORTION = 32  # images a pass
+PORTION = 32  # images per pass
 
 
 class ImageQueries:
-    """Call it with images [B, 3, S, S] and their numbers: raw embeddings [B, d], without gradient.
+    """Call it with images [B, 3, S, S] and their ids: raw embeddings [B, d], without gradient.
 
-    At most `limit` embeddings are kept (4 d bytes each). 0 keeps none.
+    At most `limit` embeddings are cached (4 d bytes each).
     """
 
     def __init__(self, model: Any, preparation: Preprocessing, limit: int) -> None:
@@ -29,19 +29,19 @@ class ImageQueries:
 
     @property
     def passes(self) -> int:
-        """Images that went through the tower so far."""
+        """Number of images processed by the tower so far."""
         return self._kept.asked
 
     def __call__(self, images: Tensor, ids: Tensor | None = None) -> Tensor:
         return self._kept(lambda part: self.model.features(self.prepared(part)).pooled, images, ids, self.limit)
 
     def kept(self) -> Kept:
-        """What is held in memory at most."""
+        """Maximum size of the cache."""
         return Kept(self.model.name, self.limit, 4 * self.model.pooled_width * self.limit)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """[B, 3, S, S] as the first model reads them → [B, 3, S', S'] as the second does: the first one's scaling is
-        undone and the second one's applied; where the sides differ, resized bilinearly."""
+        """[B, 3, S, S] prepared for the first model → [B, 3, S', S'] for the second: normalisation is replaced, and
+        images are resized bilinearly if the sizes differ."""
         mine, theirs = self.preparation, self.model.preparation
         if (mine.mean, mine.std) != (theirs.mean, theirs.std):
             mean, std, new_mean, new_std = (

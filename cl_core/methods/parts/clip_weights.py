@@ -1,4 +1,4 @@
-"""Copies of a CLIP's parameters that a method changes: the model itself stays as it was pre-trained."""
+"""Trained copies of CLIP's parameters; the pre-trained model itself never changes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 
 
 class ClipWeights(nn.Module):
-    """Parameters of a CLIP by their open_clip names, as adapted so far; a component that a method owns.
+    """Adapted parameters of CLIP by their open_clip names; a component of a method.
 
-    In `state_dict` and `get_parameter` a name's dots are written as slashes, because modules split names at dots.
+    In `state_dict` and `get_parameter` dots in names are replaced by slashes, because modules split names at dots.
     """
 
     def __init__(self, backbone: ClipBackbone, names: Iterable[str]) -> None:
@@ -35,8 +35,8 @@ class ClipWeights(nn.Module):
         return {name: self[name] for name in self.names}
 
     def train_only(self, names: Iterable[str], prefix: str) -> dict[str, nn.Parameter]:
-        """Let gradients reach these and no others; the trained ones under the names `get_parameter` knows, the
-        component being called `prefix`."""
+        """Enable gradients only for these; returns the trained ones under the names of `get_parameter`, with the
+        component named `prefix`."""
         chosen = set(names)
         for name in self.names:
             self[name].requires_grad_(name in chosen)
@@ -58,10 +58,10 @@ class ClipWeights(nn.Module):
 
 
 def attention_parameters(backbone: ClipBackbone, maps: Iterable[str]) -> list[str]:
-    """The parameters in which these maps lie, each once, in order."""
+    """The parameters that contain these maps, each once, in order."""
     return list(dict.fromkeys(backbone.linear_map(name).parameter for name in maps))
 
 
 def key(name: str) -> str:
-    """A map's name as an attribute of a module can be called."""
+    """A map's name as a valid module attribute."""
     return name.replace(".", "_")

@@ -1,12 +1,12 @@
-"""Deep visual prompts with a head per task: the frame that sequential, joint and NSP² share.
+"""Deep visual prompts with a head per task, shared by sequential, joint and NSP².
 
 Jia et al. Visual Prompt Tuning. ECCV 2022, arXiv:2203.12119 (VPT-Deep); heads as in the release of arXiv:2406.05658.
 Shapes: L blocks, K of them with prompts, M prompts per block, d width, B images, c classes of the task.
 
-One set of prompts P [K, M, d], drawn uniformly from (−1, 1) once and carried from task to task. K = L unless
-`prompt_blocks` says otherwise: then prompts enter the last K blocks only, and what lies below is a fixed function of
-the image (`cl_core.training.frozen_prefix`). Each task trains a
-linear head on its own classes only; at test time all heads are concatenated (no task id).
+One set of prompts P [K, M, d] for all tasks, drawn once uniformly from (−1, 1). K = L by default; with `prompt_blocks`
+prompts enter only the last K blocks, and lower blocks are a fixed function of the image
+(`cl_core.training.frozen_prefix`). Each task trains a linear head on its own classes only; at test time all heads are
+concatenated (no task id).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PromptConfig:
         low=0,
         high=1000,
         fixed="sets shapes",
-        help="prompts in the last so many blocks only (K); what lies below is then computed once an image; 0 = all",
+        help="number of last blocks with prompts (K); lower blocks are then computed once per image; 0 = all",
     )
     prompt_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the prompts")
     head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
@@ -46,7 +46,7 @@ class PromptConfig:
     head_init: str = setting(
         "official",
         choices=("official", "fresh"),
-        help="official: the second task's head starts from the first one's, as the release does",
+        help="official: the second task's head starts from the first one's, as in the release",
     )
 
     def __post_init__(self) -> None:
@@ -54,14 +54,14 @@ class PromptConfig:
 
 
 def with_prompts(prompts: Tensor, first: int = 0) -> ModelEdit:
-    """Prompts [K, M, d], those of each block from `first` on beside its tokens; M = 0: the model as it is."""
+    """Prompts [K, M, d], appended to the tokens of each block from `first` on; M = 0: the unchanged model."""
     return ModelEdit(
         {layer: BlockIntervention(prompts=own) for layer, own in enumerate(prompts, first)} if prompts.numel() else {}
     )
 
 
 def prompted_blocks(config: PromptConfig, depth: int) -> range:
-    """The blocks of a model of `depth` blocks that have prompts. Raises ConfigError if there are not so many."""
+    """The blocks with prompts in a model of `depth` blocks. Raises ConfigError if there are too few."""
     if config.prompt_blocks > depth:
         raise ConfigError(
             f"prompt_blocks must be at most {depth}, the number of blocks of this backbone, got {config.prompt_blocks}"
@@ -70,7 +70,7 @@ def prompted_blocks(config: PromptConfig, depth: int) -> range:
 
 
 class DeepPrompts(nn.Module):
-    """Prompts and heads: a component that a method owns and asks."""
+    """Prompts and heads: a component of a method."""
 
     def __init__(self, config: PromptConfig, layers: int, width: int, seed: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class DeepPrompts(nn.Module):
         self.classes = range(0)
 
     def begin_task(self, index: int, classes: range) -> None:
-        """A head for `classes`; earlier heads stay as they are and are never trained again."""
+        """Add a head for `classes`; earlier heads are never trained again."""
         head = nn.Linear(self.width, len(classes))
         generator = self._generator(len(self.heads) + 1)
         previous = cast(nn.Linear, self.heads[-1]) if len(self.heads) else None
@@ -118,7 +118,7 @@ class DeepPrompts(nn.Module):
         return self.with_prompts(self.prompts)
 
     def with_prompts(self, prompts: Tensor) -> ModelEdit:
-        """Other prompts [K, M, d] in the same blocks."""
+        """An edit with other prompts [K, M, d] in the same blocks."""
         return with_prompts(prompts, self.blocks.start)
 
     def classify(self, pooled: Tensor) -> Tensor:
@@ -133,5 +133,5 @@ class DeepPrompts(nn.Module):
         return Loss({"cross_entropy": F.cross_entropy(logits / self.config.temperature, targets)}, correct)
 
     def _generator(self, place: int) -> torch.Generator:
-        """Place 0 draws the prompts, place k the k-th head: independent of what else was drawn."""
+        """Index 0 draws the prompts, index k the k-th head, independently of other draws."""
         return torch.Generator().manual_seed(self.seed * 1_000_003 + place)

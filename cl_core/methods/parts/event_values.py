@@ -1,8 +1,8 @@
 """Tensors in the fields of events.
 
-Events hold arrays and numbers. A method hands in tensors that may still lie on the device, so that it does not wait for
-it; the engine replaces all of a moment's tensors at once before anyone reads them (`cl_core.observers.landing`). To a
-type checker these functions say what a tensor will be by then; at run time they pass it on as it is.
+Events hold arrays and numbers. A method passes tensors that may still be on the device, to avoid synchronisation; the
+engine replaces all tensors of a group of events at once (`cl_core.observers.landing`). For the type checker these
+functions declare the final type; at run time they return the tensor unchanged.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ def number(value: Tensor | float) -> float:
 
 
 def mean(values: Sequence[Tensor]) -> float:
-    """Mean of at least one tensor without axes, in their own type."""
+    """Mean of at least one scalar tensor, in their type."""
     return cast(float, sum(values) / len(values))

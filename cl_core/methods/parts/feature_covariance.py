@@ -1,13 +1,13 @@
-"""What past tasks feed into a layer: one uncentred second moment a layer, in constant memory.
+"""Inputs of layers on past tasks: one uncentred second moment per layer, in constant memory.
 
-GNSP (arXiv:2507.19839), as its released code collects and adds them. Shapes: X [n, d], the n inputs of a layer in one
-mini-batch; G, C, M [d, d].
+GNSP (arXiv:2507.19839), as in its released code. Shapes: X [n, d], the n inputs of a layer in one mini-batch; G, C, M
+[d, d].
 
     G_b = Xᵀ X,   G = Σ_b G_b / ‖G_b‖_F,   C_t = G / ‖G‖_F          one task; a short last batch counts like a full one
-    M_t = M_{t−1} + C_t                    every task counts the same, ‖M_t‖_F ≤ t
-    M_t = M_{t−1} / ‖M_{t−1}‖_F + C_t      "fading": about half of the past is left a task, ‖M_t‖_F ≤ 2
+    M_t = M_{t−1} + C_t                    equal weight of all tasks, ‖M_t‖_F ≤ t
+    M_t = M_{t−1} / ‖M_{t−1}‖_F + C_t      "fading": the past decays by about half per task, ‖M_t‖_F ≤ 2
 
-Norms are made equal, not traces: a task with a flatter spectrum brings more energy into the sum.
+Norms are equalised, not traces: a task with a flatter spectrum adds more energy to the sum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 
 @dataclass(frozen=True)
 class Layer:
-    """A matrix of the image tower, and where its input can be seen."""
+    """A matrix of the image tower, and the tap of its input."""
 
     parameter: str
     block: int
@@ -49,7 +49,7 @@ class Layer:
     tap: Tap
 
     def input_last(self, matrix: Tensor) -> Tensor:
-        """[out, in], whichever way the matrix is stored; the same call leads back."""
+        """[out, in], however the matrix is stored; its own inverse."""
         return matrix.mT if self.space == "proj" else matrix
 
     def on_input(self, matrix: Tensor, projector: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def projected_layers(backbone: ClipBackbone) -> list[Layer]:
 
 
 class InputMoments(nn.Module):
-    """M of every layer over all finished tasks; layers go by their parameter's name."""
+    """M of every layer over all finished tasks, by parameter name."""
 
     tasks: Tensor
 
@@ -80,27 +80,27 @@ class InputMoments(nn.Module):
             width = layer.input_last(backbone.parameter(layer.parameter)).shape[1]
             self.register_buffer(key(layer.parameter), torch.zeros(width, width))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
-        self._sums: dict[str, Tensor] = {}  # G of the task being surveyed; a survey is never saved half done
-        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: what `basis` has decomposed since M changed
+        self._sums: dict[str, Tensor] = {}  # G of the current pass; never saved partially
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}  # derived: cached decompositions of `basis`
         self.register_load_state_dict_post_hook(lambda *_: self._bases.clear())
 
     def __getitem__(self, name: str) -> Tensor:
         return cast(Tensor, self._buffers[key(name)])  # none is None
 
     def basis(self, name: str) -> tuple[Tensor, Tensor]:
-        """λ [d] and V [d, d] of a layer's M in float64, decomposed once as long as M stays what it is."""
+        """λ [d] and V [d, d] of a layer's M in float64, cached until M changes."""
         if name not in self._bases:
             self._bases[name] = eigenbasis(self[name].double())
         return self._bases[name]
 
     def see(self, features: Features) -> None:
-        """Take in one mini-batch's inputs of all layers."""
+        """Add one mini-batch's inputs of all layers."""
         for layer in self.layers:
             self.add(layer.parameter, features.taps[layer.tap])
 
     @torch.no_grad()
     def add(self, name: str, inputs: Tensor) -> None:
-        """Take in one mini-batch's inputs [..., d] of a layer."""
+        """Add one mini-batch's inputs [..., d] of a layer."""
         batch = unit_norm(gram(inputs.flatten(0, -2)))
         self._sums[name] = self._sums[name] + batch if name in self._sums else batch
 
@@ -116,10 +116,10 @@ class InputMoments(nn.Module):
     def updates(
         self, clock: Clock, before: Mapping[str, Tensor], after: Mapping[str, Tensor], projectors: Mapping[str, Tensor]
     ) -> Iterator[UpdateMeasured]:
-        """How far each block's matrices moved in a task, and how much of it lies where earlier tasks look.
+        """How far each block's matrices moved in a task, and the share in directions used by earlier tasks.
 
-        Called before `fold_task`, so that the moments are those of the earlier tasks alone. `projectors`: P by
-        parameter; none for the first task. The image projection counts with the last block.
+        Called before `fold_task`, so that the moments are only those of earlier tasks. `projectors`: P by parameter;
+        none for the first task. The image projection counts with the last block.
         """
         for block, group in itertools.groupby(self.layers, lambda layer: layer.block):
             layers = list(group)
@@ -148,9 +148,9 @@ class InputMoments(nn.Module):
         raw_update_sums: Mapping[str, Tensor],
         source: str,
     ) -> Iterator[UpdateByDirection]:
-        """How what a task wanted to change is spread over what earlier tasks feed in: ‖Δ v_i‖², v_i the eigenvectors of
-        M. Δ is what was asked for before projection (`raw_update_sums`, a sum of `source`), the net change where
-        nothing was projected. Called before `fold_task`, like `updates`; nothing in the first task."""
+        """A task's update by directions of earlier tasks' inputs: ‖Δ v_i‖², v_i the eigenvectors of M. Δ is the update
+        before projection (`raw_update_sums`, a sum of `source`), or the net change if nothing was projected. Called
+        before `fold_task`, like `updates`; nothing in the first task."""
         if not int(self.tasks):
             return
         asked = {name: raw_update_sums.get(f"clip.{name.replace('.', '/')}") for name in self.names}
@@ -166,7 +166,7 @@ class InputMoments(nn.Module):
             yield UpdateByDirection(clock, space, [layer.block for layer in layers], array(stacked), source)
 
     def spectra(self, clock: Clock, rho: float, project: str) -> Iterator[SpectrumMeasured]:
-        """What the next task will be held to: one event a layer, with the gains that `project` gives an update."""
+        """Spectra that constrain the next task: one event per layer, with the gains of `project`."""
         for layer in self.layers:
             values = self.basis(layer.parameter)[0].to(self[layer.parameter].dtype)
             nullity = len(values) - cast(int, tail_energy_cut(values, rho))  # of one spectrum: one number

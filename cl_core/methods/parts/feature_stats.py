@@ -1,4 +1,4 @@
-"""How alike the images of a class are in a space of features.
+"""Similarity of images within and between classes in a feature space.
 
 Shapes: n images, w width, c classes of the task.
 
@@ -15,7 +15,7 @@ from cl_core.methods.parts.event_values import array, number
 
 
 def intra_class(clock: Clock, space: str, x: Tensor, labels: Tensor, classes: range) -> IntraClassMeasured:
-    """Likeness within each class of features x [n, w], all with labels in `classes`."""
+    """Similarity within each class of features x [n, w], all with labels in `classes`."""
     x, targets = F.normalize(x.double(), dim=1), labels - classes.start
     members = F.one_hot(targets, len(classes)).to(x)
     counts = members.sum(dim=0)

@@ -1,12 +1,12 @@
-"""A mixture of Gaussians per class, fitted once to the class's features and drawn from ever after, instead of images.
+"""A mixture of Gaussians per class, fitted once to the class's features and then sampled instead of stored images.
 
 Replay of STAR-Prompt (arXiv:2403.06870). Shapes: n features of a class, K components, w width, C classes begun.
 
     p(x) = Σ_k π_k N(x; μ_k, diag σ²_k)       EM from a k-means start, in float64, 1e-6 added to every variance
 
-EM is scikit-learn's. The official code's own E step divides by σ where σ² belongs, which makes its responsibilities too
-soft and its stopping score no likelihood; we do not repeat that. A class with fewer different images than K gets as
-many components as it has images.
+EM is scikit-learn's. The official code's E step divides by σ instead of σ², which makes responsibilities too soft and
+its stopping score not a likelihood; ours does not. A class with fewer distinct images than K gets as many components as
+images.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Mixture:
         return (logs + self.weights.log()).logsumexp(dim=1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """`count` rows [count, w] float64; drawn on the CPU, so that every device gets the same."""
+        """`count` rows [count, w] float64; drawn on the CPU, so that they are equal on every device."""
         weights, means, variances = (x.cpu() for x in (self.weights, self.means, self.variances))
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, means.shape[1], generator=generator, dtype=torch.float64)
@@ -62,7 +62,7 @@ def fitted(x: Tensor, components: int, seed: int) -> Mixture:
 
 
 class GaussianMixtures(nn.Module):
-    """One mixture per class; grows with the tasks. Components that a class does not have weigh 0."""
+    """One mixture per class; grows with the tasks. Unused components have weight 0."""
 
     weights: Tensor
     means: Tensor
@@ -77,7 +77,7 @@ class GaussianMixtures(nn.Module):
         self.register_buffer("variances", torch.ones(0, components, width, dtype=torch.float64))  # σ²
 
     def add_classes(self, classes: range) -> None:
-        """Room for a new task's classes."""
+        """Allocate a new task's classes."""
         for name, value in (("weights", 0.0), ("means", 0.0), ("variances", 1.0)):
             kept = getattr(self, name)
             new = torch.full((len(classes), *kept.shape[1:]), value, dtype=kept.dtype, device=kept.device)
@@ -96,7 +96,7 @@ class GaussianMixtures(nn.Module):
         return Mixture(self.weights[label, there], self.means[label, there], self.variances[label, there])
 
     def epoch(self, classes: range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Fresh features of `classes`, shuffled: ([n, w] float32, class ids [n])."""
+        """Sampled features of `classes`, shuffled: ([n, w] float32, class ids [n])."""
         drawn = torch.cat([self[label].draw(self.draws, generator) for label in classes]).float()
         labels = torch.arange(classes.start, classes.stop).repeat_interleave(self.draws)
         order = torch.randperm(len(labels), generator=generator)

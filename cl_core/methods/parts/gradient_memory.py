@@ -1,11 +1,11 @@
-"""A method on keys and values whose steps keep away from stored directions of past inputs.
+"""Methods on keys and values with steps projected away from stored directions of past inputs.
 
 Shapes: L blocks of width d; ΔW [L, 2, d, d]; B [d, k] and h [k] of a block, as in `stored_directions`.
 
     ΔW ← ΔW + S (I − B diag(h) Bᵀ)            S the optimiser's step, from the second task on
     G = Σ x xᵀ over the tokens of the task just learned, x the inputs of a block's attention (InfLoRA's)
 
-Mapped is the step, not the gradient: for plain SGD, also with momentum, that is the same, and with Adam it stays exact.
+The step is mapped, not the gradient: equivalent for plain SGD, also with momentum, and exact with Adam.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cl_core.methods.parts.stored_directions import Guard, StoredDirections, tok
 class GradientMemoryConfig(KeyValueConfig):
     """Rates and threshold are the release's for Split CIFAR-100."""
 
-    rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of keys and values")
     temperature: float = setting(
         1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
     )
@@ -46,7 +46,7 @@ class GradientMemoryConfig(KeyValueConfig):
 
 
 class GradientMemoryMethod(KeyValueMethod, abc.ABC):
-    """Abstract. A subclass says which directions a task adds and how far they are held back."""
+    """Abstract. Subclasses define which directions a task adds and how much they are damped."""
 
     Config = GradientMemoryConfig
 
@@ -59,7 +59,7 @@ class GradientMemoryMethod(KeyValueMethod, abc.ABC):
         self.places = tuple(str(layer) for layer in range(layers))
         self.stored = StoredDirections(dict.fromkeys(self.places, width))
         self.register_buffer("tasks", torch.zeros((), dtype=torch.int64))
-        self._free: Tensor | None = None  # derived: I − B diag(h) Bᵀ [L, 1, d, d], None while nothing is protected
+        self._free: Tensor | None = None  # derived: I − B diag(h) Bᵀ [L, 1, d, d], None in the first task
 
     def refresh(self) -> None:
         self._free = None
@@ -83,13 +83,13 @@ class GradientMemoryMethod(KeyValueMethod, abc.ABC):
 
     @property
     def threshold(self) -> float:
-        """ε of the task that ends."""
+        """ε of the finished task."""
         return min(1.0, self.config.energy + self.config.growth * int(self.tasks))
 
     @abc.abstractmethod
     def store(self, place: str, gram: Tensor) -> None:
-        """Take in a finished task's Gram matrix [d, d] of a block's inputs, in units where its trace is 1; raised to
-        the second power where shares are those of the moment."""
+        """Add a finished task's Gram matrix [d, d] of a block's inputs, scaled to trace 1; squared if shares are those
+        of the moment."""
 
     @torch.no_grad()
     def end_task(self, clock: Clock) -> list[Event]:
@@ -101,7 +101,7 @@ class GradientMemoryMethod(KeyValueMethod, abc.ABC):
         return []
 
     def guards(self) -> list[Guard]:
-        """What the next task is held to, block by block."""
+        """Protected directions of the next task, by block."""
         threshold = min(1.0, self.config.energy + self.config.growth * max(int(self.tasks) - 1, 0))
         rule = f"energy {threshold:g}" + (" of the moment" if self.config.shares == "moment" else "")
         found = []

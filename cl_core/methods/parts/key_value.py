@@ -1,4 +1,4 @@
-"""A method that changes the key and value matrices of every block and trains a head per task.
+"""Methods that change the key and value matrices of every block and train a head per task.
 
 Shapes: L blocks of width d, N tokens, B images; x the inputs of a block's attention, after its first LayerNorm.
 
@@ -29,9 +29,9 @@ KEYS, VALUES = "k", "v"
 
 @dataclass(frozen=True)
 class KeyValueConfig:
-    """What every method on keys and values has."""
+    """Settings of all methods on keys and values."""
 
-    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of the change of keys and values")
+    rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of keys and values")
     head_rate: float = setting(0.01, low=0.0, high=10.0, help="learning rate of the heads")
     temperature: float = setting(
         28.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only"
@@ -43,7 +43,7 @@ class KeyValueConfig:
 
 
 class InputGram(nn.Module):
-    """Σ x xᵀ over the tokens x of one pass, per block, and their number. Never saved half done."""
+    """Σ x xᵀ over the tokens x of one pass, per block, and their number. Never saved partially."""
 
     _sums: Tensor | None
     _rows: int
@@ -68,7 +68,7 @@ class InputGram(nn.Module):
         self._rows += inputs.shape[1]
 
     def take(self) -> tuple[Tensor, int]:
-        """(Σ x xᵀ [L, d, d] in float64, tokens), and begin anew."""
+        """(Σ x xᵀ [L, d, d] in float64, tokens), and reset."""
         assert self._sums is not None, "no batch was added"
         taken = self._sums, self._rows
         self.clear()
@@ -76,7 +76,7 @@ class InputGram(nn.Module):
 
 
 class KeyValueMethod(Method[Backbone]):
-    """Abstract. A subclass says what ΔW is and what protects the past."""
+    """Abstract. Subclasses define ΔW and the protection of past tasks."""
 
     Config = KeyValueConfig
 
@@ -94,16 +94,16 @@ class KeyValueMethod(Method[Backbone]):
 
     @property
     def optimiser(self) -> str:
-        """Of all groups, by its name in `ParameterGroup`."""
+        """Optimiser of all groups, as in `ParameterGroup`."""
         return "adam"
 
     @abc.abstractmethod
     def change(self) -> Tensor:
-        """ΔW as it stands: [L, 2, d, d]."""
+        """The current ΔW: [L, 2, d, d]."""
 
     @abc.abstractmethod
     def changed(self) -> dict[str, nn.Parameter]:
-        """What of ΔW is trained, by name."""
+        """The trained parameters of ΔW, by name."""
 
     def begin_task(self, index: int, classes: range) -> None:
         self.tuning.begin_task(index, classes)
@@ -127,7 +127,7 @@ class KeyValueMethod(Method[Backbone]):
         return [Collector(self.inputs.taps, lambda features, batch: self.inputs.add(features))]
 
     def adapted_weights(self, backbone: Backbone) -> dict[str, Tensor]:
-        """Name → W + ΔW [d, d] of every key and value map, as it stands."""
+        """Name → current W + ΔW [d, d] of every key and value map."""
         change = self.change().detach()
         return {
             f"image.{layer}.{which}": backbone.map_weight(f"image.{layer}.{which}") + change[layer, place]

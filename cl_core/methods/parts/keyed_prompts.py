@@ -1,13 +1,13 @@
-"""Prompts with a key each: an image takes those whose keys lie nearest to what the untouched model makes of it.
+"""Prompts with keys: an image selects those with keys nearest to its feature under the pre-trained model.
 
-Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654 (keys and their loss). Picked for
-every image by itself, never by majority of a batch.
-Shapes: M prompts of one token, m picked per image, d width, e width of queries, B images.
+Wang et al. Learning to Prompt for Continual Learning. CVPR 2022, arXiv:2112.08654 (keys and their loss). Selected for
+every image independently, never by majority of a batch.
+Shapes: M prompts of one token, m selected per image, d width, e width of queries, B images.
 
-    q = f(image)/‖·‖ without prompts,   picked = the m largest cos(q, k_j),   key loss = mean (1 − cos(q, k_j))
+    q = f(image)/‖·‖ without prompts,   selected = the m largest cos(q, k_j),   key loss = mean (1 − cos(q, k_j))
 
-Keys forget as well: when they move, old images pick other prompts. So a finished task may hold them: "project" takes
-the core of old queries out of every step of a key, "freeze-used" keeps the keys still that old tasks have picked.
+Keys forget as well: when they move, old images select other prompts. Policies: "project" removes the core of old
+queries from every step of a key, "freeze-used" freezes keys selected by old tasks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cl_core.streams.stream import mixed_seed
 
 @dataclass(frozen=True)
 class KeyedPromptConfig:
-    """How large the pool is, how many an image takes, and how its keys are held."""
+    """Size of the pool, prompts per image, and protection of keys."""
 
     pool_size: int = setting(
         20, low=1, high=1000, fixed="sets the shape of the prompts", help="prompts in the pool (M), one token each"
@@ -37,9 +37,11 @@ class KeyedPromptConfig:
         "project",
         choices=("trainable", "project", "freeze-used"),
         live=True,
-        help="project: keys do not move along old tasks' queries; freeze-used: keys that old tasks picked stay",
+        help="project: keys do not move along old tasks' queries; freeze-used: keys selected by old tasks are frozen",
     )
-    key_energy: float = setting(0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy kept from keys")
+    key_energy: float = setting(
+        0.97, low=0.0, high=1.0, live=True, help="share of old queries' energy protected from steps of keys"
+    )
     key_weight: float = setting(0.1, low=0.0, high=1e3, live=True, help="weight of the key loss")
 
     def __post_init__(self) -> None:
@@ -52,7 +54,7 @@ class KeyedPromptConfig:
 
 
 class KeyedPrompts(nn.Module):
-    """A component: prompts, keys, and what past tasks asked of the keys."""
+    """A component: prompts, keys, and moments of past queries."""
 
     past_queries: Tensor
     task_queries: Tensor
@@ -69,14 +71,14 @@ class KeyedPrompts(nn.Module):
         moment = torch.zeros(query_width, query_width, dtype=torch.float64)
         self.register_buffer("past_queries", moment)  # Σ qᵀq of finished tasks
         self.register_buffer("task_queries", moment.clone())
-        self.register_buffer("used", torch.zeros(count, dtype=torch.bool))  # picked while finished tasks were learned
+        self.register_buffer("used", torch.zeros(count, dtype=torch.bool))  # selected by finished tasks
         self.register_buffer("task_used", self.used.clone())
         self._old: Tensor | None = None  # derived: [e, k] core of old queries
-        self._taken = torch.ones(count, dtype=torch.bool)  # rows picked by the batch of the step under way
+        self._taken = torch.ones(count, dtype=torch.bool)  # rows selected by the current batch
 
     def tokens(self, rows: Tensor) -> Tensor:
-        """The prompts of rows [B, m]: [B, m, d]. By embedding, not by index: on several threads an index's backward
-        adds up in no fixed order."""
+        """The prompts of rows [B, m]: [B, m, d]. By embedding, not by indexing, whose backward pass is not
+        deterministic with several threads."""
         return F.embedding(rows, self.prompts)
 
     def refresh(self, energy: float) -> None:
@@ -85,7 +87,7 @@ class KeyedPrompts(nn.Module):
 
     @torch.no_grad()
     def survey(self, queries: Tensor) -> None:
-        """Take in queries [B, e] of the task that begins."""
+        """Add queries [B, e] of the new task."""
         self.task_queries += gram(queries.double())
 
     @torch.no_grad()
@@ -94,21 +96,21 @@ class KeyedPrompts(nn.Module):
         return F.normalize(self.queries(backbone, images, ids), dim=1)
 
     def pick(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines [B, m] and numbers [B, m] of the prompts that queries take."""
+        """Cosines [B, m] and indices [B, m] of the prompts selected by queries."""
         cosines, rows = (queries @ F.normalize(self.keys, dim=1).mT).topk(self.picked, dim=1)
         return cosines, rows
 
     def note(self, rows: Tensor) -> None:
-        """A step is about to be made from a batch that picked these rows; no other may move."""
+        """Set the rows selected by the current batch; only they may move."""
         self._taken = torch.zeros_like(self.used).index_fill_(0, rows.flatten(), True)
         self.task_used |= self._taken
 
     def on_picked(self, step: Tensor) -> Tensor:
-        """A step [M, d], zero in the rows that were not picked: Adam's stale moments would carry them along."""
+        """A step [M, d], zero in rows that were not selected, which Adam's stale moments would move."""
         return step * self._taken[:, None]
 
     def key_step(self, step: Tensor, policy: str) -> Tensor:
-        """What of a step of the keys [M, e] the policy lets through: "trainable", "project" or "freeze-used"."""
+        """Apply the policy ("trainable", "project" or "freeze-used") to a step of the keys [M, e]."""
         step = self.on_picked(step)
         if policy == "freeze-used":
             return step * ~self.used[:, None]
@@ -118,12 +120,12 @@ class KeyedPrompts(nn.Module):
         return step
 
     def taken(self, queries: Tensor) -> Tensor:
-        """[B, M]: 1 where a query takes a prompt, else 0."""
+        """[B, M]: 1 if a query selects a prompt, else 0."""
         rows = self.pick(queries)[1]
         return torch.zeros(len(rows), len(self.keys), device=rows.device).scatter_(1, rows, 1.0)
 
     def end_task(self) -> None:
-        """Of the task's queries the moment is kept, and which rows they picked."""
+        """Store the moment of the task's queries and the rows they selected."""
         self.past_queries += self.task_queries
         self.used |= self.task_used
         self.task_queries.zero_()

@@ -1,4 +1,4 @@
-"""A method that keeps a pool of prompts and asks it with the frozen model's features; subclasses say how.
+"""Base class of methods with a pool of prompts queried by the frozen model's features.
 
 Shapes: B images, d width, E entries.
 """
@@ -23,13 +23,13 @@ from cl_core.streams.stream import mixed_seed
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What all pools share."""
+    """Settings of all pools."""
 
     rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of prompts and keys")
     head_rate: float = setting(1e-3, low=0.0, high=10.0, help="learning rate of the heads; the authors use one for all")
 
     temperature: float = setting(
-        1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only; released: not at all"
+        1.0, low=0.01, high=1000.0, help="logits are divided by this in the training loss only; released: 1"
     )
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class PoolConfig:
 
 
 class PoolMethod(Method[Backbone], abc.ABC):
-    """Abstract: frozen queries, a head per task, Adam, and prompts that may differ from image to image."""
+    """Abstract: frozen queries, a head per task, Adam, and prompts that may differ by image."""
 
     nothing: Tensor
 
@@ -52,7 +52,7 @@ class PoolMethod(Method[Backbone], abc.ABC):
 
     @abc.abstractmethod
     def pool(self) -> dict[str, nn.Parameter]:
-        """What of the pool is trained in the current task, by name within the method."""
+        """The pool's parameters trained in the current task, by name within the method."""
 
     def groups(self) -> list[ParameterGroup]:
         return [
@@ -71,6 +71,6 @@ class PoolMethod(Method[Backbone], abc.ABC):
         return self.heads(pooled)[:, classes.start : classes.stop]
 
     def drawn(self, *shape: int, of: str, task: int = 0) -> Tensor:
-        """Numbers from U(−1, 1), by (seed, name, task) alone, on this method's device."""
+        """Random numbers from U(−1, 1), determined by (seed, name, task), on this method's device."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, of, task))
         return (2 * torch.rand(*shape, generator=generator) - 1).to(self.nothing.device)

@@ -1,4 +1,4 @@
-"""How NSP² holds back the steps of prompts: projectors from two moments, and the penalty beside them.
+"""Projection of prompt steps in NSP²: projectors from two moments, and the penalty on prompt statistics.
 
 Lu et al. Visual Prompt Tuning in Null Space for Continual Learning. NeurIPS 2024, arXiv:2406.05658; formulas are those
 of `cl_core.methods.nsp2`. Used there and by its CLIP variant.
@@ -22,17 +22,17 @@ class NullSpaceConfig:
     """Settings of the rule."""
 
     eta_affinity: float = setting(
-        0.97, low=0.0, high=1.0, live=True, help="η₁, softness on the channel side (1 strict, 0 off)"
+        0.97, low=0.0, high=1.0, live=True, help="η₁, strictness on the channel side (1 strict, 0 off)"
     )
     eta_mixture: float = setting(
-        0.97, low=0.0, high=1.0, live=True, help="η₂, softness on the prompt side (1 strict, 0 off)"
+        0.97, low=0.0, high=1.0, live=True, help="η₂, strictness on the prompt side (1 strict, 0 off)"
     )
     rule: str = setting(
         "elbow",
         choices=("elbow", "energy"),
         live=True,
-        help="where the spectrum is cut: its knee, or an energy share; at widths ≥ 128 the released knee hardly "
-        "depends on the data, because smoothing decides where it falls",
+        help="rule for the cut of the spectrum: its knee, or an energy share; at widths ≥ 128 the released knee hardly "
+        "depends on the data, because smoothing determines its position",
     )
     energy_affinity: float = setting(
         0.95, low=0.0, high=1.0, live=True, help="energy kept for old tasks, channel side (rule energy)"
@@ -47,7 +47,7 @@ class NullSpaceConfig:
         "null-space",
         choices=("null-space", "shrink-only", "none"),
         live=True,
-        help="shrink-only: control with the same average step size but no direction",
+        help="shrink-only: control with the same average step size but no preferred direction",
     )
     sides: str = setting(
         "both", choices=("both", "affinity", "mixture"), live=True, help="ablation: project on one side only (B1, B2)"
@@ -63,12 +63,12 @@ class NullSpaceConfig:
     )
 
     def refuse_short_prompts(self, length: int) -> None:
-        """Raises ConfigError where the elbow rule has no second difference to look at."""
+        """Raises ConfigError if a spectrum is too short for the elbow rule."""
         if self.projection != "none":
             refuse_short_prompts(self.rule, length)
 
     def eta(self, space: str) -> float:
-        """η of a side; 0 makes B̃ the identity, which is how a side is switched off."""
+        """η of a side; 0 makes B̃ the identity, which disables the side."""
         if self.sides not in ("both", space):
             return 0.0
         return {"affinity": self.eta_affinity, "mixture": self.eta_mixture}[space]
@@ -79,13 +79,13 @@ class NullSpaceConfig:
 
 
 def refuse_short_prompts(rule: str, length: int) -> None:
-    """Raises ConfigError where the elbow rule has no second difference to look at."""
+    """Raises ConfigError if a spectrum is too short for the elbow rule."""
     if rule == "elbow" and length < 3:
         raise ConfigError(f"prompt_length must be ≥ 3 for the elbow rule, got {length}; use rule=energy for fewer")
 
 
 def nullity_by(rule: str, energy: float, moments: PromptMoments, space: str) -> Tensor:
-    """R per layer [L], by the elbow or by the share of energy that is kept."""
+    """R per layer [L], by the elbow or by the share of energy."""
     values = moments.basis(space)[0]
     return elbows(values) if rule == "elbow" else torch.as_tensor(energy_nullity(values, energy))
 
@@ -100,7 +100,7 @@ def softened(moments: PromptMoments, space: str, nullity: Tensor, *, eta: float,
 
 
 def projectors(config: NullSpaceConfig, moments: PromptMoments, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """B̃₁ and B̃₂ from the moments of finished tasks; None while nothing is to be protected."""
+    """B̃₁ and B̃₂ from the moments of finished tasks; None in the first task."""
     if not int(moments.tasks) or config.projection == "none":
         return None
     columns, rows = (_projector(config, moments, space).to(dtype) for space in SPACES)
@@ -114,7 +114,7 @@ def _projector(config: NullSpaceConfig, moments: PromptMoments, space: str) -> T
 
 
 def cuts(config: NullSpaceConfig, moments: PromptMoments) -> dict[str, Cut]:
-    """What the next task is held to: the cut of the chosen rule and the gains of both kinds of direction."""
+    """Cut of the chosen rule and gains of free and protected directions for the next task."""
     found = {}
     for space in SPACES:
         nullity = nullity_by(config.rule, config.energy(space), moments, space)
@@ -131,8 +131,8 @@ def cuts(config: NullSpaceConfig, moments: PromptMoments) -> dict[str, Cut]:
 
 
 def norm_drift(prompts: Tensor, old: Tensor) -> Tensor:
-    """L_LN of prompts [L, M, d]: LayerNorm sits between prompts and attention, so a change of a prompt's mean or spread
-    would slip past the projectors."""
+    """L_LN of prompts [L, M, d]: LayerNorm lies between prompts and attention, so changes of a prompt's mean or
+    standard deviation are not covered by the projectors."""
     means = (prompts.mean(dim=-1) - old.mean(dim=-1)).abs()  # [L, M]
     spreads = (prompts.std(dim=-1, correction=0) - old.std(dim=-1, correction=0)).abs()
     return (means.mean(dim=-1) + spreads.mean(dim=-1)).sum()

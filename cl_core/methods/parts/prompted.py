@@ -1,4 +1,4 @@
-"""A method that trains deep prompts and a head per task; subclasses add what protects the past."""
+"""Base class of methods with deep prompts and a head per task; subclasses add protection of past tasks."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class PromptedMethod(Method["ViTBackbone"]):
 
     @property
     def deep_prompts(self) -> Tensor:
-        """The prompts [K, M, d] as they stand."""
+        """The current prompts [K, M, d]."""
         return self.tuning.prompts.detach()
 
     @property
     def prompted_blocks(self) -> range:
-        """The K blocks that they enter."""
+        """The K blocks with prompts."""
         return self.tuning.blocks
 
     def edits_from(self, backbone: Backbone) -> int:
-        """Blocks below the first that has prompts are never changed; without prompts none is."""
+        """Blocks below the first with prompts are never changed; without prompts none is."""
         return self.tuning.blocks.start if self.tuning.prompts.numel() else backbone.depth
 
     def edit(self, backbone: Backbone, images: Tensor, ids: Tensor | None = None) -> ModelEdit:

@@ -1,15 +1,15 @@
-"""Pictures and captions of the pre-training world, and the two losses that hold a CLIP's joint space to them.
+"""Reference pairs of images and captions, and two losses that preserve CLIP's joint space on them.
 
-GNSP (arXiv:2507.19839), as released; the distillation goes back to ZSCL (Zheng et al., ICCV 2023). Shapes: B pairs of a
-batch, e joint width; U, V [B, B], rows pictures, columns captions.
+GNSP (arXiv:2507.19839), as released; the distillation goes back to ZSCL (Zheng et al., ICCV 2023). Shapes: B pairs per
+batch, e joint width; U, V [B, B], rows images, columns captions.
 
-    U = s X Tᵀ (the model now),   V = s X₀ T₀ᵀ (the untouched model)
+    U = s X Tᵀ (the model now),   V = s X₀ T₀ᵀ (the pre-trained model)
     KD(V, U) = −τ² mean_rows Σ_columns softmax(V/τ) ln softmax(U/τ);          L_KD  = KD(V, U) + KD(Vᵀ, Uᵀ)
     Y[a][b] = [same caption fits a and b] / (how many fit a);                 L_MAP = CE_ε(U, Y) + CE_ε(Uᵀ, Y)
 
-KD has a floor, KD(V, V) = τ² · entropy. What is returned here is KD(V, U) − KD(V, V) = τ² KL: the same gradient, and 0
-where the model says what the teacher says. L_MAP keeps the floor that its label smoothing ε gives it. Neither is
-averaged over the two directions.
+KD has a lower bound, KD(V, V) = τ² · entropy. The returned loss is KD(V, U) − KD(V, V) = τ² KL: the same gradient, and
+0 if the model equals the teacher. L_MAP keeps the lower bound from its label smoothing ε. Neither is averaged over the
+two directions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # only the type is needed, and open_clip takes seconds to imp
 
 
 class ReferencePairs:
-    """One task's pairs, always in the same order, in batches that are cycled through."""
+    """One task's pairs in a fixed order, in batches that are cycled."""
 
     def __init__(
         self, backbone: ClipBackbone, pairs: Pairs, prepare: Callable[[Tensor], Tensor], size: int, scale: float
@@ -37,12 +37,12 @@ class ReferencePairs:
         self.pairs, self.prepare, self.size, self.scale = pairs, prepare, size, scale
         self.tokens = backbone.tokenize(pairs.captions)
         self.labels = pairs.labels.to(self.tokens.device)
-        self.teacher: list[Tensor] = []  # V of every batch, once asked
-        self._texts: Tensor | None = None  # t of all captions [n, e], once kept
+        self.teacher: list[Tensor] = []  # V of every batch, once computed
+        self._texts: Tensor | None = None  # t of all captions [n, e], once computed
 
     @property
     def batches(self) -> int:
-        """The last, shorter one is kept."""
+        """Includes the last, shorter batch."""
         return -(-len(self.pairs) // self.size)
 
     def rows(self, batch: int) -> slice:
@@ -59,18 +59,18 @@ class ReferencePairs:
 
     @torch.no_grad()
     def ask_teacher(self, backbone: ClipBackbone) -> None:
-        """V of every batch: the untouched model looks at each pair once."""
+        """V of every batch, computed once by the pre-trained model."""
         self.teacher = [self.logits(backbone, batch) for batch in range(self.batches)]
 
     @torch.no_grad()
     def keep_texts(self, backbone: ClipBackbone, adaptation: Adaptation) -> None:
-        """From now on captions are as `adaptation` reads them: for a text tower that stands still."""
+        """Embed captions once with `adaptation`, for a frozen text tower."""
         batches = [self.tokens[self.rows(batch)] for batch in range(self.batches)]
         self._texts = torch.cat([backbone.encode_text(tokens, adaptation=adaptation) for tokens in batches])
 
 
 def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """KD(V, U) − KD(V, V), both ways: 0 where V = U up to a constant a row and a column."""
+    """KD(V, U) − KD(V, V), both directions: 0 if V = U up to constants per row and column."""
 
     def one_way(v: Tensor, u: Tensor) -> Tensor:
         said, wanted = (F.log_softmax(z / temperature, dim=1) for z in (u, v))
@@ -80,7 +80,7 @@ def distillation(teacher: Tensor, student: Tensor, temperature: float) -> Tensor
 
 
 def alignment(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """L_MAP of U [B, B]: CLIP's contrastive loss where all captions of the same kind are right."""
+    """L_MAP of U [B, B]: CLIP's contrastive loss with all captions of the same kind correct."""
     targets = same_caption(labels).to(logits)
     return cast(Tensor, sum(F.cross_entropy(z, targets, label_smoothing=smoothing) for z in (logits, logits.mT)))
 

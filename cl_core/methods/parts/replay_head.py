@@ -1,11 +1,11 @@
-"""A linear head whose classes are trained task by task, and a copy of it balanced by features drawn from mixtures.
+"""A linear head trained task by task, and a copy of it balanced with features sampled from mixtures.
 
 Second-level replay of STAR-Prompt (arXiv:2403.06870). Shapes: B images, D width of the features, C classes begun.
 
     trained:  the rows of a task learn by cross-entropy among its own classes and are never trained again
-    aligned:  a copy of all rows, SGD on  CE( ℓ / (0.1 (‖ℓ‖ + 1e-7)) )  of drawn features over all classes begun
+    aligned:  a copy of all rows, SGD on  CE( ℓ / (0.1 (‖ℓ‖ + 1e-7)) )  of sampled features over all classes begun
 
-The copy answers; the next task goes on from the trained rows, not from the copy.
+The copy is used for prediction; the next task continues from the trained rows, not from the copy.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ TEMPERATURE = 0.1
 
 class Draws(Protocol):
     def epoch(self, classes: range, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Fresh features of `classes`, shuffled: ([n, w] float32, class ids [n])."""
+        """Sampled features of `classes`, shuffled: ([n, w] float32, class ids [n])."""
         ...
 
 
 def rescaled(logits: Tensor) -> Tensor:
-    """Rows of norm 1 / TEMPERATURE: what counts is how a row's scores compare, not how large the head's rows are."""
+    """Rows of norm 1 / TEMPERATURE, which removes the effect of the norms of the head's rows."""
     return logits / (TEMPERATURE * (logits.norm(dim=1, keepdim=True) + 1e-7))
 
 
 class AlignedHead(nn.Module):
-    """Grows with the tasks. The aligned rows are buffers: the engine's steps never see them."""
+    """Grows with the tasks. The aligned rows are buffers, not trained by the engine's steps."""
 
     weight: Tensor
     bias: Tensor
