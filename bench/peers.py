@@ -17,7 +17,7 @@ alone; its model is our ViT with prompts as free parameters and a linear head, b
 
 Steps are taken in turn, because the peer's loop asks for a batch, and ours takes its step before that is handed over.
 The first task warms up and is where multiply-adds are counted; times are those of the tasks after it. Told beside
-them, so that it can be seen that both do the same work: numbers held in prompts and keys (after the last task),
+them, so that it can be seen that both do the same work: numbers held in prompts and keys (of all tasks),
 largest difference of the frozen features, loss at a task's first and last steps, accuracy on the newest task.
 
 Packages that a checkout imports for something else (logging, augmentation, data sets) and that are not installed are
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import functools
 import importlib
 import importlib.abc
@@ -118,11 +119,17 @@ def imported_from(checkout: Path, **given: types.ModuleType) -> Iterator[None]:
     finally:
         sys.path.remove(str(checkout))
         sys.meta_path.remove(finder)
-        for name in set(sys.modules) - before:
-            found = sys.modules[name]
-            own = str(getattr(found, "__file__", None) or "").startswith(str(checkout))
-            if own or name in stand_ins or isinstance(found, AbsentModule):
-                del sys.modules[name]
+        names = [name for name in set(sys.modules) - before if name in stand_ins or _lies_in(checkout, name)]
+        for name in names:
+            del sys.modules[name]
+
+
+def _lies_in(checkout: Path, name: str) -> bool:
+    """Whether a module was found in the checkout or stands in for one that is not installed."""
+    found = sys.modules[name]
+    spec = getattr(found, "__spec__", None)  # a folder without __init__.py has no file
+    places = [getattr(found, "__file__", None), *(getattr(spec, "submodule_search_locations", None) or ())]
+    return isinstance(found, AbsentModule) or any(str(place or "").startswith(str(checkout)) for place in places)
 
 
 def module(name: str, **members: Any) -> types.ModuleType:
@@ -712,13 +719,16 @@ def measured(
             duel.task(index, peer)
     finally:
         Tensor.backward = backward
-    held = sum(
-        p.numel()
-        for n, p in duel.trainer.method.named_parameters()
-        if not n.split(".")[0].startswith("head") and ".heads." not in n
-    )
-    numbers = f"{peer.prompts()}, {held}" if count == peer.tasks_count else "–"
-    return row(f"{toolbox} {method}", duel, apart, numbers)
+    return row(f"{toolbox} {method}", duel, apart, f"{peer.prompts()}, {held_in_the_end(duel, count)}")
+
+
+def held_in_the_end(duel: Duel, begun: int) -> int:
+    """Numbers in our prompts and keys once all tasks have begun: toolboxes make room for all of them at once."""
+    method, curriculum = copy.deepcopy(duel.trainer.method), duel.trainer.curriculum
+    for index in range(begun, len(curriculum)):
+        method.begin_task(index, curriculum[index].classes)
+    of_heads = lambda name: name.startswith("head") or ".heads." in name
+    return sum(p.numel() for name, p in method.named_parameters() if not of_heads(name))
 
 
 def row(name: str, duel: Duel, apart: str, numbers: str) -> list[str]:
