@@ -1,10 +1,11 @@
 """Large runs and many of them: what pages, `show`, `list`, export and report take beside a small run.
 
-    python -m bench.size [--only small tasks steps images folder] [--runs FOLDER]
+    python -m bench.size [--only small tasks steps images classes pictures folder] [--runs FOLDER]
 
-Invented runs of the real writer: 50 tasks × 24 layers; 100,000 steps; 10,000 images a task in the confusion of classes;
-1,000 runs in a folder. Seconds of this process on the processor, pages by Streamlit's own test harness in a fresh
-process each time (the first page also pays for imports; it is drawn once before).
+Invented runs of the real writer: 50 tasks × 24 layers; 100,000 steps; 64 probe images a task; 300 classes; 10,000 test
+images whose answers are followed; 1,000 runs in a folder. Seconds of this process on the processor, pages by
+Streamlit's own test harness in a fresh process each time (the first page also pays for imports; it is drawn once
+before).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ PLANS = {
     "tasks": Plan(tasks=50, epochs=2, steps=5, depth=24, heads=8, grid=4, width=1024, prompts=8, probes=4),
     "steps": Plan(tasks=10, epochs=10, steps=1000, depth=6, heads=3, grid=4, width=192, prompts=8, probes=6),
     "images": replace(LIFELIKE, probes=64, tasks=10),
+    "classes": replace(LIFELIKE, tasks=10, classes=30, probes=60, images=200),
+    "pictures": replace(LIFELIKE, tasks=10, classes=10, images=1000),
 }
 PAGES = ("start", "run", "spectra", "attention", "forgetting", "whatif", "compare", "questions", "export")
 

@@ -37,7 +37,6 @@ from cl_core.events import (
 from tests.recording import ENVIRONMENT
 
 DIGITS = ("three", "seven", "zero", "one", "eight", "five", "two", "nine", "six", "four")
-IMAGES = 20  # stored test images a task
 READOUTS = ("class-incremental", "task-incremental", "stored statistics", "recomputed statistics")
 NAMED = ("task-incremental", "refitted head")
 
@@ -57,6 +56,8 @@ class Plan:
     width: int = 16
     prompts: int = 4
     probes: int = 2  # images a task
+    classes: int = 2  # a task
+    images: int = 20  # stored test images a task
     measured: bool = True  # spectra, attention, drift and readouts as well
 
     @property
@@ -94,7 +95,7 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
     )
     for task in range(plan.tasks):
         before = prompts.copy()
-        opening: list[Event] = [TaskStarted(Clock(task, -1, step), _classes(task), plan.epochs * plan.steps)]
+        opening: list[Event] = [TaskStarted(Clock(task, -1, step), _classes(task, plan), plan.epochs * plan.steps)]
         if plan.measured:
             opening.append(_probes(Clock(task, -1, step), plan, rng))
         yield tuple(opening)
@@ -159,12 +160,25 @@ def moments(plan: Plan) -> Iterator[tuple[Event, ...]]:
 # ---------------------------------------------------------------- the invented events
 
 
-def _classes(task: int) -> list[str]:
-    return [DIGITS[(2 * task + i) % len(DIGITS)] for i in range(2)]
+def _classes(task: int, plan: Plan) -> list[str]:
+    numbers = range(plan.classes * task, plan.classes * (task + 1))
+    return [DIGITS[k % len(DIGITS)] + (f" {k // len(DIGITS) + 1}" if plan.classes > 2 else "") for k in numbers]
+
+
+def _labels(task: int, plan: Plan, count: int) -> np.ndarray:
+    """[count] classes of a task's images, in turn."""
+    return (plan.classes * task + np.arange(count) % plan.classes).astype(np.int16)
+
+
+def _mistaken(labels: np.ndarray, plan: Plan, task: int, evaluated: int) -> np.ndarray:
+    """For what images are taken: the next class of their own task or, after a later one, a class of that."""
+    own = labels - plan.classes * evaluated
+    return plan.classes * task + ((own + 1) % plan.classes if task == evaluated else own)
 
 
 def _started(plan: Plan) -> RunStarted:
-    tasks = [{"name": f"T{t + 1}", "classes": _classes(t), "train": 260, "test": 100} for t in range(plan.tasks)]
+    sizes = {"train": 260, "test": max(100, plan.images)}
+    tasks = [{"name": f"T{t + 1}", "classes": _classes(t, plan), **sizes} for t in range(plan.tasks)]
     backbone = {
         "name": "micro-vit",
         "depth": plan.depth,
@@ -180,7 +194,7 @@ def _started(plan: Plan) -> RunStarted:
         "class-incremental",
         plan.tasks,
         plan.tasks * plan.epochs * plan.steps,
-        plan.depth * plan.prompts * plan.width + 2 * plan.width,
+        plan.depth * plan.prompts * plan.width + plan.classes * plan.width,
         backbone,
         ENVIRONMENT,
     )
@@ -194,8 +208,8 @@ def _probes(clock: Clock, plan: Plan, rng: np.random.Generator) -> ProbesChosen:
         a, b = rng.uniform(0.25, 0.75, 2)
         ring = np.exp(-((np.hypot(x - a, y - b) - 0.22) ** 2) / 0.006)
         images.append((255 * np.repeat(ring[..., None], 3, axis=2)).astype(np.uint8))
-    labels = np.array([2 * clock.task + i % 2 for i in range(plan.probes)], dtype=np.int16)
-    return ProbesChosen(clock, np.stack(images), labels, [_classes(clock.task)[i % 2] for i in range(plan.probes)])
+    labels, names = _labels(clock.task, plan, plan.probes), _classes(clock.task, plan)
+    return ProbesChosen(clock, np.stack(images), labels, [names[i % plan.classes] for i in range(plan.probes)])
 
 
 def _images(plan: Plan) -> list[Event]:
@@ -203,18 +217,19 @@ def _images(plan: Plan) -> list[Event]:
     y, x = np.mgrid[0:8, 0:8]
     found: list[Event] = []
     for task in range(plan.tasks):
-        labels = np.array([2 * task + i % 2 for i in range(IMAGES)], dtype=np.int16)
+        labels = _labels(task, plan, plan.images)
         bars = np.stack([(x * (k + 1) + y * (i + 1)) % 5 * 60 for i, k in enumerate(labels)]).astype(np.uint8)
         shown = np.repeat(bars[..., None], 3, axis=3)
-        found.append(ImagesStored(Clock(task), shown, np.arange(IMAGES, dtype=np.int32) * 5, labels, 5 * IMAGES))
+        rows = np.arange(plan.images, dtype=np.int32) * 5
+        found.append(ImagesStored(Clock(task), shown, rows, labels, 5 * plan.images))
     return found
 
 
-def _answers(clock: Clock, task: int, evaluated: int, percent: dict[str, float]) -> ImagesClassified:
+def _answers(clock: Clock, plan: Plan, task: int, evaluated: int, percent: dict[str, float]) -> ImagesClassified:
     """The first images are right, so many as a readout's accuracy says; the rest are taken for the newest task's."""
-    true = np.array([2 * evaluated + i % 2 for i in range(IMAGES)])
-    margins = {name: value * IMAGES / 100 - 0.5 - np.arange(IMAGES) for name, value in percent.items()}
-    wrong = {name: (true ^ 1) if name in NAMED or task == evaluated else 2 * task + true % 2 for name in percent}
+    true, count = _labels(evaluated, plan, plan.images), plan.images
+    margins = {name: value * count / 100 - 0.5 - np.arange(count) for name, value in percent.items()}
+    wrong = {name: _mistaken(true, plan, evaluated if name in NAMED else task, evaluated) for name in percent}
     said = [np.where(margins[name] > 0, true, wrong[name]) for name in percent]
     kept = np.stack([margins[name] for name in percent])
     return ImagesClassified(clock, evaluated, list(percent), np.stack(said).astype(np.int16), kept.astype(np.float16))
@@ -318,10 +333,11 @@ def _accuracies(clock: Clock, plan: Plan, task: int, rng: np.random.Generator) -
         events.append(RefitMeasured(clock, rows["refitted head"]))
         for evaluated in range(task + 1):
             percent = {name: value for name, row in rows.items() if (value := row[evaluated]) is not None}
-            events.append(_answers(clock, task, evaluated, percent))
+            events.append(_answers(clock, plan, task, evaluated, percent))
         for evaluated in range(task + 1):
-            true = np.array([2 * evaluated + i % 2 for i in range(plan.probes)])
+            true = _labels(evaluated, plan, plan.probes)
             margin = (3 - 1.2 * (task - evaluated) * loss_per_task / 10 - np.arange(plan.probes) / 3).astype(np.float32)
-            said = np.where(margin > 0, true, 2 * task + true % 2).astype(np.int16)
+            taken = plan.classes * task + true % plan.classes
+            said = np.where(margin > 0, true, taken).astype(np.int16)
             events.append(PredictionsMade(clock, evaluated, said, margin))
     return events

@@ -38,9 +38,21 @@ def drag(page, share: float, *, release: bool = True) -> None:
         page.mouse.up()
 
 
-def test_letting_go_of_the_slider_trains_for_real(server, page):
+def test_play_fills_the_matrix_row_by_row_and_letting_go_of_the_slider_trains_for_real(server, page):
     page.goto(f"{server.url}/playground?{QUERY}")
     trained(page)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()  # no redraw meanwhile
+    page.locator(".pg-reset").click()
+    assert state(page, "shown") == "0" and page.locator(".pg-panel-matrix text.pg-cell").count() == 0
+    page.locator(".pg-one").click()
+    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '1'")
+    assert page.locator(".pg-panel-matrix text.pg-cell").count() == 1
+    page.locator(".pg-play").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '3'")
+    assert page.locator(".pg-panel-matrix text.pg-cell").count() == 6
+    assert page.evaluate("document.activeElement.classList.contains('pg-play')"), "Play keeps the focus"
+
     assert state(page, "at") == "0.95" and page.locator(".st-key-eps").is_hidden(), "one slider is enough"
     before = page.inner_text(".pg-value >> nth=0")
     drag(page, 0.05)
@@ -71,22 +83,6 @@ def test_recorded_positions_follow_the_pointer_without_the_server(server, page):
     assert "let go to train it" in page.inner_text(".pg-said >> nth=0")
     page.mouse.up()
     trained(page)
-
-
-def test_play_fills_the_matrix_row_by_row(server, page):
-    page.goto(f"{server.url}/playground?{QUERY}")
-    trained(page)
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()  # no redraw meanwhile
-    page.locator(".pg-reset").click()
-    assert state(page, "shown") == "0" and page.locator(".pg-panel-matrix text.pg-cell").count() == 0
-    page.locator(".pg-one").click()
-    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '1'")
-    assert page.locator(".pg-panel-matrix text.pg-cell").count() == 1
-    page.locator(".pg-play").focus()
-    page.keyboard.press("Enter")
-    page.wait_for_function(f"document.querySelector('{BOARD}').dataset.shown === '3'")
-    assert page.locator(".pg-panel-matrix text.pg-cell").count() == 6
-    assert page.evaluate("document.activeElement.classList.contains('pg-play')"), "Play keeps the focus"
 
 
 def test_a_prediction_is_placed_before_the_dot_appears(server, page):
