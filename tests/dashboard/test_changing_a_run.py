@@ -75,7 +75,7 @@ def test_what_was_turned_is_said_and_is_where_the_slider_stands(runs_folder, ope
         app = open_page("run", run="paused")
         app.toggle(key="turn-open").set_value(True).run()
         assert app.slider(key="turn-paused-eta_affinity").value == 0.25
-        assert "Turned in T2, before step 9" in words(app)
+        assert "Changed in T2, before step 9" in words(app)
         assert "Dash-dotted: a setting was changed (eta_affinity 0.97 → 0.25 in T2)" in words(app)
 
 

@@ -130,7 +130,7 @@ def test_a_teachers_mistakes_are_shown_and_a_claim_that_fails_is_said(learn, tmp
     (tmp_path / "broken.md").write_text("no head", "utf-8")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert "A lesson cannot be shown. Broken.md, line 1" in words(learn())
-    assert "`all_measured(plain)` does not" in words(learn(lesson="mine", step="2"))
+    assert "does not hold for these runs: `all_measured(plain)`" in words(learn(lesson="mine", step="2"))
 
 
 def test_a_teachers_text_makes_no_link_and_no_markup(learn, tmp_path, monkeypatch):

@@ -72,5 +72,5 @@ def test_a_run_in_its_first_task_says_what_will_appear(runs_folder, open_page):
     folder = recorded_pool_runs.record(runs_folder, "pool", until=2)
     with recorded_runs.held(folder):
         app = open_page("pools", run="pool")
-        assert "appears here when the first task has been learned" in words(app)
+        assert "appear here when the first task has been learned" in words(app)
         assert app.button(key="pools-empty-button").label == "Follow the run"

@@ -119,11 +119,11 @@ def test_the_run_page_shows_samples_and_what_is_missing(monkeypatch, open_page):
     assert "about 79.0 MB, by an estimate" in page.replace("\\", "") and "68.0 MB for activations" in page
     assert asked == [("micro-vit", 2)], "two classes a task are two texts"
     assert "weights are not on this machine" in page.lower() and "a.png: broken" in page
-    assert "as training may show them" not in page
+    assert "with random augmentation" not in page
     picture["changed"] = picture["png"]
     preview._samples.clear()
     app.run()
-    assert "as training may show them" in words(app)
+    assert "with random augmentation" in words(app)
 
 
 def test_what_the_answers_do_not_depend_on_asks_nothing_anew(monkeypatch, open_page):

@@ -43,7 +43,7 @@ def boundary(folder, **where):
 def test_the_newest_boundary_with_a_learned_task_is_shown_and_labelled(runs_folder, open_page):
     recorded_runs.finished(runs_folder)
     app = open_page("whatif", run="finished")
-    assert LABEL in words(app) and "The spectrum after T2, T3 comes next" in words(app)
+    assert LABEL in words(app) and "The spectrum after T2, T3 is next" in words(app)
     assert not figures(app), "the bars lead"
     assert figures(opened(app, "whatif-more")).keys() == {"At equal freedom"}  # a knee has no value to move along
     assert {"Left free", "Share passed", "Interference"} <= set(numbers(app))
@@ -147,7 +147,7 @@ def test_weights_have_their_own_rule_and_limit(runs_folder, open_page):
             )
     writer.close()
     app = open_page("whatif", run="clip-written", space="image q")
-    assert not app.exception and "was never tried" in words(app)
+    assert not app.exception and "were never used" in words(app)
     assert {s.key for s in app.select_slider} == {"rmax", "tau"}
     before = numbers(app)["Left free"]
     app.select_slider(key="rmax").set_value("2").run()
