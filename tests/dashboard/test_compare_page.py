@@ -263,9 +263,9 @@ def test_a_half_finished_sweep_says_how_far_it_is_and_why_runs_failed(runs_folde
     save(softness(), runs_folder)
     app = open_page("compare", sweep="softness")
     assert "1 of 6 runs are finished; the rest are not running" in said(app) and "loss became NaN" in said(app)
-    assert app.button(key="sweep-resume").label == "Train the 5 that are left"
+    assert app.button(key="sweep-resume").label == "Train the remaining 5"
     opened(app, "sweep-form")  # then it stands below the form, and only there
-    assert app.button(key="sweep-resume").label == "Train the 5 that are left"
+    assert app.button(key="sweep-resume").label == "Train the remaining 5"
     assert [e.value for e in app.error if "loss became NaN" in e.value]
 
 
