@@ -364,7 +364,7 @@ def show_figure(
     figure, key = figure_of(run, figure_id), key or figure_id
     drawn, words = _drawn(
         (key, height, figure.key(run, controls)),
-        lambda: _ready(figure.drawn(run, controls), f"{run.name}-{key}", height),
+        lambda: _ready(figure.shown(run, controls), f"{run.name}-{key}", height),
     )
     return _place(drawn, words, key=key, on_pick=on_pick)
 

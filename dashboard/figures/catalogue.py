@@ -13,6 +13,7 @@ never older than its events.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -185,6 +186,17 @@ class Figure:
         if stretches := costly(run):
             mark_costly(figure, stretches, run.events(TaskStarted))
         return figure
+
+    def shown(self, run: Snapshot, controls: Controls) -> go.Figure:
+        """The figure as pages and reports show it: blank with the reason where it cannot be drawn, so that events which
+        no run of ours would hold cost one figure and no page."""
+        try:
+            return self.drawn(run, controls)
+        except Exception as error:  # whatever a damaged or foreign run makes of it
+            logging.getLogger(__name__).exception("figure %s of run %s", self.id, run.name)
+            trouble = type(error).__name__  # not its text, which may hold anything that the run holds
+            sentence = f"This figure cannot be drawn from the events of this run ({trouble})."
+            return plugin_figures.undrawn(self.title, sentence, trouble)
 
 
 # ---------------------------------------------------------------- queries on a run
@@ -771,6 +783,6 @@ def contents(run: Snapshot) -> list[tuple[str, list[Figure]]]:
 def in_report(run: Snapshot, figure: Figure) -> Iterator[go.Figure]:
     """The report's versions of the figure, one for each choice; empty if there is nothing to draw."""
     for controls in figure.in_report(run):
-        drawn = figure.drawn(run, controls)
+        drawn = figure.shown(run, controls)
         if len(drawn.data) or plugin_figures.FAILED in drawn.layout.meta:
             yield drawn

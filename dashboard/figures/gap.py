@@ -87,8 +87,9 @@ def moment_line(
 
 
 def line_end(events: Sequence[Any], values: Sequence[float], text: str) -> list[tuple[float, float, str]]:
-    """The end label of such a line for `label_ends`; empty without points."""
-    return [(float(events[-1].clock.task), float(values[-1]), text)] if len(events) else []
+    """The end label of such a line for `label_ends`; empty without points, and where the last one is not finite."""
+    last = np.asarray(values, dtype=np.float32)[-1:]
+    return [(float(events[-1].clock.task), float(v), text) for v in last if np.isfinite(v)]
 
 
 def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -> go.Figure:
@@ -106,7 +107,8 @@ def gap_over_tasks(measured: Sequence[ModalityGapMeasured], tasks: Tasks = ()) -
         ("images", [e.image_mean for e in events], {"dash": "dash", "symbol": "circle"}),
         ("texts", [e.text_mean for e in events], {"dash": "dot", "symbol": DIAMOND}),
     ]
-    top = 1.15 * max([0.1, *(v for _, values, _ in own for v in values)])
+    reached = np.asarray([values for _, values, _ in own], dtype=np.float32)  # None, of a diverged run, is NaN
+    top = 1.15 * float(np.max(reached[np.isfinite(reached)], initial=0.1))
     ends: list[tuple[float, float, str]] = []
     for name, values, look in own:
         said = "length of the gap" if name == "gap" else f"length of the mean of {name}"

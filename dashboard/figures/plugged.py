@@ -1,4 +1,4 @@
-"""Drawing of plug-ins' figures, with all exceptions caught and the standard style applied.
+"""Drawing that may fail: of plug-ins' figures, and of events that no run of ours would hold.
 
 `dashboard.figures.catalogue` makes the entries; this module calls the functions.
 """
@@ -46,10 +46,7 @@ def draw(said: Drawing, entry: Entry, run: Snapshot, **controls: Any) -> go.Figu
     their first value."""
     figure, trouble = attempt(said, lambda: _asked(said, run, controls))
     if trouble:
-        sentence = f"The plug-in {entry.origin} could not draw this: {trouble}."
-        failed = describe(blank(), title=said.title, what=sentence, look_for="", how=sentence, alt=sentence)
-        failed.update_layout(xaxis_visible=False, yaxis_visible=False, meta={**failed.layout.meta, FAILED: trouble})
-        return failed
+        return undrawn(said.title, f"The plug-in {entry.origin} could not draw this: {trouble}.", trouble)
     words = figure.layout.meta if isinstance(figure.layout.meta, dict) else {}
     if not {"title", "caption", "how", "alt"} <= set(words):
         describe(
@@ -63,6 +60,12 @@ def draw(said: Drawing, entry: Entry, run: Snapshot, **controls: Any) -> go.Figu
         )
     words = {"height": 340, **figure.layout.meta}
     return figure.update_layout(meta={**words, "how": f"{words['how']} Plug-in: {entry.origin}."})
+
+
+def undrawn(title: str, sentence: str, trouble: str) -> go.Figure:
+    """A blank figure whose caption is `sentence`, the reason why it could not be drawn."""
+    failed = describe(blank(), title=title, what=sentence, look_for="", how=sentence, alt=sentence)
+    return failed.update_layout(xaxis_visible=False, yaxis_visible=False, meta={**failed.layout.meta, FAILED: trouble})
 
 
 def _asked(said: Drawing, run: Snapshot, controls: dict[str, Any]) -> go.Figure:

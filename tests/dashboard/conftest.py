@@ -14,7 +14,9 @@ from streamlit.testing.v1 import AppTest
 from cl_core.assets import recordings_folder
 from cl_core.questions import stored
 from dashboard import launch, run_log, runs, view_state
+from dashboard.figures import catalogue
 
+SHOWN = catalogue.Figure.shown
 RECORDINGS = recordings_folder().resolve()
 ENTRY = Path(view_state.__file__).parent / "entry" / "navigation.py"
 
@@ -30,6 +32,7 @@ def forget_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for path in [path for path in run_log._LOGS if not path.is_relative_to(RECORDINGS)]:
         del run_log._LOGS[path]
     monkeypatch.setattr(view_state, "HEAD_START", 0.0)
+    monkeypatch.setattr(catalogue.Figure, "shown", catalogue.Figure.drawn)  # a figure that fails fails the test
     monkeypatch.setattr(runs, "recordings_folder", lambda: tmp_path / "no-recordings")
     monkeypatch.setattr(stored, "answers_file", lambda: tmp_path / "no-answers.json")
     monkeypatch.setenv("PLASTISCOPE_RUNS", str(tmp_path / "runs"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ from cl_core import assets
 from cl_core.events import Clock, StateChanged
 from cl_core.store import RunFolder, RunWriter
 from dashboard import launch, runs, view_state
+from dashboard.figures import catalogue
 from dashboard.view_state import page_file
 from tests import recorded_clip_runs, recorded_runs
+from tests.dashboard.conftest import SHOWN
 from tests.dashboard.reading import PAGES, drawn, figures, foot, opened, when_it_says, words
 
 
@@ -39,6 +42,17 @@ def test_every_page_opens_every_run_and_changes_nothing_in_it(state, runs_folder
         assert "Traceback" not in said.replace("Traceback (most recent call last):\n  …\nFloatingPointError", ""), page
         assert len(said) > 40, page
     assert contents(folder) == before
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_page(runs_folder, open_page, monkeypatch):
+    def draw(run, **controls):
+        raise IndexError("no layer")
+
+    monkeypatch.setattr(catalogue.Figure, "shown", SHOWN)
+    monkeypatch.setitem(catalogue.FIGURES, "accuracy-matrix", replace(catalogue.FIGURES["accuracy-matrix"], draw=draw))
+    recorded_runs.finished(runs_folder, "whole")
+    said = turned_to(open_page(PAGES[0], run="whole"), "run")
+    assert "This figure cannot be drawn from the events of this run (IndexError)." in said and "Losses" in said
 
 
 def test_every_page_opens_without_any_run(open_page):

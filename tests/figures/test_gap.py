@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,13 @@ def test_the_gap_begins_before_training_and_dots_have_the_colours_of_their_tasks
     assert list(line.marker.color) == [INK, *(task_colour(t, 3) for t in range(3))]
     np.testing.assert_allclose(trace(figure, "direction").y, [1, 0.9, 0.8, 0.7], rtol=1e-6)
     assert figure.layout.xaxis.ticktext[:2] == ("before", "T1") and figure.layout.yaxis.range[0] == 0
+
+
+def test_a_length_that_is_not_a_number_leaves_a_hole(said):
+    """A diverged run stores NaN, which comes back as None."""
+    measured = [replace(event, text_mean=None, length=None) for event in said[ModalityGapMeasured]]
+    figure = gap.gap_over_tasks(measured, said[RunStarted][0].tasks)
+    assert np.isnan(figure.data[0].y).all() and np.isfinite(figure.data[1].y).all()
 
 
 def test_clouds_of_the_chosen_task_stand_before_those_of_the_beginning(said):

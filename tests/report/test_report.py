@@ -15,7 +15,7 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 from cl_core.config import RunConfig, StreamConfig
 from cl_core.events import AccuracyMeasured, Clock, KnobTurned, PicturesSkipped, RunFailed, RunStarted, StateChanged
-from dashboard.figures.catalogue import contents, in_report
+from dashboard.figures.catalogue import FIGURES, Figure, contents, in_report
 from dashboard.figures.event_arrays import accuracies
 from dashboard.report import document, facts, report
 from dashboard.run_log import RunLog, Snapshot
@@ -31,6 +31,7 @@ from tests import (
 from tests.invented_run import Plan
 from tests.recording import ENVIRONMENT, recorded
 
+SHOWN = Figure.shown
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 RUNS = {
     "finished": (recorded_runs.finished, {"accuracy", "training", "room", "updates", "attention"}),
@@ -171,6 +172,22 @@ def hostile(runs):
             (RunFailed(Clock(1, 0, 2), reason), StateChanged(Clock(1, 0, 2), "failed", reason)),
         ],
     )
+
+
+@pytest.fixture(autouse=True)
+def failing_figures_fail_the_test(monkeypatch):
+    monkeypatch.setattr(Figure, "shown", Figure.drawn)
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_and_the_others_are_there(tmp_path, monkeypatch):
+    def draw(run, **controls):
+        raise ValueError("![x](http://example.org/x.png)")
+
+    monkeypatch.setattr(Figure, "shown", SHOWN)
+    monkeypatch.setitem(FIGURES, "accuracy-matrix", replace(FIGURES["accuracy-matrix"], draw=draw))
+    page = Page(report(log_of(recorded_runs.finished(tmp_path)), described=[]))
+    assert "This figure cannot be drawn from the events of this run (ValueError)." in page.text
+    assert "example.org" not in page.text and len(page.drawn) > 5
 
 
 def test_names_from_a_run_stay_names(tmp_path):
