@@ -17,7 +17,7 @@ from typing import Any
 from cl_core.analysis.measured_later import file_of, interpolation_file
 from cl_core.commands import Command
 from cl_core.config import RunConfig
-from cl_core.store import RunFolder, StoreError, create_run, fork_run, lock_owner, send
+from cl_core.store import RunFolder, StoreError, create_run, entitle, fork_run, lock_owner, send
 from cl_core.store.checkpoints import starting_point
 from cl_core.sweeps import conducted_by, output_of
 from dashboard.changes import changes
@@ -47,9 +47,9 @@ def environment() -> dict[str, str]:
 
 
 @changes
-def start(runs: Path, config: RunConfig) -> RunFolder:
-    """A new run below `runs` and a worker on it. Raises StoreError in one sentence."""
-    folder = create_run(runs, config)
+def start(runs: Path, config: RunConfig, title: str = "") -> RunFolder:
+    """A new run below `runs`, called `title` if there is one, and a worker on it. Raises StoreError in one sentence."""
+    folder = entitle(create_run(runs, config), title)
     work_on(folder)
     return folder
 
@@ -65,6 +65,7 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     made = fork_run(folder, after_task, settings.items(), settings_of(folder.config().method), name=name)
+    entitle(made, name)
     work_on(made)
     return made
 

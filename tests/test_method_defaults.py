@@ -19,9 +19,7 @@ from cl_core.sweeps.pareto import differing, settings_of
 
 def test_the_table_is_what_the_code_says():
     *_, newest = json.loads(FILE.read_text("utf-8")).values()
-    assert newest == json.loads(json.dumps(current())), (
-        "run `python -m bench.method_defaults` and look at what changed"
-    )
+    assert newest == json.loads(json.dumps(current())), "run `python -m bench.method_defaults` and look at what changed"
     assert set(newest["methods"]) == {name for name, entry in METHODS.items() if not entry.origin}
     assert json.loads(DESCRIBED.read_text("utf-8")) == json.loads(json.dumps(descriptions()))
 

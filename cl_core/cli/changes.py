@@ -13,7 +13,17 @@ from cl_core.commands import ChangeSetting
 from cl_core.config import ConfigError, describe, parse_pair
 from cl_core.events import CommandRefused, Event, KnobTurned
 from cl_core.registry import METHODS, load
-from cl_core.store import RunFolder, RunReader, StoreError, boundaries, find_run, fork_run, forked_settings, send
+from cl_core.store import (
+    RunFolder,
+    RunReader,
+    StoreError,
+    boundaries,
+    entitle,
+    find_run,
+    fork_run,
+    forked_settings,
+    send,
+)
 
 PATIENCE = 30.0  # timeout in seconds for a run's answer
 EXAMPLES = {
@@ -110,6 +120,7 @@ def _fork(arguments: argparse.Namespace) -> int:
     described = describe(load(METHODS, config.method, "method").Config)
     try_settings(folder, arguments.after_task, values, described)
     made = fork_run(folder, arguments.after_task, values, described, name=arguments.name)
+    entitle(made, arguments.name)
     return train(made, as_json=arguments.json)
 
 

@@ -26,7 +26,7 @@ from cl_core.cli.options import (
 from cl_core.config import RunConfig
 from cl_core.events import AccuracyMeasured, Event
 from cl_core.presets import resolve
-from cl_core.store import RunFolder, StoreError, create_run
+from cl_core.store import RunFolder, StoreError, create_run, entitle
 from cl_core.summary import headline_readout, summarise
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def execute(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     first = not arguments.runs.exists()
     folder = create_run(arguments.runs, config)  # first, so that a run killed from here on can be resumed
+    entitle(folder, arguments.name or "")
     with contextlib.ExitStack() as opened:
         with _kept_if_it_can_be_built(folder, first):
             from cl_core.training.device import GpuLock, choose_device

@@ -25,7 +25,7 @@ from cl_core.events import (
 )
 from cl_core.interop.result import Loss, Result
 from cl_core.readouts import ZERO_SHOT
-from cl_core.store import RunFolder, RunWriter, create_run, hold
+from cl_core.store import RunFolder, RunWriter, create_run, entitle, hold
 
 
 def config_of(
@@ -58,6 +58,7 @@ def write(
         config = config_of(result, name=unique, method=method, stream=stream, seed=seed)
     folder = create_run(runs, config)
     try:
+        entitle(folder, name)
         with hold(folder), contextlib.closing(RunWriter(folder)) as writer:
             for moment in moments(result):
                 writer.append(moment)

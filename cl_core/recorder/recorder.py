@@ -49,7 +49,7 @@ from cl_core.readouts import CLASS_INCREMENTAL, TASK_INCREMENTAL, ZERO_SHOT
 from cl_core.recorder.attention import AttentionWatch, as_pictures, grid_of
 from cl_core.recorder.evaluation import Answer, accuracy, device_of, logits_and_labels, untouched
 from cl_core.recorder.modules import Inputs, Watch
-from cl_core.store import RunFolder, RunWriter, StoreError, create_run, hold, take
+from cl_core.store import RunFolder, RunWriter, StoreError, create_run, entitle, hold, take
 from cl_core.training.environment import environment
 
 SCENARIOS = ("class-incremental", "domain-incremental", "task-incremental")
@@ -593,7 +593,7 @@ def _create(path: Path, config: RunConfig) -> RunFolder:
         raise ValueError(f"a run's folder needs a name of its own, got {str(path)!r}; write runs/mine")
     if path.exists():
         raise StoreError(f"{path} exists already; record into another folder, or remove it first")
-    return create_run(path.parent, replace(config, name=path.name))
+    return entitle(create_run(path.parent, replace(config, name=path.name)), path.name)
 
 
 def _abandoned(writer: RunWriter, held: contextlib.ExitStack, owner: int) -> None:

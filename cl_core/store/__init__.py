@@ -5,7 +5,7 @@ from cl_core.store.checkpoints import Checkpoint, boundaries, complete, discard_
 from cl_core.store.command_queue import discard, send, take
 from cl_core.store.fork import effective_config, fork_run, forked_settings, turned
 from cl_core.store.fork_note import Fork, fork_of
-from cl_core.store.notes import Note, annotate, aside, bring_back, delete_for_good, note_of, put_aside
+from cl_core.store.notes import Note, annotate, aside, bring_back, delete_for_good, entitle, note_of, put_aside
 from cl_core.store.reader import HELD, RunReader, RunStatus, StoredEvent
 from cl_core.store.record import record
 from cl_core.store.run import RunFolder, StoreError, create_run, find_run, hold, list_runs, lock_owner, write_atomically
@@ -32,6 +32,7 @@ __all__ = [
     "discard",
     "discard_after",
     "effective_config",
+    "entitle",
     "find_run",
     "fork_of",
     "fork_run",

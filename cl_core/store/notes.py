@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cl_core.store.run import RunFolder, StoreError, lock_owner, write_atomically
@@ -54,6 +54,14 @@ def annotate(folder: RunFolder, note: Note) -> None:
         write_atomically(folder.path / "note.json", json.dumps(asdict(note), indent=1).encode())
     except OSError as error:
         raise StoreError(f"cannot write a note into {folder.path}: {error.strerror}") from error
+
+
+def entitle(folder: RunFolder, name: str) -> RunFolder:
+    """Title a run by the name that its user gave it, if any; without a title it is called by what it trains. Returns
+    the folder. Raises StoreError as `annotate` does."""
+    if name:
+        annotate(folder, replace(note_of(folder), title=name[: MOST["title"]]))
+    return folder
 
 
 def put_aside(folder: RunFolder) -> Path:

@@ -44,8 +44,8 @@ function sentence(p, energy) {                         // as says in projection_
   let what = `One axis holds ${percent(p.shares[0])} of the energy and is protected`;
   if (p.protected === 2) {
     what = `The first axis holds ${percent(p.shares[0])} of the energy, less than the ${percent(energy, 0)} to keep`;
-    if (p.left_share < 1e-6) return `${what}, so both are protected: nothing of the gradient is left, and the new task cannot be ` +
-      `learned here. Old outputs do not change (unprotected: by ${before}).`;
+    if (p.left_share < 1e-6) return `${what}, so both are protected: the projected gradient is zero, and the new ` +
+      `task cannot be learned here. Old outputs do not change (unprotected: by ${before}).`;
     what += `, so both are protected, the second by ${percent(p.strength[1])}`; }
   return `${what}: ${percent(p.left_share)} of the gradient’s length is left. Old outputs change by ${short(p.change)} instead of ${before}.`; }
 

@@ -30,7 +30,7 @@ def can_train() -> bool:
 
 def start_run(record: dict[str, Any], place: str) -> RunFolder | None:
     """A new run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
-    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record)))
+    return begin_run(place, lambda: launch.start(runs_folder(), resolve(record), record.get("name", "")))
 
 
 def start_and_show(record: dict[str, Any], place: str) -> None:

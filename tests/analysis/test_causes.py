@@ -67,7 +67,7 @@ def test_patching_finds_the_heads_where_features_stay(forgotten):
     found = locate(forgotten["heads"], 0, 1)
     assert found["body"] == 0 and all(row["alone"] == row["up_to"] == 0 for row in found["layers"])
     assert found["head"] == 0, "what wins are the new task's scores, not the old ones'"
-    assert "No part" in where(found)
+    assert "no part" in where(found)
 
 
 def test_what_patching_refits_is_what_the_run_measured(forgotten):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cl_core.store import RunReader, create_run, find_run, fork_of
+from cl_core.store import RunReader, create_run, entitle, find_run, fork_of
 from cl_core.sweeps import load, sweep_status
 from tests import recorded_forks
 
@@ -35,7 +35,7 @@ def drawn(page, key, *names):
 def trained(runs: Path, config):
     from cl_core.training.worker import drive
 
-    folder = create_run(runs, config)
+    folder = entitle(create_run(runs, config), config.name)
     assert drive(folder).state == "finished"
 
 
@@ -83,7 +83,8 @@ def test_a_fork_made_on_the_page_is_trained(page, server, tiny_config):
 
 
 def test_the_past_of_a_fork_is_drawn_once_and_the_address_names_what_is_compared(page, server):
-    recorded_forks.forked(recorded_forks.forkable(server.runs, "parent"), 2, "child", 30.0)
+    parent = entitle(recorded_forks.forkable(server.runs, "parent"), "parent")
+    entitle(recorded_forks.forked(parent, 2, "child", 30.0), "child")
     look_at(page, f"{server.url}/compare?runs=child,parent")
     found = drawn(page, "compare-accuracy", "parent", "child", "forks")
     assert found["parent"][0] == [0, 1, 2] and found["child"][0] == [1, 2], "the past once"
@@ -92,11 +93,11 @@ def test_the_past_of_a_fork_is_drawn_once_and_the_address_names_what_is_compared
     page.locator(".st-key-menu-compare-accuracy button").first.click()
     page.get_by_text("child leaves parent after T2", exact=False).first.wait_for()
     page.keyboard.press("Escape")
-    chosen = page.locator(".st-key-runs .react-aria-ComboBox [data-tag]")
+    chosen = page.locator(".st-key-runs-named .react-aria-ComboBox [data-tag]")
     assert chosen.all_inner_texts() == ["child", "parent"] and "runs=child&runs=parent" in page.url
     page.reload()  # the same as repeated keys
     drawn(page, "compare-accuracy", "parent", "child")
-    page.locator(".st-key-runs").get_by_role("button", name="Remove child").first.click()
+    page.locator(".st-key-runs-named").get_by_role("button", name="Remove child").first.click()
     page.wait_for_url(lambda url: "child" not in url)
     page.wait_for_function(f"!('child' in ({LINES})('compare-accuracy'))")
     assert chosen.all_inner_texts() == ["parent"]

@@ -11,8 +11,9 @@ import pytest
 
 from cl_core.commands import ChangeSetting
 from cl_core.events import CheckpointSaved, Clock, KnobTurned, RunFailed, RunForked, StateChanged
-from cl_core.store import RunReader, RunWriter, StoreError, fork_of, take
+from cl_core.store import RunReader, RunWriter, StoreError, fork_of, note_of, take
 from dashboard import launch, method_settings, runs
+from dashboard.library import run_names
 from dashboard.run_log import log_of
 from tests import recorded_runs
 from tests.dashboard.reading import figures, words
@@ -105,7 +106,8 @@ def test_a_finished_run_is_forked_with_what_was_changed_and_the_page_follows(who
     fork = fork_of(made)
     assert (fork.parent, fork.after_task) == ("whole", 2)
     assert {key: new for key, (_, new) in fork.changed.items()} == {"eta_affinity": 0.5, "epochs": 4}
-    assert app.session_state["run"] == "child" and "Forked from `whole` after T2" in words(app)
+    assert app.session_state["run"] == "child" and note_of(made).title == "child"
+    assert f"Forked from {run_names(runs.runs_index())['whole']} after T2" in words(app)
 
 
 def test_parent_and_fork_are_drawn_together_from_either_side(whole, open_page, monkeypatch):

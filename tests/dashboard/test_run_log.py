@@ -177,6 +177,7 @@ def test_a_column_is_asked_once_per_event_for_all_snapshots(runs_folder):
 
 def test_only_the_runs_looked_at_last_stay_in_memory(runs_folder, monkeypatch):
     monkeypatch.setattr(run_log, "MOST_LOGS", 2)
+    monkeypatch.setattr(run_log, "_LOGS", type(run_log._LOGS)())  # other tests leave recordings' logs
     one, two, three = (recorded_runs.waiting(runs_folder, name) for name in ("one", "two", "three"))
     first, kept = log_of(one), log_of(two)
     log_of(three)
@@ -190,6 +191,6 @@ def test_a_run_kept_in_the_playground_is_called_by_its_rule_and_its_digits():
     }
     assert list(titles.values()) == [
         "GPM on permuted digits",
-        "No protection on permuted digits",
-        "NSP² on handwritten digits",
+        "Unprotected network on permuted digits",
+        "NSP² on digits",
     ]
