@@ -69,7 +69,7 @@ METHODS = {
     ),
     "ewc": Entry(
         "cl_core.methods.ewc:EWC",
-        "prompts with a quadratic penalty weighted by the Fisher information of earlier tasks (EWC)",
+        "prompts with a quadratic penalty weighted by the Fisher information of earlier tasks (EWC, online EWC)",
         "vit",
         holds="cl_core.estimate:deep_prompts",
     ),

@@ -184,7 +184,12 @@ def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndar
     early = after < on
     with st.container(horizontal=True, gap="medium"):
         st.metric("Accuracy", percent(value), width="content")
-        st.metric("When just learned", percent(learned), width="content")
+        st.metric(
+            "When just learned",
+            percent(learned),
+            width="content",
+            help="a(j, j), the learning accuracy of this task: right after it was trained",
+        )
         if early and after >= 0 and untrained is not None:
             st.metric(
                 "Change since zero-shot",
