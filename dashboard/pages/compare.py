@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def settings_table(configs: dict[str, RunConfig]) -> None:
 
 def _said(settings: dict[str, Any], name: str) -> str:
     if name == FORK:
-        parent, after, task = str(settings.get(name, "no run")).rpartition(" after ")
+        parent, after, task = str(settings.get(name, "none")).rpartition(" after ")
         return called(parent) + after + task if after else task
     return said(settings.get(name, OWN))
 
@@ -382,6 +383,7 @@ def points_of(runs: Iterable[Compared], readout: str) -> list[ParetoPoint]:
 def judged_runs(known: dict[str, Compared], readout: str) -> tuple[list[Contender], list[str]]:
     """What is compared in the sentence: each setting with its seeds; and the settings that differ between them."""
     points = points_of(known.values(), readout)
+    points.sort(key=lambda spot: -fmean(spot.final))  # as the sentence orders them
     found = [
         Contender(
             called(spot.runs[0]) if len(spot.runs) == 1 else spot.label,

@@ -171,6 +171,10 @@ def test_two_forks_without_their_parent_share_the_line_of_the_first(runs_folder,
     forked(parent, 2, "other", 50.0)
     app = open_page("compare", run="one")
     app.multiselect(key="runs").set_value(["other", "one"]).run()
+    assert "eta_affinity (0.5 | 0.3)" in said(app), "in the order of the runs in the sentence"
+    app.multiselect(key="runs").set_value(["one", "other"]).run()
+    assert "eta_affinity (0.5 | 0.3)" in said(app)
+    app.multiselect(key="runs").set_value(["other", "one"]).run()
     points = lines(app, "Average accuracy over tasks")
     assert points["other"] == 3 and points["one"] == 2
     one, other, whole = (called()[name] for name in ("one", "other", "whole"))
@@ -190,7 +194,7 @@ def test_the_plane_holds_the_chosen_runs_and_no_others(runs_folder, open_page):
     app.multiselect(key="runs").set_value(["whole", "one"]).run()
     assert marks() == {"whole", "one"} and "no fork" in str(_drawn(app)[0])
     table = app.dataframe[-1].value
-    assert list(table[table["setting"] == "fork of"].iloc[0])[1:] == ["no run", f"{called()['whole']} after T2"]
+    assert list(table[table["setting"] == "fork of"].iloc[0])[1:] == ["none", f"{called()['whole']} after T2"]
     app.multiselect(key="runs").set_value(["another"]).run()  # the shown run is the same
     assert marks() == {"another"}
 
