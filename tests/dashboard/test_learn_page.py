@@ -190,7 +190,7 @@ def test_every_link_leads_where_it_says(lesson, learn):
 
 def test_a_run_can_be_started_from_a_step(learn, monkeypatch):
     started = []
-    monkeypatch.setattr(launch, "start", lambda folder, config, **_: started.append(config) or stop())
+    monkeypatch.setattr(launch, "start", lambda folder, config, title: started.append(config) or stop())
 
     def stop():
         raise launch.StoreError("the disk is full")

@@ -78,7 +78,7 @@ def test_every_page_opens_an_imported_run(open_page, imported):
         if page == "run":
             assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
         if page == "start":
-            assert "imported from results.csv" in texts(shown) and "DER on pets" in texts(shown)
+            assert "imported from results.csv" in texts(shown) and "theirs" in texts(shown)
 
 
 def test_spectra_follow_the_layer_whatever_its_width(open_page, recorded):

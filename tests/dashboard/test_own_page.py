@@ -144,7 +144,7 @@ def test_what_was_looked_at_is_what_is_started(monkeypatch, open_page, pets):
     answer = {"tasks": [], "notes": ["test is the test half; not used: val"], "skipped": ["cat/x.png: broken"]}
     asked, started = looked(monkeypatch, answer), []
 
-    def start(runs, config):
+    def start(runs, config, title):
         started.append(config)
         raise StoreError("no worker in a test")
 
@@ -245,7 +245,10 @@ def test_a_table_is_read_and_written_by_a_process_of_its_own(tmp_path):
     assert made["run"] == "mine"
     config = json.loads((tmp_path / "runs" / "mine" / "config.json").read_text())
     assert RunConfig.from_dict(config).trained_elsewhere
-    assert log_of(RunFolder(tmp_path / "runs" / "mine")).snapshot().title == "a table", "and not: on not recorded"
+    assert log_of(RunFolder(tmp_path / "runs" / "mine")).snapshot().title == "mine"
+    unnamed = ask(tmp_path / "results.csv", options)["run"]
+    title = log_of(RunFolder(tmp_path / "runs" / unnamed)).snapshot().title
+    assert title == "a table", "and not: on not recorded"
     with pytest.raises(StoreError, match="does not exist"):
         ask(tmp_path / "gone.csv", options)
 
