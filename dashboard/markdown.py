@@ -16,6 +16,7 @@ _JOINER = "\N{WORD JOINER}"
 _AUTOMATIC = re.compile(r":(?=[/\w])|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 _SIGNS = re.compile(r"[\\`*_{}\[\]()<>#+!|~$:&]")
 _AS_WRITTEN = re.compile(r"(`[^`\n]*`|\$[^$\n]*\$)")
+_NAME = re.compile(r"\S*[./_]\S")
 _MARKUP = re.compile(r"(?<=\])[(\[:]|!(?=\[)|<(?=[/!\w])")
 
 
@@ -32,7 +33,9 @@ def literal(text: Any) -> str:
 def sentence(text: Any) -> str:
     """A message of the store or a worker as a sentence of the page."""
     words = str(text).strip()
-    return literal(words[:1].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")
+    if not _NAME.match(words):  # a file, a path or a setting keeps its spelling
+        words = words[:1].upper() + words[1:]
+    return literal(words) + ("" if words.endswith((".", "!", "?")) else ".")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

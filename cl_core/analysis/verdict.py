@@ -79,13 +79,13 @@ def _features(cell: Ledger, rows: Rows) -> str | None:
     """State of the current features, by the refitted head, else by recomputed statistics, among all classes."""
     then, now = cell.levels["R"]
     if then is not None and now is not None:
-        state = "features intact" if then - now < INTACT else "features changed"
+        state = "features still separable" if then - now < INTACT else "features less separable"
         return f"{state} (refitted head {now:.0f} %, was {then:.0f} %)"
     then, now = statistics_ledger(rows, cell.task, cell.after).levels["Q"]
     if then is None or now is None:
         return None
     seen = f"recomputed statistics {now:.0f} %, was {then:.0f} %"
-    return f"features intact ({seen})" if then - now < INTACT else seen
+    return f"features still separable ({seen})" if then - now < INTACT else seen
 
 
 def _when(cell: Ledger, rows: Rows) -> str:

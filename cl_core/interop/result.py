@@ -94,8 +94,8 @@ def scenario_of(asked: Asked, told: str, notes: list[str], where: str) -> str:
         notes.append(f"Scenario: {told}, as {where} says.")
         return told
     raise ConfigError(
-        f"{where} does not say whether tasks were named when the model was tested; say it with --scenario "
-        f"{' or '.join(SCENARIOS)}"
+        f"{where} does not say whether the model was given task ids at test time; choose --scenario "
+        f"{', '.join(SCENARIOS[:-1])} or {SCENARIOS[-1]}"
     )
 
 

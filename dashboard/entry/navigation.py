@@ -22,7 +22,8 @@ from dashboard.widgets.inspection import opening_place
 from dashboard.widgets.pace import watch_tab
 from dashboard.widgets.shared_controls import hide, keep_image, scripts, settle_image, shared_controls, view
 
-st.set_page_config(page_title="Plastiscope", page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
+NAME = "Plastiscope"
+st.set_page_config(page_title=NAME, page_icon=str(Path(__file__).parents[1] / "icon.png"), layout="wide")
 st.html("""<style>
   .stMainBlockContainer { padding-top: 4.2rem; padding-bottom: 2rem; }
   [data-testid="stBottomBlockContainer"] { padding-top: .6rem; padding-bottom: .9rem; }
@@ -71,6 +72,8 @@ with one_moment():
     chosen = st.navigation(groups, position="top")
     here = next(entry for entry in PAGES if entry.page == (chosen.url_path or "start"))
     later = later and here.page == "start"
+    if here.page != "start":
+        st.set_page_config(page_title=f"{here.title} · {NAME}")  # tabs and the browser's history say which page
     state["_arrived"] = state.get("_page") not in (None, here.page)  # from another page
     settle_image(state.get("_page"), here.page)
     state["_page"] = here.page

@@ -26,6 +26,7 @@ def table(log: Snapshot) -> None:
         },
         hide_index=True,
         width="stretch",
+        height="content",
         key="measurements-table",
         alt=f"{len(kinds)} kinds of events of this run",
     )

@@ -43,7 +43,7 @@ def test_the_ledger_names_the_reason_and_its_parts_add_up(forgotten, reason, cau
     found = measured.images(0, 1)
     assert cause in {found.why(i) for i in found.lost.nonzero()[0]}
     said = verdict(cell, measured.rows, found, measured.names)
-    assert f"mainly {cause}" in said and ("features intact" in said) == (reason == "heads")
+    assert f"mainly {cause}" in said and ("features still separable" in said) == (reason == "heads")
 
 
 def test_patching_finds_the_one_block_and_the_command_says_so(forgotten, capsys):

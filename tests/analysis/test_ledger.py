@@ -172,6 +172,6 @@ def test_without_a_refitted_head_recomputed_statistics_say_whether_features_are_
     own = [row("C", 0, 90.0, None), row("C", 1, 40.0, 90.0)]
     kept = [row("Q", 0, 99.0, None), row("Q", 1, 98.0, 99.0)]
     said = lambda *more: verdict(ledger(rows(*own, *more), 0, 1), rows(*own, *more))
-    assert "features intact (recomputed statistics 98 %, was 99 %)" in said(*kept)
+    assert "features still separable (recomputed statistics 98 %, was 99 %)" in said(*kept)
     assert "recomputed statistics 60 %, was 99 %" in said(kept[0], row("Q", 1, 60.0, 99.0))
     assert "features" not in said().split("head or features")[0]

@@ -34,7 +34,9 @@ def button(app, key):
 
 def test_a_cell_says_its_verdict_its_parts_and_its_images(opened):
     assert (
-        "T1 fell" in words(opened) and "features intact" in words(opened) and "mainly classes compete" in words(opened)
+        "T1 fell" in words(opened)
+        and "features still separable" in words(opened)
+        and "mainly classes compete" in words(opened)
     )
     drawn = figures(opened)
     assert "Why T1 fell" in drawn and "Confusion after T3" in drawn and "Accuracy per class" in drawn

@@ -34,3 +34,9 @@ def test_our_own_markdown_stays_and_a_name_in_it_makes_no_link(text):
     assert made.startswith("*Nullity*: `a[i](x)` and $a[i](x)$, over ") and made.endswith("\n\n- one")
     assert not AUTOMATIC.search(made) and not re.search(r"(?<!\\)!\[|\]\(", made.split("over ")[1])
     assert without_links("`http://x.example`") == "`http://x.example`"
+
+
+@pytest.mark.parametrize("text", ["res.csv has no rows", "prompt_rate must be positive", "runs/mine is taken"])
+def test_a_sentence_begins_with_a_capital_but_a_file_or_a_setting_keeps_its_spelling(text):
+    assert re.sub(r"\\(.)", r"\1", sentence(text)) == f"{text}."
+    assert sentence("the disk is full") == "The disk is full."

@@ -102,7 +102,7 @@ def test_a_table_that_does_not_do_is_refused_in_one_sentence(tmp_path, text, sen
 
 
 def test_the_scenario_is_asked_for_and_never_guessed(tmp_path):
-    with pytest.raises(ConfigError, match="say it with --scenario class-incremental or"):
+    with pytest.raises(ConfigError, match="choose --scenario class-incremental, "):
         read(put(tmp_path, "m.csv", "90,\n80,95\n"), Asked())
 
 
