@@ -108,11 +108,12 @@ def _called(known: tuple[tuple[str, str, int, int], ...], recordings: frozenset[
         titles[name] = note_of(RunFolder(Path(path))).title
         if not titles[name]:
             titles[name] = title_of(name, config)
-            if config is not None and name not in recordings:
+            if config is not None:
                 alike.setdefault(titles[name], {})[name] = config
     for title, configs in alike.items():
         for name, differs in told_apart(configs).items():
-            titles[name] = called(title, differs)
+            if name not in recordings:  # these keep their names
+                titles[name] = called(title, differs)
     twice = {title for title, times in Counter(titles.values()).items() if times > 1}
     return {name: f"{title} ({name})" if title in twice - {name} else title for name, title in titles.items()}
 

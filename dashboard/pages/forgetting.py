@@ -397,7 +397,7 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     if stored is None or found is None:
         not_measured(
             f"Predictions for each test image of {task_name(on)} were not stored in this run.",
-            "Runs started with `diagnostics.images` above 0 (10,000 unless changed) have it. Probe images follow.",
+            "Runs started with `diagnostics.images` above 0 (10,000 unless changed) have it.",
         )
         lost_images(log, plan, after, on)
         return
@@ -594,15 +594,10 @@ def _pin(stream: tuple[str, int | None], image: tuple[int, int]) -> None:
 
 
 def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
-    """Probe images of a task that were right when it had been learned and are wrong now."""
+    """Probe images of a task that were right when it had been learned and are wrong now; nothing without them."""
     probes = next((e for e in log.events(ProbesChosen) if e.clock.task == on), None)
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
     if probes is None or after not in said or on not in said:
-        not_measured(
-            "Predictions for single images were not recorded.",
-            "Predictions on probe images come with *attention* or *readout* "
-            "switched on under *Measured besides accuracy*.",
-        )
         return
     labels = np.asarray(probes.labels)
     then, now = (np.asarray(said[task].predicted) == labels for task in (on, after))

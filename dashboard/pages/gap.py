@@ -45,7 +45,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         )
     elif log.tasks_ended():
         not_measured(
-            "This run has no images and texts in one space: its model has no text tower.",
+            "Images and texts in one space were not measured in this run.",
             "Methods that change a CLIP model have them.",
         )
         offer_runs(ModalityGapMeasured, key="gap")

@@ -77,10 +77,10 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         )
     else:
         not_measured(
-            "This run holds no spectra: it ended before its first task was measured, or its method has nothing to take "
-            "them from.",
-            "Prompt methods and methods that protect features have them with `diagnostics.spectra` on, methods that "
-            "change a CLIP model's weights with `diagnostics.weights` on.",
+            "This run holds no spectra.",
+            "It ended before its first task was measured, or its method has none: prompt methods and methods that "
+            "protect features have them with `diagnostics.spectra` on, methods that change a CLIP model's weights with "
+            "`diagnostics.weights` on.",
         )
         offer_runs(SpectrumMeasured, key="spectra")
 

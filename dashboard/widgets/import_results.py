@@ -67,7 +67,7 @@ def import_section() -> None:
     if trouble:
         st.error(sentence(in_page_words(trouble)))
     elif pressed:
-        go_to("pages/start.py")
+        go_to("pages/forgetting.py")
 
 
 @st.cache_data(show_spinner=False, max_entries=20)

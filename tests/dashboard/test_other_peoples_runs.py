@@ -79,6 +79,10 @@ def test_every_page_opens_an_imported_run(open_page, imported):
             assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
         if page == "start":
             assert "imported from results.csv" in texts(shown) and "theirs" in texts(shown)
+        if page in ("forgetting", "spectra", "gap", "attention"):
+            said = [info.value for info in shown.info]
+            assert said and not [text for text in said if "diagnostics" in text or "Measured besides" in text], page
+            assert len([text for text in said if "your own training loop" in text]) == len(said), page
 
 
 def test_spectra_follow_the_layer_whatever_its_width(open_page, recorded):

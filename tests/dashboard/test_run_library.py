@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from cl_core.assets import recordings_folder
+from cl_core.playground.recording import keep
+from cl_core.playground.settings import PlaygroundConfig
 from dashboard.library import COLUMNS, lines, run_names, search, table
-from dashboard.runs import runs_index
+from dashboard.runs import RunIndex, runs_index
 from tests import recorded_runs
 from tests.dashboard.reading import figures, foot, opened, words
 from tests.recorded_runs import Plan
@@ -39,6 +42,13 @@ def test_two_runs_that_are_the_same_keep_their_folders_in_their_names(runs_folde
         "again": "NSP² on handwritten digits (again)",
         "plain": "Plain prompt tuning on handwritten digits",
     }
+
+
+def test_an_own_run_is_told_from_the_recording_of_its_kind_by_its_settings(runs_folder):
+    keep(PlaygroundConfig(tasks=2, epochs=1, energy=0.9), runs_folder, "mine")
+    names = run_names(RunIndex(runs_folder, recordings_folder()))
+    assert names["gpm-permuted-digits"] == "GPM on permuted digits"
+    assert names["mine"].startswith("GPM on permuted digits: ") and "energy 0.9" in names["mine"]
 
 
 def test_a_run_has_one_name_on_every_page(runs_folder, open_page):
