@@ -49,16 +49,16 @@ Made by `python -m bench.answers` from `assets/answers.json`; `plastiscope ask N
 def answers_page(answers: Mapping[str, Any]) -> Iterator[str]:
     """The page of answers as lines of Markdown: all verdicts first, then each question with its runs."""
     found = {name: pooled_from(asked, stored_numbers(asked, answers)) for name, asked in QUESTIONS.items()}
-    several = {name: each for name, each in found.items() if len(each.seeds) >= LEAST}
-    fewer = {name: each for name, each in found.items() if 0 < len(each.seeds) < LEAST}
+    several = {name: each for name, each in found.items() if not each.short}
+    fewer = {name: each for name, each in found.items() if each.seeds and each.short}
     yield HEAD
     yield f"## Over {LEAST} seeds or more\n"
     rows = [[_link(name), QUESTIONS[name].title, _verdict(each), _seeds(each)] for name, each in several.items()]
     yield from table(["", "Question", "Answer", "Seeds"], rows)
     if fewer:
-        yield "## Fewer seeds: no verdict yet\n"
-        rows = [[_link(name), QUESTIONS[name].title, _seeds(each)] for name, each in fewer.items()]
-        yield from table(["", "Question", "Seeds"], rows)
+        yield "## Fewer seeds, or runs missing: no verdict yet\n"
+        rows = [[_link(name), QUESTIONS[name].title, _seeds(each), each.short] for name, each in fewer.items()]
+        yield from table(["", "Question", "Seeds", "So far"], rows)
     if unasked := [f"`{name}`" for name in QUESTIONS if name not in several and name not in fewer]:
         yield f"Not asked over seeds yet: {', '.join(unasked)}.\n"
     for name, each in {**several, **fewer}.items():

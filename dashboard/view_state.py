@@ -448,7 +448,7 @@ def not_measured(what: str, how_to_record: str) -> None:
     """A place whose figure was not recorded: what is missing, and how to record it, in this program or in another."""
     log = current().log
     if log is not None and log.config is not None and log.config.trained_elsewhere:
-        how_to_record = "*Your own pictures or run* shows how to record it in your own training loop."
+        how_to_record = "*Your own pictures or run* shows how to record this in your own training loop."
     st.info(f"{what} {how_to_record}", icon=":material/visibility_off:")
 
 

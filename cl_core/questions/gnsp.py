@@ -75,7 +75,7 @@ UNWATCHED = ("attention",)
 QUESTIONS = (
     Question(
         "gnsp-gap",
-        "Are the modality gap and retrieval kept?",
+        "Are the modality gap and retrieval preserved?",
         "GNSP claims to preserve the joint space of images and texts, and with it CLIP's zero-shot "
         "ability. Fine-tuning shows the loss without protection; GNSP without distillation and alignment shows how "
         "much of the effect comes from the two losses on reference pairs instead of the projection.",

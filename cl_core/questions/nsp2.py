@@ -138,7 +138,7 @@ QUESTIONS = (
     ),
     Question(
         "nsp2-eta",
-        "Does η trade learning for keeping?",
+        "Does η trade learning for retention?",
         "η is the strictness of the projection; the paper tunes it per data set between 0.9 and 1. Both sides "
         "get the same value here.",
         tuple(_part(f"η {value:g}", eta_affinity=value, eta_mixture=value) for value in ETAS),

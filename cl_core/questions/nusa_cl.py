@@ -90,7 +90,7 @@ QUESTIONS = (
     ),
     Question(
         "nusa-rho",
-        "Does rho trade learning for keeping?",
+        "Does rho trade learning for retention?",
         "rho divides a weight's directions into principal and null. At the preset's r_max the rank limit is often "
         f"active first and rho has no effect; with r_max = {WIDEST} only rho matters. Two tasks show its cost and "
         "keeps.",

@@ -139,8 +139,7 @@ class Pooled:
 
     def headline(self) -> str:
         """The verdict, or the reason why there is none yet."""
-        word = self.verdict.capitalize() if len(self.seeds) >= LEAST else "No verdict yet"
-        return f"{word} ({self.short})" if self.short else word
+        return f"No verdict yet ({self.short})" if self.short else self.verdict.capitalize()
 
     def seeds_named(self) -> str:
         """ "Seeds 0, 1, 2; mean ± sd", "Seed 0"."""
@@ -148,12 +147,13 @@ class Pooled:
         return f"Seeds {named}; mean ± sd" if len(self.seeds) > 1 else f"Seed {named}"
 
     def sentence(self) -> str:
-        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."; below `LEAST` seeds the value of each
-        criterion, with a note that this is no verdict."""
-        if len(self.seeds) >= LEAST:
+        """ "Partly, over 3 seeds: raises Transfer: no; raises Last: yes."; below `LEAST` seeds, or while runs are
+        missing, the value of each criterion, with a note that this is no verdict."""
+        if not self.short:
             each = "; ".join(f"{finding.criterion.says}: {finding.word}" for finding in self.findings)
             return f"{self.verdict.capitalize()}, over {len(self.seeds)} seeds: {each}."
-        each = "; ".join(finding.told() for finding in self.findings)
+        found = [finding.told() for finding in self.findings if finding.spread is not None]
+        each = "; ".join(found) or "no criterion has all of its runs"
         named = f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
         return f"No verdict yet, {named}: {each}." if self.seeds else "Not answered yet: no run is finished."
 

@@ -240,7 +240,7 @@ def cause(log: Snapshot, opened: Opened) -> None:
     with left:
         fitted: dict[str, Any] = {name: tuple(later[name]) for name in ("refit", "recomputed") if later and later[name]}
         show_figure("forgetting-ledger", log, on_pick=_open_part, task=on, after=after, **fitted)
-        if None in cell.levels["R"]:
+        if None in cell.levels["R"] and log.config is not None and not log.config.trained_elsewhere:
             st.caption(f"A refitted head was not measured in this cell: {HOW_TO_REFIT}.")
         if log.count(OldTasksMeasured):
             show_figure("old-tasks-within", log)

@@ -46,7 +46,7 @@ def test_one_finished_run_gives_a_part_of_the_answer_and_names_the_missing_one(r
     write(runs_folder, NAME, "every step", weight(), rows=ROWS)
     app = open_page("questions", question=NAME)
     whole = said(app).replace("\N{NO-BREAK SPACE}", " ")
-    assert "No verdict yet, seed 0: raises Transfer: not measured; raises Last: not measured." in whole
+    assert "No verdict yet, seed 0: no criterion has all of its runs." in whole
     assert "| every step | 60.0 | 84.0 |" in whole and "initial only: not started" in whole
     assert app.button(key="question-start").label == "Train the missing run"
 

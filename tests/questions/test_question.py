@@ -138,7 +138,7 @@ def test_part_of_the_runs_give_numbers_and_no_verdict(tmp_path):
     for seed in range(3):
         write(tmp_path, PAIR, "every step", weight(), rows=[[90, 40], [80, 85]], seed=seed)
     found = answered(question(PAIR), tmp_path, seeds=range(3))
-    assert found.text().startswith("Undecided (3 runs missing). Seeds 0, 1, 2; mean ± sd.")
+    assert found.text().startswith("No verdict yet (3 runs missing). Seeds 0, 1, 2; mean ± sd.")
     assert "- raises Transfer: not measured" in found.text() and "every step  40.0 ± 0.0" in found.text()
 
 
