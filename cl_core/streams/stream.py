@@ -92,7 +92,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Image-caption pairs: pictures [n, 3, S, S] in 0..1, captions, labels [n] int64, equal if one caption fits both."""
+    """Image-caption pairs: pictures [n, 3, S, S] in 0..1, captions, labels [n] int64, equal if a caption fits both."""
 
     pictures: Tensor
     captions: tuple[str, ...]
