@@ -1,1 +1,1 @@
-"""The screen: pages over run folders. Reads what runs wrote and sends commands; imports nothing that trains."""
+"""The dashboard: pages over run folders. Reads stored runs and sends commands; imports no training code."""

@@ -1,4 +1,4 @@
-"""The web application: the pages, and the plot library that their figures use. `streamlit run` finds `app` here."""
+"""The web application: the pages and the plot library of their figures. `streamlit run` finds `app` here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dashboard.guard import Guard
 
 
 def plot_library() -> Path:
-    """Plotly's own browser library, as its Python package brings it."""
+    """Return the path of plotly.js in Plotly's Python package."""
     from importlib.util import find_spec
 
     found = find_spec("plotly")

@@ -1,8 +1,7 @@
-"""Everything that a page can change on this machine, in one place: a server for viewing alone refuses all of it.
+"""All functions by which a page changes something on this machine; a view-only server refuses them.
 
-Pages call what is named here or in `launch`, whose functions bear the same decorator; the store's own functions that
-write are used nowhere else in `dashboard`. So a control that is still there for a viewer, or a message that a page
-never sent, changes nothing.
+Pages call the functions listed here or in `launch`, which have the same decorator; the store's writing functions are
+used nowhere else in `dashboard`. So neither a control that a viewer still sees nor a forged message changes anything.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ _viewing = False
 
 
 def view_only(on: bool = True) -> None:
-    """From now on refuse every change (or, with False, allow them again)."""
+    """Refuse every change from now on (or, with False, allow them again)."""
     global _viewing
     _viewing = on
 
 
 def viewing() -> bool:
-    """Whether changes are refused."""
+    """Return whether changes are refused."""
     return _viewing
 
 
 def changes(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, which changes something on this machine; raises StoreError while only viewing is allowed."""
+    """Decorate a function that changes something on this machine; it raises StoreError in view-only mode."""
 
     @functools.wraps(function)
     def allowed(*args: P.args, **named: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""What Compare reads of a run, whether runs may be drawn over each other, and what a click in the plane means."""
+"""Data of Compare: a run's accuracies, whether runs can be overlaid, and the meaning of a click in the plane."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dashboard.runs import RunIndex, stamp_of
 
 @dataclass(frozen=True)
 class Compared:
-    """A run's settings in force, its accuracies, and its tasks as RunStarted names them."""
+    """A run's effective settings, its accuracies, and its tasks from RunStarted."""
 
     config: RunConfig
     summary: Summary
@@ -28,24 +28,24 @@ class Compared:
 
     @property
     def stream(self) -> tuple[Any, ...]:
-        """What runs must share to be drawn over each other: the stream, and the part of it that was learned."""
+        """Key that runs must share to be overlaid: the stream and the learned part of it."""
         return stream_of(self.config)
 
     @property
     def stream_told(self) -> str:
-        """ "split-digits, 5 tasks, order I"."""
+        """Description of the stream, as in "split-digits, 5 tasks, order I"."""
         held_out = ", validation split" if self.config.stream_settings.evaluate_on == "validation" else ""
         settings = self.config.stream_settings
         return f"{self.config.stream}, {settings.tasks} tasks, order {settings.order}{held_out}"
 
     def matrix(self, readout: str = "") -> np.ndarray:
-        """[T, T] percent, NaN = not measured; "" = the readout it is judged by."""
+        """Return the matrix [T, T] in percent, NaN = not measured; "" = the headline readout."""
         rows = self.summary.matrix(readout)
         return np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=float)
 
 
 def read(folder: RunFolder) -> Compared | None:
-    """A run to compare, remembered until its files change; None if it cannot be read."""
+    """Return a run to compare, cached until its files change; None if it cannot be read."""
     return _read(str(folder.path), stamp_of(folder))
 
 
@@ -61,20 +61,20 @@ def _read(path: str, stamp: tuple[int, ...]) -> Compared | None:
 
 
 def named(spelled: Sequence[str], index: RunIndex) -> list[str]:
-    """Run names out of a link's `runs`: keys that are repeated, a list with commas, or both; no name twice. A run whose
-    own name has a comma is itself."""
+    """Parse the run names in a URL's `runs`: repeated keys, comma-separated lists, or both, without duplicates. A run
+    whose name contains a comma is recognised."""
     parts = (part.strip() for text in spelled for part in ([text] if index.find(text) else text.split(",")))
     return list(dict.fromkeys(part for part in parts if part))
 
 
 def stream_of(config: RunConfig) -> tuple[Any, ...]:
-    """The stream's name and its settings, as texts."""
+    """Return the stream's name and settings as strings."""
     part = {name: said(value) for name, value in settings_of(config).items() if name.startswith("stream.")}
     return config.stream, *sorted(part.items())
 
 
 def stream_of_run(folder: RunFolder | None) -> tuple[Any, ...] | None:
-    """The same of a run that may be missing or damaged."""
+    """Return the same for a run that may be missing or damaged."""
     try:
         return stream_of(folder.config()) if folder else None
     except StoreError:
@@ -82,10 +82,10 @@ def stream_of_run(folder: RunFolder | None) -> tuple[Any, ...] | None:
 
 
 def meant(point: Mapping[str, Any], runs: Mapping[str, Sequence[str]]) -> list[str]:
-    """The runs that a clicked point of the plane stands for: one, or all seeds of a setting.
+    """Return the runs of a clicked point of the plane: one, or all seeds of a setting.
 
     Args:
-        point: what the figure says of the click; its `custom` begins with run or "", and the setting's label.
+        point: the clicked point; its `custom` begins with the run or "", and the setting's label.
         runs: label → runs of that setting.
     """
     run, label = [*(point.get("custom") or []), "", ""][:2]

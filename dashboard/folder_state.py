@@ -1,16 +1,16 @@
-"""What tells a folder of images from the same folder after somebody changed it: a preview holds for one state."""
+"""Detection of changes in a folder of images, so that previews can be refreshed."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-WALKED = 20_000  # folders at most
+WALKED = 20_000  # most folders that are checked
 
 
 def folder_state(path: Path) -> tuple[int, int]:
-    """Folders below `path`, and the newest time one of them, or a file right in it, was changed: adding or removing
-    a file changes it."""
+    """Return (number of folders below `path`, newest modification time of these and of the files directly in `path`);
+    adding or removing a file changes it."""
     count, newest = 0, 0
     for place, inner, _ in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
@@ -28,7 +28,7 @@ def folder_state(path: Path) -> tuple[int, int]:
 
 
 def stream_state(stream: str) -> tuple[tuple[int, int], ...]:
-    """The states of the folders that a stream's name holds; empty for one that lies on no disk."""
+    """Return the states of the folders in a stream's name; empty for streams that are not on disk."""
     paths = stream.partition(":")[2]
     whole = [paths] if os.path.isdir(paths) else paths.split(",")
     return tuple(folder_state(Path(path)) for path in whole if path and os.path.isdir(path))

@@ -1,9 +1,9 @@
-"""Who may talk to the server: pages of its own address, and, with a code, only who was given it.
+"""Access control of the server: only pages from its own address, and, with a code, only users who know the code.
 
-The server listens on this machine alone unless it was told another address, yet every page in a browser on it can send
-requests there. A page of another address is told apart by what the browser says of it: `Host` is the name it used (a
-name that was pointed here is not ours), `Origin` the page that asks. A websocket, which carries everything that is
-shown and asked, needs both.
+By default the server listens only on this machine, but every page in a browser on it can send requests to it. Pages
+from other addresses are recognised by two headers: `Host` is the name that the browser used (a foreign name that
+resolves to this machine is refused), `Origin` the requesting page. Websockets, which carry all content and input, need
+both.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dashboard import changes
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-REFUSED = 4403  # a websocket is closed with; before it is accepted the browser sees 403
+REFUSED = 4403  # close code of a websocket; before it is accepted, the browser sees 403
 
 _code = ""
 _base = ""
 
 
 def require_code(code: str) -> None:
-    """From now on answer only those who were given `code`; "" for everybody on this machine."""
+    """Require `code` from now on; "" = allow everybody on this machine."""
     global _code
     _code = code
 
 
 def serve_at(base: str) -> None:
-    """Others reach this server at `base`, "http://192.0.2.5:8501/"; "" if nobody else does."""
+    """Set the address at which others reach this server, as in "http://192.0.2.5:8501/"; "" if they cannot."""
     global _base
     _base = base
 
 
 def invitation(path: str, query: Mapping[str, str]) -> str:
-    """The address of a page for others, with the code if one is asked for; "" if nobody else reaches this server."""
+    """Return a page's address for others, with the code if one is required; "" if they cannot reach this server."""
     if not _base:
         return ""
     asked = {**query, **({"code": _code} if _code else {})}
@@ -47,7 +47,7 @@ def invitation(path: str, query: Mapping[str, str]) -> str:
 
 
 class Guard:
-    """Middleware in front of everything that the server answers."""
+    """Middleware in front of all routes of the server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -80,7 +80,7 @@ class Guard:
 
 
 def own_addresses(server: tuple[str, int | None] | None) -> set[str]:
-    """What a browser may call this server: the address and port that the connection arrived at."""
+    """Return the valid `Host` values: address and port at which the connection arrived."""
     host, port = server or ("", None)
     try:
         local = ipaddress.ip_address(host).is_loopback
@@ -91,7 +91,7 @@ def own_addresses(server: tuple[str, int | None] | None) -> set[str]:
 
 
 def foreign(headers: dict[str, str], ours: set[str], *, websocket: bool) -> str | None:
-    """Why a request is refused, or None. `headers`: lower-case names."""
+    """Return why a request is refused, or None. `headers`: lower-case names."""
     if headers.get("host", "").lower() not in ours:
         return "this server answers under its own address only"
     origin = headers.get("origin")

@@ -1,5 +1,5 @@
-"""What a process of its own says about a backbone or a stream before a run is started: this one never imports what
-trains, and a hostile folder cannot take the server down with it."""
+"""Inspection of a backbone or stream in a separate process before a run: this process never imports training code,
+and a hostile folder cannot crash the server."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cl_core.store import StoreError
 from dashboard.changes import changes
 
 PATIENCE = 120.0  # seconds
-SAMPLES = 6  # pictures a task
-AUGMENTATION = ("auto_augment", "random_crop", "flip")  # settings of training that change what its pictures look like
+SAMPLES = 6  # images per task
+AUGMENTATION = ("auto_augment", "random_crop", "flip")  # training settings that change the look of its images
 
 
 class SlowAnswer(StoreError):
-    """The process did not answer in time: nothing is known, nothing is refused."""
+    """The process did not answer in time, so it is unknown whether the input can be used."""
 
 
 def about_backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
-    """Sizes, estimated memory of the method's steps, and where the weights are or what is missing; `texts`: classes a
-    task, where they are known. Raises StoreError in one sentence."""
+    """Return sizes, estimated memory of the method's steps, and where the weights are or what is missing; `texts`:
+    classes per task, if known. Raises StoreError with one sentence."""
     asked = ["backbones", config.backbone, "--json", "--batch-size", str(config.training.batch_size)]
     asked += ["--method", config.method, *(["--texts", str(texts)] if texts else [])]
     asked += [part for key, value in config.settings.items() for part in ("--set", f"{key}={_toml(value)}")]
@@ -34,8 +34,8 @@ def about_backbone(config: RunConfig, texts: int | None) -> dict[str, Any]:
 
 
 def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed: int) -> dict[str, Any]:
-    """Tasks, their classes and a few pictures of each, as they are and as training may show them, and what could not
-    be used. Raises StoreError."""
+    """Return tasks, their classes and a few images of each, original and augmented, and unusable files. Raises
+    StoreError."""
     changed = {
         key: value
         for key, value in vars(settings).items()
@@ -49,14 +49,13 @@ def samples_of(name: str, settings: StreamConfig, training: TrainingConfig, seed
 
 
 def import_results(path: Path, options: Sequence[str]) -> dict[str, Any]:
-    """What `plastiscope import` reads there, with these options (`--dry-run` among them: nothing is written). Raises
-    StoreError."""
+    """Return what `plastiscope import` reads there with these options, which include `--dry-run`. Raises StoreError."""
     return _told(["import", "--json", *options, "--", str(path)], path.name)
 
 
 def or_refusal(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer, or {"refused": sentence}: what is kept for a while, so that a refusal is asked for once as well. An
-    answer that does not come in time is not kept. Raises SlowAnswer."""
+    """Return the answer, or {"refused": sentence}, so that callers can cache refusals as well. A late answer is not
+    cached: raises SlowAnswer."""
     try:
         return ask()
     except SlowAnswer:
@@ -66,18 +65,18 @@ def or_refusal(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def settled(told: dict[str, Any]) -> dict[str, Any]:
-    """The answer that was kept. Raises StoreError where it is a refusal."""
+    """Return a cached answer. Raises StoreError if it is a refusal."""
     if "refused" in told:
         raise StoreError(told["refused"])
     return told
 
 
 def _toml(value: Any) -> str:
-    """A setting as --set reads it: lists and texts in JSON are TOML as well."""
+    """Format a setting for --set; lists and strings in JSON are also valid TOML."""
     return json.dumps(value, ensure_ascii=False)
 
 
-@changes  # a viewer has no business in the folders and files of this machine
+@changes  # viewers must not read the folders and files of this machine
 def _told(arguments: Sequence[str], name: str) -> dict[str, Any]:
     try:
         answer = subprocess.run(

@@ -1,6 +1,6 @@
-"""Workers: start one, fork a run, go on with a stopped one, have a question answered, send a command, read a log's end.
+"""Workers: start one, fork a run, resume a run, train a question or sweep, send a command, read the end of a log.
 
-A worker is a process of its own session. It outlives this server and writes its run folder; nothing here waits for it.
+A worker is a process in its own session. It outlives this server and writes its run folder; nothing here waits for it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ASKER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "ask")  # the questio
 SWEEPER: tuple[str, ...] = (sys.executable, "-m", "cl_core", "sweep")  # its options are appended
 LOCATOR: tuple[str, ...] = (sys.executable, "-m", "cl_core", "why")  # the run and the cell are appended
 STARTING = 60.0  # seconds a worker may take to load before it counts as lost
-LEAVING = 3.0  # seconds granted to a worker between its last event and its end
+LEAVING = 3.0  # seconds that a worker may take between its last event and its end
 
-_CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}  # by a run's folder, or by a question's log
+_CHILDREN: dict[Path, tuple[subprocess.Popen[bytes], float]] = {}  # by run folder, or by log of a question
 _GUARD = threading.Lock()
 
 
 def environment() -> dict[str, str]:
-    """What a worker inherits. Waiting threads sleep instead of spinning, and one core stays free for who watches."""
+    """Return a worker's environment. Waiting threads sleep instead of spinning, and one core stays free for the UI."""
     threads = str(max(1, (os.cpu_count() or 2) - 1))
     return {
         **os.environ,
@@ -48,7 +48,7 @@ def environment() -> dict[str, str]:
 
 @changes
 def start(runs: Path, config: RunConfig, title: str = "") -> RunFolder:
-    """A new run below `runs`, called `title` if there is one, and a worker on it. Raises StoreError in one sentence."""
+    """Create a run below `runs` with an optional title, and start a worker. Raises StoreError with one sentence."""
     folder = entitle(create_run(runs, config), title)
     work_on(folder)
     return folder
@@ -56,12 +56,12 @@ def start(runs: Path, config: RunConfig, title: str = "") -> RunFolder:
 
 @changes
 def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any], name: str = "") -> RunFolder:
-    """A run that goes on from where `folder` stood when `after_task` tasks (1 = the first) were trained, with other
-    settings (keys as in --set), and a worker that trains the rest.
+    """Fork `folder` after `after_task` tasks (1 = the first) with other settings (keys as in --set), and start a worker
+    that trains the remaining tasks.
 
     Raises:
         StoreError: if there is no checkpoint there, nothing left to train, or no worker can be started.
-        ConfigError: if a setting must stay as it is; the sentence says why.
+        ConfigError: if a setting cannot be changed; the message says why.
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     made = fork_run(folder, after_task, settings.items(), settings_of(folder.config().method), name=name)
@@ -72,15 +72,15 @@ def fork(folder: RunFolder | Path, after_task: int, settings: Mapping[str, Any],
 
 @changes
 def work_on(folder: RunFolder) -> None:
-    """A worker for a run that has none: the beginning of a new one, or the rest of a stopped one. Raises StoreError,
-    also where its checkpoint is damaged or events that it covers are missing."""
+    """Start a worker for a new or stopped run. Raises StoreError, also if its checkpoint is damaged or events that it
+    covers are missing."""
     config = folder.config()
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
     _let_go(folder)
     if lock_owner(folder) is not None or starting(folder):
         raise StoreError(f"run {folder.name} is being worked on already")
-    starting_point(folder)  # the worker would refuse as well, where nobody reads it: in its log
+    starting_point(folder)  # the worker would also refuse, but only in its log
     child = _process([*WORKER, str(folder.path.resolve())], folder.log, folder.name)
     with _GUARD:
         _CHILDREN[folder.path.resolve()] = (child, time.time())
@@ -89,7 +89,7 @@ def work_on(folder: RunFolder) -> None:
 
 @changes
 def ask(runs: Path, question: str, seeds: Sequence[int] = (0,)) -> None:
-    """A worker that trains the missing runs of a question, one after the other. Raises StoreError in one sentence."""
+    """Start a worker that trains the missing runs of a question in sequence. Raises StoreError with one sentence."""
     if asking(runs, question):
         raise StoreError(f"question {question} is being worked on already")
     which = ["--seed", str(seeds[0])] if len(seeds) == 1 else ["--seeds", ",".join(map(str, seeds))]
@@ -98,18 +98,18 @@ def ask(runs: Path, question: str, seeds: Sequence[int] = (0,)) -> None:
 
 
 def asking(runs: Path, question: str) -> bool:
-    """Whether a worker started here still works on the question."""
+    """Return whether a worker started here still works on the question."""
     return _alive(question_log(runs, question).resolve())
 
 
 def question_log(runs: Path, question: str) -> Path:
-    """Where the output of a question's worker goes: beside the runs, in a folder that is no run."""
+    """Return the log file of a question's worker, in a folder beside the runs that is not a run."""
     return Path(runs) / ".questions" / f"{question}.log"
 
 
 @changes
 def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
-    """A worker that trains the runs of a sweep; `options` as on the command line. Raises StoreError in one sentence."""
+    """Start a worker for a sweep; `options` as on the command line. Raises StoreError with one sentence."""
     if sweeping(runs, name):
         raise StoreError(f"sweep {name} is being worked on already")
     command = [*SWEEPER, *options, "--name", name, "--runs", str(Path(runs).resolve())]
@@ -117,12 +117,13 @@ def sweep(runs: Path, name: str, options: Sequence[str]) -> None:
 
 
 def sweeping(runs: Path, name: str) -> bool:
-    """Whether somebody works on the sweep: a worker started here, or anybody else."""
+    """Return whether any process works on the sweep, started here or elsewhere."""
     return _alive(output_of(runs, name).resolve()) or conducted_by(runs, name) is not None
 
 
 def locate(folder: RunFolder, task: int, after: int) -> None:
-    """A worker that finds the layer in which a task was lost (both from 0), from checkpoints. Raises StoreError."""
+    """Start a worker that finds the layer in which a task was lost, from checkpoints (tasks from 0). Raises
+    StoreError."""
     if locating(folder, task, after):
         return
     place, log = folder.path.resolve(), _locator_log(folder, task, after)
@@ -131,7 +132,8 @@ def locate(folder: RunFolder, task: int, after: int) -> None:
 
 
 def interpolate(folder: RunFolder, start: int, end: int) -> None:
-    """A worker that measures the line between two states of the weights (`start` −1: untouched). Raises StoreError."""
+    """Start a worker that measures the line between two states of the weights (`start` −1 = untouched). Raises
+    StoreError."""
     log = _line_log(folder, start, end)
     if _alive(log.resolve()):
         return
@@ -141,7 +143,7 @@ def interpolate(folder: RunFolder, start: int, end: int) -> None:
 
 
 def interpolating(folder: RunFolder, start: int, end: int) -> bool:
-    """Whether a worker started here still measures it."""
+    """Return whether a worker started here still measures it."""
     return _alive(_line_log(folder, start, end).resolve())
 
 
@@ -156,12 +158,12 @@ def _line_log(folder: RunFolder, start: int, end: int) -> Path:
 
 
 def locating(folder: RunFolder, task: int, after: int) -> bool:
-    """Whether a worker started here still looks for it."""
+    """Return whether a worker started here is still searching for it."""
     return _alive(_locator_log(folder, task, after).resolve())
 
 
 def locating_failed(folder: RunFolder, task: int, after: int) -> str:
-    """The last words of a worker that ended without a result; "" if there was none, or it is at work."""
+    """Return the last output of a worker that ended without a result; "" if there was none, or it is still running."""
     if locating(folder, task, after):
         return ""
     return next(reversed(last_lines(_locator_log(folder, task, after), 1)), "")
@@ -172,10 +174,10 @@ def _locator_log(folder: RunFolder, task: int, after: int) -> Path:
 
 
 def _aside(command: Sequence[str], log: Path, runs: Path, name: str) -> None:
-    """A worker of several runs at once; what it says goes to `log`, below `runs`. Raises StoreError."""
+    """Start a worker for several runs; its output goes to `log`, below `runs`. Raises StoreError."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)  # the words of an earlier attempt
+        log.unlink(missing_ok=True)  # output of an earlier attempt
     except OSError as error:
         raise StoreError(
             f"cannot write runs into {runs}: {error.strerror}; choose a writable folder with --runs"
@@ -186,7 +188,7 @@ def _aside(command: Sequence[str], log: Path, runs: Path, name: str) -> None:
 
 
 def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Popen[bytes]:
-    """A process of its own session, its output appended to a file. Raises StoreError."""
+    """Start a process in its own session, with its output appended to a file. Raises StoreError."""
     package = Path(__file__).resolve().parents[1]  # so that a checkout works from any folder
     path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
     try:
@@ -204,17 +206,17 @@ def _process(command: Sequence[str], output: Path, name: str) -> subprocess.Pope
 
 
 def starting(folder: RunFolder) -> bool:
-    """Whether a worker started here is loading: alive, and without a word yet. One that goes on with a stopped run, or
-    begins a fork, may hold it by then: what the run says last is still what it said before."""
+    """Return whether a worker started here is loading: alive, without a new event yet. A worker that resumes a run or
+    starts a fork may already hold the lock while the last event is still the old one."""
     with _GUARD:
         child, since = _CHILDREN.get(folder.path.resolve(), (None, 0.0))
     if child is None or child.poll() is not None or time.time() - since > STARTING:
         return False
-    return log_of(folder).status(fresh=True).moved < since  # else it has spoken, and is on its way out
+    return log_of(folder).status(fresh=True).moved < since  # otherwise it has written events and is ending
 
 
 def _let_go(folder: RunFolder) -> None:
-    """Wait a moment for a worker that has said its last word and still holds the run."""
+    """Wait briefly for a worker that has written its last event and still holds the run."""
     log, end = log_of(folder), time.monotonic() + LEAVING
     while lock_owner(folder) is not None and log.status(fresh=True).state in ("stopped", "finished", "failed"):
         if time.monotonic() > end:
@@ -223,7 +225,7 @@ def _let_go(folder: RunFolder) -> None:
 
 
 def working(folder: RunFolder) -> bool:
-    """Whether a worker started here still exists."""
+    """Return whether a worker started here still exists."""
     return _alive(folder.path.resolve())
 
 
@@ -241,12 +243,12 @@ def order(folder: RunFolder, command: Command) -> None:
 
 
 def log_tail(folder: RunFolder, lines: int = 12) -> Sequence[str]:
-    """The last lines of the worker's output; empty if there is none."""
+    """Return the last lines of the worker's output; empty if there is none."""
     return last_lines(folder.log, lines)
 
 
 def last_lines(path: Path, lines: int = 12) -> Sequence[str]:
-    """The last lines of a file of output; empty if there is none."""
+    """Return the last lines of an output file; empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 20_000))

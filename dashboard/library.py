@@ -1,4 +1,4 @@
-"""All runs in lines: what each is, how it ended, what its reader noted, and what tells it from others of its kind."""
+"""List of all runs: what each is, its state, the user's note, and the settings that distinguish it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dashboard.runs import RunIndex, Summary, modified, summary
 from dashboard.theme import MISSING, percent, points
 
 NAMED = 3  # settings in a name, besides the seed
-LISTED = 300  # newest runs that are read
-KIND = ("method", "backbone", "stream")  # runs that share these are told apart by the rest
+LISTED = 300  # most runs that are read, newest first
+KIND = ("method", "backbone", "stream")  # runs that share these are distinguished by other settings
 ENDED_EARLY = ("failed", "gone", "waiting", "unreadable")
 
 
@@ -28,26 +28,26 @@ class Line:
     """A run in the library."""
 
     name: str
-    called: str  # as `run_names` has it
+    called: str  # as in `run_names`
     about: Summary
-    differs: Mapping[str, str]  # setting → value, of those that are not the same in all runs of its method and stream
+    differs: Mapping[str, str]  # setting → value, for settings that differ among runs of its method and stream
     note: Note
     recording: bool
 
     @property
     def date(self) -> str:
-        """Day and minute of its newest event, in local time; of a recording nothing."""
+        """Day and minute of its newest event, in local time; empty for a recording."""
         if self.recording or not self.about.moved:
             return ""
         return datetime.datetime.fromtimestamp(self.about.moved).strftime("%Y-%m-%d %H:%M")
 
     @property
     def failed(self) -> bool:
-        """Whether it ended before it could be read as a result."""
+        """Whether it ended without results."""
         return self.about.state in ENDED_EARLY or bool(self.about.trouble)
 
     def text(self) -> str:
-        """All that a search looks in."""
+        """Text that a search looks in."""
         about = self.about
         settings = (f"{name}={value}" for name, value in self.differs.items())
         return " ".join(
@@ -65,7 +65,7 @@ class Line:
 
 
 def lines(index: RunIndex) -> list[Line]:
-    """Every run of the index: the newest own ones first, then recordings."""
+    """Return every run of the index: own runs first, newest first, then recordings."""
     folders = _listed(index)
     configs = {name: config for name, folder in folders.items() if (config := _config_of(folder)) is not None}
     told = told_apart({name: config for name, config in configs.items() if not index.is_recording(name)})
@@ -77,11 +77,11 @@ def lines(index: RunIndex) -> list[Line]:
 
 
 def run_names(index: RunIndex) -> Mapping[str, str]:
-    """What every run is called, by its folder's name: its reader's title, else what it is (`run_log.title_of`) with the
-    settings that tell it from others that are the same; with the folder behind it where two would be called alike.
+    """Return display names by folder name: the user's title, else a description (`run_log.title_of`) with the settings
+    that distinguish the run; the folder name is added if two names would be equal.
 
-    A run has this name wherever a reader meets it: in pickers, tables, legends and sentences. Addresses, commands and
-    files know it by its folder.
+    This name is used for the run in all pickers, tables, legends and sentences. URLs, commands and files use the folder
+    name.
     """
     if index.called is None:
         listed = _listed(index)
@@ -101,7 +101,7 @@ def _listed(index: RunIndex) -> dict[str, RunFolder]:
 
 @functools.lru_cache(maxsize=8)
 def _called(known: tuple[tuple[str, str, int, int], ...], recordings: frozenset[str]) -> dict[str, str]:
-    """Names of runs, from (folder, path, when its settings were changed, when its note was) of each."""
+    """Return names of runs, from (folder, path, modification time of settings, modification time of note) of each."""
     titles, alike = {}, dict[str, dict[str, RunConfig]]()
     for name, path, stamp, _ in known:
         config = _config(path, stamp)
@@ -124,7 +124,7 @@ def _config_of(folder: RunFolder) -> RunConfig | None:
 
 @functools.lru_cache(maxsize=4096)
 def _config(path: str, stamp: int) -> RunConfig | None:
-    """A run's settings, read once for each `stamp`."""
+    """Return a run's settings, read once for each `stamp`."""
     try:
         return RunFolder(Path(path)).config()
     except StoreError:
@@ -132,7 +132,7 @@ def _config(path: str, stamp: int) -> RunConfig | None:
 
 
 def told_apart(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, str]]:
-    """Of each run the settings, seed included, that are not the same in all runs of its method and stream."""
+    """Return for each run the settings, including the seed, that differ among runs of its method and stream."""
     kinds: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for name, config in configs.items():
         settings = settings_of(config) | {"seed": config.seed}
@@ -146,22 +146,22 @@ def told_apart(configs: Mapping[str, RunConfig]) -> dict[str, dict[str, str]]:
 
 
 def called(title: str, differs: Mapping[str, str]) -> str:
-    """ "NSP² on handwritten digits: eta 0.5, seed 1": a title with what tells a run from others of this title."""
+    """Add distinguishing settings to a title, as in "NSP² on handwritten digits: eta 0.5, seed 1"."""
     shown = [*[name for name in differs if name != "seed"][:NAMED], *(["seed"] if "seed" in differs else [])]
     parts = []
     for name in shown:
-        _, _, after = differs[name].rpartition(" after ")  # of a fork: when it left
+        _, _, after = differs[name].rpartition(" after ")  # for a fork: the task after which it was forked
         parts.append(f"fork after {after}" if name == FORK else f"{name.rpartition('.')[2]} {differs[name]}")
     return f"{title}{',' if ': ' in title else ':'} {', '.join(parts)}" if parts else title
 
 
 def search(found: Iterable[Line], words: str) -> list[Line]:
-    """Lines in which every one of the words stands somewhere."""
+    """Return the lines that contain all of the words."""
     wanted = words.lower().split()
     return [line for line in found if all(word in line.text() for word in wanted)]
 
 
-COLUMNS: dict[str, Any] = {  # title → what a line says there
+COLUMNS: dict[str, Any] = {  # title → function from a line to its text
     "run": lambda line: line.called,
     "folder": lambda line: line.name,
     "method": lambda line: line.about.method or MISSING,
@@ -182,5 +182,5 @@ USUAL = ("run", "date", "final average accuracy", "forgetting", "settings that d
 
 
 def table(found: Sequence[Line], columns: Sequence[str]) -> dict[str, list[str]]:
-    """The chosen columns of the lines, as a page shows them."""
+    """Return the chosen columns of the lines, as a page shows them."""
     return {column: [COLUMNS[column](line) for line in found] for column in columns if column in COLUMNS}

@@ -1,6 +1,6 @@
-"""Which runs have a past in common, and where: forks, forks of forks, and two forks of one run. No torch, no streamlit.
+"""Common pasts of runs: forks, forks of forks, and several forks of one run. No torch, no streamlit.
 
-A fork's folder holds its parent's events up to where it left, so its first accuracies are its parent's own numbers.
+A fork's folder holds its parent's events up to the fork, so its first accuracies are those of the parent.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from cl_core.store import RunFolder, StoreError, fork_of
 
 @dataclass(frozen=True)
 class Lineage:
-    """A run and the runs it was forked from, the eldest first."""
+    """A run and its ancestors, the oldest first."""
 
     names: tuple[str, ...]
-    left_after: tuple[int, ...] = ()  # tasks that names[i] had trained when names[i + 1] left it
+    left_after: tuple[int, ...] = ()  # number of tasks of names[i] after which names[i + 1] was forked
 
 
 @dataclass(frozen=True)
 class Parting:
-    """Where a run's line begins: on the line of another run that carries the past of both."""
+    """The point at which a run's curve leaves that of another run, which shows the past of both."""
 
-    carrier: str  # label of the run whose line carries it
-    after_task: int  # tasks in common
-    parent: str  # the run in which these tasks were trained, the carrier or a run before both
+    carrier: str  # label of the run whose curve shows the common past
+    after_task: int  # number of common tasks
+    parent: str  # the run in which these tasks were trained: the carrier or a common ancestor
 
 
 def lineage(folder: RunFolder, find: Callable[[str], RunFolder | None]) -> Lineage:
-    """A run's parent, its parent's parent and so on, as far as their folders are there. A parent whose folder is gone
-    still has its name in its fork's note, and ends the line; so does a note that cannot be read."""
+    """Return a run's ancestors as far as their folders exist. A parent without a folder is still named by the fork's
+    note and ends the lineage; so does a note that cannot be read."""
     names: list[str] = [folder.name]
     left: list[int] = []
     seen: RunFolder | None = folder
@@ -50,7 +50,7 @@ def lineage(folder: RunFolder, find: Callable[[str], RunFolder | None]) -> Linea
 
 
 def common(first: Lineage, second: Lineage) -> tuple[str, int]:
-    """The youngest run that both come from (or are), and how many of its tasks both have: "", 0 if they share none."""
+    """Return the latest common ancestor (possibly one of both) and their number of common tasks; "", 0 if none."""
     depth = 0
     for one, other in zip(first.names, second.names):
         if one != other:
@@ -61,18 +61,19 @@ def common(first: Lineage, second: Lineage) -> tuple[str, int]:
 
 
 def partings(lineages: Mapping[str, Lineage], matrices: Mapping[str, np.ndarray]) -> dict[str, Parting]:
-    """For every run that shares its beginning with another of them, whose line it leaves and when.
+    """Return for every run that shares its past with another one whose curve it leaves, and after which task.
 
-    An ancestor carries the past of its forks. Where none is among them, the fork named first does for its siblings.
-    Runs whose accuracies differ in what they should share (a name used again, a parent trained anew) are kept apart.
+    The curve of an ancestor shows the past of its forks. Without an ancestor among the runs, the first fork does so for
+    its siblings. Runs whose accuracies differ in the shared part (a reused name, a retrained parent) stay separate.
 
     Args:
-        lineages: label → where the run comes from.
+        lineages: label → lineage of the run.
         matrices: label → [rows, T] percent, NaN = not measured.
     """
     found: dict[str, Parting] = {}
     placed: list[str] = []
-    for label in sorted(lineages, key=lambda label: len(lineages[label].names)):  # stable: as chosen among equals
+    # A stable sort, which keeps the order of choice among equals.
+    for label in sorted(lineages, key=lambda label: len(lineages[label].names)):
         best: Parting | None = None
         for carrier in placed:
             parent, tasks = common(lineages[carrier], lineages[label])
@@ -85,6 +86,6 @@ def partings(lineages: Mapping[str, Lineage], matrices: Mapping[str, np.ndarray]
 
 
 def _agree(first: np.ndarray, second: np.ndarray, tasks: int) -> bool:
-    """Whether the rows of the first `tasks` tasks are the same numbers, as far as both have them."""
+    """Return whether the rows of the first `tasks` tasks are equal where both are known."""
     rows = min(tasks, len(first), len(second))
     return first.shape[1:] == second.shape[1:] and np.array_equal(first[:rows], second[:rows], equal_nan=True)

@@ -1,7 +1,7 @@
-"""Text from runs, files and URLs inside Markdown: in pages it goes through here and never becomes a link or an image.
+"""Escaping of text from runs, files and URLs in Markdown, so that it never becomes a link or an image.
 
-A backslash alone does not do: after it has parsed the text, Streamlit makes links of addresses and icons of `:names:`
-in what is left. There a word joiner, which is not seen, breaks the pattern.
+Backslashes do not suffice: after parsing, Streamlit turns URLs into links and `:names:` into icons. An invisible word
+joiner breaks these patterns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # where the first sentence of a caption ends
+FIRST = re.compile(r"([.!?])\s+(?=[A-Z])")  # end of the first sentence of a caption
 
 _JOINER = "\N{WORD JOINER}"
 _AUTOMATIC = re.compile(r":(?=[/\w])|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
@@ -21,17 +21,17 @@ _MARKUP = re.compile(r"(?<=\])[(\[:]|!(?=\[)|<(?=[/!\w])")
 
 
 def code(text: Any) -> str:
-    """`text` as code."""
+    """Return `text` as inline code."""
     return "`" + str(text).replace("`", "'").replace("\n", " ") + "`"
 
 
 def literal(text: Any) -> str:
-    """`text` as it is, inside a sentence."""
+    """Escape `text` for use in a sentence."""
     return _SIGNS.sub(r"\\\g<0>", _apart(str(text).replace("\n", " ")))
 
 
 def sentence(text: Any) -> str:
-    """A message of the store or a worker as a sentence of the page."""
+    """Format a message of the store or a worker as a sentence."""
     words = str(text).strip()
     if not _NAME.match(words):  # a file, a path or a setting keeps its spelling
         words = words[:1].upper() + words[1:]
@@ -39,18 +39,18 @@ def sentence(text: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """Return a table of cells that already are Markdown."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", "∣") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def without_links(markdown: str) -> str:
-    """Our own Markdown (emphasis, code, formulas, lists) with names from a run in it: links and images become text."""
+    """Neutralise links and images in our own Markdown (emphasis, code, formulas, lists) with names of a run in it."""
     parts = _AS_WRITTEN.split(markdown)
     parts[::2] = [_MARKUP.sub(r"\\\g<0>", _apart(part)) for part in parts[::2]]
     return "".join(parts)
 
 
 def _apart(text: str) -> str:
-    """What would be taken for an address or an icon, with a word joiner in it."""
+    """Insert a word joiner into text that would become a link or an icon."""
     return _AUTOMATIC.sub(lambda found: found[0] + _JOINER, text)

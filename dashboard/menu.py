@@ -1,7 +1,6 @@
-"""The bar at the top: pages grouped by use, and what of them the chosen run has. No streamlit.
+"""The navigation bar: pages grouped by use, and which of them the chosen run has data for. No streamlit.
 
-A page whose measurements a run does not have is still there, because it says how to record them; its entry says so
-before one goes there.
+Pages without data for the run stay in the bar, because they say how to record it; their entries are marked.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ LOOK_AT, COMPARE, ELSEWHERE = "Look at", "Compare", "elsewhere"
 
 @dataclass(frozen=True)
 class Entry:
-    """A page: where it stands in the bar, and what it needs."""
+    """A page: its place in the bar and the events it needs."""
 
-    page: str  # file below pages/ and path in the address
+    page: str  # file below pages/ and path in the URL
     title: str
     icon: str
-    group: str = ""  # "" stands in the bar itself, ELSEWHERE is reached from the run's own menu
+    group: str = ""  # "" = in the bar itself, ELSEWHERE = reached from the run's menu
     needs: tuple[type[Event], ...] = ()  # one of these must have been measured
     shares: tuple[str, ...] = ()  # shared controls that it shows
-    layers: tuple[type[Event], ...] = ()  # its Layer control offers layers that these know; () = all of the model
+    layers: tuple[type[Event], ...] = ()  # its Layer control offers layers with these events; () = all
 
 
 PAGES = (
@@ -95,15 +94,15 @@ PAGES = (
 
 
 def lacking(entry: Entry, log: Snapshot | None, *, live: bool) -> str:
-    """Why `entry` has nothing to show of a run, in two or three words; "" where it has, or where no run is chosen."""
+    """Return in a few words why `entry` has nothing to show for a run; "" if it has, or if no run is chosen."""
     if log is None or not entry.needs or any(log.count(kind) for kind in entry.needs):
         return ""
     return "not yet" if live else "not in this run"
 
 
 def layers_of(entry: Entry, log: Snapshot) -> list[int]:
-    """Layers, from 0, that the page has something to show of: those in which its events were measured, or all of the
-    model where it draws all, and where nothing was measured yet."""
+    """Return the layers (from 0) for the page's Layer control: those with its events, or all layers of the model if the
+    page draws all or nothing was measured yet."""
     measured = {layer for kind in entry.layers for event in log.events(kind) for layer in _layers(event)}
     plan = log.started()
     return sorted(measured) or list(range(int(plan.backbone.get("depth", 0)) if plan else 0))
@@ -114,4 +113,4 @@ def _layers(event: Event) -> tuple[int, ...]:
         block = event.name.split(".")[1:2]
         return tuple(int(text) for text in block if text.isdigit())
     layer = getattr(event, "layer", -1)
-    return (layer,) if layer >= 0 else ()  # below zero: the model as a whole
+    return (layer,) if layer >= 0 else ()  # below zero: the whole model

@@ -1,5 +1,5 @@
-"""The settings of every method: the package's from a table, those of plug-ins as a process of its own tells them. This
-one never imports what trains."""
+"""Settings of every method: those of the package from a table, those of plug-ins from a separate process. This process
+never imports training code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GUARD = threading.Lock()
 
 
 def settings_of(method: str) -> list[dict[str, Any]]:
-    """A method's settings as `config.describe` gives them; asked once. Raises StoreError if there is no answer, and
-    ConfigError if there is no such method."""
+    """Return a method's settings from `config.describe`; cached. Raises StoreError if they cannot be read, ConfigError
+    if there is no such method."""
     name, entry = lookup(METHODS, method, "method")
     if not entry.origin and (described := method_settings(name)) is not None:
         return described

@@ -1,4 +1,4 @@
-"""What the dashboard draws, without its server, from a script or a notebook: a figure of a run, its report as a file.
+"""The dashboard's figures and reports in scripts and notebooks, without its server.
 
 from dashboard.figures import figure
 figure(run, "spectrum-decay", layer=3)     the Plotly figure of the page
@@ -30,13 +30,13 @@ ALIASES = {"nullity": "directions-left", "spectrum": "spectrum-decay"}
 
 
 def figure(run: Any, id: str, **controls: Any) -> go.Figure:
-    """A figure of a run as the dashboard's pages show it.
+    """Return a figure of a run, as on the dashboard's pages.
 
     Args:
         run: `cl_core.open_run(…)`, a folder, or a name below ./runs.
         id: its name in the catalogue, "accuracy-matrix"; `figures(run)` lists those of a run.
-        controls: what a reader could choose on the page. Tasks, layers, heads and images count from 1 ("T3" and 3 are
-            the same task). What is left out is chosen as in the report.
+        controls: the page's controls. Tasks, layers, heads and images count from 1 ("T3" and 3 are the same task).
+            Controls that are left out have the report's values.
 
     Raises:
         ConfigError: for an unknown id or control, or a value that this run does not have.
@@ -46,12 +46,12 @@ def figure(run: Any, id: str, **controls: Any) -> go.Figure:
 
 
 def figures(run: Any) -> dict[str, str]:
-    """The figures that this run has: id → the question it answers."""
+    """Return the figures that this run has: id → the question it answers."""
     return {id: entry.question for id, entry in figures_of(_snapshot(run)).items()}
 
 
 def draw_entry(run: Snapshot, id: str, controls: Mapping[str, Any]) -> go.Figure:
-    """A figure of the catalogue with its controls counted from 1."""
+    """Return a figure of the catalogue, with controls counted from 1."""
     known, id = figures_of(run), ALIASES.get(id, id)
     try:
         entry = figure_of(run, id)
@@ -81,7 +81,7 @@ def draw_entry(run: Snapshot, id: str, controls: Mapping[str, Any]) -> go.Figure
 
 
 def _counted(control: str, value: Any) -> Any:
-    """A place counted from 0, as figures take it, from one counted from 1."""
+    """Convert an index that counts from 1 to one from 0, as figures expect."""
     if control not in PLACES or value is None:
         return value
     found = re.fullmatch(r"T?([1-9]\d{0,8})", str(value))
@@ -107,7 +107,7 @@ def report(run: Any, file: str | Path) -> Path:
 
 
 def _snapshot(run: Any) -> Snapshot:
-    """The run as figures read it; plug-ins that this process was told of are loaded before."""
+    """Return the run's snapshot, after loading the plug-ins configured for this process."""
     load_named()
     if isinstance(run, Snapshot):
         return run

@@ -1,4 +1,4 @@
-"""The Playground's controls by their names in the URL: titles, defaults, and the values that stand for a network."""
+"""The Playground's controls by URL key: titles, defaults, and the values for a given network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ USUAL_VALUES: dict[str, Any] = {
 
 
 def controls_of(config: PlaygroundConfig) -> dict[str, str]:
-    """What the controls would say for this network, as texts; those at their defaults are left out."""
+    """Return the controls' values for this network as strings, without those at their defaults."""
     slider, strength = slider_of(config), strength_of(config)
     said: dict[str, Any] = {
         "protect": RULE_TITLES[config.rule],

@@ -1,13 +1,12 @@
-"""Training for the Playground page: processes of its own, one queue for all viewers, equal settings trained once.
+"""Training for the Playground page: separate processes, shared queues for all viewers, equal settings trained once.
 
     lab = laboratory()
-    job = lab.train((config,))        the same object for everybody who asks for the same settings
-    job.wait(1.5)                     True when it is done; job.outcomes grow task by task meanwhile
-    job.ahead                         how many jobs are served before it
+    job = lab.train((config,))        the same object for all requests with the same settings
+    job.wait(1.5)                     True when it is done; job.outcomes grows task by task
+    lab.ahead(job)                    number of jobs before it
 
 Training is deterministic, so a finished job is its own cache entry; the last `KEPT` are kept. Single networks and whole
-frontiers wait in different lines, each with a process of its own: a frontier takes ten seconds and keeps nobody from
-the slider.
+frontiers have separate queues and processes, so that a frontier, which takes ten seconds, does not block the slider.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from dashboard.changes import REFUSED, viewing
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "cl_core.playground")
 KEPT = 512  # finished jobs; a network of ten tasks takes about 40 KB
-WAITING = 64  # jobs in one line; more are refused, so that a burst cannot grow without bound
+WAITING = 64  # most jobs in one queue; further ones are refused
 SHORT, LONG = "short", "long"
 
 
 class Busy(Exception):
-    """Too many jobs wait; the message is a sentence for the page."""
+    """Too many jobs are waiting; the message is a sentence for the page."""
 
 
 class Job:
-    """Networks that are trained together, or one that is kept as a run."""
+    """Networks that are trained together, or one network that is stored as a run."""
 
     def __init__(self, configs: Sequence[PlaygroundConfig], keep: dict[str, str] | None = None) -> None:
         self.configs, self.keep = tuple(configs), keep
@@ -65,7 +64,7 @@ class Job:
         return {"configs": [config.settings() for config in self.configs]}
 
     def take(self, answer: dict[str, Any]) -> bool:
-        """One line of the process. True: it was the last."""
+        """Process one line of output; return True if it was the last one."""
         if "place" in answer:
             spectra = [np.array(values) for values in answer["spectra"]]
             outcome = TaskOutcome(answer["task"], answer["rows"], answer["free"], spectra)
@@ -77,7 +76,7 @@ class Job:
 
 
 class Line:
-    """Jobs in order, and the process that serves them; it starts with the first job."""
+    """A queue of jobs and the process that serves them, which starts with the first job."""
 
     def __init__(self, name: str) -> None:
         self.name, self.jobs = name, list[Job]()
@@ -88,7 +87,7 @@ class Line:
     def add(self, job: Job) -> None:
         with self._changed:
             if len(self.jobs) >= WAITING:
-                raise Busy(f"{len(self.jobs)} networks wait already; try again in a few seconds")
+                raise Busy(f"{len(self.jobs)} networks are already waiting; try again in a few seconds")
             self.jobs.append(job)
             self._changed.notify()
 
@@ -141,7 +140,7 @@ class Line:
 
 
 class Laboratory:
-    """Both lines and what was trained. Shared by all threads of the server."""
+    """Both queues and the finished jobs. Shared by all threads of the server."""
 
     def __init__(self) -> None:
         self._lines = {name: Line(name) for name in (SHORT, LONG)}
@@ -149,7 +148,7 @@ class Laboratory:
         self._guard = threading.Lock()
 
     def train(self, configs: Sequence[PlaygroundConfig]) -> Job:
-        """The job of these settings, waiting, running or done. Raises Busy."""
+        """Return the job of these settings, waiting, running or done. Raises Busy."""
         asked = tuple(configs)
         with self._guard:
             job = self._known.get(asked)
@@ -157,7 +156,7 @@ class Laboratory:
                 self._known.move_to_end(asked)
                 return job
             if viewing():
-                raise Busy("this dashboard is for viewing: positions that were recorded are shown, nothing is trained")
+                raise Busy("this dashboard is for viewing: recorded positions are shown, nothing is trained")
             job = Job(asked)
             self._line(job).add(job)
             self._known[asked] = job
@@ -167,12 +166,12 @@ class Laboratory:
             return job
 
     def known(self, configs: Sequence[PlaygroundConfig]) -> Job | None:
-        """The job of these settings if somebody has asked for it."""
+        """Return the job of these settings if it was requested."""
         with self._guard:
             return self._known.get(tuple(configs))
 
     def keep(self, config: PlaygroundConfig, runs: Path, name: str = "") -> Job:
-        """Train once more and write a run. Raises Busy."""
+        """Train again and write a run. Raises Busy."""
         if viewing():
             raise Busy(REFUSED)
         job = Job((config,), {"runs": str(runs), "name": name})
@@ -180,17 +179,17 @@ class Laboratory:
         return job
 
     def trained(self, like: PlaygroundConfig, others: Sequence[PlaygroundConfig]) -> list[Outcome]:
-        """Finished single networks among `others`."""
+        """Return finished single networks among `others`."""
         with self._guard:
             jobs = [self._known.get((config,)) for config in others if config != like]
         return [job.outcomes[0] for job in jobs if job is not None and job.done and not job.trouble]
 
     def ahead(self, job: Job) -> int:
-        """Jobs served before this one; 0 for the one at work."""
+        """Return the number of jobs before this one; 0 if it is running."""
         return self._line(job).ahead(job)
 
     def waiting(self) -> int:
-        """Jobs not done yet, in both lines."""
+        """Return the number of unfinished jobs in both queues."""
         return sum(len(line.jobs) for line in self._lines.values())
 
     def warm(self) -> None:
@@ -205,7 +204,7 @@ _GUARD = threading.Lock()
 
 
 def laboratory() -> Laboratory:
-    """The one of this server."""
+    """Return the server's single laboratory."""
     with _GUARD:
         if not _LABORATORY:
             _LABORATORY.append(Laboratory())

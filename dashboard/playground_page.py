@@ -1,4 +1,4 @@
-"""A frontier as one HTML file whose slider works without a server: for a school's web page, or to hand on."""
+"""Export of a frontier as one HTML file whose slider works without a server."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dashboard.widgets.playground_board import board_page, board_record
 
 
 def frontier_page(outcomes: Sequence[Outcome]) -> str:
-    """The page of networks that differ in strength and seed."""
+    """Return the page of networks that differ in strength and seed."""
     return page_of(outcomes[0].config, points(outcomes))
 
 
 def page_of(config: PlaygroundConfig, found: Sequence[dict[str, Any]]) -> str:
-    """The page of a frontier's points. The slider stands at the best of them and has no other positions."""
+    """Return the page of a frontier's points. The slider starts at the best one and has no other positions."""
     slider = slider_of(config)
     if slider is not None and len(found) > 1:
         top = max(found, key=lambda p: p["after"][-1]["final"])

@@ -1,4 +1,4 @@
-"""How far a run is and how long it still takes, from what it has said: step times, and what lies between steps."""
+"""Progress and remaining time of a run, from its events: times of steps, and times between steps."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import numpy as np
 from cl_core.events import CheckpointSaved, RunForked, StateChanged, StepEnded, TaskEnded, TaskStarted
 from dashboard.run_log import Log, Snapshot
 
-ENOUGH = 5  # steps before an estimate is worth reading
-RECENT = 100  # steps whose mean time counts
+ENOUGH = 5  # steps before the first estimate
+RECENT = 100  # newest steps whose mean time is used
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. Tasks count from 0; `seconds_left` is None while it is being estimated."""
+    """Progress of a run. Tasks count from 0; `seconds_left` is None until it can be estimated."""
 
-    task: int  # task in training (or the last one trained); −1 = none yet
-    tasks: int  # tasks that are trained, in all
+    task: int  # task in training, or the last trained one; −1 = none yet
+    tasks: int  # total number of trained tasks
     step: int  # optimiser steps done
     steps: int  # steps of the whole run; 0 = unknown
     seconds_left: float | None
 
     @property
     def share(self) -> float:
-        """0 to 1."""
+        """Share of the run that is done, 0 to 1."""
         return min(1.0, self.step / self.steps) if self.steps else 0.0
 
 
 def progress(log: Snapshot) -> Progress:
-    """Progress of a run.
+    """Return the progress of a run.
 
-    Time left = steps left × recent step time + tasks left × what a finished task spent outside its steps (measuring,
-    evaluating, saving), pauses left out. Before a task has been finished, the pace so far stands for both.
+    Time left = steps left × recent step time + tasks left × time of a finished task outside its steps (measuring,
+    evaluating, saving), without pauses. Before the first task has finished, the overall pace is used.
     """
     plan, starts, steps = log.started(), log.of(TaskStarted), log.count(StepEnded)
     if plan is None:
         return Progress(-1, log.tasks(), 0, 0, None)
     done = int(log.column(StepEnded, _step)[-1]) + 1 if steps else 0
-    task = len(starts) - 1  # stages begun: a joint run has one, whose clock shows the last task
+    task = len(starts) - 1  # stages begun: a joint run has one, with its clock at the last task
     left = max(0, plan.total_steps - done)
     if steps < ENOUGH:
         return Progress(task, plan.trained_tasks, done, plan.total_steps, None)
@@ -75,8 +75,8 @@ def _seconds(event: StepEnded) -> float:
 
 
 def _pauses(log: Log) -> list[tuple[float, float]]:
-    """Intervals in which the run was paused, stopped or gone and later went on; in a fork also that between its
-    parent's last word and its own first. None overlaps another."""
+    """Return disjoint intervals in which the run was paused, stopped or dead before it continued; in a fork also the
+    gap between the parent's last event and its own first."""
     found: list[tuple[float, float]] = []
     since = None
     for stored in log.of(StateChanged):

@@ -1,11 +1,11 @@
-"""What a run has recorded so far, kept in memory once for all viewers and brought up to date row by row.
+"""Events of a run, kept in memory once for all viewers and updated incrementally.
 
     log = log_of(folder)         the same object for every tab of this server
-    now = log.snapshot()         events, state and settings as they are now: one state of the file, and it stays
-    now.of(StepEnded)            events of one kind with their places, oldest first; now.events(StepEnded): bare
-    now.key(StepEnded)           differs from another snapshot's unless both hold the same events of these kinds
+    now = log.snapshot()         immutable: events, state and settings of one moment
+    now.of(StepEnded)            stored events of one kind, oldest first; now.events(StepEnded): without seq and time
+    now.key(StepEnded)           equal to another snapshot's only if both hold the same events of these kinds
 
-A run that cannot be read does not raise here: `now.trouble` is the sentence to show, and what was read before stays.
+A run that cannot be read does not raise here: `now.trouble` is the sentence to show, and earlier events are kept.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from dashboard.playground_controls import RULE_TITLES
 
 Kind = TypeVar("Kind", bound=Event)
 
-NOT_RECORDED = "not recorded"  # what an import says where a file names no data
-MOST_DAMAGED = 200  # rows passed over before a file is given up
-MOST_LOGS = 64  # runs whose events stay in memory
+NOT_RECORDED = "not recorded"  # stream of an import whose file names no data
+MOST_DAMAGED = 200  # most damaged rows that are skipped before reading stops
+MOST_LOGS = 64  # most runs whose events stay in memory
 
-_READINGS = itertools.count(1)  # every reading of a run from its first row has a number of its own
+_READINGS = itertools.count(1)  # numbers each reading of a run from its first row
 
 
 class _Rows:
-    """Events of one kind, in order. Only ever appended to, so any first n of them stay what they are."""
+    """Events of one kind, in order. Append-only, so the first n never change."""
 
     def __init__(self) -> None:
         self.stored: list[StoredEvent] = []
@@ -69,7 +69,7 @@ _NONE = _Rows()
 
 
 def stream_title(stream: str) -> str:
-    """What a stream is called on the screen: of paths their last parts."""
+    """Return a stream's display name; paths are reduced to their last component."""
     scheme, colon, rest = stream.partition(":")
     if not colon:
         return stream
@@ -78,11 +78,10 @@ def stream_title(stream: str) -> str:
 
 
 def title_of(name: str, config: RunConfig | None) -> str:
-    """What a run is called that nobody has named: as a recording that travels with the program, by its preset, or by
-    method and stream. Plain text.
+    """Return the default title of a run: that of a bundled recording, of its preset, or method and stream. Plain text.
 
     Args:
-        name: of its folder.
+        name: name of its folder.
         config: its settings; None if they cannot be read.
     """
     if config is None:
@@ -97,27 +96,27 @@ def title_of(name: str, config: RunConfig | None) -> str:
     if config.preset == KEPT:
         rule = config.method.removeprefix(PREFIX)
         return f"{RULE_TITLES.get(rule, rule)} on {stream_title(config.stream).replace('-', ' ')}"
-    if config.stream == NOT_RECORDED:  # imported, and the file names no data
+    if config.stream == NOT_RECORDED:  # imported from a file that names no data
         return config.method
     return f"{config.method} on {stream_title(config.stream)}"
 
 
 class Log(abc.ABC):
-    """What pages and figures read of a run: events by kind, state, settings."""
+    """Interface for pages and figures: a run's events by kind, state, settings."""
 
     folder: RunFolder
 
     @abc.abstractmethod
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
-        """Stored events of one kind, oldest first."""
+        """Return stored events of one kind, oldest first."""
 
     @abc.abstractmethod
     def events(self, kind: type[Kind]) -> list[Kind]:
-        """Events of one kind, oldest first, without their places in the order: what figures take."""
+        """Return events of one kind, oldest first, without seq and time, as figures take them."""
 
     @abc.abstractmethod
     def status(self) -> RunStatus:
-        """What the run is doing."""
+        """Return the run's status."""
 
     @property
     @abc.abstractmethod
@@ -139,22 +138,22 @@ class Log(abc.ABC):
 
     @property
     def title(self) -> str:
-        """What a run is called by itself, as plain text: its reader's title, or what it is. Pages add what tells it
-        from others (`library.run_names`)."""
+        """The user's title or the default title, as plain text. Pages add distinguishing settings
+        (`library.run_names`)."""
         return note_of(self.folder).title or title_of(self.name, self.config)
 
     def latest(self, kind: type[Kind]) -> Kind | None:
-        """The newest event of a kind, without its place in the order; None if there is none."""
+        """Return the newest event of a kind, without seq and time; None if there is none."""
         found = self.events(kind)
         return found[-1] if found else None
 
     def started(self) -> RunStarted | None:
-        """The run's plan; in a fork with the number of steps that it has."""
+        """Return the run's plan; in a fork, with its own number of steps."""
         plan, forked = self.latest(RunStarted), self.latest(RunForked)
         return plan and replace(plan, total_steps=forked.total_steps) if forked else plan
 
     def tasks(self) -> int:
-        """How many tasks are evaluated; 0 while unknown."""
+        """Number of evaluated tasks; 0 while unknown."""
         plan = self.started()
         if plan is not None:
             return len(plan.tasks)
@@ -164,18 +163,18 @@ class Log(abc.ABC):
         return len({stored.event.clock.task for stored in self.of(TaskEnded)})
 
     def turned(self) -> list[KnobTurned]:
-        """Settings changed during this run itself, not in the run it was forked from."""
+        """Return settings changed during this run itself, not in the run it was forked from."""
         forked = self.of(RunForked)
         since = forked[-1].seq if forked else 0
         return [stored.event for stored in self.of(KnobTurned) if stored.seq > since]  # type: ignore[misc]
 
     def milestones(self) -> int:
-        """Counts what inspection figures show: rises with rows measured at task ends, not with every step."""
+        """Return a count that rises with events at task ends, but not with every step."""
         return len(self.of(TaskEnded)) + len(self.of(AccuracyMeasured)) + len(self.of(StateChanged))
 
 
 class Snapshot(Log):
-    """A run at one moment. Never changes; costs a few numbers, because it shares its rows with later ones."""
+    """A run at one moment. Immutable, and small, because snapshots share their rows."""
 
     def __init__(
         self,
@@ -192,11 +191,11 @@ class Snapshot(Log):
         self.folder, self.seq, self.reading = folder, seq, reading
         self._rows, self._counts = rows, counts
         self._status, self._config, self._trouble = status, config, trouble
-        self._open: tuple[type[Event], ...] | None = None  # kinds that may be read; None: all
+        self._open: tuple[type[Event], ...] | None = None  # kinds that may be read; None = all
 
     @classmethod
     def holding(cls, folder: RunFolder, stored: list[StoredEvent], config: RunConfig | None = None) -> Snapshot:
-        """A snapshot of these events alone."""
+        """Return a snapshot of these events only."""
         rows: dict[type[Event], _Rows] = {}
         for item in stored:
             rows.setdefault(type(item.event), _Rows()).add(item)
@@ -211,17 +210,17 @@ class Snapshot(Log):
         return self._counts.get(kind, 0)
 
     def only(self, *kinds: type[Event]) -> Snapshot:
-        """This snapshot for a reader that has named what it reads: another kind raises LookupError."""
+        """Return this snapshot restricted to `kinds`; reading another kind raises LookupError."""
         found = copy.copy(self)
         found._open = kinds
         return found
 
     def kinds(self) -> list[type[Event]]:
-        """Kinds of which there is an event."""
+        """Return the kinds that have events."""
         return [kind for kind, count in self._counts.items() if count]
 
     def key(self, *kinds: type[Event]) -> tuple[Any, ...]:
-        """Equal for two snapshots only if they hold the same events of these kinds, and the same settings."""
+        """Return a cache key, equal for two snapshots only if they have the same events of these kinds and settings."""
         return self.reading, *(self.count(kind) for kind in kinds)
 
     def of(self, kind: type[Kind]) -> list[StoredEvent]:
@@ -231,8 +230,8 @@ class Snapshot(Log):
         return self._rows.get(kind, _NONE).events[: self.count(kind)]  # type: ignore[return-value]
 
     def column(self, kind: type[Kind], value: Callable[[Kind], float]) -> np.ndarray:
-        """[events] `value` of every event of a kind. Each is asked once for all snapshots, so a long run costs no more
-        at every look; `value` must be a named function."""
+        """Return [events] `value` of every event of a kind. Values are cached across snapshots, so that long runs are
+        not recomputed at every refresh; `value` must be a named function."""
         return self._rows.get(kind, _NONE).column(value, self.count(kind))
 
     def status(self) -> RunStatus:
@@ -247,7 +246,7 @@ class Snapshot(Log):
         return self._trouble
 
     def until(self, seq: int) -> Snapshot:
-        """This run as it stood when `seq` was its newest event; its state is that of now."""
+        """Return this run as of event `seq`, with its current state."""
         counts = {
             kind: bisect.bisect_right(self._rows[kind].stored, seq, 0, count, key=lambda stored: stored.seq)
             for kind, count in self._counts.items()
@@ -265,10 +264,10 @@ class Snapshot(Log):
 
 
 class RunLog(Log):
-    """All that one run has recorded, as far as it has been read. Shared by threads; `advance` may be called as often
-    as one likes. Read from it through `snapshot`: two questions to the log itself may be answered at two moments."""
+    """All events of a run that have been read so far. Shared by threads; `advance` may be called at any rate. Read
+    through `snapshot`: two reads from the log itself may see different moments."""
 
-    PATIENCE = 0.2  # seconds within which a second `advance` does not look again
+    PATIENCE = 0.2  # seconds within which a second `advance` does not read again
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -288,12 +287,12 @@ class RunLog(Log):
         self._now = self._taken(RunStatus("waiting", "", 0.0, None))
 
     def snapshot(self, *, force: bool = False) -> Snapshot:
-        """The run as it is now (at most `PATIENCE` old)."""
+        """Return the run as it is now (at most `PATIENCE` old)."""
         self.advance(force=force)
         return self._now
 
     def advance(self, *, force: bool = False) -> bool:
-        """Read what is new. True if anything changed."""
+        """Read new events; return whether anything changed."""
         with self._lock:
             now = time.monotonic()
             if not force and now - self._looked < self.PATIENCE:
@@ -301,7 +300,7 @@ class RunLog(Log):
             self._looked = now
             before, live = (self._reading, self._seq), self._now.status().live
             self._look()
-            if live and not self._now.status().live:  # the page looks no more: what came after its last word?
+            if live and not self._now.status().live:  # the page stops refreshing, so read once more for final events
                 self._look()
             return (self._reading, self._seq) != before
 
@@ -321,29 +320,29 @@ class RunLog(Log):
 
     @property
     def seq(self) -> int:
-        """The newest event's place in the order."""
+        """Seq of the newest event."""
         return self._now.seq
 
     def status(self, *, fresh: bool = False) -> RunStatus:
-        """The run's state at the last `advance`, so that it is never newer than the events; `fresh`: advance first."""
+        """Return the status at the last `advance`, so that it is not newer than the events; `fresh`: advance first."""
         if fresh or not self._looked:
             self.advance()
         return self._now.status()
 
     def forget_status(self) -> None:
-        """Look again at the next `advance` or `snapshot`: a command has just been sent."""
+        """Force reading at the next `advance` or `snapshot`, after a command was sent."""
         self._looked = 0.0
 
     # ------------------------------------------------------------ reading, under the lock
 
     def _look(self) -> None:
-        """State and events, as the file was at one moment."""
+        """Read state and events of one moment."""
         self._read_config()
-        if self._identity != (identity := self._identify()):  # appeared, was replaced, or got its first worker
+        if self._identity != (identity := self._identify()):  # the run appeared, was replaced, or got its first worker
             self._identity = identity
             self._reader.close()
             self._start_afresh()
-        newer = "newer Plastiscope" in self._config_trouble  # that format's events might be misread
+        newer = "newer Plastiscope" in self._config_trouble  # events of a newer format might be misread
         try:
             with self._reader.snapshot() as status:
                 if not newer:
@@ -395,12 +394,12 @@ class RunLog(Log):
         return found.st_dev, found.st_ino, int(self.folder.lock.exists())
 
     def _start_afresh(self) -> None:
-        self._rows = {}  # snapshots keep the old one
+        self._rows = {}  # snapshots keep the old rows
         self._seq, self._damaged, self._damage = 0, 0, ""
         self._reading = next(_READINGS)
 
     def _take_rows(self) -> str:
-        """Append new rows. Those that cannot be decoded are passed over and counted; returns a sentence about them."""
+        """Append new rows. Rows that cannot be decoded are skipped and counted; return a sentence about them."""
 
         def pass_over(seq: int, error: DamagedEvent) -> None:
             self._seq, self._damage = seq, str(error)
@@ -415,13 +414,13 @@ class RunLog(Log):
             except DamagedEvent:
                 pass  # too many
         if self._damaged >= MOST_DAMAGED:
-            return f"{self._damaged} events of this run cannot be read, the rest was not tried: {self._damage}"
+            return f"{self._damaged} events of this run cannot be read, and reading stopped there: {self._damage}"
         if self._damaged:
             return f"{self._damaged} of this run's events cannot be read and are left out: {self._damage}"
         return ""
 
     def _salvage(self) -> None:
-        """A file damaged in places may still give up some kinds of events."""
+        """Read kinds of events separately: in a partly damaged file some may still be readable."""
         if self._seq or self._identity is None:
             return
         for name in KINDS:
@@ -437,12 +436,12 @@ class RunLog(Log):
         self._seq = max(self._seq, stored.seq)
 
 
-_LOGS: OrderedDict[Path, RunLog] = OrderedDict()  # those looked at last stand at the end
+_LOGS: OrderedDict[Path, RunLog] = OrderedDict()  # most recently used last
 _GUARD = threading.Lock()
 
 
 def log_of(folder: RunFolder) -> RunLog:
-    """The one RunLog of a run in this process."""
+    """Return the process-wide RunLog of a run."""
     path = folder.path.resolve()
     with _GUARD:
         log = _LOGS[path] = _LOGS.pop(path) if path in _LOGS else RunLog(folder)

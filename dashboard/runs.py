@@ -1,6 +1,6 @@
-"""Which runs there are: those of the runs folder and the recordings that travel with the program.
+"""Index of runs: those of the runs folder and the bundled recordings.
 
-A name from a URL is looked up here, never joined to a folder.
+Names from URLs are looked up here and never used to build a path.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cl_core.presets import PRESETS
 from cl_core.store import Fork, RunFolder, RunReader, StoreError, fork_of, list_runs, lock_owner
 from cl_core.summary import headline_readout, matrix_of, measures
 
-FRESH = 1.0  # seconds an index is good for
-MOST_SUMMARIES = 20_000  # kept; fewer than there are runs, and each look would read all of them anew
+FRESH = 1.0  # seconds for which an index is valid
+MOST_SUMMARIES = 20_000  # most cached summaries; with more runs than that, every refresh would read all again
 _INDEX: dict[Path, tuple[float, RunIndex]] = {}
 
 
@@ -35,14 +35,14 @@ class RunIndex:
         self.recordings = {folder.name: folder for folder in sorted(_listed(recordings)[0], key=_place)}
         own, self.trouble = _listed(runs)
         self.own = {folder.name: folder for folder in own}
-        self.called: Mapping[str, str] | None = None  # what runs are called, when `library.run_names` has looked
+        self.called: Mapping[str, str] | None = None  # display names, cached by `library.run_names`
 
     @property
     def names(self) -> list[str]:
         return [*self.own, *(name for name in self.recordings if name not in self.own)]
 
     def find(self, name: str | None) -> RunFolder | None:
-        """The run called exactly `name`, or None."""
+        """Return the run called exactly `name`, or None."""
         return self.own.get(name) or self.recordings.get(name) if name else None
 
     def is_recording(self, name: str) -> bool:
@@ -50,22 +50,22 @@ class RunIndex:
 
 
 def _place(recording: RunFolder) -> tuple[int, str]:
-    """Recordings stand in the order of their presets: when their files were written depends on how they came here."""
+    """Return the sort key of a recording: the order of presets, because file times depend on the installation."""
     return _preset_place(recording.path), recording.name
 
 
 @functools.cache
 def _preset_place(recording: Path) -> int:
-    """Read once: what travels with the program stays as it is, and the index is made anew every second."""
+    """Return the place of a recording's preset; cached, because bundled recordings never change."""
     try:
         preset = RunFolder(recording).config().preset
         return -1 if preset == KEPT_PRESET else list(PRESETS).index(preset)
-    except (StoreError, ValueError):  # a damaged file; no preset of ours
+    except (StoreError, ValueError):  # a damaged file, or an unknown preset
         return len(PRESETS)
 
 
 def holding(index: RunIndex, kind: str, *, most: int = 3, looked_at: int = 30) -> list[str]:
-    """Names of at most `most` runs that have an event of this kind: the newest own ones, then recordings."""
+    """Return names of at most `most` runs with an event of this kind: own runs, newest first, then recordings."""
     found: list[str] = []
     for folder in [*list(index.own.values())[:looked_at], *index.recordings.values()]:
         if len(found) == most:
@@ -81,12 +81,12 @@ def holding(index: RunIndex, kind: str, *, most: int = 3, looked_at: int = 30) -
     return found
 
 
-MOST_RELATED = 6  # a run and five forks fit one figure
+MOST_RELATED = 6  # a run and five forks fit into one figure
 
 
 def family(index: RunIndex, name: str | None) -> list[tuple[RunFolder, Fork | None]]:
-    """A run, the run it was forked from and the forks of both: the eldest first, with where each left its parent
-    (None for the eldest). Empty if it has no relatives here."""
+    """Return a run, its parent and the forks of both, the oldest first, each with its fork note (None for the oldest).
+    Empty if it has no relatives here."""
     chosen = index.find(name)
     if chosen is None:
         return []
@@ -95,13 +95,13 @@ def family(index: RunIndex, name: str | None) -> list[tuple[RunFolder, Fork | No
     eldest = (index.own.get(mine.parent) if mine else None) or chosen
     related = [folder for folder in index.own.values() if folder.name in forks and folder.name != eldest.name]
     others = [f for f in related if forks[f.name].parent in (eldest.name, chosen.name)]
-    if chosen in others:  # never the one that is cut off
+    if chosen in others:  # never cut off the chosen run
         others = [chosen, *(folder for folder in others if folder != chosen)]
     return [(eldest, None), *((f, forks[f.name]) for f in others[: MOST_RELATED - 1])] if others else []
 
 
 def _fork(folder: RunFolder) -> Fork | None:
-    """A fork says once and for all where it came from; a run that says nothing is no fork."""
+    """Return a run's fork note, which never changes; None if it is not a fork."""
     stamp = modified(folder.fork_file)
     return _read_fork(folder.path, stamp) if stamp else None
 
@@ -115,17 +115,17 @@ def _read_fork(path: Path, stamp: int) -> Fork | None:
 
 
 def runs_folder() -> Path:
-    """Where new runs are written and old ones looked for: what the server was told, or ./runs."""
+    """Return the runs folder: the one that the server was started with, or ./runs."""
     return Path(os.environ.get("PLASTISCOPE_RUNS") or "runs").expanduser()
 
 
 def run_folders() -> tuple[Path, Path]:
-    """Where runs are found: the runs folder, and the recordings that travel with the program."""
+    """Return the runs folder and the folder of bundled recordings."""
     return runs_folder(), recordings_folder()
 
 
 def runs_index(*, fresh: bool = False) -> RunIndex:
-    """The index of all runs, at most a second old; `fresh` after a run was created."""
+    """Return the index of all runs, at most a second old; use `fresh` after a run was created."""
     runs, now = runs_folder(), time.monotonic()
     found = _INDEX.get(runs)
     if fresh or found is None or now - found[0] > FRESH:
@@ -142,7 +142,7 @@ def _listed(folder: Path) -> tuple[list[RunFolder], str]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One line about a run, for lists. Numbers in percent, None = not measured; `trouble`: why it cannot be read."""
+    """Summary of a run, for lists. Numbers in percent, None = not measured; `trouble`: why it cannot be read."""
 
     name: str
     method: str = ""
@@ -160,7 +160,7 @@ class Summary:
 
 
 def summary(folder: RunFolder) -> Summary:
-    """A run in one line, read from its accuracies alone; remembered until its files change."""
+    """Return the summary of a run, read only from its accuracies; cached until its files change."""
     return _summary(str(folder.path), stamp_of(folder, "worker.lock"), lock_owner(folder))
 
 
@@ -198,13 +198,13 @@ def _summary(path: str, stamp: tuple[int, ...], pid: int | None) -> Summary:
 
 
 def stamp_of(folder: RunFolder, *more: str) -> tuple[int, ...]:
-    """Differs whenever the run's events or settings do; `more`: files below its folder that count as well."""
+    """Return a stamp that changes with the run's events or settings; `more`: further files below its folder."""
     files = ("events.db", "events.db-wal", "config.json", *more)
     return tuple(modified(folder.database.with_name(name)) for name in files)
 
 
 def modified(path: Path) -> int:
-    """When a file was changed, nanoseconds; 0 without it."""
+    """Return a file's modification time in nanoseconds; 0 if it does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

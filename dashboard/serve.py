@@ -1,4 +1,4 @@
-"""Serve the dashboard on this machine until Ctrl-C. Workers are processes of their own and go on."""
+"""Serve the dashboard on this machine until Ctrl-C. Workers are separate processes and continue."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dashboard import changes, guard
 
 HOST = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
-FIRST_PORT = 8501  # tried first when nobody names a port
+FIRST_PORT = 8501  # tried first if no port is given
 # Modules loaded ahead.
 FIGURES = ("matrix_table", "catalogue")
-SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot loosen them
+SETTINGS: dict[str, object] = {  # passed in code, so that configuration files in the working folder cannot weaken them
     "server.address": HOST,
     "server.headless": True,
     "server.allowedHosts": ["localhost", HOST],
@@ -37,13 +37,13 @@ SETTINGS: dict[str, object] = {  # passed in code: a user's own folder cannot lo
     "client.showErrorLinks": False,
     "runner.postScriptGC": False,  # a full collection after each refresh costs 15 % of a core
     "runner.magicEnabled": False,
-    "logger.hideWelcomeMessage": True,  # serve says where the dashboard is
+    "logger.hideWelcomeMessage": True,  # `serve` prints the address itself
 }
 
 
 def settings() -> dict[str, object]:
-    """Streamlit's settings: look and rest from the configuration file that travels along, the above on top of it."""
-    beside = Path(__file__).resolve().parent  # an installed wheel keeps the file here, a checkout one above
+    """Return Streamlit's settings: those of the bundled configuration file, overridden by the above."""
+    beside = Path(__file__).resolve().parent  # an installed wheel has the file here, a checkout one level up
     for file in (beside / ".streamlit" / "config.toml", beside.parent / ".streamlit" / "config.toml"):
         if file.is_file():
             return {**_flat(tomllib.loads(file.read_text("utf-8"))), **SETTINGS}
@@ -51,7 +51,7 @@ def settings() -> dict[str, object]:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested tables as dotted names."""
+    """Flatten nested tables to dotted names."""
     found: dict[str, object] = {}
     for key, value in table.items():
         found.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
@@ -68,16 +68,16 @@ def serve(
     host: str = HOST,
     view_only: bool = False,
 ) -> int:
-    """Serve the pages for the runs below `runs`; returns an exit status.
+    """Serve the pages for the runs below `runs`; return an exit status.
 
     Args:
         runs: folder of runs; it need not exist yet.
-        port: None takes the first free one from 8501 on.
-        browser: open a browser tab when the server answers.
+        port: None = the first free one from 8501.
+        browser: whether to open a browser tab when the server answers.
         start: name of the run to show first.
-        code: answer only who opens the address with it; "": everybody who reaches the server.
-        host: address to listen at; another machine reaches no loopback address.
-        view_only: refuse whatever would change something on this machine.
+        code: required in the address; "" = allow everybody who reaches the server.
+        host: address to listen on; a loopback address cannot be reached from other machines.
+        view_only: refuse all changes on this machine.
     """
     if not _reaches(host):
         print(f"this machine has no address {host}; name one of its own with --host", file=sys.stderr)
@@ -96,9 +96,10 @@ def serve(
 
     from dashboard.app import app
 
-    # Only now: Streamlit's import makes Plotly objects, and Plotly trips over a pandas that a thread has half imported.
+    # Imported here, because Streamlit's import creates Plotly objects, and Plotly fails while a thread imports pandas.
     threading.Thread(target=_greet, args=(url, host, chosen, browser), daemon=True).start()
-    arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]  # what Streamlit resolves names against
+    # Streamlit resolves relative names against this file.
+    arguments, sys.argv = sys.argv, [str(Path(__file__).with_name("app.py"))]
     try:
         found = settings() | {"server.port": chosen, "server.address": host}
         app.run(config=found | {"server.allowedHosts": list(dict.fromkeys(["localhost", HOST, *named]))})
@@ -110,7 +111,7 @@ def serve(
 
 
 def own_addresses(host: str) -> list[str]:
-    """Addresses under which this machine is reached when a server listens at `host`, the likeliest first."""
+    """Return this machine's addresses for a server that listens on `host`, the most likely first."""
     if host not in EVERYWHERE:
         return [host]
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -128,7 +129,7 @@ def _in_url(address: str) -> str:
 
 
 def _reaches(host: str) -> bool:
-    """Whether `host` is an address of this machine."""
+    """Return whether `host` is an address of this machine."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.bind((host, 0))
@@ -138,7 +139,7 @@ def _reaches(host: str) -> bool:
 
 
 def free_port(first: int = FIRST_PORT, tries: int = 50, host: str = HOST) -> int:
-    """The first port from `first` on that nobody listens at."""
+    """Return the first unused port from `first`."""
     for port in range(first, first + tries):
         if _free(port, host):
             return port
@@ -156,7 +157,7 @@ def _free(port: int, host: str = HOST) -> bool:
 
 
 def _risk(*, code: bool) -> str:
-    """What it means that others reach this server."""
+    """Return a warning about what others who reach this server can do."""
     who = (
         "whoever has the code"
         if code
@@ -167,11 +168,11 @@ def _risk(*, code: bool) -> str:
 
 
 def _load_ahead() -> None:
-    """Import what pages need and read the recordings: beside a browser that loads, the same work takes much longer."""
+    """Import what pages need and read the recordings in advance; while a browser loads, this takes much longer."""
     for name in ("pandas", "pyarrow", *(f"dashboard.figures.{part}" for part in FIGURES)):
-        with contextlib.suppress(ImportError):  # the page that needs it says so
+        with contextlib.suppress(ImportError):  # reported by the page that needs it
             importlib.import_module(name)
-    with contextlib.suppress(Exception):  # a page reads them again and says what is wrong
+    with contextlib.suppress(Exception):  # a page reads them again and reports the error
         from dashboard.run_log import log_of
         from dashboard.runs import runs_index, summary
 
@@ -181,14 +182,14 @@ def _load_ahead() -> None:
 
 
 def _greet(url: str, host: str, port: int, browser: bool) -> None:
-    """Say where the dashboard is as soon as it answers and is warm, and open it."""
+    """Print the dashboard's address and open it, as soon as it answers and is warmed up."""
     _load_ahead()
     for _ in range(300):
         try:
             at = HOST if host == "0.0.0.0" else "::1" if host == "::" else host
             with urllib.request.urlopen(f"http://{_in_url(at)}:{port}/_stcore/health", timeout=1):
                 break
-        except urllib.error.HTTPError:  # it answers, to those with a code
+        except urllib.error.HTTPError:  # it answers, but requires a code
             break
         except OSError:
             time.sleep(0.1)

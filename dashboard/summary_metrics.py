@@ -1,4 +1,4 @@
-"""The numbers a run is judged by, as texts. No streamlit: the page and the report both read them."""
+"""Summary measures of a run as texts, for pages and the report. No streamlit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from cl_core.summary import measures
 from dashboard.theme import percent, points
 
-Number = tuple[str, str, str]  # name, value as read, what it is
+Number = tuple[str, str, str]  # name, formatted value, meaning
 _Column = tuple[str, str, Callable[[float | None], str], str]
 
 
@@ -29,7 +29,7 @@ LEARNED: tuple[_Column, ...] = (
         "Forgetting",
         "forgetting",
         _fall,
-        "Mean fall of earlier tasks from their best, in percentage points (low = stable); defined from the "
+        "Mean drop of earlier tasks from their best, in percentage points (low = stable); defined from the "
         "second task on",
     ),
 )
@@ -55,15 +55,15 @@ MORE: tuple[_Column, ...] = (
 
 
 def so_far(name: str) -> str:
-    """A measure's name while the run goes on: what is final is not final yet."""
+    """Return a measure's name while the run continues, without "final"."""
     return f"{name.removeprefix('Final ').capitalize()} so far"
 
 
 def numbers_of(matrix: np.ndarray) -> list[Number]:
-    """Name, value and meaning of the numbers for `matrix` ([rows, T] percent, NaN = not measured).
+    """Return name, value and meaning of the measures of `matrix` ([rows, T] percent, NaN = not measured).
 
-    Transfer, Average, Last where tasks are also evaluated before they are learned; else final average accuracy,
-    learning accuracy and forgetting.
+    Transfer, Average, Last if tasks are also evaluated before they are learned; else final average accuracy, learning
+    accuracy and forgetting.
     """
     found = measures(matrix.tolist()) if matrix.size else {}
     columns = LEARNED if found.get("transfer") is None else FROM_THE_START

@@ -1,9 +1,9 @@
-"""Colours, number formats and the figure template: one place, so that a task looks the same wherever it appears.
+"""Colours, number formats and the figure template, so that a task looks the same everywhere.
 
-Three rules. A hue means a task and nothing else; everything that is not a task is drawn in grey (`INK`, `PALE`) and
-told apart by dash, marker and a label beside it; magnitudes use a sequential scale (light = low) or, where a sign
-matters, a diverging one whose neutral middle is fixed at zero. All single colours keep a contrast of at least 3:1 on
-both grounds. Needs neither plotly nor streamlit, so that the first page opens without them.
+Three rules. Hues are used only for tasks. Everything else is grey (`INK`, `PALE`) and distinguished by dash, marker
+and a label. Magnitudes use a sequential scale (light = low) or, if the sign matters, a diverging one centred at zero.
+All single colours have a contrast of at least 3:1 on both backgrounds. Needs neither plotly nor streamlit, so that the
+first page opens without them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
-GROUNDS = ("#FFFFFF", "#12191D")  # page grounds, light and dark, as .streamlit/config.toml has them
+GROUNDS = ("#FFFFFF", "#12191D")  # page backgrounds, light and dark, as in .streamlit/config.toml
 
-# Ordered: any first k of them differ as much as possible, also to people with one of the three colour deficiencies.
+# Ordered: the first k differ as much as possible, also for people with one of the three colour vision deficiencies.
 TASK_COLOURS = (
     "#1f79dd",
     "#e87302",
@@ -36,14 +36,14 @@ CLEAR = "rgba(0,0,0,0)"
 
 SEQUENTIAL = ("#e3ecf7", "#bcd2ec", "#8fb5df", "#5c94d0", "#2f72bb", "#17549a", "#0d3a74", "#08264f")
 DIVERGING = ("#8a3b04", "#c2651a", "#e6a063", "#f0d3b5", "#ececee", "#bcd2ec", "#7ba6da", "#2f72bb", "#0d3a74")
-# On the dark ground: the same two hues, zero a shade above the ground, the ends bright.
+# On the dark background: the same two hues, zero slightly above the background, bright ends.
 DIVERGING_DARK = ("#f8bb88", "#d9883f", "#a4601f", "#5f4430", "#2b2f33", "#31506f", "#3a76b5", "#73abe6", "#b4d5fa")
 
 FONT = '"Source Sans", "Source Sans 3", "Source Sans Pro", system-ui, sans-serif'
 
 
 def scale(colours: tuple[str, ...]) -> list[list[Any]]:
-    """Evenly spaced stops, as a heat map takes them."""
+    """Return evenly spaced colour stops for a heat map."""
     return [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)]
 
 
@@ -56,13 +56,13 @@ def task_name(task: int) -> str:
 
 
 def task_title(task: int, tasks: Sequence[dict[str, Any]] = ()) -> str:
-    """What the stream calls a task (RunStarted.tasks[i]["name"]), at most 18 signs; T1 where it has no other name."""
+    """Return the stream's name of a task (RunStarted.tasks[i]["name"]), at most 18 characters; T1 if it has none."""
     said = str(tasks[task].get("name") or "").strip() if 0 <= task < len(tasks) else ""
     return (said if len(said) <= 18 else said[:17] + "…") or task_name(task)
 
 
 def task_label(task: int, tasks: Sequence[dict[str, Any]] = ()) -> str:
-    """T1, or T1 Digits where the stream has a name of its own for it."""
+    """Return T1, or T1 Digits if the stream names the task."""
     title = task_title(task, tasks)
     return title if title == task_name(task) else f"{task_name(task)} {title}"
 
@@ -73,7 +73,7 @@ def layer_name(layer: int) -> str:
 
 
 def task_colour(task: int, tasks: int) -> str:
-    """The colour of a task: from the set while there are at most ten, from an ordered ramp beyond."""
+    """Return the colour of a task: from a fixed set for up to ten tasks, from an ordered ramp for more."""
     if tasks <= len(TASK_COLOURS):
         return TASK_COLOURS[task % len(TASK_COLOURS)]
     place = min(max(task, 0), tasks - 1) / (tasks - 1) * (len(_RAMP) - 1)
@@ -82,7 +82,7 @@ def task_colour(task: int, tasks: int) -> str:
 
 
 def ground_of(share: float) -> tuple[str, str]:
-    """(ground, ink) of a cell: the sequential colour of `share` (0 to 1), and what is legible on it."""
+    """Return (background, ink) of a cell: the sequential colour of `share` (0 to 1), and a legible text colour."""
     place = min(max(share, 0.0), 1.0) * (len(SEQUENTIAL) - 1)
     low = min(int(place), len(SEQUENTIAL) - 2)
     ground = _between(SEQUENTIAL[low], SEQUENTIAL[low + 1], place - low)
@@ -90,13 +90,13 @@ def ground_of(share: float) -> tuple[str, str]:
 
 
 def faded(colour: str, opacity: float) -> str:
-    """`colour` (#rrggbb), `opacity` of it opaque."""
+    """Return `colour` (#rrggbb) with `opacity`."""
     red, green, blue = _channels(colour)
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def contrast(first: str, second: str) -> float:
-    """Contrast ratio of two colours, 1 to 21, as the accessibility guidelines define it."""
+    """Return the contrast ratio of two colours, 1 to 21, as defined by WCAG."""
     bright, dark = sorted((_luminance(first), _luminance(second)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
 
@@ -115,7 +115,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# ---------------------------------------------------------------- numbers as people read them
+# ---------------------------------------------------------------- number formats
 
 MISSING = "–"  # not measured
 
@@ -140,7 +140,7 @@ def change(value: float | None) -> str:
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """+3.2, −3.2, 0.0: a difference in a cell, whose unit stands beside the scale; nothing where it is unknown."""
+    """+3.2, −3.2, 0.0: a difference in a cell, without a unit; empty if unknown."""
     if not _known(value):
         return ""
     return f"{value:+.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
@@ -192,7 +192,7 @@ def number(value: float | None) -> str:
 _AXIS: dict[str, Any] = {
     "gridcolor": GRID,
     "zeroline": False,
-    "zerolinecolor": "rgba(128,128,128,0.5)",  # where a figure draws one
+    "zerolinecolor": "rgba(128,128,128,0.5)",  # for figures that draw one
     "linecolor": "rgba(128,128,128,0.5)",
     "ticks": "outside",
     "ticklen": 4,
@@ -203,7 +203,7 @@ _AXIS: dict[str, Any] = {
 
 TEMPLATE: dict[str, Any] = {
     "layout": {
-        "font": {"family": FONT, "size": 13, "color": INK},  # the page puts its own text colour here
+        "font": {"family": FONT, "size": 13, "color": INK},  # the page replaces this by its text colour
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
         "colorway": list(TASK_COLOURS),

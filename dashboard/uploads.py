@@ -1,8 +1,8 @@
-"""A ZIP of images that somebody drops on the page, unpacked into a folder of its own, with care.
+"""Safe unpacking of an uploaded ZIP of images into a separate folder.
 
-Taken are plain files that an image stream may consist of: images, and tables and shards that label them. A path that
-leads elsewhere, a link, an encrypted member, or more than `MOST_BYTES` or `MOST_FILES` is refused before or while it is
-written; nothing is left behind then. What is unpacked once is not unpacked again: the folder is named by the content.
+Only files of image streams are extracted: images, and tables and shards that label them. Paths outside the folder,
+links, encrypted members, and more than `MOST_BYTES` or `MOST_FILES` are refused before or during writing, and nothing
+is left behind. The folder is named by the content, so that a ZIP is unpacked only once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cl_core.store import StoreError
 from cl_core.untrusted import printable
 from dashboard.changes import changes
 
-MOST_BYTES = 4_000_000_000  # unpacked
+MOST_BYTES = 4_000_000_000  # limit of the unpacked size
 MOST_FILES = 200_000
-MOST_MEMBER = 1_000_000_000  # bytes of one file
+MOST_MEMBER = 1_000_000_000  # most bytes of one file
 KEPT = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".csv",
     ".jsonl", ".json", ".txt", ".parquet", ".tar", ".heic", ".heif", ".jxl",
@@ -34,8 +34,8 @@ _CHUNK = 1 << 20
 
 @changes
 def unpack_images(source: IO[bytes], name: str, runs: Path) -> Path:
-    """The folder that holds what is in the ZIP `source`, called `name`; of one that wraps all in one folder, that
-    folder. Raises StoreError in one sentence."""
+    """Unpack the ZIP `source`, called `name`, and return its folder, or the single folder that contains everything.
+    Raises StoreError with one sentence."""
     digest = hashlib.sha256()
     source.seek(0)
     while chunk := source.read(_CHUNK):
@@ -64,13 +64,13 @@ def _unpack(source: IO[bytes], called: str, target: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise StoreError(f"{called} is not a valid ZIP file ({printable(error, 80)})") from error
     except OSError as error:
-        if target.is_dir():  # another page was faster
+        if target.is_dir():  # another page has unpacked it meanwhile
             return
         raise StoreError(f"cannot unpack {called} into {target.parent}: {error.strerror or error}") from error
 
 
 def _checked(archive: zipfile.ZipFile, called: str) -> list[zipfile.ZipInfo]:
-    """What to unpack. Raises StoreError for what must not be there."""
+    """Return the members to unpack. Raises StoreError for forbidden ones."""
     members = archive.infolist()
     if len(members) > MOST_FILES:
         raise StoreError(f"{called} holds {len(members):,} files; at most {MOST_FILES:,} are unpacked")
@@ -98,7 +98,7 @@ def _checked(archive: zipfile.ZipFile, called: str) -> list[zipfile.ZipInfo]:
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, room: Path, left: int, called: str) -> int:
-    """Write one file; bytes that may still come. What a header says of a size is not believed."""
+    """Write one file and return the remaining byte budget. Sizes in headers are not trusted."""
     file = room.joinpath(*PurePosixPath(member.filename.replace("\\", "/")).parts)
     file.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(member) as packed, file.open("xb") as out:

@@ -1,6 +1,6 @@
-"""One sentence that answers a page's question for one run, computed from its events. No streamlit.
+"""Sentences that answer a page's question for a run, computed from its events. No streamlit.
 
-Percentages are of what is named; layers and tasks count from 1 in what is said, from 0 in what is given.
+Layers and tasks count from 1 in sentences, from 0 in arguments.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ THRESHOLD = "What would another threshold change?"
 BEST_RUN = "Which run retains most of what it learns?"
 MEASURED = "What was measured in this run?"
 
-LEAST = 3  # seeds that a verdict takes, as in Questions
-NAMED = 3  # settings that differ, in a sentence
+LEAST = 3  # seeds required for a verdict, as in Questions
+NAMED = 3  # most differing settings named in a sentence
 FELL = 0.05  # points that round to 0.1
 UNMOVED = 0.005  # total variation that rounds to 0.00
 
 
 def weight_room_left(measured: Sequence[WeightSpectrumMeasured], task: int | None = None) -> str:
-    """Which weight has the fewest directions outside its principal space after `task`, and how many it lost.
+    """Say which weight has the fewest directions outside its principal space after `task`, and how many it lost.
 
     Args:
         measured: in the order of the events.
         task: None = the newest that was measured.
     """
-    from dashboard.figures.weights import words  # brings Plotly along
+    from dashboard.figures.weights import words  # imports Plotly
 
     by_task: dict[int, dict[str, WeightSpectrumMeasured]] = {}
     for event in measured:
@@ -65,7 +65,7 @@ def weight_room_left(measured: Sequence[WeightSpectrumMeasured], task: int | Non
     least = min(by_task[now].values(), key=lambda event: free(event) / len(event.before))
     width, first = len(least.before), by_task[min(by_task)].get(least.name)
     said = (
-        f"After {task_name(now)} {words(least.name)} has fewest null directions, {free(least)} of {width} "
+        f"After {task_name(now)} {words(least.name)} has the fewest null directions, {free(least)} of {width} "
         f"({percent(100 * free(least) / width, 0)})"
     )
     if first is None or first is least:
@@ -76,7 +76,7 @@ def weight_room_left(measured: Sequence[WeightSpectrumMeasured], task: int | Non
 
 
 def subspace_room_left(measured: Sequence[SubspaceMeasured]) -> str:
-    """How many directions of the input embeddings are free after the newest task, and how many before the first."""
+    """Say how many directions of the input embeddings are free after the newest task, and how many were at first."""
     known = [event for event in measured if event.budget]
     if not known:
         return ""
@@ -89,17 +89,17 @@ def subspace_room_left(measured: Sequence[SubspaceMeasured]) -> str:
 
 
 def capacity_left(measured: Sequence[ConceptorMeasured]) -> str:
-    """Which layer's inputs past tasks have taken most of after the newest task."""
+    """Say in which layer past tasks occupy most of the input directions after the newest task."""
     if not measured:
         return ""
     now = measured[-1].clock.task
     most = max((event for event in measured if event.clock.task == now), key=lambda event: event.capacity)
     taken = percent(100 * most.capacity)
-    return f"After {task_name(now)} layer {most.layer + 1} has least left: {taken} of its capacity is taken."
+    return f"After {task_name(now)} layer {most.layer + 1} has the least capacity left: {taken} is used."
 
 
 def learned_and_kept(matrix: np.ndarray) -> str:
-    """Where the tasks learned so far stand, where they stood when just learned, and which of them fell most.
+    """Compare the accuracy on the tasks learned so far with that when just learned; name the task that fell most.
 
     Args:
         matrix: [after, on] accuracies in percent, NaN = not measured.
@@ -128,7 +128,7 @@ def learned_and_kept(matrix: np.ndarray) -> str:
 
 
 def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> str:
-    """Directions left free over the layers of one space after `task`, and how many the run has taken since its first.
+    """Say how many directions are free in the layers of a space after `task`, and how many were used since the first.
 
     Args:
         measured: spectra of one space, in the order of the events.
@@ -152,7 +152,7 @@ def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> 
     if len(shares) == 1:
         where = f"every layer has {left} left" if len(here) > 1 else f"{left} are left"
     else:
-        where = f"layer {least + 1} has least left, {left}"
+        where = f"layer {least + 1} has the fewest left, {left}"
     said = f"After {task_name(now)} {where}"
     if now == min(by_task):
         return said + "."
@@ -167,7 +167,7 @@ def room_left(measured: Sequence[SpectrumMeasured], task: int | None = None) -> 
 
 
 def weights_moved(updates: Sequence[UpdateMeasured], task: int | None = None) -> str:
-    """Which layer's weights moved most in `task`, relative to their size, and in which task it moved most.
+    """Say which layer's weights moved most in `task`, relative to their size, and in which task it moved most.
 
     Args:
         updates: in the order of the events.
@@ -186,7 +186,7 @@ def weights_moved(updates: Sequence[UpdateMeasured], task: int | None = None) ->
 
 
 def attention_kept(compared: Sequence[AttentionCompared], task: int | None = None) -> str:
-    """How far attention on probe images of earlier tasks has moved after `task`, by total variation, end to end.
+    """Say how far attention on probe images of earlier tasks has moved after `task`, by end-to-end total variation.
 
     Total variation is half the sum of absolute differences: 0 = the same, 1 = entirely elsewhere.
 
@@ -217,18 +217,18 @@ def attention_kept(compared: Sequence[AttentionCompared], task: int | None = Non
 
 
 def own_entries_found(now: SelectionMeasured, shares: Mapping[int, float]) -> str:
-    """How many images take most from their own entries of a pool, against chance, and which task's do least.
+    """Say how many images select mostly their own entries of a pool, compared with chance, and which task's do least.
 
     Args:
-        now: one moment of one layer.
-        shares: task → percent of what its images take that is their own; empty or single where entries have no owner.
+        now: the selections of one layer after one task.
+        shares: task → percent of its images' selections that are own entries; empty or single if entries have no owner.
     """
     used = f"{number(entries_in_use(now.counts))} of {len(now.owners)} entries are in use"
     when = f"After {task_name(now.clock.task)}"
     if now.accuracy is None:
-        return f"{when} {used}; they belong to no task, so no choice is right or wrong."
+        return f"{when} {used}; they belong to no task, so no selection is right or wrong."
     chance = 100 / max(len({owner for owner in now.owners if owner >= 0}), 1)
-    said = f"{when} {percent(now.accuracy)} of the images take most from their own entries (chance {percent(chance)})"
+    said = f"{when} {percent(now.accuracy)} of the images select mostly their own entries (chance {percent(chance)})"
     if len(shares) > 1:
         worst = min(shares, key=lambda task: shares[task])
         said += f", those of {task_name(worst)} least"
@@ -236,12 +236,12 @@ def own_entries_found(now: SelectionMeasured, shares: Mapping[int, float]) -> st
 
 
 def threshold_moved(now: Mapping[str, float], before: Mapping[str, float] | None, *, task: int, at: str) -> str:
-    """What a threshold leaves free and lets through, beside what the run's own did.
+    """Say what a threshold leaves free and lets through, compared with the run's own.
 
     Args:
         now: `nullity` and `interference` at the chosen threshold, in percent, NaN = not stored.
-        before: the same as the run had it, said where it differs; None = the run obeyed none.
-        task: whose spectrum it is.
+        before: the same for the run's own threshold, named if it differs; None = the run used none.
+        task: the task after which the spectrum was taken.
         at: the threshold in words.
     """
     free, felt = now["nullity"], now["interference"]
@@ -257,7 +257,7 @@ def threshold_moved(now: Mapping[str, float], before: Mapping[str, float] | None
 
 
 def remembered(here: Mapping[str, Any], top: Mapping[str, Any] | None, at: str) -> str:
-    """What one network of the Playground learned and kept, beside the best that is known for its settings.
+    """Say what a Playground network learned and retained, compared with the best known one for its settings.
 
     Args:
         here: its point of a frontier (`cl_core.playground.frontier.point`).
@@ -281,14 +281,14 @@ def tried_and_measured(
     rows: Sequence[tuple[str, float, float, float]],
     by_readout: Mapping[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]],
 ) -> str:
-    """Whether a threshold that was tried did what was predicted, and what it did for forgetting.
+    """Say whether a tried threshold had the predicted effect, and its effect on forgetting.
 
     Args:
-        rows: (quantity, before, predicted, measured) in percent, NaN = unknown; the interference, if it is there.
+        rows: (quantity, before, predicted, measured) in percent, NaN = unknown; the interference, if present.
         by_readout: readout → measures before and after, the readout of the protected features first.
 
     Returns:
-        "" while nothing of it has been measured.
+        "" while nothing has been measured.
     """
     said = []
     for name, before, predicted, came in rows:
@@ -305,7 +305,7 @@ def tried_and_measured(
 
 @dataclass(frozen=True)
 class Contender:
-    """One setting among those compared: what it is called, and its numbers by seed (None: unknown)."""
+    """One of the compared settings: its name, and its measures by seed (None = unknown seed)."""
 
     name: str
     final: Mapping[int | None, float]  # final average accuracy, percent
@@ -313,14 +313,14 @@ class Contender:
 
 
 def runs_compared(runs: Sequence[Contender], differ: Sequence[str] = ()) -> str:
-    """Where settings end and how much they forget, from which seeds, and what differs between them.
+    """Compare final accuracy and forgetting of settings, with their seeds and the settings that differ.
 
-    A setting is called better only where the difference, seed by seed, has one sign beyond its spread,
-    |mean| > sample sd, over at least `LEAST` seeds that both have.
+    A setting is called better only if the difference per seed exceeds its spread, |mean| > sample sd, over at least
+    `LEAST` common seeds.
 
     Args:
         runs: one for each setting.
-        differ: settings that are not the same in all, in words.
+        differ: settings that differ between them, in words.
 
     Returns:
         "" for a single run.
@@ -330,7 +330,7 @@ def runs_compared(runs: Sequence[Contender], differ: Sequence[str] = ()) -> str:
     if len(runs) == 1:
         only = runs[0]
         return (
-            f"The runs differ in their seed alone: they end at {_over(only.final)} % and forget "
+            f"The runs differ only in their seed: they end at {_over(only.final)} % and forget "
             f"{_over(only.forgetting)} points over seeds {_seeds([only])}."
         )
     high = sorted(runs, key=lambda run: -fmean(run.final.values()))
@@ -365,7 +365,7 @@ def runs_compared(runs: Sequence[Contender], differ: Sequence[str] = ()) -> str:
 
 
 def _beyond(first: Mapping[int | None, float], second: Mapping[int | None, float]) -> bool:
-    """Whether the difference over common seeds has one sign beyond its spread."""
+    """Return whether the difference over common seeds exceeds its spread."""
     gaps = [value - second[seed] for seed, value in first.items() if seed is not None and seed in second]
     return len(gaps) >= LEAST and abs(fmean(gaps)) > stdev(gaps)
 
@@ -395,7 +395,7 @@ def _signed(value: float) -> str:
 
 
 def joint_space_kept(measured: Sequence[ModalityGapMeasured], task: int | None = None) -> str:
-    """What `task` has left of the gap, of retrieval and of general accuracy, against before training.
+    """Compare gap, retrieval and general accuracy after `task` with those before training.
 
     Args:
         measured: in the order of the events; the first is before training.

@@ -1,10 +1,10 @@
-"""What all pages share: which run, task, layer and image are chosen, and how a figure and an empty place look.
+"""Shared state of pages (the chosen run, task, layer and image), and display of figures and placeholders.
 
 frame = current()                          run, log, task, layer, probe, image, live
 show_figure("losses", frame.log)           figure, a sentence, and a menu: saving, what to look for, how it is computed
-go_to("pages/run.py", layer="3")         another page, with what is to be chosen there
+go_to("pages/run.py", layer="3")         another page, with choices for it
 
-The controls of what pages share are drawn in the entry file (`widgets.shared_controls`), those of one page by `choose`.
+Shared controls are drawn in the entry file (`widgets.shared_controls`), those of a single page by `choose`.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from dashboard.theme import task_name
 
 NEWEST = "newest"  # the task control's first choice: follow the run
 NO_IMAGE = "none"
-USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # chosen where the URL says nothing
+USUAL = {"task": NEWEST, "layer": "1", "probe": task_name(0), "image": "1"}  # defaults if the URL has no value
 SHARED = ("run", *USUAL)  # in the URL of every page
-CELL = ("from", "to")  # of Forgetting
-HEAD_START = 0.3  # seconds in which a browser can draw the first picture before it is told of the rest
-FEW = 11  # choices that still fit into one row of buttons
+CELL = ("from", "to")  # URL keys of Forgetting
+HEAD_START = 0.3  # seconds for the browser to draw the first figure before it receives the rest
+FEW = 11  # most choices that fit into one row of buttons
 
 
 @dataclass(frozen=True)
 class ViewState:
-    """What is being looked at. Tasks, layers and images count from 0; `task` None = the newest."""
+    """What is shown. Tasks, layers and images count from 0; `task` None = the newest."""
 
     runs: Path
     run: str | None
-    log: Snapshot | None  # as it was at the freeze, while the view is frozen
-    whole_log: Snapshot | None  # including what a frozen view holds back
-    live: bool  # new events may still come
+    log: Snapshot | None  # while the view is frozen, as of the freeze
+    whole_log: Snapshot | None  # including events that a frozen view hides
+    live: bool  # new events may still arrive
     frozen: bool
-    recording: bool  # travels with the program; cannot be continued
+    recording: bool  # a bundled recording, which cannot be resumed
     task: int | None = None
     layer: int = 0
-    probe: int = 0  # task whose probe images are looked at
-    image: int = 0  # which of them
+    probe: int = 0  # task whose probe images are shown
+    image: int = 0  # index of the probe image
 
 
 def current() -> ViewState:
-    """What is looked at: while a page is drawn the same run at the same moment, in a fragment the newest."""
+    """Return the view state: while a page is drawn, always of the same moment; in a fragment, the newest."""
     state = st.session_state
     held = state.get("_held")
     if held is None or held.run != state.get("run"):
@@ -74,7 +74,7 @@ def current() -> ViewState:
 
 @contextmanager
 def one_moment() -> Iterator[None]:
-    """Within, everything is drawn from one snapshot of the run: the bar, the page and its figures agree."""
+    """Draw everything within the block from one snapshot of the run, so that bar, page and figures agree."""
     st.session_state["_held"] = None
     try:
         yield
@@ -83,7 +83,7 @@ def one_moment() -> Iterator[None]:
 
 
 def _look() -> ViewState:
-    """The chosen run now, without what is chosen of it."""
+    """Return the current state of the chosen run, with default task, layer and image."""
     state, index = st.session_state, runs_index()
     run = state.get("run")
     folder = index.find(run)
@@ -113,7 +113,7 @@ def _layer(chosen: Any, log: Log) -> int:
 
 
 def depth_of(log: Log) -> int:
-    """Layers of the run's backbone; 0 while unknown."""
+    """Return the number of layers of the run's backbone; 0 while unknown."""
     plan = log.started()
     return int(plan.backbone.get("depth", 0)) if plan else 0
 
@@ -122,7 +122,7 @@ def depth_of(log: Log) -> int:
 
 
 def settle_run(index: RunIndex) -> None:
-    """Decide which run is shown before anything is drawn; a name that is not there is kept for `say_unknown_run`."""
+    """Determine the run to show before anything is drawn; an unknown name is kept for `say_unknown_run`."""
     state, asked = st.session_state, st.query_params.get("run")
     if wanted := state.pop("_next", None):
         if wanted.get("run", state.get("run")) != state.get("run"):
@@ -141,7 +141,7 @@ def settle_run(index: RunIndex) -> None:
 
 
 def choose_run(index: RunIndex) -> None:
-    """The run picker. Keeps `run` in the URL."""
+    """Draw the run picker, which keeps `run` in the URL."""
     choose_named_run(
         "Run",
         "run",
@@ -154,21 +154,21 @@ def choose_run(index: RunIndex) -> None:
 
 
 def called(name: str) -> str:
-    """What the run in the folder `name` is called, plain text; the folder's name where it is not here."""
+    """Return the display name of the run in the folder `name`, plain text; the folder's name if it is unknown."""
     return run_names(runs_index()).get(name, name)
 
 
 def choose_named_run(label: str, key: str, options: Sequence[str], **shown: Any) -> Any:
-    """One or several runs by what they are called, in the URL under `key` by their folders' names.
+    """Draw a choice of one or several runs by display name, kept in the URL under `key` by folder name.
 
     Args:
-        label: what is chosen.
+        label: label of the control.
         key: name in the URL.
-        options: folders' names; also what is not a run and called as it is spelled.
-        shown: further arguments as of `choose_as`.
+        options: folder names; other options are shown as they are.
+        shown: further arguments of `choose_as`.
 
     Returns:
-        The chosen folder's name, None without one; a list of them with `max_selections`.
+        The chosen folder name, or None; a list of them with `max_selections`.
     """
     names = run_names(runs_index())
     return choose_as(label, key, options, lambda name: names.get(name, name), **shown)
@@ -184,18 +184,18 @@ def choose_as(
     buttons: bool = False,
     **shown: Any,
 ) -> Any:
-    """One or several of `options`, in the URL under `key` as they are, and on the page as `shown_as` says.
+    """Draw a choice of one or several `options`, kept unchanged in the URL under `key`, shown as `shown_as` returns.
 
-    A control bound to the URL writes there what it shows, and a title or a count may be another one tomorrow. So there
-    are two: one that is bound and not seen, and one that is seen and follows it.
+    A control bound to the URL writes its visible text there, but a title or count may change later. So there are two
+    controls: a hidden one that is bound, and a visible one that follows it.
 
     Args:
         label: what is chosen.
         key: name in the URL.
         options: texts, as the URL spells them.
-        shown_as: what the page calls each of them, plain text.
-        on_change: called after a reader has chosen.
-        buttons: a row of buttons instead of a list.
+        shown_as: returns the visible plain text of an option.
+        on_change: called after a choice.
+        buttons: use a row of buttons instead of a list.
         shown: further arguments of the control; with `max_selections` several can be chosen.
     """
     state, seen = st.session_state, f"{key}-named"
@@ -207,27 +207,28 @@ def choose_as(
         if on_change is not None:
             on_change()
 
-    with st.container(key=f"linked-{key}"):  # never seen, see the entry file
+    with st.container(key=f"linked-{key}"):  # hidden by the entry file's CSS
         chosen = several(
             label, options, key=key, bind="query-params", persist_state="session", on_change=on_change, **plain
         )
     state[seen] = chosen
     if shown.get("index") is not None:
-        del shown["index"]  # it has its value already
+        del shown["index"]  # its value is already set
     control: Any = st.segmented_control if buttons else several
-    written = (lambda option: literal(shown_as(option))) if buttons else shown_as  # buttons read Markdown, lists do not
+    # Buttons render Markdown, lists do not.
+    written = (lambda option: literal(shown_as(option))) if buttons else shown_as
     control(label, options, key=seen, format_func=written, on_change=chosen_by_name, **shown)
     return chosen
 
 
 def begin_with(key: str, value: Any) -> None:
-    """Give a control that is bound to the URL a value before it is drawn for the first time, and write it there.
+    """Set the initial value of a control that is bound to the URL, and write it to the URL.
 
-    Streamlit writes what a reader chooses, but takes a first value set in code for a default and leaves it out; the
-    link to a page would then mean another run or cell tomorrow. Once a control has been drawn, its URL follows.
+    Streamlit writes the user's choices, but treats an initial value set in code as a default and omits it; a link to
+    the page could then later mean another run or cell. Once a control has been drawn, its URL follows.
     """
     if value is not None:
-        with suppress(StreamlitAPIException):  # bound already
+        with suppress(StreamlitAPIException):  # already bound
             st.query_params[key] = value
     st.session_state[key] = value
 
@@ -236,7 +237,7 @@ def _another_run() -> None:
     state = st.session_state
     for key in ("_frozen", "_unknown_run", "_refused", "_asked", "_images"):
         state.pop(key, None)
-    if "image" in state:  # a number among the images of the run before
+    if "image" in state:  # an index of an image of the previous run
         state["image"] = USUAL["image"] if state.get("_page") == "attention" else NO_IMAGE
 
 
@@ -247,17 +248,17 @@ def show_run(name: str) -> None:
 
 
 def show_next(name: str, *, closed: str) -> None:
-    """Draw the page anew with `name` as the chosen run and the switch `closed` off.
+    """Redraw the page with `name` as the chosen run and the switch `closed` off.
 
-    For a button that is asked while the page is drawn. A callback runs before that, with the arguments that the page
-    had before the field typed last was sent: what is typed and at once confirmed would be lost.
+    For buttons that are read while the page is drawn. A callback would run earlier, with arguments from before the
+    last typed field was sent, and so lose a value that is typed and confirmed at once.
     """
     st.session_state["_next"] = {"run": name, closed: False}
     st.rerun()
 
 
 def default_run(index: RunIndex) -> str | None:
-    """The newest run with a living worker, else the first recording, else the newest run."""
+    """Return the newest run with a live worker, else the first recording, else the newest run."""
     for name, folder in list(index.own.items())[:5]:
         if log_of(folder).status(fresh=True).live or launch.starting(folder):
             return name
@@ -265,7 +266,7 @@ def default_run(index: RunIndex) -> str | None:
 
 
 def say_unknown_run() -> None:
-    """One sentence if the URL named a run that is not there."""
+    """Say that the run in the URL does not exist, if so."""
     unknown = st.session_state.get("_unknown_run")
     if unknown:
         st.warning(
@@ -280,25 +281,25 @@ def say_unknown_run() -> None:
 
 
 def run_title(log: Log) -> str:
-    """What a run is called above a page; Markdown-safe."""
+    """Return a run's name for use in Markdown."""
     return literal(run_names(runs_index()).get(log.name, log.title))
 
 
 def choose(
     label: str, key: str, options: list[str], default: str, *, spell_out: bool = False, slider: bool = False
 ) -> str:
-    """One of `options`, in the URL under `key`; a page that is left and opened again still has it.
+    """Draw a choice of one of `options`, kept in the URL under `key` and when the page is left and opened again.
 
     Args:
         label: what is chosen.
         key: name in the URL.
         options: texts, as the URL spells them.
-        default: chosen where nothing else is.
-        spell_out: write the default into the URL as well, because it may be another one tomorrow.
-        slider: options are positions in an order.
+        default: initial choice.
+        spell_out: also write the default to the URL, because it may change later.
+        slider: draw a slider, for ordered options.
     """
     state = st.session_state
-    if key in state and state[key] not in options:  # of another run
+    if key in state and state[key] not in options:  # an option of another run
         state[key] = default
     if spell_out and state.get(key) is None and st.query_params.get(key) not in options:
         begin_with(key, default)
@@ -316,22 +317,22 @@ def choose(
 
 
 def head_start() -> None:
-    """Wait a moment when a tab draws its first picture.
+    """Wait briefly when a tab draws its first figure.
 
-    A browser shows parts that it learns of together only when it has loaded what all of them need, and the list of runs
-    needs forty files more than the matrix.
+    A browser shows parts that arrive together only when the files of all of them are loaded, and the list of runs needs
+    forty files more than the matrix.
     """
     if "_first_picture" not in st.session_state:
         st.session_state["_first_picture"] = True
         time.sleep(HEAD_START)
 
 
-# ---------------------------------------------------------------- figures and empty places
+# ---------------------------------------------------------------- figures and placeholders
 
 
 @st.cache_resource(show_spinner=False, max_entries=128)
 def _drawn(key: tuple[Any, ...], _draw: Callable[[], tuple[bytes, dict[str, Any]]]) -> tuple[bytes, dict[str, Any]]:
-    """A figure as bytes and its words, made once for all viewers; `key` says all that it is drawn from."""
+    """Return a figure as bytes and its texts, cached for all viewers; `key` identifies everything it is drawn from."""
     return _draw()
 
 
@@ -344,20 +345,20 @@ def show_figure(
     on_pick: Callable[[dict[str, Any]], None] | None = None,
     **controls: Any,
 ) -> dict[str, Any] | None:
-    """A figure of the catalogue with its words: title, figure, a sentence, and its menu.
+    """Draw a figure of the catalogue with its texts: title, figure, a sentence, and its menu.
 
     Args:
         figure_id: an entry of `dashboard.figures.catalogue`.
-        run: what it is drawn from.
-        key: the place's name, one per place (None = the figure's id); the reader's zoom belongs to it.
-        height: pixels; None = what the figure wants.
+        run: the snapshot it is drawn from.
+        key: unique on the page (None = the figure's id); the reader's zoom belongs to it.
+        height: pixels; None = the figure's own height.
         on_pick: called with a clicked point.
-        controls: what the reader has chosen, as the entry names it.
+        controls: values of the entry's controls.
 
     Returns:
         The last clicked point (trace, i, x, y, z, custom), or None.
     """
-    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+    import pandas  # noqa: F401  (fully imported before Plotly looks for it; another thread may be importing it now)
 
     from dashboard.figures.catalogue import figure_of
 
@@ -378,12 +379,12 @@ def show_plot(
     border: bool = True,
     **named: Any,
 ) -> dict[str, Any] | None:
-    """A figure of more than one run's events (a comparison, a prediction); otherwise as `show_figure`.
+    """Draw a figure that is not in the catalogue (a comparison, a prediction); otherwise as `show_figure`.
 
     Args:
-        figure_function: gives a Plotly figure whose `layout.meta` holds its words (`figures.description`).
-        args, named: what it is called with.
-        border: draw a frame around the panel.
+        figure_function: returns a Plotly figure whose `layout.meta` holds its texts (`figures.description`).
+        args, named: its arguments.
+        border: whether to draw a border around the panel.
     """
     import pandas  # noqa: F401  (as above)
 
@@ -419,7 +420,7 @@ def _place(
 
 
 def describe_panel(words: dict[str, Any], *, key: str) -> None:
-    """Below a figure: the first sentence of its caption, and a menu with the rest, how it is computed, and saving."""
+    """Draw the first sentence of a figure's caption, and a menu with the rest, the computation, and saving."""
     from dashboard.widgets.figure_save import figure_save
 
     caption = str(words.get("caption") or "")
@@ -437,15 +438,15 @@ def describe_panel(words: dict[str, Any], *, key: str) -> None:
 
 
 def learned_at_once(log: Log) -> None:
-    """One sentence if the run has a single stage for several tasks: its numbers stand under the last of them."""
+    """Say, if the run has a single stage for several tasks, that its numbers are listed under the last of them."""
     plan = log.started()
     if plan is not None and plan.trained_tasks == 1 < len(plan.tasks):
         last = task_name(len(plan.tasks) - 1)
-        st.caption(f"This run learns all tasks at once; what is measured afterwards stands under {last}.")
+        st.caption(f"This run learns all tasks at once; later measurements are listed under {last}.")
 
 
 def not_measured(what: str, how_to_record: str) -> None:
-    """A place whose figure was not recorded: what is missing, and how to record it, in this program or in another."""
+    """Say what was not measured, and how to record it, in this program or in the user's own."""
     log = current().log
     if log is not None and log.config is not None and log.config.trained_elsewhere:
         how_to_record = "*Your own pictures or run* shows how to record this in your own training loop."
@@ -460,9 +461,9 @@ def empty(
     page: str | None = None,
     key: str = "empty",
 ) -> bool:
-    """A place with nothing in it yet: what will appear here, and one button that makes it appear.
+    """Draw a placeholder: what will appear here, and a button that makes it appear.
 
-    The button calls `on_click` or leads to `page` (a file below `dashboard/`); without both, the press is returned.
+    The button calls `on_click` or opens `page` (a file below `dashboard/`); without either, the click is returned.
     """
     with st.container(border=True, key=f"panel-{key}", horizontal_alignment="center"):
         st.markdown(text)
@@ -474,15 +475,15 @@ def empty(
 
 
 def keep_cell() -> None:
-    """On a page that was reached by a jump from Forgetting: the cell stands in the address. Streamlit lets nobody write
-    a key there while the page that is left still has a control for it."""
+    """Write the cell to the URL of a page that was reached by a jump from Forgetting. Streamlit does not allow writing
+    a URL key while the previous page still has a control for it."""
     for key, value in st.session_state.pop("_cell", {}).items():
         with suppress(StreamlitAPIException):
             st.query_params[key] = value
 
 
 def page_file(page: str) -> Path:
-    """The file of `page` ("pages/run.py")."""
+    """Return the file of `page` ("pages/run.py")."""
     return Path(__file__).resolve().parent / page
 
 
@@ -491,15 +492,15 @@ def go_to(page: str, **choices: str | Sequence[str]) -> None:
 
     Args:
         page: its file, as "pages/run.py".
-        choices: what is chosen there, by names in the URL; runs, tasks and layers otherwise stay as they are.
+        choices: values for its controls, by URL key; run, task and layer otherwise stay unchanged.
     """
-    # A control that is drawn has the last word over its key in the address, so shared choices go through the state, and
-    # what the next page alone knows goes through its address. Streamlit clears and writes the shared keys itself.
+    # A drawn control overrides its key in the URL, so shared choices are passed through the session state, and choices
+    # of the next page only through its URL. Streamlit clears and writes the shared keys itself.
     shared = {key: value for key, value in choices.items() if key in SHARED}
-    shared |= {key: value for key, value in choices.items() if key in st.session_state}  # chosen there before
+    shared |= {key: value for key, value in choices.items() if key in st.session_state}  # chosen before
     if shared:
         st.session_state["_next"] = shared
-    if st.session_state.get("_page") == "forgetting":  # what was diagnosed there stays in the address
+    if st.session_state.get("_page") == "forgetting":  # the diagnosed cell stays in the URL
         st.session_state["_cell"] = {key: value for key in CELL if (value := st.session_state.get(key))}
         choices = {key: value for key, value in choices.items() if key not in CELL}
     st.switch_page(page_file(page), query_params={k: v for k, v in choices.items() if k not in SHARED})

@@ -1,1 +1,1 @@
-"""Frozen networks that accept prompts and other edits and return named activations."""
+"""Frozen networks that accept prompts and other edits, and return named activations."""

@@ -1,8 +1,9 @@
 """Detection of whether CLIP weights from a file were trained with the architecture's activation function.
 
-OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU; nothing fails with the other one: accuracies are a few
-points lower in silence. Marks of OpenAI's own files and a description beside the weights tell which (`told_by_name`).
-Where neither does, both are asked about drawn probe images, whose captions are known, and a clear difference is said.
+OpenAI's models use QuickGELU (x σ(1.702 x)), most others GELU. The wrong one raises no error, but silently lowers
+accuracies by a few points. Entries in OpenAI's files and a description beside the weights identify it
+(`told_by_name`). Without these, both are tried on drawn probe images with known captions; a clear difference is
+reported.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from cl_core.untrusted import read_json
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
 SHAPES = ("circle", "square", "triangle")
-OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")  # that OpenAI's files hold beside the weights
-SIDE = 64  # pixels of a drawn probe
-CLEAR = 0.15  # nats a probe by which one activation must be better
+OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")  # entries of OpenAI's files beside the weights
+SIDE = 64  # side of a drawn probe in pixels
+CLEAR = 0.15  # nats per probe by which one activation must be better
 ALIKE = 0.98  # cosine of features above which the choice hardly matters
 
 
 def told_by_name(names: Collection[str], file: Path) -> tuple[bool, str] | None:
-    """(whether the weights were trained with QuickGELU, what says so): by the sizes that OpenAI's files hold beside the
-    weights, or by a description in the same folder, Hugging Face's or open_clip's. None: nothing says it."""
+    """Return (whether the weights were trained with QuickGELU, the evidence): sizes in OpenAI's files beside the
+    weights, or a description by Hugging Face or open_clip in the same folder. None = unknown."""
     if all(any(name.endswith(size) for name in names) for size in OPENAI_SIZES):
         return True, f"it holds {', '.join(OPENAI_SIZES)}, as OpenAI's own do"
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # not there, damaged, or another kind of table
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # missing, damaged, or another kind of table
         card = read_json(file.with_name("config.json"))
         if card.get("model_type") == "clip":
             said = card.get("vision_config", {}).get("hidden_act", "quick_gelu")  # Hugging Face's default
@@ -48,7 +49,7 @@ def told_by_name(names: Collection[str], file: Path) -> tuple[bool, str] | None:
 
 
 def wrong_activation(quick: bool, told: tuple[bool, str]) -> list[str]:
-    """A sentence where the architecture's activation is not the one that is known of the weights."""
+    """Return a sentence if the architecture's activation differs from the known one of the weights."""
     trained, reason = told
     if trained == quick:
         return []
@@ -60,15 +61,15 @@ def wrong_activation(quick: bool, told: tuple[bool, str]) -> list[str]:
 
 
 def _words(quick: bool) -> tuple[str, str, str]:
-    """The architecture's activation, the other one, and which architecture has that."""
+    """Return the architecture's activation, the other one, and the architecture that has the other one."""
     if quick:
         return "QuickGELU", "GELU", "the architecture without -quickgelu"
     return "GELU", "QuickGELU", "the architecture whose name ends in -quickgelu"
 
 
 def other_activation_fits(backbone: ClipBackbone, quick: bool) -> list[str]:
-    """A sentence where the other activation matches the probes to their captions clearly better, or where the choice
-    matters and the probes cannot tell; else nothing."""
+    """Return a sentence if the other activation matches probes and captions clearly better, or if the choice matters
+    and the probes do not decide; else nothing."""
     images, texts = _probes(backbone)
     own, features = _match(backbone, images, texts)
     with _other_activation(backbone.clip, quick):
@@ -90,7 +91,7 @@ def other_activation_fits(backbone: ClipBackbone, quick: bool) -> list[str]:
 
 
 def _probes(backbone: ClipBackbone) -> tuple[Tensor, list[str]]:
-    """Images [18, 3, S, S], prepared, and what each shows."""
+    """Return prepared images [18, 3, S, S] and their captions."""
     preparation = backbone.preparation
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preparation.mean, preparation.std))
     images, texts = [], []
@@ -113,7 +114,7 @@ def _probes(backbone: ClipBackbone) -> tuple[Tensor, list[str]]:
 
 @torch.no_grad()
 def _match(backbone: ClipBackbone, images: Tensor, texts: list[str]) -> tuple[float, Tensor]:
-    """Mean over probes of log p(own caption), softmax over all captions; and image features [n, joint]."""
+    """Return the mean over probes of log p(own caption), softmax over all captions, and image features [n, joint]."""
     clip = backbone.clip
     features = clip.encode_image(images, normalize=True).float()
     words = clip.encode_text(backbone.tokenize(texts), normalize=True).float()
@@ -123,7 +124,7 @@ def _match(backbone: ClipBackbone, images: Tensor, texts: list[str]) -> tuple[fl
 
 @contextlib.contextmanager
 def _other_activation(clip: Any, quick: bool) -> Iterator[None]:
-    """The same model with the other activation in every block, for a while."""
+    """Use the other activation in every block of the model, within the block."""
     places = [(module, name, child) for module in clip.modules() for name, child in module.named_children()
               if isinstance(child, (nn.GELU, QuickGELU))]  # fmt: skip
     for module, name, _ in places:

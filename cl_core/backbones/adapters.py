@@ -1,4 +1,4 @@
-"""LoRA adapters as PEFT saves them, merged into a backbone: W ← W + ΔW.
+"""Merging of LoRA adapters saved by PEFT into a backbone: W ← W + ΔW.
 
     ΔW = s · B A        A [r, in], B [out, r];  s = α / r, or α / √r with `use_rslora`
     W [out, in]; a convolution's kernel is flattened to [out, in · k · k], and A and B with it
@@ -6,8 +6,8 @@
 E. J. Hu et al. LoRA: Low-Rank Adaptation of Large Language Models. ICLR 2022. D. Kalajdzievski. A Rank Stabilization
 Scaling Factor for Fine-Tuning with LoRA. 2023. https://github.com/huggingface/peft
 
-A key that is missing, or left over, is refused: an adapter that is read in part is another model. PEFT (0.21) adds the
-pair of `nn.MultiheadAttention`'s out_proj twice whenever it computes, in training as well; so does this.
+Missing or unused keys raise an error, because a partly read adapter is a different model. PEFT (0.21) adds the pair of
+`nn.MultiheadAttention`'s out_proj twice in every forward pass, including training; so does this.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ KEY = re.compile(r"base_model\.model\.(?P<path>.+?)\.(?P<part>lora_[A-Za-z_]+)(?
 
 @torch.no_grad()
 def merge(model: nn.Module, folder: Path) -> list[str]:
-    """Merge the adapter in `folder` into `model`; what was done, a sentence each. Raises ConfigError if a key is
-    missing, left over, or of another shape."""
+    """Merge the adapter in `folder` into `model`; return notes, one sentence each. Raises ConfigError if a key is
+    missing, unused, or of another shape."""
     config, tensors = _read(folder)
     prefix = _prefix(tensors, model)
     parts: dict[str, dict[str, Tensor]] = {}
@@ -108,7 +108,7 @@ def _read(folder: Path) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
 
 
 def _prefix(tensors: Mapping[str, Tensor], model: nn.Module) -> str:
-    """What stands before the model's own names in the adapter's, where it was trained as a part of something."""
+    """Return the prefix before the model's names in the adapter, if it was trained as part of a larger model."""
     paths = [found["path"].replace(".base_layer", "") for name in tensors if (found := KEY.fullmatch(name))]
     names = {name for name, _ in model.named_modules() if name}
     if not paths or set(paths) <= names:
@@ -119,7 +119,7 @@ def _prefix(tensors: Mapping[str, Tensor], model: nn.Module) -> str:
 
 
 def _weight_of(path: str, modules: Mapping[str, nn.Module], folder: Path) -> Tensor:
-    """The weight that a pair changes, as the model holds it."""
+    """Return the model's weight that a pair changes."""
     path = path.replace(".base_layer", "")
     module = modules.get(path)
     if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
@@ -137,7 +137,7 @@ def _weight_of(path: str, modules: Mapping[str, nn.Module], folder: Path) -> Ten
 def _refuse_missing(
     config: Mapping[str, Any], modules: Mapping[str, nn.Module], parts: Mapping[str, Any], folder: Path
 ) -> None:
-    """Every layer that the configuration names must have its pair."""
+    """Raise ConfigError if a layer that the configuration names has no pair."""
     told = config.get("target_modules")
     narrowed = any(
         config.get(name) is not None for name in ("layers_to_transform", "exclude_modules", "layers_pattern")
@@ -153,7 +153,7 @@ def _refuse_missing(
 
 
 def _scale(config: Mapping[str, Any], path: str, actual: int) -> float:
-    """α / r or α / √r; a layer may have its own of both (`rank_pattern`, `alpha_pattern`)."""
+    """Return α / r or α / √r; layers may have their own α and r (`rank_pattern`, `alpha_pattern`)."""
     rank = _pattern(config, "rank_pattern", "r", path)
     alpha = _pattern(config, "alpha_pattern", "lora_alpha", path)
     if rank != actual:
@@ -173,7 +173,7 @@ def _pattern(config: Mapping[str, Any], of: str, usual: str, path: str) -> float
 
 
 def _change(pair: Mapping[str, Tensor], scale: float, transposed: bool) -> Tensor:
-    """ΔW [out, in]."""
+    """Return ΔW [out, in]."""
     first, second = pair["lora_A"].float().flatten(1), pair["lora_B"].float().flatten(1)
     if first.shape[0] != second.shape[1]:
         raise ConfigError(

@@ -1,12 +1,12 @@
 """Cache of a frozen model's outputs, computed once per image and keyed by the image's id in its stream.
 
-A stream without augmentation shows the same images in every epoch, and test images after every task. Augmented images
-have no number and are computed each time. What is kept is no state of a run: a resumed run computes what it needs anew.
-That it then finds the same numbers takes one thing on the CPU: images pass through the model in portions of one fixed
-size, filled up with zeros, because a matrix product of another height rounds differently. On a GPU, where equal bits
-are not promised, all that is missing passes at once.
+A stream without augmentation repeats the same images in every epoch, and test images after every task. Augmented
+images have no id and are computed each time. The cache is not part of a run's state: a resumed run recomputes what it
+needs. To get equal bits on the CPU, images pass through the model in portions of one fixed size, padded with zeros,
+because matrix products of other heights round differently. On a GPU, where equal bits are not guaranteed, all missing
+images pass at once.
 
-Shapes: B images, d width of an answer.
+Shapes: B images, d width of an output.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Kept:
-    """How much of a frozen model's answers is held in memory."""
+    """Size of the cache of a frozen model."""
 
     model: str
-    images: int  # at most so many
-    bytes: int  # that they take then
+    images: int  # most images
+    bytes: int  # their size
 
 
 class KeptAnswers:
-    """Answers of one model, the least recently used going first; `asked` counts images that were computed.
+    """LRU cache of one model's outputs; `asked` counts computed images.
 
-    `keep_current`: one that was asked for since `new_turn` never goes for another. Images that come again and again in
-    passes, more of them than can be kept, would otherwise each go before they come again.
+    `keep_current`: outputs used since `new_turn` are not evicted. Otherwise repeated passes over more images than fit
+    would evict each image before it returns.
     """
 
     def __init__(self, portion: int, *, keep_current: bool = False) -> None:
         self.portion, self.asked, self.keep_current = portion, 0, keep_current
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._current: set[int] = set()  # numbers of kept answers that were asked for in this turn
+        self._current: set[int] = set()  # ids of cached outputs that were used in this turn
 
     def new_turn(self) -> None:
         self._current.clear()
 
     @torch.no_grad()
     def __call__(self, model: Callable[[Tensor], Tensor], images: Tensor, ids: Tensor | None, limit: int) -> Tensor:
-        """Answers for a batch.
+        """Return the outputs for a batch.
 
         Args:
             model: [portion, 3, S, S] → [portion, …], row by row.
             images: [B, 3, S, S].
-            ids: [B], the images' numbers; None: nothing is looked up and nothing kept.
-            limit: at most so many answers are kept.
+            ids: [B], the images' ids; None = neither look up nor store.
+            limit: largest number of cached outputs.
 
         Returns:
             [B, …].
@@ -74,7 +74,7 @@ class KeptAnswers:
         return torch.stack([found[number] for number in numbers])
 
     def _room(self, limit: int) -> bool:
-        """Whether one more can be kept: there is room, or the least recently used is not of this turn."""
+        """Return whether another output can be stored: there is room, or the oldest one is not of this turn."""
         return len(self._kept) < limit or next(iter(self._kept), None) not in self._current
 
     def _computed(self, model: Callable[[Tensor], Tensor], images: list[Tensor]) -> list[Tensor]:
@@ -84,7 +84,7 @@ class KeptAnswers:
         for start in range(0, len(images), portion):
             part = torch.stack(images[start : start + portion])
             filled = torch.cat([part, part.new_zeros(portion - len(part), *part.shape[1:])])
-            answers += [row.clone() for row in model(filled)[: len(part)]]  # a view would hold its whole portion
+            answers += [row.clone() for row in model(filled)[: len(part)]]  # a view would keep its portion in memory
         return answers
 
     def __len__(self) -> int:

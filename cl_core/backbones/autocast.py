@@ -3,9 +3,9 @@
     with backbone.computing_in(torch.bfloat16):
         loss = method.loss(backbone, images, labels)
 
-Within the block, products and convolutions inside the backbone run in that type (`torch.autocast`). Weights stay as
-they are, the residual stream stays float32, and so is all that comes out. What a method does with it (logits, losses,
-keys, moments, projections of a step) is outside, so nobody else has to think of precision.
+Within the block, matrix products and convolutions inside the backbone run in that type (`torch.autocast`). Weights are
+unchanged; the residual stream and all outputs are float32. A method's own computations (logits, losses, keys, moments,
+projections of a step) are not affected, so only backbones need to handle precision.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Wrapped = TypeVar("Wrapped", bound=Callable[..., Any])
 
 
 class MixedPrecision(nn.Module):
-    """A module whose doors (methods marked by `autocast_method`) may run in another type than its weights have."""
+    """A module whose methods marked by `autocast_method` may run in another type than its weights have."""
 
     _inside: torch.dtype = torch.float32
 
     @contextlib.contextmanager
     def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """float32: as if there were no such block, also within one of another type."""
+        """Run marked methods in `dtype` within the block; float32 disables autocast, also inside an outer block."""
         before, self._inside = self._inside, dtype
         try:
             yield
@@ -40,7 +40,7 @@ class MixedPrecision(nn.Module):
 
 
 def autocast_method(call: Wrapped) -> Wrapped:
-    """A method of a `MixedPrecision` module: runs in the type that is asked for, returns float32 (or wider)."""
+    """Decorate a method of a `MixedPrecision` module: it runs in the chosen type and returns float32 (or wider)."""
 
     @functools.wraps(call)
     def through(self: MixedPrecision, *arguments: Any, **others: Any) -> Any:

@@ -32,27 +32,27 @@ class Backbone(Protocol):
     def features(
         self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
-        """Features of prepared images [B, 3, S, S] and the activations asked for, as `edit` changes the model. `ids`
-        [B]: their numbers in the stream, under which a model that keeps what does not change may look."""
+        """Return features of prepared images [B, 3, S, S] and requested activations, with the model changed by `edit`.
+        `ids` [B]: the images' ids in the stream, by which a model may cache unchanged parts."""
         ...
 
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block on tokens [B, N, d] as `features` shows its input: (tokens leaving it, what was tapped). Where its
-        attention map is tapped and nothing after it, tokens leaving it need not be computed."""
+        """Run one block on tokens [B, N, d] in the layout of its input tap; return (output tokens, taps). If the
+        attention map is tapped and nothing after it, output tokens need not be computed."""
         ...
 
     def computing_in(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """Within the block, products inside the model run in this type; what comes out is float32."""
+        """Run products inside the model in this type within the block; outputs are float32."""
         ...
 
     def map_weight(self, name: str) -> Tensor:
-        """W [out, in] of an attention projection by name: "image.3.k"."""
+        """Return W [out, in] of an attention projection by name: "image.3.k"."""
         ...
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
 
     def describe(self) -> dict[str, Any]:
-        """Sizes as plain values, for the record of a run."""
+        """Return sizes as plain values, for the record of a run."""
         ...

@@ -18,7 +18,7 @@ from cl_core.config import ConfigError
 
 
 def read_card(name: str, file: str = "config.json") -> tuple[Path, dict[str, Any]]:
-    """The folder of an embedded model and what its description says. Raises ConfigError."""
+    """Return the folder and description of a bundled model. Raises ConfigError."""
     folder = assets_folder() / name
     try:
         return folder, json.loads((folder / file).read_text("utf-8"))
@@ -42,7 +42,7 @@ def load_weights(model: nn.Module, file: Path, sha256: str | None, name: str) ->
         )
     try:
         model.load_state_dict({key: value.float() for key, value in load_file(file).items()}, strict=True)
-    except Exception as error:  # safetensors and torch raise their own kinds here
+    except Exception as error:  # safetensors and torch raise various exceptions
         raise ConfigError(
             f"the weights {file} do not fit the model: {str(error).splitlines()[0]}; {hint(name)}"
         ) from error
@@ -54,8 +54,7 @@ def hint(name: str) -> str:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global generator at `seed` inside the block, as it was afterwards (model builders draw from the global
-    one)."""
+    """Seed the global generator within the block and restore it afterwards (model builders draw from it)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

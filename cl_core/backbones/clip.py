@@ -34,7 +34,7 @@ TOWERS = {"image": "visual.transformer.resblocks.", "text": "transformer.resbloc
 
 @dataclass(frozen=True)
 class LinearMap:
-    """Where a linear map y = x Wᵀ lies: a parameter's name and the rows of it that are W."""
+    """Location of a linear map y = x Wᵀ: a parameter's name and the rows that are W."""
 
     parameter: str
     rows: slice
@@ -50,8 +50,8 @@ class ClipBackbone(MixedPrecision):
         super().__init__()
         self.clip = clip.eval().requires_grad_(False)
         self.name, self.preparation, self.tokenizer = name, preparation, tokenizer
-        self.notes: list[str] = []  # what was made of a weights file
-        self._tokens: tuple[tuple[str, ...], Tensor] | None = None  # of the texts that were read last
+        self.notes: list[str] = []  # notes on reading a weights file
+        self._tokens: tuple[tuple[str, ...], Tensor] | None = None  # of the last texts
         visual = clip.visual
         _refuse_unusual(clip, name)
         self.blocks = {"image": visual.transformer.resblocks, "text": clip.transformer.resblocks}
@@ -63,8 +63,7 @@ class ClipBackbone(MixedPrecision):
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + 1
 
     def with_prefix(self, prefix: Prefix) -> ClipBackbone:
-        """The same model, weights shared, that looks up under the images' numbers what its untouched image tower makes
-        of them."""
+        """Return the model with shared weights and a cache of its unchanged image tower's outputs by image id."""
         found = copy.copy(self)
         found.prefix = prefix
         return found
@@ -76,11 +75,11 @@ class ClipBackbone(MixedPrecision):
 
     @property
     def logit_scale(self) -> Tensor:
-        """s = exp(logit scale), frozen."""
+        """Return s = exp(logit scale), frozen."""
         return self.clip.logit_scale.exp()
 
     def train(self, mode: bool = True) -> ClipBackbone:
-        """Stays in eval mode: the backbone is a fixed function."""
+        """Stay in eval mode, because the backbone is a fixed function."""
         return super().train(False)
 
     # ------------------------------------------------------------ the image tower
@@ -94,13 +93,13 @@ class ClipBackbone(MixedPrecision):
         prompts: Mapping[int, Tensor] | None = None,
         taps: Sequence[Tap] = (),
     ) -> Features:
-        """Image embeddings, not normalised.
+        """Compute image embeddings, not normalised.
 
         Args:
             images: [B, 3, S, S], prepared as `preparation` says.
-            adaptation: what differs from the frozen model.
-            prompts: block → prompts [M, d] appended to its input, their outputs dropped; they pass its ln_1 as tokens
-                do, and no other norm.
+            adaptation: changes of the frozen model.
+            prompts: block → prompts [M, d] appended to its input, their outputs dropped; like tokens, they pass its
+                ln_1, but no other norm.
             taps: names of activations to return, each (kind, block):
                 "input" [B, N, d] tokens entering the block; "normed" after ln_1; "q" of the tokens (before scaling);
                 "k", "v" [B, H, N + M, d/H]; "attention" [B, H, N, N + M] after the softmax, prompts last;
@@ -123,7 +122,7 @@ class ClipBackbone(MixedPrecision):
         tokens, found = self.embed(images, adaptation), {}
         for layer in range(self.depth):
             wanted = {kind for kind, block in taps if block == layer}
-            # Nobody reads the patch tokens that leave the last block: its class token alone is computed, exactly.
+            # The patch tokens of the last block are not used, so only its class token is computed; this is exact.
             alone = layer == self.depth - 1 and wanted <= {"final"}
             own = (prompts or {}).get(layer)
             tokens, tapped = self.block(layer, tokens, adaptation, wanted, only_first=alone, prompts=own)
@@ -136,8 +135,8 @@ class ClipBackbone(MixedPrecision):
     def features(
         self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
-        """`forward` as a method's `edit` changes the model; where it changes nothing, images with numbers `ids` are
-        looked up if a `prefix` keeps them."""
+        """Run `forward` with the model changed by `edit`; without changes, images with `ids` are looked up in the
+        `prefix` cache, if there is one."""
         taps = tuple(taps)
         if self.prefix is not None and ids is not None and not taps and edit == NO_EDIT:
             return Features(self.prefix(self._untouched, images, ids))
@@ -150,12 +149,12 @@ class ClipBackbone(MixedPrecision):
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`block` of the image tower as a method's `edit` changes it."""
+        """Run `block` of the image tower, changed by `edit`."""
         return self.block(layer, tokens, edit.adaptation, taps, prompts=_prompts_of(edit).get(layer))
 
     def read(self, texts: Sequence[str], edit: ModelEdit = NO_EDIT) -> Tensor:
-        """Unit embeddings [n, e] of texts in the space of the image features, as `edit` changes the text tower."""
-        asked = tuple(texts)  # mostly the same ones again, and finding their tokens takes longer than the tower
+        """Return unit embeddings [n, e] of texts in the joint space, with the text tower changed by `edit`."""
+        asked = tuple(texts)  # mostly the same texts again, and tokenising takes longer than the tower
         if self._tokens is None or self._tokens[0] != asked:
             self._tokens = asked, self.tokenize(asked)
         return self.encode_text(self._tokens[1], adaptation=edit.adaptation)
@@ -184,7 +183,7 @@ class ClipBackbone(MixedPrecision):
         only_first: bool = False,
         prompts: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block on tokens [B, N, d]: (tokens leaving it, what was tapped).
+        """Run one block on tokens [B, N, d]; return (output tokens, taps).
 
         Args:
             tower: "image", or "text" (causal).
@@ -254,11 +253,11 @@ class ClipBackbone(MixedPrecision):
         replaced: Mapping[int, Tensor] | None = None,
         unit: bool = True,
     ) -> Tensor:
-        """Text embeddings of token ids [n, T]: [n, e], rows of length 1 unless `unit` is False.
+        """Return text embeddings [n, e] of token ids [n, T], rows of length 1 unless `unit` is False.
 
-        `replaced`: position → embeddings [n, m] that take the place of the token there (learned words).
+        `replaced`: position → embeddings [n, m] that replace the token there (learned words).
 
-        Columns after the longest text are cut off: attention is causal, so nothing before them changes.
+        Columns after the longest text are cut off; attention is causal, so this does not change the result.
         """
         ends = tokens.argmax(dim=-1)  # end-of-text has the highest id
         tokens = tokens[:, : int(ends.max()) + 1]
@@ -276,7 +275,7 @@ class ClipBackbone(MixedPrecision):
     # ------------------------------------------------------------ parameters by name
 
     def parameter(self, name: str, adaptation: Adaptation = AS_IT_IS) -> Tensor:
-        """A parameter under its open_clip name, as replaced by the adaptation."""
+        """Return a parameter by its open_clip name, or its replacement in the adaptation."""
         replaced = adaptation.weights.get(name)
         return self._named[name] if replaced is None else replaced
 
@@ -287,15 +286,15 @@ class ClipBackbone(MixedPrecision):
         return self.__dict__["_names"]
 
     def _apply(self, *arguments: Any, **others: Any) -> ClipBackbone:
-        self.__dict__.pop("_names", None)  # moving to another device may make other objects of the parameters
+        self.__dict__.pop("_names", None)  # moving to another device may replace the parameter objects
         return super()._apply(*arguments, **others)
 
     def parameter_names(self) -> list[str]:
-        """Every parameter but the logit scale, which nobody trains here."""
+        """Return the names of all parameters except the logit scale, which is never trained here."""
         return [name for name in self._named if name not in ("logit_scale", "logit_bias")]
 
     def linear_map(self, name: str) -> LinearMap:
-        """Where the map "image.3.q" (q, k, v, o, c_fc or c_proj of a tower's block) lies."""
+        """Return the location of a map such as "image.3.q" (q, k, v, o, c_fc or c_proj of a tower's block)."""
         tower, layer, part = name.split(".")
         prefix = f"{TOWERS[tower]}{layer}."
         width = self.width if tower == "image" else self.text_width
@@ -308,16 +307,16 @@ class ClipBackbone(MixedPrecision):
     def linear_maps(
         self, towers: Iterable[str] = ("image", "text"), parts: Iterable[str] = (*"qkvo", "c_fc", "c_proj")
     ) -> list[str]:
-        """Names of linear maps of whole towers, in order."""
+        """Return names of linear maps of whole towers, in order."""
         depths, parts = {"image": self.depth, "text": self.text_depth}, tuple(parts)
         return [f"{tower}.{layer}.{part}" for tower in towers for layer in range(depths[tower]) for part in parts]
 
     def attention_maps(self, towers: Iterable[str] = ("image", "text"), parts: str = "qkvo") -> list[str]:
-        """Names of the attention projections of whole towers, in order."""
+        """Return names of the attention projections of whole towers, in order."""
         return self.linear_maps(towers, parts)
 
     def map_weight(self, name: str, adaptation: Adaptation = AS_IT_IS) -> Tensor:
-        """W [out, in] of a map, with everything that the adaptation adds to it."""
+        """Return W [out, in] of a map, including the adaptation."""
         place = self.linear_map(name)
         weight = self.parameter(place.parameter, adaptation)[place.rows]
         branch = adaptation.branches.get(name)
@@ -332,7 +331,7 @@ class ClipBackbone(MixedPrecision):
         return self.parameter(f"{TOWERS['image']}{layer}.ln_1.weight")
 
     def describe(self) -> dict[str, Any]:
-        """Sizes as plain values, for the record of a run."""
+        """Return sizes as plain values, for the record of a run."""
         return {
             "name": self.name,
             "depth": self.depth,
@@ -365,12 +364,12 @@ class ClipBackbone(MixedPrecision):
 
 
 def _prompts_of(edit: ModelEdit) -> dict[int, Tensor]:
-    """Block → prompts [M, d]: all that a CLIP's blocks take of an edit besides its adaptation."""
+    """Return block → prompts [M, d], which is all that a CLIP's blocks use of an edit besides its adaptation."""
     return {layer: own.prompts for layer, own in edit.blocks.items() if own.prompts is not None}
 
 
 def _refuse_unusual(clip: open_clip.model.CLIP, name: str) -> None:
-    """Blocks and pooling that this file does not know would be computed wrongly in silence. Raises ConfigError."""
+    """Raise ConfigError for unsupported blocks or pooling, which would silently be computed wrongly."""
     visual = clip.visual
     plain = (
         getattr(visual, "attn_pool", None) is None
@@ -390,7 +389,7 @@ def _refuse_unusual(clip: open_clip.model.CLIP, name: str) -> None:
 
 
 def micro_clip() -> ClipBackbone:
-    """The embedded micro-CLIP: `assets/micro-clip`, a genuine open_clip model (see its README there)."""
+    """Return the bundled micro-CLIP: `assets/micro-clip`, a genuine open_clip model (see its README there)."""
     folder, card = read_card("micro-clip", "open_clip_config.json")
     try:
         clip, size = open_clip.model.CLIP(**card["model_cfg"]), card["model_cfg"]["vision_cfg"]["image_size"]
@@ -407,7 +406,7 @@ def micro_clip() -> ClipBackbone:
 
 
 def random_clip() -> ClipBackbone:
-    """Two untrained blocks a tower, 16×16 images, joint width 24, always the same weights. For tests."""
+    """Return a model with two untrained blocks per tower, 16×16 images, joint width 24 and fixed weights. For tests."""
     folder, card = read_card("micro-clip", "open_clip_config.json")
     text = card["model_cfg"]["text_cfg"]
     tokenizer = SimpleTokenizer(str(folder / card["tokenizer_file"]), context_length=text["context_length"])
@@ -418,7 +417,7 @@ def random_clip() -> ClipBackbone:
             text_cfg={**text, "width": 32, "heads": 2, "layers": 2},
             quick_gelu=True,
         )
-        for parameter in clip.parameters():  # gains start at 1 and biases at 0; tests want neither
+        for parameter in clip.parameters():  # gains start at 1 and biases at 0; tests need other values
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     return ClipBackbone(clip, "random-clip", Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), tokenizer)

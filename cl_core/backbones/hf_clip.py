@@ -1,4 +1,4 @@
-"""Hugging Face transformers' names of a CLIP (text_model.*, vision_model.*) as open_clip's.
+"""Conversion of Hugging Face transformers' names of a CLIP (text_model.*, vision_model.*) to those of open_clip.
 
 vision_model.encoder.layers.I.self_attn.{q,k,v}_proj   → visual.transformer.resblocks.I.attn.in_proj_{weight,bias},
                                                          stacked in that order
@@ -42,12 +42,12 @@ BUFFERS = ("position_ids",)
 
 
 def is_hf_clip(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the names are transformers' (at any depth of wrapping)."""
+    """Return whether the names are those of transformers (at any depth of wrapping)."""
     return any("vision_model.encoder.layers." in name for name in tensors)
 
 
 def converted(weights: Weights) -> Weights:
-    """The same weights under open_clip's names. Raises ConfigError for a name that has no counterpart."""
+    """Return the weights under open_clip's names. Raises ConfigError for a name without counterpart."""
     first = next(name for name in weights.tensors if "vision_model.encoder.layers." in name)
     prefix = first[: first.index("vision_model.")]
     tensors = {name.removeprefix(prefix): value for name, value in weights.tensors.items() if name.startswith(prefix)}
@@ -75,7 +75,7 @@ def converted(weights: Weights) -> Weights:
 
 
 def _within(name: str, value: Tensor, found: dict[str, Tensor], stacked: dict[str, dict[str, Tensor]]) -> bool:
-    """Enter a tensor of a block; whether it is one."""
+    """Convert a tensor of a block; return whether it is one."""
     for tower, ours in TOWERS.items():
         head = f"{tower}encoder.layers."
         if not name.startswith(head):

@@ -14,7 +14,7 @@ Tap = tuple[str, int]  # an activation's name and its block: ("attention", 3)
 
 @dataclass(frozen=True)
 class Features:
-    """One forward pass: `pooled` [B, d] is what a head reads; `taps` holds the activations that were asked for."""
+    """One forward pass: `pooled` [B, d] is what a head reads; `taps` holds the requested activations."""
 
     pooled: Tensor
     taps: dict[Tap, Tensor] = field(default_factory=dict)
@@ -22,12 +22,12 @@ class Features:
 
 @dataclass(frozen=True)
 class LowRank:
-    """A branch beside a linear map y = x Wᵀ:  y += s · dropout(x) Aᵀ Bᵀ,  the same as W + s B A where p = 0."""
+    """A branch parallel to a linear map y = x Wᵀ:  y += s · dropout(x) Aᵀ Bᵀ,  equal to W + s B A if p = 0."""
 
     down: Tensor  # A [r, in]
     up: Tensor  # B [out, r]
     scale: float
-    dropout: float = 0.0  # p on the branch's input; > 0 while training only
+    dropout: float = 0.0  # p on the branch's input; > 0 only in training
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.dropout:
@@ -41,7 +41,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a model differs from the frozen one: parameters replaced by name, branches added to linear maps by name."""
+    """Changes of a frozen model: parameters replaced by name, branches added to linear maps by name."""
 
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     branches: Mapping[str, LowRank] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Adaptation:
 
 @dataclass(frozen=True)
 class BlockIntervention:
-    """What a method changes within one ViT block. A batch side of 1 means the same for all images."""
+    """Changes by a method within one ViT block. A batch dimension of 1 means the same for all images."""
 
     prompts: Tensor | None = None  # [M, d] appended to the block's input, their outputs dropped (VPT-Deep)
     prefix: tuple[Tensor, Tensor] | None = None  # keys, values [B, M, d] joined to those of the tokens (prefix tuning)
@@ -60,13 +60,13 @@ class BlockIntervention:
 
 @dataclass(frozen=True)
 class PrependedTokens:
-    """Tokens [B, M, d] that enter at `block`, after the class token, and stay to the end."""
+    """Tokens [B, M, d] inserted at `block`, after the class token, and kept to the end."""
 
     tokens: Tensor
     block: int = 0
     pooled: bool = False  # True: features are the mean of their outputs; False: pooling leaves them out
-    # True: taps show them as prompts are shown, behind the image tokens in inputs and attention and not among outputs.
-    # False: only the attention map is shown so.
+    # True: taps show them like prompts, after the image tokens in inputs and attention, and not in outputs.
+    # False: only the attention map shows them so.
     shown_last: bool = True
 
 
@@ -76,16 +76,16 @@ AS_IT_IS = Adaptation()
 
 @dataclass(frozen=True)
 class ModelEdit:
-    """How a method changes the frozen model for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
-    `adaptation`, and of `blocks` the prompts."""
+    """Changes of the frozen model by a method for a batch of images. A ViT reads `blocks` and `joined`, a CLIP
+    `adaptation` and the prompts in `blocks`."""
 
-    blocks: Mapping[int, BlockIntervention] = field(default_factory=dict)  # block → what is changed there
+    blocks: Mapping[int, BlockIntervention] = field(default_factory=dict)  # block → its changes
     joined: PrependedTokens | None = None
     adaptation: Adaptation = AS_IT_IS
 
     @property
     def first_block(self) -> int | None:
-        """The first block of a ViT that is changed, or that joined tokens enter; None: all is as it was."""
+        """Return the first changed block of a ViT, or the block that joined tokens enter; None = unchanged."""
         joined = () if self.joined is None else (self.joined.block,)
         return min((*self.blocks, *joined), default=None)
 
@@ -94,7 +94,7 @@ NO_EDIT = ModelEdit()
 
 
 class Prefix(Protocol):
-    """Keeps what the first blocks make of images: `compute` [B, 3, S, S] → tokens or features, row by row."""
+    """Caches the output of the first blocks by image: `compute` [B, 3, S, S] → tokens or features, row by row."""
 
     first: int
 

@@ -37,7 +37,7 @@ HUB = "hf-hub:"
 
 @dataclass(frozen=True)
 class Source:
-    """What to build, how pictures are prepared, and where its weights come from: a hub repository or a file."""
+    """A model to build: its configuration, preprocessing, and source of weights, a hub repository or a file."""
 
     name: str
     model: dict[str, Any]  # open_clip's model_cfg
@@ -49,13 +49,13 @@ class Source:
 
 
 def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
-    """The backbone `open_clip:rest`. `weights=False` builds it on torch's meta device: sizes without memory. Raises
-    ConfigError in one sentence."""
+    """Return the backbone `open_clip:rest`. `weights=False` builds it on torch's meta device, without memory. Raises
+    ConfigError with one sentence."""
     source = _source(rest)
     try:
         with seeded(7), torch.device("cpu" if weights else "meta"):
             clip = open_clip.model.CLIP(**source.model)
-    except Exception as error:  # unknown or ill-fitting entries of a description
+    except Exception as error:  # unknown or invalid entries of a description
         raise ConfigError(f"open_clip cannot build {source.name}: {error!r}") from error
     size, text = source.model["vision_cfg"]["image_size"], source.model["text_cfg"]
     if not isinstance(size, int):
@@ -74,8 +74,8 @@ def open_clip_model(rest: str, *, weights: bool = True) -> ClipBackbone:
 
 
 def plan(rest: str) -> dict[str, Any]:
-    """Sizes of `open_clip:rest`, and where its weights are (`file`) or what is missing. Weights of your own are read:
-    what was made of them is said (`notes`). Raises ConfigError."""
+    """Return sizes of `open_clip:rest`, and where its weights are (`file`) or what is missing. The user's own weights
+    are read, for `notes`. Raises ConfigError."""
     source = _source(rest)
     found = Path(source.file) if source.file else cached(source.repository, CLIP_FILES)
     own = source.file == UNTRAINED or (found is not None and found.is_file())
@@ -90,7 +90,7 @@ def plan(rest: str) -> dict[str, Any]:
 
 
 def _source(rest: str) -> Source:
-    """What `rest` means, without building it. Raises ConfigError."""
+    """Parse `rest` without building the model. Raises ConfigError."""
     if rest.startswith(HUB):
         return _described(rest)
     model, file, adapter = sources(rest)
@@ -127,7 +127,7 @@ def _source(rest: str) -> Source:
 
 
 def _described(rest: str) -> Source:
-    """A model that describes itself, from the hub's cache or fetched."""
+    """Return a model with its own description, from the hub's cache or downloaded."""
     repository = rest.removeprefix(HUB).strip("/")
     file = from_hub(f"open_clip:{rest}", repository, (CLIP_CONFIG,))
     try:
@@ -150,7 +150,7 @@ def _usual() -> tuple[Any, Any]:
 
 
 def _refuse_foreign(config: dict[str, Any], name: str) -> None:
-    """Towers of other libraries would fetch files of their own. Raises ConfigError."""
+    """Raise ConfigError for towers of other libraries, which would download further files."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     reason = (
         "its image tower is timm's" if "timm_model_name" in vision
@@ -166,7 +166,7 @@ def _refuse_foreign(config: dict[str, Any], name: str) -> None:
 
 
 def _load(clip: Any, source: Source) -> tuple[list[str], tuple[bool, str] | None]:
-    """Fill the model; what was done, a sentence each, and what the file says of the activation. Raises ConfigError."""
+    """Load the weights; return notes, one sentence each, and the file's activation if known. Raises ConfigError."""
     file = Path(source.file) if source.file else from_hub(source.name, source.repository, CLIP_FILES)
     weights = read_weights(file)
     told = told_by_name(weights.tensors, file)

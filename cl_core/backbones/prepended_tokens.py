@@ -1,8 +1,8 @@
-"""Prepended tokens in the format of prompts: last in the sequence, and absent before their block.
+"""Conversion of prepended tokens to the layout of prompts: last in the sequence, and absent before their block.
 
-A backbone puts joined tokens right after the class token, from one block on. Whoever compares attention over blocks and
-methods wants N image tokens and then M prompts, in every block alike. Attention does not mind the order of its tokens,
-so blocks may be run on what is returned here.
+A backbone inserts joined tokens after the class token, from one block on. Comparisons of attention over blocks and
+methods need N image tokens followed by M prompts in every block. Attention does not depend on token order, so blocks
+can be run on the converted tokens.
 Shapes: B images, H heads, N image tokens (class token included), M joined tokens, d width.
 """
 
@@ -18,14 +18,13 @@ from cl_core.backbones.io_types import PrependedTokens, Tap
 
 
 def shown(taps: Mapping[Tap, Tensor], joined: PrependedTokens, first: int) -> dict[Tap, Tensor]:
-    """Activations with the M joined tokens behind the image tokens.
+    """Return activations with the M joined tokens after the image tokens.
 
-    "attention" [B, H, N, N + M], nothing paid to tokens that have not entered yet. With `joined.shown_last` also
-    "input" [B, N + M, d], zeros in place of tokens that have not entered yet, and "output" [B, N, d]. Other activations
-    are left as they are.
+    "attention" [B, H, N, N + M], zero for tokens that have not entered yet. With `joined.shown_last` also "input"
+    [B, N + M, d], zeros for tokens that have not entered yet, and "output" [B, N, d]. Other activations are unchanged.
 
     Args:
-        taps: as the backbone returns them. first: tokens before the joined ones.
+        taps: as returned by the backbone. first: number of tokens before the joined ones.
     """
     return {(kind, layer): _shown(kind, layer, value, joined, first) for (kind, layer), value in taps.items()}
 
@@ -37,11 +36,11 @@ def run_joined(
     joined: PrependedTokens,
     first: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """A block, `run`, on tokens as `shown` shows its input; what was tapped, shown in the same way."""
+    """Apply the block `run` to tokens in the layout of `shown`; return its taps in that layout."""
     if joined.shown_last:
         count = joined.tokens.shape[1]
         tokens = tokens if layer >= joined.block else tokens[:, :-count]
-        first = tokens.shape[1] - count * (layer >= joined.block)  # attention does not mind the order of its tokens
+        first = tokens.shape[1] - count * (layer >= joined.block)  # attention does not depend on token order
     left, tapped = run(tokens)
     return left, {kind: _shown(kind, layer, value, joined, first) for kind, value in tapped.items()}
 
@@ -58,12 +57,12 @@ def _shown(kind: str, layer: int, value: Tensor, joined: PrependedTokens, first:
 
 
 def _attention(attention: Tensor, first: int, count: int) -> Tensor:
-    """[B, H, N + M, N + M] → [B, H, N, N + M]: queries of joined tokens dropped, their keys last."""
+    """Convert [B, H, N + M, N + M] → [B, H, N, N + M]: drop queries of joined tokens, move their keys last."""
     return _moved(_without(attention, first, count, dim=2), first, count, dim=3)
 
 
 def _moved(value: Tensor, first: int, count: int, *, dim: int) -> Tensor:
-    """The `count` tokens after the first ones, moved to the end of `dim`."""
+    """Move the `count` tokens after the first ones to the end of `dim`."""
     before, joined, after = value.split([first, count, value.shape[dim] - first - count], dim=dim)
     return torch.cat([before, after, joined], dim=dim)
 

@@ -31,7 +31,7 @@ from cl_core.backbones.weight_files import fill, from_hub, missing, read_weights
 from cl_core.config import ConfigError, Preprocessing
 from cl_core.hf_cache import TIMM_FILES, UNTRAINED, cached, checkpoints_folder
 
-LEFT_OVER = ("head.", "head_dist.", "fc_norm.", "norm.", "mask_token")  # of a classifier or of pre-training
+LEFT_OVER = ("head.", "head_dist.", "fc_norm.", "norm.", "mask_token")  # parts of a classifier or of pre-training
 
 
 def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
@@ -45,7 +45,7 @@ def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
     if height != width:
         raise ConfigError(f"timm:{name} takes pictures of {height}×{width}; only square ones are prepared here")
     preparation = Preprocessing(height, tuple(described["mean"]), tuple(described["std"]))
-    backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # refuses what is not plain, before weights are read
+    backbone = ViTBackbone(vit, f"timm:{name}", preparation)  # raises for unsupported models before weights are read
     if weights and file != UNTRAINED:
         backbone.notes += _load(backbone.vit, name, file)
     if weights and adapter:
@@ -54,8 +54,8 @@ def timm_vit(rest: str, *, weights: bool = True) -> ViTBackbone:
 
 
 def plan(rest: str) -> dict[str, Any]:
-    """Sizes of `timm:rest`, and where its weights are (`file`) or what is missing (`missing`). Weights of your own are
-    read, so that what was made of them is said (`notes`). Raises ConfigError."""
+    """Return sizes of `timm:rest`, and where its weights are (`file`) or what is missing (`missing`). The user's own
+    weights are read, for `notes`. Raises ConfigError."""
     name, file, adapter = sources(rest)
     found = Path(file) if file else _at_hand(name)
     own = file == UNTRAINED or (found is not None and found.is_file())
@@ -80,11 +80,11 @@ def _refuse_unknown(name: str) -> None:
 
 
 def _architecture(name: str, weights: bool) -> nn.Module:
-    """The model without its classifier; what is not a Vision Transformer is left for the backbone to refuse."""
+    """Return the model without its classifier; the backbone raises for other architectures."""
     try:
         with seeded(7), torch.device("cpu" if weights else "meta"):
             return timm.create_model(name, pretrained=False, num_classes=0)
-    except Exception as error:  # an architecture may need sizes or packages of its own
+    except Exception as error:  # an architecture may need special sizes or packages
         raise ConfigError(f"timm cannot build {name!r}: {(str(error).splitlines() or [repr(error)])[0]}") from error
 
 
@@ -116,7 +116,7 @@ def _files(described: Any) -> tuple[str, ...]:
 
 
 def _at_hand(name: str) -> Path | None:
-    """The weights in the hub's cache, or where torch keeps what was fetched by address."""
+    """Return the weights in the hub's cache, or in torch's cache of files downloaded by URL."""
     described = timm.get_pretrained_cfg(name)
     if described is None:
         return None

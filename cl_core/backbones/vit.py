@@ -1,15 +1,15 @@
 """A frozen timm Vision Transformer that accepts prompts and other edits and returns named activations.
 
-Nothing of timm is forked or hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1,
+timm is neither forked nor hooked: each block is run from its own modules (norm1, attn.qkv, q_norm, k_norm, proj, ls1,
 norm2, mlp, ls2). Without prompts the result equals timm's own forward.
 
 Prompts follow VPT-Deep (Jia et al., ECCV 2022): M tokens are appended to a block's input after its image tokens,
 without position embedding, and their outputs are dropped. So the prompt *queries* are never computed (exact, and
 cheaper), and since norm1, W_k and W_v see the same prompts for every image, keys and values of prompts are computed
-once a batch.
+once per batch.
 
-Besides prompts, a block takes prefixes, shifts and branches (`BlockIntervention`), and tokens can join the sequence
-for good (`PrependedTokens`); a block without an edit runs as if edits did not exist.
+Besides prompts, a block accepts prefixes, shifts and branches (`BlockIntervention`), and tokens can be added to the
+sequence permanently (`PrependedTokens`). A block without an edit is computed as in the frozen model.
 
 Shapes: B images, N image tokens (class token and joined tokens included), M prompts, d width, H heads, L blocks.
 """
@@ -45,7 +45,7 @@ from cl_core.backbones.prepended_tokens import run_joined, shown
 from cl_core.config import ConfigError, Preprocessing
 
 TAPS = ("input", "normed", "q", "k", "v", "attention", "bare", "branch", "output", "final")
-# What can be tapped where only the first token's output is computed. Queries and the map are those of all tokens then.
+# Taps available if only the first token's output is computed. Queries and the map then cover all tokens.
 WITHOUT_OUTPUTS = {"input", "normed", "q", "k", "v", "attention"}
 
 
@@ -60,14 +60,14 @@ class ViTBackbone(MixedPrecision):
         assert isinstance(vit, VisionTransformer)
         self.vit = vit.eval().requires_grad_(False)
         self.name, self.preparation = name, preparation
-        self.notes: list[str] = []  # what was made of a weights file
+        self.notes: list[str] = []  # notes on reading a weights file
         self.depth, self.width, self.heads = len(vit.blocks), vit.embed_dim, _attention(vit.blocks[0]).num_heads
         self.patch_grid = tuple(vit.patch_embed.grid_size)
         self.tokens = self.patch_grid[0] * self.patch_grid[1] + vit.num_prefix_tokens
 
     def with_prefix(self, prefix: Prefix) -> ViTBackbone:
-        """The same model, weights shared, that looks up under the images' numbers what enters the first edited block
-        (`prefix.first`; the depth: finished features)."""
+        """Return the model with shared weights and a cache, by image id, of the input of the first edited block
+        (`prefix.first`; if equal to the depth: final features)."""
         found = copy.copy(self)
         found.prefix = prefix
         return found
@@ -78,7 +78,7 @@ class ViTBackbone(MixedPrecision):
         return self.width
 
     def train(self, mode: bool = True) -> ViTBackbone:
-        """Stays in eval mode: the backbone is a fixed function."""
+        """Stay in eval mode, because the backbone is a fixed function."""
         return super().train(False)
 
     @autocast_method
@@ -91,12 +91,12 @@ class ViTBackbone(MixedPrecision):
         joined: PrependedTokens | None = None,
         taps: Sequence[Tap] = (),
     ) -> Features:
-        """Features of `images`.
+        """Compute features of `images`.
 
         Args:
             images: [B, 3, S, S], prepared as `preparation` says.
             prompts: [L', M, d] with L' ≤ L: the prompts of the first L' blocks; None or M = 0: no prompts.
-            edits: block → what else is changed there.
+            edits: block → its other changes.
             joined: tokens that enter at a block and stay.
             taps: names of activations to return, each (kind, block):
                 "input" [B, N, d] image tokens entering the block; "normed" [B, N + M, d] after norm1, prompts last; "q"
@@ -128,7 +128,7 @@ class ViTBackbone(MixedPrecision):
         joined: PrependedTokens | None = None,
         taps: Sequence[Tap] = (),
     ) -> Features:
-        """`forward` from block `start` on, of the tokens [B, N, d] that enter there."""
+        """Run `forward` from block `start`, on the tokens [B, N, d] that enter it."""
         found: dict[Tap, Tensor] = {}
         first, only = self.vit.num_prefix_tokens, None
         for layer in range(start, self.depth):
@@ -137,7 +137,7 @@ class ViTBackbone(MixedPrecision):
             if joined is not None and layer == joined.block:
                 entering = joined.tokens.expand(len(tokens), -1, -1)
                 tokens = torch.cat([tokens[:, :first], entering, tokens[:, first:]], dim=1)
-            # Nobody reads the other tokens that leave the last block: exact, and cheaper.
+            # The other output tokens of the last block are not used; skipping them is exact and cheaper.
             only = self._read(joined) if layer == self.depth - 1 and wanted <= WITHOUT_OUTPUTS else None
             tokens, tapped = self.block(layer, tokens, edit, wanted, only=only)
             found.update({(kind, layer): value for kind, value in tapped.items()})
@@ -151,7 +151,7 @@ class ViTBackbone(MixedPrecision):
         return Features(self.vit.forward_head(tokens, pre_logits=True), found)
 
     def _read(self, joined: PrependedTokens | None) -> slice | None:
-        """The tokens whose outputs the features are made of; None: all of them."""
+        """Return the tokens whose outputs give the features; None = all."""
         first = self.vit.num_prefix_tokens
         if joined is not None and joined.pooled:
             return slice(first, first + joined.tokens.shape[1])
@@ -160,8 +160,8 @@ class ViTBackbone(MixedPrecision):
     def features(
         self, images: Tensor, edit: ModelEdit = NO_EDIT, taps: Iterable[Tap] = (), ids: Tensor | None = None
     ) -> Features:
-        """`forward` as a method's `edit` changes the model; tokens that joined are shown as `PrependedTokens` says.
-        Images with numbers `ids` enter at the first block that is changed, if a `prefix` keeps what comes before."""
+        """Run `forward` with the model changed by `edit`; taps of joined tokens follow `PrependedTokens`. Images with
+        `ids` enter at the first changed block, if a `prefix` caches its input."""
         seen = self._run(images, edit, tuple(taps), ids)
         if edit.joined is None:
             return seen
@@ -179,14 +179,14 @@ class ViTBackbone(MixedPrecision):
         return self.features_from(prefix.first, tokens, edit.blocks, edit.joined, taps)
 
     def tokens_entering(self, block: int, images: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Tokens [B, N, d] that enter a block of the untouched model, in float32; images with numbers `ids` are looked
-        up if a `prefix` keeps just these."""
+        """Return tokens [B, N, d] that enter a block of the unchanged model, in float32; images with `ids` are looked
+        up if a `prefix` caches this block's input."""
         if self.prefix is None or ids is None or self.prefix.first != block:
             return self._before(block, images)
         return self.prefix(lambda part: self._before(block, part), images, ids)
 
     def _before(self, block: int, images: Tensor) -> Tensor:
-        """Tokens [B, N, d] that enter a block of the untouched model, in float32; of the depth: its features [B, d]."""
+        """Return float32 tokens [B, N, d] that enter a block of the unchanged model; for the depth, features [B, d]."""
         with self.computing_in(torch.float32):
             if block == self.depth:
                 return self(images).pooled
@@ -198,8 +198,8 @@ class ViTBackbone(MixedPrecision):
     def edited_block(
         self, layer: int, tokens: Tensor, edit: ModelEdit = NO_EDIT, taps: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`block` as a method's `edit` changes it, on tokens as `features` shows the block's "input": (tokens leaving
-        the block, what was tapped). Asked for its attention map and nothing after it, it stops there: [B, 0, d]."""
+        """Run `block` with the changes of `edit`, on tokens in the layout of its "input" tap; return (output tokens,
+        taps). If nothing after the attention map is requested, it stops there and returns tokens [B, 0, d]."""
         only = slice(0, 0) if "attention" in taps and taps <= WITHOUT_OUTPUTS else None
         run = lambda tokens: self.block(layer, tokens, edit.blocks.get(layer, UNEDITED), taps, only=only)
         if edit.joined is None:
@@ -222,10 +222,10 @@ class ViTBackbone(MixedPrecision):
         *,
         only: slice | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One block, as `edit` changes it, on tokens [B, N, d]: (tokens leaving it [B, N, d], what was tapped).
+        """Run one block with the changes of `edit` on tokens [B, N, d]; return (output tokens [B, N, d], taps).
 
-        Fused attention runs unless the attention map itself is tapped. With `only` the outputs of these tokens alone
-        are computed, [B, n, d]; then nothing that follows the attention map can be tapped.
+        Fused attention runs unless the attention map itself is tapped. With `only`, just the outputs of these tokens
+        are computed, [B, n, d]; then nothing after the attention map can be tapped.
         """
         block = self._block(layer)
         attention = _attention(block)
@@ -259,7 +259,7 @@ class ViTBackbone(MixedPrecision):
         if only is not None:
             tokens = tokens[:, only]
             count = tokens.shape[1]
-        answered = slice(None) if only is None or alone else only  # of the queries, those whose outputs are wanted
+        answered = slice(None) if only is None or alone else only  # queries whose outputs are needed
         q, k = attention.q_norm(q), attention.k_norm(k)
         if "attention" in taps:
             weights = (q * attention.scale @ k.mT).softmax(dim=-1)  # [B, H, N, N + M]
@@ -286,7 +286,7 @@ class ViTBackbone(MixedPrecision):
 
     @autocast_method
     def pool(self, tokens: Tensor) -> Tensor:
-        """Features [B, d] of the tokens [B, N, d] that leave the last block."""
+        """Return features [B, d] of the output tokens [B, N, d] of the last block."""
         return self.vit.forward_head(self.vit.norm(tokens), pre_logits=True)
 
     def map_weight(self, name: str) -> Tensor:
@@ -300,7 +300,7 @@ class ViTBackbone(MixedPrecision):
         return weight[self.width : 2 * self.width].view(self.heads, -1, self.width)
 
     def keys_values(self, layer: int, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values that a block makes of tokens [..., d] (its first LayerNorm included), not yet in heads."""
+        """Return a block's keys and values of tokens [..., d] (after its first LayerNorm), not yet split into heads."""
         block = self._block(layer)
         both = _attention(block).qkv
         weight, bias = both.weight, None if both.bias is None else both.bias[self.width :]
@@ -312,7 +312,7 @@ class ViTBackbone(MixedPrecision):
         return cast(nn.LayerNorm, self._block(layer).norm1).weight
 
     def describe(self) -> dict[str, Any]:
-        """Sizes as plain values, for the record of a run."""
+        """Return sizes as plain values, for the record of a run."""
         return {
             "name": self.name,
             "depth": self.depth,
@@ -328,7 +328,7 @@ class ViTBackbone(MixedPrecision):
 
     @staticmethod
     def _queries_apart(attention: Attention, asking: Tensor, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of `asking` [B, n, d], keys and values of `normed` [B, N, d], not yet in heads."""
+        """Return queries of `asking` [B, n, d], keys and values of `normed` [B, N, d], not yet split into heads."""
         weight, bias, width = attention.qkv.weight, attention.qkv.bias, normed.shape[-1]
         q = F.linear(asking, weight[:width], None if bias is None else bias[:width])
         k, v = F.linear(normed, weight[width:], None if bias is None else bias[width:]).chunk(2, dim=-1)
@@ -336,7 +336,7 @@ class ViTBackbone(MixedPrecision):
 
     @staticmethod
     def _bare_branch(block: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What attention of normed queries to keys and values [B, H, n, d/H] adds to the tokens: [B, N, d]."""
+        """Return the update [B, N, d] of tokens by attention of normed queries to keys and values [B, H, n, d/H]."""
         attention = _attention(block)
         mixed = F.scaled_dot_product_attention(q, attention.k_norm(k), v, scale=attention.scale)
         return block.ls1(attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2))))
@@ -345,15 +345,15 @@ class ViTBackbone(MixedPrecision):
         return cast(Block, self.vit.blocks[layer])  # `_refuse_unusual` takes no other
 
     def _in_heads(self, x: Tensor) -> Tensor:
-        """[B, n, d] → [B, H, n, d/H]: coordinates 0 … d/H − 1 go to head 0."""
+        """Split into heads, [B, n, d] → [B, H, n, d/H]: coordinates 0 … d/H − 1 go to head 0."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _branch(self, branch: LowRank | Tensor, x: Tensor) -> Tensor:
-        """What a branch adds to queries, keys or values of inputs x [B, n, d]: [B, H, n, d/H]."""
+        """Return what a branch adds to queries, keys or values of inputs x [B, n, d]: [B, H, n, d/H]."""
         return self._in_heads(F.linear(x, branch) if isinstance(branch, Tensor) else branch(x))
 
     def _prompt_keys_values(self, block: Block, edit: BlockIntervention) -> tuple[Tensor, Tensor, Tensor]:
-        """norm1, keys and values of prompts [M, d], the same for all images: [M, d] and twice [1, H, M, d/H]."""
+        """Return norm1, keys and values of prompts [M, d], equal for all images: [M, d] and twice [1, H, M, d/H]."""
         attention, width = _attention(block), self.width
         normed = block.norm1(edit.prompts)
         bias = None if attention.qkv.bias is None else attention.qkv.bias[width:]
@@ -384,7 +384,7 @@ def _attention(block: nn.Module) -> Attention:
 
 
 def _refuse_unusual(vit: nn.Module, name: str) -> None:
-    """What this file does not compute as timm does is refused by its structure, with the reason. Raises ConfigError."""
+    """Raise ConfigError, with the reason, for models whose structure this file does not compute as timm does."""
     if type(vit) is VisionTransformer:
         reason = _unusual_part(vit)
     else:  # a subclass changes what happens between the blocks
@@ -398,7 +398,7 @@ def _refuse_unusual(vit: nn.Module, name: str) -> None:
 
 
 def _unusual_part(vit: VisionTransformer) -> str:
-    """The first part of `vit` that is not plain, as a reason; empty if all are."""
+    """Return a reason for the first unsupported part of `vit`; empty if there is none."""
     if type(vit.patch_embed) is not PatchEmbed:
         return f"its patches come from a {type(vit.patch_embed).__name__}, not from one convolution (a hybrid)"
     if vit.global_pool not in ("token", "avg"):
@@ -424,7 +424,7 @@ def _unusual_part(vit: VisionTransformer) -> str:
 
 
 def micro_vit() -> ViTBackbone:
-    """The embedded micro ViT: `assets/micro-vit`, a genuine timm ViT with a few MB of weights (see its README
+    """Return the bundled micro ViT: `assets/micro-vit`, a genuine timm ViT with a few MB of weights (see its README
     there)."""
     folder, card = read_card("micro-vit")
     try:
@@ -438,7 +438,7 @@ def micro_vit() -> ViTBackbone:
 
 
 def random_vit() -> ViTBackbone:
-    """Two untrained blocks of width 48 on 16×16 images, always the same weights. For tests."""
+    """Return a model with two untrained blocks of width 48 on 16×16 images and fixed weights. For tests."""
     with seeded(7):
         vit = timm.create_model(
             "vit_tiny_patch16_224",
@@ -450,7 +450,7 @@ def random_vit() -> ViTBackbone:
             num_heads=3,
             num_classes=0,
         )
-        for parameter in vit.parameters():  # timm starts gains at 1 and biases at 0; tests want neither
+        for parameter in vit.parameters():  # timm starts gains at 1 and biases at 0; tests need other values
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     return ViTBackbone(vit, "random-vit", Preprocessing(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))

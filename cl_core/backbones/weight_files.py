@@ -1,8 +1,8 @@
 """Weight files: contents, mapping of names to a model, and lookup in the hub's cache.
 
-A file is safetensors, or what `torch.load(weights_only=True)` reads; training scripts wrap the tensors in tables, put
-prefixes before their names and classifiers beside them. What was taken, stripped and left out is said in
-`Weights.notes`, a sentence each; what fits no model is refused in one sentence.
+A file is safetensors, or readable by `torch.load(weights_only=True)`. Training scripts nest the tensors in tables,
+prefix their names, and add classifiers. `Weights.notes` says, one sentence each, what was used, stripped and left out;
+weights that do not fit the model raise an error with one sentence.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from cl_core.config import ConfigError
 from cl_core.hf_cache import DOWNLOAD, cached, downloads_allowed, hub_folder
 from cl_core.untrusted import printable
 
-# Where training scripts put the weights within a file; of several the first is taken: averages come first.
+# Keys under which training scripts store weights; the first one found is used, averages first.
 NESTED = (
     "state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema", "state_dict", "model_state_dict", "model",
     "teacher", "student", "module", "net", "network", "params", "weights", "backbone", "encoder",
 )  # fmt: skip
-ADAPTER = "adapter_config.json"  # in the folder of an adapter
-NESTS = 4  # within each other
-ANYWHERE = ("_orig_mod.",)  # what torch.compile puts into names, at any place
+ADAPTER = "adapter_config.json"  # file in the folder of an adapter
+NESTS = 4  # most levels of nesting
+ANYWHERE = ("_orig_mod.",)  # inserted into names by torch.compile, at any place
 HEADS = (
     "head", "heads", "fc", "classifier", "classifiers", "projector", "projection", "predictor", "decoder", "criterion",
 )  # fmt: skip
-SHOWN = 4  # names in a sentence
+SHOWN = 4  # most names in a sentence
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name as a file holds them, where it is, and what was done to find them."""
+    """Tensors of a file by name, its path, and notes on how they were found."""
 
     tensors: dict[str, Tensor]
     where: str
@@ -64,7 +64,7 @@ def read_weights(file: Path) -> Weights:
         path.append(nests[0])
         beside += nests[1:]
         found = found[nests[0]]
-    if not isinstance(found, Mapping):  # a list, a text, one tensor
+    if not isinstance(found, Mapping):  # a list, a string, a single tensor
         raise ConfigError(f"the weights {file} hold a {type(found).__name__}, not tensors by name (a state_dict)")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -81,11 +81,11 @@ def read_weights(file: Path) -> Weights:
 
 
 def load_safe(file: Path) -> Any:
-    """What a weights file holds, read without running anything of it. Raises ConfigError."""
+    """Return the content of a weights file, read without executing any of it. Raises ConfigError."""
     if file.suffix == ".safetensors":
         try:
             return load_file(file)
-        except Exception as error:  # the library raises kinds of its own
+        except Exception as error:  # the library raises its own exceptions
             raise ConfigError(
                 f"the weights {file} cannot be read ({_first_line(error)}): the file is damaged"
             ) from error
@@ -110,7 +110,7 @@ def load_safe(file: Path) -> Any:
 
 
 def is_torchscript(file: Path) -> bool:
-    """Whether a file is a program with its weights, as torch.jit.save writes it."""
+    """Return whether a file is a TorchScript program, as written by torch.jit.save."""
     try:
         with zipfile.ZipFile(file) as archive:
             return any("/code/" in name for name in archive.namelist())
@@ -119,7 +119,7 @@ def is_torchscript(file: Path) -> bool:
 
 
 def _plain_types() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What training scripts store beside tensors and what cannot run anything: settings, paths, numpy's numbers."""
+    """Return the safe types that training scripts store beside tensors: settings, paths, NumPy numbers."""
     scalar: Any = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdU"}
     numbers = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
@@ -163,8 +163,8 @@ def sources(rest: str) -> tuple[str, str, str]:
 
 
 def prefixes(tensors: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """What may stand before the names of `wanted` in a file, "" first: the beginnings under which one of its longest
-    names is found."""
+    """Return possible prefixes of the names of `wanted` in a file, "" first: those under which one of its longest names
+    is found."""
     names = list(tensors)
     anchors = sorted(wanted, key=lambda name: (-name.count("."), name))[:3]
     found = [name.removesuffix(anchor) for anchor in anchors for name in names if name.endswith(anchor)]
@@ -172,17 +172,17 @@ def prefixes(tensors: Iterable[str], wanted: Iterable[str]) -> list[str]:
 
 
 def without_prefix(weights: Weights, wanted: Sequence[str]) -> Weights:
-    """The tensors whose names, without what stands before all of them, are the model's.
+    """Strip a common prefix, so that tensors have the model's names.
 
-    Only a prefix under which every one of `wanted` is found is taken; of several the teacher's or the average's. What
-    has another beginning is left out. Both are said.
+    Uses a prefix under which all of `wanted` are found; of several, that of the teacher or average. Names with other
+    prefixes are left out. Both are noted.
     """
     known = set(wanted)
     if known <= weights.tensors.keys():
         return weights
     names = weights.tensors.keys()
     whole = [prefix for prefix in prefixes(names, wanted)[1:] if all(prefix + name in names for name in known)]
-    if not whole:  # of another form, which a library may rename
+    if not whole:  # of another layout, which a library may convert
         for usual in ("module.", "model."):
             if all(name.startswith(usual) for name in names):
                 rest = {name.removeprefix(usual): value for name, value in weights.tensors.items()}
@@ -200,9 +200,8 @@ def without_prefix(weights: Weights, wanted: Sequence[str]) -> Weights:
 
 
 def fill(model: nn.Module, weights: Weights, ignored: Sequence[str]) -> list[str]:
-    """Load every parameter, in the model's precision; names that begin with one of `ignored`, and classifiers, may be
-    left over. Returns what was done, a sentence each. Raises ConfigError that names the first thing that does not
-    fit."""
+    """Load every parameter in the model's precision; classifiers and names that begin with one of `ignored` may remain
+    unused. Returns notes, one sentence each. Raises ConfigError that names the first mismatch."""
     state, tensors, where = model.state_dict(), weights.tensors, weights.where
     missing = [name for name in state if name not in tensors]
     extra = [name for name in tensors if name not in state]
@@ -222,14 +221,14 @@ def fill(model: nn.Module, weights: Weights, ignored: Sequence[str]) -> list[str
             )
     try:
         model.load_state_dict({name: tensors[name] for name in state})
-    except Exception as error:  # sparse, quantised or without content
+    except Exception as error:  # sparse, quantised or empty
         why = printable((str(error).splitlines() or [type(error).__name__])[-1].strip(), 160)
         raise ConfigError(f"the weights {where} do not fit the model: {why}") from error
     return [*weights.notes, *([f"left out, because the backbone has no such part: {_named(heads)}"] if heads else [])]
 
 
 def _foreign_form(tensors: Mapping[str, Tensor]) -> str:
-    """What kind of names these are, where that is known."""
+    """Describe the kind of names, if known."""
     if any("lora_A" in name for name in tensors):
         return ": these are a LoRA adapter's; name its folder, with adapter_config.json, after the base's weights"
     if any(name.startswith(("text_model.", "vision_model.")) for name in tensors):
@@ -242,7 +241,7 @@ def _foreign_form(tensors: Mapping[str, Tensor]) -> str:
 
 
 def from_hub(name: str, repository: str, files: Sequence[str]) -> Path:
-    """The weights of `name` from the hub's cache, or fetched where that is allowed. Raises ConfigError."""
+    """Return the weights of `name` from the hub's cache, or download them if allowed. Raises ConfigError."""
     found = cached(repository, files)
     if found is not None:
         return found
@@ -257,7 +256,7 @@ def from_hub(name: str, repository: str, files: Sequence[str]) -> Path:
             return Path(hf_hub_download(repository, file, cache_dir=hub_folder()))
         except EntryNotFoundError as error:
             problem = error
-        except Exception as error:  # no network, no such repository, no right to read it
+        except Exception as error:  # no network, no such repository, no permission
             problem = error
             break
     why = (str(problem).splitlines() or [type(problem).__name__])[0]
@@ -268,7 +267,7 @@ def from_hub(name: str, repository: str, files: Sequence[str]) -> Path:
 
 
 def missing(name: str, repository: str) -> str:
-    """One sentence: what is missing, where it was looked for, what works instead."""
+    """Return one sentence: what is missing, where it was searched, and alternatives."""
     return (
         f"the weights of {name} are not on this machine: {repository} is not in the hub's cache {hub_folder()} "
         f"(HF_HUB_CACHE or HF_HOME move it); --download or {DOWNLOAD}=1 fetches them, {name.partition('/')[0]}@FILE "

@@ -1,4 +1,4 @@
-"""The files of an export: tables, arrays, settings, and a README that explains them."""
+"""Files of an export: tables, arrays, settings, and a README that explains them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from cl_core.store import RunFolder, StoreError, effective_config, fork_of, turn
 from cl_core.summary import MEASURES, definition, summarise
 from cl_core.untrusted import read_json
 
-MANIFEST = "export.json"  # what an export wrote: nothing else in its folder is ever overwritten
+MANIFEST = "export.json"  # lists the files of an export; no other file in its folder is overwritten
 
-SEED = "The seed decides the order of the classes, what is initialised and drawn, and the order of batches."
+SEED = "The seed determines the class order, initial values, random draws, and the order of batches."
 
 CONVENTIONS = """\
-CSV files are UTF-8 with commas and a decimal point; the first line names the columns. A value that was not measured is
-empty, never zero; a table of something that was not measured is not there. Tasks, epochs, steps, layers, classes and
-images count from 1, as in the dashboard: task 0 is before training, epoch 0 of a task before its first, layer 0 a
-choice made once for the whole network. Steps count over the whole run. Accuracies and other shares marked so are in
-percent, losses in nats (cross-entropy) or as the method defines them, times in seconds. An accuracy matrix has rows
-"after training on" and columns "evaluated on". .npz files hold plain arrays (no pickles):
+CSV files are UTF-8 with commas and decimal points; the first line names the columns. A value that was not measured is
+empty, never zero; tables without measurements are left out. Tasks, epochs, steps, layers, classes and images count from
+1, as in the dashboard: task 0 is before training, epoch 0 of a task is before its first epoch, layer 0 is the whole
+network. Steps count over the whole run. Accuracies and other shares marked so are in percent, losses in nats
+(cross-entropy) or as the method defines them, times in seconds. An accuracy matrix has rows "after training on" and
+columns "evaluated on". .npz files contain plain arrays (no pickles):
 
     import numpy as np, pandas as pd
     accuracy = pd.read_csv("accuracy.csv")
@@ -45,13 +45,13 @@ percent, losses in nats (cross-entropy) or as the method defines them, times in 
 
 
 def leaf(folder: RunFolder) -> str:
-    """The run's name as a plain file name, also where the run was named by `.`."""
+    """Return the run's name as a plain file name, even if the run was given as `.`."""
     return folder.path.resolve().name
 
 
 def data_files(folder: RunFolder, events: Events | None = None) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file, README.txt last. Absolute paths in settings are cut to names. `events`: those of
-    the run, where they have been read already. Raises StoreError."""
+    """Yield name and content of every file, README.txt last. Absolute paths in settings are reduced to their last part.
+    `events`: those of the run, if already read. Raises StoreError."""
     config, events = folder.config(), events_of(folder) if events is None else events
     known = known_paths(config, folder.path.resolve())
     summary = {**summarise(folder).reported(), "run": leaf(folder), "folder": leaf(folder)}
@@ -79,7 +79,7 @@ def data_files(folder: RunFolder, events: Events | None = None) -> Iterator[tupl
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """The arrays as `numpy.savez_compressed` packs them, with a third of its work: measured numbers hardly shrink."""
+    """Pack arrays like `numpy.savez_compressed`, at a third of the cost: measured numbers hardly compress."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -89,7 +89,7 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def zipped(files: Iterable[tuple[str, bytes]], name: str) -> bytes:
-    """The files below a folder `name` as one ZIP."""
+    """Pack the files into a ZIP, below a folder `name`."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for file, content in files:
@@ -98,7 +98,7 @@ def zipped(files: Iterable[tuple[str, bytes]], name: str) -> bytes:
 
 
 def guard(folder: Path, run: str, files: Iterable[str]) -> None:
-    """Refuse to write `files` over what an earlier export of this run did not write itself. Raises ConfigError."""
+    """Raise ConfigError if `files` would overwrite anything but an earlier export of this run."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder with --out")
     earlier = _earlier(folder)
@@ -113,7 +113,7 @@ def guard(folder: Path, run: str, files: Iterable[str]) -> None:
 
 
 def manifest(folder: Path, run: str, files: Iterable[str]) -> None:
-    """Note what was written, with what an earlier export of this run left there."""
+    """Record the written files, together with those of an earlier export of this run."""
     record = {"plastiscope": __version__, "run": run, "files": sorted({*_earlier(folder)["files"], *files, MANIFEST})}
     try:
         write_atomically(folder / MANIFEST, _json(record))
@@ -122,7 +122,7 @@ def manifest(folder: Path, run: str, files: Iterable[str]) -> None:
 
 
 def _earlier(folder: Path) -> dict[str, Any]:
-    """The note of an earlier export; an empty one where there is none, or somebody else's file of that name."""
+    """Return the record of an earlier export; empty if there is none, or the file is not ours."""
     with suppress(OSError, ValueError):
         record = read_json(folder / MANIFEST)
         if isinstance(record, dict) and isinstance(record.get("files"), list) and "run" in record:
@@ -133,10 +133,10 @@ def _earlier(folder: Path) -> dict[str, Any]:
 def _readme(run: str, summary: dict[str, Any], made: list[Table], stored: list[tuple[str, str]], events: Events) -> str:
     listed = [*((t.file, t.about) for t in made), *stored]
     listed += [
-        ("summary.json", "where the run stands, its accuracy matrix and the numbers it is judged by"),
-        ("settings.json", "all settings, those in force at the end, what was turned, model and machine"),
-        (MANIFEST, "what `plastiscope export` wrote here, so that writing again overwrites nothing else"),
-        ("report.html", "the same to look at, one file (written by `plastiscope export` and `plastiscope report`)"),
+        ("summary.json", "state of the run, its accuracy matrix and summary measures"),
+        ("settings.json", "all settings, their values at the end, changes during the run, model and machine"),
+        (MANIFEST, "files written by `plastiscope export`, so that a new export overwrites nothing else"),
+        ("report.html", "the report, one file (written by `plastiscope export` and `plastiscope report`)"),
     ]
     lines = [
         f"Plastiscope {__version__}: the run {run}",
@@ -168,9 +168,9 @@ def _readme(run: str, summary: dict[str, Any], made: list[Table], stored: list[t
 
 
 def glossary(kind: type[Event]) -> str:
-    """An event's docstring and the comments on its fields (tasks, layers and epochs count from 0 in these)."""
+    """Return an event's docstring and the comments on its fields (tasks, layers and epochs count from 0 in these)."""
     told = [inspect.getdoc(kind) or ""]
-    with suppress(OSError):  # no source beside the program
+    with suppress(OSError):  # the source is not installed
         above: list[str] = []
         for line in inspect.getsource(kind).splitlines():
             named = re.match(r"    (\w+): [^#]*(?:#\s*(.*))?$", line)

@@ -10,18 +10,18 @@ from typing import Any
 
 from cl_core.config import RunConfig
 
-# Two components at least, and not in the middle of a word: "and/or", "cat/7.jpg" and "‖ΔW‖/‖W‖" are no places.
+# At least two components, and not within a word: "and/or", "cat/7.jpg" and "‖ΔW‖/‖W‖" are not paths.
 _PART = r"""[\\/][^\\/\s,;:'"()<>|‖]+"""
 _DEEPER = rf"(?:{_PART})*[\\/]?"
 _ABSOLUTE = re.compile(rf"(?<![\w./\\~‖|)-])(?:~|[A-Za-z]:)?(?:{_PART}){{2,}}[\\/]?")
 
 
 def known_paths(config: RunConfig | None, *more: Path) -> tuple[str, ...]:
-    """Absolute paths that a run's settings hold, and `more`: found whole in any text, whatever signs are in them."""
+    """Return the absolute paths in a run's settings, and `more`; they are found whatever characters they contain."""
     found = [str(path) for path in more]
     for text in _texts(config.to_dict() if config else {}):
         rest = text.partition("@")[2] or text.partition(":")[2]
-        several = rest.split(",")  # a comma separates paths, or stands in the name of one
+        several = rest.split(",")  # a comma separates paths, or is part of one
         files = rest.split("@") if "@" in rest else ()  # a weights file and an adapter
         for part in (text, *(several if all(map(_absolute, several)) else [rest]), *files):
             if _absolute(part):
@@ -30,11 +30,11 @@ def known_paths(config: RunConfig | None, *more: Path) -> tuple[str, ...]:
 
 
 def redact_paths(value: Any, known: Iterable[str] = ()) -> Any:
-    """`value` (a text, or lists and dicts of texts) with every absolute path cut down to its last name.
+    """Return `value` (a string, or lists and dicts of strings) with every absolute path reduced to its last component.
 
     Args:
-        known: paths to look for first, longest first (`known_paths`); others are recognised by their look, and end at
-            a space.
+        known: paths to replace first, longest first (`known_paths`); others are recognised by pattern and end at a
+            space.
     """
     if isinstance(value, dict):
         return {redact_paths(key, known): redact_paths(part, known) for key, part in value.items()}
@@ -52,7 +52,7 @@ def _absolute(text: str) -> bool:
 
 
 def _last(path: str) -> str:
-    if path.rstrip("/\\") == str(Path.home()):  # its last name is a person's
+    if path.rstrip("/\\") == str(Path.home()):  # its last component is a user name
         return "~"
     return re.split(r"[\\/]", path.rstrip("/\\"))[-1]
 

@@ -1,7 +1,7 @@
 """A run's events as tables: one row per measurement, or one row per index of one of its axes (layer, class, …).
 
-Counted from 1, as on the screen: tasks, epochs, steps, layers, classes, images. 0 in `task` is before training, in
-`layer` the network as a whole. A value that was not measured is empty.
+Tasks, epochs, steps, layers, classes and images count from 1, as in the dashboard. 0 in `task` is before training, in
+`layer` the whole network. Values that were not measured are empty.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ SHORT = {"losses": "loss", "learning_rates": "learning_rate", "label": "class", 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows as they are written."""
+    """Columns of an exported table."""
 
     file: str
     about: str
     kind: type[Event]  # whose glossary explains the columns
-    columns: dict[str, list[Any]]  # name → a value for every row
+    columns: dict[str, list[Any]]  # name → values of all rows
 
     def text(self) -> str:
-        """The table as CSV (RFC 4180, UTF-8, numbers with a point)."""
+        """Return the table as CSV (RFC 4180, UTF-8, decimal points)."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
@@ -81,21 +81,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """How events of one kind become a table."""
+    """Conversion of events of one kind to a table."""
 
     file: str
     kind: type[Event]
     about: str
-    fields: tuple[str, ...] = ()  # a column each; one that holds a dict becomes a column per key: loss_total
-    lengths: tuple[tuple[str, str], ...] = ()  # (field, column): how long the field is
-    along: str = ""  # axis of `each`: a row per place on it
+    fields: tuple[str, ...] = ()  # one column each; a dict becomes one column per key: loss_total
+    lengths: tuple[tuple[str, str], ...] = ()  # (field, column with the field's length)
+    along: str = ""  # axis of `each`: one row per index
     each: tuple[str, ...] = ()  # one-dimensional fields along the axis
     clock: tuple[str, ...] = ("task",)
-    rows: Callable[[Events], Iterable[Row]] | None = None  # where the rows are no plain list of fields
+    rows: Callable[[Events], Iterable[Row]] | None = None  # custom rows, if they are not a plain list of fields
 
 
 def tables(events: Events) -> list[Table]:
-    """Tables of what was measured, and of nothing else."""
+    """Return the tables of all measured events."""
     found = []
     for listing in LISTINGS:
         if events.get(listing.kind):
@@ -107,7 +107,7 @@ def tables(events: Events) -> list[Table]:
 
 
 def events_of(folder: RunFolder) -> dict[type[Event], list[Any]]:
-    """All that a run has said, by kind, oldest first. Raises StoreError."""
+    """Return all events of a run by kind, oldest first. Raises StoreError."""
     found: dict[type[Event], list[Any]] = {}
     with closing(RunReader(folder)) as reader:
         for stored in reader.since():
@@ -116,7 +116,7 @@ def events_of(folder: RunFolder) -> dict[type[Event], list[Any]]:
 
 
 def class_names(events: Events) -> list[str]:
-    """Names of all classes in order of arrival."""
+    """Return names of all classes in order of arrival."""
     plans = events.get(RunStarted, ())
     return [str(name) for task in (plans[-1].tasks if plans else ()) for name in task.get("classes", ())]
 
@@ -125,9 +125,9 @@ def class_names(events: Events) -> list[str]:
 
 
 def _columns(listing: Listing, events: Sequence[Any]) -> dict[str, list[Any]]:
-    """A row an event, column by column: a long run has some for each of its steps."""
+    """Build one row per event, column by column, which is fast for runs with events at every step."""
     found = {part: [getattr(event.clock, part) + 1 for event in events] for part in listing.clock}
-    places: dict[str, tuple[int, int, int]] = {}  # of a column: the first row that has it, its field, its key
+    places: dict[str, tuple[int, int, int]] = {}  # column → (first row that has it, its field, its key)
     for field, name in enumerate(listing.fields):
         label, values = SHORT.get(name, name), [getattr(event, name) for event in events]
         tables = [value for value in values if isinstance(value, dict)]
@@ -152,7 +152,7 @@ def _columns(listing: Listing, events: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _rows(listing: Listing, events: Events) -> Iterable[Row]:
-    """Rows that are no plain list of fields, or one a place on an axis."""
+    """Return custom rows, or one row per index of an axis."""
     if listing.rows:
         yield from listing.rows(events)
         return
@@ -168,7 +168,7 @@ def _rows(listing: Listing, events: Events) -> Iterable[Row]:
 
 
 def _turned(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """Rows as columns, in the order in which they first appear; None where a row has nothing."""
+    """Convert rows to columns, in order of first appearance; None for missing values."""
     kept = list(rows)
     names: dict[str, None] = {}
     for row in kept:
@@ -229,7 +229,7 @@ def _predictions(events: Events) -> Iterable[Row]:
 
 
 def _answers(events: Events) -> Iterable[Row]:
-    """A row an image, moment and readout; images as numbered among the task's test images."""
+    """Yield one row per image, task and readout; images are numbered among the task's test images."""
     names, stored = class_names(events), {event.clock.task: event for event in events.get(ImagesStored, ())}
 
     def name(k: int) -> str:
@@ -255,7 +255,7 @@ def _answers(events: Events) -> Iterable[Row]:
 
 
 def _prompts(events: Events) -> Iterable[Row]:
-    """A row a prompt and moment; its distance from where it stood when this task began, ‖p − p_then‖."""
+    """Yield one row per prompt and time, with its distance from its position at the start of the task, ‖p − p_then‖."""
     then, task, newest = None, None, None
     for event in events[PromptsDrifted]:
         if event.clock.task != task:
@@ -303,7 +303,7 @@ def _rehearsal(events: Events) -> Iterable[Row]:
 
 def _classes(events: Events) -> Iterable[Row]:
     number = 0
-    if not events.get(AccuracyMeasured):  # a plan alone is no measurement
+    if not events.get(AccuracyMeasured):  # the plan alone is not a measurement
         return
     for index, task in enumerate(events[RunStarted][-1].tasks):
         for name in task.get("classes", ()):
@@ -315,7 +315,7 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "classes.csv",
         RunStarted,
-        "every class by the number under which other files know it, in order of arrival, and its task",
+        "every class with its number in the other files, in order of arrival, and its task",
         rows=_classes,
     ),
     Listing(
@@ -327,20 +327,19 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "forward_transfer.csv",
         ForwardTransferMeasured,
-        "accuracy of an untrained probe on every task, also those to come, in percent",
+        "accuracy of an untrained probe on every task, including future ones, in percent",
         rows=_forward,
     ),
     Listing(
         "predictions.csv",
         PredictionsMade,
-        "what was answered for each probe image after each task, and by what margin",
+        "prediction and margin for each probe image after each task",
         rows=_predictions,
     ),
     Listing(
         "image_answers.csv",
         ImagesClassified,
-        "what every readout answered for each stored test image after each task (0: before training), and by what "
-        "margin",
+        "prediction and margin of every readout for each stored test image after each task (0: before training)",
         rows=_answers,
     ),
     Listing(
@@ -356,17 +355,17 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "old_tasks.csv",
         OldTasksMeasured,
-        "a few images of earlier tasks right after steps of new ones",
+        "a few images of earlier tasks directly after steps of new tasks",
         ("images", "accuracy", "loss", "every"),
         clock=("task", "epoch", "step"),
     ),
     Listing("tasks.csv", TaskEnded, "time and memory of each task", ("seconds", "kept_bytes")),
     Listing("stages.csv", StageEnded, "losses of stages outside the optimiser steps", rows=_stages),
-    Listing("rehearsal.csv", EpochsChosen, "how the number of epochs was found", rows=_rehearsal),
+    Listing("rehearsal.csv", EpochsChosen, "how the number of epochs was chosen", rows=_rehearsal),
     Listing(
         "spectra.csv",
         SpectrumMeasured,
-        "one row a spectrum of a second moment; its eigenvalues are in spectra.npz",
+        "one row per spectrum of a second moment; its eigenvalues are in spectra.npz",
         (
             "layer",
             "space",
@@ -383,20 +382,20 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "updates.csv",
         UpdateMeasured,
-        "how far each layer moved in a task, and how much of it lies where past tasks look",
+        "how far each layer moved in a task, and how much of that is in directions of past tasks",
         ("layer", "movement", "residual", "isotropic", "leak"),
     ),
     Listing(
         "weights.csv",
         WeightSpectrumMeasured,
-        "one row a weight matrix; its singular values are in spectra.npz",
+        "one row per weight matrix; its singular values are in spectra.npz",
         tuple(f.name for f in fields(WeightSpectrumMeasured) if f.name not in ("clock", "before", "after")),
         lengths=(("before", "directions"),),
     ),
     Listing(
         "subspaces.csv",
         SubspaceMeasured,
-        "one row a task's core of input embeddings (task 0: pre-training); its eigenvalues are in spectra.npz",
+        "one row per task's core of input embeddings (task 0: pre-training); its eigenvalues are in spectra.npz",
         ("layer", "energy", "rank", "effective_rank", "budget", "gradient", "kept", "projection", "source"),
         lengths=(("eigenvalues", "directions"),),
     ),
@@ -409,20 +408,25 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "conceptors.csv",
         ConceptorMeasured,
-        "one row a conceptor; its eigenvalues are in spectra.npz",
+        "one row per conceptor; its eigenvalues are in spectra.npz",
         ("layer", "capacity", "own", "aperture", "threshold"),
     ),
-    Listing("trade_offs.csv", TradeOffMeasured, "where stability and plasticity meet", ("layer", "space", "protected")),
+    Listing(
+        "trade_offs.csv",
+        TradeOffMeasured,
+        "trade-off between stability and plasticity",
+        ("layer", "space", "protected"),
+    ),
     Listing(
         "inputs_surveyed.csv",
         InputsSurveyed,
-        "what a coming task's inputs share with the past",
+        "overlap of a future task's inputs with past tasks",
         ("layer", "capacity", "shared", "threshold"),
     ),
     Listing(
         "attention_consistency.csv",
         AttentionCompared,
-        "how far attention on old tasks' probe images has moved, layer by layer",
+        "how far attention on old tasks' probe images has changed, layer by layer",
         ("probe_task", "feature_drift"),
         along="layer",
         each=("total_variation_local", "total_variation", "output_drift", "prompt_mass"),
@@ -437,13 +441,13 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "prompt_drift.csv",
         PromptsDrifted,
-        "mean, spread and way of every prompt token, epoch by epoch",
+        "mean, spread and distance moved of every prompt token, epoch by epoch",
         rows=_prompts,
     ),
     Listing(
         "selection.csv",
         SelectionMeasured,
-        "how often pictures found their own entries; the shares of all entries are in selection.npz",
+        "how often images selected their own entries; the shares of all entries are in selection.npz",
         ("layer", "of", "accuracy"),
     ),
     Listing(
@@ -456,7 +460,7 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "class_likeness.csv",
         IntraClassMeasured,
-        "how alike images of one class look; class counts within the task",
+        "similarity of images of one class; class counts within the task",
         ("space", "nearest_mean"),
         along="class",
         each=("concentration", "within", "between"),
@@ -467,13 +471,13 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "mixtures.csv",
         MixtureFitted,
-        "how well stored mixtures stand for the features of a class",
+        "how well stored mixtures represent the features of a class",
         ("label", "components", "mixture", "gaussian", "shown"),
     ),
     Listing(
         "gap.csv",
         ModalityGapMeasured,
-        "pictures and captions in the joint space after every task (0: before training)",
+        "images and captions in the joint space after every task (0: before training)",
         (
             "length",
             "direction",
@@ -494,13 +498,13 @@ LISTINGS: tuple[Listing, ...] = (
     Listing(
         "similarities.csv",
         SimilaritiesMeasured,
-        "pictures of each task against the texts of its classes",
+        "images of each task compared with the texts of its classes",
         ("evaluated", "positive", "negative", "gap"),
     ),
     Listing(
         "settings_turned.csv",
         KnobTurned,
-        "settings changed while the run was going",
+        "settings changed during the run",
         ("name", "old", "new"),
         clock=("task", "epoch", "step"),
     ),
@@ -512,7 +516,7 @@ LISTINGS: tuple[Listing, ...] = (
 
 
 def spectra(events: Events) -> dict[str, np.ndarray]:
-    """Eigenvalues, singular values and what lies along them, under names such as moments/T1/layer3/affinity."""
+    """Return eigenvalues, singular values and values along them, with names such as moments/T1/layer3/affinity."""
     found: dict[str, np.ndarray] = {}
     for kind, family, parts in _SPECTRA:
         for event in events.get(kind, ()):
@@ -534,7 +538,7 @@ _SPECTRA: tuple[tuple[type[Event], str, tuple[str, ...]], ...] = (
 
 
 def selection(events: Events) -> dict[str, np.ndarray]:
-    """[C, E] shares of the entries that classes take, and whose the entries are: names such as T1/layer3/counts."""
+    """Return [C, E] shares of entries selected by classes, and the entries' owners: names such as T1/layer3/counts."""
     found: dict[str, np.ndarray] = {}
     for event in events.get(SelectionMeasured, ()):
         place = f"T{event.clock.task + 1}/layer{event.layer + 1}"
@@ -544,7 +548,7 @@ def selection(events: Events) -> dict[str, np.ndarray]:
 
 
 def prompts(events: Events) -> dict[str, np.ndarray]:
-    """[L, M, d] prompt tokens at every stored moment, under names such as T1/epoch2 (T0: before training)."""
+    """Return [L, M, d] prompt tokens at every stored time, with names such as T1/epoch2 (T0: before training)."""
     return {
         f"T{event.clock.task + 1}/epoch{event.clock.epoch + 1}": np.asarray(event.prompts)
         for event in events.get(PromptsDrifted, ())
@@ -557,16 +561,19 @@ ARRAYS: dict[str, tuple[str, Callable[[Events], dict[str, np.ndarray]]]] = {
         "belongs to each of them; keys FAMILY/TASK/LAYER/SPACE/PART",
         spectra,
     ),
-    "selection.npz": ("[class, entry] share of what pictures took; owners: class or task, 0 = nobody's", selection),
+    "selection.npz": (
+        "[class, entry] shares of entries selected by images; owners: class or task, 0 = none",
+        selection,
+    ),
     "prompts.npz": ("[layer, prompt, channel] prompt tokens, float16, as stored after every epoch", prompts),
 }
 
 
-_WRITTEN = {int, str, type(None), float}  # csv says these as we want them: repr, nothing for None
+_WRITTEN = {int, str, type(None), float}  # written by csv as required: repr, and an empty cell for None
 
 
 def _cells(values: list[Any]) -> list[Any]:
-    """A column's values as cells say them; most columns, told by a quick look, need no change."""
+    """Convert a column's values to cells; most columns, by a quick check, need no change."""
     kinds = set(map(type, values))
     if kinds <= _WRITTEN and (float not in kinds or math.isfinite(sum(v for v in values if type(v) is float))):
         return values
@@ -574,7 +581,7 @@ def _cells(values: list[Any]) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a cell says it: nothing for what was not measured, the shortest text that gives the number back."""
+    """Convert a value to a cell: empty if not measured, else the shortest text that reproduces the number."""
     kind = value.__class__
     if kind is float:
         return value if -math.inf < value < math.inf else ""

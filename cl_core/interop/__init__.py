@@ -1,11 +1,11 @@
 """Interoperability: import of other programs' results, export to their tools, and runs in notebooks. No torch.
 
-read(path, asked)      what a log of another program says (`Result`), without writing anything
-write(result, runs)    the same as an ordinary run
+read(path, asked)      read a log of another program (`Result`) without writing anything
+write(result, runs)    write the result as an ordinary run
 open_run(name)         a run as data frames (`notebook.py`)
 
-Wrappers that attach a `Recorder` to other programs' loops: `avalanche_plugin`, `lightning_callback`,
-`trainer_callback`; they import those programs when they are used.
+`avalanche_plugin`, `lightning_callback` and `trainer_callback` attach a `Recorder` to other programs' loops; they
+import these programs on use.
 """
 
 from cl_core.interop.reading import FORMATS, read

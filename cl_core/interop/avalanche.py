@@ -1,8 +1,8 @@
 """Avalanche: `csvlogs/eval_results.csv` (with `training_results.csv` beside it) and text logs.
 
 A CSV line is `eval_exp,training_exp,eval_accuracy,eval_loss,forgetting`, experiences from 0, accuracies from 0 to 1;
-what was evaluated before training has None as its training experience. In a text log an accuracy stands as
-`Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp001 = 0.8710` below the line that says its phase.
+evaluations before training have None as training experience. In a text log, accuracies are written as
+`Top1_Acc_Exp/eval_phase/test_stream/Task000/Exp001 = 0.8710` below the line that names the phase.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """The folder of a CSVLogger, its eval_results.csv, or a TextLogger's file."""
+    """Read the folder of a CSVLogger, its eval_results.csv, or a TextLogger's file."""
     if path.is_dir():
         path = first_of(path, ("eval_results.csv", "csvlogs/eval_results.csv")) or path
     text = text_of(path)
@@ -84,7 +84,7 @@ def _csv(path: Path, text: str, asked: Asked) -> Result:
 
 
 def _training(path: Path) -> tuple[list[Loss], list[str]]:
-    """Mean training loss of every epoch: Avalanche keeps no single steps. 0 stands for what was not measured."""
+    """Return mean training losses of epochs, because Avalanche does not log single steps. It writes 0 if unmeasured."""
     if not path.is_file():
         return [], []
     found: list[Loss] = []

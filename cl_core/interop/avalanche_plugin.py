@@ -20,19 +20,19 @@ class RecorderPlugin(SupervisedPlugin):
     """Records a strategy's training.
 
     Args:
-        folder: the run's folder, new. scenario, options: as `Recorder` takes them; `tasks` default to the experiences
-            of the training stream.
+        folder: the run's folder, which must not exist. scenario, options: as for `Recorder`; `tasks` default to the
+            experiences of the training stream.
     """
 
     def __init__(self, folder: str | Path, *, scenario: str, **options: Any) -> None:
         super().__init__()
         self.folder, self.options = folder, {"scenario": scenario, **options}
         self.recorder: Recorder | None = None
-        self._learned = False  # a task that waits for its accuracies
+        self._learned = False  # the current task has ended but has no accuracies yet
         self._evaluated: set[int] = set()
 
     def before_training_exp(self, strategy: Any, **_: Any) -> None:
-        self._end()  # the task before was not evaluated
+        self._end()  # the previous task was not evaluated
         self._opened(strategy).begin_task()
 
     def after_update(self, strategy: Any, **_: Any) -> None:
@@ -63,7 +63,7 @@ class RecorderPlugin(SupervisedPlugin):
             self._opened(strategy).untrained(accuracies=row, scale="share")
 
     def close(self) -> None:
-        """End the recording, where the strategy does not evaluate after its last experience."""
+        """End the recording, if the strategy does not evaluate after its last experience."""
         self._end()
         if self.recorder is not None:
             self.recorder.close()

@@ -1,6 +1,6 @@
-"""FACIL: `results/acc_tag-DATE.txt` (no task named) and `acc_taw-DATE.txt` (task named).
+"""FACIL: `results/acc_tag-DATE.txt` (task unknown) and `acc_taw-DATE.txt` (task known).
 
-Tab-separated shares from 0 to 1, a row after each task; cells above the diagonal are zeros that were never measured.
+Tab-separated shares from 0 to 1, one row after each task; cells above the diagonal are zeros and were not measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """A results folder, its parent, or one of the files; the other kind of the same date is a second readout."""
+    """Read a results folder, its parent, or one of the files; the other file of the same date is a second readout."""
     folder = _folder(path) if path.is_dir() else path.parent
     files = sorted(folder.iterdir()) if path.is_dir() and folder is not None else [path]
     files = [file for file in files if FILE.fullmatch(file.name)]

@@ -1,10 +1,9 @@
-"""Curves of named metrics over steps, wherever they were logged, as a run: TensorBoard, W&B offline, Lightning's CSV,
-Hugging Face's trainer_state.json.
+"""Import of metric curves over steps: TensorBoard, W&B offline, Lightning's CSV, Hugging Face's trainer_state.json.
 
-Such logs know no tasks. A metric's name tells the task it was evaluated on: `--accuracy "val_acc/task{task}"`, or a
-name that is known (Avalanche's), or one with acc and a number in it. When it was evaluated tells the task that was
-trained: `--ends` names the steps at which tasks ended. Where every task was a training of its own (Lightning's
-version_0, version_1, …; a folder of event files, or of a Trainer's checkpoints, each), the folder above is read: its
+These logs do not contain tasks. The task of evaluation is read from a metric's name: `--accuracy
+"val_acc/task{task}"`, a known name (Avalanche's), or one with acc and a number in it. The trained task follows from the
+step: `--ends` lists the steps at which tasks ended. If every task was a separate training (Lightning's version_0,
+version_1, …; one folder of event files or of a Trainer's checkpoints per task), the parent folder is read, and its
 trainings in order are the tasks.
 """
 
@@ -51,12 +50,12 @@ LOSSES = (
     "loss/total",
 )
 ACCURACY = re.compile(r"acc", re.IGNORECASE)
-OWN = re.compile(r"accuracy/(?P<readout>.+)/task\d+")  # as `trackers` writes it
+OWN = re.compile(r"accuracy/(?P<readout>.+)/task\d+")  # as written by `trackers`
 
 
 def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, notes: list[str]) -> Result:
-    """One training over all tasks, or one a task, as a run. Raises ConfigError where names or steps leave open what
-    belongs to which task."""
+    """Convert one training over all tasks, or one per task, to a result. Raises ConfigError if names or steps do not
+    determine the tasks."""
     if not (asked.accuracy or asked.ends):
         trainings = [(name, _zero_shot_first(curves)) for name, curves in trainings]
     whole: Curves = {}
@@ -100,7 +99,7 @@ def result_of(trainings: Trainings, program: str, path: Path, asked: Asked, note
 
 
 def _zero_shot_first(curves: Curves) -> Curves:
-    """Curves of Plastiscope's own export: accuracies before training become step 0 of those by which it is judged."""
+    """In Plastiscope's own exports, insert accuracies before training as step 0 of the headline readout's curves."""
     own = {name: found for name in curves if (found := OWN.fullmatch(name))}
     headline = own_head(found["readout"] for found in own.values())
     joined = {name: curve for name, curve in curves.items() if name not in own or own[name]["readout"] != ZERO_SHOT}
@@ -113,7 +112,7 @@ def _zero_shot_first(curves: Curves) -> Curves:
 def _one_for_all(
     curves: Curves, metrics: list[str], asked: Asked, path: Path, notes: list[str]
 ) -> tuple[dict[tuple[int, int], float], list[Loss]]:
-    """Cells and losses of one training: a row is the last value up to where its task ended."""
+    """Return cells and losses of one training: a row has the last values up to the end of its task."""
     found = {name: curves.get(name, []) for name in metrics}
     ends, first = _ends(found, len(metrics), asked, path, notes)
     cells: dict[tuple[int, int], float] = {}
@@ -131,7 +130,7 @@ def _one_for_all(
 def _one_a_task(
     trainings: Trainings, metrics: list[str], asked: Asked, notes: list[str]
 ) -> tuple[dict[tuple[int, int], float], list[Loss]]:
-    """Cells and losses of trainings that are the tasks in order: a row is the last value of its training."""
+    """Return cells and losses of one training per task, in order: a row has the last values of its training."""
     names = [name for name, _ in trainings]
     if len(names) > len(metrics):
         raise ConfigError(
@@ -155,7 +154,7 @@ def _one_a_task(
 
 
 def _columns(curves: Curves, asked: Asked) -> tuple[Curves, str]:
-    """The metrics that are accuracies of single tasks, and the scenario that their names tell."""
+    """Return the metrics that are accuracies of single tasks, and the scenario implied by their names."""
     if asked.accuracy:
         before, _, after = asked.accuracy.partition("{task}")
         wanted = re.compile(re.escape(before) + r"\d+" + re.escape(after))
@@ -184,7 +183,7 @@ def _columns(curves: Curves, asked: Asked) -> tuple[Curves, str]:
 
 
 def _labels(found: Mapping[str, object]) -> dict[int, str]:
-    """Task number as written → metric: the number in which the names differ."""
+    """Return task number → metric; the task number is the number in which the names differ."""
     names = list(found)
     parts = [re.split(r"(\d+)", name) for name in names]
     differing = [i for i in range(1, len(parts[0]), 2) if len({p[i] for p in parts}) > 1]
@@ -198,7 +197,7 @@ def _labels(found: Mapping[str, object]) -> dict[int, str]:
 
 
 def _ends(found: Curves, tasks: int, asked: Asked, path: Path, notes: list[str]) -> tuple[list[int], int]:
-    """Steps at which rows were evaluated, and the row of the first of them (−1: before training)."""
+    """Return the steps at which rows were evaluated, and the row of the first one (−1 = before training)."""
     if asked.ends:
         if len(asked.ends) > tasks:
             raise ConfigError(f"--ends names {len(asked.ends)} steps, {tasks} tasks were evaluated")
@@ -227,7 +226,7 @@ def _ends(found: Curves, tasks: int, asked: Asked, path: Path, notes: list[str])
 
 
 def _row_of(step: int, ends: list[int], first: int) -> int | None:
-    """The row that a value at `step` belongs to: the first end that is not before it."""
+    """Return the row of a value at `step`: that of the first end at or after it."""
     return next((i + first for i, end in enumerate(ends) if step <= end), None)
 
 
@@ -237,7 +236,7 @@ def _loss_name(curves: Curves, asked: Asked) -> str:
     return asked.loss or next((name for name in LOSSES if name in curves), "")
 
 
-# ---------------------------------------------------------------- where curves come from
+# ---------------------------------------------------------------- sources of curves
 
 
 def bytes_of(path: Path) -> bytes:
@@ -260,7 +259,7 @@ def tensorboard_files(path: Path) -> list[Path]:
 
 
 def tensorboard(path: Path, asked: Asked) -> Result:
-    """One event file, a folder of them (one training), or a folder of such folders (a training each)."""
+    """Read one event file, a folder of them (one training), or a folder of such folders (one training each)."""
     groups: dict[Path, list[Path]] = {}
     for file in tensorboard_files(path):
         groups.setdefault(file.parent, []).append(file)
@@ -296,7 +295,7 @@ def _scalars(record: bytes, curves: Curves) -> None:
 
 
 def _tensor(data: bytes) -> float | None:
-    """The value of a TensorProto that holds one float (dtype 1) or double (dtype 2)."""
+    """Return the value of a TensorProto with one float (dtype 1) or double (dtype 2)."""
     parts = dict(fields(data))
     form = {1: "<f", 2: "<d"}.get(parts.get(1, 0))  # type: ignore[arg-type]
     held = next((part for k in (4, 5, 6) if isinstance(part := parts.get(k), bytes)), None)  # content, floats, doubles
@@ -312,7 +311,7 @@ def wandb_files(path: Path) -> list[Path]:
 
 
 def wandb(path: Path, asked: Asked) -> Result:
-    """A run-ID.wandb file, or the folder of one offline run."""
+    """Read a run-ID.wandb file, or the folder of one offline run."""
     files = wandb_files(path)
     if not files:
         raise ConfigError(f"{path} holds no offline run of W&B: name a file run-ID.wandb, or its folder")
@@ -352,7 +351,7 @@ def _history(data: bytes, number: int, curves: Curves) -> None:
 
 
 def lightning_files(path: Path) -> list[Path]:
-    """metrics.csv itself, of a version_N folder, or of all version_N folders in order."""
+    """Return metrics.csv: the given file, that of a version_N folder, or those of all version_N folders in order."""
     if path.is_file():
         found = [path] if path.name == "metrics.csv" else []
     elif (path / "metrics.csv").is_file():
@@ -371,8 +370,8 @@ def _first_line(file: Path) -> str:
 
 
 def lightning(path: Path, asked: Asked) -> Result:
-    """lightning_logs/version_N/metrics.csv (a line a logging, empty where a metric was not logged), or the folder of
-    several versions."""
+    """Read lightning_logs/version_N/metrics.csv (one line per logging call, empty cells for other metrics), or the
+    folder of several versions."""
     trainings: Trainings = []
     for file in lightning_files(path):
         curves: Curves = {}
@@ -393,7 +392,7 @@ def lightning(path: Path, asked: Asked) -> Result:
 
 
 def hugging_face_files(path: Path) -> list[Path]:
-    """trainer_state.json itself, of a folder or of its newest checkpoint; else those of the folders within."""
+    """Return trainer_state.json files: the given one, that of a folder or its newest checkpoint, or of subfolders."""
     if path.is_file():
         return [path] if path.name == "trainer_state.json" else []
     if own := _newest_state(path):
@@ -411,7 +410,7 @@ def _newest_state(folder: Path) -> Path | None:
 
 
 def hugging_face(path: Path, asked: Asked) -> Result:
-    """The log_history of a Trainer, or of a folder's trainings, one a task."""
+    """Read the log_history of a Trainer, or of a folder's trainings, one per task."""
     files = hugging_face_files(path)
     trainings: Trainings = []
     for file in files:
@@ -434,7 +433,7 @@ def hugging_face(path: Path, asked: Asked) -> Result:
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
-    """A key that puts version_10 after version_9."""
+    """Return a sort key that puts version_10 after version_9."""
     return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", str(path)) if p]
 
 

@@ -1,11 +1,11 @@
-"""A Recorder in Lightning: `Trainer(callbacks=[RecorderCallback(recorder)])`, one `fit` a task.
+"""A Recorder in Lightning: `Trainer(callbacks=[RecorderCallback(recorder)])`, one `fit` per task.
 
     recorder = Recorder("runs/mine", module, tasks=["cats", "dogs"])
     for task, loader in enumerate(loaders):
         Trainer(callbacks=[RecorderCallback(recorder)], …).fit(module, loader)
         recorder.end_task(task, evaluate=tests[: task + 1])
 
-Lightning knows no tasks, so `end_task` stays in the loop. Works with `lightning` and `pytorch_lightning`.
+Lightning has no tasks, so the loop calls `end_task`. Works with `lightning` and `pytorch_lightning`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ModuleNotFoundError:
 
 
 class RecorderCallback(Callback):
-    """Says every optimiser step and epoch to a recorder; on the first process only."""
+    """Reports every optimiser step and epoch to a recorder, only on the first process."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder

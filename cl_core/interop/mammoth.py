@@ -1,9 +1,9 @@
-"""Mammoth: `data/results/SETTING/DATASET/MODEL/logs.pyd`, one printed dict a training.
+"""Mammoth: `data/results/SETTING/DATASET/MODEL/logs.pyd`, one printed dict per training.
 
     {'accmean_task1': 97.2, 'accuracy_1_task1': 97.2, 'accmean_task2': 80.1, 'accuracy_1_task2': …, 'lr': 0.03, …}
 
-`accuracy_J_taskI` is percent on task J after training on task I, both from 1. Lines may hold what is no literal
-(`device(type='cuda')`, `np.float64(…)`), so values are found by their pattern; nothing of a file is run.
+`accuracy_J_taskI` is percent on task J after training on task I, both from 1. Lines may contain non-literals
+(`device(type='cuda')`, `np.float64(…)`), so values are found by pattern; nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTINGS = {
     "task-il": "task-incremental",
     "domain-il": "domain-incremental",
 }
-LONGEST = 200  # signs of one value
+LONGEST = 200  # most characters of a value
 
 
 def fits(path: Path) -> bool:
@@ -41,7 +41,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """The newest training in a logs.pyd; task-incremental results beside it become a second readout."""
+    """Read the newest training in a logs.pyd; task-incremental results beside it become a second readout."""
     path = path / "logs.pyd" if path.is_dir() else path
     lines = [line for line in text_of(path).splitlines() if line.strip()]
     if not lines:
@@ -88,7 +88,7 @@ def _cells(line: str, path: Path, notes: list[str]) -> dict[tuple[int, int], flo
     above = 0
     for match in ACCURACY.finditer(line):
         on, after = int(match["on"]) - 1, int(match["after"]) - 1
-        if on > after:  # filled in with zeros, measured or not
+        if on > after:  # filled with zeros, measured or not
             above += 1
         elif match["value"] != "nan" and on >= 0:
             found[after, on] = float(match["value"])
@@ -105,7 +105,7 @@ def _cells(line: str, path: Path, notes: list[str]) -> dict[tuple[int, int], flo
 
 
 def _settings(line: str) -> dict[str, object]:
-    """The plain ones of the settings that stand in the same dict."""
+    """Return the plain-valued settings in the same dict."""
     found: dict[str, object] = {}
     for match in SETTING.finditer(line):
         text = re.match(r"[^,}]*", line[match.end() : match.end() + LONGEST])

@@ -1,15 +1,15 @@
-"""A run in a script or notebook: what is stored, as pandas data frames. Neither the app nor torch is needed.
+"""A run in a script or notebook, as pandas data frames. Needs neither the app nor torch.
 
     import cl_core
 
     run = cl_core.open_run("runs/mine")
     run.matrix()                         accuracy in percent, rows after training on, columns evaluated on
-    run.events("SpectrumMeasured")       one row an event, one column a field
+    run.events("SpectrumMeasured")       one row per event, one column per field
     run.latex()                          the matrix as a LaTeX table
 
 Tasks, epochs, steps, layers, classes and images count from 1, as on the pages and in exported CSV files; 0 in `task` is
 before training. Units are those of `cl_core.events`: accuracies in percent, losses in nats (cross-entropy), times in
-seconds, eigenvalues in squared activation units. What was not measured is NaN.
+seconds, eigenvalues in squared activation units. Values that were not measured are NaN.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from cl_core.summary import MEASURES, Summary, headline_readout, summarise
 
 
 class Run:
-    """One run as it is stored now. Reads anew at every call, so a run that is still in training can be followed."""
+    """A stored run. Reads the files at every call, so that a run in training can be followed."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        folder.config()  # what is damaged or newer is refused at once
+        folder.config()  # raises at once for damaged settings or a newer format
 
     def __repr__(self) -> str:
         config = self.config
@@ -64,33 +64,33 @@ class Run:
 
     @property
     def tasks(self) -> list[str]:
-        """Names of the tasks, in order."""
+        """Return the names of the tasks, in order."""
         plan = self._plan()
         return [str(task.get("name") or f"T{i + 1}") for i, task in enumerate(plan.tasks)] if plan else []
 
     def summary(self) -> Summary:
-        """State, matrices and measures, as `plastiscope show --json` gives them."""
+        """Return state, matrices and measures, as in `plastiscope show --json`."""
         return summarise(self.folder)
 
     def measures(self) -> pd.Series:
-        """The numbers that the headline matrix is judged by, percent or percentage points; NaN where undefined."""
+        """Return the measures of the headline matrix in percent or percentage points; NaN if undefined."""
         summary = self.summary()
         return pd.Series({name: getattr(summary, name) for name in MEASURES}, dtype=float, name=self.name)
 
     def readouts(self) -> list[str]:
-        """Whose accuracies were measured after training, the one that the run is judged by first."""
+        """Return the measured readouts, the headline readout first."""
         measured = [e for e in self._of("AccuracyMeasured") if e.clock.task >= 0]
         found, headline = list(dict.fromkeys(e.readout for e in measured)), headline_readout(measured)
         return sorted(found, key=lambda name: name != headline)
 
     def matrix(self, readout: str | None = None) -> pd.DataFrame:
-        """Accuracies in percent: [T, T], rows after training on, columns evaluated on; NaN = not measured.
+        """Return accuracies in percent: [T, T], rows after training on, columns evaluated on; NaN = not measured.
 
         Args:
-            readout: one of `readouts()`; None: the one that the run is judged by.
+            readout: one of `readouts()`; None = the headline readout.
 
         Raises:
-            ConfigError: if it has no such readout.
+            ConfigError: if the run has no such readout.
         """
         known = self.readouts()
         if readout is not None and readout not in known:
@@ -101,10 +101,10 @@ class Run:
         return table.rename_axis(index="after training on", columns="evaluated on")
 
     def events(self, kind: str | type[Event]) -> pd.DataFrame:
-        """All events of one kind, a row each: `task`, `epoch`, `step`, then the fields.
+        """Return all events of one kind, one row each: `task`, `epoch`, `step`, then the fields.
 
-        A field that holds named values becomes a column a name (`losses` → `losses_total`); arrays and lists stay whole
-        in their cell: `frame.explode("eigenvalues")` gives a row an eigenvalue.
+        A field with named values becomes one column per name (`losses` → `losses_total`). Arrays and lists stay in one
+        cell: `frame.explode("eigenvalues")` gives one row per eigenvalue.
 
         Raises:
             ConfigError: if there is no such kind.
@@ -119,18 +119,18 @@ class Run:
         return pd.DataFrame(rows, columns=columns)
 
     def kinds(self) -> pd.Series:
-        """How many events of each kind there are."""
+        """Return the number of events of each kind."""
         with closing(RunReader(self.folder)) as reader:
             found = [stored.event.kind for stored in reader.since()]
         return pd.Series(found, dtype=object).value_counts().rename("events")
 
     def latex(self, readout: str | None = None, *, digits: int = 1, caption: str = "", label: str = "") -> str:
-        """The matrix as a LaTeX table for the packages booktabs; empty cells were not measured.
+        """Return the matrix as a LaTeX table for the package booktabs; empty cells were not measured.
 
         Args:
             readout: as in `matrix`.
-            digits: after the point.
-            caption, label: with one of them the table floats.
+            digits: decimal places.
+            caption, label: either one makes the table a float.
         """
         table = self.matrix(readout)
         heads = " & ".join(["after training on", *map(escaped, table.columns)])
@@ -159,17 +159,17 @@ class Run:
 
 
 def open_run(name: str | Path, runs: str | Path | None = None) -> Run:
-    """The run in a folder, or called `name` below `runs` (default: PLASTISCOPE_RUNS, else ./runs), or bundled.
+    """Open a run: a folder, a name below `runs` (default: PLASTISCOPE_RUNS, else ./runs), or a bundled recording.
 
     Raises:
-        StoreError: if there is none, or it cannot be read; the sentence says which there are.
+        StoreError: if there is none, or it cannot be read; the message lists existing runs.
     """
     folder = Path(runs or os.environ.get("PLASTISCOPE_RUNS") or "runs")
     return Run(find_run(folder, str(name), recordings_folder()))
 
 
 def compare_runs(runs: Iterable[Run | str | Path] | Mapping[str, Run | str | Path]) -> pd.DataFrame:
-    """A row a run: method, stream, seed, state, and the measures in percent. A mapping names the rows."""
+    """Return one row per run: method, stream, seed, state, and measures in percent. A mapping names the rows."""
     named = runs.items() if isinstance(runs, Mapping) else ((None, run) for run in runs)
     rows: dict[str, dict[Any, Any]] = {}
     for label, run in named:
@@ -182,14 +182,14 @@ def compare_runs(runs: Iterable[Run | str | Path] | Mapping[str, Run | str | Pat
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX takes it."""
+    """Escape text for LaTeX."""
     signs = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     signs |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
     return "".join(signs.get(sign, sign) for sign in text)
 
 
 def _labels(tasks: list[str]) -> list[str]:
-    """T1, or T1 name where the task has one."""
+    """Return T1, or T1 and the name if the task has one."""
     return [name if name == f"T{i + 1}" else f"T{i + 1} {name}" for i, name in enumerate(tasks)]
 
 

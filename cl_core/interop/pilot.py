@@ -2,8 +2,8 @@
 
     … [trainer.py] => CNN: {'total': 61.28, '00-19': 60.96, …, 'old': 61.41, 'new': 60.1}
 
-One such line a task, percent; the groups of classes, in order, are the columns. The matrix that these programs print at
-the end goes to the terminal only, is turned, and has zeros for what was not measured.
+One such line per task, in percent; the groups of classes, in order, are the columns. The matrix that these programs
+print at the end is not used: it goes only to the terminal, is transposed, and has zeros for unmeasured cells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cl_core.readouts import CLASS_INCREMENTAL
 LINE = re.compile(r"=> (?P<head>CNN|NME): (?P<record>\{.*\})\s*$")
 SETTING = re.compile(r"=> (?P<name>\w+): (?P<value>.{1,200})$")
 GROUP = re.compile(r"(\d+)-(\d+)")
-LONGEST = 20_000  # signs of a line that is parsed
+LONGEST = 20_000  # most characters of a parsed line
 WANTED = ("dataset", "convnet_type", "backbone_type", "model_name", "init_cls", "increment", "prefix")
 
 
@@ -34,7 +34,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """One log file. NME lines (nearest mean of exemplars) become a readout of their own."""
+    """Read one log file. NME lines (nearest mean of exemplars) become a separate readout."""
     runs: list[dict[str, list[dict[str, float]]]] = []
     settings: dict[str, object] = {}
     seed, last = None, 0
@@ -92,7 +92,7 @@ def read(path: Path, asked: Asked) -> Result:
 
 
 def _record(text: str, path: Path) -> dict[str, float]:
-    """A printed dict of names and numbers, read as data: nothing of it is run."""
+    """Parse a printed dict of names and numbers without executing it."""
     text = re.sub(r"np\.float\d+\(([-+.\deE]+)\)", r"\1", text)
     try:
         if len(text) > LONGEST:

@@ -1,5 +1,5 @@
-"""A plain table: a square matrix (rows after training on), or one line a cell: trained, evaluated, accuracy; and
-accuracy.csv of Plastiscope's own export, with all its readouts."""
+"""Plain tables: a square matrix (rows after training on), one line per cell (trained, evaluated, accuracy), or
+accuracy.csv of a Plastiscope export with all its readouts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Cells = dict[tuple[int, int], float]
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """A CSV, TSV or semicolon-separated file. Raises ConfigError with the line that does not do."""
+    """Read a CSV, TSV or semicolon-separated file. Raises ConfigError that names the invalid line."""
     path = path / EXPORTED if path.is_dir() else path
     lines = _lines(path)
     head = [cell.strip().lower() for cell in lines[0]]
@@ -97,7 +97,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _long(lines: list[list[str]], head: list[str], name: str) -> tuple[Cells, list[str]]:
-    """Cells and the tasks' names. Tasks are numbers (from 0 or 1) or names, in order of their first training."""
+    """Return cells and task names. Tasks are numbers (from 0 or 1) or names, in order of their first training."""
     columns = [head.index(key) for key in LONG]
     told: list[tuple[str, str, float, int]] = []
     for number, line in enumerate(lines[1:], 2):
@@ -126,7 +126,7 @@ def _long(lines: list[list[str]], head: list[str], name: str) -> tuple[Cells, li
 
 
 def _own(lines: list[list[str]], head: list[str], name: str, asked: Asked, notes: list[str]) -> Result:
-    """All readouts of an exported run; tasks count from 1, and 0 is before training."""
+    """Return all readouts of an exported run; tasks count from 1, and 0 is before training."""
     columns = [head.index(key) for key in OWN]
     called = head.index("evaluated_name") if "evaluated_name" in head else -1
     found: dict[str, Cells] = {}
@@ -168,7 +168,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _square(lines: list[list[str]], name: str) -> tuple[Cells, list[str]]:
-    """Cells and the tasks' names, with or without a line and a column of names."""
+    """Return cells and task names of a matrix with or without a row and column of names."""
     headed = not all(_is_number(cell) for cell in lines[0][1:]) or not _is_number(lines[0][0])
     body = lines[1:] if headed else lines
     if not body:
@@ -196,7 +196,7 @@ def _square(lines: list[list[str]], name: str) -> tuple[Cells, list[str]]:
 
 
 def _check_side(cells: Cells, tasks: int, name: str) -> None:
-    """Raises ConfigError for a matrix that holds nothing where tasks were learned: it lies on its side."""
+    """Raise ConfigError for a matrix that is empty below the diagonal, which suggests that it is transposed."""
     below = [value for (after, on), value in cells.items() if on < after]
     above = [value for (after, on), value in cells.items() if on > after]
     if tasks > 1 and any(above) and not any(below):

@@ -13,9 +13,9 @@ from cl_core.interop.result import Asked, Result
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file or folder."""
+    """A kind of file or folder that can be imported."""
 
-    about: str  # what it is, for lists
+    about: str  # description, for lists
     fits: Callable[[Path], bool]
     read: Callable[[Path, Asked], Result]
 
@@ -48,7 +48,7 @@ FORMATS: dict[str, Format] = {
 
 
 def read(path: Path, asked: Asked) -> Result:
-    """What is found at `path`. Raises ConfigError in one sentence that names the way out."""
+    """Read the results at `path`. Raises ConfigError with one sentence that names a fix."""
     if not path.exists():
         raise ConfigError(f"{path} does not exist")
     if asked.format:

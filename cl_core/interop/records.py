@@ -1,11 +1,11 @@
-"""The two binary log formats, read and written by hand: TensorBoard event files and W&B's offline files.
+"""Reading and writing of two binary log formats without their libraries: TensorBoard event files, W&B offline files.
 
-Both are sequences of checked records that hold protocol buffers. Only the few fields that scalars need are known here;
-others are passed over. Facts of the formats: TensorBoard's record_writer and event.proto, W&B's leveldb-style log.
+Both are sequences of checksummed records that contain protocol buffers. Only the fields of scalars are decoded; others
+are skipped. Sources of the formats: TensorBoard's record_writer and event.proto, W&B's leveldb-style log.
 
     TensorBoard   <Q length> <I masked crc32c of it> data <I masked crc32c of data>
     W&B           b":W&B" <H 0xBEE1> <B 0>, then blocks of 32768 bytes: <I crc32 of type + data> <H length> <B type>
-                  data, type 1 a whole record, 2 its first part, 3 a middle one, 4 its last
+                  data; type 1 = a whole record, 2 = its first part, 3 = a middle part, 4 = its last part
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ BLOCK = 32_768
 WANDB_HEAD = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
-Fields = list[tuple[int, int | bytes]]  # (number, whole number or bytes), in order
+Fields = list[tuple[int, int | bytes]]  # (number, integer or bytes), in order
 
 
 # ---------------------------------------------------------------- protocol buffers
 
 
 def varint(value: int) -> bytes:
-    """A whole number ≥ 0, seven bits a byte, the lowest first."""
+    """Encode an integer ≥ 0 as a varint: seven bits per byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -37,7 +37,7 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, value: int | float | bytes | str) -> bytes:
-    """One field: a whole number as varint, a float as double, bytes and text with their length."""
+    """Encode a field: an integer as varint, a float as double, bytes and strings with their length."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     if isinstance(value, float):
@@ -47,7 +47,7 @@ def field(number: int, value: int | float | bytes | str) -> bytes:
 
 
 def fields(data: bytes) -> Fields:
-    """The fields of one message; fixed-width numbers come as their bytes. Raises ValueError for what is none."""
+    """Decode the fields of a message; fixed-width numbers are returned as bytes. Raises ValueError if malformed."""
     found: Fields = []
     at = 0
     while at < len(data):
@@ -85,7 +85,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def event_records(data: bytes, name: str) -> Iterator[bytes]:
-    """Records of an event file, up to where it breaks off. Raises ConfigError if the first is none."""
+    """Yield records of an event file, up to a truncated one. Raises ConfigError if the first is invalid."""
     at = 0
     while at + 12 <= len(data):
         head = data[at : at + 8]
@@ -107,13 +107,13 @@ def _checks(data: bytes, at: int, size: int) -> bool:
 
 
 def event_record(data: bytes) -> bytes:
-    """One record as it stands in an event file."""
+    """Encode a record of an event file."""
     head = struct.pack("<Q", len(data))
     return head + struct.pack("<I", masked_crc(head)) + data + struct.pack("<I", masked_crc(data))
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated and shifted as TensorFlow does."""
+    """Compute CRC-32C, rotated and shifted as in TensorFlow."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -132,7 +132,7 @@ _CRC = _table()
 
 
 def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), which zlib does not have."""
+    """Compute CRC-32C (Castagnoli), which zlib lacks."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ _CRC[(crc ^ byte) & 0xFF]
@@ -143,13 +143,13 @@ def crc32c(data: bytes) -> int:
 
 
 def wandb_records(data: bytes, name: str) -> Iterator[bytes]:
-    """Records of an offline file, up to where it breaks off. Raises ConfigError if it is none."""
+    """Yield records of an offline file, up to a truncated one. Raises ConfigError if it is not an offline file."""
     if data[:7] != WANDB_HEAD:
         raise ConfigError(f"{name} is no offline file of W&B")
     at, parts = 7, b""
     while at + 7 <= len(data):
         left = BLOCK - at % BLOCK
-        if left < 7:  # too small for a head: padding
+        if left < 7:  # too small for a header: padding
             at += left
             continue
         crc, size, kind = struct.unpack("<IHB", data[at : at + 7])
@@ -167,7 +167,7 @@ def wandb_records(data: bytes, name: str) -> Iterator[bytes]:
 
 
 def wandb_file(records: list[bytes]) -> bytes:
-    """Records as an offline file."""
+    """Encode records as an offline file."""
     out = bytearray(WANDB_HEAD)
     for record in records:
         rest, kind = record, FIRST

@@ -1,7 +1,7 @@
 """The result of an importer: accuracies, curves, and notes on how they were read.
 
-Every importer is a function `read(path, asked) -> Result`; what it cannot read it refuses in one sentence that names
-the way out. Nothing is guessed in silence: what a format leaves open is in `Asked`, or said in the notes.
+Every importer is a function `read(path, asked) -> Result`; it raises ConfigError with one sentence that names a fix for
+input that it cannot read. Nothing is guessed silently: what a format does not define is in `Asked` or in the notes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_TASKS = 1000
 
 @dataclass(frozen=True)
 class Asked:
-    """What the person who imports says, where files leave it open."""
+    """The user's options for what files do not say."""
 
     scenario: str = ""
     scale: str = ""  # "percent", "share"
@@ -35,7 +35,7 @@ class Asked:
     ends: tuple[int, ...] = ()  # steps at which tasks ended, in order
     accuracy: str = ""  # pattern of a metric's name with {task}: "val_acc/task{task}"
     loss: str = ""  # name of the metric that is the training loss
-    format: str = ""  # which importer
+    format: str = ""  # name of the importer
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -64,7 +64,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Result:
-    """A training of another program, as far as its files tell."""
+    """A training of another program, as far as its files describe it."""
 
     program: str  # "Avalanche"
     source: str  # the file or folder read, its name only
@@ -76,14 +76,14 @@ class Result:
     method: str = ""
     stream: str = ""
     seed: int | None = None
-    classes: list[list[str]] = field(default_factory=list)  # of each task, where they are known
+    classes: list[list[str]] = field(default_factory=list)  # of each task, if known
     notes: list[str] = field(default_factory=list)  # how it was read, one sentence each
-    unread: list[str] = field(default_factory=list)  # what was there and could not be read
-    settings: dict[str, object] = field(default_factory=dict)  # as the files tell them
+    unread: list[str] = field(default_factory=list)  # content that could not be read
+    settings: dict[str, object] = field(default_factory=dict)  # as in the files
 
 
 def scenario_of(asked: Asked, told: str, notes: list[str], where: str) -> str:
-    """The scenario that was asked for, else what the files tell. Raises ConfigError where neither says it."""
+    """Return the user's scenario, else that of the files. Raises ConfigError if both are unknown."""
     if asked.scenario:
         if told and asked.scenario != told:
             notes.append(f"Scenario: {asked.scenario}, as asked for; {where} says {told}.")
@@ -104,7 +104,7 @@ def headline_readout_of(scenario: str) -> str:
 
 
 def in_percent(cells: Cells, asked: Asked, notes: list[str], told: str = "") -> dict[tuple[int, int], float]:
-    """Accuracies in percent. `told`: the scale that a format is known to have. Raises ConfigError for what is none."""
+    """Convert accuracies to percent. `told`: the known scale of the format. Raises ConfigError for invalid values."""
     values = [v for v in cells.values() if math.isfinite(v)]
     if not values:
         raise ConfigError("no accuracy was found in it")
@@ -127,8 +127,8 @@ def in_percent(cells: Cells, asked: Asked, notes: list[str], told: str = "") -> 
 def matrix(
     cells: Mapping[tuple[int, int], float], tasks: int, scenario: str, asked: Asked, notes: list[str]
 ) -> tuple[list[Row], Row | None]:
-    """[T][T] percent and the row before training, of cells in percent. Cells above the diagonal of a class-incremental
-    run go, unless they are asked for: there is no class to answer with yet."""
+    """Return the matrix [T][T] and the row before training from cells, all in percent. Cells above the diagonal of a
+    class-incremental run are dropped unless requested, because the model cannot predict these classes yet."""
     if not 1 <= tasks <= MOST_TASKS:
         raise ConfigError(f"{tasks} tasks were found; at least 1 and at most {MOST_TASKS} can be read")
     rows: list[Row] = [[None] * tasks for _ in range(tasks)]
@@ -160,7 +160,7 @@ def matrix(
 
 
 def names_of(asked: Asked, found: Sequence[str] | int, notes: list[str]) -> list[str]:
-    """Names of the tasks. Raises ConfigError where another number of names was given."""
+    """Return the names of the tasks. Raises ConfigError if the number of given names differs."""
     names = [f"T{i + 1}" for i in range(found)] if isinstance(found, int) else [str(name) for name in found]
     if asked.tasks:
         if len(asked.tasks) != len(names):
@@ -172,7 +172,7 @@ def names_of(asked: Asked, found: Sequence[str] | int, notes: list[str]) -> list
 def zeros_settled(
     cells: Mapping[tuple[int, int], float], asked: Asked, notes: list[str], *, false_above: bool = False
 ) -> dict[tuple[int, int], float]:
-    """Cells without zeros that mean "not measured".
+    """Remove zeros that mean "not measured".
 
     Args:
         false_above: the format writes 0 above the diagonal for what was not measured.
@@ -197,7 +197,7 @@ def zeros_settled(
 
 
 def text_of(path: Path) -> str:
-    """A text file, whole. Raises ConfigError for one that is too large or no text."""
+    """Read a whole text file. Raises ConfigError if it is too large or not UTF-8."""
     if not path.is_file():
         raise ConfigError(f"{path} is no file that can be read" if path.exists() else f"{path} does not exist")
     try:
@@ -212,5 +212,5 @@ def text_of(path: Path) -> str:
 
 
 def first_of(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of these files that lies in the folder."""
+    """Return the first of these files that exists in the folder."""
     return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""A run's curves in the files of other tools: TensorBoard, W&B offline, MLflow's files, a CSV as trackio imports it.
+"""Export of a run's curves to files of other tools: TensorBoard, W&B offline, MLflow, and a CSV for trackio.
 
 Names: loss/PART, learning_rate/GROUP at every optimiser step; accuracy/READOUT/taskJ and the measures so far after each
 task. Steps count from 1 over the whole run; a run without steps (imported results) counts tasks; 0 is before training.
@@ -23,7 +23,7 @@ from cl_core.interop.records import event_record, field, wandb_file
 from cl_core.store import RunFolder, RunReader
 from cl_core.summary import headline_readout, matrix_of, measures
 
-MLFLOW_MOST = 6000  # characters of a parameter
+MLFLOW_MOST = 6000  # most characters of a parameter
 SHOWN = (
     "final_average_accuracy",
     "average_incremental_accuracy",
@@ -44,7 +44,7 @@ class Scalar:
 
 
 def scalars(folder: RunFolder) -> list[Scalar]:
-    """All curves of a run, in the order in which they were measured. Raises StoreError if it cannot be read."""
+    """Return all curves of a run, in the order of measurement. Raises StoreError if it cannot be read."""
     with closing(RunReader(folder)) as reader:
         stored = list(reader.since(kinds=("StepEnded", "AccuracyMeasured")))
     rows = [s.event for s in stored if isinstance(s.event, AccuracyMeasured) and s.event.clock.task >= 0]
@@ -76,7 +76,7 @@ def scalars(folder: RunFolder) -> list[Scalar]:
 
 
 def tensorboard(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    """One event file; name it to `tensorboard --logdir` with its folder."""
+    """Yield an event file; pass its folder to `tensorboard --logdir`."""
     values = scalars(folder)
     start = values[0].time if values else 0.0
     out = [event_record(field(1, start) + field(3, "brain.Event:2"))]
@@ -87,7 +87,7 @@ def tensorboard(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def wandb(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    """An offline run; `wandb sync` takes the folder."""
+    """Yield an offline run; pass its folder to `wandb sync`."""
     name = folder.path.resolve().name
     config = folder.config()
     settings = {**config.settings, "method": config.method, "backbone": config.backbone, "stream": config.stream}
@@ -110,7 +110,7 @@ def _identifier(name: str) -> str:
 
 
 def trackio(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    """A CSV with a column a curve: `trackio.import_csv(file, project=…, name=…)`."""
+    """Yield a CSV with one column per curve, for `trackio.import_csv(file, project=…, name=…)`."""
     steps: dict[int, dict[str, float]] = {}
     names: dict[str, None] = {}
     for value in scalars(folder):
@@ -125,10 +125,10 @@ def trackio(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def mlflow(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
-    """MLflow's layout of files: EXPERIMENT/RUN/metrics/NAME, a line `milliseconds value step` a point.
+    """Yield MLflow's file layout: EXPERIMENT/RUN/metrics/NAME, one line `milliseconds value step` per point.
 
-    Name the folder to MLflow as `file:///…` (newer ones want MLFLOW_ALLOW_FILE_STORE=true, or `mlflow
-    migrate-filestore` to a database). Identifiers follow from the run's name, so that an export again is the same run.
+    Pass the folder to MLflow as `file:///…` (newer versions need MLFLOW_ALLOW_FILE_STORE=true, or `mlflow
+    migrate-filestore` to a database). Identifiers are derived from the run's name, so that repeated exports agree.
     """
     name, config, values = folder.path.resolve().name, folder.config(), scalars(folder)
     experiment = str(int.from_bytes(hashlib.sha256(b"plastiscope").digest()[:7], "big")).zfill(18)[:18]
@@ -146,7 +146,7 @@ def mlflow(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
         start_time=first, status=3, tags=[], user_id="plastiscope",
     )  # fmt: skip
     yield f"{place}/tags/mlflow.runName", name.encode()
-    # MLflow takes a folder without artifacts for no run.
+    # MLflow does not accept a folder without artifacts as a run.
     yield f"{place}/artifacts/config.json", (json.dumps(config.to_dict(), indent=1) + "\n").encode()
     settings = {**config.settings, "method": config.method, "backbone": config.backbone, "stream": config.stream}
     for key, told in settings.items():
@@ -160,13 +160,13 @@ def mlflow(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def _yaml(**values: object) -> bytes:
-    """A flat table; JSON's texts, numbers and lists are YAML as well."""
+    """Encode a flat table; JSON strings, numbers and lists are also valid YAML."""
     lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in sorted(values.items()))
     return "".join(lines).encode()
 
 
 def _plain(name: str) -> str:
-    """A name as MLflow takes it: letters, digits, _ - . / and space, and no way out of its folder."""
+    """Convert a name to MLflow's rules: letters, digits, _ - . / and space, and no path outside its folder."""
     kept = re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)
     return "/".join(part for part in kept.split("/") if part.strip(". ")) or "_"
 

@@ -1,11 +1,11 @@
-"""A Recorder in Hugging Face's Trainer: `Trainer(callbacks=[RecorderCallback(recorder)])`, one `train` a task.
+"""A Recorder in Hugging Face's Trainer: `Trainer(callbacks=[RecorderCallback(recorder)])`, one `train` per task.
 
     recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"], answer=answer)
     for task, data in enumerate(parts):
         Trainer(model, args, train_dataset=data, callbacks=[RecorderCallback(recorder)]).train()
         recorder.end_task(task, evaluate=tests[: task + 1])
 
-The Trainer gives its loss only where it logs (`logging_steps`): other steps are recorded without one. Needs
+The Trainer reports its loss only when it logs (`logging_steps`); other steps are recorded without a loss. Needs
 transformers.
 """
 
@@ -19,7 +19,7 @@ from cl_core.recorder import Recorder
 
 
 class RecorderCallback(TrainerCallback):
-    """Says every optimiser step and epoch to a recorder; on the first process only."""
+    """Reports every optimiser step and epoch to a recorder, only on the first process."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder

@@ -1,4 +1,4 @@
-"""A result of another program as an ordinary run: the same events, through the store's own writer."""
+"""Writing of an imported result as an ordinary run, with the same events and the store's writer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cl_core.store import RunFolder, RunWriter, create_run, entitle, hold
 def config_of(
     result: Result, *, name: str = "", method: str = "", stream: str = "", seed: int | None = None
 ) -> RunConfig:
-    """The settings of the run: names, where it comes from, and how it was read."""
+    """Return the settings of the run: names, origin, and notes on how it was read."""
     how: dict[str, object] = {"read_as": list(result.notes)}
     if result.unread:
         how["not_read"] = list(result.unread)
@@ -50,7 +50,7 @@ def config_of(
 def write(
     result: Result, runs: Path, *, name: str = "", method: str = "", stream: str = "", seed: int | None = None
 ) -> RunFolder:
-    """A finished run below `runs`; nothing is left behind if it cannot be written. Raises StoreError, ConfigError."""
+    """Write a finished run below `runs`; on failure nothing is left behind. Raises StoreError, ConfigError."""
     config = config_of(result, name=name, method=method, stream=stream, seed=seed)
     if not name:
         stem = re.sub(r"[^A-Za-z0-9._]+", "-", f"{config.method}-{config.stream}").strip("-.").lower()[:60]
@@ -69,7 +69,7 @@ def write(
 
 
 def moments(result: Result) -> Iterator[list[Event]]:
-    """The run's events in the order in which a training would have said them."""
+    """Yield the run's events in the order of a training."""
     learned = [
         max((i for i, row in enumerate(rows) if any(v is not None for v in row)), default=-1)
         for rows in result.matrices.values()

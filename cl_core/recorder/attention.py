@@ -1,10 +1,10 @@
 """Attention of a user's model: timm's, open_clip's and `nn.MultiheadAttention`, on probe images.
 
-A module's attention is computed again from what it was fed (fused kernels keep none): per head softmax(q kᵀ / √d), with
-the mask it was called with. Nothing of the model is replaced, and no pass but those over probes is looked at.
+A module's attention is recomputed from its inputs (fused kernels do not keep it): per head softmax(q kᵀ / √d), with the
+mask of the call. Nothing in the model is replaced, and only passes over probe images are observed.
 
-    end to end   what the module attends to now, against when the probes' task had just been learned
-    local        the same with the inputs of that time: what changed in this module alone
+    end to end   the module's attention now, compared with that when the probes' task had just been learned
+    local        the same with the inputs of that time, which shows the change in this module alone
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cl_core.events import AttentionCompared, Clock
 
 @dataclass
 class Look:
-    """What an attention module was fed and gave: input and output [n, N, d], attention [n, H, N, N]."""
+    """An attention module's input and output [n, N, d] and attention [n, H, N, N]."""
 
     input: Tensor
     mask: Tensor | None
@@ -33,10 +33,10 @@ class Look:
 
 
 class AttentionWatch:
-    """The self-attention modules of a model, in its order.
+    """The self-attention modules of a model, in order.
 
     Raises:
-        ValueError: if there is none, or one asks for what cannot be computed again.
+        ValueError: if there is none, or one cannot be recomputed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -50,12 +50,12 @@ class AttentionWatch:
         self._then: dict[int, tuple[list[Look], Tensor]] = {}
 
     def watched(self) -> list[str]:
-        """The modules that each attention multiplies its input with, as `Recorder(modules=…)` names them."""
+        """Return the query, key and value modules of each attention, named as in `Recorder(modules=…)`."""
         return [name if _kind(module) == "torch" else f"{name}.qkv" for name, module in self.modules.items()]
 
     def look(self, run: Callable[[], Any]) -> list[Look]:
-        """Attention of each module in the pass that `run` makes. Raises ValueError for one that was not reached, or was
-        reached with a mask that cannot be followed."""
+        """Return the attention of each module in the forward pass of `run`. Raises ValueError for a module that was not
+        called, or was called with an unsupported mask."""
         with self._hooked() as seen:
             run()
         looks = []
@@ -76,7 +76,7 @@ class AttentionWatch:
         return looks
 
     def compare(self, task: int, run: Callable[[], Any], features: Tensor, clock: Clock) -> AttentionCompared:
-        """The probes of `task` now; the first look is what later ones are compared with. `features` [n, d]."""
+        """Compare attention on the probes of `task` with the first call for that task. `features` [n, d]."""
         now = self.look(run)
         then, before = self._then.setdefault(task, (now, features))
         local = [
@@ -95,7 +95,7 @@ class AttentionWatch:
 
     @contextmanager
     def _hooked(self) -> Iterator[dict[str, tuple[Tensor, Tensor | None, Tensor]]]:
-        """Inputs [n, N, d], masks and outputs of the modules while the block lasts."""
+        """Collect inputs [n, N, d], masks and outputs of the modules within the block."""
         seen: dict[str, tuple[Tensor, Tensor | None, Tensor]] = {}
 
         def keep(name: str) -> Any:
@@ -122,7 +122,7 @@ class AttentionWatch:
 
 
 def _kind(module: nn.Module) -> str:
-    """ "torch", "timm", or "" for what is no self-attention of these."""
+    """Return "torch", "timm", or "" for other modules."""
     if isinstance(module, nn.MultiheadAttention):
         plain = module.in_proj_weight is not None and module.bias_k is None and not module.add_zero_attn
         return "torch" if plain else ""
@@ -133,7 +133,7 @@ def _kind(module: nn.Module) -> str:
 
 @torch.no_grad()
 def attention_of(module: nn.Module, tokens: Tensor, mask: Tensor | None) -> Tensor:
-    """[n, H, N, N] of tokens [n, N, d]: rows sum to 1."""
+    """Compute the attention [n, H, N, N] of tokens [n, N, d]; rows sum to 1."""
     anything = cast(Any, module)
     if _kind(module) == "torch":
         heads, weight, bias = anything.num_heads, anything.in_proj_weight, anything.in_proj_bias
@@ -155,7 +155,7 @@ def attention_of(module: nn.Module, tokens: Tensor, mask: Tensor | None) -> Tens
 
 
 def _variation(now: Tensor, then: Tensor) -> Tensor:
-    """Half the sum of differences a query, mean over images, heads and queries."""
+    """Return the total variation: half the sum of differences per query, mean over images, heads and queries."""
     return 0.5 * (now - then).abs().sum(dim=-1).mean()
 
 
@@ -168,8 +168,8 @@ def _array(values: list[Tensor]) -> np.ndarray:
 
 
 def grid_of(model: nn.Module, tokens: int) -> tuple[int, int] | None:
-    """How many patches lie below and beside each other among `tokens`: as the model says, else a square after one
-    class token; None: not known."""
+    """Return (rows, columns) of the patch grid among `tokens`, from the model, or a square after one class token; None
+    = unknown."""
     for owner, name in (("patch_embed", "grid_size"), ("visual", "grid_size")):
         told = getattr(getattr(model, owner, None), name, None)
         if isinstance(told, (tuple, list)) and len(told) == 2 and told[0] * told[1] < tokens:
@@ -179,8 +179,8 @@ def grid_of(model: nn.Module, tokens: int) -> tuple[int, int] | None:
 
 
 def as_pictures(inputs: Any) -> np.ndarray | None:
-    """[n, H, W, 3] uint8 of prepared images [n, 1 or 3, H, W], stretched from their smallest to their largest value;
-    None for what is no image."""
+    """Convert prepared images [n, 1 or 3, H, W] to [n, H, W, 3] uint8, stretched from their smallest to their largest
+    value; None if they are not images."""
     if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
         return None
     values = inputs.detach().float().cpu()

@@ -1,4 +1,4 @@
-"""Accuracy of a model over a loader, and its features of probe images, without leaving a trace in training."""
+"""Accuracy of a model over a loader, without side effects on training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Answer = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 
 @contextlib.contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's mode and the random state are put back afterwards."""
+    """Switch to evaluation mode without gradients; restore every module's mode and the random state afterwards."""
     modes = {module: module.training for module in model.modules()}
     cpu, device = torch.get_rng_state(), device_of(model)
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
@@ -35,7 +35,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def logits_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
-    """Of a batch (inputs, labels, …): the model's answer [n, classes] and the labels [n]."""
+    """Return the logits [n, classes] and labels [n] of a batch (inputs, labels, …)."""
     if not isinstance(batch, (tuple, list)) or len(batch) < 2:
         raise ValueError(
             "a batch of the loader is not (inputs, labels); give Recorder(answer=function) that takes the model and a "
@@ -48,7 +48,7 @@ def logits_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def accuracy(model: nn.Module, loader: Iterable[Any], answer: Answer) -> float:
-    """Percent of the loader's examples whose largest logit is the label's. Raises ValueError for an empty loader."""
+    """Return the accuracy over the loader in percent. Raises ValueError for an empty loader."""
     right: int | Tensor = 0
     count = 0
     with untouched(model):

@@ -1,14 +1,14 @@
-"""Chosen modules of a model: what they are fed, kept as one second moment each, and how steps stay out of it.
+"""Watched modules of a model: second moments of their inputs, and projection of steps away from these.
 
-Shapes: x [n, d] the rows that a module multiplies with its weight W [out, d] (of a convolution: unfolded patches, d =
-channels · kernel area). Memory a module: three times [d, d] and two copies of W, however long the training.
+Shapes: x [n, d] rows that a module multiplies with its weight W [out, d] (for a convolution: unfolded patches, d =
+channels · kernel area). Memory per module: three times [d, d] and two copies of W, independent of training length.
 
     C_t = Σ x xᵀ / n        over the rows seen in task t, float32
-    M_t = Σ_{s ≤ t} C_s     every task counts the same; λ, V = eigenvalues and eigenvectors of M_t
+    M_t = Σ_{s ≤ t} C_s     all tasks have equal weight; λ, V = eigenvalues and eigenvectors of M_t
     k   = fewest leading directions with Σ_{i<k} λ_i ≥ energy · Σ λ;  the other d − k are free
 
-`project` keeps steps out of the first k: ΔW ← ΔW (I − V_k V_kᵀ), on the step the optimiser has made, not on the
-gradient (Adam rescales a projected gradient and leaves the space again).
+`project` removes the first k directions: ΔW ← ΔW (I − V_k V_kᵀ). It acts on the optimiser's step, not on the gradient,
+because Adam rescales a projected gradient, which then leaves the free space.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from cl_core.linalg import (
     protected_energy,
 )
 
-WIDEST = 1024  # inputs; wider modules are watched only if they are named
-MOST = 16  # modules that are watched if none are named
+WIDEST = 1024  # inputs; wider modules are watched only if named
+MOST = 16  # most modules watched if none are named
 
 
 class Inputs:
@@ -40,16 +40,16 @@ class Inputs:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self.name, self.module = name, module
-        self.layer, self.space = 0, ""  # set when all are known
-        self.seen = 0  # rows of this task
+        self.layer, self.space = 0, ""  # set when all modules are known
+        self.seen = 0  # rows seen in this task
         self.sum: Tensor | None = None  # Σ x xᵀ of this task
         self.past: Tensor | None = None  # M
         self.values: Tensor | None = None  # λ of M
         self.vectors: Tensor | None = None  # V
         self.protected = 0  # k
-        self.before = self.matrix().clone()  # at the beginning of the task
-        self.proposed: Tensor | None = None  # Σ of steps before projection, this task; None where nothing is projected
-        self.start: Tensor | None = None  # the weight before the step under way
+        self.before = self.matrix().clone()  # weight at the beginning of the task
+        self.proposed: Tensor | None = None  # Σ of this task's steps before projection; None without projection
+        self.start: Tensor | None = None  # weight before the current step
 
     @property
     def parameter(self) -> nn.Parameter:
@@ -70,17 +70,17 @@ class Inputs:
         kept = (self.sum, self.past, self.values, self.vectors, self.before, self.proposed, self.start)
         return sum(t.numel() * t.element_size() for t in kept if t is not None)
 
-    # ------------------------------------------------------------ what it is fed
+    # ------------------------------------------------------------ inputs
 
     @torch.no_grad()
     def take(self, inputs: Sequence[Any], named: dict[str, Any], limit: int) -> None:
-        """Add at most about `limit` rows of one forward pass, evenly spaced."""
+        """Add up to about `limit` evenly spaced rows of one forward pass."""
         x = inputs[0] if inputs else next((v for v in named.values() if isinstance(v, Tensor)), None)
         if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
             return
         if isinstance(self.module, nn.MultiheadAttention):
             key = inputs[1] if len(inputs) > 1 else named.get("key", x)
-            if key is not x:  # what keys and values are fed is another space
+            if key is not x:  # cross-attention: keys and values have another input space
                 return
         rows = self._rows(x.detach(), limit).float()
         if self.sum is None:
@@ -101,10 +101,10 @@ class Inputs:
             rows = x.flatten(0, -2)
         return rows[:: max(1, -(-len(rows) // limit))]
 
-    # ------------------------------------------------------------ what a task changed
+    # ------------------------------------------------------------ changes by a task
 
     def update(self, clock: Clock) -> UpdateMeasured:
-        """The net change of the task, against the tasks before it. Called before `fold`."""
+        """Return the net change by the task, relative to earlier tasks. Called before `fold`."""
         change = (self.matrix() - self.before).double()
         size, whole = change.norm(), self.before.double().norm()
         movement = float(size / whole) if whole > 0 else 0.0
@@ -120,7 +120,7 @@ class Inputs:
         return UpdateMeasured(clock, self.layer, movement, residual, isotropic, leak)
 
     def spread(self) -> tuple[Tensor, str] | None:
-        """‖Δ v_i‖² [d] along the directions that were there before the task, and what Δ is; None without a past."""
+        """Return ‖Δ v_i‖² [d] along the directions of earlier tasks, and a name for Δ; None without earlier tasks."""
         if self.vectors is None:
             return None
         if self.proposed is not None:
@@ -128,7 +128,7 @@ class Inputs:
         return ((self.matrix() - self.before) @ self.vectors).square().sum(dim=0), "net change"
 
     def fold(self, energy: float) -> None:
-        """M_{t−1} → M_t, its directions, and the cut. A task that fed nothing in leaves everything as it was."""
+        """Update M_{t−1} to M_t, its directions, and the cut. A task without inputs changes nothing."""
         if self.sum is not None and not bool(torch.isfinite(self.sum).all()):
             warnings.warn(f"inputs of {self.name} were not finite; its moment of this task is left out", stacklevel=2)
             self.sum = None
@@ -143,7 +143,7 @@ class Inputs:
         self.proposed = None
 
     def cut(self, energy: float) -> None:
-        """Another threshold on what has been seen so far."""
+        """Apply another threshold to the inputs so far."""
         if self.values is not None:
             self.protected = self.width - int(energy_nullity(self.values, energy))
 
@@ -165,11 +165,11 @@ class Inputs:
             0.0 if used else 1.0,
         )
 
-    # ------------------------------------------------------------ steps kept out of it
+    # ------------------------------------------------------------ projection of steps
 
     @torch.no_grad()
     def remember(self) -> None:
-        """Before the optimiser's step."""
+        """Store the weight before the optimiser's step."""
         if self.vectors is None:
             return
         if self.start is None:
@@ -179,8 +179,8 @@ class Inputs:
 
     @torch.no_grad()
     def project(self) -> tuple[Tensor, Tensor] | None:
-        """After the optimiser's step: take out what lies in protected directions. ‖ΔW‖ before and after, still on the
-        device; None before the first task has ended."""
+        """Remove protected directions from the optimiser's step. Return ‖ΔW‖ before and after, still on the device;
+        None before the first task has ended."""
         if self.vectors is None or self.start is None:
             return None
         step = self.matrix() - self.start
@@ -197,8 +197,8 @@ class Watch:
 
     def __init__(self, model: nn.Module, chosen: Sequence[str] | None, rows: int) -> None:
         self.rows = rows
-        self.sampling = False  # of training passes: whoever evaluates turns gradients off
-        self.observing = False  # of every pass
+        self.sampling = False  # sample training passes, which have gradients enabled
+        self.observing = False  # sample every pass
         self.modules = [Inputs(name, module) for name, module in _choose(model, chosen)]
         for layer, watched in enumerate(self.modules):
             watched.layer, watched.space = layer, f"inputs {watched.width}"
@@ -221,11 +221,11 @@ class Watch:
         return sum(watched.bytes() for watched in self.modules)
 
     def thin(self) -> list[Inputs]:
-        """Modules whose moment of this task rests on fewer rows than it has directions."""
+        """Return modules whose moment of this task has fewer rows than directions."""
         return [watched for watched in self.modules if 0 < watched.seen < watched.width]
 
     def end_task(self, clock: Clock, energy: float, used: bool) -> Iterable[Event]:
-        """What the task changed, then the spectra that the next one meets."""
+        """Yield the changes by the task, then the spectra for the next task."""
         yield from (watched.update(clock) for watched in self.modules)
         yield from self._directions(clock)
         for watched in self.modules:
@@ -246,7 +246,7 @@ class Watch:
 
 
 def _choose(model: nn.Module, chosen: Sequence[str] | None) -> list[tuple[str, nn.Module]]:
-    """The modules to watch, in the model's order. Raises ValueError for a name that is none, or cannot be watched."""
+    """Return the modules to watch, in the model's order. Raises ValueError for unknown or unsupported modules."""
     known = dict(model.named_modules())
     if chosen is not None:
         for name in chosen:
@@ -257,7 +257,9 @@ def _choose(model: nn.Module, chosen: Sequence[str] | None) -> list[tuple[str, n
             if why := _why_not(known[name]):
                 raise ValueError(f"module {name!r} cannot be watched: {why}")
         return [(name, known[name]) for name in chosen]
-    inside = {id(m.out_proj) for m in known.values() if isinstance(m, nn.MultiheadAttention)}  # never called itself
+    inside = {
+        id(m.out_proj) for m in known.values() if isinstance(m, nn.MultiheadAttention)
+    }  # its forward is not called
     fitting = [
         (name, module)
         for name, module in known.items()
@@ -265,7 +267,7 @@ def _choose(model: nn.Module, chosen: Sequence[str] | None) -> list[tuple[str, n
     ]
     if len(fitting) <= MOST:
         return fitting
-    return [fitting[round(i * (len(fitting) - 1) / (MOST - 1))] for i in range(MOST)]  # evenly over the depth
+    return [fitting[round(i * (len(fitting) - 1) / (MOST - 1))] for i in range(MOST)]  # evenly spaced in depth
 
 
 def _why_not(module: nn.Module) -> str | None:

@@ -1,10 +1,11 @@
-"""The Recorder: records any training loop as an ordinary run.
+"""Recorder: records any training loop as an ordinary run.
 
     recorder = Recorder("runs/mine", model, tasks=["cats", "dogs"])
     recorder.step(loss=loss)                                # after every optimizer.step()
     recorder.end_task(0, evaluate={"cats": loader})         # or accuracies={"cats": 93.1}, in percent
 
-Measuring changes nothing: hooks read, evaluation puts modes and the random state back. `project` alone changes steps.
+Measurements do not affect training: hooks only read, and evaluation restores modes and the random state. Only `project`
+changes steps.
 """
 
 from __future__ import annotations
@@ -61,35 +62,35 @@ Scores = Mapping[Any, Any] | Sequence[Any]
 
 
 class Recorder:
-    """Writes what a training loop says into a run folder.
+    """Records a training loop into a run folder.
 
     Args:
         folder: the run's folder, new: "runs/mine" is the run "mine" below "runs".
         model: any module, already on its device. Attach before torch.compile.
-        tasks: the tasks in order of training: names, or dicts with "name", "classes" (names), "train" and "test"
-            (numbers of examples); a number names them T1, T2, ….
-        scenario: "class-incremental" (no task is named at test), "domain-incremental" (same classes, no task named) or
-            "task-incremental" (the task is named at test).
+        tasks: tasks in training order: names, or dicts with "name", "classes" (names), "train" and "test" (numbers of
+            examples); an integer gives their number, and they are named T1, T2, ….
+        scenario: "class-incremental" (the task is unknown at test time), "domain-incremental" (same classes, task
+            unknown) or "task-incremental" (the task is known at test time).
         modules: names (as in `model.named_modules()`) of the Linear, Conv2d or MultiheadAttention modules whose inputs
-            are watched; None: at most 16 that are at most 1024 wide, evenly over the depth; (): none.
+            are watched; None = at most 16 that are at most 1024 wide, evenly spaced in depth; () = none.
         energy: share of the inputs' energy that counts as used; the other directions are free.
-        every: in training, inputs are looked at in the first of so many steps.
-        rows: of one forward pass, at most about so many rows are added to a moment.
-        weights: also the singular values of the watched weights, before and after each task.
-        probes: task → a batch of inputs; how far their features move is measured after every later task.
-        attention: also the attention of the model's own attention modules on the probes (timm's, open_clip's blocks,
-            `nn.MultiheadAttention`): needs `probes`. Their query, key and value weights are then the watched modules:
-            a layer is the same one on every page.
-        features: name of the module whose input is the feature of a probe; None: the last watched module.
-        answer: (model, batch) → logits [n, classes], labels [n]; None: batches are (inputs, labels).
+        every: inputs are sampled in one of `every` training steps.
+        rows: about the largest number of rows of a forward pass that are added to a moment.
+        weights: also record singular values of the watched weights, before and after each task.
+        probes: task → a batch of inputs; the drift of their features is measured after every later task.
+        attention: also record the attention of the model's attention modules on the probes (timm's, open_clip's blocks,
+            `nn.MultiheadAttention`); needs `probes`. The watched modules are then their query, key and value weights,
+            so that layers agree on all pages.
+        features: name of the module whose input is the feature of a probe; None = the last watched module.
+        answer: (model, batch) → logits [n, classes], labels [n]; None = batches are (inputs, labels).
         optimizer: its learning rates are recorded.
-        keep_future: keep accuracies on tasks not learned yet also in a class-incremental run, whose model cannot answer
-            with their classes; otherwise they are neither evaluated nor stored.
-        total_steps: steps of all tasks together, if known: the page shows progress then.
-        method, stream, backbone, seed, settings: what the run is called and listed with. `settings` are plain values.
+        keep_future: keep accuracies on tasks not learned yet also in a class-incremental run, whose model cannot
+            predict their classes; otherwise they are neither evaluated nor stored.
+        total_steps: steps of all tasks together, if known; the page then shows progress.
+        method, stream, backbone, seed, settings: shown as the run's properties. `settings` are plain values.
 
     Raises:
-        ValueError: for tasks, modules, or a scenario that do not do.
+        ValueError: for invalid tasks, modules, or scenario.
         StoreError: if the folder exists or cannot be written.
     """
 
@@ -135,12 +136,12 @@ class Recorder:
         self._projected: list[Inputs] = []
         self._projecting: tuple[Any, ...] = ()
         self._task, self._step, self._epoch = -1, -1, 0
-        self._newest_epoch = 0  # the newest step's: `_epoch` is one more when an epoch has been ended
+        self._newest_epoch = 0  # epoch of the newest step; `_epoch` is one larger after the end of an epoch
         self._ended = 0
         self._closed = self._warned = False
         self._buffer: list[StepEnded] = []
-        self._totals: dict[str, tuple[float, int]] = {}  # of this epoch: sum and count of each loss
-        self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # of the step under way
+        self._totals: dict[str, tuple[float, int]] = {}  # sum and count of each loss in this epoch
+        self._norms: dict[str, tuple[Tensor, Tensor]] = {}  # of the current step
         self._flushed = self._stepped = self._begun = time.perf_counter()
         if attention and (not probes or modules is not None):
             raise ValueError(
@@ -180,7 +181,7 @@ class Recorder:
         )
         self._sample()
 
-    # ------------------------------------------------------------ what a loop calls
+    # ------------------------------------------------------------ called by the loop
 
     def step(
         self,
@@ -190,12 +191,12 @@ class Recorder:
         batch_accuracy: float | None = None,
         epoch: int | None = None,
     ) -> None:
-        """One optimiser step has been made. Tensors are not read here, so a GPU is not waited for.
+        """Record one optimiser step. Tensors are not read here, so this does not wait for a GPU.
 
         Args:
-            loss: the whole loss. losses: its named parts; "total" is their sum if `loss` is not given.
-            batch_accuracy: percent, on the batch.
-            epoch: from 0 within the task; None: as `end_epoch` counts.
+            loss: the total loss. losses: its named parts; "total" is their sum if `loss` is not given.
+            batch_accuracy: accuracy on the batch in percent.
+            epoch: from 0 within the task; None = as counted by `end_epoch`.
         """
         started, before = time.perf_counter(), self._stepped
         self._check_open()
@@ -229,7 +230,7 @@ class Recorder:
         self.seconds += self._stepped - started
 
     def begin_task(self, task: Any = None, *, steps: int = 0) -> None:
-        """Training on the next task begins; `step` calls it where the loop does not. `steps`: how many it will take."""
+        """Begin the next task; `step` calls this if the loop does not. `steps`: number of steps it will take."""
         self._check_open()
         if self._task >= self._ended:
             raise ValueError(f"task {self._name(self._task)!r} is in training; end it with end_task first")
@@ -242,7 +243,7 @@ class Recorder:
         self._sample()
 
     def end_epoch(self) -> None:
-        """One pass over the task's data has been made."""
+        """Record the end of one pass over the task's data."""
         self._check_open()
         self._flush()
         self._say_epoch()
@@ -258,18 +259,18 @@ class Recorder:
         observe: Iterable[Any] | None = None,
         scale: str | None = None,
     ) -> dict[str, float]:
-        """A task has been learned: measure what it changed, then the accuracies.
+        """End a task: measure the changes it made, then the accuracies.
 
         Args:
-            task: which, by number from 0 or by name, as a check; None: the one in training.
-            accuracies: task → percent, computed elsewhere. evaluate: task → loader, to be computed here. Either may be
-                a sequence in the order of the tasks. A task that is in neither counts as not measured.
-            readouts: further rows of percent by who predicts: {"task-incremental": {"cats": 97.0}}.
-            observe: a loader of the task's training data: its inputs replace those sampled while training.
-            scale: "percent" or "share" (0 to 1) of `accuracies`; None: percent, and refused if all look like shares.
+            task: its number from 0 or name, as a check; None = the one in training.
+            accuracies: task → percent, computed elsewhere. evaluate: task → loader, to be evaluated here. Either may be
+                a sequence in the order of tasks. A task in neither counts as not measured.
+            readouts: further rows in percent by readout: {"task-incremental": {"cats": 97.0}}.
+            observe: a loader of the task's training data, whose inputs replace those sampled during training.
+            scale: "percent" or "share" (0 to 1) for `accuracies`; None = percent, and an error if all look like shares.
 
         Returns:
-            The row of the accuracy matrix, task's name → percent.
+            The row of the accuracy matrix, task name → percent.
         """
         self._check_open()
         if self._task < self._ended:
@@ -289,7 +290,7 @@ class Recorder:
             named = ", ".join(f"{watched.name} ({watched.seen} rows, {watched.width} directions)" for watched in thin)
             warnings.warn(
                 f"{self._name(self._task)}: fewer rows of inputs were seen than there are directions, so some look "
-                f"free that are not: {named}; give end_task(observe=loader), or Recorder(every=1). Said once",
+                f"free that are not: {named}; pass end_task(observe=loader) or Recorder(every=1). Warned once",
                 stacklevel=2,
             )
         events = list(self._watch.end_task(clock, self.energy, bool(self._projected)))
@@ -310,22 +311,22 @@ class Recorder:
     def untrained(
         self, *, accuracies: Scores | None = None, evaluate: Scores | None = None, scale: str | None = None
     ) -> None:
-        """The accuracies before any training, as `end_task` takes them. Call it before the first step."""
+        """Record the accuracies before any training, in the form of `end_task`. Call it before the first step."""
         self._check_open()
         if self._task >= 0:
             raise ValueError("untrained() comes before the first step; training has begun")
         self._say_row(Clock(), ZERO_SHOT, self._row(accuracies, evaluate, scale))
 
     def project(self, optimizer: torch.optim.Optimizer, energy: float | None = None) -> list[str]:
-        """From the second task on, take out of every step of `optimizer` what lies where earlier tasks' inputs are.
+        """Project every step of `optimizer`, from the second task on, away from the inputs of earlier tasks.
 
             ΔW ← ΔW (I − V_k V_kᵀ),   k = fewest directions that hold `energy` of the inputs' energy of all tasks so far
 
-        It acts on the step (weight decay included) of the watched modules alone: biases, norms and modules that are not
-        watched move freely. Call it before the second task.
+        Acts on the step (including weight decay) of the watched modules only; biases, norms and other modules are not
+        restricted. Call it before the second task.
 
         Returns:
-            Names of the parameters of `optimizer` that stay unprotected.
+            Names of the parameters of `optimizer` that are not protected.
 
         Raises:
             ValueError: if none of the watched modules is trained by `optimizer`, or it is called twice.
@@ -352,7 +353,7 @@ class Recorder:
         return [name for name, p in self.model.named_parameters() if id(p) in trained and id(p) not in covered]
 
     def cost(self) -> dict[str, float]:
-        """Seconds spent in the recorder and in its evaluations so far, and bytes that it keeps."""
+        """Return the seconds spent in the recorder and in its evaluations so far, and its memory in bytes."""
         return {
             "seconds": self.seconds,
             "evaluation_seconds": self.evaluation_seconds,
@@ -366,7 +367,7 @@ class Recorder:
         )
 
     def close(self, reason: str = "the loop ended before its last task") -> None:
-        """End the recording. It ends by itself with the last task; before, the run counts as stopped."""
+        """End the recording. It ends by itself with the last task; if closed earlier, the run counts as stopped."""
         if not self._closed:
             self._flush()
             self._end("stopped", reason)
@@ -385,7 +386,7 @@ class Recorder:
         self._write(RunFailed(self._clock(), reason))
         self._end("failed", reason)
 
-    # ------------------------------------------------------------ inside
+    # ------------------------------------------------------------ internals
 
     def _config(
         self, method: str, stream: str, backbone: str | None, seed: int | None, settings: Mapping[str, Any]
@@ -414,7 +415,7 @@ class Recorder:
         return str(self.tasks[task]["name"])
 
     def _index(self, task: Any) -> int:
-        """A task by its number from 0, or by name."""
+        """Return the index of a task given by number from 0 or by name."""
         names = [self._name(i) for i in range(len(self.tasks))]
         if isinstance(task, int) and not isinstance(task, bool) and 0 <= task < len(names):
             return task
@@ -433,7 +434,7 @@ class Recorder:
         return TASK_INCREMENTAL if self.scenario == "task-incremental" else CLASS_INCREMENTAL
 
     def _row(self, accuracies: Scores | None, evaluate: Scores | None, scale: str | None) -> list[float | None]:
-        """[T] percent. Evaluates what is to be evaluated."""
+        """Return the row [T] in percent, evaluating the loaders in `evaluate`."""
         row: list[float | None] = [None] * len(self.tasks)
         given = {self._index(task): float(value) for task, value in _items(accuracies) if value is not None}
         learned = len(self.tasks) if self._future or self._task < 0 else self._task + 1
@@ -451,14 +452,14 @@ class Recorder:
             self._write(AccuracyMeasured(clock, readout, row))
 
     def _say_epoch(self) -> None:
-        """The means over the steps since the last epoch ended; nothing where there was none."""
+        """Write the means over the steps of the epoch; nothing if there were none."""
         if self._totals:
             means = {name: total / count for name, (total, count) in self._totals.items()}
             self._write(EpochEnded(self._clock(), means, math.nan))
         self._totals = {}
 
     def _sample(self) -> None:
-        """Whether the forward passes until the next step are looked at."""
+        """Decide whether the forward passes until the next step are sampled."""
         self._watch.sampling = not self._closed and (self._step + 1) % self.every == 0
 
     def _observe(self, loader: Iterable[Any]) -> None:
@@ -495,7 +496,7 @@ class Recorder:
         return self._watch.modules[-1].module
 
     def _first_look(self) -> dict[str, Any]:
-        """What the attention of the model looks like, from one pass over the first probe."""
+        """Return the shape of the model's attention, from one pass over the first probe."""
         if self._attention is None:
             return {}
         (first, *_) = self._attention.look(lambda: self._run_probe(next(iter(self._probes))))
@@ -504,7 +505,7 @@ class Recorder:
         return {"heads": heads, "tokens": tokens, **({"patch_grid": list(grid)} if grid else {})}
 
     def _probe_images(self) -> Iterator[ProbesChosen]:
-        """The probes as pictures, where attention is to be laid over them."""
+        """Yield the probes as images, for drawing attention over them."""
         for task, probe in self._probes.items() if self._attention is not None else ():
             inputs, labels = probe[:2] if isinstance(probe, (tuple, list)) and len(probe) > 1 else (probe, None)
             pictures = as_pictures(inputs[0] if isinstance(inputs, (tuple, list)) else inputs)
@@ -519,7 +520,7 @@ class Recorder:
             self.model(inputs.to(device_of(self.model)) if isinstance(inputs, Tensor) else inputs)
 
     def _drift(self, clock: Clock) -> Iterator[FeaturesCompared | AttentionCompared]:
-        """Features of probes of the tasks learned so far, against what they were when their task had been learned."""
+        """Yield the drift of probe features of learned tasks since their task had been learned."""
         for task in sorted(task for task in self._probes if task <= self._task):
             now = self._probe_features(task)
             then = self._references.setdefault(task, now)
@@ -543,7 +544,7 @@ class Recorder:
         return found[-1]
 
     def _flush(self) -> None:
-        """Write buffered steps, and answer commands of a page."""
+        """Write buffered steps and answer commands from a page."""
         if self._buffer:
             steps, self._buffer = self._buffer, []
             _read(steps)
@@ -571,7 +572,7 @@ class Recorder:
 
 
 class _Weights:
-    """The watched weights as `WeightWatch` asks a method and a backbone for them. d = min(out, in) is in the name."""
+    """Adapter that gives `WeightWatch` the watched weights. Names include d = min(out, in)."""
 
     def __init__(self, modules: Sequence[Inputs]) -> None:
         self.modules = {f"model.{w.layer}.w{min(w.matrix().shape)}": w for w in modules}
@@ -597,7 +598,7 @@ def _create(path: Path, config: RunConfig) -> RunFolder:
 
 
 def _abandoned(writer: RunWriter, held: contextlib.ExitStack, owner: int) -> None:
-    """The recorder was dropped, or the process ends, before the last task did."""
+    """Mark the run as stopped: the recorder was dropped, or the process ends, before the last task ended."""
     if os.getpid() != owner:  # a forked child, such as a data loader's worker
         return
     with contextlib.suppress(StoreError):
@@ -630,7 +631,7 @@ def _items(scores: Scores | None) -> list[tuple[Any, Any]]:
 
 
 def _in_percent(row: dict[int, float], scale: str | None) -> dict[int, float]:
-    """Raises ValueError for what is no accuracy, or looks like shares without being called so."""
+    """Convert to percent. Raises ValueError for invalid accuracies, or values that look like undeclared shares."""
     if scale not in (None, "percent", "share"):
         raise ValueError(f"scale must be percent or share, got {scale!r}")
     known = [value for value in row.values() if math.isfinite(value)]
@@ -647,7 +648,7 @@ def _in_percent(row: dict[int, float], scale: str | None) -> dict[int, float]:
 
 
 def _read(steps: Sequence[StepEnded]) -> None:
-    """Plain numbers in the place of the tensors that these steps hold, fetched in one copy."""
+    """Replace the tensors in these steps by plain numbers, fetched in one copy."""
     found = [
         (values, name)
         for step in steps

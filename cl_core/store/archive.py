@@ -1,8 +1,8 @@
 """Packing a recording into one ZIP, and safe unpacking of untrusted ones.
 
-Only the files of a recording are taken (config.json, events.db, fork.json, arrays/*.npy and analysis/*.json below one
-folder), never a link, a path that leads elsewhere, or more than `MOST_BYTES`. The database must hold the table of
-events and nothing that runs by itself. Nothing in a recording is a pickle.
+Only the files of a recording are accepted (config.json, events.db, fork.json, arrays/*.npy and analysis/*.json below
+one folder): no links, no paths outside that folder, at most `MOST_BYTES`. The database must hold the events table and
+no triggers or views. Nothing in a recording is a pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INSIDE = re.compile(
     r"|analysis/[\w-]+\.json)"
 )
 _CHUNK = 1 << 20
-DAMAGED = (  # what zipfile and the decompressors behind it raise
+DAMAGED = (  # exceptions of zipfile and its decompressors
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -52,7 +52,7 @@ def pack(folder: RunFolder, target: Path | IO[bytes]) -> None:
 
 
 def unpack(source: Path | IO[bytes], runs: Path) -> RunFolder:
-    """The recording in a ZIP as a run below `runs`; the one that is there if it is the same. Raises StoreError."""
+    """Unpack the recording in a ZIP as a run below `runs`; if the same run exists, return it. Raises StoreError."""
     called = source.name if isinstance(source, Path) else "this file"
     try:
         with zipfile.ZipFile(source) as archive:
@@ -61,7 +61,7 @@ def unpack(source: Path | IO[bytes], runs: Path) -> RunFolder:
             with tempfile.TemporaryDirectory(dir=runs, prefix=".unpacking-") as place:
                 made = RunFolder(Path(place) / name)
                 _extract(archive, Path(place))
-                made.config()  # refuses what is damaged or newer
+                made.config()  # raises for damaged settings or a newer format
                 _check_database(made, called)
                 there = RunFolder(runs / name)
                 if there.path.exists():
@@ -80,20 +80,20 @@ def unpack(source: Path | IO[bytes], runs: Path) -> RunFolder:
 
 
 def _checked(archive: zipfile.ZipFile, called: str) -> str:
-    """The run's name, if the archive holds a recording and nothing else. Raises StoreError."""
+    """Return the run's name if the archive holds a recording and nothing else. Raises StoreError."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
         raise StoreError(
             f"{called} would unpack to {len(entries)} files of {sum(e.file_size for e in entries) / 1e9:.1f} GB; at "
-            f"most {MOST_FILES} files and {MOST_BYTES / 1e9:.0f} GB are taken"
+            f"most {MOST_FILES} files and {MOST_BYTES / 1e9:.0f} GB are allowed"
         )
     found, names = set(), set()
     for entry in entries:
         inside = _INSIDE.fullmatch(entry.filename)
-        kind = entry.external_attr >> 28  # the file type where a Unix program packed it: 8 a file, 10 a link
+        kind = entry.external_attr >> 28  # file type, if packed on Unix: 8 = file, 10 = link
         if inside is None or inside["run"].startswith(".") or kind not in (0, 8) or entry.flag_bits & 1:
             raise StoreError(
-                f"{called} is not a recording: {entry.filename[:80]!r} does not belong into one; make recordings with "
+                f"{called} is not a recording: {entry.filename[:80]!r} does not belong in one; make recordings with "
                 "`plastiscope export RUN --recording`"
             )
         if entry.filename in names:
@@ -106,7 +106,7 @@ def _checked(archive: zipfile.ZipFile, called: str) -> str:
 
 
 def _extract(archive: zipfile.ZipFile, place: Path) -> None:
-    """Copy each file, at most as long as it says it is: sizes in a ZIP are claims."""
+    """Copy each file up to its declared size, which a ZIP may state wrongly."""
     for entry in archive.infolist():
         if entry.is_dir():
             continue
@@ -117,7 +117,7 @@ def _extract(archive: zipfile.ZipFile, place: Path) -> None:
             while chunk := packed.read(_CHUNK):
                 left -= len(chunk)
                 if left < 0:
-                    raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is longer than it says")
+                    raise zipfile.BadZipFile(f"{entry.filename[:80]!r} is longer than declared")
                 file.write(chunk)
 
 

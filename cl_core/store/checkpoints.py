@@ -1,5 +1,6 @@
-"""Which checkpoints of a run are complete, which one a resume goes on from, and whether the events that it covers are
-still there. What a checkpoint holds is the engine's business.
+"""Listing of a run's checkpoints: which are complete, where a resume starts, and whether the covered events exist.
+
+The content of checkpoints is defined in `cl_core.training`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from cl_core.untrusted import parse_json, printable, read_text
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint's place: the last event it covers, and whether it lies between two tasks."""
+    """A complete checkpoint: its folder, the last event it covers, and whether it lies at a task boundary."""
 
     path: Path
     seq: int
     boundary: bool
-    task: int  # training tasks finished
-    rows: int | None = None  # events stored below `seq`; None where an earlier version wrote it
-    tensors: str = ""  # SHA-256 of state.safetensors; "" where an earlier version wrote it
+    task: int  # number of finished training tasks
+    rows: int | None = None  # number of events below `seq`; None if written by an earlier version
+    tensors: str = ""  # SHA-256 of state.safetensors; "" if written by an earlier version
 
 
 def complete(folder: RunFolder, *, readable: bool = False) -> list[Checkpoint]:
-    """All complete checkpoints, oldest first; damaged ones are left out. Raises StoreError if the newest is damaged,
-    unless `readable`: then it is left out as well."""
+    """Return all complete checkpoints, oldest first, without damaged ones. Raises StoreError if the newest is damaged,
+    unless `readable` is set, which leaves it out as well."""
     found, places = [], sorted(folder.checkpoints.glob("*/done"))
     for done in places:
         try:
@@ -42,8 +43,8 @@ def complete(folder: RunFolder, *, readable: bool = False) -> list[Checkpoint]:
 
 
 def _read(done: Path) -> Checkpoint:
-    """The checkpoint that a file `done` completes: it holds the sum of state.json, which holds that of the tensors.
-    Checkpoints of earlier versions have neither. Raises ValueError."""
+    """Return the checkpoint of a file `done`. That file holds the checksum of state.json, which holds that of the
+    tensors; checkpoints of earlier versions have neither. Raises ValueError."""
     try:
         text, said = read_text(done.parent / "state.json"), read_text(done).strip()
         record = parse_json(text)
@@ -59,14 +60,14 @@ def _read(done: Path) -> Checkpoint:
 
 
 def boundaries(folder: RunFolder) -> dict[int, Checkpoint]:
-    """Tasks finished → the readable checkpoint from which a fork can train the rest. Empty for a recording."""
+    """Return number of finished tasks → readable checkpoint that a fork can start from. Empty for a recording."""
     return {c.task: c for c in complete(folder, readable=True) if c.boundary and c.task}
 
 
 def starting_point(folder: RunFolder, after_task: int | None = None) -> Checkpoint | None:
-    """The checkpoint that a resume goes on from: the newest, or the one after so many tasks; None: the beginning.
+    """Return the checkpoint that a resume starts from, the newest or the one after `after_task` tasks; None = anew.
 
-    Raises StoreError if it is damaged, or events that it covers are missing: what would be trained then has no past.
+    Raises StoreError if it is damaged or events that it covers are missing.
     """
     if after_task is None:
         start = next(iter(complete(folder)[::-1]), None)
@@ -85,7 +86,7 @@ def starting_point(folder: RunFolder, after_task: int | None = None) -> Checkpoi
 
 
 def lost(folder: RunFolder, checkpoint: Checkpoint) -> str:
-    """What is missing of the events that a checkpoint covers, in a few words; "" if nothing is."""
+    """Describe which events that a checkpoint covers are missing; "" if none are."""
     if not folder.database.is_file():
         return "its events.db is not there"
     try:
@@ -104,15 +105,15 @@ def lost(folder: RunFolder, checkpoint: Checkpoint) -> str:
 
 
 def discard_after(folder: RunFolder, seq: int) -> None:
-    """Remove checkpoints above `seq`, complete or cut off in writing: a resume repeats what they covered."""
+    """Remove checkpoints above `seq`, complete or partly written; a resume repeats what they covered."""
     for path in folder.checkpoints.glob("*"):
         if path.name.isdigit() and int(path.name) > seq:
-            (path / "done").unlink(missing_ok=True)  # first: what is removed in part is never read
+            (path / "done").unlink(missing_ok=True)  # first, so that a partly removed checkpoint is never read
             shutil.rmtree(path, ignore_errors=True)
 
 
 def damaged(path: Path, error: Exception) -> StoreError:
-    """The sentence about a checkpoint that cannot be read."""
+    """Return the error for a checkpoint that cannot be read."""
     why = printable((str(error).splitlines() or [type(error).__name__])[0], 160)
     seq = int(path.name) if path.name.isdigit() else 0
     return StoreError(
@@ -122,7 +123,7 @@ def damaged(path: Path, error: Exception) -> StoreError:
 
 
 def _way_out(folder: RunFolder, before: int) -> str:
-    """The command that goes on from a checkpoint below seq `before` whose events are all there."""
+    """Return the command that resumes from a checkpoint below seq `before` with complete events."""
     for task, place in sorted(boundaries(folder).items(), reverse=True):
         if place.seq < before and not lost(folder, place):
             return f"`plastiscope resume {folder.name} --after-task {task}` goes on after T{task}"

@@ -12,12 +12,12 @@ from cl_core.commands import Command, parse
 from cl_core.store.run import RunFolder, StoreError, write_atomically
 from cl_core.untrusted import read_json
 
-MOST_BYTES = 100_000  # of a command
+MOST_BYTES = 100_000  # largest command
 
 
 def send(folder: RunFolder, command: Command) -> None:
-    """Put `command` into the run's inbox. The name orders by time; until it is whole it has one that `take` does not
-    list."""
+    """Put `command` into the run's inbox. File names sort by time; a partly written file has a name that `take` does
+    not list."""
     try:
         folder.inbox.mkdir(exist_ok=True)
         name = f"{time.time_ns():020d}-{secrets.token_hex(3)}.json"
@@ -27,7 +27,7 @@ def send(folder: RunFolder, command: Command) -> None:
 
 
 def discard(folder: RunFolder, before: float) -> None:
-    """Remove commands sent before a moment (seconds since 1970): they were for an earlier worker."""
+    """Remove commands sent before a time (seconds since 1970); they were for an earlier worker."""
     for path in folder.inbox.glob("*.json"):
         sent = path.name.split("-", 1)[0]
         if not sent.isdigit() or int(sent) < before * 1e9:
@@ -35,8 +35,7 @@ def discard(folder: RunFolder, before: float) -> None:
 
 
 def take(folder: RunFolder) -> list[Command | str]:
-    """Commands waiting, oldest first, removed from the inbox. What cannot be understood comes as its reason (a
-    text)."""
+    """Remove and return the waiting commands, oldest first. An invalid command is returned as the reason (a string)."""
     try:
         names = sorted(n for n in os.listdir(folder.inbox) if n.endswith(".json"))
     except FileNotFoundError:
@@ -49,7 +48,7 @@ def take(folder: RunFolder) -> list[Command | str]:
         except ValueError as error:
             taken.append(str(error))
         except OSError:
-            continue  # gone already, or unreadable: nothing to obey
+            continue  # already removed, or unreadable
         with contextlib.suppress(OSError):
             path.unlink()
     return taken

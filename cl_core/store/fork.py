@@ -1,8 +1,8 @@
 """Forks: a new run that starts from another run's task boundary and continues with other settings.
 
-Its folder holds the parent's events and boundary checkpoints up to there, so readers see one whole run, and it stays
-whole when the parent is removed. Rows are copied; arrays and checkpoints are hard links where the file system has them
-(nobody writes into a file that exists), else copies.
+Its folder holds the parent's events and boundary checkpoints up to that boundary, so that readers see a complete run,
+even if the parent is removed. Rows are copied. Arrays and checkpoints are hard links if the file system supports them
+(existing files are never modified), else copies.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cl_core.store.writer import RunWriter
 
 
 def turned(folder: RunFolder, until: int | None = None) -> list[KnobTurned]:
-    """Settings changed in this run itself (not in its parent), in order; `until`: only up to that seq."""
+    """Return settings changed in this run itself (not in its parent), in order; `until`: only up to that seq."""
     fork = fork_of(folder)
     with contextlib.closing(RunReader(folder)) as reader:
         found = list(reader.since(fork.seq if fork else 0, (KnobTurned.__name__,)))
@@ -35,7 +35,7 @@ def turned(folder: RunFolder, until: int | None = None) -> list[KnobTurned]:
 
 
 def effective_config(folder: RunFolder, until: int | None = None) -> RunConfig:
-    """The settings as they stand (or stood at seq `until`): those of config.json, and live settings changed since."""
+    """Return the settings now (or at seq `until`): those of config.json with later changes of live settings."""
     config = folder.config()
     values = {event.name: event.new for event in turned(folder, until)}
     return replace(config, settings={**config.settings, **values}) if values else config
@@ -44,9 +44,9 @@ def effective_config(folder: RunFolder, until: int | None = None) -> RunConfig:
 def forked_settings(
     folder: RunFolder, after_task: int, values: Iterable[tuple[str, Any]], described: Rows
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """The settings that a fork of `folder` would have, and what differs from those in force there.
+    """Return the settings of a fork of `folder`, and how they differ from the parent's settings at that point.
 
-    Raises StoreError if there is nothing to go on from, ConfigError if a setting must stay.
+    Raises StoreError if there is no checkpoint to start from, ConfigError if a setting cannot be changed.
     """
     start = _boundary(folder, after_task)
     config, changed = forked(effective_config(folder, start.seq), values, described)
@@ -62,19 +62,19 @@ def fork_run(
     name: str = "",
     runs: Path | None = None,
 ) -> RunFolder:
-    """A new run that goes on from where `folder` stood when `after_task` tasks were trained, with other settings.
+    """Create a run that continues from `folder` after `after_task` trained tasks, with other settings.
 
-    It is stopped: whoever drives it trains the remaining tasks.
+    The new run is stopped; a resume trains the remaining tasks.
 
     Args:
-        values: (key, value) pairs, keys as in --set; none = the same run again.
+        values: (key, value) pairs, keys as in --set; empty = the same settings.
         settings: the method's settings as `config.describe` gives them.
         name: name of the folder; time and method if empty.
-        runs: where it goes; beside its parent if None.
+        runs: folder for the new run; None = that of the parent.
 
     Raises:
-        StoreError: if there is nothing to go on from, or the folder cannot be written.
-        ConfigError: if a setting must stay as it is.
+        StoreError: if there is no checkpoint to start from, or the folder cannot be written.
+        ConfigError: if a setting cannot be changed.
     """
     config, changed = forked_settings(folder, after_task, values, described)
     start = _boundary(folder, after_task)
@@ -94,7 +94,7 @@ def fork_run(
 
 
 def _copy_past(folder: RunFolder, made: RunFolder, seq: int) -> None:
-    """Arrays and boundary checkpoints up to `seq`."""
+    """Copy or link arrays and boundary checkpoints up to `seq`."""
     for file in folder.arrays.glob("*.npy"):
         if int(file.name.split("-", 1)[0]) <= seq:
             _link(file, made.arrays / file.name)
@@ -113,8 +113,8 @@ def _link(file: Path, target: Path) -> None:
 
 
 def _boundary(folder: RunFolder, after_task: int) -> Checkpoint:
-    """The checkpoint after `after_task` tasks. Raises StoreError that says which there are."""
-    config = folder.config()  # a damaged or newer run is refused first
+    """Return the checkpoint after `after_task` tasks. The StoreError otherwise names the existing ones."""
+    config = folder.config()  # first, to raise for a damaged or newer run
     if config.trained_elsewhere:
         raise StoreError(config.why_it_ends_here(folder.name))
     known = boundaries(folder)

@@ -11,16 +11,16 @@ from cl_core.untrusted import read_json
 
 @dataclass(frozen=True)
 class Fork:
-    """Where a run left its parent."""
+    """A fork's parent and the point at which it left it."""
 
     parent: str  # the parent run's name
-    after_task: int  # tasks that were trained there
-    seq: int  # the last event that is the parent's
+    after_task: int  # number of tasks trained before the fork
+    seq: int  # last event copied from the parent
     changed: dict[str, list[Any]]  # setting → [its value in the parent, its value here]
 
 
 def fork_of(folder: RunFolder) -> Fork | None:
-    """Where this run left its parent; None if it is no fork. Raises StoreError if the note is damaged."""
+    """Return the run's fork note; None if it is not a fork. Raises StoreError if the note is damaged."""
     try:
         fork = Fork(**read_json(folder.fork_file))
         pairs = fork.changed.values() if isinstance(fork.changed, dict) else [None]

@@ -1,7 +1,8 @@
-"""What a reader says of a run, kept beside it, and runs that are put aside until they are deleted for good.
+"""User notes on runs, and deletion of runs with undo.
 
-A run's folder keeps its name: forks, links and commands find it by that. `note.json` in it holds a title, a note and
-tags. A run put aside lies in `.deleted` below the runs folder, where no listing looks, and can be brought back.
+`note.json` in a run's folder holds a title, a note and tags. The folder itself is never renamed, because forks, links
+and commands find the run by its name. A deleted run is moved to `.deleted` below the runs folder, which listings skip,
+and can be restored until it is deleted for good.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MOST = {"title": 120, "text": 4000, "tags": 20}  # characters, characters, numbe
 
 @dataclass(frozen=True)
 class Note:
-    """What a reader says of a run; all of it may be empty."""
+    """A user's title, text and tags for a run; all may be empty."""
 
     title: str = ""
     text: str = ""
@@ -29,7 +30,7 @@ class Note:
 
 
 def note_of(folder: RunFolder) -> Note:
-    """The note beside a run; an empty one where there is none or it cannot be read."""
+    """Return a run's note; an empty one if there is none or it cannot be read."""
     try:
         record = read_json(folder.path / "note.json")
     except (OSError, ValueError):
@@ -45,7 +46,7 @@ def note_of(folder: RunFolder) -> Note:
 
 
 def annotate(folder: RunFolder, note: Note) -> None:
-    """Write the note beside a run. Raises StoreError if it is too long or cannot be written."""
+    """Write a run's note. Raises StoreError if it is too long or cannot be written."""
     for name, length in (("title", len(note.title)), ("text", len(note.text)), ("tags", len(note.tags))):
         if length > MOST[name]:
             unit = "tags" if name == "tags" else "characters"
@@ -57,18 +58,18 @@ def annotate(folder: RunFolder, note: Note) -> None:
 
 
 def entitle(folder: RunFolder, name: str) -> RunFolder:
-    """Title a run by the name that its user gave it, if any; without a title it is called by what it trains. Returns
-    the folder. Raises StoreError as `annotate` does."""
+    """Set a run's title to the name that its user gave it, if any, and return the folder. Without a title, a run is
+    called by what it trains. Raises StoreError as `annotate` does."""
     if name:
         annotate(folder, replace(note_of(folder), title=name[: MOST["title"]]))
     return folder
 
 
 def put_aside(folder: RunFolder) -> Path:
-    """Take a run out of its folder of runs; `bring_back` undoes it. Returns where it lies.
+    """Move a run to `.deleted`; `bring_back` undoes this. Returns the new path.
 
     Raises:
-        StoreError: a process works on it, or it cannot be moved.
+        StoreError: if a process works on it, or it cannot be moved.
     """
     if (pid := lock_owner(folder)) is not None:
         raise StoreError(f"process {pid} works on {folder.name}: stop it first")
@@ -83,10 +84,10 @@ def put_aside(folder: RunFolder) -> Path:
 
 
 def bring_back(aside: Path, name: str) -> RunFolder:
-    """Bring the run that lies at `aside` back under its name. Raises StoreError if that is taken or it is gone."""
+    """Restore the deleted run at `aside` as `name`. Raises StoreError if the name is taken or the run is gone."""
     target = aside.parent.parent / name
     if target.exists():
-        raise StoreError(f"{name} is taken by another run by now")
+        raise StoreError(f"{name} is now taken by another run")
     try:
         os.rename(aside, target)
     except OSError as error:
@@ -95,7 +96,7 @@ def bring_back(aside: Path, name: str) -> RunFolder:
 
 
 def aside(runs: Path) -> list[Path]:
-    """Where the runs lie that were put aside."""
+    """Return the paths of deleted runs."""
     try:
         return sorted(path for path in (Path(runs) / ASIDE).iterdir() if (path / "config.json").is_file())
     except OSError:
@@ -103,7 +104,7 @@ def aside(runs: Path) -> list[Path]:
 
 
 def delete_for_good(runs: Path) -> None:
-    """Remove the runs that were put aside. Raises StoreError if something cannot be removed."""
+    """Remove the deleted runs from disk. Raises StoreError if something cannot be removed."""
     try:
         shutil.rmtree(Path(runs) / ASIDE)
     except FileNotFoundError:

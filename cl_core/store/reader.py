@@ -19,21 +19,21 @@ from cl_core.store.run import RunFolder, StoreError, lock_owner
 from cl_core.store.validation import MOST_DIMENSIONS, check, check_clock
 from cl_core.untrusted import parse_row
 
-MOST_INLINE = 1 << 20  # bytes of an array kept in its row; writers keep 64 KiB there (writer.py)
-MOST_ARRAY = 1 << 28  # bytes of an array in a file of its own
+MOST_INLINE = 1 << 20  # most bytes of an array within its row; writers keep up to 64 KiB there (writer.py)
+MOST_ARRAY = 1 << 28  # most bytes of an array in a separate file
 _ARRAY_FILE = re.compile(r"\d{8,18}-\w{1,80}\.npy")
 
 
 class DamagedEvent(StoreError):
-    """One event cannot be decoded; those after it can."""
+    """A single event cannot be decoded; later events are unaffected."""
 
 
-HELD = ("queued", "running", "paused")  # states in which a process holds the run
+HELD = ("queued", "running", "paused")  # states in which a process holds the run's lock
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as it was stored: its place in the order, its time (seconds, UTC) and the event itself."""
+    """A stored event with its sequence number and time (seconds, UTC)."""
 
     seq: int
     time: float
@@ -42,18 +42,18 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands, from its last state and from whether a process holds it.
+    """State of a run, from its last state event and its lock.
 
-    `state`: "waiting" (created, no worker has spoken), "queued" (its worker waits for the device), "running", "paused",
-    "stopped", "finished", "failed", "gone" (the record says queued, running or paused, but no process holds the run:
-    it was killed; what was measured is kept), or "unreadable" (the record of the state is damaged).
+    `state`: "waiting" (created, no event from a worker yet), "queued" (its worker waits for the device), "running",
+    "paused", "stopped", "finished", "failed", "gone" (recorded as queued, running or paused, but no process holds the
+    lock: the worker was killed; its measurements are kept), or "unreadable" (the state event is damaged).
     """
 
     state: str
     reason: str
     moved: float  # time of the last event, seconds UTC; 0 = none yet
     pid: int | None
-    trained_elsewhere: bool = False  # recorded or imported: there is nothing to resume
+    trained_elsewhere: bool = False  # recorded or imported, so it cannot be resumed
 
     @property
     def live(self) -> bool:
@@ -67,7 +67,7 @@ class RunStatus:
 
 
 class RunReader:
-    """Reads one run's events. Cheap to keep open; safe beside a living worker; thread-safe for one caller at a time."""
+    """Reads one run's events. Cheap to keep open and safe beside a live worker; use it from one thread at a time."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -79,9 +79,9 @@ class RunReader:
             if not self.folder.database.is_file():
                 return None
             uri = self.folder.database.resolve().as_uri()
-            # A finished recording has no write-ahead log and may lie in a read-only place: open it as immutable there.
+            # A finished recording has no write-ahead log and may be read-only: open it as immutable in that case.
             wal = self.folder.database.with_name("events.db-wal")
-            unwritable = not os.access(self.folder.path, os.W_OK)  # SQLite could not make its -shm there
+            unwritable = not os.access(self.folder.path, os.W_OK)  # SQLite could not create its -shm file
             immutable = not wal.exists() and (unwritable or not self.folder.lock.exists())
             try:
                 self._db = sqlite3.connect(
@@ -98,8 +98,8 @@ class RunReader:
         return self._db
 
     def _refuse_other_than_a_table(self, database: sqlite3.Connection) -> None:
-        """A view called `events` could be a query that never ends."""
-        with contextlib.suppress(sqlite3.Error):  # damaged or busy: said when rows are asked for
+        """Raise StoreError unless `events` is a table: a view could be a query that never ends."""
+        with contextlib.suppress(sqlite3.Error):  # damaged or busy: reported when rows are read
             found = database.execute("SELECT type, sql FROM sqlite_master WHERE name = 'events'").fetchone()
             if found and (found[0] != "table" or "virtual" in str(found[1])[:20].lower()):
                 self.close()
@@ -112,7 +112,7 @@ class RunReader:
         try:
             return connection.execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
-            if "no such table" in str(error):  # the worker has created the file, not yet the table
+            if "no such table" in str(error):  # the worker has created the file but not yet the table
                 return []
             raise StoreError(f"cannot read events of {self.folder.name}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -121,17 +121,17 @@ class RunReader:
             ) from error
 
     def generation(self) -> int:
-        """Rises when rows were taken back (a resume after a kill): a reader that kept rows starts afresh then."""
+        """Return a number that rises when rows are removed (a resume after a kill): readers then drop cached rows."""
         rows = self._query("PRAGMA user_version")
         return rows[0][0] if rows else 0
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[RunStatus]:
-        """Everything read within the block is of one moment: rows, generation, and the status that is given.
+        """Read rows and generation consistently within the block; yields the status of the same moment.
 
-        Asked one after the other, a commit between them would give the state "finished" without the last rows.
+        Without it, a commit between two reads could give the state "finished" without the last rows.
         """
-        pid = lock_owner(self.folder)  # first: a worker that is gone by now has committed its last state
+        pid = lock_owner(self.folder)  # first, because a worker that has released the lock has committed its last state
         connection = self._connection()
         if connection is not None:
             self._query("BEGIN")
@@ -145,9 +145,9 @@ class RunReader:
     def since(
         self, seq: int = 0, kinds: tuple[str, ...] = (), damaged: Callable[[int, DamagedEvent], None] | None = None
     ) -> Iterator[StoredEvent]:
-        """Events above `seq` in order, all or only of some kinds. Kinds this version does not know are passed over.
+        """Yield events above `seq` in order, all or only of some kinds. Kinds unknown to this version are skipped.
 
-        `damaged`: called with the place of each row that cannot be decoded and the reason; without it, such a row
+        `damaged` is called with the seq of each row that cannot be decoded and the reason; without it, such a row
         raises DamagedEvent.
         """
         where = f" AND kind IN ({','.join('?' * len(kinds))})" if kinds else ""
@@ -166,7 +166,7 @@ class RunReader:
                 yield StoredEvent(row[0], float(row[1]), event)
 
     def latest(self, kind: str) -> StoredEvent | None:
-        """The newest event of a kind, or None."""
+        """Return the newest event of a kind, or None."""
         rows = self._query(
             "SELECT seq, time, kind, task, epoch, step, body, blob FROM events WHERE kind = ? "
             "ORDER BY seq DESC LIMIT 1",
@@ -176,12 +176,12 @@ class RunReader:
         return None if event is None else StoredEvent(rows[0][0], float(rows[0][1]), event)
 
     def series(self, kind: str, field: str) -> tuple[np.ndarray, list[Any]]:
-        """(steps, values) of one field of one kind over the run."""
+        """Return (steps, values) of one field of one kind over the run."""
         found = [(s.event.clock.step, getattr(s.event, field)) for s in self.since(kinds=(kind,))]
         return np.array([step for step, _ in found], dtype=np.int64), [value for _, value in found]
 
     def status(self) -> RunStatus:
-        """State from the last StateChanged *and* the lock."""
+        """Return the status from the last StateChanged and the lock."""
         return self._status(lock_owner(self.folder))
 
     def _status(self, pid: int | None) -> RunStatus:
@@ -196,34 +196,34 @@ class RunReader:
         state, reason = changed.event.state, changed.event.reason  # type: ignore[attr-defined]
         if state in HELD and pid is None:
             state, reason = "gone", "the training process died; what was measured is kept"
-        ended = state in ("stopped", "failed", "gone")  # elsewhere it makes no difference, and settings take a read
+        ended = state in ("stopped", "failed", "gone")  # matters only in these states; reading settings takes time
         return RunStatus(state, reason, moved, pid, ended and self._trained_elsewhere())
 
     def _trained_elsewhere(self) -> bool:
         if self._elsewhere is None:
             try:
                 self._elsewhere = self.folder.config().trained_elsewhere
-            except StoreError:  # said by whoever shows the settings
+            except StoreError:  # reported where the settings are shown
                 self._elsewhere = False
         return self._elsewhere
 
     def count(self, below: int) -> tuple[int, int]:
-        """(how many rows lie below seq `below`, the last of them; 0 = none)."""
+        """Return (number of rows below seq `below`, the last seq among them; 0 = none)."""
         rows = self._query("SELECT count(*), coalesce(max(seq), 0) FROM events WHERE seq < ?", (below,))
         return rows[0] if rows else (0, 0)
 
     def damage(self) -> str:
-        """What SQLite finds wrong with the file, or ""; reads all of it."""
+        """Return SQLite's integrity errors of the file, or ""; reads all of it."""
         rows = self._query("PRAGMA quick_check(1)")
         return "" if not rows or rows[0][0] == "ok" else str(rows[0][0])
 
     def rows(self, until: int) -> list[tuple[Any, ...]]:
-        """Rows up to seq `until` as they are stored, for a copy."""
+        """Return the raw rows up to seq `until`, for a copy."""
         return self._query("SELECT * FROM events WHERE seq <= ? ORDER BY seq", (until,))
 
     def worked_seconds(self) -> float:
-        """Wall time between events, without what passed before a (re)start: pauses and the days before a resume."""
-        rows = self._query(  # looks at few rows: all of them would be read from the disk for nothing
+        """Return the wall time between events, without the gaps before each (re)start, such as pauses."""
+        rows = self._query(  # in SQL, so that few rows are read from disk
             "SELECT total((SELECT time FROM events ORDER BY seq DESC LIMIT 1) - (SELECT time FROM events ORDER BY seq "
             "LIMIT 1)), (SELECT total(began.time - (SELECT before.time FROM events AS before WHERE before.seq < "
             "began.seq ORDER BY before.seq DESC LIMIT 1)) FROM events AS began WHERE began.kind = 'StateChanged' AND "
@@ -239,8 +239,8 @@ class RunReader:
     def _event(
         self, time: float, kind: str, task: int, epoch: int, step: int, body: str, blob: bytes | None
     ) -> Event | None:
-        """The event that a row holds; None for a kind this version does not know. Raises DamagedEvent: what passes here
-        has the types that `cl_core.events` declares."""
+        """Return the event of a row; None for a kind unknown to this version. Raises DamagedEvent unless its fields
+        have the types that `cl_core.events` declares."""
         known = KINDS.get(kind)
         if known is None:
             return None
@@ -252,9 +252,9 @@ class RunReader:
             if not isinstance(record, dict):
                 raise ValueError("it does not hold an object")
             wanted, fields = known.__dataclass_fields__.keys(), record
-            if not fields.keys() <= wanted:  # of a newer version
+            if not fields.keys() <= wanted:  # written by a newer version
                 fields = {key: value for key, value in record.items() if key in wanted}
-            if '"$' in body:  # an array, or a text that looks like one's mark
+            if '"$' in body:  # an array, or a string that looks like an array reference
                 fields = {key: self._value(value, blob) for key, value in fields.items()}
             check(known, fields)
             return known(Clock(task, epoch, step), **fields)
@@ -272,7 +272,7 @@ class RunReader:
             try:
                 if not _ARRAY_FILE.fullmatch(name):
                     raise ValueError("its name is not that of an array")
-                array = np.lib.format.open_memmap(file, mode="r")  # not np.load, which opens archives as well
+                array = np.lib.format.open_memmap(file, mode="r")  # not np.load, which also opens archives
                 _refuse_shape(array.dtype, array.shape, MOST_ARRAY)
                 return array
             except (OSError, ValueError, EOFError, TypeError, OverflowError) as error:
@@ -283,7 +283,8 @@ class RunReader:
 
 
 def _unpacked(place: Any, blob: Any) -> np.ndarray:
-    """The array at its place in a row's blob, read-only. Decompression ends at dtype × shape. Raises ValueError."""
+    """Return the array at its place in a row's blob, read-only. Decompression stops at dtype × shape. Raises
+    ValueError."""
     if not isinstance(place, list) or len(place) != 4 or not isinstance(blob, bytes):
         raise ValueError("an array has no place in its row")
     name, shape, offset, length = place
@@ -301,7 +302,7 @@ def _unpacked(place: Any, blob: Any) -> np.ndarray:
 
 
 def _refuse_shape(dtype: np.dtype, shape: Any, most: int) -> int:
-    """Bytes of an array of plain numbers. Raises ValueError where they are none, or more than `most`."""
+    """Return the size in bytes of a numeric array. Raises ValueError if it is not numeric or larger than `most`."""
     if dtype.kind not in "biuf":
         raise ValueError("it is not an array of numbers")
     if len(shape) > MOST_DIMENSIONS or not all(type(side) is int and 0 <= side <= most for side in shape):

@@ -11,16 +11,16 @@ from cl_core.store.run import RunFolder, StoreError, lock_owner
 
 
 def record(folder: RunFolder, target: Path) -> RunFolder:
-    """Copy what readers need of a run to the new folder `target`.
+    """Copy the files of a run that readers need to the new folder `target`.
 
-    The database is rewritten without its write-ahead log, so the recording opens from a read-only place. Raises
-    StoreError if the run is still held by a worker, or `target` exists.
+    The database is rewritten without its write-ahead log, so that the recording opens from a read-only folder. Raises
+    StoreError if a worker still holds the run, or `target` exists.
     """
     if lock_owner(folder) is not None:
         raise StoreError(f"run {folder.name} is being worked on; stop it or let it finish before recording it")
     if target.exists():
         raise StoreError(f"{target} exists already; remove it or choose another name")
-    folder.config()  # refuses what is damaged or newer
+    folder.config()  # raises for damaged settings or a newer format
     made = RunFolder(target)
     try:
         target.mkdir(parents=True)

@@ -1,12 +1,12 @@
 """A run's folder: paths, locking, and listing, opening and naming runs.
 
-config.json               what the run is, written once
-events.db, arrays/        what happened (writer.py, reader.py); the worker alone writes here
-analysis/                 what was measured of it later, on request (cl_core.analysis)
-checkpoints/000123/       everything needed to go on; a file `done` is written last
-fork.json                 only in a fork: its parent, where it left it, and what changed (fork.py)
-inbox/                    commands for the worker (inbox.py)
-worker.lock, worker.log   a record lock the kernel drops when the worker dies; the worker's output
+config.json               settings of the run, written once
+events.db, arrays/        events (writer.py, reader.py); written only by the worker
+analysis/                 measurements made later, on request (cl_core.analysis)
+checkpoints/000123/       everything needed to resume; a file `done` is written last
+fork.json                 only in a fork: its parent, the task boundary, and the changed settings (fork.py)
+inbox/                    commands for the worker (command_queue.py)
+worker.lock, worker.log   a record lock that the kernel releases when the worker dies; the worker's output
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _FLOCK = "hhqqi4x"  # struct flock on 64-bit Linux: type, whence, start, length,
 
 
 class StoreError(Exception):
-    """A run folder that cannot be read, written or held; the message is one sentence for a person."""
+    """A run folder that cannot be read, written or locked; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files below one run's folder. Nothing is opened here."""
+    """Paths of the files in a run's folder. Nothing is opened here."""
 
     path: Path
 
@@ -89,7 +89,7 @@ class RunFolder:
         return self.path / "worker.log"
 
     def config(self) -> RunConfig:
-        """The run's settings. Raises StoreError if they are missing, damaged or newer than this program."""
+        """Return the run's settings. Raises StoreError if they are missing, damaged or newer than this program."""
         try:
             record = read_json(self.config_file)
             if not isinstance(record, dict):
@@ -110,7 +110,7 @@ class RunFolder:
 
 
 def create_run(runs: Path, config: RunConfig) -> RunFolder:
-    """A fresh folder below `runs` holding `config`, every setting written out; its name is time, method and four random
+    """Create a folder below `runs` with all settings of `config`; its default name is time, method and four random
     characters."""
     name = config.name or f"{time.strftime('%Y%m%d-%H%M%S')}-{config.method}-{secrets.token_hex(2)}"
     if name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
@@ -133,7 +133,7 @@ def create_run(runs: Path, config: RunConfig) -> RunFolder:
         folder.checkpoints.mkdir()
         write_atomically(folder.config_file, json.dumps(config.completed().to_dict(), indent=1).encode())
     except OSError as error:
-        shutil.rmtree(folder.path, ignore_errors=True)  # without settings it would be no run
+        shutil.rmtree(folder.path, ignore_errors=True)  # without settings it is not a run
         raise _unwritable(runs, error) from error
     return folder
 
@@ -143,11 +143,11 @@ def _unwritable(runs: Path, error: OSError) -> StoreError:
 
 
 def list_runs(runs: Path) -> list[RunFolder]:
-    """Run folders directly below `runs`, the one created last first."""
+    """Return run folders directly below `runs`, the newest first."""
     found = []
     try:
         for path in Path(runs).iterdir():
-            with contextlib.suppress(OSError):  # no run, deleted while we look, or a link that leads nowhere or back
+            with contextlib.suppress(OSError):  # not a run, deleted meanwhile, or a broken or circular link
                 found.append(((path / "config.json").stat().st_mtime_ns, path))
     except FileNotFoundError:
         return []
@@ -157,12 +157,12 @@ def list_runs(runs: Path) -> list[RunFolder]:
 
 
 def find_run(runs: Path, name: str, recordings: Path | None = None) -> RunFolder:
-    """The run called `name` below `runs`: its full name, an unambiguous beginning or end, or a path to a run folder.
+    """Find the run `name` below `runs`: its full name, an unambiguous prefix or suffix, or a path to a run folder.
 
-    `recordings`: a folder where a full name counts as well, for commands that only read.
+    `recordings`: a further folder that is searched by full name, for commands that only read.
     """
     direct = Path(name)
-    with contextlib.suppress(OSError, ValueError):  # longer than a file's name may be
+    with contextlib.suppress(OSError, ValueError):  # too long for a file name
         if (direct / "config.json").is_file():
             return RunFolder(direct)
     known = list_runs(runs)
@@ -182,17 +182,17 @@ def find_run(runs: Path, name: str, recordings: Path | None = None) -> RunFolder
 
 
 def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a whole file at once, as `replacing` does. Raises OSError."""
+    """Write a file atomically, as `replacing` does. Raises OSError."""
     with replacing(path, durable=durable) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
-    """A file written under another name in the same folder, then renamed: readers see the old file or the new one,
-    never half. Where writing fails nothing is left behind.
+    """Open a temporary file in the same folder and rename it to `path` at the end: readers see the old file or the new
+    one, never a partial one. If writing fails, nothing is left behind.
 
-    `durable`: it is there after a loss of power, too.
+    `durable`: the file survives a power failure.
     """
     temporary = path.with_name(f"{path.name[:MOST_NAME]}.{os.getpid()}.part")
     try:
@@ -211,7 +211,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 
 def flush(path: Path) -> None:
-    """Wait until the disk holds a file, or the names in a folder."""
+    """Wait until a file, or the entries of a folder, are on disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -221,10 +221,10 @@ def flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def hold(folder: RunFolder) -> Iterator[None]:
-    """Hold the run for this process until the block ends. Raises StoreError if another process holds it.
+    """Lock the run for this process until the block ends. Raises StoreError if another process holds the lock.
 
-    A record lock (`lockf`, not `flock`) is dropped by the kernel however its owner dies, and is not inherited by
-    children. The lock file must not be opened and closed again inside the owner: that would drop the lock.
+    The kernel releases a record lock (`lockf`, not `flock`) however its owner dies, and child processes do not inherit
+    it. The owner must not open and close the lock file again: that would release the lock.
     """
     if fcntl is None:
         raise StoreError("training needs a POSIX system (Linux, macOS, WSL); recordings open everywhere")
@@ -239,7 +239,7 @@ def hold(folder: RunFolder) -> Iterator[None]:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"run {folder.name} is already being worked on by another process") from error
-        with contextlib.suppress(OSError):  # a full disk: the number is for people, the lock holds without it
+        with contextlib.suppress(OSError):  # a full disk; the pid is only informative, the lock works without it
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
         _HELD[_lock_name(folder)] = os.getpid()
@@ -252,21 +252,21 @@ def hold(folder: RunFolder) -> Iterator[None]:
 
 
 def lock_owner(folder: RunFolder) -> int | None:
-    """The process that works on this run now, or None."""
+    """Return the pid of the process that holds this run's lock, or None."""
     if fcntl is None:
         return None
     if _held_here(folder):
         return os.getpid()
     try:
         descriptor = os.open(folder.lock, os.O_RDWR)
-    except OSError:  # no lock file, or a read-only place: nobody works there
+    except OSError:  # no lock file, or a read-only folder: no worker
         return None
     try:
         if sys.platform == "linux":
             question = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
             kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
             return None if kind == fcntl.F_UNLCK else pid
-        try:  # elsewhere the layout differs: try to take it for an instant
+        try:  # elsewhere the layout differs: try to take the lock for a moment
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return None
         except OSError:

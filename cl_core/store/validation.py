@@ -1,7 +1,7 @@
-"""Validation of stored rows: each field must have the type declared in `cl_core.events`. Pages rely on it.
+"""Validation of stored rows: each field must have the type declared in `cl_core.events`. Pages rely on this.
 
 `plain` stores NaN and infinities as null, so a number may be None wherever a float is declared. Relations between
-events (a row of accuracies is as long as the run has tasks) are for whoever reads both.
+events (a row of accuracies has one entry per task) are checked by the code that reads both.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from cl_core.events import Event, RunStarted, StateChanged
 from cl_core.untrusted import printable
 
 MOST_DIMENSIONS = 8
-MOST_TASK = 10_000  # figures have a column a task, and a row a layer
-PLACES = ("layer", "probe_task", "evaluated")  # fields of events that are places on an axis of tasks or layers
+MOST_TASK = 10_000  # figures have one column per task and one row per layer
+PLACES = ("layer", "probe_task", "evaluated")  # fields of events that index tasks or layers
 MOST_CLOCK = 2**53  # epochs and steps
-FEW = 8  # numbers that are sooner looked at one by one
+FEW = 8  # up to this many numbers, checking one by one is faster
 Check = Callable[[Any], bool]
 
 
 def check(kind: type[Event], fields: Mapping[str, Any]) -> None:
-    """Raises ValueError that names the first field of `kind` whose value has another type than declared, or is a place
-    that no run has."""
+    """Check the fields of an event. Raises ValueError that names the first one with a wrong type or an impossible
+    index."""
     for name, (wanted, fits) in _checks(kind).items():  # type: ignore[arg-type]  # a class is hashable; the stub asks its instances
         if name in fields and not fits(fields[name]):
             raise ValueError(f"{name} is not {wanted}")
@@ -42,7 +42,7 @@ def check(kind: type[Event], fields: Mapping[str, Any]) -> None:
 
 
 def _check_plan(fields: Mapping[str, Any]) -> None:
-    """The inner tables of RunStarted, which its types leave open."""
+    """Check the nested tables of RunStarted, whose content is not covered by the declared types."""
     for task in fields.get("tasks", ()):
         if not _TASK["name"](task.get("name")) or not _TASK["classes"](task.get("classes")):
             raise ValueError("a task has no name or no list of classes")
@@ -58,7 +58,7 @@ def _check_plan(fields: Mapping[str, Any]) -> None:
 
 
 def check_clock(task: Any, epoch: Any, step: Any) -> None:
-    """Raises ValueError where task, epoch or step is no whole number ≥ −1, or larger than a run's can be."""
+    """Raise ValueError if task, epoch or step is not an integer ≥ −1 or exceeds the limits of a run."""
     for value in (task, epoch, step):
         if type(value) is not int or not -1 <= value <= MOST_CLOCK:
             raise ValueError("its task, epoch or step is not a whole number ≥ −1")
@@ -73,14 +73,14 @@ def _checks(kind: type[Event]) -> dict[str, tuple[str, Check]]:
 
 
 def _check(wanted: Any) -> Check:
-    """What tells whether a value is of a declared type."""
+    """Return a predicate that tests whether a value has the declared type."""
     origin, inside = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted is Any:
         return lambda value: True
     if origin in (typing.Union, types.UnionType):
         checks = [_check(part) for part in inside]
         return lambda value: any(fits(value) for fits in checks)
-    if origin in (list, dict):  # keys are texts in JSON
+    if origin in (list, dict):  # keys are strings in JSON
         fits = _check(inside[-1])
         quick = inside[-1] in (float, float | None)
         return lambda value: type(value) is origin and _all(value if origin is list else value.values(), fits, quick)
@@ -94,7 +94,7 @@ def _check(wanted: Any) -> Check:
         return _number
     if wanted is type(None):
         return lambda value: value is None
-    return lambda value: type(value) is wanted  # int, str, bool: a switch is no number here
+    return lambda value: type(value) is wanted  # int, str, bool: a bool is not accepted as a number
 
 
 _WHOLE, _TEXT = _check(int), _check(str)
@@ -108,13 +108,13 @@ _ENVIRONMENT = dict.fromkeys(("device", "device_name", "precision", "torch", "py
 
 
 def _all(values: Collection[Any], fits: Check, numbers: bool) -> bool:
-    """Whether all values fit; for `numbers` most often told by a quick look: a run has some for every step."""
+    """Return whether all values fit. `numbers`: with a fast path, because runs have some for every step."""
     if numbers and len(values) > FEW:
         if set(map(type, values)) <= {float} and math.isfinite(sum(values)):
             return True
     elif numbers:
         for value in values:
-            if type(value) is not float or value - value != 0.0:  # of NaN and infinities the difference is NaN
+            if type(value) is not float or value - value != 0.0:  # for NaN and infinities the difference is NaN
                 break
         else:
             return True
@@ -122,7 +122,7 @@ def _all(values: Collection[Any], fits: Check, numbers: bool) -> bool:
 
 
 def _number(value: Any) -> bool:
-    """A finite number within a double's range, or None."""
+    """Return whether a value is a finite number within a double's range, or None."""
     if type(value) is int:
         return abs(value) < 1e308
     return value is None or (type(value) is float and math.isfinite(value))

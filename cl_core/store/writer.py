@@ -1,8 +1,8 @@
 """Writing of a run by its worker: one connection, one transaction per group of events.
 
-Bodies are JSON; arrays go beside them. Up to `INLINE` bytes a row's arrays are packed into its blob, larger ones become
-`arrays/<seq>-<field>.npy`, written before the row that names them. A row is readable the moment it is committed; a
-process that dies loses nothing that was.
+Bodies are JSON; arrays are stored separately. Up to `INLINE` bytes, a row's arrays are packed into its blob; larger
+ones become `arrays/<seq>-<field>.npy`, written before the row that names them. A row can be read as soon as it is
+committed, and survives the death of the process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from cl_core.events import Event
 from cl_core.store.run import RunFolder, StoreError, flush, replacing
 
-INLINE = 64 * 1024  # bytes of arrays kept in the row itself
+INLINE = 64 * 1024  # most bytes of arrays within the row
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -41,12 +41,12 @@ CREATE INDEX IF NOT EXISTS by_kind ON events (kind, seq);
 
 
 class RunWriter:
-    """Appends moments to a run's `events.db`. Hold the run (`store.run.hold`) while one of these is open."""
+    """Appends groups of events to a run's `events.db`. Lock the run (`store.run.hold`) while a writer is open."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Raises StoreError where nothing can be written, or there is no run any longer."""
+        """Open the database. Raises StoreError if it cannot be written, or the run no longer exists."""
         self.folder = folder
-        if not folder.config_file.is_file():  # else a database of its own would come to be
+        if not folder.config_file.is_file():  # otherwise SQLite would create a database
             raise StoreError(f"{folder.path} is not a run: it has no config.json")
         try:
             self._db = sqlite3.connect(folder.database, isolation_level=None, check_same_thread=False)
@@ -62,8 +62,8 @@ class RunWriter:
             ) from error
 
     def append(self, moment: Iterable[Event]) -> int:
-        """Store one moment in one transaction; returns the last seq. Raises StoreError with nothing of the moment
-        stored; also where the run was deleted or moved meanwhile, which SQLite would not notice."""
+        """Store a group of events in one transaction; return the last seq. Raises StoreError, with nothing stored, also
+        if the run was deleted or moved meanwhile, which SQLite would not notice."""
         self.refuse_if_gone()
         rows, seq, now = [], self.seq, time.time()
         with self._transaction("append to"):
@@ -77,13 +77,13 @@ class RunWriter:
         return seq
 
     def adopt(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Take over another run's rows as they are, places and times included, into an empty table."""
+        """Copy another run's rows unchanged, including seq and times, into an empty table."""
         with self._transaction("copy events into"):
             self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", rows)
             self.seq = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
 
     def rewind(self, seq: int) -> None:
-        """Forget rows above `seq` (what was not saved did not happen) and tell readers to start afresh."""
+        """Delete rows above `seq`, which no checkpoint covers, and make readers drop cached rows."""
         with self._transaction("take rows back from"):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             self._db.execute("DELETE FROM events WHERE seq > ?", (seq,))
@@ -92,11 +92,11 @@ class RunWriter:
             for file in self.folder.arrays.glob("*.npy"):
                 if int(file.name.split("-", 1)[0]) > seq:
                     file.unlink()
-        shutil.rmtree(self.folder.analysis, ignore_errors=True)  # measured on a past that may come out otherwise
+        shutil.rmtree(self.folder.analysis, ignore_errors=True)  # measured on events that may come out differently
         self.seq = seq
 
     def refuse_if_gone(self) -> None:
-        """Raises StoreError where the run's folder, or its database, is not the one that was opened."""
+        """Raise StoreError if the run's folder or database is not the one that was opened."""
         with contextlib.suppress(OSError):
             if self._identify() == self._identity:
                 return
@@ -110,18 +110,18 @@ class RunWriter:
         return found.st_dev, found.st_ino
 
     def count(self) -> int:
-        """How many events are stored."""
+        """Return the number of stored events."""
         return self._db.execute("SELECT count(*) FROM events").fetchone()[0]
 
     def flush(self) -> None:
-        """Wait until the disk holds what was stored: a checkpoint must not outlive the events it covers."""
+        """Wait until all stored events are on disk: a checkpoint must not outlive the events it covers."""
         log = self.folder.database.with_name("events.db-wal")
-        with contextlib.suppress(FileNotFoundError):  # folded into the database, which SQLite has flushed by then
+        with contextlib.suppress(FileNotFoundError):  # already merged into the database, which SQLite has flushed
             flush(log)
 
     def settle(self) -> None:
-        """Fold the write-ahead log into the database, without waiting for readers. Called at task ends; where it cannot
-        be done (a full disk) the log keeps the rows."""
+        """Merge the write-ahead log into the database without waiting for readers. Called at task ends; if it fails (a
+        full disk), the log keeps the rows."""
         with contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
@@ -131,7 +131,7 @@ class RunWriter:
 
     @contextlib.contextmanager
     def _transaction(self, doing: str) -> Iterator[None]:
-        """All of the block's rows or none. Raises StoreError."""
+        """Store all of the block's rows or none. Raises StoreError."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
@@ -166,7 +166,7 @@ class RunWriter:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can say it: NaN and infinities become null, numpy scalars plain numbers."""
+    """Convert `value` to JSON types: NaN and infinities become null, NumPy scalars plain numbers."""
     kind = type(value)
     if kind is float:  # most values of most events
         return value if -math.inf < value < math.inf else None

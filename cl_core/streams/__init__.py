@@ -1,1 +1,1 @@
-"""Task streams. Class ids are renumbered in order of arrival here, once."""
+"""Task streams. Class ids are renumbered in order of arrival here, and only here."""

@@ -1,10 +1,10 @@
 """Camouflage: ten shapes that differ from the background only in stripe direction, two per task.
 
-A stream where adapting pays. The embedded models learned shapes whose colour differs from the ground's; here both
-sides carry the same stripes in the same two colours, those of the shape at right angles to those of the ground, so that
-light and colour are alike on average. The pre-trained features of such a picture say little of its outline.
+A stream that requires adaptation. The bundled models learned shapes whose colour differs from the background; here
+shape and background carry stripes in the same two colours, perpendicular to each other, so that brightness and colour
+agree on average. The pre-trained features of such an image contain little information on its outline.
 
-The outlines come from the micro world (its warps, turns and stretches), the stripes are drawn here.
+The outlines come from the micro world (with its warps, rotations and stretches); the stripes are drawn here.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from cl_core.streams.synthetic_pretraining import drawn_world
 from cl_core.synthetic_world import COLOUR_NAMES, COLOURS, POSITIONS, SHAPES, SIZES, STYLES, TEXTURES, Scenes, draw
 
 NAME = "camouflage"
-# Without hexagon and diamond: at this size and in stripes, they are a circle and a square for people as well.
+# Without hexagon and diamond: at this size and with stripes, people take them for a circle and a square, too.
 NAMES = tuple(name for name in SHAPES if name not in ("hexagon", "diamond"))
 WORDS = Words(tuple(f"a striped {name}" for name in NAMES), ("a photo of {}", "a picture of {}", "{}"))
 TRAIN, TEST = 200, 50  # images per class
-APART = 0.5  # least distance of the two colours, as points in the RGB cube
-PERIOD = (3.2, 4.4)  # pixels from stripe to stripe: one and a half to two and a half stripes a patch of 8
+APART = 0.5  # smallest distance between the two colours in the RGB cube
+PERIOD = (3.2, 4.4)  # pixels from stripe to stripe: 1.5 to 2.5 stripes per patch of 8
 CUT = 3  # pixels of margin cut off each side before the outline is enlarged to fill the picture
 NOISE = 0.03  # standard deviation, in the units of 0..1
 
 
 def camouflage(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """Ten shapes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
+    """Return ten shapes in `config.tasks` tasks; `seed` orders the classes and does not affect the images."""
     pictures, labels, test = _pictures()
     size = preparation.size
     if size != pictures.shape[-1]:
@@ -48,8 +48,8 @@ def camouflage(config: StreamConfig, preparation: Preprocessing, seed: int) -> T
 
 @functools.cache
 def _pictures() -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures [n, 3, 32, 32] in 0..1, labels [n], which are test images [n]. Drawn once a process, in under a
-    second."""
+    """Return images [n, 3, 32, 32] in 0..1, labels [n], and a mask of test images [n]. Drawn once per process, in under
+    a second."""
     generator = torch.Generator().manual_seed(mixed_seed(NAME))
     labels = torch.arange(len(NAMES)).repeat_interleave(TRAIN + TEST)
     inside = outlines(labels, generator)
@@ -74,13 +74,13 @@ def outlines(labels: Tensor, generator: torch.Generator) -> Tensor:
     )
     light = draw(white_on_black, generator).mean(1, keepdim=True)[..., CUT:-CUT, CUT:-CUT]
     light = F.interpolate(light, size=32, mode="bilinear", align_corners=False)[:, 0]
-    return (2 * (light - 0.5) + 0.5).clamp(0, 1)  # no trace of uneven light: black ground is well below a quarter
+    return (2 * (light - 0.5) + 0.5).clamp(0, 1)  # removes uneven light: the black background is well below a quarter
 
 
 def camouflaged(inside: Tensor, generator: torch.Generator) -> Tensor:
-    """[n, 32, 32] how far inside a shape → [n, 3, 32, 32] in 0..1: stripes within at right angles to those without.
+    """Draw stripes by the mask [n, 32, 32] of a shape → [n, 3, 32, 32] in 0..1, perpendicular inside and outside.
 
-    Both have one period and the same two colours of the palette, jittered; direction, phases and colours are chance.
+    Both have the same period and the same two jittered palette colours; direction, phases and colours are random.
     """
     n, side = len(inside), inside.shape[-1]
     uniform = functools.partial(torch.rand, generator=generator)
@@ -100,7 +100,7 @@ def camouflaged(inside: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _two_colours(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two colours of the palette [n, 3] each, at least `APART`, with the micro world's jitter."""
+    """Draw two palette colours [n, 3] each, at least `APART` apart, with the micro world's jitter."""
     palette = torch.tensor(list(COLOURS.values()))
     pairs = (torch.cdist(palette, palette) >= APART).nonzero()  # [pairs, 2], either way round
     chosen = pairs[torch.randint(len(pairs), (n,), generator=generator)]

@@ -2,8 +2,8 @@
 
 A. Krizhevsky. Learning Multiple Layers of Features from Tiny Images. Technical report, University of Toronto, 2009.
 
-The archive's batches are pickles. Plastiscope reads none itself: torchvision does, after comparing their MD5 sums with
-those it knows. Nothing is fetched unless PLASTISCOPE_DOWNLOAD=1 (or `--download`) says so.
+The archive's batches are pickles. Plastiscope does not read them itself: torchvision does, after checking their MD5
+sums. Nothing is downloaded unless PLASTISCOPE_DOWNLOAD=1 (or `--download`) is set.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MEGABYTES = 169  # of the archive
 
 
 def cifar100(path: str, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """CIFAR-100 below `path` (else $PLASTISCOPE_DATA, else ./data); classes by torchvision's names. Raises ConfigError
-    where it is not there."""
+    """Return CIFAR-100 from `path` (else $PLASTISCOPE_DATA, else ./data); classes by torchvision's names. Raises
+    ConfigError if it is missing."""
     root = Path(path or os.environ.get("PLASTISCOPE_DATA") or "data").expanduser().absolute()
     try:
         train, test = (CIFAR100(root, train=part, download=downloads_allowed()) for part in (True, False))

@@ -1,17 +1,17 @@
-"""Labelled images on disk: classes, files, and unusable files. Only Pillow and numpy.
+"""Labelled images on disk: classes, files, and unusable files. Needs only Pillow and NumPy.
 
-    PATH/cat/1.jpg                      a folder a class; a fixed share is kept for testing
-    PATH/train/cat/1.jpg, PATH/test/…   where both are there, they are the split (training, testing, val, validation;
-                                        or after one common beginning: seg_train, seg_test)
+    PATH/cat/1.jpg                      one folder per class; a fixed share is kept for testing
+    PATH/train/cat/1.jpg, PATH/test/…   if both exist, they are the split (training, testing, val, validation; or with
+                                        a common prefix: seg_train, seg_test)
     PATH/cat/train/1.jpg, cat/test/…    the same, within every class
     PATH/metadata.csv, .jsonl, .parquet a table of file names and labels (Hugging Face's imagefolder; `listings`)
     PATH/val/val_annotations.txt        Tiny-ImageNet's validation half, or ImageNet's flat one (`listings`)
     PATH/*.tar, PATH/*.parquet          webdataset's shards, Hugging Face's with images inside (`shards`)
 
-What is unclear is refused in one sentence (`ConfigError`) that names the way out: empty classes, two folders that mean
-one class, a class in one half only, folders that may be domains or tasks. What is broken is left out and named in
-`skipped`: files that are no images whatever they are called, links that lead nowhere or back. What was understood and
-could surprise is said in `notes`. Links to folders are followed for a class itself, never inside one.
+Ambiguous folders raise a `ConfigError` whose sentence names a fix: empty classes, two folders for the same class, a
+class in one half only, folders that may be domains or tasks. Broken files are left out and listed in `skipped`: files
+that are not images whatever their suffix, broken or circular links. Interpretations that may surprise are reported in
+`notes`. Links to folders are followed for a class folder itself, but not inside one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TEMPLATES_FILE = "templates.json"  # the same: ["a photo of a {}, a type of pet.
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A class: its key (the folder's name), and its image files by name; `test` is None where nobody divided them."""
+    """A class: its key (the folder's name) and its image files by name; `test` is None if they are not split."""
 
     key: str
     train: Files
@@ -62,14 +62,14 @@ class ClassFolder:
 
 @dataclass(frozen=True)
 class Collection:
-    """All classes of a folder by name, what could not be used, and names from its `classes.json`."""
+    """All classes of a folder by name, its unusable files, and names from its `classes.json`."""
 
     path: Path
     classes: tuple[ClassFolder, ...]
     skipped: tuple[str, ...]
     names: dict[str, str]
-    templates: tuple[str, ...]  # from its `templates.json`; empty: none there
-    notes: tuple[str, ...] = ()  # what was understood and could surprise
+    templates: tuple[str, ...]  # from its `templates.json`; empty if there is none
+    notes: tuple[str, ...] = ()  # interpretations that may surprise
 
     @property
     def title(self) -> str:
@@ -77,7 +77,7 @@ class Collection:
 
 
 def scan(root: Path, only: Sequence[str] = (), config: StreamConfig = USUAL) -> Collection:
-    """The classes below `root` (all, or those named), without opening an image. Raises ConfigError."""
+    """Find the classes below `root` (all, or those named) without opening an image. Raises ConfigError."""
     if root.is_file():
         raise ConfigError(
             f"{shown(str(root))} is a file; a folder: stream needs a folder: unpack an archive first, and of a table "
@@ -117,7 +117,7 @@ Found = dict[str, tuple[Files, Files | None]]  # class → its training and test
 
 
 def _before(look: Look, only: Sequence[str]) -> Found:
-    """The first rules, for runs that were begun then."""
+    """Apply the rules of earlier versions, for runs that were started with them."""
     inside = folders_in(look.root, look)
     halves = {entry.name.lower(): entry for entry in inside}
     test_name = next((name for name in OLD_TEST_NAMES if name in halves), None)
@@ -142,7 +142,7 @@ def _understood(look: Look, only: Sequence[str]) -> Found:
 
 
 def _split(look: Look, parts: Parts, only: Sequence[str]) -> Found:
-    """Splits by name as training and test; one alone, whatever its name, is not divided."""
+    """Assign splits to training and test by name; a single split is treated as not split."""
     trains = [name for name in parts if half_of(name) == "train"]
     tests = sorted((n for n in parts if half_of(n) == "test"), key=lambda name: TEST_NAMES.index(name.lower()))
     if len(parts) == 1:
@@ -158,14 +158,14 @@ def _split(look: Look, parts: Parts, only: Sequence[str]) -> Found:
 
 
 def _serves(test: str, unused: Sequence[str]) -> list[str]:
-    """Which half tests, where that is not plain."""
+    """Return a note on which half is used for testing, if that is not obvious."""
     if test.lower() == "test" and not unused:
         return []
     return [f"{shown(test)} is the test half{_unused(unused)}"]
 
 
 def _serves_by_ending(train: str, test: str, unused: Sequence[str]) -> str:
-    """Which halves were recognised after a common beginning."""
+    """Return a note on halves that were recognised after a common prefix."""
     return f"{shown(train)} is the training half and {shown(test)} the test half, by their names{_unused(unused)}"
 
 
@@ -187,8 +187,8 @@ def _paired(
 
 
 def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
-    """Folders that are halves of a split; empty where there are none. A class may be called train as well: then it
-    holds images itself."""
+    """Return the classes if folders are halves of a split, else empty. A class may also be called train; then it holds
+    images itself."""
     called = _halves(inside, look)
     halves = [entry for entry in called if not _is_flat(entry, look)]
     trains = [entry for entry in halves if half_of(called[entry]) == "train"]
@@ -233,8 +233,8 @@ def _divided(look: Look, inside: Sequence[Path], only: Sequence[str]) -> Found:
 
 
 def _halves(inside: Sequence[Path], look: Look) -> dict[Path, str]:
-    """Folders that are called halves, and which. After a common beginning (seg_train) only where several classes lie
-    in both of them and nothing else: folders that were read as classes before stay classes."""
+    """Return folders named like halves, and which half. With a common prefix (seg_train) only if both hold several
+    classes and nothing else, so that folders that earlier versions read as classes stay classes."""
     called = halves_in([entry.name for entry in inside])
     found = {entry: called[entry.name] for entry in inside if entry.name in called}
     if all(half_of(entry.name) for entry in found):
@@ -253,7 +253,7 @@ def _halves(inside: Sequence[Path], look: Look) -> dict[Path, str]:
 
 
 def _nested(place: Path, look: Look) -> Path:
-    """A half's folder; the folder of the same name in it where nothing else is there (seg_train/seg_train/CLASS)."""
+    """Return a half's folder, or the only folder in it if it has the same name (seg_train/seg_train/CLASS)."""
     inside = folders_in(place, Look(look.root, look.config))
     alone = len(inside) == 1 and inside[0].name.lower() == place.name.lower() and not _holds_images(place)
     return inside[0] if alone and folders_in(inside[0], Look(look.root, look.config)) else place
@@ -264,14 +264,14 @@ def _holds_images(place: Path) -> bool:
 
 
 def _is_flat(entry: Path, look: Look) -> bool:
-    """Whether a folder holds images itself and nothing that divides or labels them."""
+    """Return whether a folder holds images itself and nothing that splits or labels them."""
     if is_listed(entry) or shards_in(entry):
         return False
     return not folders_in(entry, Look(look.root, look.config))
 
 
 def _half(place: Path, look: Look) -> dict[str, Files]:
-    """Class → files of one half. Raises ConfigError."""
+    """Return class → files of one half. Raises ConfigError."""
     parts = listed(place, look) or sharded(place, look)
     if parts:
         if len(parts) > 1:
@@ -285,8 +285,8 @@ def _half(place: Path, look: Look) -> dict[str, Files]:
 
 
 def _within(look: Look, place: Path, classes: Mapping[str, Files]) -> Found:
-    """Class folders of `place` by what lies in folders within them: halves of a split, domains or tasks, or more of the
-    same class. Raises ConfigError where that is not clear."""
+    """Interpret folders within the class folders of `place`: halves of a split, domains or tasks, or more images of the
+    class. Raises ConfigError if that is ambiguous."""
     inner = {key: {_first_part(file, place / key) for file in files} for key, files in classes.items() if files}
     pooled: Found = {key: (files, None) for key, files in classes.items()}
     called = {key: {name for name in names if half_of(name)} for key, names in inner.items()}
@@ -320,13 +320,13 @@ def _within(look: Look, place: Path, classes: Mapping[str, Files]) -> Found:
 
 
 def _first_part(file: ImageFile, folder: Path) -> str:
-    """The folder of a class folder in which a file lies; "" where it lies in none."""
+    """Return the subfolder of a class folder that holds a file; "" if it lies directly in the class folder."""
     parts = Path(str(file)).relative_to(folder).parts
     return parts[0] if len(parts) > 1 else ""
 
 
 def _split_within(look: Look, place: Path, classes: Mapping[str, Files], called: Mapping[str, set[str]]) -> Found:
-    """Every class has its own train and test."""
+    """Return the classes, if every class has its own train and test folders."""
     found: Found = {}
     unused: set[str] = set()
     for key, names in called.items():
@@ -346,7 +346,7 @@ def _split_within(look: Look, place: Path, classes: Mapping[str, Files], called:
 
 
 def _classes(folders: Sequence[Path], look: Look) -> dict[str, Files]:
-    """Class folder → its files, by name."""
+    """Return class folder → its files, by name."""
     found: dict[str, Files] = {}
     places: dict[Path, str] = {}
     for folder in folders:
@@ -368,8 +368,8 @@ def _unknown(key: str, known: Mapping[str, ClassFolder], root: Path) -> str:
 
 
 def _refuse_unclear(look: Look, classes: Sequence[ClassFolder]) -> list[ClassFolder]:
-    """The classes, without empty ones where these may be left out. Raises ConfigError for two folders that mean one
-    class, and for classes without images."""
+    """Return the classes, without empty ones if settings allow that. Raises ConfigError for two folders of the same
+    class and for classes without images."""
     meanings: dict[str, str] = {}
     for item in classes:
         meant = unicodedata.normalize("NFKC", shown(item.key)).casefold().strip()
@@ -398,7 +398,7 @@ def _refuse_unclear(look: Look, classes: Sequence[ClassFolder]) -> list[ClassFol
 
 
 def _unnamed(look: Look, key: str = "") -> str:
-    """How many pictures (of the class `key`) have names without an ending, and what to do; "" where there are none."""
+    """Describe images (of the class `key`) whose names have no suffix, and the fix; "" if there are none."""
     files = [file.relative_to(look.root) for file in look.unnamed]
     if not (files := [file for file in files if not key or key in file.parts]):
         return ""
@@ -408,7 +408,7 @@ def _unnamed(look: Look, key: str = "") -> str:
 
 
 def _names(root: Path) -> dict[str, str]:
-    """`classes.json` beside the class folders. Raises ConfigError where it is not a table of texts."""
+    """Read `classes.json` beside the class folders. Raises ConfigError if it is not a table of strings."""
     table = _json(root / NAMES_FILE, {})
     if not isinstance(table, dict) or not all(isinstance(name, str) and name.strip() for name in table.values()):
         raise ConfigError(f'{shown(str(root / NAMES_FILE))} must be a table of names: {{"folder": "name", …}}')
@@ -416,7 +416,7 @@ def _names(root: Path) -> dict[str, str]:
 
 
 def _templates(root: Path) -> tuple[str, ...]:
-    """`templates.json` beside the class folders. Raises ConfigError where it is not a list of sentences."""
+    """Read `templates.json` beside the class folders. Raises ConfigError if it is not a list of strings."""
     listed = _json(root / TEMPLATES_FILE, [])
     try:
         return StreamConfig(templates=tuple(listed) if isinstance(listed, list) else listed).templates
@@ -441,11 +441,11 @@ Read = list[tuple[ImageFile, np.ndarray]]
 def pictures_of(
     item: ClassFolder, config: StreamConfig, size: int, skipped: list[str], root: Path, noted: Noted | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(training, test) images of a class, each [s, s, 3] uint8 with s ≤ size, in the order of the files' names.
+    """Read (training, test) images of a class, each [s, s, 3] uint8 with s ≤ size, in the order of file names.
 
-    Which files a limit takes, and which a class that nobody divided gives to testing (a share of its files, at least
-    one), is drawn by `split_seed` and the class alone: other classes do not matter, and file names often follow a
-    source or a time. Raises ConfigError.
+    The files selected by a limit, and the test share of a class without a split (at least one file), are drawn at
+    random from `split_seed` and the class alone. They do not depend on other classes, nor on file names, which often
+    follow a source or a time. Raises ConfigError.
     """
     words = np.frombuffer(os.fsencode(item.key).ljust(1, b"\0"), dtype=np.uint8).astype(np.uint32).tolist()
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([config.split_seed, *words])))
@@ -453,14 +453,14 @@ def pictures_of(
     count = noted.of(item.key)
 
     def read(files: Files, limit: int) -> Read:
-        """The first `limit` (0: all) files, in an order drawn by chance, that can be read; others are noted."""
+        """Read the first `limit` (0 = all) readable files in random order; unreadable ones are noted."""
         taken: Read = []
         for file in [files[row] for row in generator.permutation(len(files))]:
             if limit and len(taken) == limit:
                 break
             try:
                 taken.append((file, picture(file, size, config, count)))
-            except Exception as error:  # Pillow raises kinds of its own for every way to be broken
+            except Exception as error:  # Pillow raises many exception classes for broken files
                 note(skipped, file, root, said(error, file))
         return taken
 
@@ -471,7 +471,7 @@ def pictures_of(
     else:
         tested = tested_of(len(item.train), config)
         both = read(item.train, tested + config.per_class if config.per_class else 0)
-        tested = min(tested, tested_of(len(both), config))  # of those that can be read
+        tested = min(tested, tested_of(len(both), config))  # of the readable ones
         evaluated, learned = both[:tested], both[tested:]
     for half, part in (("training", learned), ("test", evaluated)):
         if not part:
@@ -488,13 +488,13 @@ def pictures_of(
 
 
 def tested_of(count: int, config: StreamConfig) -> int:
-    """How many of an undivided class's `count` pictures are kept for testing; at least one goes to training."""
+    """Return how many of the `count` images of a class without a split are kept for testing, leaving at least one."""
     share = max(1, round(config.test_share * count))
     return max(0, min(count - 1, share, config.per_class_test or share))
 
 
 def planned_of(item: ClassFolder, config: StreamConfig) -> int:
-    """At most so many pictures of a class are held."""
+    """Return the largest number of images of a class that are kept in memory."""
     if item.test is None:
         tested = tested_of(len(item.train), config)
         learned = len(item.train) - tested

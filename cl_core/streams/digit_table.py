@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# One bit a row, set for the 500 test images: stratified (about 50 a class) and the same whatever the seed. It is what
-# sklearn.model_selection.train_test_split(…, test_size=500, stratify=labels, random_state=0) gives; a test compares.
+# One bit per row, set for the 500 test images: stratified (about 50 per class) and independent of the seed. Equal to
+# sklearn.model_selection.train_test_split(…, test_size=500, stratify=labels, random_state=0), as a test checks.
 TEST_ROWS = bytes.fromhex(
     "002004c8b526304000164121934205005a00080122240028062c1e081108960a009019120420fca0128110e040"
     "080adab0441524c942c8a00a2030804004d821408b8020004885c40010400ea090000548e800301000020ecc09"
@@ -23,8 +23,8 @@ TEST_ROWS = bytes.fromhex(
 
 
 def digit_table() -> np.ndarray:
-    """[1797, 65]: 64 grey values in 0..16 and the label of every digit. Read from scikit-learn's file without
-    importing scikit-learn, which would take 1.4 s of every worker's start; through it where the file is elsewhere."""
+    """Return [1797, 65]: 64 grey values in 0..16 and the label of every digit. Reads scikit-learn's file directly,
+    because importing scikit-learn takes 1.4 s; imports it if the file is elsewhere."""
     package = importlib.util.find_spec("sklearn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if file is not None and file.is_file():
@@ -36,5 +36,5 @@ def digit_table() -> np.ndarray:
 
 
 def held_out_rows(count: int) -> np.ndarray:
-    """[count] bool: which rows of `digit_table` are test images."""
+    """Return the mask [count] bool of rows of `digit_table` that are test images."""
     return np.unpackbits(np.frombuffer(TEST_ROWS, np.uint8), count=count).astype(bool)

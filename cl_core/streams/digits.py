@@ -1,9 +1,9 @@
 """Split-Digits: scikit-learn's real handwritten digits (1,797 grey images of 8×8 from the UCI set), two classes per
 task.
 
-E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. The package
-carries the images, so nothing is fetched. They are resized bilinearly to the backbone's side and repeated over three
-channels.
+E. Alpaydin, C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. The images
+come with scikit-learn, so nothing is downloaded. They are resized bilinearly to the backbone's input size and repeated
+over three channels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WORDS = Words(
 
 
 def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All 1,797 digits: pictures [n, 3, size, size] in 0..1, labels [n] int64 and which are test images [n] bool."""
+    """Return all 1,797 digits: images [n, 3, size, size] in 0..1, labels [n] int64, mask of test images [n] bool."""
     table = digit_table()
     grey = torch.from_numpy(table[:, :-1]).float().reshape(-1, 1, 8, 8) / 16
     pictures = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
@@ -36,7 +36,7 @@ def real_digits(size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def split_digits(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """Ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
+    """Return ten digits in `config.tasks` tasks; `seed` orders the classes. 1,297 training and 500 test images."""
     pictures, labels, test = real_digits(preparation.size)
     stream = arrange(
         "split-digits",

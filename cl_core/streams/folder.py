@@ -1,10 +1,10 @@
 """A stream of the user's images: one folder per class, read into memory once.
 
-One path is a class-incremental stream. Several are a multi-domain stream, a task each, whose test pictures come with
-their domain. `class_folders` says what may lie there and what is refused; here classes are dealt to tasks.
+One path is a class-incremental stream. Several paths are a multi-domain stream with one task per path, in which the
+domain of a test image is known. `class_folders` defines the accepted layouts; this module assigns classes to tasks.
 
-Pictures stay uint8, at the backbone's size or smaller if all are smaller. Training sees them as evaluation does unless
-`training` asks for augmentation, which then starts from the stored picture.
+Images stay uint8, at the backbone's size, or smaller if all are smaller. Training uses them as evaluation does unless
+`training` enables augmentation, which starts from the stored image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Reader = Callable[[str], tuple[Pictures, Pictures]]  # class key → (training, 
 
 
 def folder(paths: str, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """The stream of `paths`, separated by commas. Raises ConfigError for what cannot be meant."""
+    """Return the stream of `paths`, separated by commas. Raises ConfigError for contradictory settings."""
     roots = [Path(paths)] if os.path.isdir(paths) else [Path(path) for path in paths.split(",") if path]
     if config.order != "I":
         raise ConfigError("stream.order is for the embedded domains; folders are learned in the order of their paths")
@@ -76,13 +76,13 @@ def _one(root: Path, config: StreamConfig, preparation: Preprocessing, seed: int
 
 
 def files_of(found: Collection, keys: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """How many files of each of these classes lie there, for training and for testing (0: nobody divided them)."""
+    """Return the number of files of each class for training and for testing (0 = not split)."""
     by_key = {item.key: item for item in found.classes}
     return tuple((len(by_key[key].train), len(by_key[key].test or ())) for key in keys)
 
 
 def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
-    """A path, a task; classes in order of their folders' names, whatever the run's seed."""
+    """Return a stream with one task per path; classes in order of folder names, independent of the run's seed."""
     if config.classes:
         raise ConfigError(
             "stream.classes cannot be used with several paths, where every path is a task; leave classes out by moving "
@@ -134,7 +134,7 @@ def _domains(roots: Sequence[Path], config: StreamConfig, preparation: Preproces
 
 
 def _reader(found: Collection, config: StreamConfig, size: int, skipped: list[str], noted: Noted) -> tuple[Reader, int]:
-    """What reads a class, and how many pictures will be held of all together."""
+    """Return a function that reads a class, and the number of images that all classes keep in memory."""
     by_key = {item.key: item for item in found.classes}
 
     def reader(key: str) -> tuple[Pictures, Pictures]:
@@ -143,11 +143,12 @@ def _reader(found: Collection, config: StreamConfig, size: int, skipped: list[st
     return reader, sum(planned_of(item, config) for item in found.classes)
 
 
-# ---------------------------------------------------------------- what streams from disk share
+# ---------------------------------------------------------------- shared by streams from disk
 
 
 def dealt(keys: Sequence[str], config: StreamConfig, seed: int, where: str) -> list[list[str]]:
-    """Class keys by task, in order of arrival: listed, or all by name or shuffled by `seed`. Raises ConfigError."""
+    """Return class keys by task: as listed in the settings, or all, by name or shuffled by `seed`. Raises
+    ConfigError."""
     listed = list(config.classes)
     flat = [key for part in listed for key in (part if isinstance(part, tuple) else (part,))]
     unknown = [key for key in flat if key not in keys]
@@ -171,8 +172,8 @@ def dealt(keys: Sequence[str], config: StreamConfig, seed: int, where: str) -> l
 
 
 def class_names(found: Collection, config: StreamConfig) -> dict[str, str]:
-    """Key → what the class is called: as told, as `classes.json` says, or its folder's name with spaces. Raises
-    ConfigError where two classes would be called the same."""
+    """Return key → display name: from the settings, from `classes.json`, or the folder's name with spaces. Raises
+    ConfigError if two classes have the same name."""
     told = dict(pair.split("=", 1) for pair in config.class_names)
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
@@ -207,8 +208,8 @@ def assemble(
     domain: str = "",
     bound: int | None = None,
 ) -> tuple[Task, ...]:
-    """Read every class and make the tasks; class ids start at `first`, task numbers at `index`. Raises ConfigError
-    where memory would not do or a task would have nothing to evaluate."""
+    """Read every class and build the tasks; class ids start at `first`, task numbers at `index`. Raises ConfigError
+    if memory does not suffice or a task would have no test images."""
     bound = memory_bound() if bound is None else bound
     held: dict[str, tuple[Pictures, Pictures]] = {}
     side = 1
@@ -257,7 +258,7 @@ def _refuse_too_large(count: int, side: int, bound: int, classes: int, where: st
 
 
 def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs] | None:
-    """What draws pairs of pictures and captions from `stream.references`, anew for every task; None: no such folder.
+    """Return a function that draws image-caption pairs from `stream.references` for each task; None = no such folder.
 
     `RandomState(42 + task)` chooses without replacement from the sorted file list, as GNSP's release does from an
     unsorted one; a caption is the first template with the class's name. Raises ConfigError.
@@ -284,7 +285,7 @@ def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs
                 f"stream.references={shown(str(found.path))} holds {len(taken)} pictures that can be read{reason}, and "
                 f"{count} are asked for; set reference_images lower"
             )
-        if skipped:  # drawn while the run goes on: said where the worker speaks
+        if skipped:  # drawn during the run, so reported in the worker's output
             print(f"{len(skipped)} reference pictures left out, the first: {skipped[0]}", file=sys.stderr)
         labels = [label for _, label in taken]
         whole = stacked([array for array, _ in taken], max(len(array) for array, _ in taken))
@@ -296,7 +297,7 @@ def references_of(config: StreamConfig, size: int) -> Callable[[int, int], Pairs
 def _take(
     labelled: tuple[ImageFile, int], size: int, root: Path, taken: list[tuple[np.ndarray, int]], skipped: list[str]
 ) -> None:
-    """A picture and its label into `taken`, or why it cannot be read into `skipped`."""
+    """Append an image and its label to `taken`, or the reason why it cannot be read to `skipped`."""
     file, label = labelled
     try:
         taken.append((picture(file, size), label))

@@ -1,8 +1,8 @@
 """Decoding of an image file to RGB bytes: formats, value ranges, cropping. Pillow, numpy.
 
-Nothing becomes black or white in silence. More than 8 bits are scaled by the range that the file declares, by
-`stream.white`, or by all bits; where none of these can be meant the file is refused by name. What a reader may not
-expect (transparent parts laid on a ground, first frames, strips of which most is cut away) is counted in `Noted`.
+No image silently becomes black or white. More than 8 bits are scaled by the range that the file declares, by
+`stream.white`, or by all bits; if none of these applies, the file is rejected by name. Unexpected conversions
+(transparency over a background, first frames, strips that lose most of their area) are counted in `Noted`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ FORMATS = (
     "TIFF",
     "PPM",
     "AVIF",
-)  # what these suffixes stand for, and nothing else
+)  # formats of these suffixes; others are not opened
 UNREAD = {
     ".heic": "HEIC", ".heif": "HEIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".svg": "SVG",
     ".psd": "Photoshop", ".eps": "PostScript", ".ps": "PostScript", ".pdf": "PDF", ".dng": "raw camera data",
     ".cr2": "raw camera data", ".cr3": "raw camera data", ".nef": "raw camera data", ".arw": "raw camera data",
     ".dcm": "DICOM", ".exr": "OpenEXR", ".npy": "NumPy arrays", ".tga": "TGA", ".nii": "NIfTI",
 }  # fmt: skip
-MOST_PIXELS = 64_000_000  # of an image
-LONG = 2.0  # longer than this many times its width, an image loses more than half to the cut
+MOST_PIXELS = 64_000_000  # largest image
+LONG = 2.0  # above this aspect ratio, cropping removes more than half of an image
 TWELVE_BITS = 4095
 DEPTHS = {2**bits - 1 for bits in range(9, 33)}
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
@@ -69,21 +69,21 @@ ImageFile = Path | Packed
 
 
 def shown(name: str) -> str:
-    """A file's name as text that every screen and file can hold: NFC, with a mark for what is not printable."""
+    """Return a file's name as displayable text: NFC, with a mark for unprintable characters."""
     text = unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 @dataclass
 class Noted:
-    """How many images of which classes were read in a way worth saying, and which files serve for what."""
+    """Counts of images per class whose conversion should be reported, and the files of each half."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # kind → class → images
     learned: list[Path] = field(default_factory=list)
     tested: list[Path] = field(default_factory=list)
 
     def of(self, key: str) -> Callable[[str], None]:
-        """What counts for the class `key`."""
+        """Return a function that counts a kind for the class `key`."""
 
         def count(kind: str) -> None:
             by_class = self.counts.setdefault(kind, {})
@@ -92,7 +92,7 @@ class Noted:
         return count
 
     def lines(self, config: StreamConfig, most: int = 5) -> list[str]:
-        """One sentence a kind."""
+        """Return one sentence per kind."""
         found = []
         for kind, by_class in self.counts.items():
             total, names = sum(by_class.values()), [f"{shown(key)} ({n})" for key, n in list(by_class.items())[:most]]
@@ -112,15 +112,15 @@ class Noted:
 
 
 def repeated(learned: Sequence[Path], tested: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """(test file, training file) of equal bytes. Few files are read whole: sizes are compared first, then the first
-    bytes, then hashes of those that are left."""
+    """Return pairs (test file, training file) with equal bytes. Few files are read in full: sizes are compared first,
+    then the first bytes, then hashes of the remaining ones."""
     marks: dict[Path, Any] = {}
     try:
         for mark in (_size, _beginning, _hash):
             marks = {file: mark(file) for file in {*learned, *tested}}
             both = {marks[file] for file in learned} & {marks[file] for file in tested}
             learned, tested = ([file for file in files if marks[file] in both] for files in (learned, tested))
-    except OSError:  # a file that went away since it was read
+    except OSError:  # a file that was removed since it was read
         return []
     first = {marks[file]: file for file in reversed(learned)}
     return [(file, first[marks[file]]) for file in tested]
@@ -141,7 +141,7 @@ def _hash(file: Path) -> bytes:
 
 
 def _short(file: Path) -> str:
-    """A file with the two folders it lies in: half and class."""
+    """Return a file's name with its two parent folders, half and class."""
     return shown("/".join(file.parts[-3:]))
 
 
@@ -155,14 +155,14 @@ USUAL = StreamConfig()
 def picture(
     file: ImageFile, size: int, config: StreamConfig = USUAL, noted: Callable[[str], None] = _nothing
 ) -> np.ndarray:
-    """[s, s, 3] uint8: upright, in RGB, the shorter side resized to s = min(size, shorter side) (bicubic), the middle
-    cut out. Smaller images keep their size; what reads them enlarges them. Raises what Pillow raises, or ValueError."""
+    """Decode an image to [s, s, 3] uint8: upright, RGB, shorter side resized to s = min(size, shorter side) (bicubic),
+    centre-cropped. Smaller images keep their size and are enlarged later. Raises Pillow's errors, or ValueError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # very large, odd metadata: neither is our reader's concern
+        warnings.simplefilter("ignore")  # about size and odd metadata, which do not matter here
         source = file if isinstance(file, Path) else io.BytesIO(file.read())
-        with Image.open(source, formats=FORMATS) as opened:  # Pillow would hand PostScript to a program outside
+        with Image.open(source, formats=FORMATS) as opened:  # Pillow would pass PostScript to an external program
             width, height = opened.size
-            if width * height > MOST_PIXELS:  # half a megabyte of PNG takes seconds and gigabytes then
+            if width * height > MOST_PIXELS:  # half a megabyte of PNG could then take seconds and gigabytes
                 raise ValueError(f"{width}×{height} pixels; at most {MOST_PIXELS:,} are read")
             if opened.format != "MPO" and getattr(opened, "is_animated", False):  # phones append depth maps as MPO
                 noted("frames")
@@ -176,7 +176,7 @@ def picture(
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file's first bytes are those of a format that is read, whatever the file is called."""
+    """Return whether a file's first bytes are those of a supported format, whatever its name."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -187,7 +187,7 @@ def is_picture(file: Path) -> bool:
 
 
 def _before(image: Image.Image) -> Image.Image:
-    """As under the first rules, for runs that were begun then."""
+    """Convert by the rules of earlier versions, for runs that were started with them."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
@@ -210,7 +210,7 @@ def _in_colour(
 def _bytes_of(
     values: np.ndarray, tags: dict[int, Any], config: StreamConfig, noted: Callable[[str], None]
 ) -> np.ndarray:
-    """[h, w] uint8 of wider grey values: 255 · value / white, clipped. Raises ValueError where white is not known."""
+    """Convert wider grey values to [h, w] uint8: 255 · value / white, clipped. Raises ValueError without a white."""
     decimals = values.dtype.kind == "f"
     if decimals and not np.isfinite(values).all():
         raise ValueError("it holds values that are no numbers (NaN or ∞)")
@@ -244,7 +244,7 @@ def _bytes_of(
 
 
 def _declared(tags: dict[int, Any], decimals: bool) -> float:
-    """White as a TIFF declares it: (S)MaxSampleValue, where that is a number of bits; 0 if it does not."""
+    """Return white as declared by a TIFF: (S)MaxSampleValue, if it is the maximum of a bit depth; 0 if not declared."""
     for tag in (341, 281):
         value = tags.get(tag)
         value = value[0] if isinstance(value, tuple) and value else value
@@ -254,7 +254,7 @@ def _declared(tags: dict[int, Any], decimals: bool) -> float:
 
 
 def square(image: Image.Image, side: int) -> np.ndarray:
-    """Shorter side to `side`, then the middle: [side, side, 3] uint8."""
+    """Resize the shorter side to `side` and centre-crop: [side, side, 3] uint8."""
     width, height = image.size
     if min(width, height) != side:
         scale = side / min(width, height)
@@ -266,7 +266,7 @@ def square(image: Image.Image, side: int) -> np.ndarray:
 
 
 def stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
-    """[n, 3, side, side] uint8; smaller ones are enlarged."""
+    """Stack images to [n, 3, side, side] uint8; smaller ones are enlarged."""
     whole = np.empty((len(pictures), 3, side, side), dtype=np.uint8)
     for row, array in enumerate(pictures):
         fitting = array if len(array) == side else square(Image.fromarray(array), side)
@@ -275,7 +275,7 @@ def stacked(pictures: Sequence[np.ndarray], side: int) -> np.ndarray:
 
 
 def said(error: Exception, file: ImageFile | None = None) -> str:
-    """Why a file is no image, in a few words."""
+    """Return in a few words why a file cannot be read as an image."""
     if isinstance(error, Image.UnidentifiedImageError):
         if str(file).lower().endswith(".avif") and not features.check("avif"):
             return "AVIF, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it to JPEG or PNG"
@@ -287,10 +287,10 @@ def said(error: Exception, file: ImageFile | None = None) -> str:
 
 
 def memory_bound() -> int:
-    """Bytes that pictures may take: half of the machine's memory, or of what the container was given."""
+    """Return the bytes that images may occupy: half of the machine's memory, or of the container's limit."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         given = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
+    except (OSError, ValueError):  # not in a container, or without a limit ("max")
         given = whole
     return min(whole, given) // 2

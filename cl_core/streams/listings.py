@@ -4,8 +4,8 @@ metadata.csv | .jsonl | .parquet   file_name (or *_file_name), relative to the t
                                    imagefolder; a column `split`, or a first folder train/…, test/…, divides it
 val_annotations.txt                Tiny-ImageNet: file, tab, class; the files beside it or in images/
 LOC_val_solution.csv               ImageNet's flat validation half, as Kaggle labels it: ImageId,PredictionString
-…synset_labels.txt                 the same: the class of every file in the order of their names, one a line
-words.txt, LOC_synset_mapping.txt  what ImageNet's classes are called
+…synset_labels.txt                 the same: the class of every file in the order of their names, one per line
+words.txt, LOC_synset_mapping.txt  names of ImageNet's classes
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ LABELS = ("label", "class", "category", "target", "class_name", "label_name", "l
 ANNOTATIONS = "val_annotations.txt"
 KAGGLE = "LOC_val_solution.csv"
 SYNSET_LABELS = ("imagenet_2012_validation_synset_labels.txt", "synset_labels.txt")
-WORDS = ("words.txt", "LOC_synset_mapping.txt")  # class, tab or space, what it is called
+WORDS = ("words.txt", "LOC_synset_mapping.txt")  # class, tab or space, name
 
 
 def is_listed(place: Path) -> bool:
-    """Whether a table lies in the folder that may label its images."""
+    """Return whether the folder holds a table that may label its images."""
     return any((place / name).is_file() for name in (*TABLES, ANNOTATIONS))
 
 
 def listed(place: Path, look: Look) -> Parts | None:
-    """Split → class → files, as the table in `place` says; None where there is none, or it names no class and folders
-    do. Raises ConfigError."""
+    """Return split → class → files from the table in `place`; None if there is none, or if only folders name classes.
+    Raises ConfigError."""
     tables = [name for name in TABLES if (place / name).is_file()]
     if not tables:
         return None
@@ -59,7 +59,7 @@ def listed(place: Path, look: Look) -> Parts | None:
     look.names.update(names.get(label, {}))
     split = next((column for column in columns if column.lower() == "split"), "")
     parts: dict[str, dict[str, dict[str, Path]]] = {}
-    outside: list[str] = []  # names that lead out of the table's folder
+    outside: list[str] = []  # names outside the table's folder
     missing: list[str] = []
     labels: dict[str, str] = {}  # file name → class
     for row in rows:
@@ -116,7 +116,7 @@ def _relative(image: Path, place: Path) -> str:
 
 
 def _by_first_folder(classes: dict[str, dict[str, Path]]) -> dict[str, dict[str, dict[str, Path]]]:
-    """Files in train/… and test/… by these folders; all together where some lie elsewhere."""
+    """Split files by the folders train/… and test/…; a single split if some lie elsewhere."""
     firsts = {Path(name).parts[0] for files in classes.values() for name in files if len(Path(name).parts) > 1}
     loose = any(len(Path(name).parts) == 1 for files in classes.values() for name in files)
     if loose or not {half_of(first) for first in firsts} >= {"train", "test"}:
@@ -132,8 +132,7 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def _rows(file: Path) -> tuple[Rows, list[str], dict[str, dict[str, str]]]:
-    """Lines, names of columns, and per column what its numbers are called where the table says so. Raises
-    ConfigError."""
+    """Read rows, column names, and per column the names of its numbers, if the table has them. Raises ConfigError."""
     try:
         if file.suffix == ".csv":
             text = read_text(file).removeprefix("\ufeff")
@@ -148,7 +147,7 @@ def _rows(file: Path) -> tuple[Rows, list[str], dict[str, dict[str, str]]]:
         return _parquet_rows(file)
     except ConfigError:
         raise
-    except Exception as error:  # pyarrow raises kinds of its own
+    except Exception as error:  # pyarrow raises its own exceptions
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"cannot read {shown(str(file))}: {why}") from error
 
@@ -163,7 +162,7 @@ def _parquet_rows(file: Path) -> tuple[Rows, list[str], dict[str, dict[str, str]
 
 
 def class_labels(schema: Any) -> dict[str, dict[str, str]]:
-    """Column → number → name, of the ClassLabel features that Hugging Face writes into a parquet file's schema."""
+    """Return column → number → name from the ClassLabel features that Hugging Face writes into a parquet schema."""
     try:
         told = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = told["info"]["features"]
@@ -193,8 +192,8 @@ def _label_column(columns: Sequence[str], where: str, look: Look, file: Path) ->
 
 
 def label_column(columns: Sequence[str], look: Look, table: str) -> str:
-    """The column that names the class: as set, else the first that is usually called so; "" if there is none. Raises
-    ConfigError for one that is set and not there."""
+    """Return the column of the class: the setting's, else the first with a usual name; "" if there is none. Raises
+    ConfigError if the setting names a missing column."""
     told = look.config.label_column
     if told and told not in columns:
         raise ConfigError(
@@ -208,12 +207,12 @@ def _key(value: Any, file: Path) -> str:
 
 
 def class_key(value: Any, table: str) -> str:
-    """A label as the name of a class; "" for none. Raises ConfigError for several."""
+    """Return a label as a class key; "" for none. Raises ConfigError for several labels."""
     if isinstance(value, (list, tuple, dict)):
         raise ConfigError(f"{table} gives an image several labels ({str(value)[:40]}); an image has one class here")
     if value is None:
         return ""
-    if isinstance(value, float):  # a column with gaps is read as decimals
+    if isinstance(value, float):  # an integer column with missing values is read as floats
         return "" if value != value else f"{value:g}"
     return str(value).strip()
 
@@ -222,8 +221,8 @@ def class_key(value: Any, table: str) -> str:
 
 
 def annotated(place: Path, look: Look) -> dict[str, Files] | None:
-    """Class → files of a half whose images lie flat and are labelled by a list; None where the half has class folders.
-    Raises ConfigError where it is flat and no list labels it."""
+    """Return class → files of a half without class folders whose images are labelled by a list; None if it has class
+    folders. Raises ConfigError if no list labels it."""
     inside = folders_in(place, look)
     if inside and not (place / ANNOTATIONS).is_file() and not (len(inside) == 1 and inside[0].name == "images"):
         return None
@@ -276,7 +275,7 @@ def _annotations(file: Path) -> list[tuple[str, str]]:
 
 
 def _solutions(file: Path) -> list[tuple[str, str]]:
-    """ImageId without a suffix; of a prediction string (class x y x y …) the first class."""
+    """Return pairs of ImageId (without suffix) and the first class of its prediction string (class x y x y …)."""
     found = []
     for row in csv.DictReader(_lines(file)):
         name, told = row.get("ImageId"), (row.get("PredictionString") or "").split()
@@ -297,7 +296,7 @@ def _in_order(file: Path, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def names_beside(look: Look, keys: Sequence[str]) -> dict[str, str]:
-    """What ImageNet's lists call the classes: the first of a class's words, or all where two classes would share it."""
+    """Return class names from ImageNet's lists: the first of a class's words, or all words if two classes share it."""
     for name in WORDS:
         file = look.root / name
         if not file.is_file():

@@ -1,10 +1,10 @@
 """Micro-MTIL: a sequence of six small domains, modelled on MTIL, for a CLIP pre-trained on the micro world.
 
-The pictures are drawn in memory (scikit-learn's handwritten digits apart), each domain in a style that pre-training
-never showed: real scans, pencil outlines, twisted negatives, coarse pixels, dim lamp light, salt and pepper. A test
-picture comes with its domain, as in MTIL.
+The images are drawn in memory (except scikit-learn's handwritten digits), each domain in a style that pre-training
+never showed: real scans, pencil outlines, twisted negatives, coarse pixels, dim lamp light, salt and pepper. The domain
+of a test image is known, as in MTIL.
 
-The long stream cuts each domain in two halves by class: twelve tasks, of which some are closer than others.
+The long stream splits each domain by class into two halves: twelve tasks, some more similar than others.
 
 Z. Zheng et al. Preventing Zero-Shot Transfer Degradation in Continual Learning of Vision-Language Models. ICCV 2023.
 """
@@ -58,9 +58,9 @@ from cl_core.synthetic_world import (
 
 NAME = "micro-mtil"
 LONG_NAME = "micro-mtil-long"
-TRAIN, TEST = 640, 240  # images per domain before rounding down to equally many a class
+TRAIN, TEST = 640, 240  # images per domain, before rounding down to equal numbers per class
 GENERAL_PER_KIND, GENERAL_PAIRS = 10, 300
-REFERENCE_SEED = 42  # plus the domain's place in order I, as the reference sets of GNSP are drawn
+REFERENCE_SEED = 42  # plus the domain's index in order I, as for the reference sets of GNSP
 ORDERS = {
     "I": ("digits", "letters", "shapes", "textures", "colours", "counts"),
     "II": ("colours", "textures", "counts", "letters", "shapes", "digits"),
@@ -73,18 +73,18 @@ SMALL, MEDIUM, LARGE = range(len(SIZES))
 BROAD_SHAPES = tuple(  # enough surface for a pattern to show at half the resolution
     SHAPES.index(name) for name in ("circle", "square", "triangle", "hexagon", "heart")
 )
-APART = 0.5  # least distance of ink and paper, as points in the RGB cube, for a person to see the object
+APART = 0.5  # smallest distance of ink and paper in the RGB cube at which a person sees the object
 DIM = (0.30, 0.45)  # narrow enough that white in the dimmest light stays brighter than gray in the brightest
-BLOCKS = 11  # a side of the coarse pictures
-TWIST = 1.1  # radians at the middle; a star is still a star for a person
+BLOCKS = 11  # blocks per side of the coarse images
+TWIST = 1.1  # radians at the centre; people still recognise a star
 PEPPER = 0.12  # share of pixels that turn black or white
 
 
 def micro_mtil(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """The first `config.tasks` domains of order `config.order`, about 640 training and 240 test images each.
+    """Return the first `config.tasks` domains of order `config.order`, about 640 training and 240 test images each.
 
-    Pictures, splits and the order of the classes are the same for every run: `seed` only shuffles training batches,
-    which a task does itself.
+    Images, splits and class order are the same for every run; the seed only affects training batches, which each task
+    shuffles itself.
 
     Raises:
         ConfigError: more tasks than domains.
@@ -98,10 +98,10 @@ def micro_mtil(config: StreamConfig, preparation: Preprocessing, seed: int) -> T
 
 
 def micro_mtil_long(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """The first `config.tasks` of twelve tasks: the same pictures and words, each domain cut in two halves by class.
+    """Return the first `config.tasks` of twelve tasks: the same images and words, each domain split by class in two.
 
     Order I: the halves of a domain follow each other. Order II: all first halves, then all second halves, so that a
-    domain comes back when all others have been met. Half the classes, half the images.
+    domain returns after all others. Each task has half the classes and half the images.
 
     Raises:
         ConfigError: more tasks than halves.
@@ -119,7 +119,7 @@ def micro_mtil_long(config: StreamConfig, preparation: Preprocessing, seed: int)
 
 @dataclass(frozen=True)
 class Part:
-    """What of a domain is one task: some of its classes, by their places in the domain."""
+    """A task's part of a domain: some of its classes, by index."""
 
     domain: str
     title: str
@@ -131,16 +131,16 @@ def _whole(name: str) -> Part:
 
 
 def _halves(name: str) -> tuple[Part, Part]:
-    """The first half of a domain's classes, "a", and the rest, "b"."""
+    """Return the first half of a domain's classes, "a", and the rest, "b"."""
     title, count = DOMAINS[name].title, len(DOMAINS[name].names)
     return Part(name, f"{title} a", range(count // 2)), Part(name, f"{title} b", range(count // 2, count))
 
 
 def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation: Preprocessing) -> TaskStream:
-    """One task a part, in order, with the general set and references of the micro world."""
+    """Return a stream with one task per part, in order, with the general set and references of the micro world."""
     refuse_settings_of_disk(name, config)
     refuse_uneven(name, config)
-    drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # both halves of a domain are drawn at once
+    drawn = functools.cache(lambda domain: DOMAINS[domain].splits(domain))  # draws both halves of a domain at once
     tasks, first = [], 0
     for index, part in enumerate(parts):
         domain, places = DOMAINS[part.domain], part.places
@@ -164,16 +164,16 @@ def _stream(name: str, parts: Sequence[Part], config: StreamConfig, preparation:
 
 
 def _only(split: Split, places: range) -> Split:
-    """The images of the classes at these places of a domain; labels 0 … len(places) − 1."""
+    """Return the images of the classes at these indices of a domain; labels 0 … len(places) − 1."""
     rows = (split.labels >= places.start) & (split.labels < places.stop)
     return Split(split.pictures[rows], split.labels[rows] - places.start)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What is asked in a domain, in which words, and how its pictures come about.
+    """A domain: its classes, their words, and how its images are made.
 
-    `splits` makes the training and the test images of the domain of that name: labels 0 … C−1, class by class.
+    `splits` makes the training and test images of the domain of that name: labels 0 … C−1, class by class.
     """
 
     title: str
@@ -183,7 +183,7 @@ class Domain:
 
 
 def _real_digits(name: str) -> tuple[Split, Split]:
-    """The first images of each digit on either side of split-digits' fixed division; pictures [n, 3, 8, 8]."""
+    """Return the first training and test images of each digit by split-digits' fixed split; images [n, 3, 8, 8]."""
     pictures, labels, test = digits.real_digits(8)
 
     def first(among: Tensor, total: int) -> Split:
@@ -196,7 +196,7 @@ def _real_digits(name: str) -> tuple[Split, Split]:
 def _drawn(
     attribute: str, values: Sequence[int], style: Callable[[Tensor, torch.Generator], Tensor], **limits: Any
 ) -> Callable[[str], tuple[Split, Split]]:
-    """A domain whose classes are the `values` of one attribute of a scene; `limits` as in `_scenes`."""
+    """Return a domain whose classes are the `values` of one attribute of a scene; `limits` as in `_scenes`."""
 
     def splits(name: str) -> tuple[Split, Split]:
         made = []
@@ -221,14 +221,14 @@ def _scenes(
     apart: float = 0.0,
     fixed: Callable[[Scenes], dict[str, Tensor | int]] = lambda scenes: {"style": PLAIN},
 ) -> Scenes:
-    """Exactly `per_value` scenes for each value of an attribute, value by value, none of a held-out combination.
+    """Sample exactly `per_value` scenes for each value of an attribute, value by value, without held-out combinations.
 
-    More scenes are sampled and the fitting ones kept, because colours depend on kind and texture through the rule of
-    held-out combinations. Only what the rule does not read (size, count, position, style) is overwritten.
+    Uses rejection sampling, because colours depend on kind and texture through the rule of held-out combinations. Only
+    attributes that the rule ignores (size, count, position, style) are overwritten.
 
     Args:
-        textures: those that may appear. apart: least distance of the object's colour from its background's.
-        fixed: from the kept scenes, attributes to overwrite: one value for all or a column [n].
+        textures: allowed textures. apart: smallest distance of the object's colour from its background's.
+        fixed: maps the kept scenes to attributes to overwrite: one value for all or a column [n].
     """
     pool = sample_scenes(4096 + 16 * per_value * len(values), generator, kinds=kinds)
     palette = torch.tensor(list(COLOURS.values()))
@@ -241,7 +241,7 @@ def _scenes(
 
 
 def _per_class(labels: Tensor, classes: Sequence[int], count: int) -> Tensor:
-    """Rows of the first `count` items of each class, class by class. [len(classes) · count]"""
+    """Return rows of the first `count` items of each class, class by class. [len(classes) · count]"""
     rows = [torch.nonzero(labels == c).flatten()[:count] for c in classes]
     short = [c for c, found in zip(classes, rows, strict=True) if len(found) < count]
     assert not short, f"too few scenes were sampled for classes {short}"
@@ -249,12 +249,12 @@ def _per_class(labels: Tensor, classes: Sequence[int], count: int) -> Tensor:
 
 
 def _numbered(split: Split, classes: range, size: int) -> Split:
-    """With class ids in order of arrival, at the side length of the backbone."""
+    """Return the split with class ids in order of arrival, at the side length of the backbone."""
     return Split(_resized(split.pictures, size), split.labels + classes.start)
 
 
 def _resized(pictures: Tensor, size: int) -> Tensor:
-    """[n, 3, s, s] → [n, 3, size, size], bilinear; averaged over the area where it shrinks."""
+    """Resize [n, 3, s, s] → [n, 3, size, size], bilinear when enlarging, by area averages when shrinking."""
     if pictures.shape[-1] == size:
         return pictures
     shrinks = size < pictures.shape[-1]
@@ -267,7 +267,7 @@ def _alone(scenes: Scenes) -> dict[str, Tensor | int]:
 
 
 def _medium(scenes: Scenes) -> dict[str, Tensor | int]:
-    """One object of middle size, anywhere."""
+    """One object of medium size, anywhere."""
     return {"style": PLAIN, "count": 0, "size": MEDIUM}
 
 
@@ -277,20 +277,20 @@ def _one_large(scenes: Scenes) -> dict[str, Tensor | int]:
 
 
 def _large_and_whole(scenes: Scenes) -> dict[str, Tensor | int]:
-    """One large object in the center, where no side cuts it off."""
+    """One large object in the centre, fully visible."""
     return {**_one_large(scenes), "position": POSITIONS.index("center")}
 
 
 def _same_size_in_groups(scenes: Scenes) -> dict[str, Tensor | int]:
-    """A small object alone is about as large as one of a large group: so that its size does not tell the number."""
+    """A single small object is about as large as one in a large group, so that size does not reveal the number."""
     return {"style": PLAIN, "size": torch.where(scenes.count > 0, LARGE, SMALL)}
 
 
-# Styles: pictures [n, 3, 32, 32] in 0..1 and a generator → the same pictures in a style pre-training never showed.
+# Styles: images [n, 3, 32, 32] in 0..1 and a generator → the same images in a style that pre-training never showed.
 
 
 def as_sketch(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """A dark outline on light paper: gradient magnitude, pressed unevenly, drawn by an unsteady hand (±1 pixel)."""
+    """Draw dark outlines on light paper: gradient magnitude with uneven pressure and jitter (±1 pixel)."""
     n, side = len(pictures), pictures.shape[-1]
     unsteady = _smooth_field(n, 2, 6, side, generator) * 1.6 / side  # 0.8 pixels in the −1..1 of grid_sample
     axis = (torch.arange(side) + 0.5) * 2 / side - 1
@@ -308,8 +308,8 @@ def as_sketch(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def inverted(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """A film negative in a fun-house mirror: 1 − x, seen through the orange base of colour film, twisted about the
-    middle by up to `TWIST` radians."""
+    """Make a twisted film negative: 1 − x with the orange base of colour film, twisted about the centre by up to
+    `TWIST` radians."""
     side = pictures.shape[-1]
     axis = (torch.arange(side) + 0.5) * 2 / side - 1
     down, across = torch.meshgrid(axis, axis, indexing="ij")
@@ -327,26 +327,26 @@ def inverted(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def pixelated(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """11 × 11 blocks of about 3 pixels, one colour each, in six levels a channel."""
+    """Reduce to 11 × 11 blocks of about 3 pixels, one colour each, with six levels per channel."""
     blocks = F.adaptive_avg_pool2d(pictures, BLOCKS)
     return F.interpolate((blocks * 5).round() / 5, size=pictures.shape[-2:], mode="nearest")
 
 
 def dimmed(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Lamp light: 0.30 to 0.45 of the brightness, with a slight warm cast."""
+    """Dim to lamp light: 0.30 to 0.45 of the brightness, with a slight warm cast."""
     low, high = DIM
     light = low + (high - low) * torch.rand(len(pictures), 1, 1, 1, generator=generator)
     return pictures * light * torch.tensor([1.0, 0.94, 0.82]).view(3, 1, 1)
 
 
 def peppered(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Salt and pepper: 12 % of the pixels are black or white."""
+    """Add salt-and-pepper noise: 12 % of the pixels become black or white."""
     lot = torch.rand(len(pictures), 1, *pictures.shape[2:], generator=generator)
     return pictures.masked_fill(lot < PEPPER / 2, 0.0).masked_fill(lot > 1 - PEPPER / 2, 1.0)
 
 
 def _smooth_field(n: int, channels: int, knots: int, side: int, generator: torch.Generator) -> Tensor:
-    """[n, channels, side, side] normal values at knots × knots points, interpolated between them."""
+    """Return [n, channels, side, side] normal values at knots × knots points, interpolated in between."""
     values = torch.randn(n, channels, knots, knots, generator=generator)
     return F.interpolate(values, size=(side, side), mode="bilinear", align_corners=True)
 
@@ -423,7 +423,7 @@ DOMAINS = {
 
 
 def _general(size: int) -> General:
-    """The plain micro world: 48 kinds to classify, and held-out combinations with captions, no two the same."""
+    """Return the plain micro world: 48 kinds to classify, and held-out combinations with distinct captions."""
     generator = torch.Generator().manual_seed(mixed_seed(NAME, "general", "test"))
     every = range(len(KINDS))
     scenes = _scenes("kind", every, GENERAL_PER_KIND, generator, fixed=_alone)
@@ -441,10 +441,10 @@ def _general(size: int) -> General:
 
 
 def _references(order: Sequence[str], size: int, task: int, count: int) -> Pairs:
-    """`count` pictures of the micro world as pre-training showed it, each with its kind in the first template.
+    """Return `count` images of the micro world as in pre-training, each with its kind in the first template.
 
-    Kinds come in turn, so that every batch is mixed; labels are kinds. The seed is 42 + the place of the task's domain
-    in order I, whatever the order, as in GNSP.
+    Kinds alternate, so that every batch is mixed; labels are kinds. The seed is 42 + the index of the task's domain in
+    order I, whatever the order, as in GNSP.
     """
     generator = torch.Generator().manual_seed(REFERENCE_SEED + ORDERS["I"].index(order[task]))
 

@@ -6,8 +6,8 @@ Science 350, 2015. https://github.com/brendenlake/omniglot
     PATH/omniglot-py/images_background/ALPHABET/character01/0001_01.png   (torchvision's layout)
     PATH/images_background/ALPHABET/…                                     (the archives as they are unpacked)
 
-Read are images_background and, where they lie there too, images_evaluation and the smaller sets of the release.
-Nothing is fetched unless PLASTISCOPE_DOWNLOAD=1 (or `--download`) says so.
+Reads images_background and, if they exist, images_evaluation and the smaller sets of the release. Nothing is
+downloaded unless PLASTISCOPE_DOWNLOAD=1 (or `--download`) is set.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MEGABYTES = 10  # of images_background.zip
 
 
 def omniglot(path: str, config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """The first `stream.tasks` alphabets below `path` (else $PLASTISCOPE_DATA, else ./data), shuffled by `seed` or in
-    order of their names (`stream.class_order`). Raises ConfigError where it is not there."""
+    """Return the first `stream.tasks` alphabets below `path` (else $PLASTISCOPE_DATA, else ./data), shuffled by `seed`
+    or in order of their names (`stream.class_order`). Raises ConfigError if the data is missing."""
     refuse_uneven("omniglot", config)
     if config.classes:
         raise ConfigError("stream.classes cannot be used with omniglot, where every alphabet is a task")
@@ -69,14 +69,14 @@ def omniglot(path: str, config: StreamConfig, preparation: Preprocessing, seed: 
 
 
 def _alphabets(root: Path) -> dict[str, Path]:
-    """Name of an alphabet → its folder."""
+    """Return alphabet name → folder."""
     found = _looked_up(root)
     if not found and downloads_allowed():
         from torchvision.datasets import Omniglot
 
         try:
             Omniglot(root, background=True, download=True)
-        except Exception as error:  # no network, no space, another archive than it knows
+        except Exception as error:  # no network, no space, an unknown archive
             raise ConfigError(f"Omniglot could not be fetched to {shown(str(root))}: {error}") from error
         found = _looked_up(root)
     if found:
@@ -92,7 +92,7 @@ def _alphabets(root: Path) -> dict[str, Path]:
 
 
 def _looked_up(root: Path) -> dict[str, Path]:
-    """The whole sets where they are, else the small ones. An alphabet that lies in several is taken once."""
+    """Return alphabets of the full sets if they exist, else of the small ones; each alphabet once."""
     found: dict[str, Path] = {}
     for parts in (PARTS, SMALL):
         folders = [place / part for part in parts for place in (root / "omniglot-py", root)]

@@ -1,6 +1,6 @@
 """Helpers for reading folders of images: names of splits, folders and images below a path, notes.
 
-`class_folders` says which layouts there are; `listings` and `shards` read those that are more than folders.
+`class_folders` defines the layouts; `listings` and `shards` read those that need more than folders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cl_core.config import ConfigError, StreamConfig
 from cl_core.streams.images import OLD_SUFFIXES, SUFFIXES, UNREAD, USUAL, ImageFile, is_picture, shown
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation")  # the first one serves
+TEST_NAMES = ("test", "testing", "val", "validation", "valid", "dev", "eval", "evaluation")  # in order of preference
 OLD_TEST_NAMES = ("test", "val", "validation", "valid")
 JUNK = (
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin",
@@ -25,8 +25,8 @@ JUNK = (
 )  # fmt: skip
 PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # .tar alone may be a shard
 PACKED = (".zip", ".rar", ".7z", *PACKED_TARS)
-PREFIXED = re.compile(r"(.+[ ._-])([A-Za-z]+)")  # seg_train: what the halves share, and the half
-SHOWN = 5  # names in a sentence
+PREFIXED = re.compile(r"(.+[ ._-])([A-Za-z]+)")  # seg_train: common prefix, and the half
+SHOWN = 5  # most names in a sentence
 
 Files = tuple[ImageFile, ...]
 Parts = dict[str, dict[str, Files]]  # name of a split ("" where there is none) → class → files
@@ -34,14 +34,14 @@ Parts = dict[str, dict[str, Files]]  # name of a split ("" where there is none) 
 
 @dataclass
 class Look:
-    """A folder while it is being looked through: what is asked for, and what is found on the way."""
+    """State of a folder's scan: the settings, and what is found."""
 
     root: Path
     config: StreamConfig = USUAL
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)  # class → name, where a table brings it
-    unnamed: list[Path] = field(default_factory=list)  # pictures by content, whose names have no ending
+    names: dict[str, str] = field(default_factory=dict)  # class → name, if a table defines it
+    unnamed: list[Path] = field(default_factory=list)  # images by content whose names have no suffix
 
     @property
     def here(self) -> str:
@@ -49,20 +49,20 @@ class Look:
 
 
 def natural(name: str) -> tuple[Any, ...]:
-    """Sorts `2` before `10`: runs of digits by their value, the rest letter by letter."""
+    """Return a natural sort key, which puts `2` before `10`."""
     parts = re.split(r"([0-9]+)", name)
     return tuple(int(part) if row % 2 else part for row, part in enumerate(parts)), name
 
 
 def half_of(name: str) -> str:
-    """ "train", "test", or "" for what is neither half's name."""
+    """Return "train", "test", or "" for other names."""
     name = name.lower()
     return "train" if name in TRAIN_NAMES else "test" if name in TEST_NAMES else ""
 
 
 def halves_in(names: Sequence[str]) -> dict[str, str]:
-    """Folder's name → name of its half, for those that are called so; where none is, for those that are called so after
-    one common beginning (seg_train, seg_test), if both halves are among them."""
+    """Return folder name → name of its half, for folders named like a half; if there are none, for those named so after
+    a common prefix (seg_train, seg_test), provided that both halves exist."""
     if plain := {name: name.lower() for name in names if half_of(name)}:
         return plain
     begun = [found for name in names if (found := PREFIXED.fullmatch(name)) and half_of(found[2])]
@@ -72,7 +72,7 @@ def halves_in(names: Sequence[str]) -> dict[str, str]:
 
 
 def folders_in(parent: Path, look: Look) -> list[Path]:
-    """Visible folders of `parent` by name; links that lead nowhere, in a circle or back up are noted."""
+    """Return visible folders of `parent` by name; broken and circular links are noted."""
     try:
         entries = sorted(parent.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
@@ -84,7 +84,7 @@ def folders_in(parent: Path, look: Look) -> list[Path]:
         if entry.is_symlink():
             try:
                 place = entry.resolve(strict=True)
-            except (OSError, RuntimeError):  # a circle is an OSError or a RuntimeError, by version
+            except (OSError, RuntimeError):  # a circular link raises OSError or RuntimeError, depending on the version
                 note(look.skipped, entry, look.root, "a link that leads nowhere or in a circle")
                 continue
             if place in above:
@@ -96,12 +96,12 @@ def folders_in(parent: Path, look: Look) -> list[Path]:
 
 
 def is_junk(name: str, config: StreamConfig = USUAL) -> bool:
-    """Whether a folder is a file server's or a system's own: thumbnails of images would be read as images."""
+    """Return whether a folder belongs to a file server or operating system; its thumbnails are not images."""
     return config.reading_rules > 1 and name.lower() in JUNK
 
 
 def images_below(folder: Path, look: Look) -> Iterator[Path]:
-    """Files that are called images, in any depth, by name; those of kinds that are not read are noted."""
+    """Yield files with image suffixes at any depth, by name; unsupported formats are noted."""
 
     def refuse(error: OSError) -> None:
         raise ConfigError(f"cannot read the folder {shown(str(error.filename))}: {error.strerror}") from error
@@ -133,13 +133,13 @@ def images_below(folder: Path, look: Look) -> Iterator[Path]:
 
 
 def archives(folder: Path) -> str:
-    """The archives that lie in a folder, in words: "the archive pets.zip"; "" without any."""
+    """Describe the archives in a folder: "the archive pets.zip"; "" if there are none."""
     names = sorted(file.name for file in folder.iterdir() if file.name.lower().endswith(PACKED) and file.is_file())
     return f"the {some(names, 'archive', 'archives')}" if names else ""
 
 
 def note(skipped: list[str], file: ImageFile, root: Path, reason: str) -> None:
-    """Add a file and why it is left out."""
+    """Record a file and the reason why it is left out."""
     name = str(file)
     with contextlib.suppress(ValueError):
         name = str(Path(name).relative_to(root))
@@ -147,7 +147,7 @@ def note(skipped: list[str], file: ImageFile, root: Path, reason: str) -> None:
 
 
 def some(names: Sequence[str], one: str, many: str) -> str:
-    """`class a` or `classes a, b, c and 7 more`."""
+    """Return `class a` or `classes a, b, c and 7 more`."""
     texts = [shown(name) for name in names[:SHOWN]]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{one if len(names) == 1 else many} {', '.join(texts)}{more}"

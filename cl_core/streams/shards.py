@@ -1,10 +1,10 @@
-"""Images packed into larger files: webdataset's tar files, and parquet files that hold the images themselves.
+"""Images in larger files: webdataset's tar files, and parquet files that contain the images.
 
 webdataset: members that share a name up to its first dot are one sample (0001.jpg, 0001.cls); the label is the text of
 .cls, or `label` in .json. https://github.com/webdataset/webdataset
 Parquet: a column of {bytes, path} and one of labels, as Hugging Face's `datasets` writes them.
 
-The split is the beginning of a file's name (train-0000.tar, test-00000-of-00001.parquet), or the folder it lies in.
+The split is the prefix of a file's name (train-0000.tar, test-00000-of-00001.parquet), or its folder.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cl_core.streams.scanning import PACKED_TARS, Look, Parts, half_of, note
 from cl_core.untrusted import read_text
 
 SAMPLE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # webdataset's: key and suffix of a member
-MOST_LABEL = 1_000_000  # bytes of a label's member
-MOST_IMAGE = 512_000_000  # bytes of an image's member
+MOST_LABEL = 1_000_000  # most bytes of a label
+MOST_IMAGE = 512_000_000  # most bytes of an image
 
 
 @dataclass(frozen=True)
 class TarImage:
-    """A member of a tar file that is not compressed."""
+    """A member of an uncompressed tar file."""
 
     tar: Path
     name: str
@@ -47,7 +47,7 @@ class TarImage:
 
 @dataclass
 class ParquetColumn:
-    """The images of a parquet file, read together when the first of them is wanted, and let go with the last."""
+    """The images of a parquet file, loaded together on first access and freed after the last."""
 
     file: Path
     column: str
@@ -80,7 +80,7 @@ class ParquetImage:
 
 
 def shards_in(place: Path) -> list[Path]:
-    """Tar or parquet files that may hold images: in `place`, or in its folder `data` if there are none. One kind."""
+    """Return tar or parquet files that may hold images, in `place` or else in its folder `data`; only one kind."""
     for folder in (place, place / "data"):
         for suffix in (".tar", ".parquet"):
             if folder.is_dir() and (found := _shards(folder, suffix)):
@@ -97,7 +97,7 @@ def _shards(folder: Path, suffix: str) -> list[Path]:
 
 
 def sharded(place: Path, look: Look) -> Parts | None:
-    """Split ("" for none) → class → images of the shards in `place`; None where there are none. Raises ConfigError."""
+    """Return split ("" for none) → class → images of the shards in `place`; None without shards. Raises ConfigError."""
     files = shards_in(place)
     if not files:
         packed = sorted(file.name for file in place.iterdir() if file.name.lower().endswith(PACKED_TARS))
@@ -127,7 +127,7 @@ def _split_of(file: Path) -> str:
 
 
 def _names_of_numbers(place: Path, look: Look, keys: set[str]) -> None:
-    """classnames.txt beside webdataset's shards, or above their folder: line i is the name of class i."""
+    """Read classnames.txt beside webdataset's shards or in the parent folder: line i is the name of class i."""
     for folder in (place, place.parent, look.root):
         file = folder / "classnames.txt"
         if file.is_file() and all(key.isdecimal() for key in keys):
@@ -140,7 +140,7 @@ def _names_of_numbers(place: Path, look: Look, keys: set[str]) -> None:
 
 
 def _tar(file: Path, look: Look) -> list[tuple[str, ImageFile]]:
-    """(class, image) of every sample with both. Raises ConfigError."""
+    """Return (class, image) of every sample that has both. Raises ConfigError."""
     samples: dict[str, dict[str, tarfile.TarInfo]] = {}
     labels: dict[str, str] = {}
     try:
@@ -194,7 +194,7 @@ def _label(suffix: str, data: bytes, where: str) -> str:
 
 
 def _parquet(file: Path, look: Look) -> list[tuple[str, ImageFile]]:
-    """(class, image) of every row. Raises ConfigError."""
+    """Return (class, image) of every row. Raises ConfigError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -221,7 +221,7 @@ def _parquet(file: Path, look: Look) -> list[tuple[str, ImageFile]]:
         values = pq.read_table(file, columns=[label]).column(label).to_pylist()
     except ConfigError:
         raise
-    except Exception as error:  # pyarrow raises kinds of its own
+    except Exception as error:  # pyarrow raises its own exceptions
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"cannot read {where}: {why}") from error
     look.names.update(class_labels(schema).get(label, {}))
@@ -236,7 +236,7 @@ def _parquet(file: Path, look: Look) -> list[tuple[str, ImageFile]]:
 
 
 def _refuse_too_large(files: list[Path], place: Path) -> None:
-    """Parquet files are held while their images are read."""
+    """Raise ConfigError if the parquet files exceed the memory limit; they stay in memory while images are read."""
     total, bound = sum(file.stat().st_size for file in files), memory_bound()
     if total > bound:
         raise ConfigError(

@@ -25,11 +25,11 @@ MULTI_DOMAIN = "multi-domain task-incremental"
 
 @dataclass(frozen=True)
 class Batch:
-    """images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival; ids [B] int64, on
-    the CPU: the number of each image in its stream. None where images are not as the stream holds them (augmented).
+    """A batch: images [B, 3, S, S] prepared for the backbone; labels [B] int64, class ids in order of arrival; ids [B]
+    int64 on the CPU, the index of each image in its stream, or None for augmented images.
 
-    Of a training batch also: pictures [B, 3, s, s] as the stream holds them, and `shown`: pictures [n, 3, s, s], what
-    for → images [n, 3, S, S], changed as this batch's were by draws of their own.
+    A training batch also has `pictures` [B, 3, s, s] as stored in the stream, and `shown`: (pictures [n, 3, s, s],
+    purpose) → images [n, 3, S, S], augmented like this batch with separate random draws.
     """
 
     images: Tensor
@@ -39,18 +39,18 @@ class Batch:
     shown: Callable[[Tensor, str], Tensor] | None = None
 
     def first(self, count: int) -> Batch:
-        """Its first `count` images alone."""
+        """Return a batch of the first `count` images."""
         cut = lambda rows: None if rows is None else rows[:count]
         return Batch(self.images[:count], self.labels[:count], cut(self.ids), cut(self.pictures), self.shown)
 
 
 @dataclass(frozen=True)
 class Split:
-    """pictures [n, 3, s, s], in 0..1 or as uint8 in 0..255; labels [n] int64 in order of arrival; ids [n] int64, on the
-    CPU: the images' numbers in their stream, which gives them (None: in no stream yet).
+    """Images of a split: pictures [n, 3, s, s], in 0..1 or as uint8 in 0..255; labels [n] int64 in order of arrival;
+    ids [n] int64 on the CPU, the images' indices in their stream (None = not in a stream yet).
 
-    Pictures from disk stay uint8, and small if they are: a quarter of the memory or less. `Task.prepare` makes both
-    alike.
+    Images from disk stay uint8 and at their size if small, which takes a quarter of the memory or less. `Task.prepare`
+    converts both.
     """
 
     pictures: Tensor
@@ -61,38 +61,38 @@ class Split:
         return len(self.labels)
 
     def ids_of(self, rows: Tensor | slice) -> Tensor | None:
-        """Numbers of the images in `rows`, which lie on the CPU."""
+        """Return the ids of the images in `rows` (on the CPU)."""
         return None if self.ids is None else self.ids[rows]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pictures as they are stored."""
+        """Return the bytes of the stored images."""
         return self.pictures.nbytes
 
     def to(self, device: torch.device) -> Split:
-        """The same on a device, as they are stored: uint8 stays uint8."""
+        """Return a copy on a device; uint8 stays uint8."""
         return Split(self.pictures.to(device), self.labels.to(device), self.ids)
 
 
 @dataclass(frozen=True)
 class Words:
-    """How the classes of a task are said to a text tower: each phrase fills the `{}` of every template.
+    """Texts of a task's classes for a text tower: each phrase fills the `{}` of every template.
 
-    The first template is the one that is trained with; all of them together (the ensemble) evaluate.
+    Training uses the first template, evaluation the ensemble of all.
     """
 
-    phrases: tuple[str, ...]  # one a class, article included: "a star", "the letter k"
+    phrases: tuple[str, ...]  # one per class, including the article: "a star", "the letter k"
     templates: tuple[str, ...]
 
     def texts(self, template: int | None = None) -> list[list[str]]:
-        """Per class its sentences: in one template, or in all of them."""
+        """Return the sentences of each class, in one template or in all."""
         chosen = self.templates if template is None else self.templates[template : template + 1]
         return [[sentence.format(phrase) for sentence in chosen] for phrase in self.phrases]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """pictures [n, 3, S, S] in 0..1, what is said of each, and labels [n] int64: equal where one caption fits both."""
+    """Image-caption pairs: pictures [n, 3, S, S] in 0..1, captions, labels [n] int64, equal if a caption fits both."""
 
     pictures: Tensor
     captions: tuple[str, ...]
@@ -104,9 +104,9 @@ class Pairs:
 
 @dataclass(frozen=True)
 class General:
-    """What a model was taught before the stream, held out from training: shows what adapting costs.
+    """Held-out data from a model's pre-training distribution, which shows the cost of adaptation.
 
-    `pairs` have different captions each (retrieval, modality gap); `test` is classified zero-shot by `words`.
+    `pairs` have distinct captions (retrieval, modality gap); `test` is classified zero-shot by `words`.
     """
 
     pairs: Pairs
@@ -120,19 +120,19 @@ class Task:
 
     index: int
     classes: range
-    names: tuple[str, ...]  # of its classes
+    names: tuple[str, ...]  # names of its classes
     train: Split
     test: Split
     preparation: Preprocessing
-    domain: str = ""  # its name in a multi-domain stream
-    words: Words | None = None  # None: its classes cannot be said
+    domain: str = ""  # name of its domain in a multi-domain stream
+    words: Words | None = None  # None: its classes have no texts
 
     @property
     def title(self) -> str:
         return self.domain or f"T{self.index + 1}"
 
     def steps(self, size: int, repeats: int = 1) -> int:
-        """Batches in one epoch; the last, shorter one is kept."""
+        """Return the number of batches in an epoch, including a shorter last one."""
         return -(-len(self.train) * repeats // size)
 
     def batches(
@@ -145,7 +145,7 @@ class Task:
         start: int = 0,
         augmentation: Augmentation | None = None,
     ) -> Iterator[Batch]:
-        """Shuffled training batches of one epoch, from batch number `start`."""
+        """Yield shuffled training batches of one epoch, from batch number `start`."""
         prepared = self.preparing(augmentation, seed=seed, epoch=epoch)
         portions = self.portions(size, seed=seed, epoch=epoch, repeats=repeats, start=start)
         device = self.train.labels.device
@@ -155,8 +155,8 @@ class Task:
             yield Batch(shown(pictures), self.train.labels[rows], ids, pictures, shown)
 
     def preparing(self, augmentation: Augmentation | None, *, seed: int, epoch: int) -> Callable[..., Tensor]:
-        """(number of a batch, pictures, what for) → images for the backbone. Same (seed, task, epoch, number) → same
-        changes; "" are the batch's own pictures, for anything else changes are drawn by its name."""
+        """Return a function (batch number, pictures, purpose) → images for the backbone. The same (seed, task, epoch,
+        number) gives the same augmentation; purpose "" is the batch itself, other purposes have separate draws."""
         if augmentation is None:
             return lambda item, pictures, purpose="": self.prepare(pictures)
 
@@ -167,10 +167,10 @@ class Task:
         return changed
 
     def portions(self, size: int, *, seed: int, epoch: int, repeats: int = 1, start: int = 0) -> Iterator[Tensor]:
-        """Rows of the training images that make up each batch, on the CPU.
+        """Yield the row indices of the training images of each batch, on the CPU.
 
-        The index set is repeated `repeats` times before shuffling (so one image may recur within a batch, as in the
-        NSP² release). Same (seed, task, epoch) → same order, on every device.
+        The index set is repeated `repeats` times before shuffling (so that an image may recur within a batch, as in the
+        NSP² release). The same (seed, task, epoch) gives the same order on every device.
         """
         generator = torch.Generator().manual_seed(mixed_seed(seed, "batches", self.index, epoch))
         order = torch.randperm(len(self.train) * repeats, generator=generator) % len(self.train)
@@ -178,14 +178,14 @@ class Task:
             yield order[item * size : (item + 1) * size]
 
     def ordered(self, split: str, size: int) -> Iterator[Batch]:
-        """Batches of "train" or "test" in stored order, each image once, without augmentation."""
+        """Yield batches of "train" or "test" in stored order, each image once, without augmentation."""
         part = {"train": self.train, "test": self.test}[split]
         for start in range(0, len(part), size):
             rows = slice(start, start + size)
             yield Batch(self.prepare(part.pictures[rows]), part.labels[rows], part.ids_of(rows))
 
     def probes(self, count: int) -> Split:
-        """The first `count` test images, classes in turn: the fixed probe set."""
+        """Return the fixed probe set: the first `count` test images, alternating classes."""
         by_class = [torch.nonzero(self.test.labels == c).flatten() for c in self.classes]
         turns = max(map(len, by_class))
         order = [rows[turn] for turn in range(turns) for rows in by_class if turn < len(rows)]
@@ -193,7 +193,7 @@ class Task:
         return Split(unit_range(self.test.pictures[chosen]), self.test.labels[chosen], self.test.ids_of(chosen))
 
     def prepare(self, pictures: Tensor) -> Tensor:
-        """[n, 3, S, S] for the backbone: enlarged to S where stored smaller (bicubic), then (x − mean) / std per
+        """Prepare images for the backbone, [n, 3, S, S]: enlarge smaller ones to S (bicubic), then (x − mean) / std per
         channel."""
         pictures = enlarged(unit_range(pictures), self.preparation.size)
         mean, std = (_channels(tuple(v), pictures.device) for v in (self.preparation.mean, self.preparation.std))
@@ -201,7 +201,7 @@ class Task:
 
 
 def enlarged(pictures: Tensor, size: int) -> Tensor:
-    """Pictures [n, 3, s, s] in 0..1 at [n, 3, size, size], by bicubic interpolation where they are smaller."""
+    """Enlarge smaller images [n, 3, s, s] in 0..1 to [n, 3, size, size] by bicubic interpolation."""
     if pictures.shape[-1] == size:
         return pictures
     return F.interpolate(pictures, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
@@ -214,16 +214,15 @@ class TaskStream(Sequence[Task]):
     name: str
     scenario: str  # "class-incremental" or MULTI_DOMAIN
     tasks: tuple[Task, ...]
-    general: General | None = None  # held-out pairs and classes of the world the model was pre-trained on
-    references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that world to train with
-    world: Callable[[int], Tensor] | None = None  # count → pictures [count, 3, S, S] in 0..1 of that world, no words
+    general: General | None = None  # held-out pairs and classes of the pre-training distribution
+    references: Callable[[int, int], Pairs] | None = None  # (task, count) → pairs of that distribution for training
+    world: Callable[[int], Tensor] | None = None  # count → images [count, 3, S, S] in 0..1 of it, without texts
     skipped: tuple[str, ...] = ()  # files that could not be used, each with its reason
-    notes: tuple[str, ...] = ()  # what was understood and could surprise, a sentence each
-    found: tuple[tuple[tuple[int, int], ...], ...] = ()  # of folders: each task's classes' files, train and test half
+    notes: tuple[str, ...] = ()  # interpretations that may surprise, one sentence each
+    found: tuple[tuple[tuple[int, int], ...], ...] = ()  # for folders: (train, test) files per class of each task
 
     def __post_init__(self) -> None:
-        """Number the images that have no number yet: tasks in order, the training images of each before its test
-        images."""
+        """Assign ids to images without one: tasks in order, training before test images in each."""
         numbered, start = [], 0
         for task in self.tasks:
             parts: dict[str, Any] = {}
@@ -239,7 +238,7 @@ class TaskStream(Sequence[Task]):
 
     @property
     def task_is_known(self) -> bool:
-        """Whether a test picture comes with its task, so that only that task's classes compete."""
+        """Whether the task of a test image is known, so that only its classes compete."""
         return self.scenario == MULTI_DOMAIN
 
     def __len__(self) -> int:
@@ -250,9 +249,9 @@ class TaskStream(Sequence[Task]):
         return tuple(name for task in self.tasks for name in task.names)
 
     def joined(self) -> TaskStream:
-        """One task that holds all training and test images: what a joint reference is trained on.
+        """Return a stream with one task that holds all training and test images, for the joint reference.
 
-        Its index is that of the last task, because its accuracies belong in the last row of the matrix.
+        The task has the index of the last task, because its accuracies belong in the last row of the matrix.
         """
 
         def union(name: str) -> Split:
@@ -272,23 +271,23 @@ class TaskStream(Sequence[Task]):
 
 @functools.cache
 def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """[3, 1, 1] on a device, sent there once."""
+    """Return [3, 1, 1] on a device; cached, so that it is copied once."""
     return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def unit_range(pictures: Tensor) -> Tensor:
-    """Pictures in 0..1, whether stored so or as uint8."""
+    """Return images in 0..1, converting uint8."""
     return pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
 
 
 def mixed_seed(*parts: int | str) -> int:
-    """A 63-bit seed from named parts, so that independent draws never share a stream of random numbers."""
+    """Hash named parts to a 63-bit seed, so that independent draws never share a random stream."""
     words = [int.from_bytes(p.encode(), "little") if isinstance(p, str) else p for p in parts]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def class_order(classes: int, seed: int) -> list[int]:
-    """Class ids shuffled in place by numpy's PCG64(seed): the order of the NSP² release."""
+    """Return class ids shuffled by NumPy's PCG64(seed), the order of the NSP² release."""
     order = np.arange(classes)
     np.random.Generator(np.random.PCG64(seed)).shuffle(order)
     return order.tolist()
@@ -306,7 +305,7 @@ def arrange(
     seed: int,
     words: Words | None = None,
 ) -> TaskStream:
-    """Deal classes to tasks by seed and pictures to splits.
+    """Assign classes to tasks by seed and images to splits.
 
     Args:
         pictures: [n, 3, S, S] in 0..1. labels: [n] int64, original class ids 0 … C−1. test: [n] bool, the fixed test
@@ -314,7 +313,7 @@ def arrange(
         classes, in order of arrival.
 
     Raises:
-        ConfigError: the classes do not divide into `config.tasks`.
+        ConfigError: if the classes cannot be divided into `config.tasks`.
     """
     refuse_settings_of_disk(name, config)
     sizes = task_sizes(len(names), config, name)
@@ -353,8 +352,8 @@ def arrange(
 
 
 def task_sizes(classes: int, config: StreamConfig, where: str) -> list[int]:
-    """How many of `classes` classes each task has: `first_task` the first, the others the same number each, the last
-    one fewer where `remainder` allows it. Raises ConfigError where that cannot be."""
+    """Return the number of classes of each task: `first_task` for the first, equal numbers for the others, fewer for
+    the last if `remainder` allows it. Raises ConfigError if that is impossible."""
     first, others = config.first_task, config.tasks - bool(config.first_task)
     rest = classes - first
     if first and (rest < others or (rest and not others)):
@@ -386,7 +385,7 @@ def task_sizes(classes: int, config: StreamConfig, where: str) -> list[int]:
 
 
 def told_sizes(groups: Sequence[Sequence[Any]], config: StreamConfig) -> tuple[str, ...]:
-    """A sentence where tasks differ in their numbers of classes because settings say so."""
+    """Return a note if settings give tasks different numbers of classes."""
     sizes = [len(group) for group in groups]
     if not (config.first_task or config.remainder != "refuse") or len(set(sizes)) == 1:
         return ()
@@ -395,14 +394,14 @@ def told_sizes(groups: Sequence[Sequence[Any]], config: StreamConfig) -> tuple[s
 
 
 def refuse_uneven(name: str, config: StreamConfig) -> None:
-    """Where tasks are domains, classes are not dealt. Raises ConfigError where that was asked for."""
+    """Raise ConfigError for settings that divide classes among tasks, in a stream whose tasks are domains."""
     if config.first_task or config.remainder != "refuse":
         changed = "first_task" if config.first_task else "remainder"
         raise ConfigError(f"stream.{changed} deals classes to tasks; with {name} every domain is a task")
 
 
 def refuse_settings_of_disk(name: str, config: StreamConfig) -> None:
-    """An embedded stream has its own classes, words and splits. Raises ConfigError where others were asked for."""
+    """Raise ConfigError for settings of classes, words or splits, which an embedded stream defines itself."""
     if changed := config.of_disk():
         raise ConfigError(
             f"{name} is embedded and has its own classes, words and split: stream.{changed[0]} is for folder: and "
@@ -411,6 +410,6 @@ def refuse_settings_of_disk(name: str, config: StreamConfig) -> None:
 
 
 def validation_rows(count: int) -> Tensor:
-    """Of a class's `count` training images in stored order, which are held out for validation: every fifth. [count]
-    bool."""
+    """Return the mask [count] bool of a class's training images, in stored order, that are held out for validation:
+    every fifth."""
     return torch.arange(count) % 5 == 4

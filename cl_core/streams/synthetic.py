@@ -1,5 +1,5 @@
-"""Coloured bars drawn in memory: ten classes told apart by hue and slant. For tests and a first look; no claim rests on
-it."""
+"""Coloured bars drawn in memory: ten classes that differ in hue and slant. For tests and first steps only; no result
+uses it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TRAIN, TEST = 20, 10  # images per class
 
 
 def synthetic_domains(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """The same bars as a multi-domain stream with everything such a stream can have: the task is known at test, pairs
-    to train with, and a general set (bars of the stream itself: nothing else is known of this world)."""
+    """Return the bars as a multi-domain stream with all optional parts: known tasks at test time, pairs for training,
+    and a general set (bars of the stream itself, because this distribution has nothing else)."""
     stream = synthetic(config, preparation, seed)
     every = synthetic(replace(config, tasks=1, evaluate_on="test"), preparation, 0)[0]
     captions = WORDS.texts(0)
@@ -52,7 +52,7 @@ def synthetic_domains(config: StreamConfig, preparation: Preprocessing, seed: in
 
 
 def synthetic(config: StreamConfig, preparation: Preprocessing, seed: int) -> TaskStream:
-    """Ten classes in `config.tasks` tasks; the pictures are the same for every seed, which only orders the classes."""
+    """Return ten classes in `config.tasks` tasks; `seed` orders the classes and does not affect the images."""
     count, size = TRAIN + TEST, preparation.size
     labels = torch.arange(len(NAMES)).repeat_interleave(count)
     pictures = _bars(labels, size, torch.Generator().manual_seed(20))
@@ -72,12 +72,12 @@ def synthetic(config: StreamConfig, preparation: Preprocessing, seed: int) -> Ta
 
 
 def _other_bars(count: int, size: int) -> torch.Tensor:
-    """Bars of all classes in turn that no task holds: nothing else is known of this world."""
+    """Draw bars, alternating classes, that are in no task, as images of the pre-training distribution."""
     return _bars(torch.arange(count) % len(NAMES), size, torch.Generator().manual_seed(21))
 
 
 def _bars(labels: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """One picture a label [n]: [n, 3, size, size] in 0..1."""
+    """Draw one image per label [n]: [n, 3, size, size] in 0..1."""
     hues = torch.tensor([[1, 0.1, 0.1], [0.9, 0.9, 0.1], [0.1, 0.8, 0.2], [0.1, 0.3, 1], [0.6, 0.1, 0.9]])
     place = torch.rand(len(labels), 1, 1, generator=generator) * 2 - 1
     axis = torch.linspace(-1, 1, size)

@@ -1,7 +1,7 @@
 """Pre-training images of the bundled backbones: images of the micro world, without captions.
 
-They stand in for pre-training data where a method asks what the pre-trained model is used to. Shapes and letters only,
-as the embedded ViT saw them: no digit is among them.
+They replace pre-training data where a method needs images of the pre-training distribution. Only shapes and letters, as
+in the pre-training of the bundled ViT, which saw no digits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cl_core.synthetic_world import LETTER_KINDS, SHAPE_KINDS, draw, sample_scen
 
 
 def drawn_world(size: int) -> Callable[[int], Tensor]:
-    """count → pictures [count, 3, size, size] in 0..1, always the same ones, whatever the stream and its seed."""
+    """Return a function count → images [count, 3, size, size] in 0..1, independent of the stream and its seed."""
 
     def pictures(count: int) -> Tensor:
         generator = torch.Generator().manual_seed(mixed_seed("pre-training world"))

@@ -1,7 +1,6 @@
-"""The frame that is drawn around every page at every interaction: navigation and shared controls above, the control
-bar below.
+"""The frame of every page, run at every interaction: navigation and shared controls above, the control bar below.
 
-In a folder of its own: beside a folder called `pages`, Streamlit would take each page for a whole app.
+In a separate folder, because beside a folder called `pages` Streamlit would treat each page as a whole app.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ state = st.session_state
 scripts()
 settle_run(runs_index())
 with one_moment():
-    # In a new tab the bar waits for the first picture: the list of runs needs forty files more.
+    # In a new tab the bar waits for the first figure, because the list of runs needs forty more files.
     later = "_drawn" not in state
     bar = None if later else run_picker()
     frame, groups = current(), dict[str, list]()
@@ -78,7 +77,8 @@ with one_moment():
     settle_image(state.get("_page"), here.page)
     state["_page"] = here.page
     opening_place()
-    top = st.container(key="shared", horizontal=True, gap="large")  # always there: the page below it must not move
+    # Always drawn, so that the page below it does not move.
+    top = st.container(key="shared", horizontal=True, gap="large")
     hide(key for key in USUAL if key not in here.shares)
 
     def around() -> None:

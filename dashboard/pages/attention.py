@@ -37,7 +37,7 @@ LEARNED, PREVIOUS = "just learned", "the task before"
 
 
 def answers(log: Snapshot, probe: int, image: int) -> str:
-    """One sentence: what the model says of one probe image after each task."""
+    """One sentence with the model's answer for one probe image after each task."""
     plan = log.started()
     names = [str(name) for part in (plan.tasks if plan else []) for name in part.get("classes", [])]
     said = []
@@ -54,7 +54,7 @@ def answers(log: Snapshot, probe: int, image: int) -> str:
 
 
 def images_part(frame: ViewState, log: Snapshot) -> None:
-    """One probe image: attention before, after, difference."""
+    """Draw one probe image: attention before and after, and the difference."""
     compared = log.events(AttentionCompared)
     probes = {e.clock.task: e for e in log.events(ProbesChosen)}
     known = sorted({e.probe_task for e in compared if e.probe_task in probes})
@@ -115,7 +115,7 @@ def images_part(frame: ViewState, log: Snapshot) -> None:
 
 
 def attention_part(frame: ViewState, log: Snapshot) -> None:
-    """Images first, then the layers' consistency."""
+    """Draw the attention on images, then its consistency over layers."""
     from dashboard.figures.event_arrays import compared_later
 
     compared = log.events(AttentionCompared)
@@ -134,9 +134,9 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
             st.markdown(f"Attention maps of old images appear here when {task_name(0)} has been learned.")
         else:
             not_measured(
-                "This run holds no attention: its network has none."
+                "This run has no attention: its network computes none."
                 if log.tasks_ended()
-                else "This run holds no attention: it ended before its first task was measured.",
+                else "This run has no attention: it ended before its first task was measured.",
                 "Runs on a vision transformer with `diagnostics.attention` on have it.",
             )
             offer_runs(AttentionCompared, key="attention")
@@ -149,7 +149,7 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
             st.markdown("This run has a single stage of training: there is no earlier attention to compare with.")
         else:
             st.markdown(
-                "The consistency of attention is drawn here when a second task has been learned: until then there "
+                "The consistency of attention is drawn here once a second task has been learned; until then there "
                 "is nothing to compare with."
             )
         return
@@ -171,7 +171,7 @@ def attention_part(frame: ViewState, log: Snapshot) -> None:
 
 
 def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
-    """Where the prompt tokens went."""
+    """Draw how the prompt tokens, or the weights, have moved."""
     drifted, updates = log.events(PromptsDrifted), log.events(UpdateMeasured)
     has_prompts = bool(drifted) or not updates or log.config is None or not log.config.diagnostics.drift
     st.markdown("### Prompts" if has_prompts else "### Change of the weights")
@@ -185,7 +185,7 @@ def prompts_part(frame: ViewState, log: Snapshot, layer: int) -> None:
             st.markdown("Paths of the prompt tokens appear here after the first epoch.")
         else:
             not_measured(
-                "This run holds no prompt tokens: its method has none, or it ended before the first epoch.",
+                "This run has no prompt tokens: its method uses none, or it ended before the first epoch.",
                 "Runs of a prompt method with `diagnostics.drift` on have them.",
             )
         return

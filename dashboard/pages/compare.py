@@ -1,5 +1,5 @@
-"""Runs: all of them in a table; those that are chosen and a sweep in the plane, over each other, cell by cell, and by
-what was set differently."""
+"""Runs: a table of all runs; below it the chosen runs and a sweep are compared: in the plane of learning accuracy and
+forgetting, as overlaid curves, cell by cell, and by the settings that differ."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from dashboard.widgets.run_library import run_library
 from dashboard.widgets.sweep_form import last_words, sweep_form, sweep_progress
 
 MOST = 30  # runs in the plane and the tables
-CURVES = 6  # runs over each other: more dashes than that cannot be told apart
-BEAT = 2.0  # seconds between looks at a sweep in training
+CURVES = 6  # overlaid runs; more dash patterns than that look alike
+BEAT = 2.0  # seconds between checks of a sweep that is training
 SMALL = 280  # pixels of the figures below the plane
 NO_SWEEP = "none"
-FIRST = ("method", "backbone", "stream", "prompt_blocks", FORK)  # said first among settings that differ
-SPELLED, WIDE = 4, 60  # values of a setting in a sentence, and their letters
+FIRST = ("method", "backbone", "stream", "prompt_blocks", FORK)  # listed first among the settings that differ
+SPELLED, WIDE = 4, 60  # most values of a setting in a sentence, and their most characters
 JUDGED = "run default"
 
 
-# ---------------------------------------------------------------- what is compared
+# ---------------------------------------------------------------- choice of runs
 
 
 def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
-    """Up to `MOST` run names, kept in the URL as `runs` (repeated, or one list with commas) and from page to page."""
+    """Return up to `MOST` run names, kept in the URL as `runs` (repeated, or separated by commas) and across pages."""
     state, spelled = st.session_state, st.query_params.get_all("runs")
     asked = named(spelled, index)
     linked, unknown = [name for name in asked if index.find(name)], [n for n in asked if not index.find(n)]
@@ -64,10 +64,10 @@ def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
         state["_runs-spelled"] = spelled
         try:
             st.query_params["runs"] = asked
-        except StreamlitAPIException:  # bound already
+        except StreamlitAPIException:  # already bound
             state["runs"] = linked[:MOST]
         else:
-            st.rerun()  # the control reads repeated keys alone, and would clear a list that it does not understand
+            st.rerun()  # the control reads only repeated keys and would clear a list with commas
     if "runs" in state:
         state["runs"] = [name for name in state["runs"] if index.find(name)][:MOST]
     elif not linked:
@@ -84,7 +84,7 @@ def choose_runs(index: RunIndex, shown: str | None) -> list[str]:
 
 
 def _usual(index: RunIndex, shown: str | None) -> list[str]:
-    """The run that is shown, and the newest other one of its stream."""
+    """Return the run that is shown and the newest other run of its stream."""
     folder = index.find(shown)
     stream = stream_of_run(folder)
     if folder is None:
@@ -105,7 +105,7 @@ def _usual(index: RunIndex, shown: str | None) -> list[str]:
 
 
 def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) -> None:
-    """The plane; a click on a run opens it, one on a mean puts its runs into the comparison."""
+    """Draw the plane. A click on a run opens it; a click on a mean compares its runs."""
     from dashboard.figures.frontier import plane
 
     state = st.session_state
@@ -121,13 +121,13 @@ def plane_panel(found: list[ParetoPoint], budget: float | None, readout: str) ->
 
     names = {run: called(run) for spot in found for run in spot.runs}
     show_plot(plane, found, key="compare-plane", budget=budget, readout=readout, names=names, on_pick=picked)
-    st.caption("A click on a run opens it; on the mean of several seeds, compares these runs below.")
+    st.caption("Click a run to open it, or the mean of several seeds to compare these runs below.")
     if state.pop("_open_run", False):
         go_to("pages/run.py")
 
 
 def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
-    """The first `CURVES` of them over each other, by what runs are called."""
+    """Overlay the curves of the first `CURVES` matrices; keys are display names of runs."""
     from dashboard.figures.comparison import accuracy_overlay, forgetting_overlay
 
     if len(matrices) > CURVES:
@@ -142,7 +142,7 @@ def curves(matrices: dict[str, np.ndarray], forks: dict[str, Parting]) -> None:
 
 
 def difference(matrices: dict[str, np.ndarray], known: dict[str, Compared]) -> None:
-    """One matrix minus another, of two of the chosen runs."""
+    """Draw the difference between the accuracy matrices of two chosen runs."""
     from dashboard.figures.comparison import matrix_difference
 
     names = list(matrices)
@@ -178,7 +178,7 @@ def _one_of(label: str, key: str, names: list[str]) -> str:
 
 
 def settings_table(configs: dict[str, RunConfig]) -> None:
-    """Settings that differ, and only those."""
+    """Show a table of the settings that differ."""
     flat = {name: settings_of(config, everything=True) for name, config in configs.items()}
     names = differing(list(flat.values()))
     with st.container(border=True, key="panel-compare-settings"):
@@ -204,7 +204,7 @@ def _said(settings: dict[str, Any], name: str) -> str:
 
 
 def _in_words(name: str, flat: list[dict[str, Any]]) -> str:
-    """A setting that differs and its values: "blocks with prompts (all | the last one)"."""
+    """Describe a setting that differs and its values: "blocks with prompts (all | the last one)"."""
     values = list(dict.fromkeys(_said(one, name) for one in flat))
     if name == "prompt_blocks":
         name = "blocks with prompts"
@@ -219,7 +219,7 @@ def _in_words(name: str, flat: list[dict[str, Any]]) -> str:
 
 
 def choose_sweep() -> Sweep | None:
-    """The sweep that is drawn in the plane, kept in the URL as `sweep`."""
+    """Return the sweep that is drawn in the plane, kept in the URL as `sweep`."""
     state, names = st.session_state, known_sweeps(runs_folder())
     wanted = state.get("_sweep_wanted")
     if wanted in names:
@@ -237,7 +237,7 @@ def choose_sweep() -> Sweep | None:
 
 
 def sweep_runs(sweep: Sweep) -> list[RunFolder]:
-    """Its finished runs."""
+    """Return the sweep's finished runs."""
     try:
         return [found.folder for found in sweep_status(sweep, runs_folder()).of("finished") if found.folder]
     except (StoreError, ConfigError) as error:
@@ -246,7 +246,7 @@ def sweep_runs(sweep: Sweep) -> list[RunFolder]:
 
 
 def follow_sweep(sweep: Sweep) -> None:
-    """How far a sweep is; looks again while somebody works on it."""
+    """Show the progress of a sweep; refreshed while a worker is on it."""
     runs = runs_folder()
 
     def body() -> None:
@@ -259,7 +259,7 @@ def follow_sweep(sweep: Sweep) -> None:
         seen = (sweep.name, busy, newer.finished)
         if st.session_state.get("_sweep_seen", seen) != seen and st.session_state["_sweep_seen"][0] == sweep.name:
             st.session_state["_sweep_seen"] = seen
-            st.rerun()  # a run more in the plane, or nobody left to watch
+            st.rerun()  # another run for the plane, or the worker has ended
         st.session_state["_sweep_seen"] = seen
 
     watching = launch.sweeping(runs, sweep.name)
@@ -268,8 +268,8 @@ def follow_sweep(sweep: Sweep) -> None:
 
 
 def form(sweep: Sweep | None = None) -> None:
-    """The form, drawn when it is asked for: the settings of all methods take a process of its own to list. Below it
-    how far the chosen sweep is: who has just started it looks there."""
+    """Draw the sweep form on request, because listing the settings of all methods takes a separate process. Below it
+    follows the progress of the chosen sweep, where the user looks after starting one."""
     waiting = st.session_state.get("_sweep_wanted")
     if waiting:  # started, and its record is not written yet
         _await(waiting)
@@ -282,7 +282,7 @@ def form(sweep: Sweep | None = None) -> None:
 
 
 def _await(name: str) -> None:
-    """Look again until the worker has written its record, or has ended."""
+    """Poll until the worker has written the sweep's record, or has ended."""
 
     def body() -> None:
         if name in known_sweeps(runs_folder()):
@@ -341,7 +341,7 @@ def show() -> None:
 
 
 def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float | None, readout: str) -> None:
-    """All panels for the chosen runs and the finished runs of a sweep."""
+    """Draw all panels for the chosen runs and the finished runs of a sweep."""
     known = {name: found for name, folder in folders.items() if (found := read(folder)) is not None}
     for name in folders.keys() - known.keys():
         st.error(f"{literal(called(name))} cannot be read.", icon=":material/broken_image:")
@@ -368,7 +368,7 @@ def compare(folders: dict[str, RunFolder], swept: list[RunFolder], budget: float
 
 
 def points_of(runs: Iterable[Compared], readout: str) -> list[ParetoPoint]:
-    """Their places in the plane, forks told apart by what their parents are called."""
+    """Return the runs' points in the plane; forks are distinguished by their parents' names."""
     runs = list(runs)
     found = spots([(run.config, run.summary) for run in runs], readout)
     for parent in sorted({run.config.parent for run in runs} - {""}, key=len, reverse=True):
@@ -381,7 +381,7 @@ def points_of(runs: Iterable[Compared], readout: str) -> list[ParetoPoint]:
 
 
 def judged_runs(known: dict[str, Compared], readout: str) -> tuple[list[Contender], list[str]]:
-    """What is compared in the sentence: each setting with its seeds; and the settings that differ between them."""
+    """Return the contenders of the page's answer, each setting with its seeds, and the settings that differ."""
     points = points_of(known.values(), readout)
     points.sort(key=lambda spot: -fmean(spot.final))  # as the sentence orders them
     found = [
@@ -394,7 +394,8 @@ def judged_runs(known: dict[str, Compared], readout: str) -> tuple[list[Contende
     ]
     flat = [settings_of(known[spot.runs[0]].config) for spot in points]
     names = sorted(differing(flat), key=lambda name: name not in FIRST)
-    own = [name for name in names if name != FORK and not all(name in one for one in flat)]  # of their methods
+    # settings that not every method has
+    own = [name for name in names if name != FORK and not all(name in one for one in flat)]
     return found, [*(_in_words(name, flat) for name in names if name not in own), *own]
 
 
@@ -405,7 +406,7 @@ def draw(
     budget: float | None,
     readout: str,
 ) -> None:
-    """The figures, for runs of one stream."""
+    """Draw the figures for runs of one stream."""
     shared = readout or shared_readout(r.summary for r in (*beside, *known.values()))
     if shared != readout:
         st.caption(f"These runs name different headline readouts; they are compared by {literal(shared)} accuracy.")

@@ -1,6 +1,6 @@
-"""Export: the chosen run to take away, as one page, as numbers, or as a recording; and recordings of others brought in.
+"""Export: download the chosen run as a report, as data, or as a recording; import recordings.
 
-Nothing is made before it is asked for; the server reads what the store holds.
+Files are built only on request, from the run's stored events and arrays.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from dashboard.theme import megabytes
 from dashboard.view_state import ViewState, called, code, current, empty, go_to, literal, run_title, sentence, show_run
 from dashboard.widgets.inspection import ask
 
-LIBRARY = 4.9e6  # bytes of the plotting library in a report
-LARGEST = 200  # MB that the server takes from a browser
+LIBRARY = 4.9e6  # bytes of the plotting library in each report
+LARGEST = 200  # MB that the server accepts from a browser
 
 
 def report_file(log: Snapshot) -> bytes:
-    """The report, as it is when the button is pressed."""
+    """Build the report at the time the button is pressed."""
     from dashboard.report import report
 
     return report(log_of(log.folder).snapshot(force=True)).encode()
 
 
 def data_file(log: Snapshot) -> bytes:
-    """All tables and arrays as one ZIP."""
+    """Build a ZIP with all tables and arrays."""
     from cl_core.export import data_files, leaf, zipped
 
     return zipped(data_files(log.folder), f"{leaf(log.folder)}-data")
 
 
 def recording_file(log: Snapshot) -> bytes:
-    """The run without its checkpoints as one ZIP."""
+    """Build a ZIP of the run without its checkpoints."""
     from cl_core.store import pack
 
     out = io.BytesIO()
@@ -46,13 +46,13 @@ def recording_file(log: Snapshot) -> bytes:
 
 
 def stored_bytes(log: Snapshot) -> int:
-    """What events and arrays take on disk."""
+    """Return the size on disk of the run's events and arrays."""
     files = [log.folder.database, *log.folder.arrays.glob("*.npy")]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def offers(frame: ViewState, log: Snapshot) -> None:
-    """The three files, each with what it holds."""
+    """Draw the three downloads, each with its contents."""
     stored, so_far = stored_bytes(log), ", so far" if frame.live else ""
     held = frame.live or log.status().pid is not None
     report, data, recording = st.columns(3)
@@ -100,7 +100,7 @@ def offers(frame: ViewState, log: Snapshot) -> None:
 
 
 def offer(label: str, about: str, so_far: str = "", *, key: str, **button: Any) -> None:
-    """A card: what a file holds, and the button that makes it; nothing is built before it is pressed."""
+    """Draw a card with a file's contents and the button that builds it on request."""
     with st.container(border=True, key=f"panel-{key}", height="stretch"):
         st.markdown(f"**{label}{so_far}**")
         st.caption(about)
@@ -108,11 +108,11 @@ def offer(label: str, about: str, so_far: str = "", *, key: str, **button: Any) 
 
 
 def preview(frame: ViewState, log: Snapshot) -> None:
-    """What the report will hold: sections and what is in them."""
+    """List the report's sections and the figures in them."""
     from dashboard.figures.catalogue import SECTIONS, contents
     from dashboard.report import facts
 
-    st.markdown("### What the report holds" + (" so far" if frame.live else ""))
+    st.markdown("### Contents of the report" + (" so far" if frame.live else ""))
     found = contents(log)
     head = "- **In numbers**: the default readout, the accuracy matrix, readouts, tasks and their classes"
     lines = [f"- **{SECTIONS[key]}**: " + "; ".join(literal(part.title) for part in parts) for key, parts in found]
@@ -128,7 +128,7 @@ def preview(frame: ViewState, log: Snapshot) -> None:
 
 
 def elsewhere(log: Snapshot) -> None:
-    """The same in a terminal, and single figures."""
+    """Say how to do the same in a terminal, and how to save single figures."""
     st.caption(
         f"In a terminal: `plastiscope report {_word(log.name)}` and `plastiscope export {_word(log.name)}`, with "
         "`--figures svg` also every figure as a file (needs the extra `export` and Chrome or Chromium). On every page "
@@ -141,7 +141,7 @@ def _word(name: str) -> str:
 
 
 def bring_in() -> None:
-    """Recordings that others made."""
+    """Draw the import of a recording."""
     if viewing():
         return
     with st.expander("Import a recording", icon=":material/upload_file:", key="export-import"):
@@ -159,7 +159,7 @@ def bring_in() -> None:
 
 
 def take(given: io.BytesIO) -> None:
-    """Unpack what was handed over and show it."""
+    """Unpack the uploaded recording and show it."""
     try:
         folder = unpack(given, runs_folder())
     except StoreError as error:
@@ -184,7 +184,7 @@ def show() -> None:
     if log.trouble:
         st.error(sentence(log.trouble), icon=":material/broken_image:")
     if log.config is None:
-        st.markdown("A run whose settings cannot be read cannot be exported; the file to check is named above.")
+        st.markdown("This run cannot be exported: its settings cannot be read. The file to check is named above.")
     elif log.started() is None:
         empty(
             f"Nothing has been measured in {run_title(log)} yet; its report, data and recording are made here as soon "

@@ -1,6 +1,6 @@
-"""Forgetting: from a cell of the accuracy matrix to its cause, to its images, and to one of them.
+"""Forgetting: from a cell of the accuracy matrix to the cause of its loss, its images, and the trace of one image.
 
-The cell is `from` and `to` in the URL, the traced image `image` (in older links `trace`), the layer `layer`."""
+In the URL the cell is `from` and `to`, the traced image `image` (`trace` in older links), the layer `layer`."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ MEASURES_FROM_THE_START = ("transfer", "average", "last")  # where tasks are als
 
 
 def cell_choice(matrix: np.ndarray, untrained: np.ndarray | None, own: Rows) -> tuple[int, int]:
-    """(after training on, evaluated on): the opened cell, kept in the URL as `from` and `to`; −1 = before training. At
-    first the task that fell most in the matrix shown, or, where none did, by the method's own heads."""
+    """Return the opened cell as (after training on, evaluated on), kept in the URL as `from` and `to`; −1 = before
+    training. Default: the task that lost most in the matrix shown, or, if none did, by the method's own heads."""
     rows, columns = matrix.shape
     newest = int(max(np.flatnonzero(np.isfinite(matrix).any(axis=1)), default=-1 if untrained is not None else 0))
     fallen = [matrix[j, j] - matrix[newest, j] if j <= newest < rows else -np.inf for j in range(columns)]
@@ -123,7 +123,7 @@ def _open_cell(point: dict[str, Any]) -> None:
 
 
 def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: int) -> None:
-    """Four buttons that move the opened cell; the arrow keys press them."""
+    """Draw four buttons that move the opened cell; the arrow keys press them."""
     rows, columns = matrix.shape
     first = -1 if untrained is not None else 0
     moves = (("Left", 0, -1), ("Right", 0, 1), ("Up", -1, 0), ("Down", 1, 0))
@@ -144,11 +144,11 @@ def move_cell(matrix: np.ndarray, untrained: np.ndarray | None, after: int, on: 
 
 @dataclass(frozen=True)
 class Opened:
-    """The opened cell, read once for all parts of the page: rows from `after` (−1: before training), columns `on`."""
+    """The opened cell, read once for all parts of the page: row `after` (−1 = before training), column `on`."""
 
     after: int
     on: int
-    later: dict[str, Any] | None  # what was measured of it from checkpoints
+    later: dict[str, Any] | None  # measured on request, from checkpoints
     images: Images | None  # None: not stored
 
 
@@ -163,7 +163,7 @@ def opened_cell(log: Snapshot, after: int, on: int) -> Opened:
 
 
 def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndarray | None, opened: Opened) -> None:
-    """What one cell says."""
+    """Show the numbers of the opened cell."""
     after, on = opened.after, opened.on
     if after < 0:
         value = untrained[on] if untrained is not None else np.nan
@@ -177,7 +177,7 @@ def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndar
         st.caption(f"{title}: {literal(classes)}")
     if not np.isfinite(value):
         st.markdown(
-            "Not measured: " + (f"{task_name(on)} is learned later." if on > after else "the run has not come so far.")
+            "Not measured: " + (f"{task_name(on)} is learned later." if on > after else "the run has not got that far.")
         )
         return
     learned = matrix[on, on] if on < len(matrix) else np.nan
@@ -211,7 +211,7 @@ def cell(log: Snapshot, plan: RunStarted, matrix: np.ndarray, untrained: np.ndar
     rows = with_later(ledger_rows(log), on, after, opened.later)
     fallen, headline = ledger(rows, on, after), headline_readout(log.events(AccuracyMeasured))
     said = [verdict(fallen, rows, opened.images, class_names(plan))]
-    if headline != fallen.readout:  # the matrix and the numbers beside it are another readout's
+    if headline != fallen.readout:  # the matrix and the numbers beside it use another readout
         st.caption(f"By {headline}, this run's default readout.")
         by_heads = f"By its own trained heads ({fallen.readout}): {said[0]}"
         said = [by_headline(headline, rows, on, after, float(learned), float(value)), by_heads]
@@ -231,7 +231,7 @@ def class_names(plan: RunStarted) -> list[str]:
 
 
 def cause(log: Snapshot, opened: Opened) -> None:
-    """The ledger of the cell; a click on a part shows its images."""
+    """Draw the parts of the cell's loss; a click on a part shows its images."""
     after, on, later = opened.after, opened.on, opened.later
     cell = ledger(with_later(ledger_rows(log), on, after, later), on, after)
     if cell.drop is None:
@@ -249,7 +249,7 @@ def cause(log: Snapshot, opened: Opened) -> None:
 
 
 def _wait(at_work: Callable[[], bool], *, key: str) -> None:
-    """Says that a worker measures, and draws the page anew when it has ended."""
+    """Say that a worker is measuring, and redraw the page when it has ended."""
 
     def body() -> None:
         if at_work():
@@ -261,7 +261,7 @@ def _wait(at_work: Callable[[], bool], *, key: str) -> None:
 
 
 def layers(log: Snapshot, opened: Opened) -> None:
-    """Which layer the task was lost in: measured on request, from checkpoints, with all else that takes them."""
+    """Draw the recovered accuracy per layer, or offer to compute it and the other measurements from checkpoints."""
     after, on, found = opened.after, opened.on, opened.later
     if on == after:
         return
@@ -308,7 +308,7 @@ UNTOUCHED = "before training"
 
 
 def line_between_weights(log: Snapshot, plan: RunStarted, after: int) -> None:
-    """Averages of two states of the weights, where a method changes a CLIP's weights."""
+    """Draw accuracies along the line between two states of the weights, if a method changes a CLIP's weights."""
     if "joint_width" not in plan.backbone or not log.count(WeightSpectrumMeasured) or after < 0:
         return
     with st.container(border=True, key="panel-line"):
@@ -359,14 +359,14 @@ def _open_part(point: dict[str, object]) -> None:
     st.session_state["images-shown"] = st.session_state["_to_images"] = name or LOST
 
 
-# ---------------------------------------------------------------- its images
+# ---------------------------------------------------------------- images of the cell
 
 
 TAKEN_FOR = " taken for "
 
 
 def confused_pair(shown: str, names: list[str]) -> tuple[int, int] | None:
-    """(class, class that its images are taken for) of the group of images called `shown`, if it is such a group."""
+    """Return (class, predicted class) if `shown` names a group of confused images, else None."""
     known = {_class(names, k): k for k in range(len(names))}
     true, _, said = shown.partition(TAKEN_FOR)
     return (known[true], known[said]) if true in known and said in known else None
@@ -375,7 +375,7 @@ def confused_pair(shown: str, names: list[str]) -> tuple[int, int] | None:
 def groups_of(
     found: Images, confused: tuple[int, int] | None, labels: np.ndarray, names: list[str]
 ) -> dict[str, np.ndarray]:
-    """Name → places of the images, those that lost most margin first; groups without images are left out."""
+    """Map group names to positions of images, largest loss of margin first; empty groups are left out."""
     then, now = found.right[found.own]
     order = np.argsort(found.margins[1] - found.margins[0], kind="stable")
     chosen = {LOST: found.lost, WON: ~then & now, NEVER: ~then & ~now}
@@ -391,7 +391,7 @@ def groups_of(
 
 
 def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
-    """Thumbnails of the cell's images, one of them traced."""
+    """Draw thumbnails of the cell's images; one can be chosen for tracing."""
     after, on, found = opened.after, opened.on, opened.images
     stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
@@ -405,7 +405,7 @@ def images_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
     state = st.session_state
     wanted = state.get("images-shown") or st.query_params.get("images-shown") or ""
     groups = groups_of(found, confused_pair(wanted, names), labels, names)
-    if "images-shown" in state and wanted not in groups:  # of another cell
+    if "images-shown" in state and wanted not in groups:  # belongs to another cell
         state["images-shown"] = next(iter(groups))
     st.container(key="its-images").markdown("### Its images")
     if (clicked := state.pop("_to_images", None)) is not None:
@@ -450,39 +450,39 @@ def _trace(image: int) -> None:
 
 
 def bring_into_view(key: str, clicked: object) -> None:
-    """Scroll to the part `key` when a click elsewhere on the page has changed it; `clicked`: what differs from click to
-    click, for a browser runs a script only when it is another one."""
+    """Scroll to the part `key` after a click elsewhere on the page has changed it. `clicked` must differ from click to
+    click, because a browser runs a script again only if its text has changed."""
     mark = "".join(character for character in str(clicked) if character.isalnum())
     move = f"document.querySelector('.st-key-{key}')?.scrollIntoView({{block: 'start'}})"
     st.html(f"<script>/* {mark} */ requestAnimationFrame(() => {move})</script>", unsafe_allow_javascript=True)
 
 
 def _open_confused(plan: RunStarted, point: dict[str, object]) -> None:
-    """Open the images behind a cell of the confusion matrix, in the cell of their own task."""
+    """Open the images behind a cell of the confusion matrix, in the accuracy cell of their task."""
     custom = point.get("custom")
     if not isinstance(custom, list) or len(custom) != 5:
         return
     true, said = int(custom[3]), int(custom[4])
     task_of = [index for index, task in enumerate(plan.tasks) for _ in task.get("classes", [])]
-    names, whole = class_names(plan), str(custom[0]) == task_name(true)  # with many classes rows are tasks
+    names, whole = class_names(plan), str(custom[0]) == task_name(true)  # with many classes, rows are tasks
     st.session_state["to"] = task_name(true if whole else task_of[true])
     if not whole:
         shown = f"{_class(names, true)}{TAKEN_FOR}{_class(names, said)}"
         st.session_state["images-shown"] = st.session_state["_to_images"] = shown
 
 
-# ---------------------------------------------------------------- one of them
+# ---------------------------------------------------------------- trace of one image
 
 
 def trace_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
-    """One image after every task: answer, margin, readouts, attention; pinned ones beside it."""
+    """Draw one image after every task: prediction, margin, readouts, attention; pinned images beside it."""
     after, on, found = opened.after, opened.on, opened.images
     stored, names = stored_images(log, on), class_names(plan)
     if stored is None or found is None:
         return
     labels, state = np.asarray(stored.labels), st.session_state
     if state.get("_traced_of", on) != on and state.get("image") == state.get("_image_before"):
-        state["image"] = NO_IMAGE  # the number is that of another task's image
+        state["image"] = NO_IMAGE  # refers to an image of another task
     state["_traced_of"] = on
     options = [NO_IMAGE, *(str(i + 1) for i in range(len(labels)))]
     chosen, layer = choose("Image", "image", options, NO_IMAGE), current().layer
@@ -520,7 +520,7 @@ def trace_part(log: Snapshot, plan: RunStarted, opened: Opened) -> None:
 
 
 def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
-    """Where one image went among the stored class means; `row`: its place among the task's test images."""
+    """Draw how one image moved among the stored class means; `row` is its index among the task's test images."""
     if opened.on == opened.after:
         return
     later, names = opened.later, class_names(plan)
@@ -530,7 +530,7 @@ def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
             if later is None or later["answers"] is None
             else "no class means are stored in streams where the task is known"
             if later["paths"] is None
-            else f"of this task's images {len(later['paths']['rows'])} evenly spaced ones were followed"
+            else f"only {len(later['paths']['rows'])} evenly spaced images of this task were followed"
         )
         st.caption(f"Nearest class means, and the path of its features among the classes: not measured; {why}.")
         return
@@ -540,7 +540,7 @@ def path_of(plan: RunStarted, row: int, true: int, opened: Opened) -> None:
 
 
 def readouts_of(log: Snapshot, task: int, after: int, image: int, names: list[str]) -> str:
-    """What every readout answers for an image, a line each."""
+    """List every readout's prediction for an image, one per line."""
     answers = answers_of(log.events(ImagesClassified), task)
     lines = []
     for readout in answers[after].readouts:
@@ -557,7 +557,7 @@ def readouts_of(log: Snapshot, task: int, after: int, image: int, names: list[st
 
 
 def attention_of(log: Snapshot, stored: ImagesStored, image: int, layer: int, after: int, on: int) -> None:
-    """Attention on the image then and now, if it is one of the task's probe images, and the way to the page."""
+    """Draw attention on the image then and now, if it is a probe image of the task, with a link to the page."""
     probes = next((event for event in log.events(ProbesChosen) if event.clock.task == on), None)
     place = None if probes is None else probe_place(np.asarray(stored.labels), image, len(probes.labels), stored.total)
     compared = {event.clock.task for event in log.events(AttentionCompared) if event.probe_task == on}
@@ -571,12 +571,12 @@ def attention_of(log: Snapshot, stored: ImagesStored, image: int, layer: int, af
 
 
 def stream_of(log: Snapshot) -> tuple[str, int | None]:
-    """What two runs must share for their test images to be the same."""
+    """Return the stream and seed, which two runs must share for their test images to be the same."""
     return (log.config.stream, log.config.seed) if log.config is not None else ("", None)
 
 
 def pins(log: Snapshot) -> list[tuple[int, int]]:
-    """(task, image) of the pinned images that this run has as well."""
+    """Return (task, image) of the pinned images that this run also has."""
     sizes = {event.clock.task: len(event.labels) for event in log.events(ImagesStored)}
     mine = [pinned for stream, pinned in st.session_state.get("_pinned", []) if stream == stream_of(log)]
     return [(task, image) for task, image in mine if image < sizes.get(task, 0)]
@@ -590,11 +590,11 @@ def _pin(stream: tuple[str, int | None], image: tuple[int, int]) -> None:
         kept.append((stream, image))
 
 
-# ---------------------------------------------------------------- what runs hold that stored no answers
+# ---------------------------------------------------------------- runs without stored predictions
 
 
 def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
-    """Probe images of a task that were right when it had been learned and are wrong now; nothing without them."""
+    """Draw a task's probe images that were correct when it had just been learned and are wrong now, if any."""
     probes = next((e for e in log.events(ProbesChosen) if e.clock.task == on), None)
     said = {e.clock.task: e for e in log.events(PredictionsMade) if e.evaluated == on}
     if probes is None or after not in said or on not in said:
@@ -603,7 +603,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
     then, now = (np.asarray(said[task].predicted) == labels for task in (on, after))
     names = [str(name) for task in plan.tasks for name in task.get("classes", [])]
     if after == on:
-        st.markdown(f"{int(now.sum())} of {len(labels)} probe images correct, just learned.")
+        st.markdown(f"{int(now.sum())} of {len(labels)} probe images are correct; the task was just learned.")
         chosen, word = np.flatnonzero(~now), "Wrong from the start"
     else:
         chosen, word = np.flatnonzero(then & ~now), "Lost since"
@@ -624,7 +624,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
                 picture = _enlarged(np.asarray(probes.images[i]))
                 st.image(picture, width=SIDE, alt=f"Probe image {i + 1} of {task_name(on)}")
                 st.caption(
-                    f"{literal(probes.names[i])}, taken for {literal(_class(names, said[after].predicted[i]))}  \n"
+                    f"{literal(probes.names[i])}, classified as {literal(_class(names, said[after].predicted[i]))}  \n"
                     + " → ".join(path if len(path) < 3 else [path[0], path[-1]])
                 )
     st.caption(
@@ -634,7 +634,7 @@ def lost_images(log: Snapshot, plan: RunStarted, after: int, on: int) -> None:
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    """Small images with square pixels, so that the browser does not blur them."""
+    """Enlarge small images with hard pixel edges, so that the browser does not blur them."""
     factor = max(1, 2 * SIDE // image.shape[0])
     return np.kron(image, np.ones((factor, factor, 1), dtype=np.uint8)) if factor > 1 else image
 
@@ -644,7 +644,7 @@ def _class(names: list[str], identity: int) -> str:
 
 
 def numbers(log: Snapshot, live: bool) -> None:
-    """The run's numbers for every readout in a table."""
+    """Show a table of the run's measures for every readout."""
     measured = log.events(AccuracyMeasured)
     found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
     columns = [*MEASURES, *(MEASURES_FROM_THE_START if any(f["transfer"] is not None for f in found.values()) else ())]
@@ -666,7 +666,7 @@ def numbers(log: Snapshot, live: bool) -> None:
 
 
 def _older_link() -> None:
-    """A link that names the image `trace`, as they did once."""
+    """Accept older links, which name the image `trace`."""
     if (image := st.query_params.get("trace")) is not None:
         begin_with("image", image)
         del st.query_params["trace"]
@@ -739,7 +739,7 @@ def show() -> None:
             show_figure("readout-comparison", log)
         with right:
             show_figure("readout-bars", log)
-    elif headline_readout(measured) != TASK_INCREMENTAL:  # with tasks named there is only one
+    elif headline_readout(measured) != TASK_INCREMENTAL:  # if the task is known, there is only one readout
         not_measured(
             "Other readouts were not recorded.",
             "Switch *readout* on under *Measured besides accuracy* when starting a run.",
@@ -749,7 +749,7 @@ def show() -> None:
 
 
 def _answered(log: Snapshot, after: int, joint: bool) -> int:
-    """The chosen moment, if answers were stored there; else the newest."""
+    """Return the chosen task if predictions were stored after it, else the newest task with predictions."""
     known = sorted({event.clock.task for event in log.events(ImagesClassified)})
     return after if after in known and not joint else known[-1]
 

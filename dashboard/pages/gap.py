@@ -1,4 +1,4 @@
-"""Gap: images and texts in the joint space, task after task, and what is lost before it is learned."""
+"""Gap: images and texts in the joint space over tasks, and the zero-shot accuracy that is lost before learning."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from dashboard.widgets.shared_controls import hide
 
 
 def reads_texts(method: str) -> bool:
-    """Whether `method` works on a model with a text tower; a name that is not known here is given the benefit."""
+    """Return whether `method` uses a model with a text tower; True for names that are not registered here."""
     return method not in METHODS or METHODS[method].needs != "vit"
 
 
 def nothing_yet(frame: ViewState, log: Snapshot) -> None:
-    """Why nothing was measured, in one sentence."""
+    """Explain in one sentence why nothing was measured."""
     config = log.config
     if config is not None and not reads_texts(config.method):
         having = ", ".join(code(name) for name, entry in METHODS.items() if entry.needs == "clip")
@@ -65,13 +65,13 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
 
 
 def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
-    """The chosen moment against the first, in five numbers."""
+    """Show five numbers: the chosen task compared with before training."""
     from dashboard.figures.gap import moment
 
     first = log.events(ModalityGapMeasured)[0]
     plan = log.started()
     when = moment(shown.clock.task, plan.tasks if plan else ())
-    st.caption(f"{literal(when[:1].upper() + when[1:])}, against before training.")
+    st.caption(f"{literal(when[:1].upper() + when[1:])}, compared with before training.")
 
     def recall(event: ModalityGapMeasured) -> float:
         return (event.image_to_text.get("1", np.nan) + event.text_to_image.get("1", np.nan)) / 2
@@ -115,7 +115,7 @@ def headline(log: Snapshot, shown: ModalityGapMeasured) -> None:
 
 
 def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
-    """The general set: clouds, cosines, retrieval, zero-shot accuracy."""
+    """Draw the general evaluation set: point clouds, cosines, retrieval, zero-shot accuracy."""
     from dashboard.figures import gap
 
     shown = gap.at(log.events(ModalityGapMeasured), task)
@@ -148,7 +148,7 @@ def joint_space(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
 
 
 def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
-    """The run's tasks: accuracy lost before they are learned, and images against class texts."""
+    """Draw the run's tasks: accuracy lost before they are learned, and images compared with class texts."""
     from dashboard.figures import zero_shot_ability
     from dashboard.figures.event_arrays import zero_shot
 
@@ -167,9 +167,9 @@ def own_tasks(log: Snapshot, task: int | None, tasks: list[dict]) -> None:
         with st.container(border=True, key="panel-gap-lost-empty"):
             st.markdown("**Zero-shot lost before learning**")
             st.markdown(
-                f"Appears when {literal(task_label(0, tasks))} has been learned while {literal(waiting)} still waits."
+                f"Appears when {literal(task_label(0, tasks))} has been learned and {literal(waiting)} has not."
                 if (plan := log.started()) is None or plan.trained_tasks > 1
-                else "This run has a single stage of training: no task waits while another is learned."
+                else "This run has a single stage of training: no task is learned before another."
             )
     if similar:
         show_figure("domain-similarities", log, task=task)

@@ -1,4 +1,4 @@
-"""Learn: guided lessons on recorded runs, and the words that all pages use."""
+"""Learn: guided lessons on recorded runs, and the glossary of all pages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dashboard.widgets.inspection import ask as open_with
 from dashboard.widgets.liveplot import liveplot, to_bytes
 from dashboard.widgets.starting import can_train, say_trouble, start_and_show
 
-# ---------------------------------------------------------------- the place, which is in the URL
+# ---------------------------------------------------------------- lesson and step in the URL
 
 
 def go(lesson: str | None, step: int = 1, term: str = "") -> None:
-    """Make a step (from 1) of a lesson the place; None = the shelf. From a widget's callback, or before drawing."""
+    """Go to a step (from 1) of a lesson; None = the overview. Call it from a widget's callback or before drawing."""
     query = st.query_params
     for key, value in (("lesson", lesson), ("step", lesson in lessons() and str(step)), ("term", term)):
         if value:
@@ -34,7 +34,7 @@ def go(lesson: str | None, step: int = 1, term: str = "") -> None:
 
 
 def place() -> tuple[str | None, int]:
-    """Lesson and step (from 1) that the URL names; on the way back from another page those that were left."""
+    """Return the lesson and step (from 1) in the URL, or, on return from another page, those last shown."""
     query, left = st.query_params, st.session_state.get("_lesson")
     if "lesson" not in query and left and st.session_state.get("_arrived"):
         go(*left)
@@ -47,7 +47,7 @@ def place() -> tuple[str | None, int]:
     return name, step
 
 
-# ---------------------------------------------------------------- the shelf
+# ---------------------------------------------------------------- overview of the lessons
 
 
 def shelf() -> None:
@@ -84,7 +84,7 @@ def begin(name: str, says: str, *, primary: bool = False) -> None:
 
 
 def read_so_far(lesson: Lesson) -> str:
-    """A tick once every step has been opened in this session; before that, how many."""
+    """Return a tick once every step has been opened in this session; before that, how many."""
     seen = len(st.session_state.get("_read", {}).get(lesson.name, ()))
     if seen >= len(lesson.steps):
         return " · :material/check_circle: done"
@@ -92,7 +92,7 @@ def read_so_far(lesson: Lesson) -> str:
 
 
 def thumbnail_of(lesson: Lesson) -> tuple[str, str]:
-    """The lesson's first figure, small, as SVG, and its title; empty where its runs are not there."""
+    """Return the lesson's first figure as a small SVG and its title; empty if its runs are missing."""
     try:
         runs = lesson.open()
         return drawn_small(lesson.name, stamp(lesson, runs), lesson, runs)
@@ -102,7 +102,7 @@ def thumbnail_of(lesson: Lesson) -> tuple[str, str]:
 
 @st.cache_data(show_spinner=False, max_entries=32)
 def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> tuple[str, str]:
-    import pandas  # noqa: F401  (whole before Plotly looks for it: another thread may be importing it now)
+    import pandas  # noqa: F401  (fully imported before Plotly looks for it; another thread may be importing it now)
 
     from dashboard.lessons.thumbnail import thumbnail
 
@@ -116,13 +116,13 @@ def drawn_small(name: str, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs)
 
 
 def stamp(lesson: Lesson, runs: Runs) -> tuple[Any, ...]:
-    """Differs whenever the lesson's file or what its runs hold differs."""
+    """Return a cache key that changes whenever the lesson's file or the contents of its runs change."""
     return lesson.file, lesson.file.stat().st_mtime_ns, *(run.key(*KINDS.values()) for run in runs.values())
 
 
 @st.cache_data(show_spinner=False, max_entries=80)
 def told(name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs) -> Told:
-    """What a step (from 1) says, computed once for all viewers."""
+    """Return the texts of a step (from 1), computed once for all viewers."""
     return _lesson.told(_lesson.steps[number - 1], _runs)
 
 
@@ -130,7 +130,7 @@ def told(name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs:
 def figures(
     name: str, number: int, stamp: tuple[Any, ...], _lesson: Lesson, _runs: Runs
 ) -> list[tuple[bytes, dict[str, Any]]]:
-    """The figures of a step (from 1), ready to be sent, with their words."""
+    """Return the figures of a step (from 1), ready to be sent, with their texts."""
     import pandas  # noqa: F401  (as above)
 
     found = []
@@ -142,7 +142,7 @@ def figures(
 
 
 def head(lesson: Lesson, step: int) -> None:
-    """Title, where one is, and the way back and on."""
+    """Draw the title, the current step, and buttons to the previous and next step."""
     last = len(lesson.steps)
     with st.container(horizontal=True, vertical_alignment="center", key="learn-head"):
         st.button("All lessons", key="learn-shelf-again", icon=":material/apps:", on_click=go, args=(None,))
@@ -174,7 +174,7 @@ def head(lesson: Lesson, step: int) -> None:
 
 
 def ask(lesson: Lesson, number: int, said: Told) -> None:
-    """The question, what the reader thinks first, and the answer."""
+    """Draw the question, the input for the reader's guess, and the answer."""
     with st.container(border=True, key=f"panel-question-{lesson.name}-{number}"):
         st.markdown(f":material/help: **{said.question}**")
         verdict = _chosen(lesson, number, said) if said.choices else ""
@@ -187,7 +187,7 @@ def ask(lesson: Lesson, number: int, said: Told) -> None:
 
 
 def _chosen(lesson: Lesson, number: int, said: Told) -> str:
-    """Buttons for the choices; the verdict once one is chosen."""
+    """Draw buttons for the choices; return the verdict once one is chosen."""
     chosen = st.radio(
         said.question,
         range(len(said.choices)),
@@ -198,19 +198,19 @@ def _chosen(lesson: Lesson, number: int, said: Told) -> str:
     )
     if chosen is None:
         return ""
-    return ":material/check: **Right.**" if said.choices[chosen][1] else ":material/close: **Not so.**"
+    return ":material/check: **Right.**" if said.choices[chosen][1] else ":material/close: **No.**"
 
 
 def _guess(lesson: Lesson, number: int, value: float) -> str:
-    """A slider; how far off its value is, in a sentence."""
+    """Draw a slider; return a sentence on how far off its value is."""
     said = st.slider("Your guess, in percent", 0, 100, 50, key=f"guess-{lesson.name}-{number}", format="%d %%")
     off = said - value
-    judged = "right to the point" if abs(off) < ALIKE else f"{abs(off):.1f} points too {'high' if off > 0 else 'low'}"
+    judged = "exactly right" if abs(off) < ALIKE else f"{abs(off):.1f} points too {'high' if off > 0 else 'low'}"
     return f"You say {percent(said, 0)}: {judged}. It is "
 
 
 def onward(lesson: Lesson, number: int, step: Step) -> None:
-    """Words, links into the program, a run to start, and the next step or lesson."""
+    """Draw the step's terms, links to pages, a run to start, and the next step or lesson."""
     if step.terms:
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="learn-words"):
             st.markdown("Words:", width="content")
@@ -299,11 +299,11 @@ def lesson_page(lesson: Lesson, number: int) -> None:
                 describe_panel(words, key=key)
 
 
-# ---------------------------------------------------------------- the glossary
+# ---------------------------------------------------------------- glossary
 
 
 def entry(term: Term) -> None:
-    """What a term means."""
+    """Draw a glossary entry."""
     st.markdown(term.meaning)
     if term.formula:
         st.markdown(code(term.formula))

@@ -1,4 +1,4 @@
-"""All measurements: every kind of event of the run, with its figures; those that no figure knows draw themselves."""
+"""All measurements: every kind of event of the run with its figures; kinds without a figure get generic plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dashboard.widgets.inspection import answer, open_run_page
 
 
 def table(log: Snapshot) -> None:
-    """What the run stored, and where it is drawn."""
+    """Show a table of the run's events and the pages that draw them."""
     from dashboard.figures.catalogue import FIGURES, plugged
 
     entries = [*FIGURES.values(), *plugged().values()]
@@ -33,7 +33,7 @@ def table(log: Snapshot) -> None:
 
 
 def of_plugins(log: Snapshot) -> None:
-    """Figures that plug-ins brought, with their controls and where they come from."""
+    """Draw the figures of plug-ins, with their controls and origins."""
     from dashboard.figures.catalogue import plugged
     from dashboard.figures.plugged import shown
 
@@ -50,7 +50,7 @@ def of_plugins(log: Snapshot) -> None:
             offered = {shown(name, value): value for value in values}
             label = name.replace("_", " ").capitalize()
             controls[name] = offered[choose(label, f"plugin_{id}_{name}", list(offered), next(iter(offered)))]
-        st.caption(f"From the plug-in {code(there[id].origin)}.")  # what it asks stands below the figure
+        st.caption(f"From the plug-in {code(there[id].origin)}.")  # its question is shown below the figure
         show_figure(id, log, **controls)
     for id, entry in entries.items():
         if id not in there:
@@ -97,7 +97,7 @@ def show() -> None:
             with columns[place % 2]:
                 show_figure(figure.id, log)
         if not mine:
-            st.markdown("It has no numbers to draw.")
+            st.markdown("It contains no numbers to draw.")
     of_plugins(log)
     st.markdown("### Events of this run")
     table(log)

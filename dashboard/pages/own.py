@@ -1,4 +1,4 @@
-"""Your own: pictures to train on, or results that another program has written."""
+"""Your own: images to train on, results of another program, or a custom training loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def show() -> None:
         st.info("This dashboard is for viewing: nothing can be imported here.", icon=":material/visibility:")
         return
     part = st.segmented_control(
-        "What do you bring?",
+        "What do you want to use?",
         PARTS,
         default=PICTURES,
         key="own-part",
@@ -35,7 +35,7 @@ def show() -> None:
 
 
 def own_loop() -> None:
-    """How a training loop is recorded."""
+    """Show how a training loop is recorded."""
     st.markdown(
         "### Your own training loop\n\nThree lines record any PyTorch loop as a run that every page opens; "
         "`docs/own-loop.md` has the details, and wrappers for Avalanche, Lightning and Hugging Face Trainer."

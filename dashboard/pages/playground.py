@@ -1,4 +1,4 @@
-"""Playground: small networks trained for real on whole task streams while the threshold moves."""
+"""Playground: small networks, trained on whole task streams each time the threshold is moved."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from dashboard.widgets.playground_board import (
 )
 from dashboard.widgets.projection_plane import projection_plane
 
-PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without it
-LOOK = 0.4  # seconds between looks while it waits
-REMEMBERED = 40  # positions of the trail
+PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without its results
+LOOK = 0.4  # seconds between polls while waiting
+REMEMBERED = 40  # slider positions in the trail
 BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
 
 
-# ---------------------------------------------------------------- controls, each in the URL
+# ---------------------------------------------------------------- controls, all bound to the URL
 
 
 def controls() -> tuple[PlaygroundConfig, bool]:
-    """The chosen settings, and whether the reader predicts first. Raises ConfigError for what cannot be trained."""
+    """Return the chosen settings and whether the reader predicts first. Raises ConfigError for invalid settings."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="playground-controls"):
         rule = _named("Rule", "protect", RULE_TITLES, "What protects old tasks", width=160)
         stream = _named("Digits", "digits", STREAM_TITLES, "What changes from task to task", width=130)
@@ -67,7 +67,7 @@ def controls() -> tuple[PlaygroundConfig, bool]:
         predict = st.toggle(
             "Predict first",
             key="predict",
-            help="Place a mark where you expect the network, then see the error of your prediction",
+            help="Mark the result that you expect, then see the error of your prediction",
             **BOUND,
         )
     st.caption(f"{RULE_TITLES[rule]}, {RULES[rule]}. {STREAM_TITLES[stream]} digits: {STREAMS[stream]}.")
@@ -79,7 +79,7 @@ def controls() -> tuple[PlaygroundConfig, bool]:
 
 
 def network(rule: str) -> dict[str, Any]:
-    """Size and training of the network and the rule's further settings, behind one more click."""
+    """Draw the settings of network, training and rule in an expander; return their values."""
     rates = ["0.01", "0.03", "0.1", "0.15", "0.3", "1"]
     with st.expander("Network, training and rule", key="playground-network"):
         with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
@@ -95,7 +95,7 @@ def network(rule: str) -> dict[str, Any]:
 
 
 def of_rule(rule: str) -> dict[str, Any]:
-    """Settings of one rule beside its strength."""
+    """Return the rule's settings other than its strength."""
     if rule == "adam-nscl":
         return {"nscl_cut": _named("Null space", "cut", CUT_TITLES, width=380)}
     if rule not in ("gpm", "sgp"):
@@ -110,7 +110,7 @@ def of_rule(rule: str) -> dict[str, Any]:
 
 
 def by_layers(depth: int) -> tuple[float, ...]:
-    """ε of every layer, each with its own slider."""
+    """Return ε of every layer, each from its own slider."""
     texts = [f"{value:g}" for value in slider_of(USUAL).positions]  # type: ignore[union-attr]
     names = layer_names(PlaygroundConfig(depth=depth))
     with st.container(horizontal=True, gap="large", key="playground-layers"):
@@ -118,7 +118,7 @@ def by_layers(depth: int) -> tuple[float, ...]:
 
 
 def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
-    """The settings with the slider's strength; the plain slider here is hidden where the board can be drawn."""
+    """Return the settings with the slider's strength. The plain slider is hidden where the board can be drawn."""
     slider = slider_of(config)
     if slider is None or isinstance(config.energy, tuple):
         return config
@@ -129,24 +129,24 @@ def strengthened(config: PlaygroundConfig) -> PlaygroundConfig:
 
 
 def strength_named(config: PlaygroundConfig) -> str:
-    """ε = 0.95, or the rule where it has no strength."""
+    """Return the strength as text, as in "ε = 0.95", or the rule's title if it has none."""
     slider = slider_of(config)
     return f"{SHORT.get(slider.setting, slider.label)} = {text_of(config)}" if slider else RULE_TITLES[config.rule]
 
 
 def strength_key(config: PlaygroundConfig) -> str:
-    """The slider's name in the URL."""
+    """Return the slider's key in the URL."""
     slider = slider_of(config)
     return STRENGTH_KEYS[slider.setting] if slider else ""
 
 
 def _usual(key: str, name: str) -> dict[str, Any]:
-    """A control's default as its argument `name`, unless code has set a value: Streamlit takes one of the two."""
+    """Return a control's default as argument `name`, unless code has set its value: Streamlit accepts only one."""
     return {} if key in st.session_state.get("_playground_set", ()) else {name: USUAL_VALUES[key]}
 
 
 def _named(label: str, key: str, titles: dict[str, str], help: str = "", *, width: int) -> str:
-    """A choice by title; the URL holds the title."""
+    """Draw a choice by title, kept in the URL by title."""
     keys = {title: name for name, title in titles.items()}
     default: dict[str, Any] = {name: list(keys).index(value) for name, value in _usual(key, "index").items()}
     chosen = st.selectbox(label, list(keys), key=key, help=help or None, width=width, **default, **BOUND)
@@ -163,11 +163,11 @@ def _position(label: str, key: str, texts: list[str], help: str = "") -> str:
     return str(st.select_slider(label, texts, key=key, help=help or None, width=190, **default, **BOUND))
 
 
-# ---------------------------------------------------------------- the board
+# ---------------------------------------------------------------- board
 
 
 def board(config: PlaygroundConfig, job: Job | None, done: bool, busy: str, predict: bool) -> None:
-    """The picture of the chosen network, if it is `done`, and the ways to it."""
+    """Draw the board: results of the chosen network if it is `done`, and progress until then."""
     lab, state = laboratory(), st.session_state
     others = [at_strength(config, float(text)) for text in positions(config)] if positions(config) else []
     if isinstance(config.energy, tuple):
@@ -209,7 +209,7 @@ def waiting_text(job: Job | None, busy: str) -> str:
 
 
 def frontier_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
-    """The frontier over several seeds that is known for these settings: trained here, or recorded."""
+    """Return the frontier over several seeds for these settings, trained here or recorded; empty if there is none."""
     if isinstance(config.energy, tuple):
         return []
     if found := recorded_points(config):
@@ -219,7 +219,7 @@ def frontier_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
 
 
 def pending_frontier(config: PlaygroundConfig) -> Job | None:
-    """The frontier of these settings, if somebody has asked for it and it is not drawn yet."""
+    """Return the job of these settings' frontier, if it was requested and is not drawn yet."""
     if isinstance(config.energy, tuple):
         return None
     job = laboratory().known(row_of(config))
@@ -227,9 +227,9 @@ def pending_frontier(config: PlaygroundConfig) -> Job | None:
 
 
 def follow(pending: list[Job]) -> None:
-    """Draw the page anew when one of these jobs is done; until then look a few times a second.
+    """Redraw the page when one of these jobs is done; poll a few times a second until then.
 
-    `pending`: jobs that were not done when the page was drawn, also if they are by now: nobody else would draw them.
+    `pending`: jobs that were not done when the page was drawn, even if they are now, so that their results are drawn.
     """
     if not pending:
         return
@@ -238,7 +238,7 @@ def follow(pending: list[Job]) -> None:
     def look() -> None:
         if any(job.done for job in pending):
             if any(job.done and len(job.configs) > 1 for job in pending):
-                st.toast("The frontier is drawn: see the curve over the slider", icon=":material/show_chart:")
+                st.toast("The frontier is ready: see the curve above the slider", icon=":material/show_chart:")
             st.rerun()
         for job in pending:
             networks = len(job.configs)
@@ -253,11 +253,11 @@ def follow(pending: list[Job]) -> None:
     look()
 
 
-# ---------------------------------------------------------------- what can be done with it
+# ---------------------------------------------------------------- actions
 
 
 def actions(config: PlaygroundConfig) -> list[Job]:
-    """Frontier, keeping, export, reset; jobs that are not done yet."""
+    """Draw the buttons for frontier, keeping, export and reset; return the jobs that are not done yet."""
     lab, state, open_jobs = laboratory(), st.session_state, list[Job]()
     movable = not isinstance(config.energy, tuple) and slider_of(config) is not None
     recorded = movable and bool(recorded_points(config))
@@ -306,16 +306,16 @@ def actions(config: PlaygroundConfig) -> list[Job]:
 
 def frontier_help(config: PlaygroundConfig, recorded: bool) -> str:
     if recorded:
-        return "Recorded already, at every position and with three seeds: the curve above"
+        return "Already recorded, at every position and with three seeds: see the curve above"
     if isinstance(config.energy, tuple):
-        return "One threshold for all layers has a frontier; switch the thresholds for each layer off"
+        return "A frontier needs one threshold for all layers; switch off the thresholds for each layer"
     if slider_of(config) is None:
         return "This rule has no strength to vary: there is no frontier to draw"
-    return f"Trains {len(row_of(config))} networks, a row of strengths with three seeds each: mean and spread"
+    return f"Trains {len(row_of(config))} networks, a range of strengths with three seeds each: mean and spread"
 
 
 def say_kept(job: Job, open_jobs: list[Job]) -> None:
-    """Where a kept run is, or that it is being written."""
+    """Say where a kept run is, or that it is being written."""
     if not job.done:
         open_jobs.append(job)
         return
@@ -343,13 +343,13 @@ def say_kept(job: Job, open_jobs: list[Job]) -> None:
 
 
 def set_control(key: str, value: Any) -> None:
-    """Give a control a value before it is drawn."""
+    """Set a control's value before it is drawn."""
     st.session_state[key] = value
     st.session_state.setdefault("_playground_set", set()).add(key)
 
 
 def reset() -> None:
-    """All controls at their defaults, and no trail."""
+    """Reset all controls to their defaults and clear the trail."""
     for key, value in USUAL_VALUES.items():
         if key in st.session_state:
             set_control(key, value)
@@ -358,7 +358,7 @@ def reset() -> None:
 
 
 def spectra(config: PlaygroundConfig, job: Job) -> None:
-    """The spectra of one layer with their cuts: the figure that the Spectra page draws."""
+    """Draw the spectra of one layer with their cuts, as on the Spectra page."""
     from dashboard.figures.spectra import spectrum_decay
     from dashboard.widgets.liveplot import liveplot, to_bytes
 
@@ -388,11 +388,11 @@ def show() -> None:
         job.wait(PATIENCE)
     except Busy as error:
         busy = sentence(str(error))
-    ended = job is not None and job.done  # asked once: it may end while the page is drawn
+    ended = job is not None and job.done  # read once, because it may end while the page is drawn
     frontier = pending_frontier(config)
     trouble = job.trouble if job is not None and ended else ""
     if predict:
-        answer("Place a mark where you expect the network: its numbers are shown then.")
+        answer("Mark the result that you expect; the network's numbers are shown after that.")
     elif job is not None and ended and not trouble:
         here, top = point([job.outcomes[0]], text_of(config)), best(frontier_points(config))
         answer(remembered(here, top, strength_named(config)))
@@ -409,7 +409,7 @@ def show() -> None:
     follow(pending)
     left, right = st.columns(2, gap="medium")
     with left:
-        if job is not None and ended and not trouble and not predict:  # the spectra would tell
+        if job is not None and ended and not trouble and not predict:  # the spectra would give the answer away
             spectra(config, job)
     with right, st.container(border=True, key="panel-playground-plane", gap="xsmall"):
         st.markdown("**What one projection does**")

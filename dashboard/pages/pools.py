@@ -1,4 +1,4 @@
-"""Prompt pools: what images take from a pool of prompts, and whether it is what was learned for them."""
+"""Prompt pools: which prompts images select from a pool, and whether these were learned for their own task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dashboard.widgets.shared_controls import hide
 
 
 def nothing_yet(frame: ViewState, log: Snapshot) -> None:
-    """Why nothing was measured, in one sentence."""
+    """Explain in one sentence why nothing was measured."""
     config = log.config
     if config is not None and not config.diagnostics.selection:
         not_measured(
@@ -60,7 +60,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
 
 
 def chosen_layer(asked: int, measured: list[SelectionMeasured]) -> int:
-    """The layer that is shown: the reader's, or the nearest one that picks."""
+    """Return the layer to show: the chosen one, or the nearest one with selections."""
     from dashboard.figures.selection import layers
 
     found = layers(measured)
@@ -71,7 +71,7 @@ def chosen_layer(asked: int, measured: list[SelectionMeasured]) -> int:
 
 
 def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: list[dict]) -> None:
-    """The chosen moment in three numbers."""
+    """Show the selections after the chosen task in three numbers."""
     from dashboard.figures.selection import entries_in_use, mixed, own_shares
 
     st.caption(f"After {literal(task_label(now.clock.task, tasks))}, on test images of all tasks learned so far.")
@@ -105,12 +105,12 @@ def headline(now: SelectionMeasured, measured: list[SelectionMeasured], tasks: l
                 "Prompts selected per image",
                 number(float(np.nanmean(np.asarray(now.counts, dtype=float).sum(axis=1)))),
                 width="content",
-                help="Entries each image takes whole",
+                help="Entries that each image selects in full",
             )
 
 
 def keys_and_mixtures(log: Snapshot, tasks: list[dict]) -> None:
-    """What a method with fixed keys and stored mixtures has measured of itself; nothing where there are none."""
+    """Draw the measurements of a method with fixed keys and stored mixtures; nothing if there are none."""
     moved, likeness = log.events(KeysMoved), log.events(IntraClassMeasured)
     added, fits = log.events(ResidualMeasured), log.events(MixtureFitted)
     if not (moved or likeness or added or fits):

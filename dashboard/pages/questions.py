@@ -1,4 +1,4 @@
-"""Questions: what the papers claim and leave open, the runs that decide it, and the answer computed from them."""
+"""Questions: claims and open points of the papers, the runs that decide them, and the answers computed from these."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ from dashboard.widgets.inspection import answer as answered
 from dashboard.widgets.inspection import ask
 from dashboard.widgets.pace import every
 
-BEAT = 2.0  # seconds between looks while runs are trained
-FIRST = "nsp2-baseline"  # its answer comes with the program
-SEEDS = tuple(range(LEAST))  # of an answer with a verdict
+BEAT = 2.0  # seconds between refreshes while runs train
+FIRST = "nsp2-baseline"  # its answer is bundled
+SEEDS = tuple(range(LEAST))  # required for a verdict
 ICONS = {
     "yes": ":material/check_circle:",
     "no": ":material/cancel:",
     "partly": ":material/contrast:",
     "undecided": ":material/help:",
 }
-WHOLE = "\N{NO-BREAK SPACE}"  # a number and its unit stay on one line
+WHOLE = "\N{NO-BREAK SPACE}"  # keeps a number and its unit on one line
 ANSWERED, PARTLY, OPEN = ":material/check_circle:", ":material/clock_loader_60:", ":material/radio_button_unchecked:"
 
 Known = Mapping[str, tuple[RunFolder, str]]
 
 
 def run_rows(asked: Question, known: Known) -> None:
-    """One line a run: a button that opens it on the Run page, and how it stands."""
+    """Draw one line per run: a button that opens it on the Run page, and its state."""
     for label in asked.labels:
         with st.container(horizontal=True, vertical_alignment="center", key=f"question-row-{asked.name}-{label}"):
             if label not in known:
@@ -82,12 +82,12 @@ def run_rows(asked: Question, known: Known) -> None:
 
 
 def _show(name: str) -> None:
-    runs_index(fresh=True)  # the run may be younger than the list
+    runs_index(fresh=True)  # the run may be newer than the list
     show_run(name)
 
 
 def _stand(folder: RunFolder) -> str:
-    """Where a living run is: task, step, time left."""
+    """Return the progress of a live run: task, step, time left."""
     log = log_of(folder).snapshot()
     stand = progress(log)
     if stand.task < 0:
@@ -97,7 +97,7 @@ def _stand(folder: RunFolder) -> str:
 
 
 def controls(asked: Question, known: Known, seed: int, busy: bool) -> None:
-    """The button that trains what is missing, and how far that is."""
+    """Draw the button that trains the missing runs, or the progress of training."""
     state, finished = st.session_state, sum(s == "finished" for _, s in known.values())
     missing = len(asked.labels) - finished
     if busy:
@@ -149,7 +149,7 @@ def _start(name: str, seeds: Sequence[int]) -> None:
 
 
 def over_seeds(asked: Question, seed: int) -> Pooled:
-    """What the finished runs of seeds 0, 1, 2 and `seed` came to, and what is stored of those that are not here."""
+    """Return the numbers of the finished runs of seeds 0, 1, 2 and `seed`, and stored numbers of missing runs."""
     found = finished_by_seed([asked], *run_folders(), seeds=sorted({*SEEDS, seed}))[asked.name]
     measured = {
         each: {label: _numbers(asked.name, str(folder.path), _changed(folder)) for label, folder in runs.items()}
@@ -162,18 +162,18 @@ def over_seeds(asked: Question, seed: int) -> Pooled:
 
 @st.cache_data(show_spinner="Reading the runs…", max_entries=512)
 def _numbers(name: str, path: str, changed: int) -> dict[str, float | None]:
-    """Of a finished run; `changed` is when its file was."""
+    """Return the numbers of a finished run; `changed` is the modification time of its file."""
     return dict(QUESTIONS[name].numbers(RunFolder(Path(path))))
 
 
 @st.cache_data(show_spinner=False)
 def _stored(name: str, file: str, changed: int) -> dict[int, dict[str, dict[str, float | None]]]:
-    """Of a question, as `file` holds them since `changed`."""
+    """Return a question's stored numbers from `file`, last modified at `changed`."""
     return stored_numbers(QUESTIONS[name], read_answers(Path(file)))
 
 
 def seeds_panel(asked: Question, seed: int) -> None:
-    """Verdict, criteria, figure and table over seeds."""
+    """Draw verdict, criteria, figure and table over seeds."""
     from dashboard.figures.answers import answer_over_seeds
 
     try:
@@ -182,11 +182,11 @@ def seeds_panel(asked: Question, seed: int) -> None:
         st.error(sentence(error), icon=":material/broken_image:")
         return
     if not found.arms:
-        st.markdown("The answer appears here when its runs are finished; a part of it after the first.")
+        st.markdown("The answer appears here when its runs are finished; a partial answer after the first run.")
         return
     with st.container(border=True, key="panel-question-seeds"):
         st.markdown(f"### {ICONS[found.verdict]} {found.headline()}")
-        st.caption(f"{found.seeds_named()}. A verdict takes {LEAST} seeds and holds beyond their spread.")
+        st.caption(f"{found.seeds_named()}. A verdict needs {LEAST} seeds and an effect larger than their spread.")
         for head, rows in (criteria_table(found), table(found)):
             cells = [[literal(row[0]), *(literal(cell).replace(" ", WHOLE) for cell in row[1:])] for row in rows]
             st.markdown(markdown_table([*map(literal, head)], cells))
@@ -196,7 +196,7 @@ def seeds_panel(asked: Question, seed: int) -> None:
 
 
 def _finished(known: Known) -> tuple[tuple[str, str, int], ...]:
-    """Label, folder and time of change of the finished runs."""
+    """Return label, folder and modification time of the finished runs."""
     return tuple((label, str(f.path), _changed(f)) for label, (f, state) in known.items() if state == "finished")
 
 
@@ -208,12 +208,12 @@ def _changed(folder: RunFolder) -> int:
 
 
 def _busy(asked: Question, known: Known) -> bool:
-    """Whether runs of the question are being trained, by a worker of this server or by anybody else."""
+    """Return whether any process, of this server or another, is training runs of the question."""
     return launch.asking(runs_folder(), asked.name) or any(state in HELD for _, state in known.values())
 
 
 def body(asked: Question, seed: int) -> None:
-    """Runs, button and answer: what changes while runs are trained."""
+    """Draw runs, button and answer: everything that changes while runs train."""
     state = st.session_state
     try:
         known = known_runs(asked, *run_folders(), seed=seed)
@@ -224,7 +224,7 @@ def body(asked: Question, seed: int) -> None:
     seen, now = state.get("_question_busy"), (asked.name, busy, len(_finished(known)))
     state["_question_busy"] = now
     if seen is not None and seen != now and seen[0] == asked.name:
-        st.rerun()  # begins or ends the looking again; or the answer above says more
+        st.rerun()  # to start or stop refreshing, or because the answer above has changed
     seeds_panel(asked, seed)
     st.markdown(f"### Its runs, seed {seed}")
     run_rows(asked, known)
@@ -233,8 +233,8 @@ def body(asked: Question, seed: int) -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
-    """Question → label → fingerprint of that run's settings, and how to find them all. Kept from one drawing to the
-    next: a page's own module is run anew each time."""
+    """Return question → label → fingerprint of that run's settings, and the objects that find the runs. Cached, because
+    the module of a page is executed anew on each rerun."""
     runs = {name: runs_of(each, seed=seed) for name, each in QUESTIONS.items()}
     keys = {name: {label: c.fingerprint() for label, c in each.items()} for name, each in runs.items()}
     return keys, courses_of(config for each in runs.values() for config in each.values())
@@ -242,7 +242,7 @@ def wanted(seed: int) -> tuple[Mapping[str, Mapping[str, str]], Courses]:
 
 @st.cache_data(show_spinner=False, max_entries=2)
 def _stored_seeds(file: str, changed: int) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Question → seeds whose numbers `file` holds since `changed`, and whether these alone give its verdict."""
+    """Return question → (seeds with numbers in `file`, last modified at `changed`; whether they give a verdict)."""
     answers, found = read_answers(Path(file)), {}
     for name in answers.keys() & QUESTIONS.keys():
         by_seed = pooled_from(QUESTIONS[name], stored_numbers(QUESTIONS[name], answers))
@@ -251,8 +251,8 @@ def _stored_seeds(file: str, changed: int) -> dict[str, tuple[tuple[int, ...], b
 
 
 def shelf(asked: Question, keys: Mapping[str, Mapping[str, str]], finished: set[str]) -> None:
-    """All questions, a part for each method, open where the chosen one is; each with how many of its runs are
-    `finished` (by their settings), and whether a verdict is stored. A press opens one."""
+    """List all questions by method, each with the number of its runs in `finished` (by fingerprint) and whether a
+    verdict is stored. The group of the chosen question is expanded; a click opens a question."""
     file = stored.answers_file()
     kept = _stored_seeds(str(file), file.stat().st_mtime_ns if file.is_file() else 0)
     with st.container(gap="xxsmall", key="question-shelf"):
@@ -299,12 +299,12 @@ def show() -> None:
         try:
             there = runs_with(courses, *run_folders())
         except (StoreError, ConfigError):
-            there = {}  # said beside
+            there = {}  # reported elsewhere on the page
         shelf(asked, keys, {settings for settings, (_, state) in there.items() if state == "finished"})
         st.caption(f"{ANSWERED} answered, {PARTLY} in part, {OPEN} no run yet. Bundled recordings and answers count.")
     ask(literal(asked.title))
     mine = {label: there[settings] for label, settings in keys[asked.name].items() if settings in there}
-    with suppress(StoreError):  # said beside
+    with suppress(StoreError):  # reported elsewhere on the page
         found = over_seeds(asked, seed)
         if found.arms:
             answered(found.sentence())

@@ -1,4 +1,4 @@
-"""Run: start one, follow it while it trains, and read what happened if it broke."""
+"""Run: start a run, follow it while it trains, and find the cause if it failed."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ TALL = 360  # pixels of the leading figures
 
 
 def timeline(log: Snapshot, state: str) -> None:
-    """One chip a task in its colour: learned, in training, to come."""
+    """Draw one chip per task in its colour: learned, in training, to come."""
     plan, stand = log.started(), progress(log)
     if plan is None:
         return
-    ended = dict(enumerate(log.events(TaskEnded)))  # by stage: a joint run has one, whose clock shows the last task
+    ended = dict(enumerate(log.events(TaskEnded)))  # by stage: a joint run has one, with its clock at the last task
     joint = plan.trained_tasks == 1 < len(plan.tasks)
     chips = []
     for task in range(plan.trained_tasks):
@@ -87,14 +87,14 @@ def timeline(log: Snapshot, state: str) -> None:
 
 
 def banner(frame: ViewState, log: Snapshot, state: str) -> None:
-    """One sentence on how the run stands, and what can be done next; nothing while it simply runs."""
+    """Draw one sentence on the run's state and the possible actions; nothing while it trains normally."""
     status = log.status()
     refused = log.events(CommandRefused)
     if refused and frame.live:
         st.warning(f"Refused: {sentence(refused[-1].reason)}", icon=":material/block:")
     if frame.frozen:
         st.info(
-            "The figures stand still; training goes on. *Catch up* in the bar below shows what is new.",
+            "The figures are frozen; training continues. *Catch up* in the bar below shows the new points.",
             icon=":material/ac_unit:",
         )
     match state:
@@ -102,7 +102,7 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
             st.info("The worker is loading; the first point appears in a few seconds.", icon=":material/hourglass_top:")
         case "queued":
             st.info(
-                f"In line: this run {literal(status.reason)}. It starts automatically, even if you close this page.",
+                f"Queued: this run {literal(status.reason)}. It starts automatically, even if you close this page.",
                 icon=":material/hourglass_top:",
             )
         case "paused":
@@ -137,14 +137,14 @@ def banner(frame: ViewState, log: Snapshot, state: str) -> None:
 
 
 def next_steps() -> None:
-    """Where a finished run is read on."""
+    """Draw links to the pages that analyse a finished run."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="run-next-steps"):
         st.markdown("Finished. Next:", width="content")
         for label, page in (
             ("What was forgotten", "forgetting"),
             ("Room left to learn", "spectra"),
             ("Another threshold", "whatif"),
-            ("Beside other runs", "compare"),
+            ("Compare with other runs", "compare"),
         ):
             if st.button(label, key=f"run-next-{page}", type="tertiary", icon=":material/arrow_outward:"):
                 go_to(f"pages/{page}.py")
@@ -155,7 +155,7 @@ def _because(reason: str) -> str:
 
 
 def failure(frame: ViewState, log: Snapshot) -> None:
-    """Cause, last lines of the log, what survived, what to do."""
+    """Draw the cause of a failure, the last lines of the log, what was kept, and what to do."""
     failed, status, stand = log.latest(RunFailed), log.status(), progress(log)
     reason = failed.reason if failed else status.reason or "the worker ended with an error"
     where = f" at {task_name(stand.task)}, step {stand.step}" if stand.task >= 0 else " before the first task"
@@ -186,7 +186,7 @@ def _kept(log: Log) -> None:
 
 
 def results(log: Log, state: str) -> None:
-    """The headline numbers of what has been measured."""
+    """Draw the run's summary numbers."""
     ended = log.events(TaskEnded)
     kept = "The method's whole state after the newest task"
     headline_numbers(
@@ -197,7 +197,7 @@ def results(log: Log, state: str) -> None:
 
 
 def say_answer() -> None:
-    """The page's answer so far. Drawn again while new events come."""
+    """Draw the page's answer so far. Refreshed while new events arrive."""
     log = current().log
     if log is not None:
         plan = log.started()
@@ -208,7 +208,7 @@ def say_answer() -> None:
 
 
 def figures() -> None:
-    """The live figures. Drawn every second while new events come."""
+    """Draw the live figures. Refreshed every second while new events arrive."""
     frame = current()
     if frame.log is not None:
         with counted():
@@ -216,10 +216,10 @@ def figures() -> None:
 
 
 def _figures(frame: ViewState, log: Snapshot) -> None:
-    """What the run holds so far."""
+    """Draw the figures of the events so far."""
     state, plan = state_of(frame), log.started()
-    # Every part has a place of its own from the first second: a part that appeared between others would move them, and
-    # a moved figure is a new one that has lost the reader's zoom.
+    # Every part has its own container from the start. A part that appeared between others would move them, and a moved
+    # figure is created anew and loses the reader's zoom.
     with st.container(key="run-timeline-place"):
         timeline(log, state)
     with st.container(key="run-results-place"):
@@ -244,7 +244,7 @@ def _figures(frame: ViewState, log: Snapshot) -> None:
             show_figure("losses", log, key="run-losses", height=TALL)
         else:
             ended = state in ("finished", "stopped", "failed", "gone")
-            _later("Losses", "This run holds no losses." if ended else "The first point appears with the first step.")
+            _later("Losses", "This run has no losses." if ended else "The first point appears with the first step.")
     with more("Each task over time, and update sizes", key="run-more") as opened:
         if opened:
             details(log, plan.trained_tasks)
@@ -254,7 +254,7 @@ def _figures(frame: ViewState, log: Snapshot) -> None:
 
 
 def details(log: Snapshot, stages: int) -> None:
-    """What one looks at after the leading figures, each in its own place."""
+    """Draw the secondary figures, each in its own container."""
     steps, measured = log.events(StepEnded), log.events(AccuracyMeasured)
     left, right = st.columns(2)
     with left, st.container(key="run-tasks-place"):
@@ -272,7 +272,7 @@ def details(log: Snapshot, stages: int) -> None:
 
 
 def relatives(frame: ViewState, stages: int) -> None:
-    """The run beside its parent and its forks, their shared past once."""
+    """Draw the run with its parent and its forks; their shared past is drawn once."""
     from dashboard.figures.event_arrays import mean_so_far
     from dashboard.figures.forks import Branch, average_over_forks
 
@@ -294,14 +294,14 @@ def _changes(fork: Fork) -> str:
 
 
 def _later(title: str, sentence: str) -> None:
-    """The place of a figure that has nothing to show yet, as high as the figure will be."""
+    """Draw a placeholder for a figure without data, as high as the figure will be."""
     with st.container(border=True, height=430):
         st.markdown(f"**{title}**")
         st.markdown(sentence)
 
 
 def say_parent(log: Log) -> None:
-    """Where a fork left its parent, and what changed."""
+    """Say after which task a fork left its parent, and what was changed."""
     try:
         fork = fork_of(log.folder)
     except StoreError as error:
@@ -310,12 +310,12 @@ def say_parent(log: Log) -> None:
     if fork is not None:
         st.caption(
             f"Forked from {literal(called(fork.parent))} after {task_name(fork.after_task - 1)}: "
-            f"{literal(_changes(fork))}. Earlier measurements are its parent's."
+            f"{literal(_changes(fork))}. Earlier measurements come from the parent."
         )
 
 
 def about(log: Log) -> None:
-    """The run's settings and surroundings."""
+    """Draw the run's settings and environment."""
     config, plan = log.config, log.latest(RunStarted)
     with st.expander("Settings of this run", key="run-settings"):
         if config is not None:
@@ -333,7 +333,7 @@ def about(log: Log) -> None:
 
 
 def describe_run(frame: ViewState, log: Snapshot) -> None:
-    """Name, method, seed, preset and place in one line."""
+    """Draw name, method, seed, preset and folder in one line."""
     if log.config is not None:
         st.caption(
             f"{code(log.name)}{' (recording)' if frame.recording else ''}, method {code(log.config.method)}, "

@@ -1,8 +1,8 @@
-"""Spectra: singular values per layer and task, where the cut falls, and how fast the room to learn runs out.
+"""Spectra: singular values per layer and task, the cut, and how fast free directions run out.
 
-A run may have spectra of five families, told apart by its events: moments of what past tasks ask of prompts, moments
-of what they feed into matrices (features), the weights themselves, the subspaces of tasks' input embeddings, and
-conceptors of what is fed into matrices.
+A run may have five families of spectra, distinguished by its events: second moments that past tasks impose on prompts,
+second moments of the inputs of weight matrices (features), the weights themselves, the subspaces of tasks' input
+embeddings, and conceptors of the inputs of weight matrices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONCEPTORS = "conceptors"
 
 
 def families(log: Snapshot) -> list[str]:
-    """What this run has spectra of."""
+    """Return the families of spectra that this run has."""
     from dashboard.figures.event_arrays import spaces
     from dashboard.figures.spectra import PROMPT_SPACES
 
@@ -52,12 +52,12 @@ def families(log: Snapshot) -> list[str]:
 
 
 def works_on_prompts(method: str) -> bool:
-    """Whether `method` is of the family that adds prompts; a name that is not known here is given the benefit."""
+    """Return whether `method` belongs to the prompt methods; True for names that are not registered here."""
     return method not in METHODS or METHODS[method].needs == "vit"
 
 
 def nothing_yet(frame: ViewState, log: Snapshot) -> None:
-    """Why there is no spectrum, in one sentence."""
+    """Explain in one sentence why there is no spectrum."""
     config = log.config
     asked = config is None or config.diagnostics.spectra or config.diagnostics.weights
     if config is not None and works_on_prompts(config.method):
@@ -77,7 +77,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
         )
     else:
         not_measured(
-            "This run holds no spectra.",
+            "This run has no spectra.",
             "It ended before its first task was measured, or its method has none: prompt methods and methods that "
             "protect features have them with `diagnostics.spectra` on, methods that change a CLIP model's weights with "
             "`diagnostics.weights` on.",
@@ -86,7 +86,7 @@ def nothing_yet(frame: ViewState, log: Snapshot) -> None:
 
 
 def subspaces(log: Snapshot) -> None:
-    """What tasks take of the space of input embeddings, and what learning did for tasks to come."""
+    """Draw the subspaces of input embeddings that tasks occupy, and the effect of learning on future tasks."""
     measured, probed = log.count(SubspaceMeasured), log.count(ForwardTransferMeasured)
     if measured:
         answer(subspace_room_left(log.events(SubspaceMeasured)))
@@ -117,7 +117,7 @@ def subspaces(log: Snapshot) -> None:
 
 
 def conceptors(log: Snapshot, task: int | None, layer: int) -> None:
-    """How far past tasks have taken the directions of a layer's inputs."""
+    """Draw the conceptors: how far past tasks occupy the directions of a layer's inputs."""
     answer(capacity_left(log.events(ConceptorMeasured)))
     show_figure("capacity-over-tasks", log, layer=layer)
     show_figure("directions-in-use", log, layer=layer, task=task)
@@ -162,7 +162,7 @@ def show() -> None:
     from dashboard.figures.spectra import PROMPT_SPACES, WATCHED
 
     measured = [e for e in log.events(SpectrumMeasured) if (e.space in PROMPT_SPACES) == (family == PROMPTS)]
-    if all(event.space.startswith(WATCHED) for event in measured):  # a module a layer: the layer says which
+    if all(event.space.startswith(WATCHED) for event in measured):  # one module per layer, so the layer identifies it
         space = next((event.space for event in measured if event.layer == layer), measured[0].space)
         moments(log, task, layer, space, prompts=False)
         return

@@ -1,4 +1,4 @@
-"""Start: a finished run at once, a live one at a press, all runs in a list."""
+"""Start: the results of a finished run, a button that starts a live run, and a list of all runs."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from dashboard.widgets.summary_numbers import headline_numbers
 from dashboard.widgets.trade_off import playground_choice, trade_off
 
 LISTED = 30  # runs in the list, newest first
-BEAT = 0.9  # seconds between rows while playing
+BEAT = 0.9  # seconds between rows during playback
 LIVE = "nsp2-micro"  # what *Start live run* starts
 BESIDE = "sequential-micro"  # the comparison offered with it
-LESSON = "forgetting"  # offered to who is new; by name: the lessons themselves bring all figures along
+LESSON = "forgetting"  # offered to newcomers; by name, because importing the lessons would import all figures
 
 
 def matrix_panel(frame: ViewState, log: Log) -> None:
-    """The accuracy matrix, which can be played row by row."""
+    """Draw the accuracy matrix, with playback row by row."""
     measured, plan = log.events(AccuracyMeasured), log.started()
     matrix, untrained = accuracies(measured, rows=plan.trained_tasks if plan else None), zero_shot(measured)
     tasks = plan.tasks if plan else []
@@ -51,7 +51,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
     playing = state.get("_playing")
     if playing is not None and (playing[0] != frame.run or playing[1] >= len(matrix)):
         playing = state["_playing"] = None
-    if not matrix.size:  # the row before training alone
+    if not matrix.size:  # only the row before training
         matrix = np.full((plan.trained_tasks if plan else 1, len(tasks)), np.nan)
 
     def draw() -> None:
@@ -80,7 +80,8 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
                     "Stop playing",
                     key="start-play",
                     icon=":material/stop:",
-                    help="Show the whole matrix at once",  # in both states, else it is another button: focus lost
+                    # A help text in both states: without one, this would be a new button and lose the focus.
+                    help="Show the whole matrix at once",
                     on_click=lambda: state.update(_playing=None),
                 )
         st.fragment(draw, run_every=BEAT if playing is not None else None, key="start-matrix-fragment")()
@@ -102,7 +103,7 @@ def matrix_panel(frame: ViewState, log: Log) -> None:
 
 
 def about_run(frame: ViewState, log: Log) -> None:
-    """What this run is and its three numbers."""
+    """Draw a description of the run and its three summary numbers."""
     config = log.config
     matrix = accuracies(log.events(AccuracyMeasured))
     about = PRESETS[config.preset].about if config and config.preset in PRESETS else ""
@@ -120,7 +121,7 @@ def about_run(frame: ViewState, log: Log) -> None:
 
 
 def start_panel() -> None:
-    """One press starts a live run; another the same without protection."""
+    """Draw the buttons that start a live run with and without protection."""
     st.markdown("### Train one here")
     if not can_train():
         return
@@ -151,7 +152,7 @@ def start_panel() -> None:
 
 
 def doors() -> None:
-    """The title, and beside it the three ways on from here, in sight without scrolling."""
+    """Draw the title and beside it the three links, visible without scrolling."""
     with (
         opening(),
         st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="doors"),
@@ -185,7 +186,7 @@ def doors() -> None:
 
 
 def run_list() -> None:
-    """All runs, newest first; choosing one makes it the run that every page shows."""
+    """List all runs, newest first; choosing one makes it the run that every page shows."""
     index = runs_index()
     st.markdown("### Runs")
     if index.trouble:
@@ -195,7 +196,7 @@ def run_list() -> None:
     if not lines:
         st.markdown(f"No runs in {code(runs_folder())} yet. The first one appears here when you start it above.")
         return
-    names = [line.name for line in lines]  # of their folders
+    names = [line.name for line in lines]  # folder names
 
     def chosen() -> None:
         rows = st.session_state["start-runs"]["selection"]["rows"]

@@ -1,4 +1,4 @@
-"""What if: drag the threshold, read what it would have left free, let through and touched; then try it for real."""
+"""What if: move the threshold, read the predicted free directions, passed share and interference, then train it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ NOBODY = "none"
 
 
 def nothing_yet(frame: ViewState) -> None:
-    """Why there is nothing to move."""
+    """Explain in one sentence why there is no threshold to move."""
     if frame.live:
         empty(
-            f"The threshold can be moved here when {task_name(0)} has been learned; what would have passed is known "
-            f"when {task_name(1)} has been, too.",
+            f"The threshold can be moved here when {task_name(0)} has been learned; the share that would have passed "
+            f"is known when {task_name(1)} has been learned, too.",
             "Follow the run",
             page="pages/run.py",
             key="whatif-empty",
@@ -62,7 +62,7 @@ def nothing_yet(frame: ViewState) -> None:
 
 
 def spelled(space: str) -> str:
-    """A space as the control and the URL spell it."""
+    """Return the spelling of a space in the control and the URL."""
     from dashboard.figures.spectra import button
 
     return button(space).replace(".", " ")
@@ -76,7 +76,7 @@ def choose_space(found: list[Boundary]) -> str:
 
 
 def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
-    """Rule, softness and limit; the slider comes after. The threshold as chosen, and the positions of its slider."""
+    """Draw rule, strictness and limit, without the slider; return the threshold and the slider's positions."""
     from dashboard.figures.whatif import in_percent, tick
 
     own = own_threshold(boundary)
@@ -114,20 +114,20 @@ def choose_threshold(boundary: Boundary) -> tuple[Threshold, list[float]]:
 
 
 def _value(text: str, exact: float) -> float:
-    """A position's number; the run's own value with all its digits."""
+    """Return the number of a slider position; for the run's own value, with all its digits."""
     from dashboard.figures.whatif import tick
 
     return exact if text == tick(exact) else float(text)
 
 
 def _counts(width: int) -> list[int]:
-    """Positions of the slider of r_max: about fifty."""
+    """Return about fifty slider positions for r_max."""
     step = max(1, width // 48)
     return sorted({1, *range(step, width + 1, step), width})
 
 
 def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
-    """The bars that follow the pointer; what is chosen there is what the plain slider shows."""
+    """Draw the bars with the draggable threshold; its value is the plain slider's value."""
     from dashboard.figures.whatif import LABEL, said_of, slider_table, tick
     from dashboard.widgets.thresholdbars import thresholdbars
 
@@ -159,7 +159,7 @@ def bars(boundary: Boundary, threshold: Threshold, steps: list[float]) -> None:
 
 
 def headline(boundary: Boundary, threshold: Threshold) -> None:
-    """Means over layers at the chosen threshold, against those at the run's own."""
+    """Show means over layers at the chosen threshold, compared with the run's own threshold."""
     from dashboard.figures.whatif import in_percent
 
     own = own_threshold(boundary)
@@ -192,7 +192,7 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
         for field, (label, note) in notes.items():
             value, before = mean(now, field), mean(then, field) if then is not None else math.nan
             differs = math.isfinite(value - before) and round(abs(value - before), 1) > 0
-            moved = change(value - before) + " against the run" if differs else None
+            moved = change(value - before) + " compared with the run" if differs else None
             st.metric(label, percent(value), moved, delta_color="off", width="content", help=note)
         if boundary.kind == "moments" and threshold.scale != "plain":
             gain = now.mean("gain")
@@ -206,7 +206,7 @@ def headline(boundary: Boundary, threshold: Threshold) -> None:
 
 
 def others(boundary: Boundary, name: str | None) -> list[tuple[str, Boundary]]:
-    """Another run beside this one on the common axis, if the reader names one."""
+    """Draw the choice of another run to compare with; return its name and boundary, or an empty list."""
     index = runs_index()
     options = [NOBODY, *(n for n in index.names if n != name)][:200]
     if len(options) < 2:

@@ -1,7 +1,7 @@
-"""A run as one HTML file that asks no other host for anything: figures, numbers, settings, what to be careful of.
+"""Report of a run as one self-contained HTML file: figures, numbers, settings and warnings.
 
-report(log)        the page as text (document.py)
-contents(log)      its sections and figures, without drawing them (dashboard/figures/catalogue.py)
+report(log)        the HTML text (document.py)
+contents(log)      sections and figures, without drawing them (dashboard/figures/catalogue.py)
 """
 
 from dashboard.figures.catalogue import contents

@@ -1,8 +1,8 @@
-"""A run as one HTML file: figures, numbers, settings, and what to be careful of.
+"""Report of a run as one HTML file: figures, numbers, settings and warnings.
 
-The file asks no other host for anything: plotly.js is in it, and its own security policy forbids every request. What
-comes from a run (names, classes, settings, reasons) is escaped by the template. Folders are named, never where they
-lie: absolute paths in settings and messages are cut to their last name.
+The file makes no requests: it contains plotly.js, and its security policy forbids all requests. Texts from a run
+(names, classes, settings, reasons) are escaped by the template. Absolute paths in settings and messages are reduced to
+their last component.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dashboard.summary_metrics import so_far
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-GENERATOR = "Plastiscope report"  # by which a file is known as ours
+GENERATOR = "Plastiscope report"  # identifies our files
 POLICY = Markup(
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
@@ -40,11 +40,11 @@ _HERE = Path(__file__).parent
 
 
 def report(log: Snapshot, *, described: Sequence[Mapping[str, Any]] | None = None) -> str:
-    """The run as one HTML page.
+    """Return the report of a run as HTML.
 
     Args:
-        log: the run; one still in training is marked "so far".
-        described: the method's settings as `config.describe` gives them; None: they are asked for, which takes seconds.
+        log: the run; numbers of a run in training are marked "so far".
+        described: the method's settings from `config.describe`; None = read them, which takes seconds.
     """
     known = _described(log) if described is None else described
     readout_heads, readouts = facts.readout_table(log)
@@ -76,7 +76,7 @@ def report(log: Snapshot, *, described: Sequence[Mapping[str, Any]] | None = Non
 
 
 def ours(file: Path) -> bool:
-    """Whether a file is a report that may be replaced by a newer one."""
+    """Return whether a file is a report, which may be overwritten by a newer one."""
     with file.open("rb") as opened:
         return f'content="{GENERATOR} '.encode() in opened.read(2000)
 
@@ -96,14 +96,14 @@ def _own(file: str) -> Markup:
 
 @cache
 def _library() -> Markup:
-    """plotly.js as a script element may hold it."""
+    """Return plotly.js, escaped for a script element."""
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs().replace("</script", "<\\/script"))
 
 
 def _chapters(log: Snapshot) -> list[dict[str, Any]]:
-    """Sections with their figures; what drew nothing is left out, and a note that was just given is not repeated."""
+    """Return sections with their figures, without empty figures and repeated notes."""
     chapters, number, run = [], 0, log.path.resolve().name
     for key, entries in contents(log):
         parts, said = [], ""
@@ -118,7 +118,7 @@ def _chapters(log: Snapshot) -> list[dict[str, Any]]:
 
 
 def figure_words(figure: go.Figure, number: int, run: str) -> dict[str, Any]:
-    """What the template needs of one figure; the page's script draws it from the JSON."""
+    """Return the template's data of one figure; the page's script draws it from the JSON."""
     words = figure.layout.meta
     file = re.sub(r"[^\w.-]+", "-", f"{run}-{number:02d}-{words['title']}".lower()).strip("-")
     texts = {key: str(words[key]) for key in ("title", "alt", "caption", "how")}
@@ -131,7 +131,7 @@ def figure_words(figure: go.Figure, number: int, run: str) -> dict[str, Any]:
 
 
 def figure_json(figure: go.Figure) -> Markup:
-    """The figure as JSON that may stand inside a script element."""
+    """Return the figure as JSON, escaped for a script element."""
     record = browser_record(figure)
     record["layout"].pop("meta", None)
     text = browser_json(record).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
@@ -139,7 +139,7 @@ def figure_json(figure: go.Figure) -> Markup:
 
 
 def _cells(rows: Sequence[tuple[str, Sequence[float]]]) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """(row, [(percent, before its task was learned)])."""
+    """Return rows (name, [(percent, whether its task was not learned yet)])."""
     before = sum(name == ZERO_SHOT for name, _ in rows)  # the row before training
     return [
         (name, [("" if np.isnan(v) else f"{v:.1f}", j > i - before) for j, v in enumerate(values)])
@@ -148,7 +148,7 @@ def _cells(rows: Sequence[tuple[str, Sequence[float]]]) -> list[tuple[str, list[
 
 
 def _described(log: Snapshot) -> Sequence[Mapping[str, Any]]:
-    """The method's settings, asked of a process of its own; none where training is not installed."""
+    """Return the method's settings, read by a separate process; empty if training is not installed."""
     from dashboard.method_settings import settings_of
 
     try:

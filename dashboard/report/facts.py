@@ -1,6 +1,6 @@
-"""What a report says in words and numbers: who was trained on what, how it ended, its settings, what to be careful of.
+"""Texts and numbers of a report: model, data, final state, settings and warnings.
 
-Texts of a run's files are cut to names here (`cl_core.export.redact_paths`); escaping is the page's business.
+Absolute paths in a run's texts are reduced to names here (`cl_core.export.redact_paths`); the template escapes.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from dashboard.summary_metrics import FROM_THE_START, LEARNED, MORE
 from dashboard.theme import seconds, task_label, task_name
 
 Pairs = list[tuple[str, str]]
-LISTED = 20  # skipped images named one by one
+LISTED = 20  # most skipped images that are listed
 
 
 def private(log: Snapshot, value: Any) -> Any:
-    """`value` without the folders of the machine that trained."""
+    """Return `value` without folder names of the training machine."""
     return redact_paths(value, known_paths(log.config, log.path.resolve(), Path(log.path)))
 
 
 def unfinished(log: Snapshot) -> bool:
-    """Whether numbers may still change: the run goes on, or could."""
+    """Return whether numbers may still change: the run continues, or can be resumed."""
     return log.status().state != "finished"
 
 
@@ -52,7 +52,7 @@ def unfinished(log: Snapshot) -> bool:
 
 
 def about(log: Snapshot) -> Pairs:
-    """Name and value of what identifies the run."""
+    """Return names and values that identify the run."""
     config, plan, status = log.config, log.started(), log.status()
     told: Pairs = [("Run", log.path.resolve().name)]
     if config is not None:
@@ -101,7 +101,7 @@ def _parent(log: Snapshot) -> str:
     else:
         return ""
     told = ", ".join(f"{name} {old} → {new}" for name, (old, new) in private(log, changed).items())
-    return f"fork of {parent} after T{after}: {told or 'nothing changed'}. Earlier events are its parent's."
+    return f"fork of {parent} after T{after}: {told or 'nothing changed'}. Earlier events come from the parent."
 
 
 def _sizes(plan: RunStarted | None) -> str:
@@ -117,7 +117,7 @@ def _length(plan: RunStarted | None) -> str:
     if plan is None:
         return ""
     stages = "all at once" if plan.trained_tasks == 1 < len(plan.tasks) else "one after the other"
-    steps = f", {plan.total_steps} steps" if plan.total_steps else ""  # a loop of somebody's own does not say how many
+    steps = f", {plan.total_steps} steps" if plan.total_steps else ""  # unknown for custom training loops
     return f", {plan.scenario}, {_counted(len(plan.tasks), 'task')} {stages}{steps}"
 
 
@@ -134,7 +134,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def classes(log: Snapshot) -> list[tuple[str, str, str]]:
-    """(task, its classes, training and test images) of every task."""
+    """Return (task, its classes, training and test images) of every task."""
     plan = log.started()
     if plan is None:
         return []
@@ -153,21 +153,21 @@ def classes(log: Snapshot) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number read off the matrix that the run is judged by."""
+    """A measure of the headline accuracy matrix."""
 
     name: str
     value: str
-    formula: str  # its definition, as the code that computes it states it
+    formula: str  # its definition, from the docstring of the code that computes it
 
 
 def matrix_of(log: Snapshot) -> np.ndarray:
-    """The matrix as it is drawn: a row for every stage of training, measured or not."""
+    """Return the matrix as drawn: one row per stage of training, measured or not."""
     plan = log.started()
     return accuracies(log.events(AccuracyMeasured), rows=plan.trained_tasks if plan else None)
 
 
 def numbers(log: Snapshot) -> list[Measure]:
-    """Every measure that is defined for this run, those it is judged by first."""
+    """Return all measures defined for this run, summary measures first."""
     matrix = accuracies(log.events(AccuracyMeasured))
     found = measures(matrix.tolist()) if matrix.size else {}
     order = (*FROM_THE_START, *LEARNED) if found.get("transfer") is not None else (*LEARNED, *FROM_THE_START)
@@ -179,7 +179,7 @@ def numbers(log: Snapshot) -> list[Measure]:
 
 
 def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: every readout with what it is and its measures; empty where there is one readout alone."""
+    """Return header and rows of all readouts with meaning and measures; empty if there is only one readout."""
     measured = log.events(AccuracyMeasured)
     found = {readout: measures(accuracies(measured, readout).tolist()) for readout in readouts(measured)}
     if len(found) < 2:
@@ -193,7 +193,7 @@ def readout_table(log: Snapshot) -> tuple[list[str], list[list[str]]]:
         [readout, MEANING.get(readout, ""), *(text(numbers[key]) for _, key, text in columns)]
         for readout, numbers in found.items()
     ]
-    return ["Readout", "What it is", *(name for name, *_ in columns)], rows
+    return ["Readout", "Meaning", *(name for name, *_ in columns)], rows
 
 
 def judged_by(log: Snapshot) -> str:
@@ -202,7 +202,7 @@ def judged_by(log: Snapshot) -> str:
 
 
 def matrix_rows(log: Snapshot) -> tuple[list[str], list[tuple[str, list[float]]]]:
-    """Heads of the columns, and (head, percent) of every row; the row before training first where it was measured."""
+    """Return column heads and (row head, percent) of all rows; the row before training comes first if measured."""
     matrix, before, plan = matrix_of(log), zero_shot(log.events(AccuracyMeasured)), log.started()
     tasks = plan.tasks if plan else []
     width = matrix.shape[1] or (len(before) if before is not None else 0)
@@ -218,12 +218,12 @@ def matrix_rows(log: Snapshot) -> tuple[list[str], list[tuple[str, list[float]]]
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting, and whether it is what nobody chose."""
+    """A setting, with its default or preset value."""
 
     name: str
     value: str
-    usual: str  # what it would be otherwise
-    source: str  # "preset" or "default": what `usual` is
+    usual: str  # value of the preset, else the default
+    source: str  # "preset" or "default": source of `usual`
     about: str
 
     @property
@@ -232,10 +232,10 @@ class Setting:
 
 
 def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list[tuple[str, list[Setting]]]:
-    """(group, settings) of the run, with the preset's value or else the default beside each.
+    """Return (group, settings) of the run, each with the preset's value or else the default.
 
     Args:
-        settings: the method's settings as `config.describe` gives them; without them only those that were named.
+        described: the method's settings from `config.describe`; if empty, only named settings are listed.
     """
     config = log.config
     if config is None:
@@ -255,7 +255,7 @@ def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list
         for row in (described or [{"name": name} for name in config.settings])
     ]
     groups = [("Method", own)] if own else []
-    if config.trained_elsewhere:  # the settings of our own training say nothing about it
+    if config.trained_elsewhere:  # Plastiscope's training settings do not apply
         return groups
     for title, key, kind in (
         ("Training", "training", TrainingConfig),
@@ -275,7 +275,7 @@ def settings(log: Snapshot, described: Sequence[Mapping[str, Any]] = ()) -> list
             )
             for f in fields(kind)
         ]
-        if key == "stream_settings":  # those of images from disk mean nothing elsewhere
+        if key == "stream_settings":  # settings for images from disk do not apply to other streams
             disk = set(config.stream_settings.of_disk())
             from_disk = config.stream.partition(":")[0] in ("folder", "cifar100")
             always = {"tasks", "order", "evaluate_on"}
@@ -289,7 +289,7 @@ def _setting(log: Snapshot, name: str, value: Any, usual: Any, source: str, abou
 
 
 def spelled(value: Any) -> str:
-    """A setting as a person writes it; "" for one that is not known."""
+    """Format a setting as a user writes it; "" if unknown."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -301,11 +301,11 @@ def spelled(value: Any) -> str:
     return str(value) or "none"
 
 
-# ---------------------------------------------------------------- what to be careful of
+# ---------------------------------------------------------------- warnings
 
 
 def warnings(log: Snapshot) -> list[str]:
-    """Sentences about what the numbers of this run do not say."""
+    """Return sentences on limits of this run's numbers."""
     return [sentence for part in (_ended, _cells, _at_once, _turned, _skipped, _unreadable) for sentence in part(log)]
 
 
@@ -375,7 +375,7 @@ def _unreadable(log: Snapshot) -> Iterable[str]:
 
 
 def not_recorded(log: Snapshot) -> list[str]:
-    """Measurements that this run was told to leave out."""
+    """Return measurements that this run's settings switched off."""
     config = log.config
     if config is None or config.trained_elsewhere or not log.of(TaskEnded):
         return []

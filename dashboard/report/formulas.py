@@ -1,4 +1,4 @@
-"""TeX formulas of figures as MathML, which browsers draw by themselves: the report needs no formula library."""
+"""Conversion of TeX formulas to MathML, which browsers render without a library."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ATTRIBUTES = {"display", "mathvariant", "stretchy", "fence", "accent", "width"}
 
 @lru_cache(maxsize=512)
 def mathml(tex: str) -> str:
-    """A formula as a `<math>` element of allowed elements and attributes; as code if it holds anything else.
+    """Return a formula as a `<math>` element of allowed elements and attributes, or as code if it has others.
 
-    latex2mathml copies what it does not know, and text within `\\text{}`, as it stands. So its answer is parsed,
-    checked and written anew: what is not well formed, not allowed or not understood is shown as it was written.
+    latex2mathml copies unknown commands and text within `\\text{}` unchanged. So its output is parsed, checked and
+    serialised again; formulas that are malformed, not allowed or not understood are shown as source.
     """
     try:
         root = ElementTree.fromstring(convert(tex, xmlns=""))
-    except Exception:  # the converter has an exception class for every mistake, and IndexErrors besides
+    except Exception:  # the converter raises many exception classes, including IndexError
         return f"<code>{escape(tex)}</code>"
     root.attrib.pop("xmlns", None)
     if not all(_allowed(element) for element in root.iter()):

@@ -1,4 +1,4 @@
-"""The report's figures as SVG or PNG files: on white, with their titles. Needs kaleido, and a Chrome or Chromium."""
+"""The report's figures as SVG or PNG files, on white, with titles. Needs kaleido and Chrome or Chromium."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Undrawn(Exception):
 
 
 def unavailable() -> str:
-    """Why no image can be made, one sentence without a full stop; "" if it can be tried."""
+    """Return why no image can be made, one sentence without a full stop; "" if it can be tried."""
     if importlib.util.find_spec("kaleido") is None:
         return f"figures as files need the package kaleido (`{INSTALL}`) and an installed Chrome or Chromium"
     return ""
 
 
 def named(log: Snapshot) -> dict[str, go.Figure]:
-    """File name without its ending → figure, numbered as in the report, dressed for paper."""
+    """Return file name without suffix → figure, numbered as in the report, styled for paper."""
     found: dict[str, go.Figure] = {}
     for _, parts in contents(log):
         for part in parts:
@@ -43,7 +43,7 @@ def named(log: Snapshot) -> dict[str, go.Figure]:
 
 
 def for_paper(figure: go.Figure) -> go.Figure:
-    """`figure` on white with dark text and its title above."""
+    """Return `figure` on white with dark text and its title above."""
     words, margin = figure.layout.meta, figure.layout.margin.t
     return figure.update_layout(
         width=WIDTH,
@@ -65,7 +65,7 @@ def for_paper(figure: go.Figure) -> go.Figure:
 
 
 def write(made: Sequence[go.Figure], files: Sequence[Path]) -> None:
-    """Each figure into its file. Raises Undrawn where no browser draws them."""
+    """Write each figure to its file. Raises Undrawn if no browser can draw them."""
     import plotly.io as pio
 
     try:

@@ -1,5 +1,4 @@
-"""What figures say of themselves (a little Markdown with formulas) as HTML. All else in it is text: nothing from a run
-becomes markup."""
+"""Conversion of figure texts (a subset of Markdown, with formulas) to HTML. Nothing from a run becomes markup."""
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ ALLOWED = ("emphasis", "backticks", "escape", "newline", "list", "code")  # no l
 
 
 def html_of(markdown: str) -> Markup:
-    """Paragraphs and lists, **bold**, *emphasis*, `code` and $formulas$."""
+    """Convert paragraphs and lists with **bold**, *emphasis*, `code` and $formulas$."""
     return Markup(_parser().render(markdown).strip())
 
 
 def inline(markdown: str) -> Markup:
-    """The same within a line."""
+    """Convert a single line."""
     return Markup(_parser().renderInline(markdown))
 
 
@@ -33,7 +32,7 @@ def _parser() -> MarkdownIt:
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    """`$…$` within a line; a rule of markdown-it."""
+    """Rule of markdown-it for inline `$…$`."""
     start = state.pos + 1
     end = state.src.find("$", start)
     if state.src[state.pos] != "$" or end <= start or "\n" in state.src[start:end]:

@@ -1,1 +1,1 @@
-"""Parts that pages are made of. Each draws itself and keeps its state under its own key."""
+"""Components of pages. Each draws itself and keeps its state under its own key."""

@@ -1,4 +1,4 @@
-"""What deserves a look in a run, in words: a line each, with its number, threshold and remedy."""
+"""Alerts of a run, one line each, with value, threshold and remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dashboard.run_log import Snapshot
 from dashboard.theme import number, task_name
 from dashboard.view_state import go_to, literal
 
-PAGES = {  # section of the catalogue → the page on which its figures stand
+PAGES = {  # section of the catalogue → the page that shows its figures
     "accuracy": "forgetting",
     "training": "run",
     "room": "spectra",
@@ -21,7 +21,7 @@ PAGES = {  # section of the catalogue → the page on which its figures stand
 
 
 def show_alerts(log: Snapshot) -> None:
-    """One line an alert; nothing where there is none."""
+    """Draw one line per alert; nothing if there are none."""
     for alert in alerts(log.events):
         st.warning(
             f"**{literal(alert.name.capitalize())}** ({task_name(alert.task)}). {literal(alert.sentence)}  \n"
@@ -34,7 +34,7 @@ def show_alerts(log: Snapshot) -> None:
 
 
 def _way(alert: Alert) -> None:
-    """To the figure that shows it, with its task and layer chosen there; its name alone where that is this page."""
+    """Draw a link to the alert's figure with its task and layer; only the figure's name if it is on this page."""
     from dashboard.figures.catalogue import FIGURES
 
     figure = FIGURES[alert.figure]

@@ -1,4 +1,4 @@
-"""The bar at the foot of every page: which run, how it stands, how long it takes, and what one can tell it."""
+"""The bar at the foot of every page: the chosen run, its state, the time left, and its commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dashboard.widgets.pace import every
 
 STATES = {  # state → icon and word
     "starting": (":material/hourglass_top:", "starting"),
-    "queued": (":material/hourglass_top:", "in line for the device"),
+    "queued": (":material/hourglass_top:", "queued for the device"),
     "running": (":material/play_circle:", "running"),
     "paused": (":material/pause_circle:", "paused"),
     "stopped": (":material/stop_circle:", "stopped"),
@@ -37,7 +37,7 @@ QUIET = 20.0  # seconds without an event before a running run is called busy
 
 
 def run_picker() -> DeltaGenerator:
-    """Draw the choice of a run at the foot of the page; returns the place of the bar's rest."""
+    """Draw the choice of a run at the foot of the page; return the container for the rest of the bar."""
     with st.bottom:
         bar = st.container(key="control-bar", horizontal=True, vertical_alignment="center", gap="small")
     with bar, st.container(width=360):
@@ -49,9 +49,9 @@ def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> Non
     """Draw the rest of the bar at the foot of the page.
 
     Args:
-        bar: its place.
-        follow: the page has no fragment of its own; the bar redraws the page when a task has been measured.
-        shown: the page is about the chosen run; otherwise the bar only keeps the choice.
+        bar: its container.
+        follow: whether the bar redraws the page when a task has been measured; for pages without their own fragment.
+        shown: whether the page is about the chosen run; otherwise the bar is hidden and only keeps the choice.
     """
     if not shown:
         st.html("<style>.stApp [data-testid='stBottom'] { display: none; }</style>")
@@ -59,7 +59,7 @@ def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> Non
     with bar:
         frame = current()
         st.session_state["_drawn"] = drawn_from(frame)
-        # A run that waits has no worker yet, or one that has not spoken: it may begin any moment, from anywhere.
+        # A waiting run has no worker yet, or a silent one. Any process may start it at any moment.
         awaited = frame.live or (frame.whole_log is not None and state_of(frame) == "waiting")
         interval = every(1.0) if awaited else None
         st.fragment(_bar, run_every=interval, key="control-bar-fragment")(follow)
@@ -68,7 +68,7 @@ def control_bar(bar: DeltaGenerator, *, follow: bool, shown: bool = True) -> Non
 
 
 def run_menu() -> None:
-    """What can be done with the chosen run beside looking at it."""
+    """Draw the menu of the chosen run: export, measurements, views."""
     with st.popover(
         "This run",
         icon=":material/more_vert:",
@@ -101,7 +101,7 @@ def run_menu() -> None:
 
 @st.dialog("Classroom link", width="large")
 def class_room_link() -> None:
-    """The address of this view, as a QR code to project."""
+    """Show the address of this view as a QR code for projection."""
     asked = {
         **st.query_params.to_dict(),
         **{key: str(v) for key in SHARED if (v := st.session_state.get(key)) and v != NO_IMAGE},
@@ -113,18 +113,18 @@ def class_room_link() -> None:
     except ImportError:
         st.info("The QR code needs `pip install segno`.", icon=":material/qr_code_2:")
     else:
-        # A picture: of HTML that a page hands over, Streamlit keeps no drawing inside.
+        # An image, because Streamlit removes inline SVG from HTML.
         drawn = segno.make(address, micro=False).png_data_uri(scale=8, border=4, light="#ffffff", dark="#000000")
         st.html(f'<p style="text-align: center"><img src="{drawn}" alt="QR code of the address below"></p>')
     st.code(address, language=None, wrap_lines=True)
     st.caption(
-        "Who opens it "
+        "Anyone who opens it "
         + ("sees this view and cannot change anything here." if viewing() else "may start, stop and delete runs here.")
     )
 
 
 def drawn_from(frame: ViewState) -> tuple[object, ...]:
-    """What the page around the bar was drawn from: if it differs, the page is drawn again."""
+    """Return the state that the page around the bar was drawn from; if it changes, the page is redrawn."""
     return (
         frame.run,
         frame.live,
@@ -135,12 +135,12 @@ def drawn_from(frame: ViewState) -> tuple[object, ...]:
 
 
 def state_of(frame: ViewState) -> str:
-    """The state of the chosen run as the page says it."""
+    """Return the state of the chosen run, as shown on the page."""
     return "waiting" if frame.whole_log is None else state_of_run(frame.whole_log)
 
 
 def state_of_run(log: Snapshot) -> str:
-    """The store's state of a run, or "starting" while a worker loads."""
+    """Return the stored state of a run, or "starting" while a worker loads."""
     status = log.status()
     if status.state in ("waiting", "gone", "stopped", "failed") and launch.starting(log.folder):
         return "starting"
@@ -194,7 +194,7 @@ def _left(stand: object, state: str, status: RunStatus) -> str:
 
 
 def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -> None:
-    """Buttons that fit the state."""
+    """Draw the buttons that fit the state."""
     waiting = pending(log) is not None
     if viewing():
         _freezing(frame, log)
@@ -247,7 +247,7 @@ def _transport(frame: ViewState, log: Snapshot, state: str, status: RunStatus) -
 
 
 def _freezing(frame: ViewState, log: Snapshot) -> None:
-    """The button that holds the figures still, or lets them follow again: for this tab alone."""
+    """Draw the button that freezes or unfreezes the figures of this tab."""
     if frame.frozen:
         count = len(log.of(StepEnded)) - len(frame.log.of(StepEnded)) if frame.log else 0
         st.button(
@@ -255,7 +255,7 @@ def _freezing(frame: ViewState, log: Snapshot) -> None:
             key="bar-freeze",
             icon=":material/mode_heat:",
             shortcut="F",
-            help="Update the figures during training again",  # as *Freeze* has one: without, the focus is lost
+            help="Update the figures during training again",  # *Freeze* has one; without, the focus is lost
             on_click=_freeze,
             args=(frame.run, None),
         )
@@ -272,14 +272,14 @@ def _freezing(frame: ViewState, log: Snapshot) -> None:
 
 
 def _answers(log: Snapshot, word: str) -> int:
-    """Rises when the worker has answered; a step of a paused run is answered by what it measured."""
+    """Return a count that rises when the worker has answered; a step of a paused run is answered by its events."""
     if word == STEPPING:
         return log.seq
     return len(log.of(StateChanged)) + len(log.of(CommandRefused)) + len(log.of(KnobTurned))
 
 
 def pending(log: Snapshot) -> str | None:
-    """'pausing…' from the press of the button until the worker answers."""
+    """Return the pending command's text, as in 'pausing…', until the worker answers."""
     asked = st.session_state.get("_asked")
     if asked and asked[0] == str(log.path) and asked[2] == _answers(log, asked[1]) and time.time() - asked[3] < 30:
         return str(asked[1])
@@ -287,7 +287,7 @@ def pending(log: Snapshot) -> str | None:
 
 
 def give_order(log: Snapshot, command: Command, word: str) -> None:
-    """Send a command to the run's worker; the bar says `word` until it answers."""
+    """Send a command to the run's worker; the bar shows `word` until it answers."""
     st.session_state.pop("_refused", None)
     try:
         launch.order(log.folder, command)
@@ -318,7 +318,7 @@ def _freeze(run: str | None, seq: int | None) -> None:
 
 
 def resume_here(frame: ViewState) -> None:
-    """A button that goes on with a run that has ended early: from its newest checkpoint."""
+    """Draw a button that resumes a run that ended early, from its newest checkpoint."""
     log = frame.whole_log
     if log is None or frame.recording or viewing() or not log.status().resumable:
         return

@@ -1,4 +1,4 @@
-"""The buttons in a figure's menu that save it: the image as SVG or PNG, the drawn numbers as CSV."""
+"""Buttons in a figure's menu that save it as SVG or PNG, or the drawn numbers as CSV."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ _mount = st.components.v2.component(
 
 
 def figure_save(key: str) -> None:
-    """Draw them for the figure that `liveplot` draws in the panel `key`; where none is drawn there, nothing shows."""
+    """Draw them for the figure that `liveplot` draws in the panel `key`; nothing is shown if there is none."""
     _mount(data=key, key=f"save-{key}", height="content")

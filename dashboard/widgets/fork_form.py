@@ -1,4 +1,4 @@
-"""The form that forks a run: from after which task, with which settings; only the tasks that remain are trained."""
+"""The form that forks a run after a task with other settings; only the remaining tasks are trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
 
 def fork_form(frame: ViewState) -> None:
-    """A switch, and below it the form; nothing where there is no boundary to go on from."""
+    """Draw a switch and below it the form; nothing if there is no task boundary to continue from."""
     log = frame.whole_log
     plan = log.started() if log else None
     if log is None or plan is None or plan.trained_tasks < 2:
@@ -66,7 +66,7 @@ def _form(log: Snapshot, places: dict[int, Checkpoint], tasks: int) -> None:
     changed = setting_inputs(training, vars(config.training), f"fork-training-{log.name}-{after}")
     settings |= {f"training.{key}": value for key, value in changed.items()}
     said = ", ".join(f"{key.removeprefix('training.')} = {value}" for key, value in settings.items())
-    st.caption(  # always a line: the button below must not move while it is pressed
+    st.caption(  # always one line, so that the button below does not move while it is pressed
         f"Changed: {literal(said)}."
         if settings
         else "Without changes the fork repeats its parent exactly, on the same CPU."

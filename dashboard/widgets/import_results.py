@@ -1,4 +1,4 @@
-"""Results that another program trained, as a run here. They are shown first; the button writes what is shown."""
+"""Import of results of another program as a run. They are previewed first; the button writes what is shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AS_TOLD = "as the file says"
 SCENARIOS = (AS_TOLD, "class-incremental", "domain-incremental", "task-incremental")
 SCALES = {AS_TOLD: "", "percent": "percent", "shares, 0 to 1": "share"}
 ZEROS = {AS_TOLD: "", "measured": "measured", "not measured": "not-measured"}
-FIELDS = {  # options of the command as they are called here
+FIELDS = {  # option of the command → label of its field
     "--scenario": "Scenario", "--scale": "Accuracies", "--zeros": "Zeros", "--tasks": "Names of the tasks",
     "--accuracy": "Metric of a task", "--loss": "Metric of the loss", "--ends": "Steps at which tasks ended",
     "--transposed": "Rows", "--format": "Format", "--keep-future": "Keep accuracies on later tasks",
@@ -33,7 +33,7 @@ FIELDS = {  # options of the command as they are called here
 
 
 def import_section() -> None:
-    """Choose a file or folder, see what it says, keep it as a run."""
+    """Draw the import: choose a file or folder, preview its results, keep them as a run."""
     st.markdown("### Results of another program")
     st.caption(
         "Logs of Avalanche, Mammoth, PILOT, PyCIL and FACIL, TensorBoard, W&B (offline), Lightning and Hugging Face "
@@ -76,7 +76,7 @@ def _read(path: str, options: tuple[str, ...], state: tuple[int, int]) -> dict[s
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Size and time of a file, or what a folder's content was last changed."""
+    """Return size and modification time of a file, or those of a folder's content."""
     if path.is_dir():
         return folder_state(path)
     told = path.stat()
@@ -84,7 +84,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _take(path: Path, options: list[str]) -> None:
-    """Write what was shown, and make it the run that every page shows."""
+    """Write the previewed results as a run and show it on every page."""
     try:
         told = import_results(path, options)
     except StoreError as error:
@@ -95,7 +95,7 @@ def _take(path: Path, options: list[str]) -> None:
 
 
 def _source() -> Path | None:
-    """A path on this computer, or a file handed over; the latter is kept for this visit alone."""
+    """Return a path on this computer or that of an uploaded file, which is kept for this session only."""
     left, right = st.columns(2)
     typed = left.text_input("File or folder on this computer", key="import-path").strip()
     given = right.file_uploader("Or drop one file here", key="import-file", max_upload_size=LARGEST)
@@ -117,12 +117,12 @@ def _source() -> Path | None:
 
 
 def _options() -> list[str]:
-    """What files leave open, as options of the command."""
+    """Draw fields for what files do not say; return them as options of the command."""
     first = st.columns(4)
     scenario = first[0].selectbox(
         "Scenario", SCENARIOS, key="import-scenario", help="Whether the task was known at test time"
     )
-    scale = first[1].selectbox("Accuracies", list(SCALES), key="import-scale", help="How they are written")
+    scale = first[1].selectbox("Accuracies", list(SCALES), key="import-scale", help="In percent or as shares")
     transposed = first[2].selectbox(
         "Rows", ("after training on", "evaluated on"), key="import-rows", help="What a row of the matrix is"
     )
@@ -157,7 +157,7 @@ def _options() -> list[str]:
 
 
 def _preview(told: dict[str, Any]) -> None:
-    """The matrix, the numbers that follow from it, and how it was read."""
+    """Draw the matrix, its measures, and how it was read."""
     tasks = [{"name": name, "classes": []} for name in told["tasks"]]
     st.markdown(f"**{literal(told['program'])}**: {literal(told['source'])}, {literal(told['scenario'])}")
     untrained = None if told["untrained"] is None else _numbers([told["untrained"]])[0]
@@ -173,7 +173,7 @@ def _preview(told: dict[str, Any]) -> None:
     for note in told["notes"]:
         st.caption(sentence(in_page_words(note)))
     if told["losses"]:
-        st.caption(f"{told['losses']} points of a training loss.")
+        st.caption(f"{told['losses']} values of a training loss.")
     if told["not_read"]:
         with st.expander(f"{len(told['not_read'])} things could not be read", icon=":material/visibility_off:"):
             st.code("\n".join(told["not_read"][:100]), language=None)
@@ -184,5 +184,5 @@ def _numbers(rows: list[list[float | None]]) -> np.ndarray:
 
 
 def in_page_words(text: str) -> str:
-    """A sentence of the command with its options called as the fields here are."""
+    """Replace the command's options in a sentence with the labels of the fields here."""
     return re.sub(r"--[a-z]+(?:-[a-z]+)*", lambda found: FIELDS.get(found.group(), found.group()), text)

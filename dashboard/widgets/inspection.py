@@ -1,4 +1,4 @@
-"""How a page begins: its question or title, the answer for the chosen run, and what is missing."""
+"""The top of a page: its question or title, the answer for the chosen run, and what is missing."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from dashboard.view_state import (
 from dashboard.widgets.starting import say_trouble, start_and_show
 
 _OPENING = "_opening_place"  # above the shared controls: the page's question and its answer
-_PLACE = "_answer_place"  # where the answer stands: below the question, whatever it is computed from
+_PLACE = "_answer_place"  # container of the answer below the question, whenever it is computed
 
 
 def opening_place() -> None:
-    """Where the page's question will stand. Called in the entry file, before the shared controls are drawn."""
+    """Reserve the place of the page's question. Called in the entry file, before the shared controls are drawn."""
     st.session_state[_OPENING] = st.container(key="opening")
 
 
 @contextmanager
 def opening() -> Iterator[None]:
-    """What is drawn within stands at the very top of the page; below it a place is kept for the answer."""
+    """Draw the block's content at the very top of the page and reserve a place for the answer below it."""
     with st.session_state[_OPENING]:
         yield
         st.session_state[_PLACE] = st.container(key="answer-place")
@@ -51,12 +51,12 @@ def ask(question: str) -> None:
 
 
 def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Snapshot] | None:
-    """Draw the title or the question that the page answers; the frame and its log, or None after saying why there is
-    nothing to inspect.
+    """Draw the page's title or question. Return the view state and its snapshot, or None after saying why there is
+    nothing to show.
 
     Args:
-        title: the page's, or its question.
-        promise: one sentence, what appears here as soon as there is a run.
+        title: title or question of the page.
+        promise: a sentence that says what appears here as soon as there is a run.
         key: prefix of the page's keys.
     """
     frame = current()
@@ -72,12 +72,12 @@ def open_run_page(title: str, promise: str, *, key: str) -> tuple[ViewState, Sna
 
 
 def answer_place() -> DeltaGenerator:
-    """Where `answer` draws: a fragment that draws it must be called within."""
+    """Return the container that `answer` draws in; a fragment that calls `answer` must be called within it."""
     return st.session_state[_PLACE]
 
 
 def answer(sentence: str) -> None:
-    """The page's question answered for this run, large and below it; nothing where it cannot be answered yet."""
+    """Draw the answer for this run in large type below the question; nothing if `sentence` is empty."""
     if sentence:
         with answer_place(), st.container(key="answer"):
             st.markdown(literal(sentence))
@@ -85,19 +85,19 @@ def answer(sentence: str) -> None:
 
 @contextmanager
 def more(label: str, *, key: str) -> Iterator[bool]:
-    """A part of the page that is drawn when it is opened, which the address then says; gives whether it is open."""
+    """Draw an expander whose content is drawn only when open, which the URL records; yields whether it is open."""
     part = st.expander(label, key=key, bind="query-params")
     with part:
         yield bool(part.open)
 
 
 def offer_runs(kind: type[Event], *, key: str, start: str = "") -> None:
-    """Where a run lacks what a page shows: up to three that have it, a button each. Below the sentence that says so.
+    """Draw buttons for up to three runs that have the event `kind`, below the sentence that this run lacks it.
 
     Args:
-        kind: what the page shows.
+        kind: the event that the page shows.
         key: prefix of the keys.
-        start: preset whose run has it, offered where no run does; "" = none.
+        start: preset whose run has it, offered if no run does; "" = none.
     """
     names = holding(runs_index(), kind.__name__)
     if not names and start and not viewing() and find_spec("torch") is not None:
@@ -120,5 +120,5 @@ def offer_runs(kind: type[Event], *, key: str, start: str = "") -> None:
 
 
 def shown_instead(task: int, instead: str) -> None:
-    """One sentence: nothing was measured after the chosen `task`, so `instead` is what is shown."""
+    """Say that nothing was measured after the chosen `task` and that `instead` is shown."""
     st.info(f"Nothing was measured after {task_name(task)}; shown instead: {instead}.", icon=":material/info:")

@@ -1,4 +1,4 @@
-"""The form that starts a run: a preset, the few settings people change, and all others on request."""
+"""The form that starts a run: a preset, the most common settings, and all others on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN = "own choice"  # instead of a preset: method, backbone, stream by name
 
 
 def launch_form() -> None:
-    """Draw the form; *Start* makes a run folder and a worker, and the page follows it."""
+    """Draw the form; *Start* creates a run folder and a worker, and the page follows the run."""
     if not can_train():
         return
     with st.container(border=True, key="launch-form"):
@@ -63,12 +63,12 @@ def launch_form() -> None:
 
 
 def _called(choice: str) -> str:
-    """A preset by title and by the name that docs and the command line use, so that typing either finds it."""
+    """Return a preset's title and its name in docs and commands, so that typing either finds it."""
     return f"{PRESETS[choice].title} ({choice})" if choice in PRESETS else "Own choice of method, backbone, stream"
 
 
 def _choices() -> dict[str, Any]:
-    """Preset or method, backbone, stream; seed, epochs, tasks, device, name."""
+    """Draw the common settings: preset or method, backbone, stream; seed, epochs, tasks, device, name."""
     chosen = st.selectbox(
         "Preset",
         [*PRESETS, OWN],
@@ -138,7 +138,7 @@ def _choices() -> dict[str, Any]:
 
 
 def _about(table: dict[str, Entry], name: str, what: str) -> str:
-    """One line on what was chosen or typed."""
+    """Return one line on what was chosen or typed."""
     try:
         return literal(lookup(table, name, what)[1].about)
     except ConfigError as error:
@@ -148,12 +148,12 @@ def _about(table: dict[str, Entry], name: str, what: str) -> str:
 def _resolved(record: dict[str, Any]) -> RunConfig:
     try:
         return resolve(record)
-    except ConfigError:  # a method without a starting point for this backbone
+    except ConfigError:  # the method has no default settings for this backbone
         return RunConfig(method=record.get("method", "nsp2"))
 
 
 def _all_settings(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """(method settings, training, diagnostics, stream) that differ from the starting point."""
+    """Return the settings of (method, training, diagnostics, stream) that differ from the defaults."""
     usual = _resolved(record)
     settings: dict[str, Any] = {}
     try:

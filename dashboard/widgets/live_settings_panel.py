@@ -1,4 +1,4 @@
-"""Changing a setting while a run goes on: the live ones, as sliders, and what has been turned so far."""
+"""Changing settings while a run trains: the live settings as sliders, and the changes so far."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dashboard.widgets.setting_inputs import setting_inputs
 
 
 def live_settings_panel(frame: ViewState) -> None:
-    """A switch, and below it the live settings of the running method. Draw it only while a worker listens."""
+    """Draw a switch and below it the live settings of the running method. Call it only while a worker is running."""
     log = frame.whole_log
     if log is not None and log.config is not None and log.config.trained_elsewhere:
-        st.caption("This run is recorded from a custom training loop: change its settings there.")
+        st.caption("This run is recorded from a custom training loop; change its settings in that loop.")
         return
     if frame.recording or not st.toggle(
         "Change settings while training",
@@ -52,7 +52,7 @@ def _panel() -> None:
         changed = setting_inputs(rows, settings, f"turn-{log.name}", sliders=True)
         busy = not changed or pending(log) is not None
         if st.button("Turn", key="turn-now", type="primary", icon=":material/tune:", disabled=busy):
-            _turn(log, changed)  # no callback: it would send what the panel said before the field typed last
+            _turn(log, changed)  # no callback, which would miss the value of the field typed last
         for event in done[-5:]:
             st.caption(
                 f"Changed in {task_name(event.clock.task)}, before step {event.clock.step + 1}: "

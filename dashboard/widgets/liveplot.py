@@ -1,8 +1,8 @@
-"""A Plotly figure that stays itself: zoom, legend, hover and clicks survive new data.
+"""A Plotly figure that keeps its state: zoom, legend, hover and clicks survive new data.
 
-Streamlit's own Plotly element is a new element for every new figure, so each refresh throws the reader's view away.
-This keyed component hands new data to `Plotly.react` on the node that is there. It takes the figure as bytes, so that a
-figure is turned into JSON once for all viewers, and draws nothing while its tab is hidden.
+Streamlit's own Plotly element is replaced with every new figure, so each refresh loses the reader's view. This keyed
+component passes new data to `Plotly.react` on the existing node. It takes the figure as bytes, so that a figure is
+converted to JSON once for all viewers, and draws nothing while its tab is hidden.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _mount = st.components.v2.component(
 
 
 def to_bytes(figure: Any, *, file: str, height: int | None = None) -> bytes:
-    """`figure` (a Plotly figure) as the component reads it. Of its words, title and alternative text travel."""
+    """Return `figure` (a Plotly figure) as the component reads it; of its texts, only title and alternative text."""
     record = browser_record(figure)
     layout = record["layout"]
     words = layout.get("meta") or {}
@@ -43,11 +43,11 @@ def to_bytes(figure: Any, *, file: str, height: int | None = None) -> bytes:
 def liveplot(
     figure: bytes, *, key: str, height: int, on_pick: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any] | None:
-    """Draw `figure` (from `to_bytes`) under `key`; returns the last clicked point: trace, i, x, y, z, custom.
+    """Draw `figure` (from `to_bytes`) under `key`; return the last clicked point: trace, i, x, y, z, custom.
 
     Args:
         figure: the figure's bytes.
-        key: one per place; the same key keeps the reader's zoom.
+        key: unique on the page; an unchanged key keeps the reader's zoom.
         height: pixels of the figure.
         on_pick: called with the clicked point before the page is drawn again.
     """
@@ -62,5 +62,5 @@ def liveplot(
 
 
 def figure_of(element_bytes: bytes) -> dict[str, Any]:
-    """The figure that a mounted component received, decoded: for tests."""
+    """Decode the figure that a mounted component received; for tests."""
     return json.loads(element_bytes)

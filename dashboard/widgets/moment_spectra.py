@@ -1,4 +1,4 @@
-"""The Spectra page of second moments: what past tasks ask of prompts, or what they feed into matrices."""
+"""The part of the Spectra page on second moments: constraints of past tasks on prompts, or inputs of weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.widgets.inspection import answer, more, shown_instead
 
 
 def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
-    """The shared control of what the spectrum is taken of; a single one is not offered."""
+    """Draw the choice of the matrix whose spectrum is shown; a single one is not offered."""
     from dashboard.figures.event_arrays import spaces
     from dashboard.figures.spectra import button
 
@@ -25,12 +25,12 @@ def choose_space(measured: list[SpectrumMeasured], label: str) -> str:
 
 
 def pick_cell(point: dict[str, Any]) -> None:
-    """A click on the map chooses its layer and task everywhere."""
+    """Choose the layer and task of a clicked cell on all pages."""
     st.session_state["task"], st.session_state["layer"] = task_name(int(point["x"])), str(int(point["y"]) + 1)
 
 
 def headline(shown: SpectrumMeasured) -> None:
-    """The chosen spectrum in four numbers."""
+    """Show the chosen spectrum in four numbers."""
     n = len(shown.eigenvalues)
     with st.container(horizontal=True, gap="large", key="spectra-numbers"):
         st.metric(
@@ -57,7 +57,7 @@ def headline(shown: SpectrumMeasured) -> None:
 
 
 def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
-    """Updates inside the protected space, and how much of each step got through."""
+    """Draw updates inside the protected space, and their size before and after projection."""
     updates, plan = log.events(UpdateMeasured), log.started()
     if any(event.leak.get(space) is not None for event in updates):
         show_figure("leak-of-updates", log, key=f"leak-of-updates-{space}", space=space)
@@ -71,8 +71,8 @@ def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
                 st.markdown(
                     "This run has a single stage of training: there is no past task to interfere with."
                     if plan is not None and plan.trained_tasks == 1
-                    else f"The first task has no past to avoid: dots appear when {task_name(1)} has been learned, in "
-                    "runs whose method stores a moment of past tasks."
+                    else f"The first task has no past tasks to protect: dots appear when {task_name(1)} has been "
+                    "learned, in runs whose method stores a moment of past tasks."
                 )
     with right:
         if not any(event.proposed_norm for event in log.events(StepEnded)):
@@ -84,7 +84,7 @@ def updates_part(log: Snapshot, space: str, *, prompts: bool) -> None:
 
 
 def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts: bool) -> None:
-    """Everything this page draws of a second moment's spectra."""
+    """Draw all figures of the spectra of second moments."""
     from dashboard.figures import spectra
     from dashboard.figures.event_arrays import sizes, spaces
     from dashboard.figures.layer_map import map_height
@@ -93,7 +93,7 @@ def moments(log: Snapshot, task: int | None, layer: int, space: str, *, prompts:
     shown_as = spectra.button(space)
     st.caption(f"*{shown_as[:1].upper() + shown_as[1:]}*: {spectra.meaning(space)}.")
     there = {event.layer for event in measured if event.space == space}
-    if len(there) == 1 and layer not in there:  # a matrix that exists once: there is nothing to choose
+    if len(there) == 1 and layer not in there:  # a single matrix: there is nothing to choose
         layer = there.pop()
         st.caption(f"There is one such matrix, after {layer_name(layer)}; the chosen layer does not matter here.")
     here = spectra.of(measured, space=space, layer=layer)

@@ -1,7 +1,7 @@
-"""Pictures of one's own: a folder or a ZIP, looked at before anything is started.
+"""The user's own images: a folder or a ZIP, inspected before training.
 
-What is started is what was looked at: the button is drawn with the answer for this folder as it is now and for these
-settings, and is off where the answer is a refusal.
+The start button belongs to the inspection of the folder in its current state with the chosen settings. It is disabled
+if the folder cannot be used.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LARGEST = 2000  # MB of a ZIP
 OFFERED = 40  # folders at a time
 MOST_TASKS = 1000
 CLASS, POOLED, TASK = KINDS = ("a class", "a class, with all that lies below it", "a task of its own")
-FRESH = 60.0  # seconds after which a folder is looked at again, whatever its state
+FRESH = 60.0  # seconds after which a folder is inspected again, even if it has not changed
 
 
 def own_pictures() -> None:
-    """Choose a folder, see what it is, train on it."""
+    """Draw the choice of a folder, its inspection, and the button that trains on it."""
     st.markdown("### Your own pictures")
     if not can_train():
         return
@@ -44,7 +44,7 @@ def own_pictures() -> None:
     path = _folder()
     if path is None:
         return
-    kind = st.radio("Each folder there is", KINDS, key="own-kind", horizontal=True, help="What its name stands for")
+    kind = st.radio("Each folder there is", KINDS, key="own-kind", horizontal=True, help="Meaning of the folder's name")
     columns = st.columns(4)
     vit = [name for name, entry in METHODS.items() if entry.needs in ("", "vit")]
     method = columns[0].selectbox("Method", vit, index=vit.index("nsp2"), key="own-method")
@@ -52,7 +52,7 @@ def own_pictures() -> None:
     backbones += [model.name for model in models_at_hand() if model.name.startswith("timm:")]
     backbone = columns[1].selectbox("Backbone", backbones, key="own-backbone")
     tasks = columns[2].number_input(
-        "Tasks", 1, 1000, 2, key="own-tasks", disabled=kind == TASK, help="Classes are dealt equally to them"
+        "Tasks", 1, 1000, 2, key="own-tasks", disabled=kind == TASK, help="Classes are divided equally among them"
     )
     epochs = int(columns[3].number_input("Epochs", 1, 1000, 2, key="own-epochs", help="Passes over each task's images"))
     settings: dict[str, Any]
@@ -94,7 +94,7 @@ def own_pictures() -> None:
 
 
 def _zip() -> None:
-    """A ZIP dropped on the page becomes the folder."""
+    """Unpack an uploaded ZIP and use it as the folder."""
     given = st.file_uploader(
         "Drop a ZIP of images here, or name a folder below", type="zip", key="own-zip", max_upload_size=LARGEST
     )
@@ -109,7 +109,7 @@ def _zip() -> None:
 
 
 def _folder() -> Path | None:
-    """The path field, and folders that may be meant; None where there is none yet."""
+    """Draw the path field and suggested folders; return the folder, or None."""
     typed = st.text_input(
         "Folder on this computer",
         key="own-path",
@@ -122,7 +122,7 @@ def _folder() -> Path | None:
         st.pills(
             "Folders there" if path.is_dir() else "Did you mean",
             offered,
-            format_func=literal,  # names on the disk, which buttons would read as Markdown
+            format_func=literal,  # folder names, which buttons would render as Markdown
             key="own-inner",
             on_change=_enter,
             args=(str(path if path.is_dir() else path.parent),),
@@ -136,14 +136,14 @@ def _folder() -> Path | None:
 
 
 def _enter(parent: str) -> None:
-    """A pill was pressed: go down into that folder."""
+    """Enter the folder whose pill was pressed."""
     if chosen := st.session_state.get("own-inner"):
         st.session_state["own-path"] = os.path.join(parent, chosen)
         st.session_state["own-inner"] = None
 
 
 def completions(path: Path, most: int = OFFERED) -> list[str]:
-    """Folders in `path`; where it is none, folders beside it whose names begin like its last part."""
+    """Return the folders in `path`, or, if it is not a folder, its siblings that start with its last part."""
     parent, begin = (path, "") if path.is_dir() else (path.parent, path.name.lower())
     found: list[str] = []
     try:

@@ -1,7 +1,8 @@
-"""The playground's board: a slider with everything it moves, drawn in the browser.
+"""The Playground's board: a slider and everything that depends on it, drawn in the browser.
 
-While the pointer moves, positions that were trained or recorded before are shown, others interpolated and labelled so;
-the server hears the position on release and trains it. The same script draws the exported page, without a server.
+While the pointer moves, positions that were trained or recorded are shown as they are; others are interpolated and
+labelled so. The server receives the position on release and trains it. The same script draws the exported page, without
+a server.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ _mount = st.components.v2.component(
     isolate_styles=False,
 )
 SHORT = {"energy": "ε", "ewc_lambda": "λ", "images": "memory", "nscl_multiple": "a"}  # inside a sentence
-SHADES = 101  # colours of the matrix, one a percent
+SHADES = 101  # colours of the matrix, one per percent
 
 
 def layer_names(config: PlaygroundConfig) -> list[str]:
-    """hidden 1, hidden 2, output: what a layer's weights lead into."""
+    """Return the layers' names: hidden 1, hidden 2, …, output."""
     return [*(f"hidden {layer + 1}" for layer in range(config.depth)), "output"]
 
 
@@ -53,18 +54,18 @@ def board_record(
     trains: bool = True,
     beside: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What the board is drawn from.
+    """Return the data of the board.
 
     Args:
-        config: the chosen settings; the slider stands at its strength.
-        live: its network, as far as it is trained.
+        config: the chosen settings; their strength is the slider's position.
+        live: their network, as far as it is trained.
         trained: networks of the same settings at other strengths, trained before.
         stored: points of a frontier over several seeds (`cl_core.playground.frontier`).
         trail: strengths visited, oldest first.
-        asked: differs whenever another network is asked for: a prediction belongs to one of them.
-        waiting: a sentence while there is nothing to show.
-        predict: hide the outcome until the reader has placed a mark.
-        trains: whether letting go of the slider trains.
+        asked: identifies the requested network, which a prediction belongs to.
+        waiting: a sentence to show while there is no result.
+        predict: whether the outcome is hidden until the reader has placed a mark.
+        trains: whether releasing the slider trains a network.
         beside: a point whose matrix is shown beside that of the slider: {"title", "point"}.
     """
     slider, fixed = slider_of(config), strength_of(config) is None
@@ -97,10 +98,10 @@ def board_record(
 
 @functools.lru_cache(maxsize=64)
 def _thumbnails(stream: str, tasks: int, similarity: float, seed: int) -> list[dict[str, Any]]:
-    """The first test image of every task in grey values 0 to 255, and its class; empty where the digits are missing."""
+    """Return each task's first test image in grey values 0 to 255 and its class; empty if the digits are missing."""
     try:
         shown = tasks_of(PlaygroundConfig(stream=stream, tasks=tasks, similarity=similarity), seed)
-    except (ImportError, OSError):  # an installation that only looks at recordings
+    except (ImportError, OSError):  # an installation without training
         return [{} for _ in range(tasks)]
     return [
         {"image": (255 * task.test_images[0]).astype(int).tolist(), "about": NAMES[task.test_labels[0]]}
@@ -109,7 +110,7 @@ def _thumbnails(stream: str, tasks: int, similarity: float, seed: int) -> list[d
 
 
 def positions(config: PlaygroundConfig) -> list[str]:
-    """The slider's positions as texts, the chosen value among them; none where there is nothing to move."""
+    """Return the slider's positions as texts, including the chosen value; empty if the rule has no strength."""
     slider, value = slider_of(config), strength_of(config)
     if slider is None:
         return []
@@ -122,13 +123,13 @@ def _point(outcome: Outcome) -> dict[str, Any] | None:
 
 @functools.lru_cache(maxsize=1)
 def _recorded() -> list[dict[str, Any]]:
-    """The frontiers that travel with the program."""
+    """Return the bundled frontiers."""
     files = sorted((assets_folder() / "playground").glob("*.json"))
     return [record for file in files if (record := stored(file)) is not None]
 
 
 def recorded_points(config: PlaygroundConfig) -> list[dict[str, Any]]:
-    """The recorded frontier of these settings; empty if there is none."""
+    """Return the recorded frontier of these settings; empty if there is none."""
     settings = neutral(config)
     return next((record["points"] for record in _recorded() if record["settings"] == settings), [])
 
@@ -172,7 +173,7 @@ mount({{ data: document.getElementById('record').textContent, parentElement: doc
 
 
 def board_page(record: dict[str, Any], *, title: str, about: str, note: str) -> str:
-    """One HTML file with the board in it: its slider works without a server or a network."""
+    """Return an HTML file with the board, whose slider works without a server or a network connection."""
     script = _HERE.with_suffix(".js").read_text("utf-8").replace("export default function", "function")
     return PAGE.format(
         title=escape(title),

@@ -1,4 +1,4 @@
-"""What a run would look at, before it starts: sizes and memory of its backbone, and sample images of each task."""
+"""Preview of a run before it starts: size and memory of its backbone, and sample images of each task."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dashboard.inspect_inputs import AUGMENTATION, SlowAnswer, about_backbone, o
 from dashboard.theme import megabytes, task_label
 from dashboard.view_state import literal, sentence
 
-FRESH = 60.0  # seconds after which a folder is looked at again
-NAMED = 12  # classes said per task
+FRESH = 60.0  # seconds after which a folder is inspected again
+NAMED = 12  # classes named per task
 
 
 def preview(config: RunConfig) -> bool:
-    """A switch, and what it shows; False where what it shows is a refusal, so that the run could not start.
+    """Draw a switch and the preview; return False if the preview shows that the run cannot start.
 
-    Nothing is read, fetched or built before it is on, nor asked again because of a setting that the answer does not
-    depend on: each asking is a process of its own. The answer holds for the folder as it is."""
+    Nothing is read or built before the switch is on. Each inspection is a separate process, repeated only if a setting
+    that it depends on or the folder has changed."""
     if not st.toggle(
         "Preview model and data",
         key="launch-look",
@@ -58,11 +58,11 @@ def preview(config: RunConfig) -> bool:
 
 
 def backbone_lines(told: dict[str, Any]) -> None:
-    """Sizes, the estimate of memory, and what is missing if anything is."""
+    """Draw sizes, the memory estimate, and what is missing."""
     st.caption(
         f"{literal(told['name'])}: {told['parameters'] / 1e6:.1f} million parameters, {told['depth']} blocks of width "
         f"{told['width']}, {told['tokens']} tokens, images of {told['image_size']} pixels a side."
-        + (f" Weights at hand: {megabytes(told['bytes'])}." if told.get("bytes") else "")
+        + (f" Weights available: {megabytes(told['bytes'])}." if told.get("bytes") else "")
     )
     st.caption(sentence(in_words(told["parts"], told["method_counted"], megabytes)))
     if told["missing"]:
@@ -71,7 +71,7 @@ def backbone_lines(told: dict[str, Any]) -> None:
 
 
 def task_rows(told: dict[str, Any]) -> None:
-    """A row of pictures a task, each above its class; with augmentation, below them how training may show them."""
+    """Draw a row of images per task, each with its class, and below them augmented versions if training augments."""
     tasks = told["tasks"]
     if counts := [pair for task in tasks for pair in task.get("found", ())]:
         halves = ", for training + for testing" if any(test for _, test in counts) else ""
@@ -95,14 +95,14 @@ def task_rows(told: dict[str, Any]) -> None:
 
 
 def _with_counts(task: dict[str, Any]) -> list[str]:
-    """Classes with how many pictures of each lie there: "cat 120"; where they are divided "cat 120 + 30"."""
+    """Return classes with their numbers of images: "cat 120", or "cat 120 + 30" for training and testing."""
     counts = task.get("found") or [(0, 0)] * len(task["classes"])
     shown = [f" {train}{f' + {test}' if test else ''}" if train else "" for train, test in counts]
     return [f"{name}{count}" for name, count in zip(task["classes"], shown, strict=True)]
 
 
 def data_notes(notes: list[str]) -> None:
-    """What was understood of a folder and could surprise, a sentence each."""
+    """Draw notes on how a folder was read, one sentence each."""
     if not notes:
         return
     shown = [sentence(note) for note in notes[:NAMED]]
@@ -112,7 +112,7 @@ def data_notes(notes: list[str]) -> None:
 
 
 def skipped_files(count: int, files: list[str]) -> None:
-    """What could not be used, by name."""
+    """List the files that could not be used."""
     if not count:
         return
     with st.expander(

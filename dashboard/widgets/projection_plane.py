@@ -1,7 +1,7 @@
-"""One gradient projection in the plane: what an energy threshold protects, and what it leaves of a gradient.
+"""A gradient projection in the plane: what an energy threshold protects, and what it leaves of a gradient.
 
-Everything moves in the browser: the page sends the points once and is asked for nothing afterwards. The formulas are
-here a second time, in NumPy, for the first sentence and for a test that both say the same.
+All interaction happens in the browser: the page sends the points once. The formulas are implemented here again, in
+NumPy, for the initial sentence and for a test that both agree.
 
 Gradient projection memory: Saha et al., ICLR 2021, arXiv:2103.09762. The soft form: Saha and Roy, AAAI 2023,
 arXiv:2302.01386.
@@ -33,13 +33,13 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Projection:
-    """What projecting one gradient leaves, in the plane of two inputs."""
+    """Result of projecting one gradient in the plane of two inputs."""
 
-    axes: np.ndarray  # [2, 2] orthonormal rows, strongest first; the first points up, the second is it turned left
+    axes: np.ndarray  # [2, 2] orthonormal rows, strongest first; the first points up, the second left of it
     deviations: np.ndarray  # [2] σᵢ: root mean square of the points along each axis, in units of the points
-    shares: np.ndarray  # [2] of the energy, together 1
-    protected: int  # how many leading axes, 0 to 2
-    strength: np.ndarray  # [2] λᵢ: which share of the gradient along each axis is removed, 0 to 1
+    shares: np.ndarray  # [2] shares of the energy; their sum is 1
+    protected: int  # number of leading axes protected, 0 to 2
+    strength: np.ndarray  # [2] λᵢ: share of the gradient along each axis that is removed, 0 to 1
     left: np.ndarray  # [2] the projected gradient
     removed: np.ndarray  # [2] gradient − left
     left_share: float  # |left| / |gradient|
@@ -53,15 +53,15 @@ def projection_picture(
     energy: float,
     alpha: float | None = None,
 ) -> Projection:
-    """Protect the leading axes of `points` that hold `energy`, and project `gradient` away from them.
+    """Protect the leading axes of `points` that hold the share `energy`, and project `gradient` away from them.
 
         M = XᵀX / n = Σᵢ σᵢ² aᵢ aᵢᵀ,   k = fewest with Σ_{i≤k} σᵢ² ≥ ε Σᵢ σᵢ²,   left = g − Σ_{i≤k} λᵢ (g·aᵢ) aᵢ
 
-    with λᵢ = 1, so that left = g − g B Bᵀ, or, softly, λᵢ = (α + 1) σᵢ / (α σᵢ + σ₁).
+    with λᵢ = 1, so that left = g − g B Bᵀ, or, in the soft form, λᵢ = (α + 1) σᵢ / (α σᵢ + σ₁).
 
     Args:
         points: [n, 2] inputs of old tasks, not centred.
-        gradient: [2] of one row of weights.
+        gradient: [2] gradient of one row of weights.
         energy: ε, the share of the old inputs' energy to protect, 0 to 1.
         alpha: α of the soft form, at least 0; None projects fully.
 
@@ -107,7 +107,7 @@ def projection_picture(
 
 
 def says(picture: Projection, energy: float) -> str:
-    """`picture` in plain words: what is protected at `energy`, what is left, and what it does to old outputs."""
+    """Describe `picture`: what is protected at `energy`, what is left, and the effect on old outputs."""
     share, left = _percent(picture.shares[0]), _percent(picture.left_share)
     before, after = _short(picture.change_before), _short(picture.change)
     if picture.protected == 0:
@@ -135,7 +135,7 @@ def _short(value: float) -> str:
 
 
 def example_points() -> np.ndarray:
-    """[160, 2] invented inputs, always the same: a cloud with one strong and one weak direction."""
+    """Return [160, 2] fixed synthetic inputs: a cloud with one strong and one weak direction."""
     spread = np.random.default_rng(5).standard_normal((160, 2)) * (1.0, 0.3)
     turn = np.deg2rad(30)
     return spread @ [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
@@ -144,11 +144,11 @@ def example_points() -> np.ndarray:
 def _record(
     points: np.ndarray | None, gradient: Sequence[float] | None, energy: float, alpha: float, soft: bool
 ) -> dict[str, object]:
-    """What the browser needs, checked; the first sentence with it."""
+    """Check the arguments and return the browser's data, including the initial sentence."""
     x = example_points() if points is None else np.asarray(points, dtype=np.float64)
     g = (0.5, 0.85) if gradient is None else gradient
     first = projection_picture(x, g, energy, alpha if soft else None)
-    projection_picture(x, g, energy, alpha)  # the switch may be turned later: a wrong alpha is said now
+    projection_picture(x, g, energy, alpha)  # check alpha now, because the soft form may be switched on later
     return {
         "points": x.tolist(),
         "gradient": [float(v) for v in g],
@@ -172,12 +172,12 @@ def projection_plane(
     """Draw the plane.
 
     Args:
-        points: [n, 2] inputs of old tasks; None takes an invented cloud.
-        gradient: [2] of the new task; only its direction is changed by the reader.
-        energy: ε at first, 0 to 1.
+        points: [n, 2] inputs of old tasks; None = a synthetic cloud.
+        gradient: [2] gradient of the new task; the reader changes only its direction.
+        energy: initial ε, 0 to 1.
         alpha: α of the soft form.
-        soft: start with the soft form.
-        key: one per place.
+        soft: whether to start with the soft form.
+        key: unique on the page.
     """
     record = _record(points, gradient, energy, alpha, soft)
     _mount(data=json.dumps(record, separators=(",", ":")).encode(), key=key)
@@ -191,9 +191,9 @@ def html(
     alpha: float = 10.0,
     soft: bool = False,
 ) -> str:
-    """The same as a fragment of HTML that needs neither server nor network; arguments as `projection_plane`.
+    """Return the plane as an HTML fragment that needs neither server nor network; arguments as in `projection_plane`.
 
-    Without scripts it shows its first sentence. It takes text and ground from the page's `--ink` and `--ground`.
+    Without scripts it shows its initial sentence. Text and background colours are the page's `--ink` and `--ground`.
     """
     record = _record(points, gradient, energy, alpha, soft)
     style, script = (_HERE.with_suffix(end).read_text("utf-8") for end in (".css", ".js"))

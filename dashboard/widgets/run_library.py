@@ -19,7 +19,7 @@ TALL = 420  # pixels of the table at most
 
 
 def run_library(index: RunIndex, most: int) -> None:
-    """Draw it; selected runs become those that the page compares.
+    """Draw the table; selected runs are compared on the page.
 
     Args:
         index: all runs.
@@ -55,12 +55,12 @@ def run_library(index: RunIndex, most: int) -> None:
 
 
 def _table(found: list[Line], columns: list[str], key: str) -> list[Line]:
-    """The lines as a table; those that are selected."""
+    """Draw the lines as a table; return the selected ones."""
     if not found:
         return []
     event: Any = st.dataframe(
         table(found, columns),
-        key=f"{key}-{len(found)}",  # a selection names rows: of another list it would mean other runs
+        key=f"{key}-{len(found)}",  # a selection holds row numbers, which mean other runs in another list
         hide_index=True,
         width="stretch",
         height=min(TALL, 38 + 35 * len(found)),
@@ -72,7 +72,7 @@ def _table(found: list[Line], columns: list[str], key: str) -> list[Line]:
 
 
 def _actions(selected: list[Line], most: int) -> None:
-    """What can be done with the selected runs."""
+    """Draw the actions on the selected runs."""
     own = [] if viewing() else [line for line in selected if not line.recording]
     with st.container(horizontal=True, vertical_alignment="center", key="library-actions"):
         if not selected:
@@ -102,7 +102,7 @@ def _actions(selected: list[Line], most: int) -> None:
             key="library-delete",
             icon=":material/delete:",
             disabled=not own,
-            help="Removes them from the list; can be undone" if own else "Recordings travel with the program",
+            help="Removes them from the list; can be undone" if own else "Recordings are bundled and cannot be deleted",
             on_click=_changed,
             args=(_delete, [line.name for line in own]),
         )
@@ -124,7 +124,7 @@ def _edit(line: Line) -> None:
 
 
 def _changed(change: Callable[..., None], *args: Any) -> None:
-    """Make a change, say why it failed where it did, and read the list anew."""
+    """Make a change, report a failure, and read the list again."""
     try:
         change(*args)
     except StoreError as error:
@@ -145,7 +145,7 @@ def _delete(names: list[str]) -> None:
 
 
 def _undo() -> None:
-    """The way back for what was deleted last, and the room that deleted runs take."""
+    """Draw the undo of the last deletion, and the disk space of deleted runs."""
     gone = [entry for entry in st.session_state.get("_library_deleted", ()) if entry[0].exists()]
     waiting = aside(runs_folder())
     if not waiting or viewing():

@@ -1,4 +1,4 @@
-"""Widgets for described settings: bounds, choices and help come with the setting."""
+"""Widgets for settings, with bounds, choices and help from the setting's description."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-SPAN = 10.0  # bounds further apart than this are typed, not dragged
+SPAN = 10.0  # bounds further apart than this get a number field, not a slider
 
 
 def setting_inputs(
     rows: Iterable[Mapping[str, Any]], usual: Mapping[str, Any], prefix: str, *, sliders: bool = False
 ) -> dict[str, Any]:
-    """Widgets for described settings, four in a row; returns those that were changed. `sliders`: shares, and other
-    numbers between bounds that are near, are dragged."""
+    """Draw widgets for settings, four in a row; return the changed values. `sliders`: use sliders for shares and other
+    numbers with close bounds."""
     changed = {}
     columns = st.columns(4)
     for place, row in enumerate(rows):
@@ -27,7 +27,7 @@ def setting_inputs(
 
 
 def setting_input(row: Mapping[str, Any], start: Any, key: str, *, slider: bool = False) -> Any:
-    """One widget; returns its value."""
+    """Draw one widget; return its value."""
     label, note = row["name"].replace("_", " "), row.get("help") or None
     if row.get("choices"):
         choices = list(row["choices"])
@@ -35,7 +35,7 @@ def setting_input(row: Mapping[str, Any], start: Any, key: str, *, slider: bool 
     if isinstance(start, bool):
         return st.toggle(label, start, key=key, help=note)
     if isinstance(start, (int, float)):
-        kind = type(start)  # Streamlit wants bounds and value alike
+        kind = type(start)  # Streamlit needs bounds and value of the same type
         low, high = (None if row.get(end) is None else kind(row[end]) for end in ("low", "high"))
         if slider and kind is float and low is not None and high is not None and high - low <= SPAN:
             return st.slider(label, low, high, start, step=(high - low) / 100, key=key, help=note)

@@ -1,8 +1,8 @@
-"""The controls that pages share: task, layer, and the probe image. Drawn in the entry file, above every page.
+"""Controls shared by pages: task, layer and probe image. Drawn in the entry file, above every page.
 
-Streamlit keeps what is bound to the URL there from page to page, so that the address and the controls say the same on
-every page and after Back and Forward. A page that has no use for one hides it: an undrawn control would lose its place
-in the address.
+Streamlit keeps controls of the entry file that are bound to the URL across pages, so that URL and controls agree on
+every page and after Back and Forward. A page that does not use a control hides it: without being drawn, it would
+disappear from the URL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROBES, TRACED = "attention", "forgetting"  # `image` counts probe images on the
 LABELS = {"task": "Task", "layer": "Layer", "probe": "Images of", "image": "Image"}
 VIEWS = {"present": "Presenter mode", "plain": "Hide controls"}  # switches in the URL, set in the run's menu
 _HERE = Path(__file__).parent
-# The page is there, so that its figures are, but nothing of it shows except one figure, the answer, and the way out.
+# The whole page is drawn, because the figures need it, but only one figure, the answer and the exit button are visible.
 _PRESENTING = """
   .stApp [data-testid='stBottom'], .stApp [data-testid='stHeader'] { display: none; }
   .stMainBlockContainer :not(.presented, .presented *, .st-key-presenting, .st-key-presenting *, .st-key-answer,
@@ -35,8 +35,8 @@ _PRESENTING = """
 
 
 def shared_controls(frame: ViewState, entry: Entry) -> None:
-    """Draw them for the chosen run and the page `entry`; `frame.task`, `.layer`, `.probe` and `.image` say what is
-    chosen."""
+    """Draw them for the chosen run and the page `entry`; `frame.task`, `.layer`, `.probe` and `.image` hold the
+    choices."""
     log = frame.log
     probes = {event.clock.task: len(event.labels) for event in log.events(ProbesChosen)} if log else {}
     offered = {
@@ -53,8 +53,8 @@ def shared_controls(frame: ViewState, entry: Entry) -> None:
 
 
 def _images(probes: int) -> list[str]:
-    """What `image` may be: on the page of probe images their numbers. Where images are traced the page itself offers
-    them; elsewhere it is in the address only where what was diagnosed came along."""
+    """Return the options of `image`: on the page of probe images, their numbers. The page that traces images offers its
+    own; elsewhere `image` is in the URL only after a jump from the diagnosis of a cell."""
     state = st.session_state
     if state.get("_page") == PROBES:
         return [str(i + 1) for i in range(probes)]
@@ -64,25 +64,25 @@ def _images(probes: int) -> list[str]:
 
 
 def settle_image(before: str | None, here: str) -> None:
-    """On the way to another page. `image` counts probe images on one page and traced ones on another: each finds its
-    own again, what a jump or an address asks for wins, and pages without images leave it out of their address."""
+    """Set `image` on a change of page. It counts probe images on one page and traced images on another: each page
+    restores its own. The value of a jump or URL takes precedence, and pages without images omit it from the URL."""
     state, asked = st.session_state, st.query_params.get("image")
     if before is None:
         state["_image_along"] = asked is not None
     if before in (None, here):
         return
     seen, image, kept = state.get("_image_before"), state.get("image"), state.get("_images", {})
-    state["_image_along"] = "_cell" in state and here not in (PROBES, TRACED)  # by a button of Forgetting
+    state["_image_along"] = "_cell" in state and here not in (PROBES, TRACED)  # after a button on Forgetting
     if image == seen and asked not in (None, seen):
         image = asked
     elif image == seen and not state["_image_along"]:
         image = kept.get(here, USUAL["image"] if here == PROBES else NO_IMAGE)
     if image is not None:
-        state["image"] = image  # also where it stays: on each page the control is another one, which would begin anew
+        state["image"] = image  # even if unchanged: each page has its own control, which would start at its default
 
 
 def keep_image(here: str) -> None:
-    """When the page has been drawn: what it showed is found there again."""
+    """Remember, once the page is drawn, the image that it showed."""
     state = st.session_state
     state["_image_before"] = state.get("image")
     if here in (PROBES, TRACED):
@@ -90,21 +90,20 @@ def keep_image(here: str) -> None:
 
 
 def hide(keys: Iterable[str]) -> None:
-    """Leave the controls with these keys out of sight: the page being drawn has no use for them."""
+    """Hide the controls with these keys, which the current page does not use."""
     if rows := ", ".join(f".st-key-shared-{key}" for key in keys):
-        wrapper = f"[data-testid='stLayoutWrapper']:has(> :is({rows}))"  # it would keep a gap beside what is shown
+        wrapper = f"[data-testid='stLayoutWrapper']:has(> :is({rows}))"  # it would leave a gap
         st.html(f"<style>.stApp :is({rows}, {wrapper}) {{ display: none; }}</style>")
 
 
 def scripts() -> None:
-    """What the browser does by itself: one entry of its history for each visit of a page, presenter mode, and the list
-    of keys."""
+    """Load the browser scripts: one history entry per visit of a page, presenter mode, and the list of keys."""
     text = "\n".join((_HERE / name).read_text("utf-8") for name in ("history.js", "present.js", "keys.js"))
     st.html(f"<script>{text}</script>", unsafe_allow_javascript=True)
 
 
 def view() -> None:
-    """How the page is shown: `present=true` in the URL for one large figure at a time, `plain=true` for no controls."""
+    """Apply the view in the URL: `present=true` for one large figure at a time, `plain=true` for no controls."""
     with st.container(key="shared-view"):
         for key, label in VIEWS.items():
             st.toggle(label, key=key, bind="query-params", persist_state="session")
@@ -112,7 +111,7 @@ def view() -> None:
     state = st.session_state
     if state["present"]:
         with st.container(key="presenting", horizontal=True, vertical_alignment="center"):
-            st.caption("← → figure · Esc leave")
+            st.caption("← → figure · Esc to leave")
             with st.container(key="present-leave", width="content"):
                 st.button("Leave", key="present-leave-button", type="tertiary", on_click=_set, args=("present", False))
         st.html(f"<style>{_PRESENTING}</style>")

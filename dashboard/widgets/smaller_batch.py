@@ -1,4 +1,4 @@
-"""The way on where memory did not do: the same run with batches that fit."""
+"""Recovery from out-of-memory errors: the same run with a smaller batch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PLACE = "smaller-batch"
 
 
 def smaller_batch(log: Log, config: RunConfig, fits: int) -> None:
-    """A button that forks the run after its last finished task with `fits` images a batch, or starts it anew with
-    them if no task was finished: a batch's size is fixed within one run."""
+    """Draw a button that forks the run after its last finished task with `fits` images per batch, or restarts it if no
+    task was finished: the batch size is fixed within a run."""
     done = max(boundaries(log.folder), default=0)
-    start = f"Fork from after {task_name(done - 1)}" if done else "Start anew"
+    start = f"Fork from after {task_name(done - 1)}" if done else "Start again"
     if can_train():
         st.button(
             f"{start} with batches of {fits}",

@@ -1,4 +1,4 @@
-"""Starting a run from a page: whether it can be done here, doing it, and saying why it failed."""
+"""Starting a run from a page: check whether it is possible, start it, report failures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dashboard.view_state import sentence, show_run
 
 
 def can_train() -> bool:
-    """Whether runs can be started here; says what is missing where they cannot."""
+    """Return whether runs can be started here; if not, say what is missing."""
     if viewing():
         st.info("This dashboard is for viewing: runs are started where it was opened.", icon=":material/visibility:")
         return False
@@ -29,17 +29,17 @@ def can_train() -> bool:
 
 
 def start_run(record: dict[str, Any], place: str) -> RunFolder | None:
-    """A new run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
+    """Start a run of `record`, settings as `cl_core.presets.resolve` takes them; see `begin_run`."""
     return begin_run(place, lambda: launch.start(runs_folder(), resolve(record), record.get("name", "")))
 
 
 def start_and_show(record: dict[str, Any], place: str) -> None:
-    """`start_run` from a widget's callback, and go over to the new run."""
+    """Call `start_run` from a widget's callback and show the new run."""
     _show(start_run(record, place))
 
 
 def begin_and_show(place: str, make: Callable[[], RunFolder]) -> None:
-    """`begin_run` from a widget's callback, and go over to the new run."""
+    """Call `begin_run` from a widget's callback and show the new run."""
     _show(begin_run(place, make))
 
 
@@ -49,11 +49,11 @@ def _show(folder: RunFolder | None) -> None:
 
 
 def begin_run(place: str, make: Callable[[], RunFolder]) -> RunFolder | None:
-    """Make a run folder with a worker on it. None: it failed. The page stays; `frame.show_next` follows the run.
+    """Create a run folder and start a worker; return None on failure. Does not change the page; `frame.show_next` does.
 
     Args:
-        place: where a failure is said (`say_trouble`).
-        make: makes it; raises StoreError or ConfigError in one sentence.
+        place: where a failure is reported (`say_trouble`).
+        make: creates the folder; raises StoreError or ConfigError with one sentence.
     """
     st.session_state.pop(f"_trouble-{place}", None)
     try:
@@ -66,7 +66,7 @@ def begin_run(place: str, make: Callable[[], RunFolder]) -> RunFolder | None:
 
 
 def say_trouble(place: str) -> bool:
-    """Why the last start from `place` failed, if it did."""
+    """Say why the last start from `place` failed; return whether it did."""
     trouble = st.session_state.get(f"_trouble-{place}")
     if trouble:
         st.error(sentence(trouble))

@@ -1,4 +1,4 @@
-"""The numbers a run is judged by, in a row."""
+"""The summary measures of a run in a row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dashboard.theme import MISSING
 
 
 def headline_numbers(matrix: np.ndarray, *, so_far: bool, more: Sequence[Number] = ()) -> None:
-    """Draw them, and `more` behind; `so_far` marks numbers that will still change."""
+    """Draw them, followed by `more`; `so_far` marks numbers that will still change."""
     with st.container(horizontal=True, gap="medium"):
         for name, value, meaning in numbers_of(matrix):
             st.metric(named_so_far(name) if so_far and value != MISSING else name, value, help=meaning, width="content")

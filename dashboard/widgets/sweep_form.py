@@ -1,4 +1,4 @@
-"""The form that starts a sweep, and how far one is: what `plastiscope sweep` does in a terminal."""
+"""The form that starts a sweep, and its progress; the counterpart of `plastiscope sweep`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from dashboard.theme import seconds
 from dashboard.view_state import code, literal, sentence
 from dashboard.widgets.starting import can_train
 
-ALONE = "none"  # no second setting is turned
-NAMED = 3  # failed runs that are named for one reason
-WHOLE = ("backbone", "stream", "device")  # what a run is made of, no setting of its method or training
+ALONE = "none"  # no second setting varies
+NAMED = 3  # failed runs named per reason
+WHOLE = ("backbone", "stream", "device")  # parts of a run that are not settings of its method or training
 
 
 def sweep_form() -> None:
@@ -36,7 +36,7 @@ def sweep_form() -> None:
     rows = _numbers(method)
     names = [row["name"] for row in rows]
     setting = columns[1].selectbox(
-        "Setting", names, key=f"sweep-knob-{method}", help="Whose values are tried", index=_first_live(rows)
+        "Setting", names, key=f"sweep-knob-{method}", help="The setting to vary", index=_first_live(rows)
     )
     if setting is None:
         st.info("The settings of this method could not be read.", icon=":material/error:")
@@ -86,7 +86,7 @@ def sweep_form() -> None:
         type="primary",
         icon=":material/play_arrow:",
     )
-    if pressed:  # no callback: it would start what the form said before the field typed last
+    if pressed:  # no callback, which would miss the value of the field typed last
         _start(name, options)
         st.rerun()
     usual_run = PRESETS.get(resolve({"method": method}).preset)
@@ -101,7 +101,7 @@ def sweep_form() -> None:
 
 
 def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
-    """How far a sweep is, with the button that stops it or goes on; whether somebody works on it."""
+    """Draw a sweep's progress and the button that stops or continues it; return whether a worker is on it."""
     runs, count = runs_folder(), len(now.runs)
     busy, failed = launch.sweeping(runs, sweep.name), now.of("failed")
     if busy:
@@ -146,10 +146,10 @@ def sweep_progress(sweep: Sweep, now: SweepStatus, workers: int) -> bool:
 
 
 def last_words(name: str) -> None:
-    """What the worker of a sweep said before it ended, if this tab started it and nothing came of it."""
+    """Show the last output of a sweep's worker, if this tab started it and it ended without a result."""
     words = launch.last_lines(launch.output_of(runs_folder(), name))
     if st.session_state.get("_sweep_started") == name and words and not launch.sweeping(runs_folder(), name):
-        with st.expander("What the worker said", icon=":material/terminal:"):
+        with st.expander("Output of the worker", icon=":material/terminal:"):
             st.code("\n".join(words), language=None, wrap_lines=True)
 
 
@@ -171,7 +171,7 @@ def _stop(name: str) -> None:
 
 
 def _numbers(method: str) -> list[dict[str, Any]]:
-    """The method's settings and those of training, the ones with numbers first; empty if they could not be read."""
+    """Return the method's and the training settings, numeric ones first; empty if they could not be read."""
     try:
         rows = settings_of(method)
     except (StoreError, ConfigError):
@@ -185,7 +185,7 @@ def _first_live(rows: list[dict[str, Any]]) -> int:
 
 
 def _usual_values(row: dict[str, Any]) -> str:
-    """Values to begin with: the choices, or the default and the ends of what is allowed around it."""
+    """Return initial values: the choices, or the default and bounds around it."""
     if row.get("choices"):
         return ", ".join(map(str, row["choices"]))
     if row["type"] == "bool":
@@ -206,7 +206,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _others(text: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Settings as --set takes them, and what has an option of its own: backbone, stream, device."""
+    """Return settings as --set takes them, and those with their own option: backbone, stream, device."""
     parts = [(part, *part.partition("=")[::2]) for part in text.split()]
     whole = {key: value for _, key, value in parts if key in WHOLE and value}
     return tuple(part for part, key, value in parts if key not in WHOLE or not value), whole

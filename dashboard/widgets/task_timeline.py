@@ -1,4 +1,4 @@
-"""The tasks of a run in a row, each in its colour: learned, in training, to come."""
+"""A row of a run's tasks, each in its colour: learned, in training, to come."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class Chip:
 
 
 def task_timeline(chips: list[Chip], *, key: str) -> None:
-    """Draw `chips` in a row. Texts are set as text: names of classes cannot become markup."""
+    """Draw `chips` in a row. Texts are set as text nodes, so class names cannot become markup."""
     _mount(data={"tasks": [asdict(chip) for chip in chips]}, key=key)

@@ -1,4 +1,4 @@
-"""Trying a threshold for real: the fork that is trained with it, and how far the prediction was off."""
+"""Testing a threshold by training: a fork with the chosen threshold, and the error of the prediction."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from dashboard.widgets.control_bar import STATES, state_of_run
 from dashboard.widgets.pace import every
 from dashboard.widgets.starting import begin_run, can_train, say_trouble
 
-FORKS_SHOWN = 30  # newest runs that are asked whose fork they are
+FORKS_SHOWN = 30  # newest runs that are searched for forks
 
 
 def stored(log: Snapshot) -> list[Boundary]:
-    """All boundaries of a run."""
+    """Return all boundaries of a run."""
     return _stored(log.key(*_BOUNDARY), log)
 
 
@@ -60,14 +60,14 @@ def _stored(key: tuple[int, ...], _log: Snapshot) -> list[Boundary]:
 
 
 def why_not(frame: ViewState, boundary: Boundary, threshold: Threshold, folder: RunFolder) -> tuple[str, dict]:
-    """(why there is no fork to make, or "", and the settings of one)."""
+    """Return (why no fork is possible, or "", and the fork's settings)."""
     log, after = frame.log, boundary.task + 1
     try:
         settings = settings_of(boundary, threshold)
     except ConfigError as error:
         return str(error), {}
     if own_threshold(boundary) == threshold:
-        return "this is the threshold that the run had: move it first", settings
+        return "this is the run's own threshold: move it first", settings
     plan = log.started() if log else None
     if plan is not None and after >= plan.trained_tasks:
         return f"no task is left to train after {task_name(boundary.task)}: choose an earlier one", settings
@@ -88,7 +88,7 @@ def _checkpoints(folder: RunFolder) -> dict:
 
 
 def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
-    """The buttons that train it, and below them what they train, live, and how far the prediction was off."""
+    """Draw the buttons that train the threshold, and below them the runs in training and the prediction errors."""
     folder = runs_index().find(frame.run)
     if folder is None:
         return
@@ -102,7 +102,7 @@ def try_it(frame: ViewState, boundary: Boundary, threshold: Threshold) -> None:
 
 
 def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: Threshold) -> None:
-    """*Try it for real* and, where the method has a form that trains in seconds, *Try it in seconds*."""
+    """Draw *Try it for real* and, if the method has a variant that trains in seconds, *Try it in seconds*."""
     reason, settings = why_not(frame, boundary, threshold, folder)
     training = any(is_live(log_of(made).snapshot()) for made in forks(folder.name, boundary.task + 1))
     if not reason and training:
@@ -144,14 +144,14 @@ def buttons(frame: ViewState, folder: RunFolder, boundary: Boundary, threshold: 
 
 
 def is_live(log: Snapshot) -> bool:
-    """Whether a worker trains the run, or is about to."""
+    """Return whether a worker trains the run or is about to."""
     return log.status().live or launch.starting(log.folder)
 
 
 def quick_pair(folder: RunFolder, boundary: Boundary, threshold: Threshold) -> tuple[RunConfig, RunConfig] | None:
-    """(the run's method with its own threshold, with the chosen one), both in the form that trains in seconds: prompts
-    in the last block alone. None where the method has no such form, this run is one already, the threshold is the
-    run's own, or the method cannot be set to it."""
+    """Return configs of the run's method with (its own, the chosen) threshold, both with prompts only in the last
+    block, which train in seconds. None if the method has no such variant, this run already is one, the threshold is
+    the run's own, or the method does not accept it."""
     try:
         config, changed = folder.config(), settings_of(boundary, threshold)
     except (StoreError, ConfigError):
@@ -164,7 +164,7 @@ def quick_pair(folder: RunFolder, boundary: Boundary, threshold: Threshold) -> t
 
 
 def playground_network(folder: RunFolder) -> PlaygroundConfig | None:
-    """The network of a run that was kept in the Playground; None for any other run."""
+    """Return the network of a run that was kept in the Playground; None for other runs."""
     try:
         config = folder.config()
         return playground_config(config) if config.preset == PRESET else None
@@ -173,7 +173,7 @@ def playground_network(folder: RunFolder) -> PlaygroundConfig | None:
 
 
 def train_in_the_playground(network: PlaygroundConfig, threshold: Threshold) -> None:
-    """A kept network is small: its whole stream is trained again, with the threshold chosen here, in a second."""
+    """Draw the button that trains a kept network's whole stream again with the chosen threshold, in the Playground."""
     slider = slider_of(network)
     movable = slider is not None and slider.setting == "energy" and threshold.rule == "energy"
     value = min(slider.positions, key=lambda p: abs(p - threshold.value)) if slider is not None and movable else 0.0
@@ -202,7 +202,7 @@ def _fork(folder: RunFolder, after_task: int, settings: dict) -> None:
 
 
 def _quick(parent: str, pair: tuple[RunConfig, RunConfig], said: str) -> None:
-    """Start both runs; one that is here already is not trained again."""
+    """Start both runs; an existing run is not trained again."""
     names = []
     for config in pair:
         there = next((f for f in list(runs_index().own.values())[:FORKS_SHOWN] if _is(f, config)), None)
@@ -214,7 +214,7 @@ def _quick(parent: str, pair: tuple[RunConfig, RunConfig], said: str) -> None:
 
 
 def _is(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether a run of these settings is in the folder, finished or in training."""
+    """Return whether the folder holds a run of these settings, finished or in training."""
     try:
         same = folder.config().fingerprint() == config.fingerprint()
     except (StoreError, ConfigError):
@@ -224,7 +224,7 @@ def _is(folder: RunFolder, config: RunConfig) -> bool:
 
 
 def forks(name: str, after_task: int) -> list[RunFolder]:
-    """Forks of a run at a boundary, newest first."""
+    """Return forks of a run at a boundary, newest first."""
     found = []
     for folder in list(runs_index().own.values())[:FORKS_SHOWN]:
         try:
@@ -237,7 +237,7 @@ def forks(name: str, after_task: int) -> list[RunFolder]:
 
 
 def tried(frame: ViewState, boundary: Boundary) -> None:
-    """What has been tried at this boundary: training now, or beside what was predicted. Follows what trains."""
+    """Draw the thresholds tried at this boundary: in training, or compared with the prediction. Refreshed meanwhile."""
     if frame.log is None or frame.run is None:
         return
     shown = _shown(frame.run, boundary)
@@ -256,24 +256,24 @@ def tried(frame: ViewState, boundary: Boundary) -> None:
         )
 
 
-QUICK = "in seconds"  # what the pair of quick runs is called among the forks
+QUICK = "in seconds"  # name of the pair of quick runs among the forks
 
 
 def _shown(run: str, boundary: Boundary) -> list[str]:
-    """Names of the forks at the boundary, and of the pair of quick runs, if these were started here."""
+    """Return names of the forks at the boundary, and of the pair of quick runs if they were started here."""
     quick = st.session_state.get("_whatif_quick")
     names = [folder.name for folder in forks(run, boundary.task + 1)]
     return [QUICK, *names] if quick and quick[0] == run and len(_runs_of(run, QUICK)) == 2 else names
 
 
 def _runs_of(run: str, name: str) -> list[RunFolder]:
-    """[compared with, tried] of one of the names in `_shown`."""
+    """Return [reference run, tried run] of one of the names in `_shown`."""
     wanted = st.session_state["_whatif_quick"][1:3] if name == QUICK else (run, name)
     return [folder for one in wanted if (folder := runs_index().find(one)) is not None]
 
 
 def _tried(run: str, name: str, space: str, task: int) -> None:
-    """One of them: how far it is, then what was predicted and what came."""
+    """Draw one trial: its progress, then predicted and measured values."""
     found = _runs_of(run, name)
     if len(found) < 2:
         st.caption("It has been deleted.")
@@ -282,7 +282,7 @@ def _tried(run: str, name: str, space: str, task: int) -> None:
     live = [log for log in (parent, made) if is_live(log)]
     if st.session_state.get("_whatif_live") and not live:
         st.session_state["_whatif_live"] = False
-        st.rerun()  # nothing is left to follow
+        st.rerun()  # nothing left to refresh
     with st.container(horizontal=True, vertical_alignment="center", key="whatif-fork-line"):
         st.markdown(_told(made, name, task))
         pressed = st.button("Open it", key="whatif-open", type="tertiary", on_click=show_run, args=(made.name,))
@@ -301,22 +301,22 @@ def _tried(run: str, name: str, space: str, task: int) -> None:
 
 
 def _told(made: Snapshot, name: str, task: int) -> str:
-    """What is tried, in one line."""
+    """Describe the trial in one line."""
     title = literal(called(made.name))
     if name == QUICK:
-        return f"{title}: {literal(st.session_state['_whatif_quick'][3])}, prompts in the last block alone"
+        return f"{title}: {literal(st.session_state['_whatif_quick'][3])}, prompts only in the last block"
     said = ", ".join(f"{key} {old} → {new}" for key, (old, new) in _changes(made).items()) or "nothing changed"
     return f"{title}, forked after {task_name(task)}: {literal(said)}; {STATES[state_of_run(made)][1]}"
 
 
 def _changes(made: Snapshot) -> dict[str, list[Any]]:
-    """Setting → [in the parent, in the fork]."""
+    """Return setting → [in the parent, in the fork]."""
     fork = fork_of(made.folder)
     return fork.changed if fork is not None else {}
 
 
 def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool) -> None:
-    """What was predicted of a fork or of the second of a quick pair, what came, and accuracies of both."""
+    """Draw predicted and measured values of a fork, or of the second run of a quick pair, and both runs' accuracies."""
     if quick:
         usual, tried_with = (log.config.settings if log.config else {} for log in (parent, made))
         changed = {key: value for key, value in tried_with.items() if usual.get(key) != value}
@@ -345,7 +345,7 @@ def judged(parent: Snapshot, made: Snapshot, boundary: Boundary, *, quick: bool)
 def comparison(
     parent: Snapshot, fork: Snapshot, boundary: Boundary, threshold: Threshold, changed: dict, elsewhere: set[str]
 ) -> list[tuple[str, float, float, float]]:
-    """(quantity, in the parent, predicted, measured in the fork) in percent, means over layers."""
+    """Return rows (quantity, in the parent, predicted, measured in the fork) in percent, means over layers."""
     from dashboard.figures.whatif import in_percent
 
     own = own_threshold(boundary)
@@ -377,7 +377,7 @@ def comparison(
 
 
 def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str, float | None]) -> None:
-    """What no spectrum predicts, by one readout: accuracy and forgetting as measured."""
+    """Show what no spectrum predicts, by one readout: measured accuracy and forgetting."""
     st.caption(f"By {readout}, over the tasks that both have learned:")
     with st.container(horizontal=True, gap="large", key=f"whatif-accuracy-{readout.replace(' ', '-')}"):
         for name, label in (
@@ -391,7 +391,7 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
                 st.metric(
                     label,
                     percent(value) if name != "forgetting" else points(value).lstrip("+"),
-                    "the same as the other" if same else change(value - before) + " against the other",
+                    "the same as the other run" if same else change(value - before) + " compared with the other run",
                     delta_color="off",
                     delta_arrow="off" if same else "auto",
                     width="content",
@@ -402,11 +402,11 @@ def accuracies(readout: str, then: Mapping[str, float | None], now: Mapping[str,
 def measured_by_readout(
     parent: Snapshot, made: Snapshot, *, beyond: int
 ) -> dict[str, tuple[Mapping[str, float | None], Mapping[str, float | None]]]:
-    """Readout → (measures of the one, of the other) over the tasks that both have learned, more than `beyond`: what
-    they share tells nothing.
+    """Return readout → (measures of one run, of the other) over the tasks that both have learned. Empty unless these
+    are more than `beyond`, the number of tasks that the runs share.
 
-    First the readout that reads the protected features by their stored statistics, where both have it: a threshold
-    protects features, and the head of a run forgets for reasons of its own. Then the headline, if it is another one.
+    First comes the readout of the protected features by stored statistics, if both runs have it: a threshold protects
+    features, whereas a head also forgets for other reasons. The headline readout follows, if it is a different one.
     """
     mine = [[e for e in log.events(AccuracyMeasured) if e.clock.task >= 0] for log in (parent, made)]
     if not all(mine):

@@ -1,8 +1,8 @@
-"""A threshold one can drag: bars per layer follow the pointer in the browser, the server hears the value on release.
+"""A draggable threshold: bars per layer follow the pointer in the browser; the server receives the value on release.
 
-A slider of Streamlit's own reports only when it is let go. Here everything the bars can show travels with the page
-(some hundred positions × layers), so a drag asks the server for nothing. The plain slider with the same positions,
-which the page draws as well and the URL is bound to, is shown only where the component does not run.
+Streamlit's own slider reports only on release. Here the page contains the values of all positions and layers (about a
+hundred positions), so dragging needs no request. The page also draws a plain slider with the same positions, which
+is bound to the URL and visible only where the component does not run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def thresholdbars(record: dict[str, Any], *, key: str, on_choose: Callable[[str]
     Args:
         record: steps (texts), at (index), says, layers (names), width, recorded [L], nullity, passed, interference
             [P][L], means (of the three, in percent, [P]).
-        key: one per place.
+        key: unique on the page.
         on_choose: called with the chosen step's text before the page is drawn again.
     """
 

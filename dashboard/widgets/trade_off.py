@@ -1,4 +1,4 @@
-"""The first picture: what a threshold trades, over a recorded frontier. Its slider moves without training anything."""
+"""The trade-off of a threshold, shown on a recorded frontier. Its slider does not train anything."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dashboard.theme import percent
 from dashboard.view_state import go_to
 from dashboard.widgets.playground_board import board_record, playground_board, recorded_points
 
-PLACE = "_trade_off"  # where the slider stands, and where the Playground opens
-KEY = "threshold"  # the same in the address
+PLACE = "_trade_off"  # session key of the slider's position, at which the Playground opens
+KEY = "threshold"  # its key in the URL
 
 
 def playground_choice() -> dict[str, str]:
-    """What the Playground is opened with, by names in its address: where the slider stands."""
+    """Return the URL parameters that open the Playground at the slider's position."""
     found = recorded_points(PlaygroundConfig())
     top = best(found)
     stands = _stands([str(point["text"]) for point in found], str(top["text"]) if top else "")
@@ -28,7 +28,7 @@ def _stands(texts: list[str], usual: str) -> str:
 
 
 def trade_off() -> bool:
-    """Draw it; False where the recording is missing."""
+    """Draw the trade-off; return False if the recording is missing."""
     base = PlaygroundConfig()
     found = recorded_points(base)
     top = best(found)

@@ -1,4 +1,4 @@
-"""The Spectra page of a CLIP model's attention matrices: one of them in full, then all of them."""
+"""The part of the Spectra page on a CLIP model's attention matrices: one in full, then all of them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dashboard.widgets.inspection import answer, more, shown_instead
 
 
 def pick_map(point: dict[str, Any]) -> None:
-    """A click on a bar, dot or cell of a weight chooses it."""
+    """Choose the weight whose bar, dot or cell was clicked."""
     if point.get("custom"):
         st.session_state["map"] = point["custom"][0]
 
 
 def headline(shown: WeightSpectrumMeasured) -> None:
-    """The chosen map in five numbers."""
+    """Show the chosen weight matrix in five numbers."""
     from dashboard.figures.weights import limit, tiny
 
     d, ruled = len(shown.before), shown.bound != "none"
@@ -56,12 +56,12 @@ def headline(shown: WeightSpectrumMeasured) -> None:
             tiny(shown.leak_left),
             width="content",
             help="Share of the task's change inside the principal space at its start, ‖UₖᵀΔW‖/‖ΔW‖; a random change "
-            f"has {number(shown.chance)}. A dash: the map did not move",
+            f"has {number(shown.chance)}. A dash: the weight did not change",
         )
 
 
 def weights(log: Snapshot, task: int | None, name: str) -> None:
-    """Everything this page draws of the weights' own singular values."""
+    """Draw all figures of the weights' singular values."""
     from dashboard.figures import weights
 
     measured = log.events(WeightSpectrumMeasured)

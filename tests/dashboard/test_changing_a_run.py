@@ -158,7 +158,7 @@ def test_where_no_task_was_finished_it_starts_anew_with_batches_that_fit(cramped
     monkeypatch.setattr(launch, "WORKER", (sys.executable, "-c", ""))
     before = cramped(3).config()
     app = open_page("run", run="cramped")
-    assert app.button(key="smaller-batch").label == "Start anew with batches of 16"
+    assert app.button(key="smaller-batch").label == "Start again with batches of 16"
     app.button(key="smaller-batch").click().run()
     assert not app.exception and app.session_state["run"] != "cramped"
     made = runs.runs_index(fresh=True).own[app.session_state["run"]].config()

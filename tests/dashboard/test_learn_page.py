@@ -113,7 +113,7 @@ def test_a_choice_is_judged_and_the_answer_follows(learn):
     choice.set_value(1)
     assert "**Right.**" in words(drawn_again(app))
     app.radio(key="choice-price-2").set_value(0)
-    assert "**Not so.**" in words(drawn_again(app))
+    assert "**No.**" in words(drawn_again(app))
 
 
 def test_a_lesson_is_ticked_when_all_its_steps_were_opened(learn):

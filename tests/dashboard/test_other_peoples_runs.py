@@ -76,7 +76,7 @@ def test_every_page_opens_a_recorded_run(open_page, recorded):
 def test_every_page_opens_an_imported_run(open_page, imported):
     for page, shown in opened(open_page, "theirs"):
         if page == "run":
-            assert "This run holds no losses" in texts(shown) and "first step" not in texts(shown)
+            assert "This run has no losses" in texts(shown) and "first step" not in texts(shown)
         if page == "start":
             assert "imported from results.csv" in texts(shown) and "theirs" in texts(shown)
         if page in ("forgetting", "spectra", "gap", "attention"):

@@ -142,7 +142,7 @@ def test_a_run_in_line_says_for_whom_it_waits_and_can_be_stopped(runs_folder, op
             writer.append([StateChanged(Clock(), "queued", "waits for a free GPU; in training there: other")])
         app = open_page("run", run="waiting")
         assert "waits for a free GPU; in training there: other" in words(app).replace("\\", "")
-        assert "in line for the device" in words(app) + " ".join(str(m.value) for m in foot(app).markdown)
+        assert "queued for the device" in words(app) + " ".join(str(m.value) for m in foot(app).markdown)
         assert foot(app).button(key="bar-stop") is not None
 
 

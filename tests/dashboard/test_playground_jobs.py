@@ -72,7 +72,7 @@ def test_a_full_line_refuses_in_a_sentence(monkeypatch):
     monkeypatch.setattr(jobs, "WORKER", (sys.executable, "-c", ECHO.format(delay=0.3)))
     monkeypatch.setattr(jobs, "WAITING", 3)
     lab = jobs.Laboratory()
-    with pytest.raises(jobs.Busy, match="wait already; try again"):
+    with pytest.raises(jobs.Busy, match="are already waiting; try again"):
         for seed in range(10):
             lab.train([seeded(seed)])
 

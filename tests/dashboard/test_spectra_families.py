@@ -25,7 +25,7 @@ def test_weights_are_shown_for_the_chosen_task_and_matrix(runs_folder, open_page
     recorded_clip_runs.written(runs_folder)
     app = open_page("spectra", run="clip-written", task="T2", map="text 2 v")
     assert next(iter(figures(app))) == "Free directions over tasks", "the answer's figure leads"
-    assert "After T2 image tower, layer 1, queries has fewest null directions, 7 of 16" in words(app)
+    assert "After T2 image tower, layer 1, queries has the fewest null directions, 7 of 16" in words(app)
     assert figures(opened(app, "weights-change", "weights-tasks")).keys() == {
         "Singular values, text tower, layer 2, values",
         "How far each matrix moved, T2 Letters",

@@ -73,17 +73,17 @@ def plain(said: str) -> str:
         (
             [spectrum(0, 0, 18), spectrum(0, 1, 16), spectrum(1, 0, 9), spectrum(1, 1, 12)],
             None,
-            "After T2 layer 1 has least left, 9 of 20 directions (45 %); since T1 it lost most, 9 directions.",
+            "After T2 layer 1 has the fewest left, 9 of 20 directions (45 %); since T1 it lost most, 9 directions.",
         ),
         (
             [spectrum(0, 0, 18), spectrum(0, 1, 16), spectrum(1, 0, 9), spectrum(1, 1, 12)],
             0,
-            "After T1 layer 2 has least left, 16 of 20 directions (80 %).",
+            "After T1 layer 2 has the fewest left, 16 of 20 directions (80 %).",
         ),
         (
             [spectrum(0, 0, 5), spectrum(0, 1, 6), spectrum(1, 0, 7), spectrum(1, 1, 6)],
             None,
-            "After T2 layer 2 has least left, 6 of 20 directions (30 %); no layer has fewer than after T1.",
+            "After T2 layer 2 has the fewest left, 6 of 20 directions (30 %); no layer has fewer than after T1.",
         ),
     ],
 )
@@ -143,11 +143,11 @@ def test_own_entries_found():
         return SelectionMeasured(Clock(1, 0, 1), -1, of, counts, owners, accuracy)
 
     assert plain(own_entries_found(taken([0, 1], 70.0), {0: 80.0, 1: 60.0})) == (
-        "After T2 70.0 % of the images take most from their own entries (chance 50.0 %), those of T2 least; "
+        "After T2 70.0 % of the images select mostly their own entries (chance 50.0 %), those of T2 least; "
         "1.96 of 2 entries are in use."
     )
     assert plain(own_entries_found(taken([-1, -1], None), {})) == (
-        "After T2 1.96 of 2 entries are in use; they belong to no task, so no choice is right or wrong."
+        "After T2 1.96 of 2 entries are in use; they belong to no task, so no selection is right or wrong."
     )
 
 
@@ -196,7 +196,7 @@ def test_runs_are_called_better_beyond_the_spread_of_three_common_seeds():
         "higher" not in near and "a forgets less" in near and "which is better in final accuracy is undecided" in near
     )
     assert "Within the spread over seeds 0, 1, 2" in near
-    assert plain(runs_compared([high])).startswith("The runs differ in their seed alone: they end at 81.0 ± 1.0 %")
+    assert plain(runs_compared([high])).startswith("The runs differ only in their seed: they end at 81.0 ± 1.0 %")
 
 
 def test_remembered():
@@ -229,11 +229,11 @@ def test_weight_room_left():
     first = [weight(0, "image.0.q", 6), weight(0, "text.1.v", 7)]
     assert weight_room_left([]) == ""
     assert plain(weight_room_left(first)) == (
-        "After T1 text tower, layer 2, values has fewest null directions, 3 of 10 (30 %)."
+        "After T1 text tower, layer 2, values has the fewest null directions, 3 of 10 (30 %)."
     )
     later = [*first, weight(1, "image.0.q", 8), weight(1, "text.1.v", 7)]
     assert plain(weight_room_left(later)) == (
-        "After T2 image tower, layer 1, queries has fewest null directions, 2 of 10 (20 %); since T1 it lost 2."
+        "After T2 image tower, layer 1, queries has the fewest null directions, 2 of 10 (20 %); since T1 it lost 2."
     )
     assert weight_room_left(later, 0) == weight_room_left(first)
 
@@ -258,7 +258,7 @@ def test_capacity_left_and_weights_moved():
 
     assert capacity_left([]) == weights_moved([]) == ""
     assert plain(capacity_left([soft(0, 0.2), soft(1, 0.45)])) == (
-        "After T3 layer 2 has least left: 45.0 % of its capacity is taken."
+        "After T3 layer 2 has the least capacity left: 45.0 % is used."
     )
     moved = [
         UpdateMeasured(Clock(t, 0, t), layer, m, {}, {}) for t, layer, m in ((0, 1, 0.7), (1, 0, 0.2), (1, 1, 0.3))

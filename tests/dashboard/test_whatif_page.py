@@ -78,7 +78,9 @@ def test_a_number_that_did_not_move_has_no_arrow():
         accuracies("stored statistics", then, {**then, "learning_accuracy": 90.04, "forgetting": 1.0})
 
     app = AppTest.from_function(page).run()
-    assert [metric.delta for metric in app.metric] == ["the same as the other"] * 2 + ["-1.0 pp against the other"]
+    assert [metric.delta for metric in app.metric] == ["the same as the other run"] * 2 + [
+        "-1.0 pp compared with the other run"
+    ]
     directions = [metric.proto.direction for metric in app.metric]
     assert directions[0] == directions[1] != directions[2]
 
@@ -211,7 +213,7 @@ def test_the_quick_form_starts_a_pair_with_prompts_in_the_last_block_and_stays_o
     assert config.settings == {**before.settings, "rule": "energy", "energy_affinity": 0.8, "prompt_blocks": 1}
     assert (config.method, config.stream, config.seed, config.name) == (before.method, before.stream, before.seed, "")
     assert foot(app).selectbox(key="run").value == "finished"
-    assert ": rule=energy, energy_affinity=0.8, prompts in the last block alone" in words(app)
+    assert ": rule=energy, energy_affinity=0.8, prompts only in the last block" in words(app)
     app.button(key="whatif-quick").click().run()
     assert len(asked) == 4, "runs that nobody has trained are no answer"
 
