@@ -148,7 +148,7 @@ def interpolating(folder: RunFolder, start: int, end: int) -> bool:
 
 
 def interpolating_failed(folder: RunFolder, start: int, end: int) -> str:
-    """The last words of a worker that ended without a result."""
+    """The last output of a worker that ended without a result."""
     log = _line_log(folder, start, end)
     return "" if interpolating(folder, start, end) else next(reversed(last_lines(log, 1)), "")
 

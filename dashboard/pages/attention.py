@@ -1,4 +1,4 @@
-"""Attention and prompts: what an old image's class token looks at before and after a task; where the prompts went."""
+"""Attention and prompts: attention of the class token on old images before and after a task, and paths of prompts."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ def form(sweep: Sweep | None = None) -> None:
     """Draw the sweep form on request, because listing the settings of all methods takes a separate process. Below it
     follows the progress of the chosen sweep, where the user looks after starting one."""
     waiting = st.session_state.get("_sweep_wanted")
-    if waiting:  # started, and its record is not written yet
+    if waiting:  # started, but its record is not written yet
         _await(waiting)
     with st.container(border=True, key="panel-sweep-form"):
         note = "Train a grid of values × seeds, several runs at once; the plane fills as they finish"

@@ -35,7 +35,7 @@ from dashboard.widgets.playground_board import (
 )
 from dashboard.widgets.projection_plane import projection_plane
 
-PATIENCE = 1.2  # seconds a rerun waits for its network before it draws the page without its results
+PATIENCE = 1.2  # seconds that a rerun waits for its network before drawing the page without its results
 LOOK = 0.4  # seconds between polls while waiting
 REMEMBERED = 40  # slider positions in the trail
 BOUND: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
