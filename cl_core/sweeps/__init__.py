@@ -1,7 +1,7 @@
 """Sweeps: a grid of settings × methods × seeds, distributed to workers, and its frontier.
 
-`spec` says what is swept, `status` how far it is, `pareto` what came out: all that a page needs, without torch.
-`scheduler` hands runs to an executor (`local`, `on_ray`), whose workers train them.
+`spec` describes the grid, `status` its progress, `pareto` its results: all that a page needs, without torch.
+`scheduler` passes runs to an executor (`local`, `on_ray`), whose workers train them.
 """
 
 from cl_core.sweeps.pareto import ParetoPoint, best_within, frontier, spots

@@ -12,7 +12,7 @@ DIED = "its worker process died (killed, or out of memory); the same command goe
 
 
 class Engine(ABC):
-    """Workers, here or elsewhere. Use as a context: leaving it ends them."""
+    """Workers, local or remote. A context manager: leaving it ends them."""
 
     workers: int  # runs that are trained at once
     threads: int  # processor threads a run
@@ -20,15 +20,15 @@ class Engine(ABC):
 
     @abstractmethod
     def check(self, configs: Sequence[dict[str, Any]]) -> str:
-        """Have a worker check settings before anything is written; why the first bad ones are, or an empty text."""
+        """Let a worker check settings before anything is written; returns the first error, or an empty text."""
 
     @abstractmethod
     def free(self) -> bool:
-        """Whether more work is wanted now."""
+        """Whether a worker is free."""
 
     @abstractmethod
     def submit(self, work: Job) -> None:
-        """Hand out one run. Call only when `free`."""
+        """Start one run. Call only if `free`."""
 
     @abstractmethod
     def ended(self, timeout: float) -> list[Outcome]:
@@ -37,11 +37,11 @@ class Engine(ABC):
     @property
     @abstractmethod
     def busy(self) -> int:
-        """Runs handed out that have not ended."""
+        """Number of runs started that have not ended."""
 
     @abstractmethod
     def close(self, *, at_once: bool = False) -> None:
-        """End the workers; `at_once`: without waiting for what they are doing."""
+        """End the workers; `at_once`: without waiting for their runs."""
 
     def __enter__(self) -> Engine:
         return self

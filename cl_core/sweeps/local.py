@@ -1,7 +1,7 @@
 """The engine `local`: worker processes on this computer, kept for the whole sweep. No torch in this process.
 
-Each worker is a pool of one (`concurrent.futures`, spawned): a worker that is killed takes its own run with it and no
-other, and a new one is started in its place.
+Each worker is a pool of one (`concurrent.futures`, spawned): if a worker is killed only its own run ends, and a new
+worker replaces it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cl_core.sweeps.worker import Job, Outcome, check, follow_conductor, train, 
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
 
 
 class LocalEngine(Engine):
-    """`workers` processes with `threads` processor threads each (None: the cores shared out evenly)."""
+    """`workers` processes with `threads` processor threads each (None: the cores divided evenly)."""
 
     def __init__(self, workers: int | None = None, threads: int | None = None) -> None:
         self.workers = cores() if workers is None else workers
@@ -44,7 +44,7 @@ class LocalEngine(Engine):
             answer = first.submit(check, list(configs))
             for other in others:
                 other.submit(warm_up, list(configs))  # imports torch meanwhile
-            first.submit(warm_up, list(configs))  # behind the check, before the first run
+            first.submit(warm_up, list(configs))  # after the check, before the first run
         self._idle += [first, *others]
         try:
             return answer.result()
@@ -98,16 +98,16 @@ class LocalEngine(Engine):
 
 
 def _begin() -> None:
-    """In a worker, before its first work. Ctrl-C reaches the whole terminal: the conductor answers it for all."""
+    """Prepare a worker. Ctrl-C reaches all processes of the terminal: the scheduler handles it for all."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     follow_conductor()
 
 
 @contextlib.contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Thread counts that a worker's libraries read when they are loaded; put back afterwards."""
+    """Set the thread counts that a worker's libraries read when they are loaded; restored afterwards."""
     wanted = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    wanted["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads collapse when cores are shared
+    wanted["OMP_WAIT_POLICY"] = "PASSIVE"  # spinning threads are very slow on shared cores
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -17,7 +17,7 @@ from cl_core.sweeps.executor import DIED, Engine
 from cl_core.sweeps.local import cores
 from cl_core.sweeps.worker import Job, Outcome, check, train
 
-STORE = 80 << 20  # bytes of Ray's object store where we start it: only settings and outcomes pass through it
+STORE = 80 << 20  # bytes of Ray's object store if started here: only settings and outcomes pass through it
 
 
 class RayEngine(Engine):
@@ -43,7 +43,7 @@ class RayEngine(Engine):
             raise ConfigError(
                 f"workers and threads must be at least 1 and GPUs a run at least 0, got {workers}, {threads} and {gpus}"
             )
-        self.sharing = max(1, int(1 / gpus)) if gpus else 1  # Ray has counted the shares already
+        self.sharing = max(1, int(1 / gpus)) if gpus else 1  # Ray accounts for the shares itself
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing phones home
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # inherited by workers that are started here
         import ray

@@ -3,9 +3,9 @@
     plasticity = learning accuracy, mean_j R[j, j]            percent, more is better
     instability = forgetting, mean_{j<n} (best R[·, j] − R[n, j])   percentage points, less is better
 
-Means and sample standard deviations are over seeds. A spot is dominated if another learns at least as much and forgets
-at most as much, and one of the two is strict; the others are the frontier. Means decide; the spread is shown beside
-them. No torch here.
+Means and sample standard deviations are over seeds. A point is dominated if another learns at least as much and
+forgets at most as much, one of the two strictly; the others are the frontier. This uses means; the spread is shown
+beside them. No torch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from cl_core.config import RunConfig
 from cl_core.method_defaults import method_defaults
 from cl_core.summary import Summary, measures
 
-OWN = "default"  # a setting that a run does not name: its method's own value
-FORK = "fork of"  # what only a fork has
+OWN = "default"  # a setting that the run does not name: its method's default
+FORK = "fork of"  # only of forks
 _NAMES = ("method", "backbone", "stream")
 
 
@@ -44,17 +44,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """One setting in the plane. Percent and percentage points, one value a run."""
+    """One setting in the plane. Percent and percentage points, one value per run."""
 
-    label: str  # what tells it from the others: "eta_affinity 0.5"
-    line: str  # spots of one line differ in the swept setting alone
+    label: str  # what distinguishes it from the others: "eta_affinity 0.5"
+    line: str  # points of one line differ only in the swept setting
     value: str  # of the swept setting
     runs: tuple[str, ...]
-    seeds: tuple[int | None, ...]  # None: of a run trained elsewhere, which may lack one
+    seeds: tuple[int | None, ...]  # None: unknown, of a run trained by another program
     learning: tuple[float, ...]
     forgetting: tuple[float, ...]
     final: tuple[float, ...]  # final average accuracy
-    setting: str = ""  # name of the swept setting; several turned together are joined by +
+    setting: str = ""  # name of the swept setting; several changed together are joined by +
 
     @property
     def plasticity(self) -> Spread:
@@ -70,14 +70,14 @@ class ParetoPoint:
 
 
 def frontier(spots: Iterable[ParetoPoint]) -> list[ParetoPoint]:
-    """Spots that no other dominates, in their given order."""
+    """The points that no other dominates, in the given order."""
     spots = list(spots)
     return [spot for spot in spots if not any(other.dominates(spot) for other in spots)]
 
 
 def best_within(spots: Iterable[ParetoPoint], budget: float) -> ParetoPoint | None:
-    """The spot that learns most among those whose mean forgetting is at most `budget` percentage points; None if none
-    is. Equal ones: the higher final average accuracy."""
+    """The point that learns most among those whose mean forgetting is at most `budget` percentage points; None without
+    one. Ties: the higher final average accuracy."""
     within = [spot for spot in spots if spot.instability.mean <= budget]
     return max(within, key=lambda spot: (spot.plasticity.mean, spread(spot.final).mean), default=None)
 
@@ -86,14 +86,14 @@ def best_within(spots: Iterable[ParetoPoint], budget: float) -> ParetoPoint | No
 
 
 def spots(runs: Sequence[tuple[RunConfig, Summary]], readout: str = "") -> list[ParetoPoint]:
-    """One spot for each setting among `runs`; runs that differ in their seed alone are its seeds.
+    """One point for each setting among `runs`; runs that differ only in their seed are its seeds.
 
-    Runs whose forgetting or learning accuracy is undefined under `readout` are left out. Spots come line by line, along
-    a line in order of the swept setting: the one with most values.
+    Runs whose forgetting or learning accuracy is undefined under `readout` are left out. Points are ordered by
+    line, and within a line by the swept setting: the one with most values.
 
     Args:
         runs: settings and summaries, finished or not.
-        readout: whose accuracies ("stored statistics", …); "" = the one runs are judged by.
+        readout: whose accuracies ("stored statistics", …); "" = each run's default.
     """
     flat = [settings_of(config) for config, _ in runs]
     varying = [name for name in differing(flat) if name == "method" or _differs_within_a_method(flat, name)]
@@ -123,14 +123,14 @@ def spots(runs: Sequence[tuple[RunConfig, Summary]], readout: str = "") -> list[
 
 
 def measures_of(summary: Summary, readout: str = "") -> dict[str, float | None]:
-    """The measures of one readout of a run ("" = the one it is judged by); empty where it was not measured."""
+    """The measures of one readout of a run ("" = its default); empty if it was not measured."""
     matrix = summary.matrix(readout)
     return measures(matrix) if any(value is not None for row in matrix for value in row) else {}
 
 
 def settings_of(config: RunConfig, *, everything: bool = False) -> dict[str, Any]:
-    """What tells one run from another, by name: method, backbone, stream, the method's settings, training and stream,
-    and of a fork what it left where.
+    """Settings that distinguish runs, by name: method, backbone, stream, the method's settings, training and stream;
+    for a fork also its parent and task.
 
     Without name, group and preset; `everything`: with seed, device, precision and diagnostics, which change no result
     on purpose.
@@ -162,7 +162,7 @@ def _differs(settings: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 
 def said(value: Any) -> str:
-    """A setting's value as people write it: 0.5, true, 3, 4."""
+    """A setting's value as text: 0.5, true, 3, 4."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -171,7 +171,7 @@ def said(value: Any) -> str:
 
 
 def _differs_within_a_method(settings: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Whether a setting tells runs of one method apart; what comes with a method is said by its name."""
+    """Whether a setting differs between runs of one method; those that depend on the method are implied by its name."""
     kinds: dict[Any, set[str]] = {}
     for one in settings:
         kinds.setdefault(one["method"], set()).add(said(one.get(name, OWN)))
@@ -179,7 +179,7 @@ def _differs_within_a_method(settings: Sequence[Mapping[str, Any]], name: str) -
 
 
 def _swept(settings: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> list[str]:
-    """The setting with most values besides method, backbone and stream, with those that move together with it."""
+    """The setting with most values besides method, backbone and stream, with those that change together with it."""
     columns = {
         name: tuple(said(one.get(name, OWN)) for one in settings)
         for name in varying
@@ -192,7 +192,7 @@ def _swept(settings: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> lis
 
 
 def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, then words."""
+    """Sort key: numbers by size, then texts."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return 0, float(value), ""
     return 1, 0.0, said(value)

@@ -14,13 +14,13 @@ from cl_core.sweeps.spec import Sweep, conducted_by, save, stop_file, sweep_fold
 from cl_core.sweeps.status import Found, sweep_status
 from cl_core.sweeps.worker import Job, Outcome
 
-BEAT = 0.5  # seconds between looks at the stop file and at the clock
+BEAT = 0.5  # seconds between checks of the stop file and the clock
 
 
 @dataclass(frozen=True)
 class Conducted:
-    """How conducting a sweep ended: "finished" (every run is), "stopped" or "failed" (some runs failed, the others are
-    finished), and the outcomes of the runs trained now, in order of their ends."""
+    """How a sweep ended: "finished" (every run is), "stopped" or "failed" (some runs failed, the others are finished),
+    and the outcomes of the runs trained by this call, in order of their ends."""
 
     state: str
     outcomes: tuple[Outcome, ...]
@@ -38,18 +38,18 @@ def conduct(
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
     on_beat: Callable[[], None] = lambda: None,
 ) -> Conducted:
-    """Train every run of `sweep` that is not finished: unfinished ones go on, missing ones are made.
+    """Train every run of `sweep` that is not finished: resume unfinished runs, create missing ones.
 
     Args:
         sweep: the grid; its record is written below `runs`.
         runs: folder of runs, which every worker must reach.
-        engine: who trains.
+        engine: trains the runs.
         on_outcome: called when a run has ended.
         on_beat: called about twice a second.
 
     Raises:
         ConfigError: if a run's settings cannot be used, or another sweep has the name; nothing is trained then.
-        StoreError: if the folder cannot be written, or another process conducts this sweep.
+        StoreError: if the folder cannot be written, or another process runs this sweep.
     """
     points = sweep.points  # refused before anything is written
     folder, stop = sweep_folder(runs, sweep.name), stop_file(runs, sweep.name)
@@ -59,7 +59,7 @@ def conduct(
         raise ConfigError(reason)
     save(sweep, runs)
     with hold(folder):
-        stop.unlink(missing_ok=True)  # was for an earlier conductor
+        stop.unlink(missing_ok=True)  # left by an earlier process
         queue = deque(_left(sweep, runs))
         outcomes: list[Outcome] = []
         while queue or engine.busy:
@@ -76,8 +76,8 @@ def conduct(
 
 
 def _left(sweep: Sweep, runs: Path) -> list[Found]:
-    """What is neither finished nor in somebody's hands."""
-    held = ("finished", *HELD)  # a run may be queued for its device; a point without a run is in nobody's hands
+    """Points that are neither finished nor held by a process."""
+    held = ("finished", *HELD)  # a run may be queued for its device; a point without a run is held by no process
     return [found for found in sweep_status(sweep, runs).runs if found.folder is None or found.state not in held]
 
 

@@ -3,13 +3,13 @@
     Sweep("softness", ({"method": "nsp2"},), axes=(axis("eta_affinity=0.5,0.9,1.0"),), seeds=(0, 1, 2))
 
 Its runs are ordinary runs with the group `sweep NAME`. A run belongs to a point if its settings are exactly those of
-the point (its name apart), so the same sweep asked for again goes on with what is missing, and a larger grid keeps what
-it has.
+the point (apart from the name), so starting the same sweep again trains only missing runs, and a larger grid keeps the
+finished ones.
 
 runs/.sweeps/NAME/sweep.json     the grid, written when it starts
-                  worker.lock    held by the process that conducts it
+                  worker.lock    held by the process that runs it
                   stop           present: save what is in training and end
-                  output.log     what the dashboard's worker said
+                  output.log     output of the dashboard's worker
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a grid: settings that take these values, all of them the same one."""
+    """One axis of a grid: one or more settings that take the same value."""
 
     keys: tuple[str, ...]
     values: tuple[str, ...]  # as written on a command line
@@ -44,8 +44,8 @@ class Axis:
 
 
 def axis(text: str) -> Axis:
-    """The axis that `key=a,b,c` spells; `first+second=a,b` turns two settings together. Commas inside brackets belong
-    to the value. Raises ConfigError."""
+    """Parse an axis `key=a,b,c`; `first+second=a,b` changes two settings together. Commas inside brackets belong to the
+    value. Raises ConfigError."""
     names, sign, values = text.partition("=")
     keys = tuple(key.strip().replace("-", "_") for key in names.split("+"))
     found = tuple(dict.fromkeys(v.strip() for v in re.split(r",(?![^\[]*\])", values)))
@@ -58,7 +58,7 @@ def axis(text: str) -> Axis:
 class Point:
     """One run of a sweep: the axes' values, and all its settings."""
 
-    values: tuple[str, ...]  # one an axis, as written
+    values: tuple[str, ...]  # one per axis, as written
     config: RunConfig
 
     @property
@@ -68,7 +68,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept. `bases` are what `presets.resolve` completes: one a method or preset."""
+    """A grid of runs. `bases` are records for `presets.resolve`: one per method or preset."""
 
     name: str
     bases: tuple[Mapping[str, Any], ...]
@@ -87,12 +87,12 @@ class Sweep:
 
     @property
     def group(self) -> str:
-        """What its runs carry as `RunConfig.group`."""
+        """The `RunConfig.group` of its runs."""
         return f"sweep {self.name}"
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """Every run, seed by seed, so that the whole grid is there once before it is repeated. Raises ConfigError."""
+        """All runs, seed by seed, so that the grid is complete once before it is repeated. Raises ConfigError."""
         found: dict[str, Point] = {}
         for seed, base, values in itertools.product(
             self.seeds, self.bases, itertools.product(*(axis.values for axis in self.axes))
@@ -100,7 +100,7 @@ class Sweep:
             pairs = [f"{key}={v}" for axis, v in zip(self.axes, values, strict=True) for key in axis.keys]
             config = resolve({**base, "seed": seed, "group": self.group}).with_overrides([*self.settings, *pairs])
             point = Point(values, replace(config, name=self._run_name(config, values)))
-            found.setdefault(point.fingerprint, point)  # 1 and 1.0 are one setting
+            found.setdefault(point.fingerprint, point)  # 1 and 1.0 are the same setting
         return tuple(found.values())
 
     def _run_name(self, config: RunConfig, values: tuple[str, ...]) -> str:
@@ -120,7 +120,7 @@ class Sweep:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Sweep:
-        """Raises ConfigError if it was written by a newer program or is damaged."""
+        """Read a record. Raises ConfigError if it was written by a newer program or is damaged."""
         try:
             if record["format"] > FORMAT:
                 raise ConfigError(
@@ -141,12 +141,12 @@ class Sweep:
 
 
 def sweep_folder(runs: Path, name: str) -> RunFolder:
-    """Where the sweep `name` keeps its record and its lock: beside the runs, in a folder that is no run."""
+    """Folder of the record and lock of the sweep `name`: beside the runs, but not a run."""
     return RunFolder(Path(runs) / ".sweeps" / name)
 
 
 def output_of(runs: Path, name: str) -> Path:
-    """Where the output of a sweep that the dashboard started goes."""
+    """Log file of a sweep started by the dashboard."""
     return sweep_folder(runs, name).path / "output.log"
 
 
@@ -181,12 +181,12 @@ def load(runs: Path, name: str) -> Sweep | None:
 
 
 def known_sweeps(runs: Path) -> list[str]:
-    """Names of the sweeps below `runs`, the one begun or continued last first."""
+    """Names of the sweeps below `runs`, the most recently started or continued first."""
     found = []
     for path in (Path(runs) / ".sweeps").glob("*/sweep.json"):
         try:
             found.append((path.stat().st_mtime_ns, path.parent.name))
-        except OSError:  # removed while we look
+        except OSError:  # removed meanwhile
             continue
     return [name for _, name in sorted(found, reverse=True)]
 
@@ -199,7 +199,7 @@ def _kind(sweep: Sweep) -> tuple[Any, ...]:
 
 
 def ask_to_stop(runs: Path, name: str) -> None:
-    """Have whoever conducts the sweep save what is in training and end. Raises StoreError."""
+    """Tell the process that runs the sweep to save runs in training and end. Raises StoreError."""
     try:
         (sweep_folder(runs, name).path / "stop").touch()
     except OSError as error:
@@ -211,5 +211,5 @@ def stop_file(runs: Path, name: str) -> Path:
 
 
 def conducted_by(runs: Path, name: str) -> int | None:
-    """The process that conducts the sweep now, or None."""
+    """The process that runs the sweep, or None."""
     return lock_owner(sweep_folder(runs, name))

@@ -1,4 +1,4 @@
-"""Where a sweep stands: each point with its run, and the time left. Read from the runs alone, so a page, a terminal and
+"""Progress of a sweep: each point with its run, and the time left. Read from the runs only, so a page, a terminal and
 another computer that shares the folder see the same. No torch.
 """
 
@@ -23,12 +23,12 @@ class Found:
     state: str = "queued"
     reason: str = ""
     share: float = 0.0  # of its steps, 0 to 1
-    seconds: float | None = None  # worked on, of finished runs
+    seconds: float | None = None  # of training, of finished runs
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How far a sweep is, from what its runs have stored."""
+    """Progress of a sweep, from its runs' events."""
 
     runs: tuple[Found, ...]
 
@@ -41,7 +41,7 @@ class SweepStatus:
 
     @property
     def share(self) -> float:
-        """0 to 1, runs in training counted by their steps."""
+        """Share of the sweep that is done, 0 to 1; runs in training count by their steps."""
         return sum(1.0 if f.state == "finished" else f.share for f in self.runs) / max(1, len(self.runs))
 
     def seconds_left(self, workers: int) -> float | None:

@@ -22,22 +22,22 @@ from typing import Any
 from cl_core.config import ConfigError, RunConfig
 from cl_core.store import RunFolder, create_run
 
-LOOK = 0.3  # seconds between looks at the stop file: on a shared disk each look is a question to a server
-SAVING = 600.0  # seconds a run may take to its next moment and its checkpoint when the conductor has died
+LOOK = 0.3  # seconds between checks of the stop file: on a shared disk each check is a request
+SAVING = 600.0  # seconds that a run may take to its next checkpoint when the scheduler has died
 
-_ORPHANED = threading.Event()  # the process that handed out the work has died
-_IDLE = threading.Event()  # no run is being trained here
+_ORPHANED = threading.Event()  # the scheduler's process has died
+_IDLE = threading.Event()  # set while no run is being trained here
 _IDLE.set()
 _WARM: set[tuple[str, str]] = set()  # methods, backbones and streams whose modules are here
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run to train. Plain values: it travels between processes and computers."""
+    """One run to train. Plain values, because it is sent between processes and computers."""
 
     key: str  # the point's fingerprint
-    runs: str  # folder of runs, as every worker reaches it
-    folder: str  # name of a run to go on with; "" = a new one
+    runs: str  # folder of runs, the same path for every worker
+    folder: str  # name of a run to resume; "" = a new one
     config: dict[str, Any]
     stop_file: str
     threads: int
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def check(configs: Sequence[dict[str, Any]]) -> str:
-    """Why the first of these settings that cannot be used cannot; empty if all can."""
+    """The error of the first unusable settings; empty if all are usable."""
     with _uncollected():
         from cl_core.training.factory import check as check_settings
 
@@ -79,18 +79,18 @@ def warm_up(configs: Sequence[dict[str, Any]]) -> None:
 
         tables = {"method": METHODS, "backbone": BACKBONES, "stream": STREAMS}
         for kind, name in sorted(wanted - _WARM):
-            with contextlib.suppress(Exception):  # the run meets it again, and says it
+            with contextlib.suppress(Exception):  # the run will report it
                 load(tables[kind], name, kind)
     _WARM.update(wanted)
-    gc.freeze()  # what was imported stays: the collection behind each run passes over it, and takes no 0.2 s any more
+    gc.freeze()  # imported objects stay: the collection after each run skips them and saves 0.2 s
     atexit.unregister(gc.unfreeze)
-    atexit.register(gc.unfreeze)  # or libraries report at the end of the process that they were never let go
+    atexit.register(gc.unfreeze)  # otherwise libraries report unreleased objects at the end of the process
 
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """The collector rests: torch and its libraries make some million objects that stay, and looking through them again
-    and again took a sixth of their import."""
+    """Pause garbage collection: torch and its libraries create a million lasting objects, and scanning them repeatedly
+    took a sixth of their import."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -101,7 +101,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def train(work: Job) -> Outcome:
-    """Train one run to its end, or go on with it. Whatever goes wrong with it is its outcome, never an exception."""
+    """Train or resume one run to its end. Any error is its outcome, never an exception."""
     asked = _asked_to_stop(Path(work.stop_file))
     name = work.folder or str(work.config["name"])
     if asked():
@@ -123,14 +123,14 @@ def train(work: Job) -> Outcome:
         state, reason = "failed", in_one_sentence(error)
     finally:
         _IDLE.set()
-    gc.collect()  # a trainer refers to itself: without this its tensors would stay until some later collection
+    gc.collect()  # trainers contain reference cycles: otherwise their tensors would stay until a later collection
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     return Outcome(work.key, name, state, reason, time.perf_counter() - started)
 
 
 def new_run(runs: Path, record: dict[str, Any]) -> RunFolder:
-    """A folder for a run; a number is added where its name is taken. Raises StoreError."""
+    """Create a run's folder; a number is appended if its name is taken. Raises StoreError."""
     config, count = RunConfig.from_dict(record), 1
     name = config.name
     while (runs / config.name).exists():
@@ -140,7 +140,7 @@ def new_run(runs: Path, record: dict[str, Any]) -> RunFolder:
 
 
 def _asked_to_stop(stop_file: Path) -> Callable[[], bool]:
-    """Whether the sweep was told to stop, asked of the disk now and then, or nobody conducts it any more."""
+    """Whether the sweep was told to stop (checked on disk at intervals), or its scheduler has died."""
     answer, looked = False, -LOOK
 
     def asked() -> bool:
