@@ -70,7 +70,7 @@ def shelf() -> None:
             st.caption(f"{len(TERMS)} words")
             begin(GLOSSARY, "Look up")
     for mistake in mistakes():
-        st.error(f"A lesson cannot be shown. {sentence(mistake)}", icon=":material/edit_off:")
+        st.error(f"A lesson cannot be shown: {sentence(mistake)}", icon=":material/edit_off:")
 
 
 def card(name: str, title: str) -> Any:

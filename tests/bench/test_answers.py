@@ -34,7 +34,7 @@ def test_the_page_begins_with_every_verdict_over_seeds():
 def test_fewer_seeds_have_no_verdict():
     two = {seed: runs for seed, runs in numbers(70.0).items() if seed < 2}
     lines = list(answers_page(merged({}, QUESTIONS[NAME], two)))
-    assert f"| [{NAME}](#{NAME}) | {QUESTIONS[NAME].title} | 0, 1 |" in lines
+    assert f"| [{NAME}](#{NAME}) | {QUESTIONS[NAME].title} | 0, 1 | 2 of 3 seeds |" in lines
     assert any("**No verdict yet (2 of 3 seeds).**" in line for line in lines)
 
 

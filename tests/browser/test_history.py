@@ -85,7 +85,7 @@ def test_a_run_is_chosen_by_its_name_and_linked_by_its_folder(server, page):
     page.get_by_role("option", name="NSP² on handwritten digits: seed 1").click()
     page.wait_for_url("**run=seed1**")
     page.wait_for_function(shows % 1)
-    assert "image=" not in page.url, "a number of an image of the run before"
+    page.wait_for_url(lambda url: "image=" not in url)  # a number of an image of the run before
     visit(page, "Run")
     page.wait_for_url("**/run?**run=seed1**")
     page.go_back()

@@ -45,7 +45,7 @@ def test_before_the_first_task_ends_the_beginning_is_shown(runs_folder, open_pag
         app = open_page("gap", run="clip-begun", task="T2")
         said = words(app).replace("\\", "")
         assert "Nothing was measured after T2; shown instead: before training" in said
-        assert "Appears when T1 Digits has been learned while T2 Letters still waits" in said
+        assert "Appears when T1 Digits has been learned and T2 Letters has not" in said
         assert "The two clouds, before training" in figures(opened(app, "gap-clouds"))
 
 

@@ -129,7 +129,7 @@ def test_a_teachers_mistakes_are_shown_and_a_claim_that_fails_is_said(learn, tmp
     (tmp_path / "mine.md").write_text(text.replace("claim: not all", "claim: all"), "utf-8")
     (tmp_path / "broken.md").write_text("no head", "utf-8")
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    assert "A lesson cannot be shown. Broken.md, line 1" in words(learn())
+    assert "A lesson cannot be shown: broken.md, line 1" in words(learn())
     assert "does not hold for these runs: `all_measured(plain)`" in words(learn(lesson="mine", step="2"))
 
 
